@@ -69,6 +69,7 @@ def settings(draws: int, linearised: bool) -> list[tuple[str, dict[str, Any]]]:
         ("full", {}),
         ("uniform", {"samples": max(2, draws // 2)}),
         ("uniform", {"samples": max(2, draws // 8)}),
+        ("vote", {}),
         ("adaptive", {"samples": (max(2, draws // 10), draws), "keep": (5, 1)}),
         ("halving", {"budget": max(2, draws // 8)}),
         ("paired-ttest", {"min_scores": min(5, draws // 2)}),

@@ -178,7 +178,8 @@ class Statistics(Document):
     per_class: list[ClassFigures]  # figures of each class, in label order
     confusion: list[list[Count]]  # number of images, [true][predicted]
     calibration: ReliabilityDiagram | None  # accuracy by `confidence`; None: there is none
-    stability: Repeatability | None  # decisions that an independent run would change
+    repeatability: Repeatability | None  # decisions that an independent run would change
+    stability: Repeatability | None  # its former name; says nothing of the full sweep
     per_group: list[Group] | None = None  # accuracy of each group, the worst first
     probability: Probability | None = None
     """Quality of the probabilities of the decisions, where other images of the same question were
@@ -199,6 +200,7 @@ def statistics(
         per_class=per_class(decided, classes),
         confusion=confusion(decided, len(classes)).tolist(),
         calibration=calibration(decided),
+        repeatability=repeatable,
         stability=repeatable,
         **without_none(per_group=groups or None, probability=probable),
     )

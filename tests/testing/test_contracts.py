@@ -155,6 +155,16 @@ class Shares(Everything):
         return session
 
 
+class IgnoresPrices(Everything):
+    def at_most(self, problem: Problem) -> float:
+        return float(len(problem.class_of_prompt) * len(problem.timesteps))
+
+
+class IgnoresSmallItems(Everything):
+    def at_least(self, problem: Problem) -> float:
+        return 100.0
+
+
 class TestEverything(StrategyContract):
     def make(self, draws: int) -> Everything:
         return Everything(draws)
@@ -166,6 +176,9 @@ class TestEverything(StrategyContract):
         (AsksTwice, lambda c: c.test_every_shape_is_decided((3, 4, 1))),
         (IgnoresWeights, lambda c: c.test_weights_count()),
         (Shares, lambda c: c.test_the_same_errors_give_the_same_decision()),
+        (IgnoresPrices, lambda c: c.test_the_cost_is_within_its_bounds((3, 4, 1), 2, 0, 3.0)),
+        (IgnoresPrices, lambda c: c.test_the_cost_is_within_its_bounds((3, 4, 1), 1, 1, 3.0)),
+        (IgnoresSmallItems, lambda c: c.test_the_cost_is_within_its_bounds((3, 4, 1), 1, 0, 3.0)),
     ],
 )
 def test_a_strategy_that_does_one_thing_wrong_is_found(
