@@ -80,6 +80,9 @@ def _cut(line: str) -> str:
 
 
 _LATEX = {
+    '"': r"\textquotedbl{}",
+    "−": "$-$",
+    "≤": r"$\leq$",
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -89,6 +92,7 @@ _LATEX = {
     "×": r"$\times$",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
+_NEGATIVE = re.compile(r"(?<![\w.)/-])-(?=\d)")
 _TO_ESCAPE = re.compile("|".join(map(re.escape, _LATEX)))
 
 
@@ -138,14 +142,15 @@ def to_csv(tables: Sequence[TextTable]) -> str:
 
 
 def to_latex(tables: Sequence[TextTable]) -> str:
-    """Return tables for LaTeX with the package `booktabs`."""
+    """Return tables for LaTeX with the packages `booktabs` and `fontenc` (T1: straight quotes)."""
     text = []
     for table in tables:
         columns = "".join("r" if name in table.right else "l" for name in table.head)
         text += [r"\begin{table}", r"\centering", rf"\caption{{{latex(table.title)}}}"]
+        text += [rf"\label{{tab:{_label(table.title)}}}"]
         text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(table.head)]
         text += [r"\midrule", *map(_ampersands, table.rows), r"\bottomrule", r"\end{tabular}"]
-        text += [f"\n{latex(paragraph)}" for paragraph in table.below]
+        text += [rf"\par\smallskip\footnotesize {latex(paragraph)}" for paragraph in table.below]
         text += [r"\end{table}", ""]
     return "\n".join(text)
 
@@ -155,8 +160,13 @@ def _ampersands(cells: Sequence[str]) -> str:
 
 
 def latex(text: object) -> str:
-    """Return text for LaTeX."""
-    return _TO_ESCAPE.sub(lambda match: _LATEX[match[0]], visible(text))
+    """Return text for LaTeX; a hyphen that stands for a minus becomes one."""
+    signed = _NEGATIVE.sub("−", visible(text))
+    return _TO_ESCAPE.sub(lambda match: _LATEX[match[0]], signed)
+
+
+def _label(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def to_html(tables: Sequence[TextTable], title: str) -> str:

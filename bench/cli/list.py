@@ -256,15 +256,15 @@ def _list(
 
 
 def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
-    from bench.render.tables import table
+    from bench.render.tables import console
 
     names: dict[str, list[str]] = defaultdict(list)
     for spec in backbones:
         if spec.exposure:
             names[spec.exposure].append(spec.name)
-    say("")
-    rows = [[", ".join(sharing), exposure] for exposure, sharing in names.items()]
-    table(["backbones", "exposure"], rows)
+    say("\nWhat is known of their training images")
+    for exposure, sharing in names.items():
+        console().print(f"{', '.join(sharing)}: {exposure}")
 
 
 def _show(spec: Spec, row: Mapping[str, Any]) -> None:

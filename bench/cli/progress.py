@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from math import ceil, log
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
 import pluggy
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -27,7 +28,6 @@ PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 STUDY_INTERVAL = 30.0  # likewise, about one run of a study
 FIRST = 1.0  # seconds until the first of them
 WIDE = 76  # columns that all of the line takes
-LOADING = "Checking and loading"
 ANSWERED = 0.05  # p at which a question is answered
 UNLIKELY = 0.5  # a larger p of an open question says nothing about the images that it takes
 
@@ -63,10 +63,26 @@ class Listener:
         self.call(self.done, self.total, self.correct / self.done)
 
 
+class _NarrowBar(Bar):
+    """A bar that leaves room for the `^C` of a terminal, which would else break its line in two."""
+
+    def get_renderable(self) -> RenderableType:
+        """Return the bar, three columns narrower than the terminal."""
+        return _Narrower(super().get_renderable())
+
+
+@dataclass
+class _Narrower:
+    renderable: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.renderable, options.update(width=options.max_width - 3))
+
+
 def run_bar(console: Console) -> Bar:
     """Return a bar on one line: on a narrow terminal without the rate."""
     rate = [TextColumn("{task.fields[rate]}")] if console.width >= WIDE else []
-    return Bar(
+    return _NarrowBar(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
@@ -84,7 +100,7 @@ class Counter:
     def __init__(self, shown: bool = True) -> None:
         self.console = console(stderr=True)
         self.shown = shown and self.console.is_terminal
-        self.status = self.console.status(f"{LOADING} …")
+        self.status = self.console.status(f"{reading.stage} …")
         self.bar = run_bar(self.console)
         self.task = self.bar.add_task("Scoring", total=None, rate="", accuracy="")
         self.started = time.perf_counter()
@@ -122,7 +138,7 @@ class Progress(Listener):
         self.decided = 0  # by this start of the run
         self.question = ""  # how far the question that is to end the run is answered
         self.entered = self.started = self.printed = time.perf_counter()
-        self.status = self.console.status(f"{LOADING} …")
+        self.status = self.console.status(f"{reading.stage} …")
         self.left = Event()
         self.watch = Thread(target=self._watch, daemon=True)
 
@@ -139,15 +155,16 @@ class Progress(Listener):
         while not self.left.wait(wait):
             wait = 1.0
             now = time.perf_counter()
-            doing = LOADING
+            doing = reading.stage
             if reading.total:
                 doing = f"Reading images for the first time: {reading.done:,} of {reading.total:,}"
             if self.console.is_terminal:
-                self.status.update(f"{doing} …")
+                self.status.update(f"{doing} … {now - self.entered:.0f} s")
             elif self.printed <= self.entered or now - self.printed >= PLAIN_INTERVAL:
                 self.printed = now
-                doing = f"{self.done}/{self.total} images" if self.total else doing
-                self.console.print(f"{doing}, {now - self.entered:.0f} s")
+                if self.total:
+                    doing = f"{self.done} of {self.total} images decided; the next is under way"
+                self.console.print(f"{doing}, {now - self.entered:.0f} s so far")
 
     def __exit__(self, *error: object) -> None:
         super().__exit__()

@@ -147,6 +147,7 @@ def sweep_command(
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if figure is not None:
         plot(rows, ceiling, figure)
+        say(f"Wrote {figure}", err=True)
     if as_json:
         if ceiling is not None:
             rows = [row.model_copy(update={"self_agreement": ceiling}) for row in rows]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +22,7 @@ from bench.boards.study.tables import check_pivoted, pivot, study_tables
 from bench.boards.text import to_csv, to_html, to_latex, to_markdown
 from bench.cli.list import protocols as list_protocols
 from bench.cli.options import json_option, listed, parse_assignments, set_by_user
-from bench.cli.output import after_plan, in_results, next_steps, print_json
+from bench.cli.output import after_plan, in_results, next_steps, print_json, say
 from bench.cli.progress import Progress, StudyProgress
 from bench.cli.settings import config_options, metric_option
 from bench.discovery.loading import load_plugins
@@ -37,6 +37,9 @@ from bench.running.study.run import run_study
 from bench.running.verbs.reproduce import reproduce
 from bench.store.folder import find_run, read_manifest
 from bench.store.studies import study_folder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 MACHINE_OPTIONS = (
@@ -136,11 +139,11 @@ def study_command(
 
     report = study_report(folder, listed(over), metric, margin)
     if forest is not None:
-        save_figure(forest_plot(report).figure(), forest)
+        _write(forest_plot(report).figure(), forest)
     if ranks is not None:
-        save_figure(critical_difference_plot(report.ranks).figure(), ranks)
+        _write(critical_difference_plot(report.ranks).figure(), ranks)
     if severity:
-        save_figure(corruption_plot(report).figure(), severity)
+        _write(corruption_plot(report).figure(), severity)
     if as_json:
         print_json(report.plain())
         return code
@@ -169,6 +172,11 @@ def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
     elif report.done < report.cells:
         steps.insert(0, ("make the runs that are left", made))
     return steps
+
+
+def _write(figure: Figure, file: Path) -> None:
+    save_figure(figure, file)
+    say(f"Wrote {file}", err=True)
 
 
 _OPTIONS = (

@@ -32,6 +32,7 @@ class Reading:
 
     done: int = 0
     total: int = 0
+    stage: str = "Checking"  # what else is under way before the first image is scored
 
 
 reading = Reading()

@@ -111,7 +111,7 @@ def _cells(row: InventoryRow, now: datetime) -> list[str | None]:
 
 
 def age(row: InventoryRow, now: datetime) -> str:
-    """Return how long ago a run was started, in words: `3 days`."""
+    """Return how long ago a run was started, in words: `3 days ago`."""
     try:
         seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()
     except (ValueError, TypeError):  # no date, or one without a time zone
@@ -119,5 +119,5 @@ def age(row: InventoryRow, now: datetime) -> str:
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= unit:
             count = int(seconds // unit)
-            return f"{count:,} {name}{'s' * (count > 1)}"
+            return f"{count:,} {name}{'s' * (count > 1)} ago"
     return "now"

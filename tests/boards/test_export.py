@@ -19,6 +19,7 @@ from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 from helpers.runs import store
 
 from bench.boards.error_dataset import rounded
+from bench.boards.text import TextTable, to_latex
 
 LABELS, SAID = [0, 1, 2, 0], [0, 1, 1, None]
 RACE = {"delta": 0.1}
@@ -69,6 +70,15 @@ def test_latex_is_a_table_whose_names_are_text(run: Path) -> None:
     assert out.count(r"\begin{tabular}") == out.count(r"\end{tabular}") == 1
     row = next(line for line in out.splitlines() if line.startswith(r"a\_b\%"))
     assert row.endswith(r"\\") and row.count(" & ") == 6 and "50.0 (15.0--85.0)" in row
+    assert out.count(r"\label{tab:") == 1 and out.index(r"\caption") < out.index(r"\label")
+
+
+def test_latex_has_true_minus_signs_and_straight_quotes() -> None:
+    table = TextTable("A 1", ["x"], [["-0.5 to +1.0"], ["tiny-digits-2"]], below=['over = "seeds"'])
+    out = to_latex([table])
+    assert "$-$0.5 to +1.0" in out and "tiny-digits-2" in out
+    assert r"\footnotesize over = \textquotedbl{}seeds\textquotedbl{}" in out
+    assert out.index(r"\footnotesize") < out.index(r"\end{table}")
 
 
 def test_eval_results_are_what_the_hub_parses(run: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_table_of_backbones_fits_80_columns() -> None:
     head, row = lines[0], next(line for line in lines if line.startswith("sdxl "))
     assert all(word in head for word in ("family", "size", "pixels", "licence", "trained on"))
     assert all(word in row for word in ("sdxl", "2.6B", "1024", "CreativeML", "zero-shot"))
-    below = " ".join(shown.out[shown.out.index("exposure") :].split())
+    below = " ".join(shown.out[shown.out.index("What is known of") :].split())
     assert "2.2 % in the median (Radford et al., 2021, section 5)" in below
     assert below.count("section 5") == 1  # once for the three that share it
     [described] = [r for r in bench("list", "backbones", "--json").json if r["name"] == "sd3"]
@@ -102,3 +102,10 @@ def test_a_listing_fits_and_breaks_no_word(what: str, width: str) -> None:
     assert max(map(len, narrow.splitlines())) <= int(width)
     narrow = re.sub(r"A wider terminal also shows: .*", "", narrow)
     assert set(re.findall(r"[\w./-]+", narrow)) <= set(re.findall(r"[\w./-]+", wide))
+
+
+def test_a_long_fact_is_a_paragraph_and_no_narrow_column() -> None:
+    """Beside the names of backbones it took a hundred lines of a terminal with 64 columns."""
+    shown = bench("list", "backbones", COLUMNS="64").out
+    below = shown[shown.index("What is known of") :]
+    assert len(below.splitlines()) < 60 and max(map(len, below.splitlines())) <= 64

@@ -7,9 +7,11 @@ from typing import Any
 
 import pluggy
 import pytest
+from rich.console import Console
 
 from bench.cli import progress
 from bench.cli.progress import Counter, Progress
+from bench.inputs.survey import reading
 
 
 class Waits:
@@ -42,7 +44,25 @@ def test_it_says_so_while_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) ->
     display.run_started({"run_id": "r"}, done=0, total=2, correct=0)
     monkeypatch.setattr(display, "left", Waits(1))
     display._watch()
-    assert said == ["Checking and loading, 0 s", "0/2 images, 0 s"]
+    waiting = "0 of 2 images decided; the next is under way, 0 s so far"
+    assert said == ["Checking, 0 s so far", waiting]
+
+
+def test_it_says_at_what_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    display, said = shown(monkeypatch)
+    monkeypatch.setattr(display, "left", Waits(1))
+    monkeypatch.setattr(reading, "stage", "Loading tiny-digits")
+    display._watch()
+    assert said == ["Loading tiny-digits, 0 s so far"]
+
+
+def test_a_bar_leaves_room_for_the_terminals_echo() -> None:
+    """Ctrl-C is echoed as `^C` behind the bar: on a full line it would begin another one."""
+    out = Console(file=io.StringIO(), width=60, force_terminal=True)
+    bar = progress.run_bar(out)
+    bar.add_task("Scoring", total=4, rate="", accuracy="accuracy 0.500")
+    lines = out.render_lines(bar.get_renderable(), pad=False)
+    assert len(lines) == 1 and sum(part.cell_length for part in lines[0]) <= 57
 
 
 def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPatch) -> None:

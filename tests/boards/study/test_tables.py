@@ -32,6 +32,7 @@ def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     figures = ("--figure", tmp_path / "f.svg", "--ranks-figure", tmp_path / "r.svg")
     drawn = bench("study", study, *results, "--show", *figures)
     assert drawn.code == 2 and "needs 10 datasets" in drawn.err
+    assert f"Wrote {tmp_path / 'f.svg'}" in drawn.err
     assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
     assert wrong.code == 2 and "'seed'" in wrong.err
