@@ -6,8 +6,8 @@
 `simulate` is a simulation of the dispatch that the Ray executor uses. The cost of an image is
 drawn, with replacement, from what the images of RUN cost in evaluation equivalents (published UC
 Merced by default), and from a log-normal law with a coefficient of variation of 1. A worker scores
-one image after the other, at a speed of its own (they differ by 5 %), asks for its next block
-before the last one is done, and waits for 5 ms whenever it has nothing. An image takes a second on
+one image after the other, at a speed of its own (they differ by 5 %), has its next block before
+the last one is done, and waits for 5 ms whenever it has nothing. An image takes a second on
 the average. Efficiency is the share of all workers' time in which they score, from the first image
 to the last one decided. The tail begins when a worker finds nothing left. Static shards have the
 same images and workers.
@@ -32,6 +32,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
 from bench.running.executors.dispatch import Dispatch, DispatchRules
+from bench.running.executors.driver import IN_FLIGHT
 from bench.store.folder import read_manifest, read_records
 from bench.store.records import make_record
 from bench.store.writing import RunFolder
@@ -57,37 +58,33 @@ def costs_of(name: str, run: Path, images: int) -> NDArray[np.float64]:
 def dynamic(costs: NDArray[np.float64], speeds: NDArray[np.float64]) -> tuple[float, float]:
     """Return when the last image is decided, and when the first worker had nothing to do.
 
-    A worker is asked for news when half of its last block is done, as a real one asks by itself.
+    A worker has two blocks at a time and answers once it has begun with the last image of one.
     """
     names = [str(number) for number in range(len(speeds))]
     dispatch = Dispatch(map(str, range(len(costs))), names, DispatchRules.of(len(names)))
     queues: dict[str, list[tuple[float, str]]] = {name: [] for name in names}  # (decided at, id)
-    busy_until = dict.fromkeys(names, 0.0)
+    blocks = dict.fromkeys(names, 0)
     events = [(0.0, name) for name in names]
-    waiting: list[str] = []
     end, first_idle = 0.0, 0.0
     while events:
         now, name = heapq.heappop(events)
-        queue = queues[name]
+        queue, blocks[name] = queues[name], max(0, blocks[name] - 1)
         done = [sample for at, sample in queue if at <= now]
-        queue[: len(done)] = []
+        del queue[: len(done)]
         if done:
             dispatch.decided(name, done, now)
             end = max(end, now)
-        block = dispatch.give(name, now)
-        start = max(busy_until[name], now + ROUND_TRIP) if not queue else busy_until[name]
-        for sample in block.ids:
-            start += costs[int(sample)] / speeds[int(name)]
-            queue.append((start, sample))
-        busy_until[name] = max(busy_until[name], start) if block.ids else busy_until[name]
-        if queue and (block.last or not block.ids):
-            heapq.heappush(events, (queue[-1][0], name))
-        elif queue:  # it asks when half of what it has waits no longer
-            half = queue[(len(queue) - 1) // 2][0] if len(queue) > 1 else now + ROUND_TRIP
-            heapq.heappush(events, (half, name))
-        elif dispatch.left:
+        while blocks[name] < IN_FLIGHT and (ids := dispatch.give(name, now)):
+            blocks[name] += 1
+            for sample in ids:
+                begins = queue[-1][0] if queue else now + ROUND_TRIP
+                queue.append((begins + costs[int(sample)] / speeds[int(name)], sample))
+            heapq.heappush(events, (max(begins, now + ROUND_TRIP), name))
+        if not blocks[name] and queue:
+            blocks[name] = 1
+            heapq.heappush(events, (queue[0][0], name))
+        elif not queue and dispatch.left:
             first_idle = first_idle or now
-            waiting.append(name)
     assert dispatch.left == 0, dispatch.left
     return end, first_idle or end
 
@@ -134,13 +131,13 @@ def driver(arguments: argparse.Namespace) -> None:
             for start in range(0, len(ids), 50)
         ]
         asked = manifest.model_copy(update={"samples": ids})
-        dispatch = Dispatch(ids, ["a"], DispatchRules(hold_seconds=1e9, block_seconds=1e9))
+        dispatch = Dispatch(ids, ["a"], DispatchRules(block_seconds=1e9))
         timesteps = np.zeros(0, np.int64)
         with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder, "r"), asked) as store:
             start = time.perf_counter()
-            dispatch.decided("a", dispatch.give("a", 0.0).ids, 1e-6)
-            dispatch.give("a", 1.0)
             for report in reports:
+                while dispatch.give("a", 0.0):
+                    pass
                 decided = pickle.loads(report)
                 dispatch.decided("a", [one.sample.sample_id for one in decided], 1.0)
                 for one in decided:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
-from bench.stats.many import holm, ranking, ranks
-from bench.stats.paired import ALPHA, mcnemar, paired_wins
+from bench.stats.many import ranking, ranks
+from bench.stats.paired import ALPHA, ROWS_AT_ONCE, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.fields import to_json
 from bench.store.folder import list_runs, read_manifest
@@ -129,33 +131,62 @@ def ranked(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[Lea
 def _significantly_better(rows: Rows, decided: Callable[[str], Decisions]) -> NDArray[np.bool_]:
     """Return bool [R, R]: whether row i is significantly better than row j, among all pairs.
 
-    Decisions are read only for pairs with similar accuracies: p is largest where as few images as
+    Decisions are read only of runs with similar accuracies: p is largest where as few images as
     possible are right in both runs. If that p is significant among all pairs (Bonferroni), so is
     the pair, and Holm's correction of the others does not depend on its p.
     """
-    first, second = np.triu_indices(len(rows), 1)
-    right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])
     n = np.array([row.n_samples or 0 for row in rows])
-    p = _largest_p(right[first], right[second], np.minimum(n[first], n[second]))
-    unsure = p * len(p) > ALPHA
-    needed = np.unique([first[unsure], second[unsure]])
+    right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])
+    pairs = len(rows) * (len(rows) - 1) // 2
+    # Runs with the same numbers are alike here: there are few of these, and many pairs of runs.
+    (of_kind, n_of_kind), kind = np.unique(np.stack([right, n]), axis=1, return_inverse=True)
+    kind = kind.reshape(-1)
+    both = np.maximum(0, of_kind[:, None] + of_kind - np.minimum(n_of_kind[:, None], n_of_kind))
+    largest = mcnemar(of_kind[:, None] - both, (of_kind[:, None] - both).T)
+    unsure = (largest * pairs > ALPHA)[kind][:, kind]
+    np.fill_diagonal(unsure, False)
+    better = right[:, None] > right
+    needed = np.flatnonzero(unsure.any(axis=1))
     if len(needed):
-        wins = np.zeros((len(rows), len(rows)), dtype=np.int64)
-        wins[np.ix_(needed, needed)] = paired_wins(
-            decided(rows[place].path or "") for place in needed.tolist()
-        )
-        p[unsure] = mcnemar(wins, wins.T)[first[unsure], second[unsure]]
-    better = np.zeros((len(rows), len(rows)), dtype=bool)
-    ahead = right[first] > right[second]
-    winner, loser = np.where(ahead, first, second), np.where(ahead, second, first)
-    better[winner, loser] = holm(p) <= ALPHA
+        wins = paired_wins(decided(rows[place].path or "") for place in needed.tolist())
+        tested = unsure[np.ix_(needed, needed)]
+        better[np.ix_(needed, needed)] &= ~tested | _significant(wins, tested, pairs)
     return better
 
 
-def _largest_p(a: Ints, b: Ints, n: Ints) -> Floats:
-    """Return the largest p that McNemar's test can have, of the images that two runs have right."""
-    both = np.maximum(0, a + b - n)
-    return np.asarray(mcnemar(a - both, b - both), dtype=np.float64)
+def _significant(wins: NDArray[np.int32], tested: NDArray[np.bool_], pairs: int) -> Any:
+    """Return bool [R, R]: whether McNemar's p of two runs is at most 5 % among `pairs` (Holm).
+
+    The pairs that are not `tested` have a smaller p than any that decides. Many pairs have the same
+    p, which is computed and corrected once; rows are taken some at a time, to save memory.
+    """
+    images = int(wins.max(initial=0)) + 1
+
+    def cases(row: int) -> tuple[Ints, Any]:
+        """Return what decides p, as a number for each pair of `ROWS_AT_ONCE` rows."""
+        mine, other = wins[row : row + ROWS_AT_ONCE], wins[:, row : row + ROWS_AT_ONCE].T
+        fewer, more = np.minimum(mine, other), np.maximum(mine, other)
+        return fewer.astype(np.int64) * images + more, tested[row : row + ROWS_AT_ONCE]
+
+    starts = range(0, len(wins), ROWS_AT_ONCE)
+    counts: Counter[int] = Counter()
+    for row in starts:
+        numbers, chosen = cases(row)
+        values, times = np.unique(numbers[chosen], return_counts=True)
+        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    case = np.array(sorted(counts), np.int64)
+    p = mcnemar(*np.divmod(case, images))
+    order = np.argsort(p, kind="stable")
+    times = np.array([counts[value] // 2 for value in case[order].tolist()])  # both orders count
+    before = pairs - times.sum() + np.cumsum(times) - times
+    passed = np.zeros(len(case), dtype=bool)
+    passed[order] = np.maximum.accumulate(p[order] * (pairs - before)) <= ALPHA
+    significant = np.zeros(wins.shape, dtype=bool)
+    for row in starts:
+        numbers, chosen = cases(row)
+        place = np.minimum(np.searchsorted(case, numbers), len(case) - 1)
+        significant[row : row + ROWS_AT_ONCE] = chosen & passed[place]
+    return significant
 
 
 def shipped_rows(dataset: str | None = None) -> list[LeaderboardRow]:

@@ -27,6 +27,7 @@ from bench.engine.items import Joint, Question, Questions
 from bench.engine.latents import Latents
 from bench.engine.linearising import Lineariser
 from bench.engine.scoring import Evaluator, Scoring
+from bench.engine.threads import Threads
 from bench.engine.transfer import fetch, free_memory, to_device
 from bench.engine.trees import Tree
 from bench.inputs.templates import Columns
@@ -71,6 +72,7 @@ class DenoisingEngine:
         self.prompts = trees.count(conditioning)
         self.batch_size = batch_size
         self.out_of_memory: Callable[[int], None] = lambda size: None  # given the new batch size
+        self.threads = Threads() if backbone.device.type == "cpu" else None
         self.linear = Lineariser(self.evaluator, batch_size, linearisation_cost)
         # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
         self.evaluated = 0.0
@@ -122,6 +124,8 @@ class DenoisingEngine:
             return None
         queue, size, work = ready[0]
         batch = queue.cut(size)
+        if self.threads is not None:
+            self.threads.adapt()
         return batch, fetch(work(batch))
 
     @torch.inference_mode()

@@ -30,7 +30,7 @@ from bench.store.looks import record_look
 from bench.store.questions import QuestionAnswer
 from bench.store.records import make_record
 from bench.store.summary import Again, Summary
-from bench.store.writing import RunFolder, label
+from bench.store.writing import RunFolder, label, refuse_in_use
 
 CHECK_SECONDS = 2.0  # between two events about a question that is open
 
@@ -88,6 +88,7 @@ def execute(
             label(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
+        refuse_in_use(run.folder)
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
         if run.sweep is not None:

@@ -16,6 +16,7 @@ from bench.store.fields import Document
 
 ALPHA = 0.05
 SAMPLES_AT_ONCE = 8192
+ROWS_AT_ONCE = 256  # of the matrix of pairs
 Z95 = 1.959963984540054  # half-width of a 95 % interval in standard errors
 
 Bools = NDArray[np.bool_]
@@ -75,8 +76,8 @@ def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[
     return rows_a[kept], rows_b[kept]
 
 
-def paired_wins(decided: Iterable[Decisions]) -> Ints:
-    """Return the number of samples that run i has right and run j has wrong, int64 [R, R].
+def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
+    """Return the number of samples that run i has right and run j has wrong, int32 [R, R].
 
     One product of matrices instead of R² pairings, over a few thousand samples at a time. Only the
     bits of each run are kept in memory.
@@ -97,11 +98,13 @@ def paired_wins(decided: Iterable[Decisions]) -> Ints:
     has, right = (np.zeros((len(answers), len(ids)), dtype=bool) for _ in range(2))
     for row, (place, correct) in enumerate(answers):
         has[row, place], right[row, place] = True, correct
-    wins = np.zeros((len(answers), len(answers)), dtype=np.int64)
+    wins = np.zeros((len(answers), len(answers)), dtype=np.int32)
     for start in range(0, len(ids), SAMPLES_AT_ONCE):
         part = np.s_[:, start : start + SAMPLES_AT_ONCE]
         mine, wrong = right[part].astype(np.float32), (has[part] & ~right[part]).astype(np.float32)
-        wins += (mine @ wrong.T).astype(np.int64)  # exact: float32 counts to 16 million
+        for row in range(0, len(wins), ROWS_AT_ONCE):  # exact: float32 counts to 16 million
+            rows = np.s_[row : row + ROWS_AT_ONCE]
+            wins[rows] += (mine[rows] @ wrong.T).astype(np.int32)
     return wins
 
 

@@ -40,6 +40,25 @@ from bench.store.summary import AGAIN, Summary
 from bench.store.swept import AUDIT, Swept
 
 
+def refuse_in_use(path: Path) -> None:
+    """Refuse a run that another process is writing (UserError), before anything is loaded."""
+    if (file := regular_file(path, LOCK)) is not None:
+        try:
+            with FileLock(file, timeout=0):
+                pass
+        except Timeout:
+            raise _in_use(path) from None
+        except OSError:  # an error when the folder is opened
+            return
+
+
+def _in_use(path: Path) -> UserError:
+    return UserError(
+        f"Another process is writing {path}. Wait for it, or give this run another --results"
+        " folder."
+    )
+
+
 class RunFolder:
     """One run on disk, locked by this process until the `with` block ends.
 
@@ -75,10 +94,7 @@ class RunFolder:
             self._adopt_manifest()
             self._journal = Journal(self.path / JOURNAL)
         except Timeout:
-            raise UserError(
-                f"Another process is writing {self.path}. Wait for it, or give this run another"
-                " --results folder."
-            ) from None
+            raise _in_use(self.path) from None
         except (OSError, ValueError) as error:  # a path may hold a NUL
             self._lock.release()
             raise UserError(f"The results folder {self.path} cannot be written: {error}.") from None

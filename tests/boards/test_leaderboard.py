@@ -16,14 +16,16 @@ from helpers.command import bench
 from helpers.places import ROOT
 from helpers.questions import store_ended
 from helpers.runs import store
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from bench.boards.columns import in_words
-from bench.boards.leaderboard import leaderboard, ranked
+from bench.boards.leaderboard import _significant, leaderboard, ranked
 from bench.errors import BenchWarning
 from bench.stats.many import holm
 from bench.stats.metrics import confusion, metrics, worst_confusions
-from bench.stats.paired import mcnemar
+from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.folder import read_manifest
@@ -294,3 +296,22 @@ def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> N
     store(tmp_path, [0, 1], [0, 1], scoring=scoring, draws=draws)
     above, _ = in_words(leaderboard(tmp_path))
     assert ("reduction=mean" in above) == shown
+
+
+@given(
+    counts=st.lists(st.lists(st.booleans(), min_size=12, max_size=12), min_size=2, max_size=9),
+    repeats=st.integers(1, 30),
+)
+@settings(max_examples=60, deadline=None)
+def test_significant_pairs_are_those_of_the_plain_correction(
+    counts: list[list[bool]], repeats: int
+) -> None:
+    """Each p is computed once for all pairs with the same counts; all pairs are corrected."""
+    right = np.repeat(np.array(counts), repeats, axis=1)
+    wins = (right.astype(np.int32) @ (~right).astype(np.int32).T).astype(np.int32)
+    first, second = np.triu_indices(len(wins), 1)
+    plain = holm(mcnemar(wins, wins.T)[first, second]) <= ALPHA
+    every = ~np.eye(len(wins), dtype=bool)
+    tested = _significant(wins, every, len(first))
+    assert np.array_equal(tested[first, second], plain)
+    assert np.array_equal(tested, tested.T)

@@ -14,8 +14,8 @@ import pytest
 
 from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
-from bench.running.executors.messages import Answer, Ended, Fetch, Job, Texts
-from bench.running.executors.worker import Worker
+from bench.running.executors.messages import Answer, Ended, Fetch, Job
+from bench.running.executors.worker import CALLS, Worker
 
 _here = threading.local()
 
@@ -48,7 +48,7 @@ class Threads:
             _here.machine = name
 
         worker._torch.call(arrive)
-        self._alive[name] = worker, ThreadPoolExecutor(1, initializer=arrive)
+        self._alive[name] = worker, ThreadPoolExecutor(CALLS, initializer=arrive)
 
     def call(self, name: str, method: str, *given: object) -> None:
         worker, _ = self._alive[name]
@@ -59,9 +59,8 @@ class Threads:
 
         self._submit(name, method, *given).add_done_callback(say)
 
-    def ask_for(self, name: str, method: str) -> Fetch:
-        asked: Future[Texts] = self._submit(name, method)
-        return asked.result
+    def texts_of(self, name: str) -> Fetch:
+        return lambda: self._submit(name, "texts").result()
 
     def end(self, name: str) -> None:
         _, thread = self._alive.pop(name)

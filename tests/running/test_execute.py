@@ -12,13 +12,14 @@ import pytest
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Outcome, Problem
-from bench.errors import BenchWarning
+from bench.errors import BenchWarning, UserError
 from bench.running.execute import execute
 from bench.running.executors.protocol import Executable
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
+from bench.store.writing import RunFolder
 
 
 class Scripted:
@@ -85,4 +86,18 @@ def test_a_resume_by_other_code_says_so(run: ModelRun) -> None:
     environment = {**run.manifest.environment, "code": {name: "other"}}
     run.manifest = run.manifest.model_copy(update={"environment": environment})
     with pytest.warns(BenchWarning, match=f"The code of {name} has changed since this run began"):
+        execute(run, Scripted)
+
+
+def test_a_run_that_another_process_writes_is_refused_before_anything_is_loaded(
+    run: ModelRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loads(self: ModelRun) -> None:
+        raise AssertionError("loaded for nothing")
+
+    monkeypatch.setattr(ModelRun, "check", loads)
+    with (
+        RunFolder(run.folder, run.manifest),
+        pytest.raises(UserError, match="Another process is writing"),
+    ):
         execute(run, Scripted)

@@ -40,7 +40,11 @@ WORKERS_OWN = {  # of a worker's environment, where the user has set nothing els
     "MALLOC_ARENA_MAX": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-PASSED_ON = ("BENCH_LOAD_PLUGINS", "BENCH_BLOCK_PLUGINS", "BENCH_STRICT_PLUGINS")
+PASSED_ON = (  # to workers, and to the jobs of Slurm
+    "BENCH_LOAD_PLUGINS",
+    "BENCH_BLOCK_PLUGINS",
+    "BENCH_STRICT_PLUGINS",
+)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
 """Which worker scores which images next, and what is done again where a worker ended.
 
-Pure and deterministic: it knows ids, names of workers and the time that it is told, and nothing of
-Ray, models or the store. The Ray executor, the tests and the simulation in `benchmarks/` use it.
+Pure and deterministic: it knows ids, names of workers and a clock, and nothing of Ray, models or
+the store. The Ray executor, the tests and the simulation in `benchmarks/` use it.
 
-A worker holds images that it was given and has not decided. It is given more in small blocks while
-it works, so that its engine always has enough cells for full batches. What it may hold is bounded:
-by the time that its images take, and by half of its fair share of what is left (factoring, Hummel
-et al., CACM 1992), so that the last images are given one by one. At the bound a block is the last
-one for now: the worker decides all that it holds, and then asks again.
+A block has as many images as a worker decides in a second, `MAX_BLOCK` at most. What a worker holds
+is at most half of its fair share of what is left (factoring, Hummel et al., CACM 1992), so that the
+last images are given one by one.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-PACE = 0.01  # seconds of a block for each worker: some hundred answers per second for the driver
-FORGETS = 0.8  # share of the earlier images and seconds that counts in a worker's speed
+MAX_BLOCK = 32  # images
+PACE = 0.01  # seconds of a block per worker: some hundred answers per second for the driver
 
 
 @dataclass(frozen=True)
@@ -26,14 +24,12 @@ class DispatchRules:
 
     Attributes:
         block_seconds: the work of one block.
-        hold_seconds: the work that a worker may hold.
-        together: workers that may end with an image in a block before it is scored alone.
+        together: workers that may end with an image among others before it is scored alone.
         alone: workers that may end with an image scored alone before it has failed.
         deaths: times that a worker may end without deciding an image before it is given up.
     """
 
     block_seconds: float = 1.0
-    hold_seconds: float = 60.0
     together: int = 2
     alone: int = 3
     deaths: int = 8
@@ -42,14 +38,6 @@ class DispatchRules:
     def of(workers: int) -> DispatchRules:
         """Return the rules for so many workers: the more there are, the larger a block."""
         return DispatchRules(block_seconds=max(1.0, PACE * workers))
-
-
-@dataclass(frozen=True)
-class ImageBlock:
-    """The next images of a worker; `last`: none follow until it has decided all that it holds."""
-
-    ids: tuple[str, ...] = ()
-    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,18 +51,13 @@ class Loss:
 
 @dataclass
 class _Worker:
-    held: dict[str, None] = field(default_factory=dict)  # images not decided, in the order given
-    closed: bool = False  # whether its block was the last for now
+    held: dict[str, None] = field(default_factory=dict)  # images that it has not decided
     alone: bool = False  # whether it has an image that is scored alone
-    recent: tuple[float, float] = (0.0, 0.0)  # images and seconds, the older ones counting less
-    since: float = 0.0
+    emptying: bool = False  # whether it decides what it holds, to take such an image
+    since: float | None = None  # start of its first block
+    images: int = 0  # number decided
+    seconds: float = 0.0  # from `since` to its last decision
     deaths: int = 0  # since it last decided an image
-
-    @property
-    def speed(self) -> float | None:
-        """Images per second; None before the first is decided."""
-        images, seconds = self.recent
-        return images / seconds if images and seconds > 0 else None
 
 
 class Dispatch:
@@ -91,48 +74,41 @@ class Dispatch:
         self._pending = deque(ids)
         self.left = len(self._pending)
         self._workers = {name: _Worker() for name in workers}
-        self._for_one: deque[str] = deque()  # to be scored alone
-        self._ended: Counter[str] = Counter()  # workers that ended with an image in a block
+        self._suspects: deque[str] = deque()  # images to be scored alone
+        self._ended: Counter[str] = Counter()  # workers that ended with an image among others
         self._ended_alone: Counter[str] = Counter()
-
-    @property
-    def workers(self) -> tuple[str, ...]:
-        """The workers that are not given up."""
-        return tuple(self._workers)
 
     def holds(self, worker: str) -> int:
         """Return how many images a worker holds."""
         return len(self._workers[worker].held)
 
     def speed(self, worker: str) -> float | None:
-        """Return a worker's recent images per second; None before the first is decided."""
-        return self._workers[worker].speed
+        """Return a worker's images per second; None before the first is decided."""
+        state = self._workers[worker]
+        return state.images / state.seconds if state.images and state.seconds > 0 else None
 
-    def give(self, worker: str, now: float) -> ImageBlock:
-        """Return the next images of a worker that has room; an empty block: none for now.
+    def give(self, worker: str, now: float) -> tuple[str, ...]:
+        """Return the next images of a worker; none: it has enough, or nothing is pending.
 
         `now` is in seconds on any monotonic clock.
         """
         state = self._workers[worker]
-        if state.closed:
-            return ImageBlock()
-        if not state.held:
-            state.since = now
-        # A worker that was started again first shows with other images that it works: it is slow
-        # at the start, and may end again with the image that ended it before.
-        if self._for_one and (state.deaths == 0 or not self._pending):
+        # A worker that was started again first shows with other images that it works: it may end
+        # again with the image that ended it before.
+        if self._suspects and not state.alone and (state.deaths == 0 or not self._pending):
             if not state.held:
-                state.alone = True
-                return self._hand_out(state, [self._for_one.popleft()], last=True)
-            emptying = sum(w.closed and not w.alone for w in self._workers.values())
-            if emptying < len(self._for_one):
-                return self._hand_out(state, [], last=True)
-        room = min(self._most(state) - len(state.held), len(self._pending))
-        if room <= 0:
-            return self._hand_out(state, [], last=True) if state.held else ImageBlock()
-        count = min(room, max(1, round((state.speed or 0) * self.rules.block_seconds)))
-        ids = [self._pending.popleft() for _ in range(count)]
-        return self._hand_out(state, ids, last=count == room)
+                state.emptying, state.alone = False, True
+                return self._hand_out(state, [self._suspects.popleft()], now)
+            emptying = sum(other.emptying for other in self._workers.values())
+            state.emptying |= emptying < len(self._suspects)
+        if state.alone or (state.emptying and self._suspects):
+            return ()
+        state.emptying = False
+        share = -(-self.left // len(self._workers))
+        most = share if len(self._workers) == 1 else max(1, share // 2)
+        timed = max(1, round((self.speed(worker) or 0) * self.rules.block_seconds))
+        count = min(most - len(state.held), timed, MAX_BLOCK, len(self._pending))
+        return self._hand_out(state, [self._pending.popleft() for _ in range(count)], now)
 
     def decided(self, worker: str, ids: Sequence[str], now: float) -> tuple[str, ...]:
         """Enter what a worker decided; return the images that count, each once in a run."""
@@ -142,14 +118,12 @@ class Dispatch:
         counted = tuple(name for name in dict.fromkeys(ids) if name in state.held)
         for name in counted:
             del state.held[name]
-        images, seconds = state.recent
-        state.recent = FORGETS * images + len(counted), FORGETS * seconds + now - state.since
-        state.since = now
-        self.left -= len(counted)
         if counted:
-            state.deaths = 0
+            state.images, state.deaths = state.images + len(counted), 0
+            state.seconds = now - (now if state.since is None else state.since)
+            self.left -= len(counted)
         if not state.held:
-            state.closed = state.alone = False
+            state.alone = False
         return counted
 
     def lost(self, worker: str) -> Loss:
@@ -161,7 +135,7 @@ class Dispatch:
         self.left -= len(failed)
         self._take_back(again)
         deaths = state.deaths + 1
-        self._workers[worker] = _Worker(recent=state.recent, deaths=deaths)
+        self._workers[worker] = _Worker(deaths=deaths)
         if deaths >= self.rules.deaths:
             del self._workers[worker]
         return Loss(again, failed, restart=worker in self._workers)
@@ -174,19 +148,10 @@ class Dispatch:
         """Put images at the end, those that ended several workers among those scored alone."""
         for name in ids:
             alone = self._ended[name] >= self.rules.together
-            (self._for_one if alone else self._pending).append(name)
-
-    def _most(self, state: _Worker) -> int:
-        """Return how many images a worker may hold: at first one, which shows its speed."""
-        held = self.left - len(self._pending) - len(self._for_one)
-        share = -(-(len(self._pending) + held) // len(self._workers))
-        if len(self._workers) > 1:
-            share = max(1, share // 2)
-        timed = 1 if state.speed is None else max(1, int(state.speed * self.rules.hold_seconds))
-        return min(share, timed)
+            (self._suspects if alone else self._pending).append(name)
 
     @staticmethod
-    def _hand_out(state: _Worker, ids: Sequence[str], last: bool) -> ImageBlock:
+    def _hand_out(state: _Worker, ids: Sequence[str], now: float) -> tuple[str, ...]:
         state.held.update(dict.fromkeys(ids))
-        state.closed = last
-        return ImageBlock(tuple(ids), last)
+        state.since = now if state.since is None else state.since
+        return tuple(ids)

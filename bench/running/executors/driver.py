@@ -11,20 +11,18 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.errors import BenchError, BenchWarning, WorkersLostError
-from bench.running.executors.dispatch import Dispatch, DispatchRules, ImageBlock, Loss
+from bench.running.executors.dispatch import Dispatch, DispatchRules, Loss
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import (
     Answer,
     Ended,
-    Fetch,
-    Lacking,
     Opened,
     Processes,
     Refused,
@@ -35,6 +33,7 @@ from bench.running.prepared import Prepared, run_samples
 from bench.store.records import is_record, make_record
 
 logger = logging.getLogger("bench.workers")
+IN_FLIGHT = 2  # blocks of a worker: the next one is there before it is needed
 SPEEDS_EVERY = 10.0  # seconds between two log lines about the workers' speed
 PATIENCE = 120.0  # seconds without a ready worker after which a warning says so
 
@@ -43,8 +42,9 @@ PATIENCE = 120.0  # seconds without a ready worker after which a warning says so
 class Member:
     """One worker, as the driver sees it."""
 
-    stage: str = "prepare"  # its last call; "prepared" and "idle": it waits for the next
+    stage: str = "prepare"  # its last call but `score`; "prepared" and "ready": it has returned
     place: WorkerProcess | None = None  # None: not known yet
+    blocks: int = 0  # number in flight
 
 
 class Driver:
@@ -53,6 +53,7 @@ class Driver:
     Attributes:
         workers: by name, those that have not been given up.
         dispatch: which worker has which images; None before scoring.
+        peak_memory: the most memory that one worker used so far, in bytes.
 
     Raises:
         BenchError: no worker can take part; the first one's reason.
@@ -60,21 +61,21 @@ class Driver:
     """
 
     device: str | None = None  # this process does not score: it has no speed to remember
+    peak_memory: int | None = None
 
     def __init__(self, run: Prepared, processes: Processes) -> None:
         self._run, self._processes = run, processes
         self.workers: dict[str, Member] = {}
         self.dispatch: Dispatch | None = None
         self._rules = DispatchRules.of(processes.count)
+        self._starts: Counter[str] = Counter()
         self._deaths: Counter[str] = Counter()  # before scoring
         self._causes: list[BenchError] = []  # why workers cannot take part
         self._silent = False  # whether a worker was given up without a cause
         self._opened: Opened | None = None
-        self._texts: tuple[str, Fetch] | None = None  # a worker with encoded prompts, and those
-        self._memory: int | None = None
         self._since = self._logged = monotonic()
         try:
-            self._job = replace(job_of(run), report_seconds=self._rules.block_seconds)
+            self._job = job_of(run)
             for number in range(1, processes.count + 1):
                 self._start(f"worker {number}")
             while self._opened is None:
@@ -87,11 +88,6 @@ class Driver:
         self.levels: Levels | None = self._opened.levels
         self.fitted: Mapping[str, Any] | None = self._opened.fitted
 
-    @property
-    def peak_memory(self) -> int | None:
-        """The most memory that one worker used so far, in bytes."""
-        return self._memory
-
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided.
 
@@ -99,18 +95,17 @@ class Driver:
             BenchError: every worker had to stop; the first one's reason.
             WorkersLostError: no worker is left; the same command resumes.
         """
-        self.dispatch = dispatch = Dispatch(sample_ids, self.workers, self._rules)
-        while dispatch.left:
+        self.dispatch = Dispatch(sample_ids, self.workers, self._rules)
+        while self.dispatch.left:
             self._expect_workers()
-            for name, member in self.workers.items():
-                if member.stage == "idle":
-                    self._feed(name, hungry=True)
+            for name in self.workers:
+                self._feed(name)
             yield from self._step()
         self._log_speeds()
 
     def wait_for_all(self) -> None:
         """Wait until every worker has loaded; otherwise the first one begins alone."""
-        while any(member.stage != "idle" for member in self.workers.values()):
+        while any(member.stage != "ready" for member in self.workers.values()):
             list(self._step())
 
     def close(self) -> None:
@@ -119,6 +114,7 @@ class Driver:
         self._processes.close()
 
     def _start(self, name: str) -> None:
+        self._starts[name] += 1
         self.workers[name] = Member()
         self._processes.start(name, self._job)
         self._processes.call(name, "prepare")
@@ -133,7 +129,9 @@ class Driver:
     def _step(self) -> Iterator[Decided]:
         """Wait for answers, at most a second, and yield what they decide."""
         for name, answer in self._processes.answers():
-            yield from self._answered(name, answer)
+            if name in self.workers:  # not given up by an earlier answer of the same moment
+                yield from self._answered(name, answer)
+        self._open_workers()
         now = monotonic()
         if now - self._logged >= SPEEDS_EVERY:
             self._logged = now
@@ -155,51 +153,43 @@ class Driver:
             logger.info("%s is ready to load.", self._called(name))
             for difference in answer.differences:
                 _warn(f"{self._called(name)}: {difference}.")
-        elif isinstance(answer, Lacking):
-            self._processes.call(name, "open", self._encoded())
         elif isinstance(answer, Opened):
-            self._opened = self._opened or answer
-            member.stage = "idle"
+            self._opened, member.stage = self._opened or answer, "ready"
             logger.info("%s has loaded the model.", self._called(name))
         elif isinstance(answer, Report) and self.dispatch is not None:
             yield from self._reported(name, answer)
         else:
             reason = f"it returned a {type(answer).__name__}"
             yield from self._lost(name, Ended(reason, raised=True))
-        # Workers load: one first, which encodes the prompts, and then all others.
-        for name, member in self.workers.items():
-            first = any(other.stage == "open" for other in self.workers.values())
-            if member.stage == "prepared" and (self._opened is not None or not first):
-                member.stage = "open"
-                self._processes.call(name, "open", None, self._opened is None)
 
-    def _encoded(self) -> Fetch | None:
-        """Return the encoded prompts of a loaded worker; None: no such worker is left."""
-        if self._texts is None:
-            loaded = [n for n, member in self.workers.items() if member.stage in ("idle", "score")]
-            if loaded:
-                self._texts = loaded[0], self._processes.ask_for(loaded[0], "texts")
-        return None if self._texts is None else self._texts[1]
+    def _open_workers(self) -> None:
+        """Have workers load: one first, which encodes the prompts, and then all others."""
+        stages = [member.stage for member in self.workers.values()]
+        loaded = next((n for n, member in self.workers.items() if member.stage == "ready"), None)
+        alone = "open" not in stages
+        for name, member in self.workers.items():
+            if member.stage == "prepared" and (loaded or alone):
+                member.stage, alone = "open", False
+                texts = self._processes.texts_of(loaded) if loaded else None
+                self._processes.call(name, "open", texts)
 
     def _reported(self, name: str, report: Report) -> Iterator[Decided]:
         assert self.dispatch is not None
-        if report.peak_memory is not None:
-            self._memory = max(self._memory or 0, report.peak_memory)
-        for decided in report.decided:
-            if not self._is_sound(decided):
-                reason = "it returned a decision that cannot be one"
-                yield from self._lost(name, Ended(reason, raised=True))
-                return
+        member = self.workers[name]
+        member.blocks -= 1
+        self.peak_memory = max(self.peak_memory or 0, report.peak_memory or 0) or None
+        if not all(map(self._is_sound, report.decided)):
+            reason = "it returned a decision that cannot be one"
+            yield from self._lost(name, Ended(reason, raised=True))
+            return
         by_id = {decided.sample.sample_id: decided for decided in report.decided}
         counted = self.dispatch.decided(name, tuple(by_id), monotonic())
         if isinstance(report.end, Refused):
             self._refused(name, report.end)
         elif report.end is not None:
             yield from self._lost(name, report.end)
-        elif report.idle and self.dispatch.holds(name):
-            yield from self._lost(name, Ended("it left images undecided"))
         else:
-            self._feed(name, report.hungry)
+            self._feed(name)
         for sample_id in counted:
             yield by_id[sample_id]
 
@@ -217,17 +207,19 @@ class Driver:
         labelled = split.items is not None or record["label"] == split.labels[row]
         return fit and labelled and is_record(record, len(manifest.classes))
 
-    def _feed(self, name: str, hungry: bool) -> None:
-        """Hand a worker more images if it has room, and ask for its decisions."""
+    def _feed(self, name: str) -> None:
+        """Hand a worker more images, or have it decide those that it holds."""
         assert self.dispatch is not None and self._run.split is not None
         member = self.workers[name]
-        block = self.dispatch.give(name, monotonic()) if hungry else ImageBlock()
-        if not self.dispatch.holds(name):
-            member.stage = "idle"
+        if member.stage != "ready":
             return
-        member.stage = "score"
-        contents = tuple(self._run.split.content(sample_id) for sample_id in block.ids)
-        self._processes.call(name, "exchange", block, contents)
+        while member.blocks < IN_FLIGHT and (ids := self.dispatch.give(name, monotonic())):
+            member.blocks += 1
+            contents = tuple(map(self._run.split.content, ids))
+            self._processes.call(name, "score", ids, contents)
+        if not member.blocks and self.dispatch.holds(name):
+            member.blocks += 1
+            self._processes.call(name, "score", (), ())
 
     def _lost(self, name: str, ended: Ended) -> Iterator[Decided]:
         """Restart a worker that ended; yield the images that ended too many workers as failed."""
@@ -241,7 +233,9 @@ class Driver:
         then = "It is started again." if loss.restart else "It ended too often and is given up."
         again = len(loss.again)
         held = f" {again} image{'s' * (again != 1)} of it will be scored again." if again else ""
-        _warn(f"{called} ended: {ended.reason}.{held} {then}")
+        # The number makes each warning its own: Python shows equal ones once.
+        times = f" {self._starts[name]} times" if self._starts[name] > 1 else ""
+        _warn(f"{called} ended{times}: {ended.reason}.{held} {then}")
         if loss.restart:
             self._start(name)
         elif ended.raised:
@@ -263,8 +257,6 @@ class Driver:
     def _remove(self, name: str) -> None:
         del self.workers[name]
         self._processes.end(name)
-        if self._texts is not None and self._texts[0] == name:
-            self._texts = None
 
     def _called(self, name: str) -> str:
         place = self.workers[name].place

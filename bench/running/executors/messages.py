@@ -34,7 +34,6 @@ class Job:
         code: distribution → hash of the sources of the same.
         packages: library → version on the driver.
         surveyed: the fingerprint of all images, and whether all are ordinary.
-        report_seconds: the longest time that a decision is kept back.
     """
 
     settings: str
@@ -44,12 +43,11 @@ class Job:
     code: Mapping[str, str]
     packages: Mapping[str, str]
     surveyed: tuple[str, bool]
-    report_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """The machine and the process of a worker.
+    """The machine and the process of a worker that has prepared a run.
 
     Attributes:
         differences: versions that are not the driver's and cannot change numbers, in words.
@@ -105,11 +103,6 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Lacking:
-    """A worker lacks encoded prompts, which another one has."""
-
-
-@dataclass(frozen=True)
 class Opened:
     """What the driver needs of a loaded engine; see `Executor`."""
 
@@ -124,20 +117,16 @@ class Report:
 
     Attributes:
         decided: the decisions, without the images.
-        hungry: whether it has room for more images.
-        idle: whether it has nothing left to do.
         end: why it stopped; None: it did not. A worker that ended may be started again.
         peak_memory: its largest use so far in bytes.
     """
 
     decided: tuple[Decided, ...] = ()
-    hungry: bool = False
-    idle: bool = False
     end: Refused | Ended | None = None
     peak_memory: int | None = None
 
 
-Answer = WorkerProcess | Opened | Lacking | Report | Refused | Ended
+Answer = WorkerProcess | Opened | Report | Refused | Ended
 
 
 class Processes(Protocol):
@@ -157,8 +146,8 @@ class Processes(Protocol):
     def call(self, name: str, method: str, *arguments: object) -> None:
         """Call a worker's method; the reply is among the `answers`."""
 
-    def ask_for(self, name: str, method: str) -> Fetch:
-        """Call a worker's method; its result is for other workers, which fetch it themselves."""
+    def texts_of(self, name: str) -> Fetch:
+        """Return what fetches a worker's encoded prompts; of a worker that ended they are none."""
 
     def end(self, name: str) -> None:
         """End a worker, also one that has ended."""

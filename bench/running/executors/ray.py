@@ -32,7 +32,7 @@ from bench.running.executors.messages import (
     Texts,
     WorkerProcess,
 )
-from bench.running.executors.worker import Worker
+from bench.running.executors.worker import CALLS, Worker
 
 if TYPE_CHECKING:
     from bench.running.prepared import Prepared
@@ -85,6 +85,7 @@ class Actors:
             num_gpus=self._layout.gpus,
             max_restarts=0,
             max_task_retries=0,
+            max_concurrency=CALLS,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": environment(self._layout)},
         )
@@ -94,9 +95,9 @@ class Actors:
         """Call a worker's method; the reply is among the `answers`."""
         self._waiting[getattr(self._actors[name], method).remote(*arguments)] = name
 
-    def ask_for(self, name: str, method: str) -> Fetch:
-        """Call a worker's method; its result stays in Ray until another worker fetches it."""
-        return _Fetch(getattr(self._actors[name], method).remote())
+    def texts_of(self, name: str) -> Fetch:
+        """Return what fetches a worker's encoded prompts, when another worker calls it."""
+        return _Fetch(self._actors[name])
 
     def end(self, name: str) -> None:
         """End a worker, also one that has ended."""
@@ -137,15 +138,15 @@ class Actors:
 
 @dataclass(frozen=True)
 class _Fetch:
-    """Fetches one worker's result in another; of a worker that ended it is empty."""
+    """Fetches one worker's prompts in another; of a worker that ended they are none."""
 
-    reference: Any
+    worker: Any
 
     def __call__(self) -> Texts:
         import ray
 
         with suppress(ray.exceptions.RayError):
-            texts: Texts = ray.get(self.reference)
+            texts: Texts = ray.get(self.worker.texts.remote())
             return texts
         return {}
 

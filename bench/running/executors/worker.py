@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from queue import SimpleQueue
 from threading import Condition, Thread
-from time import monotonic
 from typing import Any, TypeVar
 
 from bench.contracts.decision import Decided, Engine
@@ -22,7 +20,6 @@ from bench.discovery.guard import one_line
 from bench.errors import BenchError, UserError, quoted
 from bench.machine.environment import peak_memory
 from bench.machine.offline import offline
-from bench.running.executors.dispatch import ImageBlock
 from bench.running.executors.job import (
     harmless_differences,
     keep_texts,
@@ -34,7 +31,6 @@ from bench.running.executors.messages import (
     Ended,
     Fetch,
     Job,
-    Lacking,
     Opened,
     Refused,
     Report,
@@ -45,6 +41,7 @@ from bench.running.model_run import ModelRun
 from bench.running.prepared import Prepared, run_samples
 
 T = TypeVar("T")
+CALLS = 4  # at the same time: two blocks, the encoded prompts, and one to spare
 
 
 def here() -> WorkerProcess:
@@ -77,13 +74,11 @@ class _Calls:
 
 
 class Worker:
-    """One process that scores images of a run: prepare, open, then exchange again and again.
+    """One process that scores images of a run: prepare, open, then score block after block.
 
-    Its engine runs in a thread of its own, so that images can be added while it works. All that
-    uses torch is done in this thread: OpenMP keeps a team of threads for each thread that calls it,
-    and with more threads than cores none of them waits actively (a third of the speed on two
-    cores).
-
+    Several calls run at the same time. All that uses torch is done in one more thread: OpenMP keeps
+    a team of threads for each thread that calls it, and with more threads than cores none of them
+    waits actively (a third of the speed on two cores).
     """
 
     def __init__(self, job: Job) -> None:
@@ -93,13 +88,10 @@ class Worker:
         self._prepared: Prepared | None = None
         self._engine: Engine | None = None
         self._changed = Condition()
-        self._feed: deque[tuple[str, str]] = deque()  # images with the hash of their content
-        self._last_size = 0  # images of the last block
-        self._closed = False  # whether nothing follows the feed for now
-        self._open = False  # whether the engine takes images
+        self._feed: dict[str, str] = {}  # images that the engine has not taken → their content
+        self._last = 0  # calls that wait for the engine to decide what it has taken
         self._decided: list[Decided] = []
         self._failed: BaseException | None = None
-        self._reported = 0.0
 
     def prepare(self) -> WorkerProcess | Refused:
         """Resolve and check the run, and that it is the driver's."""
@@ -110,20 +102,12 @@ class Worker:
         self._network.enter_context(offline(self._prepared.config.offline))
         return replace(here(), differences=harmless_differences(self.job))
 
-    def open(self, fetch: Fetch | None = None, encode: bool = True) -> Opened | Lacking | Refused:
-        """Load the engine.
-
-        Args:
-            fetch: returns the encoded prompts of another worker; called where this one has none.
-            encode: whether to encode prompts that are missing.
-        """
+    def open(self, fetch: Fetch | None = None) -> Opened | Refused:
+        """Load the engine; `fetch` returns another worker's encoded prompts, for one without."""
         assert self._prepared is not None, "prepare comes first"
         try:
-            if lacks_texts(self._prepared):
-                if not encode:
-                    return Lacking()
-                if fetch is not None:
-                    keep_texts(self._prepared, fetch())
+            if lacks_texts(self._prepared) and fetch is not None:
+                keep_texts(self._prepared, fetch())
             self._engine = engine = self._torch.call(ModelRun(self._prepared).open_engine).result()
         except Exception as error:
             return Refused.of(here(), error)
@@ -135,38 +119,30 @@ class Worker:
         assert self._prepared is not None, "prepare comes first"
         return kept_texts(self._prepared)
 
-    def exchange(self, block: ImageBlock, contents: tuple[str, ...]) -> Report:
-        """Take more images, and return when there is something to report.
+    def score(self, block: tuple[str, ...], contents: tuple[str, ...]) -> Report:
+        """Score more images; return once the engine has taken all of them, with what is decided.
 
-        `contents` holds for each image the hash that `Split.content` gives on the driver.
+        So the engine has the next block before it needs it, and its batches stay full. An empty
+        block is the last for now: it returns as soon as an image that the worker holds is decided.
+
+        Args:
+            block: ids of the images.
+            contents: the hash of each image that `Split.content` gives on the driver.
         """
         with self._changed:
-            self._feed.extend(zip(block.ids, contents, strict=True))
-            if block.ids:
-                self._last_size, self._open = len(block.ids), True
-            if block.ids or block.last:
-                self._closed = block.last
+            self._feed.update(zip(block, contents, strict=True))
+            self._last += not block
             self._changed.notify_all()
-            while not self._has_news():
-                self._changed.wait(self.job.report_seconds / 4)
-            self._reported = monotonic()
+            self._changed.wait_for(
+                lambda: (
+                    self._failed is not None
+                    or (self._feed.keys().isdisjoint(block) if block else bool(self._decided))
+                )
+            )
+            self._last -= not block
             decided, self._decided = tuple(self._decided), []
-            failed, self._failed = self._failed, None
-            hungry, idle = self._is_hungry(), not self._open
-        return Report(decided, hungry, idle, _end_of(failed), peak_memory())
-
-    def _has_news(self) -> bool:
-        waited = monotonic() - self._reported
-        return (
-            self._failed is not None
-            or self._is_hungry()
-            or (bool(self._decided) and waited >= self.job.report_seconds)
-        )
-
-    def _is_hungry(self) -> bool:
-        if not self._open:  # nothing is under way
-            return True
-        return not self._closed and 2 * len(self._feed) <= self._last_size
+            failed = self._failed
+        return Report(decided, _end_of(failed), peak_memory())
 
     def _score(self) -> None:
         """Score until the process ends; the engine runs once per series of blocks up to a last."""
@@ -185,20 +161,18 @@ class Worker:
                     self._failed = error
                     self._changed.notify_all()
                 return
-            with self._changed:
-                self._open = bool(self._feed)
-                self._changed.notify_all()
 
     def _arriving(self) -> Iterator[str]:
         """Yield images as they arrive, until there are no more for now."""
         assert self._prepared is not None and self._prepared.split is not None
         while True:
             with self._changed:
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._feed or self._closed)
+                self._changed.wait_for(lambda: self._feed or self._last)
                 if not self._feed:
                     return
-                sample_id, content = self._feed.popleft()
+                sample_id = next(iter(self._feed))
+                content = self._feed.pop(sample_id)
+                self._changed.notify_all()
             if self._prepared.split.content(sample_id, read=True) != content:
                 raise UserError(
                     f"{quoted(sample_id)} is not the driver's: image, label or texts differ."

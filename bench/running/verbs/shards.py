@@ -19,7 +19,9 @@ from bench.machine.files import write_atomically
 from bench.machine.offline import as_settings_say
 from bench.running.command import run_command
 from bench.running.execute import Finished
+from bench.running.executors.cluster import PASSED_ON
 from bench.running.model_run import check
+from bench.running.parts.scorer import AUTO
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.stats.differences import differing_identity
@@ -35,6 +37,8 @@ from bench.store.writing import RunFolder
 
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
 MAX_SHARDS = 100_000  # shards; an array of Slurm has 1,000 tasks by default
+# What a job needs of the environment that it is submitted in; --export=NONE would lose them.
+KEPT_VARIABLES = ("BENCH_CACHE_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", *PASSED_ON)
 
 TEMPLATE = Path(__file__).with_name("slurm.sh")
 
@@ -67,12 +71,22 @@ def write_script(config: RunConfig, shards: int) -> Path:
         )
     folder = prepared.folder / SCRIPT_FOLDER
     device = config.device or "cuda"
-    job = "--cpus-per-task=4 --time=24:00:00"
+    gpu = "" if device == "cpu" else "--gres=gpu:1 "
+    # Other settings of the network, and a dtype that the GPU decides, are not those of a CPU.
+    on_cpu = config.dtype != AUTO and not (config.compile or config.tf32)
+    on_cpu = on_cpu and config.layout == config.attention == "auto"
     text = Template(TEMPLATE.read_text()).substitute(
         run_id=manifest.run_id,
         sweep="" if sweep is None else manifest.run_id,
         shards=shards,
-        each=job if device == "cpu" else f"--gres=gpu:1 {job}",
+        prepare=f"{'' if on_cpu else gpu}--cpus-per-task=4 --time=2:00:00",
+        each=f"{gpu}--cpus-per-task=4 --time=24:00:00",
+        on_cpu="--device cpu" if on_cpu else "",
+        variables="\n".join(
+            f"export {name}={shlex.quote(value)}"
+            for name, value in sorted(os.environ.items())
+            if name in KEPT_VARIABLES
+        ),
         folder=shlex.quote(str(Path.cwd())),
         logs=shlex.quote(str(folder)),
         bench=shlex.join([sys.executable, "-m", "bench"]),

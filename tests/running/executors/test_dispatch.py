@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.running.executors.dispatch import Dispatch, DispatchRules, ImageBlock
+from bench.running.executors.dispatch import Dispatch, DispatchRules
 
 IDS = [f"s{number:03d}" for number in range(200)]
 
@@ -19,11 +19,9 @@ IDS = [f"s{number:03d}" for number in range(200)]
 def drain(dispatch: Dispatch, worker: str, now: float = 0.0) -> list[str]:
     """Have one worker decide all that it is given until nothing is left for it."""
     done: list[str] = []
-    while block := dispatch.give(worker, now):
-        if not block.ids:
-            break
-        now += 0.1 * len(block.ids)
-        done += dispatch.decided(worker, block.ids, now)
+    while ids := dispatch.give(worker, now):
+        now += 0.1 * len(ids)
+        done += dispatch.decided(worker, ids, now)
     return done
 
 
@@ -33,35 +31,35 @@ def test_one_worker_scores_all_in_order() -> None:
     assert dispatch.left == 0
 
 
-def test_the_first_block_is_one_image_and_later_ones_take_the_time_that_is_wanted() -> None:
-    dispatch, sizes, now = Dispatch(map(str, range(10_000)), ["a"]), [], 0.0
-    while ids := dispatch.give("a", now).ids:
+@pytest.mark.parametrize(("rate", "size"), [(20, 20), (1000, 32), (0.2, 1)])
+def test_a_block_takes_a_second_and_no_more_than_32_images(rate: float, size: int) -> None:
+    dispatch, sizes, now = Dispatch(map(str, range(2_000)), ["a"]), [], 0.0
+    while ids := dispatch.give("a", now):
         sizes.append(len(ids))
-        now += 0.05 * len(ids)  # 20 images per second
+        now += len(ids) / rate
         dispatch.decided("a", ids, now)
-    assert sizes[0] == 1
-    assert set(sizes[2:-1]) == {20}
+    assert sizes[0] == 1  # its speed is not known yet
+    assert set(sizes[2:-1]) == {size}
 
 
-def test_a_worker_holds_no_more_than_a_minute_of_work() -> None:
-    dispatch = Dispatch(map(str, range(10_000)), ["a", "b"])
-    first = dispatch.give("a", 0.0)
-    dispatch.decided("a", first.ids, 2.0)  # half an image per second
-    held, block = 0, ImageBlock()
-    while not block.last:
-        block = dispatch.give("a", 2.0)
-        held += len(block.ids)
-    assert held == dispatch.holds("a") == 30
-    assert dispatch.give("a", 2.0) == ImageBlock()  # it was told to end what it has
+def test_a_worker_holds_no_more_than_half_of_its_share_of_what_is_left() -> None:
+    dispatch = Dispatch(IDS, ["a", "b"])
+    dispatch.decided("a", dispatch.give("a", 0.0), 0.001)
+    held = 0
+    while ids := dispatch.give("a", 1.0):
+        held += len(ids)
+    assert held == dispatch.holds("a") == 50
+    dispatch.decided("a", IDS[1:11], 1.0)
+    assert len(dispatch.give("a", 1.0)) == 7  # of 189 that are left
 
 
 def test_the_last_images_are_given_one_by_one() -> None:
     dispatch = Dispatch(IDS, ["a", "b", "c", "d"])
     for worker in "abcd":
-        ids = dispatch.give(worker, 0.0).ids
+        ids = dispatch.give(worker, 0.0)
         dispatch.decided(worker, ids, 0.001)  # quick ones: no limit by time
     sizes = []
-    while ids := dispatch.give("a", 1.0).ids:
+    while ids := dispatch.give("a", 1.0):
         sizes.append(len(ids))
         dispatch.decided("a", ids, 1.001 + len(sizes))
     assert sizes[0] == (len(IDS) - 4) // 4 // 2
@@ -71,7 +69,7 @@ def test_the_last_images_are_given_one_by_one() -> None:
 
 def test_a_lost_worker_costs_what_it_held_and_nothing_twice() -> None:
     dispatch = Dispatch(IDS, ["a", "b"])
-    ids = dispatch.give("a", 0.0).ids
+    ids = dispatch.give("a", 0.0)
     loss = dispatch.lost("a")
     assert (loss.again, loss.failed, loss.restart) == (ids, (), True)
     assert dispatch.decided("a", ids, 1.0) == ()  # it was late, and they are not its any more
@@ -81,17 +79,17 @@ def test_a_lost_worker_costs_what_it_held_and_nothing_twice() -> None:
 
 def test_an_image_that_ends_workers_fails_alone() -> None:
     bad, dispatch, alone, deaths = "s007", Dispatch(IDS[:20], ["a"]), [], 0
-    dispatch.decided("a", dispatch.give("a", 0.0).ids, 0.001)
+    dispatch.decided("a", dispatch.give("a", 0.0), 0.001)
     failed: list[str] = []
     done: list[str] = []
     for now in range(1, 200):
-        block = dispatch.give("a", now)
-        if bad in block.ids:
+        ids = dispatch.give("a", now)
+        if bad in ids:
             deaths += 1
-            alone.append(len(block.ids) == 1)
+            alone.append(len(ids) == 1)
             failed += dispatch.lost("a").failed
         else:
-            done += dispatch.decided("a", block.ids, now + 0.01)
+            done += dispatch.decided("a", ids, now + 0.01)
     assert failed == [bad]
     assert alone == [False, False, True, True, True]
     assert sorted([*done, bad, "s000"]) == IDS[:20]
@@ -100,40 +98,38 @@ def test_an_image_that_ends_workers_fails_alone() -> None:
 
 def test_a_worker_with_images_ends_them_before_it_gets_one_alone() -> None:
     dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(together=1, block_seconds=0.1))
-    dispatch.decided("b", dispatch.give("b", 0.0).ids, 0.01)
+    dispatch.decided("b", dispatch.give("b", 0.0), 0.01)
     taken = dispatch.give("b", 0.02)
-    assert not taken.last
-    [lone] = dispatch.give("a", 0.02).ids
+    [lone] = dispatch.give("a", 0.02)
     dispatch.lost("a")
-    assert dispatch.give("b", 0.03) == ImageBlock(last=True)
-    dispatch.decided("b", taken.ids, 1.0)
-    assert dispatch.give("b", 1.0) == ImageBlock((lone,), last=True)
-    assert dispatch.give("b", 1.0) == ImageBlock()
+    assert dispatch.give("b", 0.03) == ()
+    dispatch.decided("b", taken, 1.0)
+    assert dispatch.give("b", 1.0) == (lone,)
+    assert dispatch.give("b", 1.0) == ()
     assert dispatch.decided("b", [lone], 2.0) == (lone,)
-    assert dispatch.give("b", 2.0).ids  # and goes on with the others
+    assert dispatch.give("b", 2.0)  # the others
 
 
 def test_a_worker_that_only_ends_is_given_up() -> None:
     dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(deaths=3))
     assert [dispatch.lost("a").restart for _ in range(3)] == [True, True, False]
-    assert dispatch.workers == ("b",)
     assert drain(dispatch, "b") == IDS
+    assert dispatch.left == 0
 
 
 def test_deciding_an_image_clears_a_worker_s_record() -> None:
     dispatch = Dispatch(IDS, ["a"], DispatchRules(deaths=2, together=9))
     for now in range(8):
-        dispatch.decided("a", dispatch.give("a", now).ids, now + 0.5)
+        dispatch.decided("a", dispatch.give("a", now), now + 0.5)
         assert dispatch.lost("a").restart
 
 
 def test_a_worker_that_leaves_is_no_fault_of_its_images() -> None:
     dispatch = Dispatch(IDS[:2], ["a", "b"], DispatchRules(together=1))
-    ids = dispatch.give("a", 0.0).ids
+    ids = dispatch.give("a", 0.0)
     dispatch.leave("a")
     assert dispatch.decided("a", ids, 1.0) == ()
-    assert not dispatch.give("b", 1.0).last or dispatch.left == 2  # not as one that is alone
-    assert dispatch.workers == ("b",)
+    assert drain(dispatch, "b") == [IDS[1], ids[0]]
 
 
 @settings(max_examples=60)
@@ -161,8 +157,7 @@ def test_each_image_is_decided_once_or_fails_whatever_happens(
             break
         now += 0.01
         name = chance.choice(names)
-        block = dispatch.give(name, now)
-        held[name] += block.ids
+        held[name] += dispatch.give(name, now)
         assert len(held[name]) == dispatch.holds(name)
         doomed = bad_ids & set(held[name])
         if doomed or (alive_kills and held[name] and chance.random() < kills):
@@ -187,7 +182,7 @@ def makespan(costs: Mapping[str, float], workers: int) -> float:
     while free:
         now, name, ids = heapq.heappop(free)
         dispatch.decided(name, ids, now)
-        if given := dispatch.give(name, now).ids:
+        if given := dispatch.give(name, now):
             heapq.heappush(free, (now + sum(costs[i] for i in given), name, given))
         end = max(end, now)
     assert dispatch.left == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from helpers.engines import assert_same
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.running.executors.dispatch import Dispatch, ImageBlock
+from bench.running.executors.dispatch import Dispatch
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import Ended, Opened, Refused, WorkerProcess
 from bench.running.executors.worker import Worker
@@ -33,16 +34,15 @@ def scored(run: Prepared, worker: Worker) -> dict[str, Decided]:
     assert run.split is not None
     assert isinstance(worker.prepare(), WorkerProcess)
     assert isinstance(worker.open(), Opened)
-    dispatch, found, now, hungry = Dispatch(run.sample_ids, ["a"]), {}, 0.0, True
+    dispatch, decided, now = Dispatch(run.sample_ids, ["a"]), {}, 0.0
     while dispatch.left:
         now += 0.01
-        block = dispatch.give("a", now) if hungry else ImageBlock()
-        report = worker.exchange(block, tuple(map(run.split.content, block.ids)))
+        block = dispatch.give("a", now)
+        report = worker.score(block, tuple(map(run.split.content, block)))
         assert report.end is None, report.end
-        found.update({one.sample.sample_id: one for one in report.decided})
+        decided.update({one.sample.sample_id: one for one in report.decided})
         dispatch.decided("a", [one.sample.sample_id for one in report.decided], now)
-        hungry = report.hungry
-    return found
+    return decided
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,49 @@ def test_a_worker_with_other_images_refuses_the_first_that_differs() -> None:
     worker = Worker(job_of(run))
     assert isinstance(worker.prepare(), WorkerProcess) and isinstance(worker.open(), Opened)
     name = run.sample_ids[0]
-    report = worker.exchange(ImageBlock((name,), last=True), ("another",))
+    report = worker.score((name,), ("another",))
+    report = report if report.end else worker.score((), ())
     assert isinstance(report.end, Refused)
     assert f"{name!r} is not the driver's" in report.end.reason
+
+
+def test_a_block_is_there_before_the_engine_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call returns when its images are taken: those of the next block fill up the batches."""
+    run = a_run(**{**BASE, "limit": 12})
+    worker = Worker(job_of(run))
+    assert isinstance(worker.prepare(), WorkerProcess) and isinstance(worker.open(), Opened)
+    assert run.split is not None and worker._engine is not None
+    passes, score = [0], type(worker._engine).score
+
+    def counted(*arguments: Any) -> Any:
+        passes[0] += 1
+        return score(*arguments)
+
+    monkeypatch.setattr(type(worker._engine), "score", counted)
+    decided = 0
+    for start in range(0, 12, 4):
+        block = tuple(run.sample_ids[start : start + 4])
+        decided += len(worker.score(block, tuple(map(run.split.content, block))).decided)
+    while decided < 12:
+        decided += len(worker.score((), ()).decided)
+    assert passes == [1]
+
+
+def test_a_block_that_follows_an_empty_one_at_once_is_scored_and_so_are_those_before() -> None:
+    """The empty block still waits for a decision: the engine must not wait for more images."""
+    run = a_run(**BASE)
+    worker = Worker(job_of(run))
+    assert isinstance(worker.prepare(), WorkerProcess) and isinstance(worker.open(), Opened)
+    assert run.split is not None
+    first, second = run.sample_ids[:1], run.sample_ids[1:]
+    worker.score(tuple(first), tuple(map(run.split.content, first)))
+    with ThreadPoolExecutor(2) as calls:
+        last = calls.submit(worker.score, (), ())
+        more = calls.submit(worker.score, tuple(second), tuple(map(run.split.content, second)))
+        decided = [*last.result(timeout=60).decided, *more.result(timeout=60).decided]
+    while len(decided) < len(run.sample_ids):
+        decided += worker.score((), ()).decided
+    assert {one.sample.sample_id for one in decided} == set(run.sample_ids)
 
 
 def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +178,8 @@ def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch)
     assert run.split is not None and worker._engine is not None
     monkeypatch.setattr(type(worker._engine), "score", _fails(RuntimeError("no device")))
     name = run.sample_ids[0]
-    report = worker.exchange(ImageBlock((name,), last=True), (run.split.content(name),))
+    report = worker.score((name,), (run.split.content(name),))
+    report = report if report.end else worker.score((), ())
     assert report.end == Ended("RuntimeError: no device", raised=True)
 
 

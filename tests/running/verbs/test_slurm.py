@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,90 @@ def test_the_jobs(tmp_path: Path, recorder: Path) -> None:
     script = done.json["script"]
     assert done.json["submitted"] == "prepare 7, shards 7, merge 7"
     prepare, shards, merge = noted(tmp_path)
-    assert prepare[-2:] == [script, "prepare"] and "--gres=gpu:1" in prepare
-    assert shards[-2:] == [script, "shard"] and {"--array=1-3", "--dependency=afterok:7"} < {
-        *shards
-    }
+    assert prepare[-2:] == [script, "prepare"] and "--time=2:00:00" in prepare
+    assert not any("gpu" in option for option in prepare) and "--gres=gpu:1" in shards
+    assert shards[-2:] == [script, "shard"]
+    wanted = {"--array=1-3", "--dependency=afterok:7", "--requeue", "--signal=B:USR1@300"}
+    assert wanted < {*shards}
+    assert all("--open-mode=append" in job for job in (prepare, shards, merge))
     assert merge[-2:] == [script, "merge"] and "--dependency=afterany:7" in merge
+
+
+def test_what_needs_the_gpu_s_dtype_is_prepared_on_a_gpu(tmp_path: Path) -> None:
+    done = bench(*settings(tmp_path), "--slurm", 3, "--json")
+    assert "on_cpu=(--device cpu)" in Path(done.json["script"]).read_text()
+    more = ("--backbone", "tiny-digits", "--dtype", "auto")
+    done = bench(*settings(tmp_path), *more, "--slurm", 3, "--json")
+    text = Path(done.json["script"]).read_text()
+    assert "on_cpu=()" in text and "prepare=(--gres=gpu:1 " in text
+
+
+def program(folder: Path, name: str, code: str) -> None:
+    (folder / name).write_text(f"#!/bin/bash\n{code}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_a_job_that_is_refused_takes_those_before_it_with_it(
+    tmp_path: Path, recorder: Path
+) -> None:
+    """Otherwise `prepare` would run for an array that is not there."""
+    refused = 'case "$*" in *--array*) echo "QOSMaxSubmit" >&2; exit 1;; *) echo 7;; esac'
+    program(recorder.parent, "sbatch", refused)
+    program(recorder.parent, "scancel", f'echo "$@" > {tmp_path}/cancelled')
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    done = bench(*settings(tmp_path), "--slurm", 3, "--submit", PATH=path)
+    assert done.code == 1 and "QOSMaxSubmit" in done.err
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+
+
+def test_more_shards_than_the_cluster_takes_are_refused_before_anything_is_submitted(
+    tmp_path: Path, recorder: Path
+) -> None:
+    program(recorder.parent, "scontrol", 'echo "MaxArraySize            = 3"')
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    variables = {"PATH": path, "RECORDED": str(tmp_path / "noted")}
+    done = bench(*settings(tmp_path), "--slurm", 3, "--submit", **variables)
+    assert done.code == 1 and "MaxArraySize allows 2" in done.err
+    assert noted(tmp_path) == []
+    assert bench(*settings(tmp_path), "--slurm", 2, "--submit", **variables).code == 0
+
+
+def test_a_throttle_and_the_folders_of_a_job_without_its_environment(
+    tmp_path: Path, recorder: Path
+) -> None:
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    cache = {"BENCH_CACHE_DIR": str(tmp_path / "ca che")}
+    done = bench(*settings(tmp_path), "--slurm", 3, "--json", **cache)
+    script = Path(done.json["script"])
+    text = script.read_text()
+    assert f"export BENCH_CACHE_DIR='{tmp_path}/ca che'\n" in text
+    script.write_text(text.replace("at_once= ", "at_once=2 "))
+    variables = {**os.environ, "PATH": path, "RECORDED": str(tmp_path / "noted")}
+    subprocess.run(["bash", script, "submit"], check=True, env=variables)
+    assert "--array=1-3%2" in noted(tmp_path)[1]
+
+
+def test_a_shard_near_its_time_limit_stops_and_is_requeued(tmp_path: Path, recorder: Path) -> None:
+    script = Path(bench(*settings(tmp_path), "--slurm", 3, "--json").json["script"])
+    program(recorder.parent, "scontrol", f'echo "$@" > {tmp_path}/requeued')
+    stops = f"trap 'echo stopped > {tmp_path}/stopped; exit 143' TERM; touch {tmp_path}/began"
+    program(recorder.parent, "note", f"{stops}; while true; do sleep 0.05; done")
+    lines = script.read_text().splitlines()
+    bench_line = f"bench=('{recorder}')"
+    script.write_text("\n".join(bench_line if x.startswith("bench=") else x for x in lines))
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    slurm = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "PATH": path}
+    running = subprocess.Popen(["bash", script, "shard"], env={**os.environ, **slurm})
+    try:
+        while not (tmp_path / "began").exists():
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(signal.SIGUSR1)
+        assert running.wait(60) == 143
+    finally:
+        running.kill()
+    assert (tmp_path / "stopped").exists()
+    assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
 
 
 def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -> None:
