@@ -31,7 +31,7 @@ from bench.running.execute import execute
 from bench.store.fields import to_json
 from bench.store.packed import write_packed
 
-BITS = (None, 12, 10, 8, 6)
+BITS = (None, 12, 8)
 PROMPTS, DRAWS = 1000, 500
 
 

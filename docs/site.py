@@ -26,6 +26,7 @@ MOVED = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "results.md",
+    "studies/how-many-draws/README.md": "studies/how-many-draws/plan.md",
     "bench/cli/glossary.md": "glossary.md",
 }
 SCHEMAS = "reference/schemas"

@@ -31,8 +31,8 @@ _LICENCE = click.option(
 _ERROR_BITS = click.option(
     "--error-bits",
     type=click.IntRange(4, 16),
-    help="Round errors to so many bits of each draw's spread over the prompts: half the bytes with"
-    " 8; the folder has an id of its own [default: exact].",
+    help="Round errors to so many bits of each draw's spread over the prompts; the folder has a"
+    " run id of its own [default: exact].",
 )
 _TASK = click.option("--task", help="The task's id in that benchmark.  [default: default]")
 

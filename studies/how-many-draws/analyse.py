@@ -251,7 +251,7 @@ def page(recordings: Sequence[Result], groups: Sequence[Result], rehearsal: bool
     parts = ["# How many draws are enough?"]
     parts += [REHEARSAL] if rehearsal else []
     parts.append(
-        "The plan, which was written before the data, is in `studies/how-many-draws/README.md`."
+        "[The plan](../../../studies/how-many-draws/README.md) was written before the data."
         " This page, its figures and its numbers were written by `python"
         " studies/how-many-draws/analyse.py`; [results.json](results.json) has all of them."
     )
@@ -262,7 +262,7 @@ def page(recordings: Sequence[Result], groups: Sequence[Result], rehearsal: bool
 
 
 def _number(value: float | None) -> str:
-    if value is None or value == float("inf"):
+    if value is None:
         return "none"
     return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
 
@@ -277,7 +277,7 @@ def analyse(stored: Stored, out: Path, rehearsal: bool) -> None:
     groups = beside(stored)
     out.mkdir(parents=True, exist_ok=True)
     content = {"recordings": recordings, "beside": groups}
-    write_atomically(out / "results.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(out / "results.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     figures.draws(recordings, out / "draws.png")
     figures.strategies(recordings, groups, out / "strategies.png")
     figures.levels(recordings, out / "levels.png")

@@ -110,14 +110,15 @@ class Least:
 
     Attributes:
         cost: the point estimate; None: no setting is that near.
-        low, high: 95 % percentile interval over resampled images, on the settings that were tried.
+        low, high: 95 % percentile interval over resampled images, on the settings that were tried;
+            None: no setting is that near.
         shown: the least cost of a setting that is shown to be within the margin (lower limit of
             the paired difference, 95 %); None: of none.
     """
 
     cost: float | None
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     shown: float | None
 
 
@@ -135,11 +136,12 @@ def least(costs: Floats, agreement: Floats, ceiling: Floats, margin: float = MAR
     mean = difference.mean(axis=1)
     resampled = resampled_means(difference)
     every = np.where(resampled >= -margin, costs, np.inf).min(axis=1)
-    low, high = np.quantile(every, [0.025, 0.975], method="nearest")
-    lowest = np.quantile(resampled, 0.025, axis=0)
-    return Least(
-        _first(costs, mean >= -margin), float(low), float(high), _first(costs, lowest >= -margin)
+    low, high = (
+        float(end) if np.isfinite(end) else None
+        for end in np.quantile(every, [0.025, 0.975], method="nearest")
     )
+    lowest = np.quantile(resampled, 0.025, axis=0)
+    return Least(_first(costs, mean >= -margin), low, high, _first(costs, lowest >= -margin))
 
 
 def _first(costs: Floats, true: NDArray[np.bool_]) -> float | None:

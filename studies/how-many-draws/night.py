@@ -228,9 +228,9 @@ def night(options: argparse.Namespace) -> Path:
     log = Night(out)
     if not options.random:
         needed = [declared for step, declared in planned if step.runs_left]
-        problems = record.check(needed, results, sum(step.bytes for step in steps))
-        shown = "; ".join(problems) or "weights, data and room are here"
-        log.show([Verdict("needed", shown, "all", not problems)])
+        if problems := record.check(needed, results, sum(step.bytes for step in steps)):
+            raise UserError(record.missing_message(problems))
+        log.show([Verdict("needed", "weights, data and room are here", "all", True)])
     log.show(list(device_verdicts(check_device(out, options.device))))
     first, declared = planned[0]
     if not options.random and first.runs_left:

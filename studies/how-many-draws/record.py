@@ -135,7 +135,9 @@ def check(declared: Sequence[DeclaredStudy], results: Path, size: float) -> list
 
     problems: list[str] = []
     configs = [cell.config for study in declared for cell in study.cells]
-    for name in dict.fromkeys(str(config.backbone) for config in configs):
+    # Copies on this machine were checked by the plan.
+    fetched = (str(config.backbone) for config in configs if not config.weights)
+    for name in dict.fromkeys(fetched):
         try:
             fetch(name)
         except BenchError as error:
@@ -152,6 +154,17 @@ def check(declared: Sequence[DeclaredStudy], results: Path, size: float) -> list
             f" {size / 1e9:.1f} GB: make room, or name another --results."
         )
     return problems
+
+
+def missing_message(problems: Sequence[str]) -> str:
+    """Return what is missing, and how copies on this machine are named."""
+    return (
+        "nothing was scored, since something is missing:\n- "
+        + "\n- ".join(problems)
+        + "\nCopies that"
+        " lie on this machine are named in the files of the study, as"
+        ' {name = "ucmerced", data_dir = "FOLDER"} and {name = "sd15", weights = "FOLDER"}.'
+    )
 
 
 def record(
@@ -228,9 +241,7 @@ def main() -> int:
             return 0
         needed = [declared for step, declared in planned if step.runs_left]
         if problems := check(needed, options.results, sum(step.bytes for step in steps)):
-            raise UserError(
-                "nothing was scored, since something is missing:\n  " + "\n  ".join(problems)
-            )
+            raise UserError(missing_message(problems))
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

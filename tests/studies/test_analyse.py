@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from analyse import analyse
+from analyse import page as written
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
@@ -95,3 +96,10 @@ def test_a_folder_without_recordings_ends_with_what_to_do(tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "record.py" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "page").exists()
+
+
+def test_the_published_page_is_what_the_analysis_writes() -> None:
+    folder = ROOT / "docs" / "studies" / "how-many-draws"
+    found = json.loads((folder / "results.json").read_text())
+    text = (folder / "README.md").read_text()
+    assert written(found["recordings"], found["beside"], rehearsal=True) == text

@@ -40,7 +40,8 @@ def test_the_least_draws_of_a_hard_question_are_more() -> None:
         answers.append(halves.least(np.array(curve.draws, float), curve.agreement, curve.ceiling))
     easy, hard = answers
     assert easy.cost is not None and hard.cost is not None and easy.cost < hard.cost
-    assert easy.shown is not None and easy.low <= easy.cost <= easy.high
+    assert easy.low is not None and easy.high is not None and easy.shown is not None
+    assert easy.low <= easy.cost <= easy.high
     assert easy.shown >= easy.cost  # to be shown takes more than a point estimate
 
 

@@ -70,11 +70,11 @@ def test_missing_data_ends_the_first_command_before_anything_is_scored(tmp_path:
     assert not list((tmp_path / "results").glob("*/samples.jsonl"))
 
 
-def write_study(folder: Path) -> Path:
+def write_study(folder: Path, backbone: str = "tiny-digits") -> Path:
     file = folder / "killed.toml"
     file.write_text(
         'pilot = 0\nsave_errors = true\nlimit = 6\ndatasets = ["digits"]\n'
-        'backbones = ["tiny-digits"]\nstrategies = ["full"]\n[params]\ndraws = 4\n'
+        f'backbones = ["{backbone}"]\nstrategies = ["full"]\n[params]\ndraws = 4\n'
     )
     return file
 
@@ -148,3 +148,14 @@ def test_the_night_stops_where_the_device_is_wrong(
     with pytest.raises(UserError, match=step):
         log.show(list(night.device_verdicts(report)))
     assert any(not row["passed"] for row in json.loads(log.file.read_text()))
+
+
+def test_the_night_names_what_is_missing_before_it_asks_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "step_files", lambda _: [write_study(tmp_path, "sd15")])
+    monkeypatch.setattr(sys, "argv", ["night.py", "--out", str(tmp_path / "out")])
+    assert night.main() == 2
+    said = capsys.readouterr().err
+    assert "bench fetch sd15" in said and 'weights = "FOLDER"' in said
+    assert not (tmp_path / "out" / "gpu.json").exists()
