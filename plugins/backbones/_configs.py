@@ -23,7 +23,7 @@ SCHEDULERS = tuple(f"{name}Scheduler" for name in (
 FLOW_SCHEDULERS = tuple(f"{name}Scheduler" for name in (
     "FlowMatchEulerDiscrete", "DPMSolverMultistep", "UniPCMultistep",
 ))  # fmt: skip
-BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+BETAS = {"beta_schedule", "beta_start", "beta_end"}
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 LARGEST_NUMBER = 10_000_000  # of any whole number in a config: vocabularies are the largest
 MAX_BY_KEY = {"per_block": 20, "layers": 200}  # by a part of the name; making them takes time
@@ -75,28 +75,18 @@ def read_diffusion(weights: Weights) -> Levels:
             f"has prediction_type {prediction!r:.100}; known are {', '.join(PREDICTION_TYPES)}",
         )
     steps = _train_steps(weights, name, config.get("num_train_timesteps"))
-    betas = config.get("trained_betas")
-    if betas is not None:
-        if not isinstance(betas, list) or len(betas) != steps or not all(map(is_number, betas)):
-            raise weights.error(name, f"holds trained_betas that are not {steps} numbers")
-    elif config.get("beta_schedule") not in BETA_SCHEDULES:
-        raise weights.error(
-            name,
-            f"has beta_schedule {config.get('beta_schedule')!r:.100}; known are"
-            f" {', '.join(BETA_SCHEDULES)}",
-        )
-    elif not (is_number(config.get("beta_start")) and is_number(config.get("beta_end"))):
-        raise weights.error(name, "has no beta_start and beta_end that are numbers")
+    kept = {"num_train_timesteps", "trained_betas", *BETAS}
+    values = {key: config[key] for key in kept & config.keys()}
     zero_snr = config.get("rescale_betas_zero_snr") or False
-    if not isinstance(zero_snr, bool):
-        raise weights.error(
-            name, f"has rescale_betas_zero_snr {zero_snr!r:.100}, not true or false"
-        )
-    kept = ("num_train_timesteps", "trained_betas", "beta_schedule", "beta_start", "beta_end")
-    values = {key: config[key] for key in kept if key in config}
     try:
+        if not isinstance(zero_snr, bool):
+            raise ValueError(f"rescale_betas_zero_snr is {zero_snr!r:.100}, not true or false")
+        if config.get("trained_betas") is None and (missing := BETAS - values.keys()):
+            raise ValueError(f"no trained_betas, and no {min(missing)}")
         scheduler = DDPMScheduler(**values, rescale_betas_zero_snr=zero_snr)
-    except Exception as error:
+        if len(scheduler.alphas_cumprod) != steps:
+            raise ValueError(f"trained_betas that are not {steps} numbers")
+    except Exception as error:  # whatever diffusers raises where values make no sense
         raise weights.error(name, f"describes no scheduler: {first_line(error)}") from error
     alphas: NDArray[np.float32] = scheduler.alphas_cumprod.numpy()
     least = 0 if zero_snr else np.finfo(np.float32).tiny

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine.trees import leaves, mapped
-from bench_plugins.backbones._memory import peak_bytes
 
 
 def operations(hollow: Any, gradient: bool = False) -> int:
@@ -53,3 +57,51 @@ def predict_cell(hollow: Any, gradient: bool = False) -> Tensor:
 def size(module: nn.Module) -> int:
     """Return the bytes of a module's parameters."""
     return sum(parameter.nbytes for parameter in module.parameters())
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Return the most bytes that are alive at once of the tensors made by `work`.
+
+    On the meta device tensors live as long as elsewhere. Attention is counted as by kernels that
+    never hold its matrix, and other kernels without what they allocate for themselves.
+    """
+    alive = _Alive()
+    with torch.no_grad(), alive, _FusedAttention():
+        work()
+    return alive.peak
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for is_new, tensors in ((False, (args, kwargs)), (True, result)):
+            for tensor in tree_leaves(tensors):
+                if isinstance(tensor, torch.Tensor):
+                    storage = tensor.untyped_storage()
+                    # What no operation made is a parameter.
+                    self._add(storage, storage.nbytes() if is_new else 0)
+        return result
+
+    def _add(self, storage: Any, size: int) -> None:
+        if (key := storage._cdata) not in self._seen:
+            self._seen.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+class _FusedAttention(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            query, _, value = (args + tuple((kwargs or {}).values()))[:3]
+            return query.new_empty(*query.shape[:-1], value.shape[-1])
+        return func(*args, **(kwargs or {}))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
 
+from bench.contracts.levels import Levels
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
@@ -69,9 +72,19 @@ class Flux(FolderPipeline):
     """FLUX.1 schnell and dev.
 
     Dev was distilled with guidance and is told its strength: `strength`, 3.5 in its pipeline.
+    Stored times are sigma, as the network takes them; the scheduler's are 1000 sigma.
     """
 
     pipelines = ("FluxPipeline",)
+
+    def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
+        """Return the levels, whose time is sigma."""
+        levels = super().read_levels(schedule)
+        return replace(levels, time=levels.sigma)
+
+    def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
+        """Return the velocity eps − x_0, [B, C, H, W]."""
+        return super().denoise(x_t, 1000 * t, conditioning)
 
 
 class PixArt(FolderPipeline):

@@ -11,14 +11,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import LatentConsistencyModelPipeline
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
+from torch import Tensor, nn
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._parts import EMBEDDINGS, PIPELINE_INDEX
 from bench_plugins.backbones._refusals import without_index
-from bench_plugins.backbones._unets import fold_prompts, uses_prompts
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 
@@ -105,3 +105,77 @@ class StableDiffusion(FolderPipeline):
         with torch.device("cpu"), torch.inference_mode(False):
             made: Tensor = embed(None, torch.tensor([scale - 1]), embedding_dim=width)
         return made.to(device=self.device, dtype=self.dtype)
+
+
+LIMIT = 64_000_000  # bytes of results; beyond, fetching them costs more than computing them
+
+
+class Folded(nn.Module):
+    """A module with its results for the run's prompts.
+
+    Called with prompt numbers, int64 [B, 1, 1], it looks its result up; called with a conditioning,
+    [B, L, D], it computes, as before.
+    """
+
+    results: Tensor
+
+    def __init__(self, original: nn.Module, conditioning: Tensor) -> None:
+        super().__init__()
+        self.original = original
+        results = original(conditioning)
+        self.shape = results.shape[1:]
+        self.register_buffer("results", results.flatten(1), persistent=False)
+
+    def forward(self, conditioning: Tensor) -> Tensor:
+        """Return the module's results, [B, …]."""
+        if conditioning.is_floating_point():
+            computed: Tensor = self.original(conditioning)
+            return computed
+        return F.embedding(conditioning.flatten(), self.results).view(-1, *self.shape)
+
+
+@torch.no_grad()
+def fold_prompts(unet: UNet2DConditionModel, conditioning: Tensor) -> Tensor:
+    """Give `unet` its results for the prompts of a conditioning, [P, L, D], in place.
+
+    Returns:
+        What stands for the conditioning: int64 [P, 1, 1]. Where the results would be too large,
+        or the UNet changes the conditioning before it is used, the conditioning itself.
+    """
+    unfold_prompts(unet)
+    config = unet.config
+    if config.encoder_hid_dim_type or config.cross_attention_norm:
+        return conditioning
+    children = _prompt_only(unet)
+    tokens = conditioning.shape[0] * conditioning.shape[1]
+    widths = sum(getattr(getattr(m, name), "out_features", 0) for m, name in children)
+    if tokens * widths * conditioning.element_size() > LIMIT:
+        return conditioning
+    for module, name in children:
+        setattr(module, name, Folded(getattr(module, name), conditioning))
+    return torch.arange(len(conditioning), device=conditioning.device)[:, None, None]
+
+
+def unfold_prompts(unet: UNet2DConditionModel) -> None:
+    """Undo `fold_prompts`."""
+    for module in list(unet.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Folded):
+                setattr(module, name, child.original)
+
+
+def uses_prompts(unet: UNet2DConditionModel) -> bool:
+    """Return whether the UNet computes anything of its conditioning."""
+    return bool(_prompt_only(unet))
+
+
+def _prompt_only(unet: UNet2DConditionModel) -> list[tuple[nn.Module, str]]:
+    children = [
+        (module, name)
+        for module in unet.modules()
+        if getattr(module, "is_cross_attention", False) and hasattr(module, "to_k")
+        for name in ("to_k", "to_v")
+    ]
+    if unet.config.addition_embed_type == "text":
+        children.append((unet, "add_embedding"))
+    return children

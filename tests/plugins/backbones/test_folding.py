@@ -12,7 +12,7 @@ import bench as toolkit
 
 def test_folding_changes_no_number(pipelines: dict[str, Path]) -> None:
     """`tiny-digits` has pooled text in its time embedding, `sd15` cross-attention alone."""
-    from bench_plugins.backbones._unets import Folded, unfold_prompts
+    from bench_plugins.backbones.stable_diffusion import Folded, unfold_prompts
 
     for name in ("tiny-digits", str(pipelines["sd15"])):
         backbone = toolkit.load_backbone(name)
@@ -35,9 +35,9 @@ def test_folding_changes_no_number(pipelines: dict[str, Path]) -> None:
 def test_folding_is_left_alone_where_it_would_take_too_much_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from bench_plugins.backbones import _unets
+    from bench_plugins.backbones import stable_diffusion
 
-    monkeypatch.setattr(_unets, "LIMIT", 1000)
+    monkeypatch.setattr(stable_diffusion, "LIMIT", 1000)
     backbone = toolkit.load_backbone("tiny-digits")
     conditioning = backbone.encode_prompts(["one"])
     assert backbone.fold_prompts(conditioning) is conditioning

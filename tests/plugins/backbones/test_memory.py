@@ -14,7 +14,7 @@ from helpers.families import save
 from torch import nn
 
 from bench.running.verbs import estimate
-from bench_plugins.backbones._memory import peak_bytes
+from bench_plugins.backbones._counting import peak_bytes
 
 
 def test_the_peak_of_what_is_alive_is_counted() -> None:

@@ -192,7 +192,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         "unet/config.json does not describe a model",
     ),
     "another width of text": (says("unet/config.json", cross_attention_dim=63), "unet/"),
-    "class labels": (says("unet/config.json", class_embed_type="timestep"), "unet/ does not take"),
+    "class labels": (says("unet/config.json", class_embed_type="timestep"), "unet/ lacks"),
     "more inputs": (
         says("unet/config.json", addition_embed_type="text_time", addition_time_embed_dim=8),
         "unet/",
