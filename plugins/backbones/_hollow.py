@@ -111,6 +111,8 @@ def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> No
 
 def _hollow(module: nn.Module) -> nn.Module:
     """Return the module, which from now on takes and returns tensors of the CPU."""
+    if getattr(module.config, "use_cache", False):  # of which older transformers ask values
+        module.config.use_cache = False
     for name in ("forward", "encode"):
         if (called := getattr(module, name, None)) is not None:
             module.__dict__[name] = _without_values(module, called)
