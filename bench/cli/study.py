@@ -180,7 +180,8 @@ def _write(figure: Figure, file: Path) -> None:
 
 
 _OPTIONS = (
-    *("backbone", "strategy", "params", "data_dir", "limit", "weights", "device", "dtype"),
+    *("backbone", "strategy", "params", "hierarchy", "data_dir", "limit", "weights"),
+    *("device", "dtype"),
     *("batch_size", "save_errors", "results", "fresh", "offline"),
 )
 

@@ -36,6 +36,9 @@ class Problem:
             error is subtracted.
         linearisation_cost: cost of one linearised draw, in evaluations.
         antithetic: whether draws 2k and 2k + 1 share a level and have opposite noise.
+        parents: int64 [C + J], for strategies that use a tree of classes: the inner node above each
+            of C classes and of J inner nodes, which are numbered from C on; -1: none. The prompts
+            of an inner node have its number as their class. None: there is no tree.
     """
 
     class_of_prompt: Ints
@@ -48,17 +51,20 @@ class Problem:
     null_cost: float = 0.0
     linearisation_cost: float = LINEARISATION_COST
     antithetic: bool = False
+    parents: Ints | None = None
 
     def __post_init__(self) -> None:
-        for name in ("class_of_prompt", "timesteps", "weights"):
+        arrays = ("class_of_prompt", "timesteps", "weights")
+        for name in arrays if self.parents is None else (*arrays, "parents"):
             view = np.asarray(getattr(self, name)).view()
             view.setflags(write=False)
             object.__setattr__(self, name, view)
 
     @cached_property
     def n_classes(self) -> int:
-        """C, the number of classes."""
-        return len(np.unique(self.class_of_prompt))
+        """C, the number of classes, without the inner nodes of a tree."""
+        inner = 0 if self.parents is None else len(np.unique(self.parents[self.parents >= 0]))
+        return len(np.unique(self.class_of_prompt)) - inner
 
     def pairs(self, draws: Ints) -> Ints | None:
         """Return the pair of each draw, int64 of the same shape; None if draws are not paired."""

@@ -247,6 +247,8 @@ class StrategySpec(Spec):
         exhaustive: whether it evaluates every prompt on every draw and nothing else. Others are
             compared with its decisions, and its recordings are replayed.
         learned: parameters that are learned from recordings → the strategy of the recordings.
+        recorder: strategy whose recordings it is replayed on; empty: the exhaustive one, or that of
+            `learned`.
         unproven: parameters with which a backbone uses it that names no strategy, since nothing was
             recorded with such a backbone.
         retired: parameters of earlier versions → the value that they have now. It is recorded, so
@@ -259,6 +261,7 @@ class StrategySpec(Spec):
     safest_first: tuple[Mapping[str, Any], ...] = ()
     exhaustive: bool = False
     learned: Mapping[str, str] = field(default_factory=dict)
+    recorder: str = ""
     unproven: Mapping[str, Any] = field(default_factory=dict)
     retired: Mapping[str, Any] = field(default_factory=dict)
 

@@ -73,6 +73,8 @@ class Strategy(ABC):
         same_draws: whether every prompt is evaluated on the same draws, whatever the errors are,
             and the lowest score decides. Then scores compare across the images of an item, too.
             Other strategies are used for the text score of such an item alone.
+        uses_hierarchy: whether it needs a tree of classes, `Problem.parents`, and prompts of its
+            inner nodes. Other strategies have the prompts of classes alone.
         settled: parameters that follow from others, with their values to be recorded.
         level: level of one comparison in the test that decides an image; None: there is no test.
     """
@@ -80,6 +82,7 @@ class Strategy(ABC):
     draws: int
     linearises: bool = False
     same_draws: bool = False
+    uses_hierarchy: bool = False
     settled: Mapping[str, Any] = MappingProxyType({})
     level: float | None = None
 
@@ -189,11 +192,17 @@ class ErrorTable:
 def best_prompts(
     problem: Problem, scores: Floats, survived: Sequence[int] | Ints | None = None
 ) -> Ints:
-    """Return int64 [C], the best prompt of each class, best class first; see `ErrorTable`."""
+    """Return int64 [C], the best prompt of each class, best class first; see `ErrorTable`.
+
+    Inner nodes of a tree are no classes.
+    """
     stages = np.zeros(len(scores)) if survived is None else np.asarray(survived)
     order = np.lexsort((np.arange(len(scores)), scores, -stages))
     _, first = np.unique(problem.class_of_prompt[order], return_index=True)
-    return np.asarray(order[np.sort(first)])
+    best = np.asarray(order[np.sort(first)])
+    if problem.parents is None:
+        return best
+    return np.asarray(best[problem.class_of_prompt[best] < problem.n_classes])
 
 
 def paired_mean(

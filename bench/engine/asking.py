@@ -48,6 +48,7 @@ class CheckedStrategy(Strategy):
             self.settled = {str(key): value for key, value in self.strategy.settled.items()}
             self.linearises = self.strategy.linearises is True
             self.same_draws = self.strategy.same_draws is True
+            self.uses_hierarchy = self.strategy.uses_hierarchy is True
             self.level = None if self.strategy.level is None else float(self.strategy.level)
         if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
             raise PluginError(who, f"its `draws` is {one_line(draws)}, not a number of 1 or more")

@@ -40,6 +40,8 @@ class Prompts:
     class_of_prompt: tuple[int, ...]  # [P], the class index of each
     sources: tuple[str, ...]
     """[P], where each came from, for messages: a class name, or `FILE:line`."""
+    parents: tuple[int, ...] | None = None
+    """[C + J], the inner node above each class and inner node of a tree; see `Problem.parents`."""
 
     @property
     def pairs(self) -> list[tuple[str, int]]:

@@ -195,6 +195,7 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
         manifest.identity.seed,
         reduction=reduction,
         antithetic=manifest.identity.scoring.antithetic,
+        parents=None if manifest.parents is None else np.array(manifest.parents, dtype=np.int64),
     )
     if holds_part(path / "first_order", records[0]["sample_id"]):
         problem = replace(problem, can_linearise=True)

@@ -115,6 +115,12 @@ def strategy_for(
             " alone. Record both once with:"
             f" {recording_command(recording.manifest, learning('reach').learned['reach'])}"
         )
+    if strategy.uses_hierarchy and recording.problem.parents is None:
+        raise UserError(
+            f"Strategy {name!r} goes down a tree of classes, and {recording.manifest.run_id}"
+            " recorded no inner nodes. Record them once with --hierarchy FILE and:"
+            f" {recording_command(recording.manifest, spec.recorder)}"
+        )
     reduction = recording.problem.reduction
     if reduction != MEAN and not strategy.same_draws:
         raise UserError(

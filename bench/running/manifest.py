@@ -93,6 +93,7 @@ def make_manifest(
         seed=config.seed,
         **identity_share(config, "run"),
         **without_none(
+            hierarchy=None if prompts.parents is None else ids.digest({"tree": prompts.parents}),
             learned_from=None
             if learns_from is None
             else LearnedFrom(
@@ -132,6 +133,7 @@ def make_manifest(
         environment=environment(plugins.versions(), code_of(plugins, owners_of(resolved))),
         samples=samples,
         **without_none(
+            parents=None if prompts.parents is None else list(prompts.parents),
             part=part,
             sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,

@@ -113,6 +113,7 @@ def check_precision(prepared: Prepared, engine: Engine) -> str | None:
         texts=tuple(texts[p] for p in prompts),
         sources=tuple(prepared.prompts.sources[p] for p in prompts),
         class_of_prompt=tuple(range(len(prompts))),
+        parents=None,
     )
     half = prepared.resolved.dtype
     config = prepared.config.model_copy(update={"batch_size": PROMPTS, "compile": False})

@@ -139,6 +139,9 @@ class Manifest(Document):
     strategy: StrategyIdentity
     classes: list[str] = Field(min_length=1)  # names of the classes, in label order
     prompts: list[tuple[str, Count]]  # each prompt with the index of its class
+    parents: list[Int] | None = None
+    """Inner node above each class and each inner node, which are numbered after the classes; -1:
+    none. None: there is no tree. The prompts of an inner node have its number as their class."""
     samples: list[str] = Field(min_length=1)  # ids of the images
     environment: Mapping[str, Any]  # versions, machine and devices, and the state of the checkout
     replayed_from: str | None = None
@@ -188,7 +191,12 @@ class Manifest(Document):
             return list(range(self.items.texts))
         if self.identity.template_rule in (None, "best"):
             return [index for _, index in self.prompts]
-        return list(range(len(self.classes)))
+        return list(range(self.nodes))
+
+    @property
+    def nodes(self) -> int:
+        """Number of classes, with the inner nodes of a tree."""
+        return len(self.classes if self.parents is None else self.parents)
 
     @property
     def total(self) -> int:
@@ -207,7 +215,7 @@ class Manifest(Document):
 
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:
-        if any(index >= len(self.classes) for _, index in self.prompts):
+        if any(index >= self.nodes for _, index in self.prompts):
             raise ValueError("a prompt's class is not one of the classes")
         if self.part is not None and len(self.part.places) != len(self.samples):
             raise ValueError("a shard has one place for each sample")

@@ -107,6 +107,7 @@ class Identity(Document):
     version: Int  # version of the definition of identities
     dataset: DataIdentity
     prompts: str  # hash of the texts and their classes
+    hierarchy: str | None = None  # hash of the tree of classes; None: there is none
     template_rule: str | None = None  # rule that joins several prompts of a class; None: best
     control: str | None = None  # alteration of the images in a blind control
     corrupt: str | None = None  # corruption of the images, as for `--corrupt`; None: as they are

@@ -76,6 +76,25 @@ class OneBlock:
         return self.table.outcome()
 
 
+class FullTree(Full):
+    """The exhaustive decision, with every inner node's prompt on every draw as well.
+
+    The inner nodes do not influence the decision. With `--save-errors` they are recorded beside the
+    classes, so that `hierarchy` can be replayed.
+    """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "full-hierarchy",
+        "summary": "full, with the inner nodes of a tree too: record it to replay hierarchy",
+    }
+    uses_hierarchy = True
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return none: it decides as `full` does."""
+        return []
+
+
 class FullLinearised(Full):
     """The exhaustive decision, with every draw linearised at the mean of the prompts.
 

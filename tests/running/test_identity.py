@@ -85,6 +85,7 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
     "risk": "test_a_stated_risk_counts_by_its_calibration",
     "risk_else": "test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk",
     "prompts": "test_prompts_count_by_their_text",
+    "hierarchy": "test_a_tree_counts_by_its_content_where_a_strategy_uses_it",
     "noise": "test_a_noise_file_counts_by_its_content",
 }
 
@@ -123,6 +124,22 @@ def test_what_only_rounds_differently_moves_it_in_half_precision(
 ) -> None:
     half = {"dtype": "bfloat16"}
     assert identity(base, **half, **{switch: CHANGES[switch]}) != identity(base, **half)
+
+
+def test_a_tree_counts_by_its_content_where_a_strategy_uses_it(
+    base: dict[str, Any], usual: str, tmp_path: Path
+) -> None:
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    for file, rest in (("a", "round"), ("b", "round"), ("c", "open")):
+        rows = [f"{name},{'straight' if name in ('one', 'seven') else rest}," for name in names]
+        tree = "\n".join(["node,parent,words", "straight,,lines", f"{rest},,{rest} forms", *rows])
+        (tmp_path / f"{file}.csv").write_text(tree)
+    one, same, other = (
+        identity(base, strategy="full-hierarchy", hierarchy=str(tmp_path / f"{file}.csv"))
+        for file in "abc"
+    )
+    assert one == same != other
+    assert identity(base, hierarchy=str(tmp_path / "a.csv")) == usual, "full sees the classes alone"
 
 
 def test_saying_the_default_changes_nothing(base: dict[str, Any]) -> None:

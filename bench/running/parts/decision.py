@@ -43,6 +43,12 @@ class QuestionSettings(Chapter):
         identity="run",
         classify=True,
     )
+    hierarchy: Text | None = setting(
+        "A tree of the classes, for a strategy that goes down one: CSV with the columns"
+        " node,parent,words, or TOML. Other strategies ignore it.",
+        identity="content",
+        classify=True,
+    )
     candidates_from: Text | None = setting(
         "A stored run on the same images: only its --top best classes per image are scored.",
         identity="content",

@@ -190,7 +190,7 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
 
 def _recorder(stated: Stated) -> str:
     """Return the strategy whose recordings this one can be replayed on."""
-    return next(iter(stated.spec.learned.values()), exhaustive())
+    return stated.spec.recorder or next(iter(stated.spec.learned.values()), exhaustive())
 
 
 def _otherwise(prepared: Prepared, stated: Stated) -> Decider:

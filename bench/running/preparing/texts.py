@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.places import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
+from bench.inputs.hierarchy import Hierarchy, read_hierarchy
 from bench.inputs.items import ItemRows
 from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
@@ -37,6 +39,8 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
                 " own."
             )
     strategy = resolved.decider.spec.name
+    if resolved.strategy.uses_hierarchy:
+        raise UserError(f"Strategy {strategy!r} goes down a tree of classes, and items have none.")
     if resolved.strategy.linearises:
         raise UserError(
             f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, and"
@@ -52,7 +56,38 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
-    """Return the run's prompts, from the file, the template or the dataset's template."""
+    """Return the run's prompts, from the file, the template or the dataset's template.
+
+    Those of a tree's inner nodes follow, for a strategy that uses one.
+    """
+    if resolved.strategy.uses_hierarchy:
+        tree = _read_tree(resolved, classes)
+        prompts = _class_prompts(resolved, (*classes, *tree.words))
+        return replace(prompts, parents=tree.parents)
+    return _class_prompts(resolved, classes)
+
+
+def _read_tree(resolved: Resolved, classes: tuple[str, ...]) -> Hierarchy:
+    config, name = resolved.config, resolved.decider.spec.name
+    if config.hierarchy is None:
+        raise UserError(
+            f"Strategy {name!r} goes down a tree of classes: --hierarchy FILE, a CSV file with the"
+            " columns node,parent,words."
+        )
+    for used, why in (
+        (config.prompts, "--prompts has no prompts of inner nodes; use --template"),
+        (config.candidates_from, "--candidates-from leaves classes of the tree out"),
+        (
+            resolved.backbone.learns or resolved.backbone.labels,
+            f"backbone {resolved.backbone_name!r} knows the classes alone, and no inner nodes",
+        ),
+    ):
+        if used:
+            raise UserError(f"Strategy {name!r} cannot be used: {why}.")
+    return read_hierarchy(Path(config.hierarchy), classes)
+
+
+def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     config, spec = resolved.config, resolved.dataset
     if resolved.backbone.learns:
         return from_template(PLACEHOLDER, classes)

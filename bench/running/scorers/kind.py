@@ -49,13 +49,14 @@ class ScorerKind(ABC):
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
         """Return the problem of an image; `levels` None: not known yet, or there are none."""
-        n_draws = self.draws(prepared.resolved)
+        n_draws, parents = self.draws(prepared.resolved), prepared.prompts.parents
         return Problem(
             columns.class_of_column,
             np.arange(n_draws),
             np.ones(n_draws),
             prepared.config.seed,
             cell_cost=columns.per_column,
+            parents=None if parents is None else np.array(parents, dtype=np.int64),
         )
 
     def check_settings(self, resolved: Resolved) -> None:

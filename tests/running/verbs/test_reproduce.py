@@ -56,6 +56,19 @@ def test_a_plan_says_what_it_would_take(tmp_path: Path) -> None:
     assert bench("reproduce", "li2023/petz").code == 2
 
 
+def test_the_flat_protocol_of_a_tree_takes_a_tree(tmp_path: Path) -> None:
+    """`hdc2024` publishes the flat classifier; its own rules need the user's tree of ImageNet."""
+    classes = PLUGINS.datasets.get("imagenet").classes
+    assert classes is not None
+    rows = [f'"{name}",{"animals" if n < 398 else "things"},' for n, name in enumerate(classes)]
+    tree = tmp_path / "tree.csv"
+    tree.write_text("\n".join(["node,parent,words", "animals,,an animal", "things,,", *rows]))
+    options = ("--strategy", "hierarchy", "--set", "rule=fixed", "--dry-run", "--json")
+    made = bench("reproduce", "hdc2024/imagenet", *options, "--hierarchy", tree).json
+    assert made["rehearsal"] and made["plan"]["images"] == 1000
+    assert "--hierarchy FILE" in bench("reproduce", "hdc2024/imagenet", *options).err
+
+
 def test_a_protocol_is_rehearsed_and_listed(tmp_path: Path) -> None:
     options: list[object] = ["--backbone", "tiny-digits", "--limit", "4", "--results", tmp_path]
     folder = tmp_path / "mnist"

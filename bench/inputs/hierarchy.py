@@ -1,0 +1,111 @@
+"""A tree of classes, read from a file: its inner nodes in words, and the parent of every node."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.class_names import comparable
+from bench.machine.files import read_text, read_toml
+
+COLUMNS = ("node", "parent", "words")
+NO_PARENT = -1
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """The inner nodes of a tree whose leaves are the classes."""
+
+    words: tuple[str, ...]  # [J], of each inner node, for the templates
+    parents: tuple[int, ...]
+    """[C + J], the parent of each class and of each inner node; inner nodes are numbered from C on.
+    -1: a node at the top."""
+
+
+def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
+    """Read a tree of classes: CSV with the columns node, parent, words, or TOML tables [[node]].
+
+    A node without a parent is at the top. Words are of inner nodes; by default the node's name. A
+    node with a single child says nothing, and its child takes its place. UserError: a class is
+    missing or not a leaf, a node has several parents or is its own ancestor, or no class below it.
+    """
+    parent_of: dict[str, str] = {}
+    words: dict[str, str] = {}
+    names = {comparable(name): name for name in classes}
+    for where, row in _rows(path):
+        node, parent, text = (" ".join((row.get(name) or "").split()) for name in COLUMNS)
+        if not node:
+            raise UserError(f"{where}: the node has no name.")
+        node, parent = (names.get(comparable(name), name) for name in (node, parent))
+        if node in parent_of:
+            both = f"{quoted(parent_of[node])} and {quoted(parent)}"
+            problem = "twice" if parent_of[node] == parent else f"with two parents, {both}"
+            raise UserError(f"{where}: {quoted(node)} is there {problem}; a tree has one of each.")
+        if parent in classes:
+            raise UserError(f"{where}: the class {quoted(parent)} cannot be a parent.")
+        parent_of[node], words[node] = parent, text or node
+    if missing := [name for name in classes if name not in parent_of]:
+        raise UserError(
+            f"{path}: the class {quoted(missing[0])} is no node"
+            + (f", nor are {len(missing) - 1} others" if len(missing) > 1 else "")
+            + f".{did_you_mean(missing[0], parent_of)}"
+        )
+    for node, parent in parent_of.items():
+        if parent and parent not in parent_of:
+            close = did_you_mean(parent, parent_of)
+            raise UserError(
+                f"{path}: {quoted(node)} has the parent {quoted(parent)}, which is no node.{close}"
+            )
+    above = {name: list(_ancestors(name, parent_of, path)) for name in parent_of}
+    used = {ancestor for name in classes for ancestor in above[name]}
+    if idle := [node for node in parent_of if node not in used and node not in names.values()]:
+        raise UserError(f"{path}: the node {quoted(idle[0])} has no class below it.")
+    children: dict[str, set[str]] = {}
+    for name in classes:
+        for child, node in zip([name, *above[name]], above[name], strict=False):
+            children.setdefault(node, set()).add(child)
+    inner = [node for node in parent_of if len(children.get(node, ())) > 1]
+    number = {name: place for place, name in enumerate([*classes, *inner])}
+    return Hierarchy(
+        tuple(words[node] for node in inner),
+        tuple(
+            next((number[node] for node in above[name] if node in number), NO_PARENT)
+            for name in number
+        ),
+    )
+
+
+def _ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str]:
+    start, seen = node, {node}
+    while node := parent_of[node]:
+        if node in seen:
+            raise UserError(f"{path}: {quoted(start)} is below itself.")
+        seen.add(node)
+        yield node
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each node's row, with its place for messages."""
+    if not path.is_file():
+        raise UserError(f"--hierarchy: there is no file {path}.")
+    if path.suffix == ".toml":
+        tables = read_toml(path).get("node")
+        if not isinstance(tables, list) or not all(
+            isinstance(table, dict) and set(table) <= set(COLUMNS) for table in tables
+        ):
+            raise UserError(f"{path}: write tables [[node]] with {', '.join(COLUMNS)}.")
+        for number, table in enumerate(tables, 1):
+            yield f"{path}: node {number}", {key: str(value) for key, value in table.items()}
+        return
+    try:
+        reader = csv.DictReader(StringIO(read_text(path), newline=""))
+        if not {"node", "parent"} <= set(reader.fieldnames or ()) <= set(COLUMNS):
+            raise UserError(f"{path}:1: the first line must name {', '.join(COLUMNS)}.")
+        for row in reader:
+            yield f"{path}:{reader.line_num}", row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--hierarchy: {path} is not a UTF-8 CSV file: {error}.") from error

@@ -1,0 +1,191 @@
+"""Going down a tree of classes (Hierarchical Diffusion Classifiers, arXiv 2411.12073, 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from math import ceil
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.contracts.strategy import (
+    ErrorTable,
+    Evaluate,
+    Ints,
+    Outcome,
+    Problem,
+    Reply,
+    Session,
+    Strategy,
+)
+from bench.inputs.draws import sub_grid
+from bench_plugins.strategies._racing import RaceSession
+from bench_plugins.strategies.adaptive import Adaptive
+from bench_plugins.strategies.race import Race
+
+NO_PARENT = -1
+RULES = ("fixed", "dynamic", "race")
+
+
+class DownTree(Strategy):
+    """Compare the nodes of a level on a few draws, drop some, and continue with their children.
+
+    Each round evaluates the prompts of the nodes reached so far; the inner nodes that are kept are
+    replaced by their children, until classes alone are left. An inner node's error bounds none of
+    its classes' errors: whatever the rule, a dropped node may hold the full sweep's winner. Only a
+    calibration (`--risk`) can promise anything.
+
+    `fixed` keeps a share of the nodes in each round, and `dynamic` those whose score is within some
+    standard deviations (of the nodes' scores) of the lowest; then the schedule of `adaptive`
+    decides among the classes. With `race`, nodes and classes are dropped as by the strategy `race`.
+
+    Args:
+        rule: `race`, `fixed` or `dynamic`.
+        samples: draws per round, with `race` the most; None: a tenth of the draws.
+        keep: for `fixed`: the share of the nodes that is kept.
+        deviations: for `dynamic`: how many standard deviations a node may be behind.
+        delta: for `race`: the level of one comparison.
+        first: for `race`: draws before the first look.
+        draws: N, the draws of the plan.
+    """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "hierarchy",
+        "summary": "go down a tree of classes (--hierarchy), and drop nodes on the way",
+        "recorder": "full-hierarchy",
+        "safest_first": (
+            {"samples": 16, "delta": 1e-4},
+            {"samples": 8, "delta": 1e-4},
+            {"samples": 8, "delta": 1e-3},
+            {"samples": 4, "delta": 1e-3},
+            {"samples": 4, "delta": 0.02},
+            {"samples": 2, "delta": 0.02},
+        ),
+    }
+    uses_hierarchy = True
+
+    def __init__(
+        self,
+        rule: str = "race",
+        samples: int | None = None,
+        keep: float = 0.5,
+        deviations: float = 2.0,
+        delta: float = 0.02,
+        first: int = 2,
+        draws: int = 500,
+    ) -> None:
+        samples = max(1, draws // 10) if samples is None else samples
+        if rule not in RULES:
+            raise ValueError(f"rule={rule} is not one of {', '.join(RULES)}")
+        if samples < 1:
+            raise ValueError(f"samples={samples}: a round needs at least one draw")
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep={keep:g} must be above 0 and at most 1")
+        if deviations < 0:
+            raise ValueError(f"deviations={deviations:g} must not be negative")
+        self.rule, self.samples, self.keep, self.draws = rule, min(samples, draws), keep, draws
+        self.deviations = deviations
+        self.race = Race(delta=delta, first=first, draws=draws)
+        self.settled = {"samples": self.samples}
+
+    def start(self, problem: Problem) -> Descent:
+        """Start one image."""
+        return Descent(self, problem)
+
+    def last(self, problem: Problem) -> Session:
+        """Return what decides among classes, in a problem that has no tree."""
+        strategy = self.race if self.rule == "race" else Adaptive(draws=len(problem.timesteps))
+        return strategy.start(problem)
+
+
+class Descent:
+    """One image on its way down."""
+
+    def __init__(self, strategy: DownTree, problem: Problem) -> None:
+        self.strategy, self.problem = strategy, problem
+        self.table = ErrorTable(problem)
+        n, parents = problem.n_classes, problem.parents
+        self.parents = np.full(n, NO_PARENT) if parents is None else parents
+        self.below = np.zeros((n, len(self.parents)), dtype=bool)  # which class is below which node
+        current = np.arange(n)
+        while (on := current >= 0).any():
+            self.below[np.flatnonzero(on), current[on]] = True
+            current = np.where(on, self.parents[current], NO_PARENT)
+        self.rounds = np.zeros(n, dtype=np.int64)  # that each class, or a node above it, survived
+        self.place = np.zeros(n, dtype=np.int64)  # of each class in the last round, best: highest
+        self._requests = self._descend()
+        self._request = next(self._requests, None)
+
+    def ask(self) -> Evaluate | None:
+        """Return the next cells, or None at the end."""
+        return self._request
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        """Take the errors."""
+        self.table.tell(request, reply)
+        self._request = next(self._requests, None)
+
+    def outcome(self) -> Outcome:
+        """Rank the classes by the round that they came to, then as the last round does."""
+        n, classes = len(self.rounds), self.problem.class_of_prompt
+        survived = self.rounds * (n + 1) + self.place
+        return self.table.outcome(np.where(classes < n, survived[np.minimum(classes, n - 1)], 0))
+
+    def _descend(self) -> Iterator[Evaluate]:
+        n, nodes = len(self.rounds), np.flatnonzero(self.parents < 0)
+        while (nodes >= n).any():
+            if len(nodes) > 1:
+                nodes = yield from self._round(nodes)
+            self.rounds[self.below[:, nodes].any(axis=1)] += 1
+            children = np.flatnonzero(np.isin(self.parents, nodes[nodes >= n]))
+            nodes = np.sort(np.concatenate([nodes[nodes < n], children]))
+        prompts, problem = self._among(nodes)
+        session = self.strategy.last(problem)
+        yield from self._drive(session, prompts)
+        self.place[nodes[session.outcome().ranking[::-1]]] = np.arange(1, len(nodes) + 1)
+
+    def _round(self, nodes: Ints) -> Generator[Evaluate, None, Ints]:
+        """Compare nodes, and return those that are kept."""
+        strategy, (prompts, problem) = self.strategy, self._among(nodes)
+        draws = len(self.problem.timesteps)
+        if strategy.rule == "race":
+            race = RaceSession(strategy.race, problem)
+            yield from self._drive(race, prompts, strategy.samples)
+            return nodes[np.unique(problem.class_of_prompt[race.alive])]
+        grid = sub_grid(min(strategy.samples, draws), draws)
+        yield from self._errors(prompts, grid)
+        means = self.table.errors[np.ix_(prompts, grid)] @ self.problem.weights[grid]
+        means /= self.problem.weights[grid].sum()
+        scores = np.full(len(nodes), np.inf)
+        np.minimum.at(scores, problem.class_of_prompt, means)
+        if strategy.rule == "fixed":
+            best = np.argsort(scores, kind="stable")[: ceil(strategy.keep * len(nodes))]
+            return nodes[np.sort(best)]
+        return np.asarray(nodes[scores <= scores.min() + strategy.deviations * scores.std()])
+
+    def _among(self, nodes: Ints) -> tuple[Ints, Problem]:
+        """Return the prompts of some nodes, and the problem of which of these nodes it is."""
+        prompts = np.flatnonzero(np.isin(self.problem.class_of_prompt, nodes))
+        numbers = np.searchsorted(nodes, self.problem.class_of_prompt[prompts])
+        return prompts, replace(self.problem, class_of_prompt=numbers, parents=None)
+
+    def _drive(
+        self, session: Session, prompts: Ints, most: int | None = None
+    ) -> Iterator[Evaluate]:
+        """Hold a strategy's dialogue about some prompts, up to `most` draws of each."""
+        seen = 0
+        while isinstance(request := session.ask(), Evaluate) and (most is None or seen < most):
+            seen += len(request.draws)
+            chosen = prompts[request.prompts]
+            yield from self._errors(chosen, request.draws)
+            values = self.table.errors[np.ix_(chosen, request.draws)]
+            session.tell(request, Reply(values, float(values.size)))
+
+    def _errors(self, prompts: Ints, draws: Ints) -> Iterator[Evaluate]:
+        """Ask for the cells of a block that are not known yet."""
+        lacking = np.isnan(self.table.errors[np.ix_(prompts, draws)])
+        for pattern in np.unique(lacking, axis=0):
+            if pattern.any():
+                alike = (lacking == pattern).all(axis=1)
+                yield Evaluate(prompts[alike], draws[pattern])

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.inputs.hierarchy import Hierarchy, read_hierarchy
+
+CLASSES = ("cat", "big dog", "car")
+
+
+def read(tmp_path: Path, text: str, name: str = "tree.csv") -> Hierarchy:
+    (tmp_path / name).write_text(text)
+    return read_hierarchy(tmp_path / name, CLASSES)
+
+
+def test_a_tree_is_read_from_csv_and_toml(tmp_path: Path) -> None:
+    csv = "node,parent,words\nanimal,,an animal\ncat,animal,\nBIG Dog,animal,\ncar,,\n"
+    toml = '[[node]]\nnode = "animal"\nwords = "an animal"\n' + "".join(
+        f'[[node]]\nnode = "{name}"\nparent = "{parent}"\n'
+        for name, parent in (("cat", "animal"), ("big dog", "animal"), ("car", ""))
+    )
+    expected = Hierarchy(("an animal",), (3, 3, -1, -1))
+    assert read(tmp_path, csv) == expected == read(tmp_path, toml, "tree.toml")
+
+
+def test_a_chain_of_single_children_is_one_step(tmp_path: Path) -> None:
+    text = (
+        "node,parent\nthing,\nliving,thing\nanimal,living\ncat,animal\nbig dog,animal\n"
+        "machine,thing\nvehicle,machine\ncar,vehicle\n"
+    )
+    assert read(tmp_path, text) == Hierarchy(("thing", "animal"), (4, 4, 3, -1, 3))
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ("cat,\nbig dog,\n", "'car' is no node"),
+        ("cat,pet\nbig dog,\ncar,\n", "parent 'pet', which is no node"),
+        ("pet,\ncat,pet\nbig dog,pet\ncar,\ncat,\n", "with two parents, 'pet' and ''"),
+        ("cat,\nbig dog,\ncar,\ncar,\n", "'car' is there twice"),
+        ("cat,car\nbig dog,\ncar,\n", "class 'car' cannot be a parent"),
+        ("a,b\nb,a\ncat,a\nbig dog,a\ncar,\n", "below itself"),
+        ("a,\ncat,\nbig dog,\ncar,\n", "'a' has no class below it"),
+        (",\ncat,\nbig dog,\ncar,\n", "no name"),
+    ],
+)
+def test_what_is_no_tree_of_these_classes_is_refused(
+    rows: str, problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        read(tmp_path, f"node,parent\n{rows}")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    for text, name, problem in (
+        ("name,parent\n", "tree.csv", "the first line must name"),
+        ("nodes = 3\n", "tree.toml", "write tables"),
+        ("[[node]]\nnode = 'a'\nchild = 'b'\n", "tree.toml", "write tables"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            read(tmp_path, text, name)
+    with pytest.raises(UserError, match="no file"):
+        read_hierarchy(tmp_path / "none.csv", CLASSES)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.tables import make, make_problem, make_table
+from numpy.typing import NDArray
+
+from bench.contracts.strategy import Problem
+from bench.testing.strategies import Told, decide
+
+# Eight classes; nodes 8 and 9 above four each, and 10 and 11 below 8, above two each.
+PARENTS = np.array([10, 10, 11, 11, 9, 9, 9, 9, -1, -1, 8, 8])
+RULES: list[dict[str, Any]] = [
+    {"rule": "race"},
+    {"rule": "fixed", "samples": 4},
+    {"rule": "dynamic", "samples": 4, "deviations": 0.5},
+]
+
+
+def tree_problem(draws: int, parents: NDArray[np.int64] = PARENTS) -> Problem:
+    levels = (2 * np.arange(draws) + 1) * 1000 // (2 * draws)
+    return Problem(np.arange(len(parents)), levels, np.ones(draws), parents=parents)
+
+
+def tree_errors(winner: int, draws: int = 60, seed: int = 0) -> NDArray[np.float32]:
+    """Return errors in which the winner, and the nodes above it, are clearly ahead."""
+    errors = make_table(len(PARENTS), draws, seed=seed, gap=0.0) + 0.2
+    node = winner
+    while node >= 0:
+        errors[node] -= 0.1
+        node = int(PARENTS[node])
+    return errors
+
+
+def run(errors: NDArray[np.float32], **params: Any) -> Told:
+    draws = errors.shape[1]
+    return decide(make("hierarchy", draws, **params).strategy, errors, tree_problem(draws))
+
+
+@pytest.mark.parametrize("params", RULES)
+@pytest.mark.parametrize("winner", range(8))
+def test_the_way_down_leads_to_the_winner(winner: int, params: dict[str, Any]) -> None:
+    told = run(tree_errors(winner), **params)
+    assert told.outcome.ranking[0] == winner
+    assert sorted(told.outcome.ranking) == list(range(8)), "inner nodes are no classes"
+    assert told.asked.max() == 1
+
+
+@pytest.mark.parametrize("params", RULES)
+def test_a_dropped_node_costs_its_classes_nothing_and_ranks_them_last(
+    params: dict[str, Any],
+) -> None:
+    told = run(tree_errors(5), **params)
+    assert told.asked[:4].sum() == 0 and told.asked[[10, 11]].sum() == 0
+    assert set(told.outcome.ranking[-4:]) == {0, 1, 2, 3}
+    assert told.decided.evaluations < 8 * 60
+
+
+def test_an_inner_node_bounds_no_class() -> None:
+    """The best class is below a node that looks bad: no rule finds it, as the help says."""
+    errors = tree_errors(5)
+    errors[0] -= 0.3
+    for params in RULES:
+        assert run(errors, **params).outcome.ranking[0] == 5
+
+
+def test_the_rules_keep_what_their_definitions_keep() -> None:
+    errors = np.tile(np.array([[0.5], [0.1], [0.2], [0.3], [0.9]], np.float32), (1, 20))
+    parents = np.array([3, 3, 4, -1, -1])
+    for params, kept in (
+        ({"rule": "fixed", "keep": 0.5}, [True, True, False]),
+        ({"rule": "fixed", "keep": 0.6}, [True, True, True]),
+        ({"rule": "dynamic", "deviations": 1.9}, [True, True, False]),
+        ({"rule": "dynamic", "deviations": 2.1}, [True, True, True]),
+    ):
+        strategy = make("hierarchy", 20, samples=3, **params).strategy
+        told = decide(strategy, errors, tree_problem(20, parents))
+        assert (told.asked[:3].sum(axis=1) > 0).tolist() == kept, params
+        assert (told.asked[3:].sum(axis=1) == 3).all()
+
+
+@pytest.mark.parametrize("params", RULES)
+def test_classes_without_a_tree_are_raced_or_scheduled(params: dict[str, Any]) -> None:
+    errors = make_table(6, 60, gap=0.05)
+    told = decide(make("hierarchy", 60, **params).strategy, errors, make_problem(errors))
+    assert told.outcome.ranking[0] == errors.mean(axis=1).argmin()
+    usual = (
+        make("race", 60, first=2)
+        if params["rule"] == "race"
+        else make("adaptive", 60, samples=(6, 60))
+    )
+    assert np.array_equal(told.asked, decide(usual.strategy, errors, make_problem(errors)).asked)
+
+
+def test_a_class_at_the_top_is_compared_with_nodes_and_asked_once() -> None:
+    parents = np.array([3, 3, -1, -1])
+    errors = make_table(4, 60, gap=0.0) + 0.2
+    errors[2] -= 0.05
+    told = decide(make("hierarchy", 60, rule="race").strategy, errors, tree_problem(60, parents))
+    assert told.outcome.ranking[0] == 2 and told.asked.max() == 1
+
+
+def test_full_hierarchy_decides_as_full_and_asks_for_every_node() -> None:
+    errors = tree_errors(5)
+    told = decide(make("full-hierarchy", 60).strategy, errors, tree_problem(60))
+    assert told.asked.all() and told.outcome.ranking[0] == errors[:8].mean(axis=1).argmin()
+
+
+@pytest.mark.parametrize(
+    "params", [{"rule": "slow"}, {"samples": 0}, {"keep": 0.0}, {"deviations": -1.0}]
+)
+def test_parameters_are_checked(params: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match=next(iter(params))):
+        make("hierarchy", 20, **params)
