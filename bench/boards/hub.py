@@ -102,7 +102,7 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
 
     stored = read_run(run)
     summary = stored.finished()
-    dataset_id, revision = _on_hub(stored.manifest, dataset)
+    dataset_id, revision = on_hub(stored.manifest, dataset)
     entry = EvalResultEntry(
         dataset_id=dataset_id,
         task_id=task or "default",
@@ -114,7 +114,7 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
     return str(yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False))
 
 
-def _on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
+def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
     """Return the id of a run's dataset on the Hub, and its revision where that is a commit."""
     name = manifest.config.dataset
     source = f"{SCHEME}{stated.removeprefix(SCHEME)}" if stated else name

@@ -1,6 +1,6 @@
 """`bench explain`. Say what a word means here: draw, cell, ceiling, ...
 
-Group: See what is there, 4.
+Group: See what is there, 6.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.boards.error_dataset import Sharing, write_error_dataset
+from bench.boards.every_eval_ever import write_every_eval_ever
 from bench.boards.exports import to_latex
 from bench.boards.hub import eval_results, model_index, prepared, send
 from bench.boards.samples import to_csv, to_parquet
@@ -18,6 +19,7 @@ from bench.machine.files import write_atomically, writing
 from bench.store.folder import find_run
 from bench.store.runs import read_run
 
+EVERY_EVAL = "every-eval-ever"
 _HUB_DATASET = click.option(
     "--hub-dataset",
     metavar="OWNER/NAME",
@@ -42,11 +44,15 @@ _TASK = click.option("--task", help="The task's id in that benchmark.  [default:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["model-index", "eval-results", "csv", "parquet", "latex", "errors"]),
+    type=click.Choice(
+        ["model-index", "eval-results", "csv", "parquet", "latex", "errors", EVERY_EVAL]
+    ),
     default="model-index",
     show_default=True,
 )
-@click.option("--out", help="A file to write instead of stdout; for errors, the new folder.")
+@click.option(
+    "--out", help="A file to write instead of stdout; for errors and every-eval-ever, the folder."
+)
 @_HUB_DATASET
 @_TASK
 @_LICENCE
@@ -73,10 +79,13 @@ def export(
                   early: they do where the margin is large
     latex         the run's figures as a table for a paper
     errors        every recorded error as a dataset, which others can replay
+    every-eval-ever
+                  a document and one line per image for the database of that
+                  name (arXiv 2606.14516), below the folder --out
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
     path = find_run(run, results)
-    if kind in ("parquet", "errors") and out is None:
-        what = "folder" if kind == "errors" else "file"
+    if kind in ("parquet", "errors", EVERY_EVAL) and out is None:
+        what = "file" if kind == "parquet" else "folder"
         raise UserError(f"--format {kind} writes a {what}: name it with --out.")
     if kind == "errors":
         files = write_error_dataset(path, Path(str(out)), Sharing(licence, error_bits))
@@ -85,6 +94,10 @@ def export(
             ("replay a strategy on it", f"bench replay {shlex.quote(str(out))} --strategy race"),
             _rehearsal(run, kind, results),
         )
+        return
+    if kind == EVERY_EVAL:
+        for file in write_every_eval_ever(path, Path(str(out))):
+            say(f"Wrote {file}", err=True)
         return
     content = _content(kind, path, hub_dataset, task)
     if out is not None:
