@@ -37,6 +37,7 @@ BROKEN = (
     r"|<!-- (?:documents|options) -->"
 )
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+TABLE_ROW = re.compile(r"^\|.*$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]+)(#[^)]*)?\)")
 
 
@@ -56,7 +57,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     source = Path(page.file.abs_src_path or "").resolve().relative_to(ROOT).as_posix()
     known = set(files.src_uris)
     parts = FENCE.split(markdown)
-    parts[::2] = [relink(text, source, page.file.src_uri, known) for text in parts[::2]]
+    parts[::2] = [
+        with_plain_pipes(relink(text, source, page.file.src_uri, known)) for text in parts[::2]
+    ]
     text = "".join(parts)
     for mark, made in MADE.items():
         text = text.replace(mark, made()) if mark in text else text
@@ -77,6 +80,18 @@ def relink(text: str, source: str, page: str, known: set[str]) -> str:
         return f"{picture}[{label}]({link}{anchor or ''})"
 
     return LINK.sub(relinked, text)
+
+
+def with_plain_pipes(text: str) -> str:
+    """Return `text` without the backslash of a pipe in code in a table.
+
+    GitHub ends the cell without it, and mkdocs shows it.
+    """
+
+    def row(match: re.Match[str]) -> str:
+        return re.sub(r"`[^`]*`", lambda code: code[0].replace(r"\|", "|"), match[0])
+
+    return TABLE_ROW.sub(row, text)
 
 
 def place_of(path: str) -> str:

@@ -49,11 +49,11 @@ def address(path: str, query: Query, **changes: str | int | None) -> str:
 # Column → its sort key; rows without one stand last.
 RUN_COLUMNS: dict[str, Callable[[Line], Any]] = {
     "run": lambda line: line.row.run_id,
+    "status": lambda line: line.row.status,  # on a phone, what stands here is seen
     "dataset": lambda line: f"{line.row.dataset}/{line.row.split}",
     "accuracy": lambda line: line.row.accuracy,
     "cost": lambda line: line.cost,
     "images": lambda line: line.row.done,
-    "status": lambda line: line.row.status,
     "started": lambda line: line.row.created,
 }
 _FIRST_DOWN = ("accuracy", "images", "started")  # read from the largest

@@ -44,6 +44,15 @@ def test_links_lead_to_pages(site: ModuleType, link: str, becomes: str) -> None:
     assert site.relink(link, "docs/concepts/cost.md", "concepts/cost.md", known) == becomes
 
 
+def test_a_pipe_in_code_has_no_backslash_in_a_table(site: ModuleType) -> None:
+    table = pytest.importorskip("markdown").markdown(
+        site.with_plain_pipes("| a | b |\n|---|---|\n| `list x\\|y` | x\\|y |\n"),
+        extensions=["tables"],
+    )
+    assert "<td><code>list x|y</code></td>" in table and "<td>x|y</td>" in table
+    assert site.with_plain_pipes("`x\\|y` outside") == "`x\\|y` outside"
+
+
 def test_the_page_of_options_shows_what_help_shows(site: ModuleType) -> None:
     text = hook("options").options()
     assert "| `--strategy STRATEGY` |" in text and "| `--loss " in text
