@@ -104,14 +104,14 @@ def run_command(
     if as_json:
         print_json(finished.plain())
     else:
-        if not finished.resumed:
-            draw_pictures(finished.folder, finished.manifest)
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
         if config.shard:
             merge = f"bench results merge {summary.run_id}{in_results(config.results)}"
             next_steps(("when all shards are done", merge))
         else:
             next_steps(*after_run(run_name(finished.folder, config.results)))
+        if not finished.resumed:  # last: the library that draws takes a second to import
+            draw_pictures(finished.folder, finished.manifest)
     accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")

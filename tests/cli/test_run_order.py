@@ -1,0 +1,25 @@
+"""The result of a run is shown before anything is imported that only its pictures need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+
+from bench.cli import run
+from bench.cli.output import say
+
+
+def test_pictures_are_drawn_after_the_result_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(folder: Path, manifest: Any) -> None:
+        say("drawn")
+
+    monkeypatch.setattr(run, "draw_pictures", draw)
+    done = bench("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
+    assert done.code == 0, done.err
+    assert 0 < done.out.index("accuracy") < done.out.index("drawn")
+    assert done.out.strip().endswith("drawn")
