@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import wraps
+from threading import RLock
 from typing import Any
 
 import diffusers
@@ -27,6 +29,7 @@ from bench_plugins.backbones._parts import (
 )
 
 AUTOENCODER = "vae"
+_AUTOCAST_LOCK = RLock()
 # Parts that look at pictures, of which none are made.
 PICTURE_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
 
@@ -111,8 +114,9 @@ def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> No
 
 def _hollow(module: nn.Module) -> nn.Module:
     """Return the module, which from now on takes and returns tensors of the CPU."""
-    if getattr(module.config, "use_cache", False):  # of which older transformers ask values
-        module.config.use_cache = False
+    config: Any = module.config
+    if getattr(config, "use_cache", False):  # of which older transformers ask values
+        config.use_cache = False
     for name in ("forward", "encode"):
         if (called := getattr(module, name, None)) is not None:
             module.__dict__[name] = _without_values(module, called)
@@ -122,12 +126,30 @@ def _hollow(module: nn.Module) -> nn.Module:
 def _without_values(module: nn.Module, called: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(called)
     def call(*arguments: Any, **keywords: Any) -> Any:
-        with torch.device("meta"), _NoValues():
+        with torch.device("meta"), _NoValues(), _no_autocast():
             output = called(*_mapped(_on_meta, arguments), **_mapped(_on_meta, keywords))
         module.__dict__["answer"] = output[0]  # whose operations are on record
         return _mapped(_zeros, output)
 
     return call
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    """Leave autocast out on the meta device, which it does not know, and older transformers ask."""
+    with _AUTOCAST_LOCK:
+        autocast: Any = torch.autocast
+
+        def chosen(device_type: str, *arguments: Any, **keywords: Any) -> Any:
+            if device_type == "meta":
+                return nullcontext()
+            return autocast(device_type, *arguments, **keywords)
+
+        setattr(torch, "autocast", chosen)  # noqa: B010 - mypy takes it for a class
+        try:
+            yield
+        finally:
+            setattr(torch, "autocast", autocast)  # noqa: B010
 
 
 class _NoValues(TorchFunctionMode):
