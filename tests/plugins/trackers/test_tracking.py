@@ -1,4 +1,4 @@
-"""Runs in trackio, on this machine and without a network."""
+"""Runs in trackio and in wandb, on this machine and without a network."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ import json
 import os
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from helpers.command import bench
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench_plugins.trackers import _trackio
+from bench_plugins.trackers import _tracking
 
 RUN = ("run", "digits", "--backbone", "majority", "--limit", "20")
 
 
 def test_nothing_listens_unless_it_is_asked_for() -> None:
     code = "import bench_plugins.trackers as t; print(hasattr(t, 'run_started'))"
-    for project, said in (("", "False"), ("tests", "True")):
+    for variable, project, said in (
+        ("BENCH_TRACKIO", "", "False"),
+        ("BENCH_TRACKIO", "tests", "True"),
+        ("BENCH_WANDB", "tests", "True"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env={**os.environ, "BENCH_TRACKIO": project},
+            env={**os.environ, variable: project},
             capture_output=True,
             text=True,
             check=True,
@@ -48,11 +53,11 @@ def test_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     manager = load_plugins().manager
-    manager.register(_trackio, name="the tracker")
+    manager.register(_tracking, name="the tracker")
     try:
         done = bench(*RUN, "--results", tmp_path / "r", "--json", BENCH_TRACKIO="my tests")
     finally:
-        manager.unregister(_trackio)
+        manager.unregister(_tracking)
     assert done.code == 0 and "Warning" not in done.err, done.err
     (file,) = (tmp_path / "trackio").glob("*.db")
     with sqlite3.connect(file) as database:
@@ -76,12 +81,13 @@ def test_an_interrupted_run_gets_no_images_of_the_next_one(monkeypatch: pytest.M
         def log(self, *values: object, **_: object) -> None:
             self.logged.append(values)
 
-    monkeypatch.setattr(_trackio._run, "tracked", Tracked())  # of a run that did not finish
+    monkeypatch.setattr(_tracking.TRACKERS[0], "tracked", Tracked())  # of a run that did not finish
     monkeypatch.setitem(sys.modules, "trackio", None)
+    monkeypatch.setenv("BENCH_TRACKIO", "tests")
     with pytest.raises(UserError, match="trackio is not installed"):
-        _trackio.run_started({}, 0, 1, 0)
-    _trackio.sample_scored({"prediction": 1, "label": 1, "evaluations": 9})
-    _trackio.run_finished({"metrics": {"accuracy": 1.0}, "cost": {}})
+        _tracking.run_started({}, 0, 1, 0)
+    _tracking.sample_scored({"prediction": 1, "label": 1, "evaluations": 9})
+    _tracking.run_finished({"metrics": {"accuracy": 1.0}, "cost": {}})
     assert not Tracked.logged
 
 
@@ -102,6 +108,50 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
+def wandb_records(file: Path) -> Iterator[Any]:
+    """Yield the records of a run's file, which is framed as LevelDB's logs are."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, place, record = file.read_bytes(), 7, b""  # after the head
+    while place + 7 <= len(content):
+        if (rest := 32768 - place % 32768) < 7:
+            place += rest
+            continue
+        _, length, kind = struct.unpack("<IHB", content[place : place + 7])
+        part, place = content[place + 7 : place + 7 + length], place + 7 + length
+        record = part if kind in (1, 2) else record + part  # whole or first; else middle or last
+        if kind in (1, 4):
+            yield wandb_internal_pb2.Record.FromString(record)
+
+
+@pytest.mark.slow
+def test_a_run_is_logged_by_wandb_offline(tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    command = [sys.executable, "-m", "bench", *RUN, "--results", str(tmp_path / "r"), "--json"]
+    environment = {**os.environ, "BENCH_WANDB": "tests", "WANDB_DIR": str(tmp_path)}
+    environment["https_proxy"] = "http://127.0.0.1:9"  # where nobody answers
+    environment.pop("BENCH_LOAD_PLUGINS", None)  # tests leave the plugins of others out
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    result = json.loads(done.stdout)  # wandb says nothing on stdout
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    rows, names, backbones = [], set(), set()
+    for record in wandb_records(file):
+        if record.WhichOneof("record_type") == "run":
+            names.add(record.run.display_name)
+            settings = {i.key: json.loads(i.value_json) for i in record.run.config.update}
+            backbones.add(settings.get("backbone"))
+        elif record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            rows.append({"/".join(i.nested_key): json.loads(i.value_json) for i in items})
+    assert (names, backbones) == ({result["run_id"]}, {"majority"})
+    assert [row["images"] for row in rows] == list(range(1, 21))
+    accuracy = pytest.approx(result["metrics"]["accuracy"])
+    assert rows[-1]["accuracy"] == rows[-1]["final/accuracy"] == accuracy
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_project_costs_no_run(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -113,7 +163,7 @@ def test_a_damaged_project_costs_no_run(
     for module in (sqlite_storage, utils):
         monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
     manager = load_plugins().manager
-    manager.register(_trackio, name="the tracker")
+    manager.register(_tracking, name="the tracker")
     run = (*RUN, "--results", tmp_path / "r", "--fresh", "--json")
     try:
         whole = bench(*run, BENCH_TRACKIO="tests")
@@ -121,7 +171,7 @@ def test_a_damaged_project_costs_no_run(
         DAMAGE[damage](file)
         done = bench(*run, BENCH_TRACKIO="tests")
     finally:
-        manager.unregister(_trackio)
+        manager.unregister(_tracking)
     assert done.code == 0 and "Unexpected" not in done.err, done.err
     assert done.json["metrics"] == whole.json["metrics"]
 
@@ -131,9 +181,9 @@ def test_the_extra_is_named_where_it_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
     manager = load_plugins().manager
-    manager.register(_trackio, name="the tracker")
+    manager.register(_tracking, name="the tracker")
     try:
         done = bench(*RUN, "--results", tmp_path / "r", BENCH_TRACKIO="tests")
     finally:
-        manager.unregister(_trackio)
+        manager.unregister(_tracking)
     assert done.code == 0 and "bench[trackio]" in done.err  # the run is made all the same
