@@ -31,10 +31,10 @@ class BoardAnswer:
 
     @property
     def equals(self) -> list[str]:
-        """The keys of the other results that share the best run's rank."""
-        rank = self.best.row.rank
-        same = [e for e in self.board.entries if e.row.rank == rank is not None]
-        return [entry.key for entry in same if entry is not self.best]
+        """The keys of the other results of its kind that share the best run's rank."""
+        place = (self.best.row.rank, self.best.row.training)
+        same = [e for e in self.board.entries if (e.row.rank, e.row.training) == place]
+        return [e.key for e in same if e is not self.best and e.row.rank is not None]
 
 
 def answers(

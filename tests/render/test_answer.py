@@ -1,0 +1,72 @@
+"""The head of a report: its question, and what its answer claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.runs import store
+
+from bench.render.answer import BoardAnswer, answers, page_question
+from bench.render.board import make_boards
+from bench.render.runs import RunData, with_decisions
+from bench.render.sentences import opening
+from bench.store.runs import read_run
+
+LABELS = [0, 1, 2] * 20
+Make = Callable[..., RunData]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Store a run of which the first images are wrong, and read it."""
+
+    def run(backbone: str, wrong: int, **more: Any) -> RunData:
+        predictions = [(y + 1) % 3 if i < wrong else y for i, y in enumerate(LABELS)]
+        path = store(tmp_path, LABELS, predictions, backbone=backbone, **more)
+        return with_decisions(read_run(path))
+
+    return run
+
+
+def answered(runs: list[RunData]) -> list[BoardAnswer]:
+    by_anchor = {f"run-{number}": run for number, run in enumerate(runs)}
+    openings = {
+        anchor: opening(run.manifest, run.summary, run.decided) for anchor, run in by_anchor.items()
+    }
+    return answers(make_boards(by_anchor, ()), by_anchor, openings)
+
+
+def test_runs_of_one_rank_are_named_and_others_are_not(make: Make) -> None:
+    (answer,) = answered([make("best", 0), make("close", 2), make("poor", 40)])
+    assert answer.best.row.backbone == "best"
+    assert answer.equals == ["B"]
+
+
+def test_runs_of_another_kind_were_not_compared(make: Make) -> None:
+    trained = [make(name, wrong, trained_on="d/train") for name, wrong in (("t", 1), ("u", 40))]
+    (answer,) = answered([make("best", 0), make("poor", 40), *trained])
+    assert [entry.row.rank for entry in answer.board.entries][:2] == [1, 1]
+    assert answer.equals == []
+
+
+def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
+    (answer,) = answered([make("best", 0)])
+    assert answer.best.row.rank is None and answer.equals == []
+
+
+def test_the_question_fits_the_runs(make: Make) -> None:
+    one, other = make("best", 0), make("close", 2)
+    assert page_question([one]) == "How well does best classify d?"
+    assert page_question([one, other]) == "Which of 2 runs classifies d best?"
+    elsewhere = make("best", 0, dataset="e")
+    assert page_question([one, elsewhere]) == "How well do 2 runs classify d, e?"
+
+
+def test_the_picture_shows_every_interval(make: Make) -> None:
+    (answer,) = answered([make("best", 0), make("poor", 40)])
+    texts = [text.get_text() for text in answer.intervals.figure().axes[0].texts]
+    assert any("best" in text for text in texts) and any("100.0 % (94.0–100.0)" in t for t in texts)
+    assert any("33.3 % (22.7–45.9)" in text for text in texts)
