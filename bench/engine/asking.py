@@ -7,6 +7,7 @@ every class. A check takes a few numpy operations per request, and none per cell
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,36 +58,51 @@ class CheckedStrategy(Strategy):
     def start(self, problem: Problem) -> CheckedSession:
         """Begin an image."""
         with guard(self.who, "start()", passing=()):
-            session = self.strategy.start(problem)
-        return CheckedSession(session, problem, self.who)
+            session = self.strategy.start(self._seen(problem))
+        return CheckedSession(session, self._seen(problem), self.who, self._rows(problem))
+
+    def _rows(self, problem: Problem) -> Ints:
+        """Return the prompts that the strategy sees: of a tree that it does not use, the leaves."""
+        prompts = np.arange(len(problem.class_of_prompt))
+        if problem.parents is None or self.uses_hierarchy:
+            return prompts
+        return prompts[problem.class_of_prompt < problem.n_classes]
+
+    def _seen(self, problem: Problem) -> Problem:
+        if problem.parents is None or self.uses_hierarchy:
+            return problem
+        leaves = problem.class_of_prompt[self._rows(problem)]
+        return replace(problem, class_of_prompt=leaves, parents=None, can_linearise=False)
 
     def check(self, problem: Problem) -> None:
         """Raise `UserError` on a problem that the strategy cannot be used on."""
         try:
             with guard(self.who, "check()", passing=(ValueError, UserError)):
-                self.strategy.check(problem)
+                self.strategy.check(self._seen(problem))
         except ValueError as error:
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 
     def at_most(self, problem: Problem) -> float:
         """Return the largest cost per image, in evaluations."""
         with guard(self.who, "at_most()"):
-            return float(self.strategy.at_most(problem))
+            return float(self.strategy.at_most(self._seen(problem)))
 
     def at_least(self, problem: Problem) -> float | None:
         """Return the lowest cost per image, in evaluations, or None where it is not known."""
         with guard(self.who, "at_least()"):
-            return _float_or_none(self.strategy.at_least(problem))
+            return _float_or_none(self.strategy.at_least(self._seen(problem)))
 
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
         """Return the cost of the cheapest proof of a decision, or None without proofs."""
         with guard(self.who, "cheapest()"):
-            return _float_or_none(self.strategy.cheapest(problem, errors))
+            return _float_or_none(
+                self.strategy.cheapest(self._seen(problem), errors[self._rows(problem)])
+            )
 
     def replaces(self, problem: Problem) -> Replaced | None:
         """Return what the strategy replaces to save cost, or None where it never costs more."""
         with guard(self.who, "replaces()"):
-            other: Any = self.strategy.replaces(problem)
+            other: Any = self.strategy.replaces(self._seen(problem))
         if other is not None and not isinstance(other, Replaced):
             raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
         return other
@@ -99,7 +115,9 @@ class CheckedStrategy(Strategy):
         """
         try:
             with guard(self.who, "learn()", passing=(ValueError, UserError)):
-                return dict(self.strategy.learn(images))
+                return dict(
+                    self.strategy.learn((self._seen(p), e[self._rows(p)]) for p, e in images)
+                )
         except ValueError as error:
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 
@@ -107,8 +125,9 @@ class CheckedStrategy(Strategy):
 class CheckedSession:
     """One image under way: rejects invalid requests and outcomes of a plugin's session."""
 
-    def __init__(self, session: Session, problem: Problem, who: str) -> None:
+    def __init__(self, session: Session, problem: Problem, who: str, rows: Ints) -> None:
         self.session, self.problem, self.who = session, problem, who
+        self.rows = rows  # the run's prompts that the problem's stand for
         self.prompts, self.draws = len(problem.class_of_prompt), len(problem.timesteps)
         self._requested = np.zeros((self.prompts, self.draws), dtype=bool)
         self._cells = 0
@@ -153,7 +172,7 @@ class CheckedSession:
         # The counts differ where a cell is named twice, within a request or across requests.
         if np.count_nonzero(self._requested) != self._cells:
             raise self._refuse("asked for a cell twice")
-        return Evaluate(prompts, draws)
+        return Evaluate(self.rows[prompts], draws)
 
     def _linearise(self, request: Linearise) -> Linearise:
         if not self.problem.can_linearise:

@@ -12,8 +12,8 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable
 from bench.machine.files import read_text, read_toml
 
-COLUMNS = ("node", "parent", "words")
-NO_PARENT = -1
+TREE_COLUMNS = ("node", "parent", "words")
+AT_THE_TOP = -1
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     words: dict[str, str] = {}
     names = {comparable(name): name for name in classes}
     for where, row in _rows(path):
-        node, parent, text = (" ".join((row.get(name) or "").split()) for name in COLUMNS)
+        node, parent, text = (" ".join((row.get(name) or "").split()) for name in TREE_COLUMNS)
         if not node:
             raise UserError(f"{where}: the node has no name.")
         node, parent = (names.get(comparable(name), name) for name in (node, parent))
@@ -73,7 +73,7 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     return Hierarchy(
         tuple(words[node] for node in inner),
         tuple(
-            next((number[node] for node in above[name] if node in number), NO_PARENT)
+            next((number[node] for node in above[name] if node in number), AT_THE_TOP)
             for name in number
         ),
     )
@@ -95,16 +95,16 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     if path.suffix == ".toml":
         tables = read_toml(path).get("node")
         if not isinstance(tables, list) or not all(
-            isinstance(table, dict) and set(table) <= set(COLUMNS) for table in tables
+            isinstance(table, dict) and set(table) <= set(TREE_COLUMNS) for table in tables
         ):
-            raise UserError(f"{path}: write tables [[node]] with {', '.join(COLUMNS)}.")
+            raise UserError(f"{path}: write tables [[node]] with {', '.join(TREE_COLUMNS)}.")
         for number, table in enumerate(tables, 1):
             yield f"{path}: node {number}", {key: str(value) for key, value in table.items()}
         return
     try:
         reader = csv.DictReader(StringIO(read_text(path), newline=""))
-        if not {"node", "parent"} <= set(reader.fieldnames or ()) <= set(COLUMNS):
-            raise UserError(f"{path}:1: the first line must name {', '.join(COLUMNS)}.")
+        if not {"node", "parent"} <= set(reader.fieldnames or ()) <= set(TREE_COLUMNS):
+            raise UserError(f"{path}:1: the first line must name {', '.join(TREE_COLUMNS)}.")
         for row in reader:
             yield f"{path}:{reader.line_num}", row
     except (UnicodeDecodeError, csv.Error) as error:

@@ -20,12 +20,12 @@ from bench.contracts.strategy import (
     Strategy,
 )
 from bench.inputs.draws import sub_grid
+from bench.inputs.hierarchy import AT_THE_TOP
 from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.adaptive import Adaptive
 from bench_plugins.strategies.race import Race
 
-NO_PARENT = -1
-RULES = ("fixed", "dynamic", "race")
+TREE_RULES = ("fixed", "dynamic", "race")
 
 
 class DownTree(Strategy):
@@ -76,8 +76,8 @@ class DownTree(Strategy):
         draws: int = 500,
     ) -> None:
         samples = max(1, draws // 10) if samples is None else samples
-        if rule not in RULES:
-            raise ValueError(f"rule={rule} is not one of {', '.join(RULES)}")
+        if rule not in TREE_RULES:
+            raise ValueError(f"rule={rule} is not one of {', '.join(TREE_RULES)}")
         if samples < 1:
             raise ValueError(f"samples={samples}: a round needs at least one draw")
         if not 0 < keep <= 1:
@@ -106,12 +106,12 @@ class Descent:
         self.strategy, self.problem = strategy, problem
         self.table = ErrorTable(problem)
         n, parents = problem.n_classes, problem.parents
-        self.parents = np.full(n, NO_PARENT) if parents is None else parents
+        self.parents = np.full(n, AT_THE_TOP) if parents is None else parents
         self.below = np.zeros((n, len(self.parents)), dtype=bool)  # which class is below which node
         current = np.arange(n)
         while (on := current >= 0).any():
             self.below[np.flatnonzero(on), current[on]] = True
-            current = np.where(on, self.parents[current], NO_PARENT)
+            current = np.where(on, self.parents[current], AT_THE_TOP)
         self.rounds = np.zeros(n, dtype=np.int64)  # that each class, or a node above it, survived
         self.place = np.zeros(n, dtype=np.int64)  # of each class in the last round, best: highest
         self._requests = self._descend()

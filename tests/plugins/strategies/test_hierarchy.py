@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from helpers.tables import make, make_problem, make_table
 from numpy.typing import NDArray
 
+from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Problem
+from bench.recordings.replay import decide as replay
 from bench.testing.strategies import Told, decide
 
 # Eight classes; nodes 8 and 9 above four each, and 10 and 11 below 8, above two each.
@@ -106,6 +109,26 @@ def test_full_hierarchy_decides_as_full_and_asks_for_every_node() -> None:
     errors = tree_errors(5)
     told = decide(make("full-hierarchy", 60).strategy, errors, tree_problem(60))
     assert told.asked.all() and told.outcome.ranking[0] == errors[:8].mean(axis=1).argmin()
+
+
+@pytest.mark.parametrize("name", ["full", "vote", "race", "adaptive", "uniform", "halving"])
+def test_a_strategy_that_uses_no_tree_sees_the_classes_alone(name: str) -> None:
+    """Also where the recording has inner nodes, in any place, with lower errors than any class."""
+    errors = make_table(8, 60, gap=0.01)
+    order = np.array([10, 0, 8, 1, 2, 3, 11, 4, 5, 6, 9, 7])  # the class or node of each prompt
+    leaves = np.flatnonzero(order < 8)
+    whole = np.zeros((12, 60), np.float32)
+    whole[leaves] = errors
+    problem = replace(tree_problem(60), class_of_prompt=order)
+    parameters = {"samples": (6, 60)} if name == "adaptive" else {}
+    strategy = make(name, 60, **parameters)
+    decided = replay(Sample("x", 0, {}), whole, strategy, problem)
+    alone = replay(Sample("x", 0, {}), errors, strategy, make_problem(errors))
+    assert decided.outcome is not None and alone.outcome is not None, decided.error
+    assert np.array_equal(decided.outcome.ranking, alone.outcome.ranking)
+    assert decided.evaluations == alone.evaluations
+    assert all(np.isin(request.prompts, leaves).all() for request, _ in decided.cells)
+    assert strategy.at_most(problem) == strategy.at_most(make_problem(errors))
 
 
 @pytest.mark.parametrize(
