@@ -1,6 +1,6 @@
-"""Photograph pages with Chromium, for the documents.
+"""Photograph the first screen of a page with Chromium, for the documents.
 
-python docs/screenshots.py REPORT.html design/report-after.png     # and --paper for the PDF's look
+python docs/screenshots.py REPORT.html design/report-after.png
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 def main() -> None:
-    """Write the first screens of a page as a picture."""
+    """Write the first screen of a page as a picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("picture", type=Path)
