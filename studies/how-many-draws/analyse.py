@@ -163,7 +163,8 @@ def by_strategy(recordings: Sequence[Result]) -> Iterator[str]:
     )  # fmt: skip
     yield (
         "Of the settings that `bench sweep` tries, replayed on one half of the draws and compared"
-        " with the other half, both ways. *Times cheaper*: than the whole half."
+        " with the other half, both ways. The ceiling is that of this one split: the agreement of"
+        " `full`. *Times cheaper*: than the whole half."
     )
     yield "![agreement and accuracy by evaluations](strategies.png)"
     yield "## Whom each strategy loses"

@@ -25,9 +25,8 @@ def _panels(recordings: Sequence[Result], columns: int) -> tuple[Figure, Any]:
     return figure, panels
 
 
-def _ceiling(axes: Any, measured: Result) -> None:
-    ceiling = measured["ceiling"]
-    axes.axhspan(*ceiling["ci95"], color="0.92", zorder=-1)
+def _ceiling(axes: Any, ceiling: Result) -> None:
+    axes.axhspan(*ceiling["agreement_ci95"], color="0.92", zorder=-1)
     axes.axhline(ceiling["agreement"], color="0.6", linestyle="--", label="ceiling: two halves")
 
 
@@ -40,7 +39,8 @@ def draws(recordings: Sequence[Result], file: Path) -> None:
         agreement = np.array([row["agreement"] for row in curve])
         ends = np.array([row["agreement_ci95"] for row in curve]).T
         reach = np.clip([agreement - ends[0], ends[1] - agreement], 0, None)
-        _ceiling(left, measured)
+        ceiling = measured["ceiling"]
+        _ceiling(left, {**ceiling, "agreement_ci95": ceiling["ci95"]})
         left.errorbar(number, agreement, reach, fmt="o-", markersize=4, label="independent half")
         shared = [row["with_shared_draws"] for row in curve]
         left.plot(number, shared, ":", color="C3", label="all draws, shared")
@@ -59,7 +59,8 @@ def strategies(recordings: Sequence[Result], groups: Sequence[Result], file: Pat
     """Draw agreement and accuracy by evaluations; other models are lines of accuracy."""
     figure, panels = _panels(recordings, 2)
     for (left, right), measured in zip(panels, recordings, strict=True):
-        _ceiling(left, measured)
+        full = measured["strategies"][0]  # whose agreement is the ceiling of this split
+        _ceiling(left, full["settings"][0])
         for row in measured["strategies"]:
             settings = sorted(row["settings"], key=lambda setting: setting["evaluations"])
             cost = [setting["evaluations"] for setting in settings]
