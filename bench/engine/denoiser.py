@@ -133,7 +133,7 @@ class CheckedDenoiser:
                     raise self._refuse(f"its levels are {_described(levels)}; expected Levels")
                 return levels
             kind: Any = backbone.prediction_type
-            table: NDArray[Any] = np.array(backbone.alphas_cumprod)
+            table: NDArray[Any] = np.asarray(backbone.alphas_cumprod).copy()
         if not isinstance(kind, str) or kind not in ANSWERS:
             raise self._refuse(
                 f"its prediction_type is {one_line(kind)}; expected one of {', '.join(ANSWERS)}"

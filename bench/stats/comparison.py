@@ -223,7 +223,8 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
         warnings.append(f"This is a subset: {n} of the split's {total} images.")
     if training := training_warning(*manifests):
         warnings.append(training)
-    if manifests[0].identity.prompts != manifests[1].identity.prompts:
+    a, b = (manifest.identity for manifest in manifests)
+    if a.prompts != b.prompts and not (a.learned_from or b.learned_from):  # those read no prompts
         warnings.append("They ask with different prompts.")
     if changed := changed_code(manifests):
         warnings.append(f"The code of {' and '.join(changed)} changed between the runs.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -157,6 +158,14 @@ def test_an_attribute_that_does_not_fit_is_named(name: str, value: Any) -> None:
     setattr(model, name, value)
     with pytest.raises(PluginError, match=f"backbone 'x': .*{name}"):
         CheckedDenoiser(model, "backbone 'x'")
+
+
+def test_a_schedule_may_be_a_tensor() -> None:
+    model = Model()
+    model.alphas_cumprod = torch.linspace(0.99, 0.01, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy warns of a copy that a tensor's array cannot make
+        assert len(CheckedDenoiser(model, "backbone 'x'").levels) == 8
 
 
 def test_memory_that_ends_is_no_failure_of_the_plugin() -> None:

@@ -208,3 +208,19 @@ def test_one_after_another_in_the_order_of_the_dataset(tmp_path: Path) -> None:
     assert "sequential" not in compare(a, b).plain()
     shown = bench("compare", a, b, "--sequential")
     assert f"B is better after {answer.n} of 60 images" in shown.out
+
+
+def test_a_fitted_model_asks_with_no_prompts(tmp_path: Path) -> None:
+    results = ("--limit", 4, "--results", tmp_path)
+    runs = [
+        bench("run", "digits", *words, *results, "--json").json["results_dir"]
+        for words in (
+            ("--backbone", "nearest-mean"),
+            ("--backbone", "random", "--template", "the {class}"),
+            ("--backbone", "random"),
+        )
+    ]
+    fitted, other, plain = map(Path, runs)
+    texts = "They ask with different prompts."
+    assert texts not in compare(fitted, other).warnings
+    assert texts in compare(plain, other).warnings

@@ -47,6 +47,11 @@ def stated_risk(resolved: Resolved) -> Stated | None:
     config, decider = resolved.config, resolved.decider
     if config.risk is None:
         return None
+    if resolved.backbone.draws == 1 or resolved.backbone.scorer == "classifier":
+        raise UserError(
+            f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} scores an image on one"
+            " draw, on which every strategy decides as the full sweep does. Leave --risk out."
+        )
     folder = Path(config.results)
     stated = Stated(config.risk, decider.spec, config.params, decider.parameters, folder)
     check_risk(stated)
