@@ -146,5 +146,7 @@ def fetch_command(
     if as_json:
         print_json([model.plain() for model in fetched])
     elif ready := [model.name for model in fetched if model.weights]:
-        again = f"bench run DATASET --backbone {shlex.quote(ready[-1])} --offline"
-        next_steps(("score with it", again))
+        more = {"--revision": revision, "--dtype": dtype}
+        words = [word for name, value in more.items() if value for word in (name, value)]
+        again = ["bench", "run", "DATASET", "--backbone", ready[-1], *words, "--offline"]
+        next_steps(("score with it", shlex.join(again)))

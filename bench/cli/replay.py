@@ -15,7 +15,7 @@ import click
 
 from bench.boards.formats import assignments, chosen
 from bench.cli.options import limit_option, listed, parse_assignments, results_and_json, set_option
-from bench.cli.output import next_steps, print_json, run_name, say
+from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import prepare_replay
@@ -178,7 +178,7 @@ def sweep_command(
             f" {_share(ceiling.agreement, ceiling.agreement_ci95)} % of"
             f" {ceiling.n_samples} images."
         )
-    command = f"bench replay {run_name(path, results)} --strategy NAME"
+    command = f"bench replay {run_name(path, results)} --strategy NAME{in_results(results)}"
     next_steps(("keep one as a run of its own", command))
 
 

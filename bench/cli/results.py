@@ -272,7 +272,12 @@ def leaderboard_command(
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
         print_boards(rows, wide)
-        see = ("see which run each row is of", "bench leaderboard --wide")
+        options = {"--dataset": [dataset] if dataset else [], "--tag": tags}
+        words = [
+            word for name, values in options.items() for value in values for word in (name, value)
+        ]
+        again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])
+        see = ("see which run each row is of", again + in_results(results))
         if wide:
             see = ("see one of them", "bench show RUN")
         next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)

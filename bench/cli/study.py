@@ -117,6 +117,11 @@ def study_command(
     settings = set_by_user(ctx, machine)
     results = Path(settings.get("results") or "results")
     option = in_results(str(results))
+    machine_options = option + "".join(
+        f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+        for name, value in settings.items()
+        if name != "results"
+    )
     forest = None if figure is None else figure_file("--figure", figure)
     ranks = None if ranks_figure is None else figure_file("--ranks-figure", ranks_figure)
     severity = corruption_figure and figure_file("--corruption-figure", corruption_figure)
@@ -130,7 +135,7 @@ def study_command(
                 print_json(plan.plain())
             else:
                 print_study_plan(plan)
-                next_steps(("make the runs", f"bench study {shlex.quote(file)}{option}"))
+                next_steps(("make the runs", f"bench study {shlex.quote(file)}{machine_options}"))
             return 0
 
         with StudyProgress(load_plugins().manager) as progress:
@@ -153,7 +158,7 @@ def study_command(
         tables = study_tables(report)
     if wanted == "table":
         print_tables(tables)
-        next_steps(*_steps(report, option))
+        next_steps(*_steps(report, option, machine_options))
         return code
     if wanted == "html":
         text = to_html(tables, report.name)
@@ -163,8 +168,8 @@ def study_command(
     return code
 
 
-def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
-    made = f"bench study {shlex.quote(report.file)}{option}"
+def _steps(report: StudyReport, option: str, machine_options: str) -> list[tuple[str, str]]:
+    made = f"bench study {shlex.quote(report.file)}{machine_options}"
     shown = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
     steps = [("print the table for a paper", shown), ("look at the runs", f"bench view{option}")]
     if report.failed:

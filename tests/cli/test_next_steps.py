@@ -93,7 +93,8 @@ def test_of_a_run_without_a_decided_image_only_what_works(tmp_path: Path) -> Non
 def test_a_study(tmp_path: Path) -> None:
     file, results = tmp_path / "grid.toml", ("--results", tmp_path / "r")
     file.write_text('datasets = ["digits"]\nbackbones = ["majority"]\nlimit = 20\n')
-    (make,) = commands(bench("study", file, *results, "--dry-run").out)
+    (make,) = commands(bench("study", file, *results, "--device", "cpu", "--dry-run").out)
+    assert make[-2:] == ["--device", "cpu"] and str(tmp_path / "r") in make
     made = bench(*make)
     table, view = commands(made.out)
     assert bench(*table).code == 0 and view == ["view", *map(str, results)]
@@ -115,3 +116,10 @@ def test_a_plan_is_made_real_by_the_same_command() -> None:
     assert "Next" not in str(
         bench("run", "digits", "--backbone", "majority", "--dry-run", "--json").json
     )
+
+
+def test_a_leaderboard_is_widened_as_it_was_asked_for(tmp_path: Path) -> None:
+    bench("run", "digits", "--backbone", "majority", "--limit", 4, "--results", tmp_path / "a")
+    options = ["--dataset", "digits", "--results", str(tmp_path / "a")]
+    wide = commands(bench("leaderboard", str(tmp_path / "a"), *options).out)[-1]
+    assert wide == ["leaderboard", str(tmp_path / "a"), "--wide", *options]
