@@ -13,6 +13,7 @@ from bench.errors import UserError
 from bench.running.command import other_images_command
 from bench.running.parts.decision import Decider, make_strategy
 from bench.running.resolve import Resolved
+from bench.running.scorers import kind_of
 from bench.stats.risk import images_needed, passing
 from bench.store.calibrations import (
     Calibrated,
@@ -47,7 +48,7 @@ def stated_risk(resolved: Resolved) -> Stated | None:
     config, decider = resolved.config, resolved.decider
     if config.risk is None:
         return None
-    if resolved.backbone.draws == 1 or resolved.backbone.scorer == "classifier":
+    if resolved.backbone.draws == 1 or kind_of(resolved).one_draw:
         raise UserError(
             f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} scores an image on one"
             " draw, on which every strategy decides as the full sweep does. Leave --risk out."
