@@ -90,7 +90,7 @@ def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
     write_atomically(out / MANIFEST, to_json({**without_paths(content), "identity": identity}))
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in recording.records)
     write_atomically(out / JOURNAL, "".join(lines))
-    summary = read_summary(recording.path)
+    summary = None if sharing.error_bits else read_summary(recording.path)  # of the exact errors
     if summary is not None and summary.dataset.n_samples == len(sample_ids):
         write_atomically(out / SUMMARY, to_json(without_paths(summary.plain())))
     schema = whole_part(out / "errors", sample_ids[0]).schema
@@ -198,7 +198,7 @@ bench sweep hf:OWNER/NAME                      # every strategy: cost against ag
 | scoring | {markdown(assignments(scoring))} |
 | seed | {manifest.identity.seed} |
 | recorded | {markdown(manifest.created)} |
-| errors | {_precision(sharing.error_bits)} |
+| errors | {_precision(manifest.identity.scoring.error_bits)} |
 | licence of the errors | {markdown(sharing.licence or "not stated")} |
 
 | file | content |

@@ -230,7 +230,11 @@ def test_rounded_errors_take_less_room_and_decide_the_same(recorded: Path, tmp_p
         assert (ours["agreement"], ours["metrics"]) == (theirs["agreement"], theirs["metrics"])
     # It is another recording: replays of it do not take the place of replays of the exact errors.
     assert rows[0][0]["replayed_from"] != exact[0][0]["replayed_from"]
-    assert "rounded to about 1/256" in (out / "README.md").read_text()
+    again = tmp_path / "again"  # what was rounded stays so
+    assert bench("results", "export", out, "--format", "errors", "--out", again).code == 0
+    for folder in (out, again):
+        assert "rounded to about 1/256" in (folder / "README.md").read_text()
+        assert not (folder / "summary.json").exists()
 
 
 def test_rounding_is_small_against_the_spread_of_a_draw() -> None:
