@@ -47,6 +47,8 @@ def course_of(run: RunData) -> Course | None:
     question = parse_question(answer.question)
     order = random_order(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
     images = list(takewhile(right.__contains__, order))
+    if not images:  # the line of the first one is damaged
+        return None
     values = np.array([right[name] for name in images])
     population = answer.total if question.whole_split else None
     if question.run is not None and question.metric == "accuracy":

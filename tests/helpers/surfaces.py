@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.store.folder import read_manifest, read_records
+from bench.view.pages import Pages
+from bench.view.stored import Stored
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -265,6 +268,8 @@ RUN_READERS = (
     ("results", "export", "first", "--format", "csv"),
     ("power", "first", "second", "--json"),
     ("report", "first", "second", "--out", "PATH/page.html", "--json"),
+    ("view", "/run?run=first"),
+    ("view", "/compare?a=first&b=second"),
 )
 NEW_RUN = ("run", "digits", "--limit", "3", "--strategy", "uniform", "--set", "draws=4", "--fresh")
 LEARNING = (
@@ -285,8 +290,13 @@ READERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("runs", "--json"),
         ("results", "export", "first", "--format", "latex"),
         ("report", "first", "--out", "PATH/page.html", "--json"),
+        ("view", "/run?run=first"),
     ),
-    "study": (("study", "four", "--show"), ("study", "four", "--show", "--format", "json")),
+    "study": (
+        ("study", "four", "--show"),
+        ("study", "four", "--show", "--format", "json"),
+        ("view", "/study?study=four"),
+    ),
     "error table": (
         ("replay", "PATH/table", "--strategy", "uniform", "--set", "samples=4", "--json"),
         ("sweep", "PATH/table", "--strategies", "uniform", "--json"),
@@ -371,8 +381,12 @@ def make_error_table(folder: Path) -> None:
 
 
 def read_with(command: Sequence[str], folder: Path) -> Finished:
-    """Read the results with a command, whose JSON has no NaN."""
+    """Read the results with a command, whose JSON has no NaN, or with a page of `bench view`."""
     words = [word.replace("PATH", str(folder)) for word in command]
+    if words[0] == "view":
+        page = urlsplit(words[1])
+        answer = Pages(Stored(folder, {})).answer(page.path, dict(parse_qsl(page.query)))
+        return Finished(0 if answer.code == 200 else 2, answer.content.decode(), "")
     done = bench(*words, "--results", folder, BENCH_CACHE_DIR=str(cache_of(folder)))
     if done.code == 0 and words[-1] == "--json":
         json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} in {words}"))

@@ -18,11 +18,12 @@ from helpers.reporting import save_pictures, store_reported, store_run
 from helpers.runs import store
 from helpers.studies import store_study
 
+from bench.inputs.subsets import random_order
 from bench.machine.files import write_atomically
 from bench.render.course import course_of
 from bench.render.page import write_report
 from bench.render.runs import with_decisions
-from bench.store.folder import list_runs
+from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
 
 CLASSES = ["ant", "bee", "cat"]
@@ -290,3 +291,9 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     alone = course_of(with_decisions(read_run(path)))
     assert alone and alone.what == "accuracy"
     assert tuple(alone.ends[-1, 1:]) == pytest.approx(answer.anytime_ci95)
+    known = read_manifest(path)
+    first = random_order(known.samples, known.identity.dataset.fingerprint)[0]
+    journal = path / "samples.jsonl"
+    lines = [line for line in journal.read_text().splitlines() if f'"{first}"' not in line]
+    journal.write_text("".join(f"{line}\n" for line in lines))
+    assert course_of(with_decisions(read_run(path))) is None  # nothing is known in random order

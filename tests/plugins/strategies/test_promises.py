@@ -10,6 +10,7 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 
+from bench.discovery.loading import load_plugins
 from benchmarks.race_promises import KINDS, SETTINGS, SPAN, TIE, label, made_up, share
 
 COUNT = 60
@@ -43,6 +44,12 @@ def test_the_page_has_the_rows_that_the_benchmark_prints() -> None:
     rows = re.findall(r"^\| (\S[^|]*) \| \d+\.\d \(\d+\) \|", PAGE, re.MULTILINE)
     assert rows == 2 * [label(name, params) for name, params in SETTINGS]
     assert f"| setting | {' | '.join(KINDS)} |" in PAGE
+
+
+def test_every_strategy_has_its_row() -> None:
+    table = "\n".join(line.split("|")[1] for line in PAGE.splitlines() if line.startswith("|"))
+    for spec in load_plugins().strategies:
+        assert f"`{spec.name}" in table, spec.name
 
 
 def test_nothing_is_called_guaranteed() -> None:
