@@ -17,7 +17,7 @@ from bench.inputs.items import holds_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.recordings.promised import run as run_config
-from bench.render.result import Answers, ComparisonResult, RunResult
+from bench.render.result import AnswerList, ComparisonResult, RunResult
 from bench.running.execute import Finished
 from bench.running.objects import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source, find_dataset
@@ -204,7 +204,7 @@ def classify(
     classes: Sequence[str] | None = None,
     dataset: str | None = None,
     **settings: Any,
-) -> Answers:
+) -> AnswerList:
     """Classify images of your own, as `bench classify` does.
 
     Args:
@@ -228,7 +228,7 @@ def classify(
     if not isinstance(settings.get("backbone"), str | PathLike | None):
         loaded, settings = with_loaded(settings.pop("backbone"), settings)
     config = make_config({"dataset": dataset or "pictures", **settings})
-    return Answers(classify_images(config, several, classes, loaded=loaded).answers)
+    return AnswerList(classify_images(config, several, classes, loaded=loaded).answers)
 
 
 @offline()

@@ -170,7 +170,7 @@ class ComparisonResult(Comparison):
         }
 
 
-class Answers(list[Answer]):
+class AnswerList(list[Answer]):
     """The answers of `bench.classify`, one per image."""
 
     def to_pandas(self) -> DataFrame:
@@ -184,7 +184,7 @@ class Answers(list[Answer]):
         lines = [dict(answer.__repr_args__()) for answer in self]
         head = list(dict.fromkeys(str(name) for line in lines for name in line))
         rows = [[str(line.get(name, "–")) for name in head] for line in lines]
-        return html_part(TextTable("Answers", head, rows))
+        return html_part(TextTable("AnswerList", head, rows))
 
 
 @dataclass(repr=False, eq=False)
