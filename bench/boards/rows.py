@@ -200,7 +200,7 @@ def other_settings(manifest: Manifest) -> Parameters:
             if isinstance(value, str) and value.startswith("sha256 "):  # a file: as it was named
                 value = config.get(name) or value[:15]
             if name not in IN_COLUMNS[part]:
-                settings[name] = value
+                settings[name] = value[:8] if name == "hierarchy" else value  # a hash
     if (source := identity.candidates) is not None:
         settings |= {"candidates_from": source.run_id, "top": source.top}
     if (stated := identity.calibrated) is not None:
