@@ -112,6 +112,8 @@ def run_command(
             next_steps(*after_run(run_name(finished.folder, config.results)))
         if not finished.resumed:  # last: the library that draws takes a second to import
             draw_pictures(finished.folder, finished.manifest)
+            for picture in sorted(finished.folder.glob("*.png")):
+                say(f"Picture: {picture}")
     accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")

@@ -23,3 +23,10 @@ def test_pictures_are_drawn_after_the_result_is_shown(
     assert done.code == 0, done.err
     assert 0 < done.out.index("accuracy") < done.out.index("drawn")
     assert done.out.strip().endswith("drawn")
+
+
+def test_the_last_lines_say_where_the_pictures_are(tmp_path: Path) -> None:
+    done = bench("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
+    pictures = sorted(tmp_path.glob("*/*.png"))
+    assert len(pictures) == 2
+    assert done.out.splitlines()[-2:] == [f"Picture: {picture}" for picture in pictures]
