@@ -2,7 +2,8 @@
 
 Each returned value is a slot. What kind it is shows in how it changes with the number of texts and
 with their length: a pipeline pads to the most that it takes, or to the longest text of a batch.
-Texts are encoded one by one, so that no row depends on its neighbours.
+Texts that a pipeline pads to the longest of a batch are encoded one by one, so that no row depends
+on its neighbours.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_predictions_are_those_of_its_own_sampling(kind: str, dtype: torch.dtype
             x_t = unpacked(backbone, x_t)
             wanted = unpacked(backbone, answer).float()
             alone = backbone.denoise(x_t, t, rows(prompts, slice(0, 1))).float()
-            close(alone, wanted, 1e-6 if dtype == torch.float32 else 1e-2)
+            close(alone, wanted, 1e-5 if dtype == torch.float32 else 5e-2)
             pair = torch.cat([x_t, torch.randn_like(x_t)])
             both = torch.cat([t, t / 2 if t.is_floating_point() else t // 2])
             mixed = backbone.denoise(pair, both, prompts).float()[:1]
