@@ -123,7 +123,10 @@ def test_a_second_calibration_leaves_the_first(tmp_path: Path) -> None:
         (("--strategy", "race", "--risk", 0.1), "calibrate on another split"),
         (("--strategy", "race", "--risk", 0.1, "--set", "delta=0.1"), "leave --set delta=0.1 out"),
         (("--strategy", "full", "--risk", 0.1), "no settings to choose among"),
-        (("--strategy", "paired-ttest", "--risk", 0.1), "those that have: race, screen-race"),
+        (
+            ("--strategy", "paired-ttest", "--risk", 0.1),
+            "those that have: hierarchy, race, screen-race",
+        ),
     ],
 )
 def test_a_replay_refuses_a_risk_that_nothing_supports(
