@@ -18,6 +18,7 @@ from bench.boards.adding import add_reported, publish, publish_run, read_table
 from bench.boards.exports import render, stale, to_csv, to_html, to_markdown
 from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows
 from bench.boards.published import TRUST, validate
+from bench.cli.columns import columns
 from bench.cli.export import export, push
 from bench.cli.options import results_and_json, results_option, set_by_user, tags_option
 from bench.cli.output import (
@@ -102,6 +103,7 @@ def _into(published: str) -> str:
 
 results_command.add_command(export)
 results_command.add_command(push)
+results_command.add_command(columns)
 
 
 @results_command.command("merge")

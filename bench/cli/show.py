@@ -12,15 +12,18 @@ from typing import Any
 import click
 
 from bench.boards.leaderboard import shipped_rows
-from bench.cli.options import results_and_json
+from bench.cli.options import parse_assignments, results_and_json, set_option
 from bench.cli.output import after_run, in_results, next_steps, print_json, run_name
+from bench.cli.settings import names_of
 from bench.errors import UserError
 from bench.machine.offline import offline
+from bench.render.measures import print_measured
 from bench.render.pictures import write_pictures
 from bench.render.run import print_run, print_statistics
 from bench.render.sentences import noise_details, repeatability_of
 from bench.running.command import reproducing_command
 from bench.stats.audit import read_audit
+from bench.stats.evidence import measured
 from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
@@ -43,14 +46,50 @@ SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
     is_flag=True,
     help="Also show each class, the probability that answers are right, and other noise.",
 )
+@click.option(
+    "--metric",
+    metavar="METRIC",
+    shell_complete=names_of("metrics"),
+    help="Show this metric of `bench list metrics` with its interval, and nothing else.",
+)
+@set_option
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    metavar="RUN",
+    help="Another run to compare with, or a CSV of answers: subject, sample_id, answer.",
+)
+@click.option("--by", help="Show the metric of each value of this column, or of each `group`.")
 @results_and_json
 @offline()
-def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bool) -> None:
+def show_command(
+    run: str,
+    pictures: bool,
+    more: bool,
+    metric: str | None,
+    params: tuple[str, ...],
+    others: tuple[str, ...],
+    by: str | None,
+    results: str,
+    as_json: bool,
+) -> None:
     """Show RUN: a run id or a unique part of one, a run's folder, or `latest`.
 
     An incomplete run has the metrics so far.
     """
     path = _folder(run, results)
+    if metric is None and (params or others or by):
+        raise UserError("--set, --with and --by are for --metric.")
+    if metric is not None:
+        rest = [Path(name) if Path(name).is_file() else _folder(name, results) for name in others]
+        rows = measured(path, metric, parse_assignments(params), rest, by)
+        if as_json:
+            plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
+            print_json(plain if by else plain[""])
+        else:
+            print_measured(rows, by)
+        return
     if pictures:
         write_pictures(path)
     stored = read_run(path)

@@ -51,6 +51,7 @@ class MetricSpec(Spec):
             its class has them, else from a bootstrap over images.
         ratio: the figure of each class that is averaged, in place of a class of its own.
         by_support: whether classes count by their images; else alike, if they have any.
+        on_request: whether only `--metric` computes it, though every record has what it needs.
         required: whether the summary of every run has it.
         tested: whether studies test differences in it, which needs a ratio.
         column: whether boards have a column of it.
@@ -69,6 +70,7 @@ class MetricSpec(Spec):
     mean_over_images: bool = False
     ratio: ClassRatio | None = None
     by_support: bool = False
+    on_request: bool = False
     required: bool = False
     tested: bool = False
     column: bool = False
@@ -78,7 +80,7 @@ class MetricSpec(Spec):
     @property
     def in_summaries(self) -> bool:
         """Whether every record has what it needs, so that summaries hold it; else on request."""
-        return IN_EVERY_RECORD.issuperset(self.needs)
+        return IN_EVERY_RECORD.issuperset(self.needs) and not self.on_request
 
     def __post_init__(self) -> None:
         if self.ratio == RECALL and self.by_support:

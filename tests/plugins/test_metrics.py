@@ -1,0 +1,184 @@
+"""The shipped metrics, each computed again by another route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
+
+from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
+from bench.discovery.metrics import metric_specs
+from bench.errors import UserError
+from bench.stats.measures import image_parts, make_metric, measure
+
+CLASSES = ("bear", "cat", "dog")
+
+
+def some_input(n: int = 60, seed: int = 1, **fields: Any) -> MetricInput:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    scores = rng.normal(size=(n, 3)).round(1) + 5 * rng.random((n, 1))  # with ties
+    scores[np.arange(n), labels] -= 1
+    return MetricInput(CLASSES, labels, scores.argmin(axis=1), scores=scores, **fields)
+
+
+def value_of(name: str, data: MetricInput, **parameters: Any) -> float:
+    spec = metric_specs()[name]
+    return make_metric(spec, parameters).value(data)
+
+
+def relative(data: MetricInput, across: str) -> Any:
+    from scipy.special import softmax
+
+    assert data.scores is not None
+    if across == "softmax":
+        return softmax(-data.scores / 0.5, axis=1)
+    return -(data.scores - data.scores.mean(axis=1)[:, None])
+
+
+@pytest.mark.parametrize("across", ["difference", "softmax"])
+def test_auroc_is_the_share_of_pairs_in_order(across: str) -> None:
+    data = some_input()
+    scores, areas = relative(data, across), []
+    for label in range(3):
+        above = scores[data.labels == label, label][:, None]
+        below = scores[data.labels != label, label][None, :]
+        areas.append(((above > below) + 0.5 * (above == below)).mean())
+    assert value_of("auroc", data, across=across, temperature=0.5) == pytest.approx(np.mean(areas))
+
+
+def test_auroc_of_the_softmax_is_sklearns_one_against_rest() -> None:
+    data = some_input()
+    scores = relative(data, "softmax")
+    theirs = roc_auc_score(data.labels, scores, multi_class="ovr", average="macro")
+    assert value_of("auroc", data, across="softmax", temperature=0.5) == pytest.approx(theirs)
+
+
+def test_average_precision_is_the_mean_precision_at_each_positive() -> None:
+    data = some_input()
+    scores, values = relative(data, "difference"), []
+    for label in range(3):
+        score, hit = scores[:, label], data.labels == label
+        values.append(np.mean([hit[score >= at].mean() for at in score[hit]]))
+    assert value_of("average_precision", data) == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("auroc", roc_auc_score), ("average_precision", average_precision_score)]
+)
+def test_influence_is_the_derivative_in_an_images_weight(
+    name: str, theirs: Callable[..., float]
+) -> None:
+    data = some_input(30)
+    metric = make_metric(metric_specs()[name])
+    influence = metric.influence(data)
+    assert influence is not None
+    scores, step = relative(data, "difference"), 1e-6
+
+    def weighted(weights: Any) -> float:
+        of_classes = [
+            theirs(data.labels == c, scores[:, c], sample_weight=weights) for c in range(3)
+        ]
+        return float(np.mean(of_classes))
+
+    assert influence.mean() == pytest.approx(metric.value(data))
+    for image in range(6):
+        weights = np.ones(30)
+        weights[image] += step
+        slope = (weighted(weights) - weighted(np.ones(30))) / step
+        assert influence[image] == pytest.approx(metric.value(data) + 30 * slope, abs=1e-4)
+
+
+def test_a_class_without_images_is_left_out_and_images_of_one_class_have_no_auroc() -> None:
+    data = some_input()
+    without = data.take(np.flatnonzero(data.labels != 0))
+    assert 0.5 < value_of("auroc", without) < 1
+    with pytest.raises(ValueError, match="no class has images"):
+        value_of("auroc", data.take(np.flatnonzero(data.labels == 0)))
+
+
+def test_multi_label_accuracy_counts_any_true_class_and_leaves_images_without_one_out() -> None:
+    data = MetricInput(
+        CLASSES,
+        labels=np.array([0, 1, 2, 0]),
+        predictions=np.array([1, 1, 0, -1]),
+        columns={"classes": np.array(["bear|cat", "dog", "", "bear"])},
+    )
+    assert value_of("multilabel_accuracy", data) == 1 / 3
+    spec = metric_specs()["multilabel_accuracy"]
+    assert measure(spec, make_metric(spec), data, {}).images == 3
+    with pytest.raises(ValueError, match=r"'bear\|cat' in column|'lion' in column"):
+        value_of("multilabel_accuracy", MetricInput(*_lion()), column="classes")
+
+
+def _lion() -> tuple[Any, ...]:
+    rest: tuple[Any, ...] = (None, None, None, None, {"classes": np.array(["lion"])})
+    return (CLASSES, np.array([0]), np.array([0]), *rest)
+
+
+def test_shape_bias_is_shape_over_shape_and_texture() -> None:
+    data = MetricInput(
+        CLASSES,
+        labels=np.zeros(6, dtype=np.int64),
+        predictions=np.array([0, 1, 0, 2, -1, 0]),
+        columns={
+            "shape": np.array(["bear", "bear", "bear", "bear", "bear", "bear"]),
+            "texture": np.array(["cat", "cat", "dog", "cat", "cat", "bear"]),
+        },
+    )
+    assert value_of("shape_bias", data) == pytest.approx(2 / 3)  # two shapes, one texture
+    values, method = image_parts(*_made("shape_bias"), data)
+    assert values is not None and method == "influence" and values.mean() == pytest.approx(2 / 3)
+
+
+def _made(name: str, **parameters: Any) -> tuple[Any, Metric]:
+    spec = metric_specs()[name]
+    return spec, make_metric(spec, parameters)
+
+
+@pytest.mark.parametrize("saw", [60, 41])
+def test_error_consistency_is_kappa_of_being_right(saw: int) -> None:
+    rng = np.random.default_rng(0)
+    data = some_input()
+    answers = np.where(rng.random(60) < 0.7, data.labels, (data.labels + 1) % 3)
+    answers[saw:] = NO_ANSWER
+    seen = answers != NO_ANSWER
+    theirs = cohen_kappa_score(
+        (data.predictions == data.labels)[seen], (answers == data.labels)[seen]
+    )
+    rated = MetricInput(CLASSES, data.labels, data.predictions, raters={"one": answers})
+    assert value_of("error_consistency", rated) == pytest.approx(theirs)
+
+
+def test_error_consistency_of_people_resamples_them_too() -> None:
+    rng = np.random.default_rng(0)
+    data = some_input(90)
+    same = np.where(data.predictions == data.labels, data.labels, (data.labels + 1) % 3)
+    random = np.where(rng.random(90) < 0.6, data.labels, (data.labels + 1) % 3)
+    of_one, of_two = (
+        MetricInput(CLASSES, data.labels, data.predictions, raters=raters)
+        for raters in ({"a": same}, {"a": same, "b": random})
+    )
+    alone = measure(*_made("error_consistency"), of_one, {})
+    both = measure(*_made("error_consistency"), of_two, {})
+    assert alone.value == 1 and alone.raters is None and alone.interval == "bootstrap"
+    assert both.raters is not None and both.raters["a"] == 1 and both.raters["b"] < 0.5
+    assert both.value == pytest.approx(np.mean(list(both.raters.values())))
+    assert both.ci95[0] < both.raters["b"] + 0.1 and both.ci95[1] == 1  # either rater twice
+
+
+def test_association_rate_counts_the_decisions_for_either_set() -> None:
+    data = MetricInput(CLASSES, np.zeros(5, dtype=np.int64), np.array([0, 0, 1, 2, -1]))
+    assert value_of("association_rate", data, first=("bear",)) == 2 / 4
+    assert value_of("association_rate", data, first=("bear",), second=("cat",)) == 2 / 3
+    for parameters, problem in (
+        ({}, "name the classes"),
+        ({"first": ("lion",)}, "'lion' is no class"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            value_of("association_rate", data, **parameters)
+    with pytest.raises(UserError, match="'bear' is in both"):
+        _made("association_rate", first=("bear",), second=("bear",))

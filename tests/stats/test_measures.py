@@ -1,0 +1,209 @@
+"""Metrics on request: of stored runs, what a run lacks, and their differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.runs import a_manifest, a_record
+from sklearn.metrics import roc_auc_score
+
+from bench.contracts.measuring import Metric, MetricInput
+from bench.contracts.metrics import MetricSpec
+from bench.contracts.problem import Floats
+from bench.discovery.metrics import metric_specs
+from bench.errors import PluginError, UserError
+from bench.stats.evidence import measured
+from bench.stats.measures import (
+    Measured,
+    image_parts,
+    make_metric,
+    measure,
+    measured_difference,
+    metric_value,
+    summary_value,
+)
+from bench.stats.metrics import summarize
+from bench.stats.shares import accuracy_interval
+from bench.store.columns import add_columns
+from bench.store.decisions import read_decisions
+from bench.store.folder import read_manifest
+from bench.store.writing import RunFolder
+
+LABELS = np.arange(45) % 3
+
+
+def some_scores(seed: int = 0) -> Any:
+    scores = np.random.default_rng(seed).normal(size=(45, 3))
+    scores[np.arange(45), LABELS] -= 1
+    return scores
+
+
+def stored(results: Path, scores: Any, draws: Any = 5, **manifest: Any) -> Path:
+    """Store a run with these scores of all classes and their draws."""
+    draws = np.broadcast_to(draws, scores.shape)
+    described = a_manifest([f"s{i:04d}" for i in range(45)], **manifest)
+    path = results / described.run_id
+    with RunFolder(path, described) as folder:
+        for row, sample in enumerate(described.samples):
+            order = np.argsort(scores[row])
+            top = [[int(c), float(scores[row, c]), int(draws[row, c])] for c in order]
+            record = a_record(sample, int(LABELS[row]), int(order[0]), top=top)
+            folder.append(record, None, np.zeros(0, np.int64))
+        decided = read_decisions(path, folder.manifest, top=True)
+        folder.finish(summarize(described, decided, 1.0, None))
+    return path
+
+
+def one(path: Path, name: str, others: tuple[Path, ...] = (), **parameters: Any) -> Measured:
+    [(_, row)] = measured(path, name, parameters, others)
+    assert not isinstance(row, str)
+    return row
+
+
+def test_auroc_of_a_stored_run_is_that_of_its_scores(tmp_path: Path) -> None:
+    scores = some_scores()
+    row = one(stored(tmp_path, scores), "auroc", across="softmax")
+    likely = np.exp(-scores) / np.exp(-scores).sum(axis=1, keepdims=True)
+    theirs = roc_auc_score(LABELS, likely, multi_class="ovr")
+    assert row.value == pytest.approx(theirs) and row.interval == "influence"
+    assert row.ci95[0] < row.value < row.ci95[1]
+
+
+def test_the_interval_of_auroc_is_that_of_a_bootstrap(tmp_path: Path) -> None:
+    row, scores = one(stored(tmp_path, some_scores()), "auroc"), some_scores()
+    relative, rng = scores.mean(axis=1)[:, None] - scores, np.random.default_rng(0)
+    drawn = []
+    for _ in range(400):
+        rows = rng.integers(45, size=45)
+        areas = [roc_auc_score(LABELS[rows] == c, relative[rows, c]) for c in range(3)]
+        drawn.append(np.mean(areas))
+    assert (row.ci95[1] - row.ci95[0]) / 3.92 == pytest.approx(np.std(drawn), rel=0.2)
+
+
+def test_scores_of_a_race_are_censored(tmp_path: Path) -> None:
+    draws = np.full((45, 3), 5)
+    draws[7, 2] = 3
+    path = stored(tmp_path, some_scores(), draws, strategy="race")
+    with pytest.raises(UserError, match=r"no AUROC: its strategy race stopped.*such as full"):
+        measured(path, "auroc", {})
+    refused = bench("show", path, "--metric", "auroc")
+    assert refused.code == 2 and "censored" in refused.err
+
+
+def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
+    path = stored(tmp_path, some_scores())
+    for name, problem in (
+        ("top5_accuracy", "five classes or fewer"),
+        ("candidate_recall", "it decided among all classes"),
+        ("error_consistency", "--with RUN, or a CSV"),
+        ("shape_bias", "there is no column 'shape' of further labels"),
+        ("auroc2", "Unknown metric 'auroc2'. Did you mean 'auroc'"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            measured(path, name, {})
+    with pytest.raises(UserError, match="has no parameter 'heat'"):
+        measured(path, "auroc", {"heat": "2"})
+
+
+def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:
+    path = stored(tmp_path, some_scores())
+    other = stored(tmp_path, some_scores(1), seed=1)
+    strange = stored(tmp_path, some_scores(1), fingerprint="0" * 64)
+    assert -1 <= one(path, "error_consistency", (other,)).value < 1
+    assert one(path, "error_consistency", (path,)).value == 1
+    with pytest.raises(UserError, match="of other data or classes"):
+        measured(path, "error_consistency", {}, (strange,))
+
+
+def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
+    path = stored(tmp_path, some_scores())
+    manifest = read_manifest(path)
+    places = {s: ("sea", "land", "")[i % 3] for i, s in enumerate(manifest.samples)}
+    add_columns(path, manifest, {"place": places})
+    rows = dict(measured(path, "accuracy", {}, by="place"))
+    decided = read_decisions(path, manifest)
+    assert set(rows) == {"sea", "land"}
+    for place, row in rows.items():
+        assert not isinstance(row, str)
+        of = [places[s] == place for s in manifest.samples]
+        assert row.value == decided.correct[of].mean() and row.images == 15
+    shown = bench("show", path, "--metric", "accuracy", "--by", "place", "--json").json
+    assert shown["sea"]["images"] == 15
+    assert isinstance(dict(measured(path, "auroc", {}, by="place"))["sea"], str)  # of one class
+
+
+class Weighted(Metric):
+    """The mean of the scores of class 0, weighted by the label."""
+
+    def image_values(self, data: MetricInput) -> Floats:
+        assert data.scores is not None
+        return np.clip(np.asarray(data.scores[:, 0]), 0, 1)
+
+    def image_weights(self, data: MetricInput) -> Floats:
+        return data.labels.astype(np.float64)
+
+
+def some_input(seed: int = 0) -> MetricInput:
+    scores = some_scores(seed)
+    return MetricInput(("a", "b", "c"), LABELS, scores.argmin(axis=1), scores=scores)
+
+
+def spec(**fields: Any) -> MetricSpec:
+    return MetricSpec(name="mine", target=f"{__name__}:Weighted", needs=("scores",), **fields)
+
+
+def test_a_weighted_mean_has_influence_values() -> None:
+    data = some_input()
+    values, method = image_parts(spec(mean_over_images=True), Weighted(), data)
+    assert values is not None and method == "influence"
+    assert values.mean() == pytest.approx(Weighted().value(data))
+    resampled = [
+        Weighted().value(data.take(np.random.default_rng(i).integers(45, size=45)))
+        for i in range(800)
+    ]
+    assert values.std() / np.sqrt(45) == pytest.approx(np.std(resampled), rel=0.15)
+
+
+def test_a_metric_outside_its_range_is_its_plugins_error() -> None:
+    with pytest.raises(PluginError, match=r"value\(\) returned .*, not 0.9 to 1"):
+        metric_value(spec(range=(0.9, 1.0)), Weighted(), some_input())
+
+
+def test_a_metric_that_fails_is_left_out_of_the_summary_with_a_warning() -> None:
+    class_of = MetricSpec(name="mine", target="nowhere.at_all:Mine")
+    with pytest.raises(UserError, match="nowhere"):
+        make_metric(class_of)
+    assert summary_value(class_of, some_input()) is None
+    broken = MetricSpec(name="mine", target=f"{__name__}:Weighted", range=(0.9, 1.0))
+    with pytest.warns(match="The summary lacks it"):
+        assert summary_value(broken, some_input()) is None
+
+
+@pytest.mark.parametrize("name", ["auroc", "average_precision", "accuracy"])
+def test_a_difference_of_a_metric_is_tested_on_the_same_images(name: str) -> None:
+    metric = metric_specs()[name]
+    made, a, b = make_metric(metric), some_input(), some_input(3)
+    worse = MetricInput(a.classes, a.labels, (a.labels + 1) % 3, scores=-some_scores())
+    same, far = (measured_difference(metric, made, a, other) for other in (a, worse))
+    assert same.p == 1 and same.interval[0] <= 0 <= same.interval[1]
+    assert far.p < 1e-3 and far.interval[1] < 0
+    low, high = measured_difference(metric, made, a, b).interval
+    assert low < made.value(b) - made.value(a) < high
+
+
+def test_intervals_of_means_over_images_are_wilsons() -> None:
+    data = some_input()
+    row = measure(metric_specs()["accuracy"], make_metric(metric_specs()["accuracy"]), data, {})
+    right = int((data.predictions == data.labels).sum())
+    assert row.ci95 == accuracy_interval(right, 45) and row.interval == "images"
+
+
+def test_scores_of_many_classes_need_the_errors(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).normal(size=(45, 12))
+    path = stored(tmp_path, scores, n_classes=12)
+    with pytest.raises(UserError, match="keep the 10 best of 12 classes"):
+        measured(path, "auroc", {})
