@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from bench.boards.formats import value_text
-from bench.cli.options import results_and_json
+from bench.cli.options import parse_assignments, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
-from bench.cli.settings import metric_option
+from bench.cli.settings import names_of
 from bench.discovery.metrics import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
@@ -31,7 +31,14 @@ from bench.store.folder import find_run
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@metric_option
+@click.option(
+    "--metric",
+    metavar="METRIC",
+    default="accuracy",
+    shell_complete=names_of("metrics"),
+    help="The metric whose difference is tested: `bench list metrics`.  [default: accuracy]",
+)
+@set_option
 @click.option(
     "--sequential",
     is_flag=True,
@@ -48,6 +55,7 @@ def compare_command(
     run_b: str,
     results: str,
     metric: str,
+    params: tuple[str, ...],
     sequential: bool,
     gate: bool,
     seed: int,
@@ -57,12 +65,12 @@ def compare_command(
 
     A win is a sample that only B classifies correctly. p is McNemar's exact test; the interval of
     the difference is Tango's score interval, widened to include 0 where p is above 0.05. Another
-    --metric is also tested, by a paired permutation test, and --gate then uses it. Runs with
-    another dataset, version, split or set of classes are refused. A warning names other
-    differences: data of the same name with other content, subsets, prompts, training.
+    --metric is also tested, on the same images, and --gate then uses it. Runs with another
+    dataset, version, split or set of classes are refused. A warning names other differences: data
+    of the same name with other content, subsets, prompts, training.
     """
     paths = find_run(run_a, results), find_run(run_b, results)
-    comparison = compare(*paths, metric, sequential)
+    comparison = compare(*paths, metric, sequential, parse_assignments(params))
     if as_json:
         print_json(comparison.plain())
     else:
@@ -146,15 +154,30 @@ def _sequential(comparison: Comparison) -> list[list[str]]:
     ]
 
 
+_TESTS = {
+    "permutation": "permutation test",
+    "mcnemar": "McNemar, exact",
+    "influence": "z test of influence values",
+    "bootstrap": "bootstrap over images",
+}
+
+
 def _tested(metric: MetricDifference | None) -> list[list[str]]:
     if metric is None:
         return []
 
-    (low, high), name = metric.difference_ci95, metric_specs()[metric.metric].words
+    (low, high), spec = metric.difference_ci95, metric_specs()[metric.metric]
+    name, better = spec.words, -1 if spec.direction == "lower" else 1
+    verdict = _verdict(metric.p, better * metric.difference)
+    if spec.direction == "neither" and metric.p < ALPHA:
+        verdict = "they differ"
     return [
         [name, f"A {metric.a:.4f}, B {metric.b:.4f}"],
         [f"{name}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        ["permutation test", f"p = {metric.p:.3g}: {_verdict(metric.p, metric.difference)}"],
+        [
+            _TESTS.get(metric.test, metric.test),
+            f"p = {metric.p:.3g}: {verdict}",
+        ],
     ]
 
 

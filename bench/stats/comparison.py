@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Ints
-from bench.discovery.metrics import difference_metric
+from bench.contracts.strategy import Floats, Ints
+from bench.discovery.loading import load_plugins
+from bench.discovery.metrics import difference_metric, difference_metrics
 from bench.errors import UserError, images_failed
 from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning
+from bench.stats.evidence import RunEvidence
 from bench.stats.many import Answers, compare_all
+from bench.stats.measures import image_parts, make_metric, measured_difference, metric_value
 from bench.stats.paired import (
     ALPHA,
     ClassDifference,
@@ -44,7 +47,8 @@ class MetricDifference(Document):
     b: float  # value of B
     difference: float  # B less A
     difference_ci95: tuple[float, float]
-    p: float  # two-sided p of a paired permutation test
+    p: float  # two-sided p of the paired test
+    test: str = "permutation"  # name of the test
 
 
 class Comparison(PairedTest):
@@ -70,18 +74,72 @@ class Comparison(PairedTest):
 
 
 def compare(
-    path_a: Path, path_b: Path, metric: str = "accuracy", sequential: bool = False
+    path_a: Path,
+    path_b: Path,
+    metric: str = "accuracy",
+    sequential: bool = False,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Compare run B with run A, the baseline, on the samples that both decided.
 
-    `metric` is tested; accuracies are always compared. With `sequential`, they are also compared
-    image by image in random order, by a test that holds at every number of images. UserError:
-    dataset, version, split or classes differ, a sample's label does, or the runs share no sample,
-    or differences are not tested in this metric. Anything less is a warning in the result.
+    `metric` is tested, with its `parameters`; accuracies are always compared. With `sequential`,
+    the accuracies, or another metric that is a mean over images, are also compared image by image
+    in random order, by a test that holds at every number of images. UserError: dataset, version,
+    split or classes differ, a sample's label does, the runs share no sample, or one lacks what the
+    metric needs. Anything less is a warning in the result.
     """
     a, b = read_run(path_a), read_run(path_b)
     check_comparable(a.manifest, b.manifest)
-    return compare_decided((a.manifest, b.manifest), (a.decided(), b.decided()), metric, sequential)
+    manifests, decided = (a.manifest, b.manifest), (a.decided(), b.decided())
+    if metric in difference_metrics():
+        return compare_decided(manifests, decided, metric, sequential)
+    spec = load_plugins().metrics.get(metric)
+    made = make_metric(spec, parameters)
+    compared = compare_decided(manifests, decided)
+    rows = shared_rows(*decided)
+    of_a, of_b = (
+        RunEvidence(run, run.decided(top=True)).data(spec, made, {}).take(side)
+        for run, side in zip((a, b), rows, strict=True)
+    )
+    test = measured_difference(spec, made, of_a, of_b)
+    values = [metric_value(spec, made, data) for data in (of_a, of_b)]
+    change, significant = values[1] - values[0], test.p < ALPHA
+    worse = change > 0 if spec.direction == "lower" else change < 0
+    update: dict[str, Any] = {
+        "tested": MetricDifference(
+            metric=metric,
+            a=values[0],
+            b=values[1],
+            difference=change,
+            difference_ci95=test.interval,
+            p=test.p,
+            test=test.test,
+        ),
+        "significant": significant,
+        "regression": significant and worse and spec.direction != "neither",
+    }
+    if sequential:
+        (base, kind), (new, _) = (image_parts(spec, made, data) for data in (of_a, of_b))
+        if kind != "images" or base is None or new is None or spec.range != (0.0, 1.0):
+            raise UserError(f"--sequential is for means over images, and {spec.words} is none.")
+        order = ordered_rows(a.decided().sample_ids.take(indices(rows[0])).to_pylist(), a.manifest)
+        update |= _in_order(new[order], base[order], a.manifest)
+    return compared.model_copy(update=update)
+
+
+def _in_order(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
+    """Return what values of B and of A, in random order of the images, say at any number of them.
+
+    `manifest` is that of A.
+    """
+    name = manifest.run_id
+    question = StopQuestion("differs", f"differs from {name}", name)
+    results = Results(new, base, manifest.dataset.n_total)
+    return {
+        "sequential": answer(question, results),
+        "anytime_p": two_sided_p(results.differences),
+        "anytime_ci95": anytime_interval(results.differences),
+    }
 
 
 def compare_decided(
@@ -112,11 +170,7 @@ def compare_decided(
     if sequential:
         order = ordered_rows(a.sample_ids.take(indices(rows_a)).to_pylist(), manifests[0])
         new, base = (right.astype(float)[order] for right in (right_b, right_a))
-        question = StopQuestion("differs", f"differs from {names[0]}", names[0])
-        results = Results(new, base, manifests[0].dataset.n_total)
-        tested["sequential"] = answer(question, results)
-        tested["anytime_p"] = two_sided_p(results.differences)
-        tested["anytime_ci95"] = anytime_interval(results.differences)
+        tested |= _in_order(new, base, manifests[0])
     significant = p < ALPHA
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from bench.cli import compare
+from bench.cli import study
 from bench.contracts.strategy import Ints
 from bench.discovery.metrics import difference_metrics
 from bench.errors import UserError
@@ -39,8 +39,8 @@ def drawn(rng: np.random.Generator, n: int) -> Ints:
 
 
 def test_the_command_takes_every_metric() -> None:
-    [option] = [one for one in compare.compare_command.params if one.name == "metric"]
-    context = click.Context(compare.compare_command)
+    [option] = [one for one in study.study_command.params if one.name == "metric"]
+    context = click.Context(study.study_command)
     assert tuple(option.process_value(context, name) for name in METRICS) == METRICS
     with pytest.raises(UserError, match="not tested in 'precision_macro'"):
         option.process_value(context, "precision_macro")

@@ -16,6 +16,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.problem import Floats
 from bench.discovery.metrics import metric_specs
 from bench.errors import PluginError, UserError
+from bench.stats.comparison import compare
 from bench.stats.evidence import measured
 from bench.stats.measures import (
     Measured,
@@ -207,3 +208,29 @@ def test_scores_of_many_classes_need_the_errors(tmp_path: Path) -> None:
     path = stored(tmp_path, scores, n_classes=12)
     with pytest.raises(UserError, match="keep the 10 best of 12 classes"):
         measured(path, "auroc", {})
+
+
+def test_two_runs_are_compared_in_a_metric_on_request(tmp_path: Path) -> None:
+    a = stored(tmp_path, some_scores())
+    b = stored(tmp_path, -some_scores(), seed=1)
+    done = bench("compare", a, b, "--metric", "auroc", "--set", "across=softmax", "--json").json
+    values = [one(path, "auroc", across="softmax").value for path in (a, b)]
+    assert [done["tested"]["a"], done["tested"]["b"]] == pytest.approx(values)
+    assert done["tested"]["test"] == "influence" and done["regression"]
+    assert "z test of influence values" in bench("compare", a, b, "--metric", "auroc").out
+    refused = bench("compare", a, b, "--metric", "auroc", "--sequential")
+    assert refused.code == 2 and "AUROC is none" in refused.err
+
+
+def test_a_mean_over_images_is_compared_in_random_order(tmp_path: Path) -> None:
+    a, b = (stored(tmp_path, some_scores(seed), seed=seed) for seed in (0, 1))
+    for path in (a, b):
+        manifest = read_manifest(path)
+        names = [f"class {label}" for label in LABELS]
+        add_columns(path, manifest, {"classes": dict(zip(manifest.samples, names, strict=True))})
+    of_metric, of_accuracy = (
+        compare(a, b, metric, sequential=True) for metric in ("multilabel_accuracy", "accuracy")
+    )
+    assert of_metric.tested is not None and of_metric.tested.test == "mcnemar"
+    assert of_metric.tested.p == of_accuracy.mcnemar_p
+    assert of_metric.anytime_ci95 == of_accuracy.anytime_ci95
