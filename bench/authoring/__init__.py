@@ -19,7 +19,7 @@ from bench.discovery.registry import Registry
 from bench.errors import UserError, quoted
 from bench.machine.files import writing
 
-Kind = Literal["dataset", "backbone", "strategy", "plugin"]
+Kind = Literal["dataset", "backbone", "strategy", "metric", "plugin"]
 PACKAGE_KINDS: tuple[Kind, ...] = get_args(Kind)
 PLUGIN_KINDS = PACKAGE_KINDS[:-1]  # a package of kind `plugin` has one of each
 PREFIX = "bench-"
@@ -37,6 +37,7 @@ TEMPLATES = {
     "dataset.py.jinja": "src/{module}/dataset.py",
     "backbone.py.jinja": "src/{module}/backbone.py",
     "strategy.py.jinja": "src/{module}/strategy.py",
+    "metric.py.jinja": "src/{module}/metric.py",
     "test.py.jinja": "tests/test_{module}.py",
 }
 
@@ -87,6 +88,7 @@ def _check_name(name: str, kinds: Iterable[str], plugins: Plugins) -> None:
         "dataset": plugins.datasets,
         "backbone": plugins.backbones,
         "strategy": plugins.strategies,
+        "metric": plugins.metrics,
     }
     for kind in kinds:
         if name in registries[kind]:

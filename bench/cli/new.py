@@ -23,7 +23,7 @@ from bench.discovery.loading import load_plugins
 @click.option("--into", default=".", help="The folder that the package is written in.")
 @json_option
 def new_command(kind: Kind, name: str, into: str, as_json: bool) -> None:
-    """Write a package with a dataset, a backbone or a strategy of your own, or all (plugin).
+    """Write a package with a dataset, backbone, strategy or metric of your own, or all (plugin).
 
     It is complete: it can be installed and passes its tests as it stands. NAME is what `bench run`
     will call it; the package is bench-NAME, in a folder of that name. Then put your own code where

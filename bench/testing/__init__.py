@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.testing.datasets import ItemsContract as ItemsContract
     from bench.testing.denoisers import DenoiserContract as DenoiserContract
     from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
+    from bench.testing.metrics import MetricContract as MetricContract
     from bench.testing.strategies import StrategyContract as StrategyContract
     from bench.testing.views import ViewsContract as ViewsContract
 
@@ -29,6 +30,7 @@ MODULES = {
     "DenoiserContract": "denoisers",
     "ItemsContract": "datasets",
     "LikelihoodContract": "likelihoods",
+    "MetricContract": "metrics",
     "StrategyContract": "strategies",
     "ViewsContract": "views",
 }

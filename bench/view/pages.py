@@ -22,6 +22,7 @@ from bench.render.page import describe, environment, source
 from bench.render.runs import RunData
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
+from bench.store.columns import read_columns
 from bench.view.queries import (
     PICTURES,
     RUN_COLUMNS,
@@ -128,13 +129,21 @@ class Pages:
         return self._live("run", query, title=title, line=line, section=section, rest=rest)
 
     def _images(self, run: RunData, key: str, query: Query) -> Markup:
-        rows = chosen_samples(run.decided, run.classes, query)
+        columns = read_columns(run.path, run.manifest)
+        rows = chosen_samples(run.decided, run.classes, query, columns)
         page = rows_page(rows.tolist(), query.get("page"), PICTURES)
         probable = known_probabilities(run.decided, run.manifest, self.stored.calibrations())
         pictures = _entries(run, page.rows, key, probable)
         template = self._templates.get_template("images.html")
         return Markup(
-            template.render(run=run, query=query, address=address, part=page, pictures=pictures)
+            template.render(
+                run=run,
+                query=query,
+                address=address,
+                part=page,
+                pictures=pictures,
+                columns=columns,
+            )
         )
 
     def compare(self, query: Query) -> Response:

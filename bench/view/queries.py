@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -92,8 +93,16 @@ def _text(line: Line) -> str:
     return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 
 
-def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> Ints:
-    """Return the rows of images that fit the query, int64; by default mistakes, widest first."""
+def chosen_samples(
+    decided: Decisions,
+    classes: Sequence[str],
+    query: Query,
+    columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Ints:
+    """Return the rows of images that fit the query, int64; by default mistakes, widest first.
+
+    `columns` are further labels, by name and sample id; `column` and `value` of the query choose.
+    """
     show = query.get("show", "wrong")
     choices = {"wrong": ~decided.correct, "right": decided.correct, "failed": decided.failed}
     kept = choices.get(show, np.ones(len(decided), bool))
@@ -101,6 +110,9 @@ def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> 
         if query.get(name):
             wanted = classes.index(query[name]) if query[name] in classes else -9
             kept = kept & (column == wanted)
+    if (labels := columns.get(query.get("column", ""))) is not None and query.get("value"):
+        value = query["value"]
+        kept = kept & [labels.get(s) == value for s in decided.sample_ids.to_pylist()]
     rows = np.flatnonzero(kept)
     order = query.get("sort", "widest")
     if order == "order":

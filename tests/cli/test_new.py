@@ -13,7 +13,7 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 
-KINDS = ("dataset", "backbone", "strategy", "plugin")
+KINDS = ("dataset", "backbone", "strategy", "metric", "plugin")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,7 @@ def test_each_passes_mypy(written: dict[str, Path], tmp_path: Path) -> None:
         ("dataset", "my--flowers", "single '-'"),
         ("dataset", "../flowers", "cannot name a package"),
         ("dataset", "digits", "There is a dataset 'digits' already"),
+        ("metric", "auroc", "There is a metric 'auroc' already"),
         ("plugin", "race", "There is a strategy 'race' already"),
         ("backbone", "plugins", "is installed already"),
         ("dataset", "there", "already exists"),
