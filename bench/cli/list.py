@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ import click
 from bench.boards.formats import assignments, value_text
 from bench.cli.options import json_option, results_and_json, tags_option
 from bench.cli.output import next_steps, print_json, run_name, say
-from bench.contracts.metrics import MetricSpec
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
 from bench.discovery.loading import load_plugins
@@ -102,11 +102,8 @@ def views(name: str | None, as_json: bool) -> None:
 @json_option
 def metrics(name: str | None, as_json: bool) -> None:
     """List the metrics, as --metric takes them; with NAME, show one with its parameters."""
-
-    def row(spec: MetricSpec) -> dict[str, Any]:
-        return _row(spec, _METRIC_FACTS)
-
-    _list(load_plugins().metrics, row, name, as_json, ("name", "needs"))
+    columns = ("name", "needs")
+    _list(load_plugins().metrics, partial(_row, facts=_METRIC_FACTS), name, as_json, columns)
 
 
 @list_command.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.render.tables import table
-from bench.stats.measures import Measured
+from bench.stats.measures import MeasuredMetric
 
 INTERVALS = {
     "images": "the images' values",
@@ -14,7 +14,7 @@ INTERVALS = {
 }
 
 
-def print_measured(rows: Sequence[tuple[str, Measured | str]], by: str | None) -> None:
+def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | None) -> None:
     """Print a metric with its interval, of the run or of each value of a column."""
     if by is not None:
         lines = [
@@ -40,6 +40,6 @@ def print_measured(rows: Sequence[tuple[str, Measured | str]], by: str | None) -
         table(["", ""], facts)
 
 
-def _interval(row: Measured) -> str:
+def _interval(row: MeasuredMetric) -> str:
     low, high = row.ci95
     return f"{low:.4f} – {high:.4f}"

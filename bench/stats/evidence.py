@@ -14,7 +14,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.stats.measures import Measured, by_group, make_metric, measure
+from bench.stats.measures import MeasuredMetric, by_group, make_metric, measure
 from bench.stats.paired import shared_rows
 from bench.store.columns import column_values, read_answers, read_columns
 from bench.store.decisions import Decisions
@@ -102,7 +102,7 @@ def measured(
     parameters: Mapping[str, Any],
     others: Sequence[Path] = (),
     by: str | None = None,
-) -> list[tuple[str, Measured | str]]:
+) -> list[tuple[str, MeasuredMetric | str]]:
     """Return a metric of a run, under "", or of each value of a column of further labels.
 
     A value of `by` whose images do not define the metric has the reason. `by` may be `group`, the

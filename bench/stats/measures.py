@@ -29,12 +29,14 @@ from bench.stats.difference_tests import DifferenceTest, compare_over_images
 from bench.stats.paired import Z95
 from bench.store.fields import Document, Number, Positive
 
-RESAMPLES = 2_000  # of a bootstrap; the ends of an interval are its 50th smallest and largest
+METRIC_RESAMPLES = (
+    2_000  # of a bootstrap; the ends of an interval are its 50th smallest and largest
+)
 
 Method = Literal["images", "influence", "bootstrap"]
 
 
-class Measured(Document):
+class MeasuredMetric(Document):
     """A metric of a run."""
 
     metric: str  # registered name
@@ -108,7 +110,7 @@ def summary_value(spec: MetricSpec, data: MetricInput) -> float | None:
 
 def measure(
     spec: MetricSpec, metric: Metric, data: MetricInput, parameters: Mapping[str, Any]
-) -> Measured:
+) -> MeasuredMetric:
     """Return a metric of decided images with its 95 % interval (UserError, PluginError)."""
     value, (values, method) = metric_value(spec, metric, data), image_parts(spec, metric, data)
     images = len(data)
@@ -127,7 +129,7 @@ def measure(
             name: metric_value(spec, metric, replace(data, raters={name: answers}))
             for name, answers in data.raters.items()
         }
-    return Measured(
+    return MeasuredMetric(
         metric=spec.name,
         words=spec.words,
         value=value,
@@ -186,7 +188,7 @@ def measured_difference(
 
 def by_group(
     spec: MetricSpec, metric: Metric, data: MetricInput, names: NDArray[np.str_]
-) -> Iterator[tuple[str, Measured | str]]:
+) -> Iterator[tuple[str, MeasuredMetric | str]]:
     """Yield each group's name with the metric of its images, or the reason why it has none.
 
     `names` are the group of each image, str [n]; "" is in no group.
@@ -212,7 +214,7 @@ def _percentiles(
         with suppress(UserError):
             values = [metric_value(spec, metric, part) for part in parts]
             drawn.append(values[-1] - (values[0] if len(values) > 1 else 0.0))
-    if len(drawn) < RESAMPLES // 2:
+    if len(drawn) < METRIC_RESAMPLES // 2:
         raise UserError(f"{spec.label}: too few images for a bootstrap.")
     ordered, tail = np.sort(drawn), len(drawn) // 40
     least = min(int((ordered <= 0).sum()), int((ordered >= 0).sum()))
@@ -223,7 +225,7 @@ def _percentiles(
 def _resampled(data: MetricInput) -> Iterator[MetricInput]:
     """Yield the images drawn with replacement, and the raters; of two runs, the same ones."""
     rng, n, names = np.random.default_rng(0), len(data), list(data.raters)
-    for _ in range(RESAMPLES):
+    for _ in range(METRIC_RESAMPLES):
         part = data.take(rng.integers(n, size=n))
         if len(names) > 1:
             chosen = rng.integers(len(names), size=len(names))

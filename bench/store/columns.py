@@ -24,14 +24,14 @@ from bench.machine.files import read_text, write_atomically
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document, read_document, to_json
 
-COLUMNS = "columns.json"
-FORMAT = 1
+COLUMNS_FILE = "columns.json"
+COLUMNS_FORMAT = 1
 ID, SUBJECT, ANSWER = "sample_id", "subject", "answer"
 
 Column = Mapping[str, str]  # sample id → label
 
 
-class Columns(Document):
+class FurtherLabels(Document):
     """Further labels of the images of a run."""
 
     format: Count
@@ -40,7 +40,7 @@ class Columns(Document):
     columns: dict[str, dict[str, str]]  # name → sample id → label
 
 
-def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> Columns:
+def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> FurtherLabels:
     """Write further labels into a run's folder, beside those that it has, and return all.
 
     UserError: a column has no label of any image of the run, or a label of an image that it has
@@ -54,13 +54,13 @@ def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> 
             raise UserError(f"Column {name!r} has no label of an image of {manifest.run_id}.")
     before = read_columns(path, manifest)
     columns = {**before, **{name: dict(labels) for name, labels in added.items()}}
-    document = Columns(
-        format=FORMAT,
+    document = FurtherLabels(
+        format=COLUMNS_FORMAT,
         fingerprint=manifest.identity.dataset.fingerprint,
         digest=_digest(columns),
         columns=columns,
     )
-    write_atomically(path / COLUMNS, to_json(document.plain()))
+    write_atomically(path / COLUMNS_FILE, to_json(document.plain()))
     return document
 
 
@@ -69,16 +69,21 @@ def read_columns(path: Path, manifest: Manifest) -> dict[str, dict[str, str]]:
 
     UserError: the file is damaged, was changed by hand, or its labels are of other data.
     """
-    if not (path / COLUMNS).exists():
+    if not (path / COLUMNS_FILE).exists():
         return {}
     again = "Add the columns again with `bench results columns`."
     document = read_document(
-        Columns, path, COLUMNS, what="a file of further labels", newest=FORMAT, advice=again
+        FurtherLabels,
+        path,
+        COLUMNS_FILE,
+        what="a file of further labels",
+        newest=COLUMNS_FORMAT,
+        advice=again,
     )
     if document.fingerprint != manifest.identity.dataset.fingerprint:
-        raise UserError(f"{path / COLUMNS} is stale: its labels are of other data. {again}")
+        raise UserError(f"{path / COLUMNS_FILE} is stale: its labels are of other data. {again}")
     if document.digest != _digest(document.columns):
-        raise UserError(f"{path / COLUMNS} was changed: its hash differs. {again}")
+        raise UserError(f"{path / COLUMNS_FILE} was changed: its hash differs. {again}")
     return document.columns
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.contracts.measuring import Metric, MetricInput
 
-IMAGES = 60
+N_IMAGES = 60
 LARGEST_DIFFERENCE = 1e-9
 
 
@@ -44,21 +44,21 @@ class MetricContract:
     def data(self) -> MetricInput:
         """Decisions on 60 images of four classes, one of which failed; half are right."""
         rng = np.random.default_rng(0)
-        labels = np.arange(IMAGES) % 4
-        scores = rng.normal(size=(IMAGES, 4))
-        scores[np.arange(IMAGES), labels] -= 1
+        labels = np.arange(N_IMAGES) % 4
+        scores = rng.normal(size=(N_IMAGES, 4))
+        scores[np.arange(N_IMAGES), labels] -= 1
         predictions = scores.argmin(axis=1)
         predictions[7] = -1
         return MetricInput(
             classes=tuple(f"class {label}" for label in range(4)),
             labels=labels,
             predictions=predictions,
-            in_top5=np.ones(IMAGES, dtype=bool),
-            in_candidates=rng.random(IMAGES) < 0.9,
+            in_top5=np.ones(N_IMAGES, dtype=bool),
+            in_candidates=rng.random(N_IMAGES) < 0.9,
             scores=scores,
             groups=np.array(["here", "there"])[labels % 2],
-            columns={name: np.resize(np.array(v), IMAGES) for name, v in self.columns.items()},
-            raters={"other": np.where(rng.random(IMAGES) < 0.8, labels, (labels + 1) % 4)},
+            columns={name: np.resize(np.array(v), N_IMAGES) for name, v in self.columns.items()},
+            raters={"other": np.where(rng.random(N_IMAGES) < 0.8, labels, (labels + 1) % 4)},
         )
 
     def test_a_value_is_in_its_range(self, metric: Metric, data: MetricInput) -> None:
@@ -68,12 +68,12 @@ class MetricContract:
 
     def test_the_order_of_the_images_is_nothing(self, metric: Metric, data: MetricInput) -> None:
         """Images are decided in any order."""
-        shuffled = data.take(np.random.default_rng(1).permutation(IMAGES))
+        shuffled = data.take(np.random.default_rng(1).permutation(N_IMAGES))
         assert abs(metric.value(shuffled) - metric.value(data)) < LARGEST_DIFFERENCE
 
     def test_the_input_stays_as_it_is(self, metric: Metric, data: MetricInput) -> None:
         """Other metrics read the same arrays."""
-        before = data.take(np.arange(IMAGES))
+        before = data.take(np.arange(N_IMAGES))
         metric.value(data)
         assert np.array_equal(before.labels, data.labels)
         assert np.array_equal(before.predictions, data.predictions)
@@ -86,7 +86,7 @@ class MetricContract:
         if not self.mean_over_images:
             pytest.skip("it is no mean over images")
         values, weights = metric.image_values(data), metric.image_weights(data)
-        assert np.shape(values) == np.shape(weights) == (IMAGES,)
+        assert np.shape(values) == np.shape(weights) == (N_IMAGES,)
         assert (weights >= 0).all() and np.isfinite(values[weights > 0]).all()
         mean = np.average(np.where(weights > 0, values, 0), weights=weights)
         assert abs(float(mean) - metric.value(data)) < LARGEST_DIFFERENCE
@@ -98,5 +98,5 @@ class MetricContract:
         influence = metric.influence(data)
         if influence is None:
             pytest.skip("it has none, so intervals are from a bootstrap")
-        assert np.shape(influence) == (IMAGES,)
+        assert np.shape(influence) == (N_IMAGES,)
         assert abs(float(np.mean(influence)) - metric.value(data)) < 1e-6

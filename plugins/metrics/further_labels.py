@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.problem import Floats
 
-SEPARATOR = "|"  # between the classes of one image
+CLASS_SEPARATOR = "|"  # between the classes of one image
 
 
 class MultiLabelAccuracy(Metric):
@@ -35,15 +35,15 @@ class MultiLabelAccuracy(Metric):
 
     def image_values(self, data: MetricInput) -> Floats:
         """Return 1 for an image whose prediction is among its classes, else 0."""
-        known = set(data.classes)
+        names = set(data.classes)
         allowed = [
-            {name.strip() for name in cell.split(SEPARATOR)} - {""}
+            {name.strip() for name in cell.split(CLASS_SEPARATOR)} - {""}
             for cell in data.columns[self.columns[0]].tolist()
         ]
-        if strange := sorted(set().union(*allowed) - known):
+        if strange := sorted(set().union(*allowed) - names):
             raise ValueError(f"{strange[0]!r} in column {self.columns[0]!r} is no class")
-        names = (data.classes[p] if p >= 0 else None for p in data.predictions)
-        right = [name in classes for name, classes in zip(names, allowed, strict=True)]
+        decided = (data.classes[p] if p >= 0 else None for p in data.predictions)
+        right = [name in classes for name, classes in zip(decided, allowed, strict=True)]
         return np.asarray(right, dtype=np.float64)
 
     def image_weights(self, data: MetricInput) -> Floats:

@@ -19,7 +19,7 @@ from bench.errors import PluginError, UserError
 from bench.stats.comparison import compare
 from bench.stats.evidence import measured
 from bench.stats.measures import (
-    Measured,
+    MeasuredMetric,
     image_parts,
     make_metric,
     measure,
@@ -59,7 +59,7 @@ def stored(results: Path, scores: Any, draws: Any = 5, **manifest: Any) -> Path:
     return path
 
 
-def one(path: Path, name: str, others: tuple[Path, ...] = (), **parameters: Any) -> Measured:
+def one(path: Path, name: str, others: tuple[Path, ...] = (), **parameters: Any) -> MeasuredMetric:
     [(_, row)] = measured(path, name, parameters, others)
     assert not isinstance(row, str)
     return row

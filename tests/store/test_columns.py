@@ -12,7 +12,7 @@ from helpers.runs import store
 from bench.contracts.measuring import NO_ANSWER
 from bench.errors import UserError
 from bench.store.columns import (
-    COLUMNS,
+    COLUMNS_FILE,
     add_columns,
     column_values,
     read_answers,
@@ -44,11 +44,13 @@ def test_columns_are_added_read_and_leave_the_run_as_it_is(run: Path, tmp_path: 
 def test_stale_and_changed_columns_are_refused(run: Path) -> None:
     manifest = read_manifest(run)
     add_columns(run, manifest, {"shape": {"s0000": "round"}})
-    content = json.loads((run / COLUMNS).read_text())
-    (run / COLUMNS).write_text(json.dumps({**content, "columns": {"shape": {"s0000": "flat"}}}))
+    content = json.loads((run / COLUMNS_FILE).read_text())
+    (run / COLUMNS_FILE).write_text(
+        json.dumps({**content, "columns": {"shape": {"s0000": "flat"}}})
+    )
     with pytest.raises(UserError, match="was changed: its hash differs"):
         read_columns(run, manifest)
-    (run / COLUMNS).write_text(json.dumps({**content, "fingerprint": "0" * 64}))
+    (run / COLUMNS_FILE).write_text(json.dumps({**content, "fingerprint": "0" * 64}))
     with pytest.raises(UserError, match="stale: its labels are of other data"):
         read_columns(run, manifest)
 

@@ -21,7 +21,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
     config = make_config(manifest.config.plain())
     data = find_dataset(config, load_plugins())
     split = load_split(data.spec, manifest.dataset.split, data.data_dir, data.options)
-    asked, columns = set(manifest.samples), {}
+    of_run, columns = set(manifest.samples), {}
     for name in names:
         if name not in split.rows.column_names or name in ("image", "sample_id"):
             others = [n for n in split.rows.column_names if n not in ("image", "sample_id")]
@@ -31,7 +31,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
             )
         values = column_values(split.rows, name)
         pairs = zip(split.sample_ids, values, strict=True)
-        columns[name] = {s: "" if v is None else _text(v) for s, v in pairs if s in asked}
+        columns[name] = {s: "" if v is None else _text(v) for s, v in pairs if s in of_run}
     return columns
 
 
