@@ -156,7 +156,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
         accuracy_ci95=values.accuracy_ci95,
-        **{name: values.figure(name) for name in metric_specs()},
+        **values.summary_figures(),
         n_samples=data.n_samples,
         n_total=data.n_total,
         failed_samples=summary.failed_samples,

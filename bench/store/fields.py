@@ -88,6 +88,10 @@ class Figures(BaseModel):
         value: float | None = getattr(self, metric, None)
         return value
 
+    def summary_figures(self) -> dict[str, float | None]:
+        """Return the value of every metric that summaries hold."""
+        return {n: self.figure(n) for n, metric in metric_specs().items() if metric.in_summaries}
+
     @model_validator(mode="after")
     def _in_range(self) -> Self:
         extra = self.__pydantic_extra__ or {}

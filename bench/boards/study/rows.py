@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.discovery.metrics import metric_specs
 from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
 from bench.store.fields import Count, Figures, FullDocument, Interval, Share
@@ -96,7 +95,7 @@ def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "backbone": summary.backbone.name,
             "trained_on": summary.backbone.trained_on,
             "strategy": summary.strategy.name,
-            **{name: figures.figure(name) for name in metric_specs()},
+            **figures.summary_figures(),
             "accuracy_ci95": figures.accuracy_ci95,
             "cost": summary.cost.per_image(run.manifest.classifier),
             "seconds": summary.cost.seconds,
