@@ -129,7 +129,12 @@ class Pages:
         return self._live("run", query, title=title, line=line, section=section, rest=rest)
 
     def _images(self, run: RunData, key: str, query: Query) -> Markup:
-        columns = read_columns(run.path, run.manifest)
+        columns: dict[str, dict[str, str]] = {}
+        warning = ""
+        try:
+            columns = read_columns(run.path, run.manifest)
+        except UserError as error:  # the run itself can be read
+            warning = str(error)
         rows = chosen_samples(run.decided, run.classes, query, columns)
         page = rows_page(rows.tolist(), query.get("page"), PICTURES)
         probable = known_probabilities(run.decided, run.manifest, self.stored.calibrations())
@@ -143,6 +148,7 @@ class Pages:
                 part=page,
                 pictures=pictures,
                 columns=columns,
+                warning=warning,
             )
         )
 

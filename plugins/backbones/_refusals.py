@@ -26,6 +26,11 @@ def without_index(reader: type, weights: Weights, error: UserError) -> UserError
     if weights.find(CONFIG):
         config = weights.read(CONFIG)
         kind = config.get("_class_name") or config.get("model_type")
+        if names := _classifiers(kind):
+            ways = " or ".join(f"--backbone {name} --weights {weights.location}" for name in names)
+            return weights.error(
+                CONFIG, f"describes {kind!r}, no pipeline of diffusers: say {ways}"
+            )
         return weights.error(
             CONFIG,
             f"describes {kind!r:.100}: one part, not a pipeline. A folder with all parts and a"
@@ -40,6 +45,18 @@ def without_index(reader: type, weights: Weights, error: UserError) -> UserError
             f" --backbone {spec.name} --weights {weights.location}",
         )
     return error
+
+
+def _classifiers(model_type: object) -> list[str]:
+    """Return the classifiers for weights of the user's own that read a type of transformers."""
+    return [
+        spec.name
+        for spec in load_plugins().backbones
+        if spec.scorer == "classifier"
+        and spec.family == spec.name
+        # SigLIP 2 of a fixed resolution has the type of SigLIP.
+        and model_type in (spec.name, spec.name.removesuffix("2"))
+    ]
 
 
 def _without_network(weights: Weights) -> UserError | None:

@@ -26,6 +26,8 @@ from helpers.studies import store_study
 
 from bench.errors import UserError
 from bench.render.images import Images
+from bench.store.columns import COLUMNS_FILE, add_columns
+from bench.store.folder import read_manifest
 from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
@@ -122,6 +124,20 @@ def test_images_are_filtered_and_come_in_pages(site: Site) -> None:
     assert 'title="s0000"' in first and 'title="s0060"' not in first
     assert last.count('<li class="is-') == 30 and 'title="s0149"' in last
     assert site.ask(f"{everything}&page=99").text == last
+
+
+def test_stale_further_labels_are_a_warning_beside_the_run(tmp_path: Path) -> None:
+    run = store(tmp_path, [0, 1, 2], [0, 1, 1])
+    manifest = read_manifest(run)
+    add_columns(run, manifest, {"shape": {"s0000": "round"}})
+    pages = Pages(Stored(tmp_path, {}))
+    assert "Further label" in pages.answer("/run", {"run": run.name}).content.decode()
+    content = json.loads((run / COLUMNS_FILE).read_text())
+    (run / COLUMNS_FILE).write_text(json.dumps({**content, "fingerprint": "0" * 64}))
+    stale = pages.answer("/run", {"run": run.name})
+    page = stale.content.decode()
+    assert stale.code == 200 and "stale: its labels are of other data" in page
+    assert "1 of 3 images" in page and "Further label" not in page
 
 
 def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:

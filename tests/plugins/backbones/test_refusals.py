@@ -168,6 +168,14 @@ def test_one_part_of_a_pipeline(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_a_folder_of_a_classifier(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    line = refusal(tmp_path, tmp_path / "results")
+    assert f"describes {kind!r}" in line and f"--backbone {kind} --weights {tmp_path}" in line
+    assert "scheduler" not in line and "model_index" not in line
+
+
 def test_files_of_other_formats(tmp_path: Path) -> None:
     results = tmp_path / "results"
     for name, line in (("m.gguf", "m.gguf is quantised (GGUF)"), ("m.ckpt", "m.ckpt is a pickle")):
