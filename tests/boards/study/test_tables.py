@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from helpers.runs import store
 from helpers.studies import GRID, store_study
 
 from bench.boards.study.methods import MethodRuns, of_same_seeds
+from bench.boards.text import TextTable, to_latex
 from bench.store.decisions import as_decisions
 
 FORMATS = ("markdown", "latex", "html", "csv", "json")
@@ -36,6 +38,27 @@ def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
     assert wrong.code == 2 and "'seed'" in wrong.err
+
+
+def test_latex_is_balanced_and_escaped() -> None:
+    rows = [["a_b & 50 %", "-1.5"], ["#1 $x$ {y}", "2"]]
+    text = to_latex(
+        [TextTable("Runs_of 10 %", ["run", "gain"], rows, frozenset({"gain"}), below=["a & b_c"])]
+    )
+    open_environments: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if kind == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert not open_environments and r"\begin{tabular}{lr}" in text
+    lines = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert len(lines) == 3
+    for line in lines:  # one separator between two columns; every other & is escaped
+        assert len(re.findall(r"(?<!\\)&", line)) == 1
+    printed = re.sub(r"\\(label|begin|end)\{[^}]*\}(\{lr\})?", "", text).replace("$-$", "")
+    assert not re.search(r"(?<!\\)[%#$_]", printed)
+    assert r"\{y\}" in printed
 
 
 def test_another_metric_is_shown_and_tested(tmp_path: Path) -> None:
