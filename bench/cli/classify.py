@@ -17,7 +17,8 @@ from bench.cli.progress import Counter
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.render.sentences import change_of, risk_sentence
+from bench.render.risk import risk_sentence
+from bench.render.sentences import change_of
 from bench.render.tables import print_explained, table
 from bench.running.command import same_options
 from bench.running.settings import SETTINGS

@@ -186,9 +186,7 @@ def recordings(results: str, as_json: bool) -> None:
     lines = [
         [
             run_name(Path(row.path), results),
-            f"{row.images:,}"
-            if row.images == row.images_asked
-            else f"{row.images:,} of {row.images_asked:,}",
+            f"{row.images:,} of {row.images_asked:,}",
             row.prompts,
             row.draws,
             f"{row.bytes / 1e6:.1f} MB",

@@ -32,13 +32,12 @@ from bench.render.course import course_of, draw_course
 from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
 from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, pictures
 from bench.render.images import Images
+from bench.render.risk import risk_sentence, risk_warning
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
 from bench.render.sentences import (
     Opening,
     opening,
     probability_sentence,
-    risk_sentence,
-    risk_warning,
 )
 from bench.render.study_figures import StudyPart, studies_of
 from bench.running.command import recording_command

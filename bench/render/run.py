@@ -13,8 +13,9 @@ from bench.boards.formats import assignments, chosen
 from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
 from bench.errors import images_failed
+from bench.render.risk import risk_sentence, risk_warning
 from bench.render.runs import Score, scores
-from bench.render.sentences import opening, probability_sentence, risk_sentence, risk_warning
+from bench.render.sentences import opening, probability_sentence
 from bench.render.tables import console, print_explained, table
 from bench.stats.audit import Audit, read_audit
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers.command import bench
 
-from bench.render.sentences import risk_warning
+from bench.render.risk import risk_warning
 from bench.stats.audit import Audit
 from bench.store.identity import CalibratedOn
 
