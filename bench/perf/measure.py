@@ -19,6 +19,7 @@ from bench.machine.environment import peak_memory, remember_batch_size, remember
 from bench.machine.offline import as_settings_say
 from bench.perf.work import bare, evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
 from bench.running.model_run import check
+from bench.running.parts.decision import make_strategy
 from bench.running.prepare import prepare
 from bench.running.scorers import kind_of
 from bench.running.scorers.draws import speed_key
@@ -100,7 +101,12 @@ def measure(
 
     # Each strategy has draws of its own, so an engine of its own; all share the network.
     engines, gradients = {}, can_linearise(resolved.backbone)
-    for name in strategies or [spec.name for spec in load_plugins().strategies]:
+    without_tree = (
+        spec.name
+        for spec in load_plugins().strategies
+        if not make_strategy(spec, {})[1].uses_hierarchy
+    )
+    for name in strategies or without_tree:
         variant = prepare(_with_strategy(config, name), made_up, images=False)
         if not strategies and variant.strategy.linearises and not gradients:
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class FolderPipeline(CheckedFolder):
     ) -> None:
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
+        self._lock = RLock()  # of what is loaded: threads share a backbone
         hollow = self.checked(weights, dtype, **settings)
         self.classes = {}
         if hollow is None:
@@ -115,7 +117,9 @@ class FolderPipeline(CheckedFolder):
 
     def _load(self, name: str) -> None:
         assert self._loaded is not None
-        if name not in self._loaded:
+        with self._lock:
+            if name in self._loaded:
+                return
             kind, dtype = self.classes[name], self._dtype
             overflows = dtype == torch.float16 and name in self.encoders
             if name == AUTOENCODER or (
@@ -128,17 +132,21 @@ class FolderPipeline(CheckedFolder):
 
     @contextmanager
     def _text_encoders(self) -> Iterator[None]:
-        """Load the text encoders, and free them at the end unless they are kept."""
+        """Load the text encoders, and free them at the end unless they are kept.
+
+        One thread at a time: another one would use what this one frees.
+        """
         if self._loaded is None:
             yield
             return
-        empty = {name: self.pipe.__dict__[name] for name in self.encoders}
-        try:
-            for name in self.encoders:
-                self._load(name)
-            yield
-        finally:
-            if not self.keeps_encoders:
-                self.pipe.__dict__.update(empty)
-                self._loaded -= set(self.encoders)
-                free_memory(self.device)
+        with self._lock:
+            empty = {name: self.pipe.__dict__[name] for name in self.encoders}
+            try:
+                for name in self.encoders:
+                    self._load(name)
+                yield
+            finally:
+                if not self.keeps_encoders:
+                    self.pipe.__dict__.update(empty)
+                    self._loaded -= set(self.encoders)
+                    free_memory(self.device)

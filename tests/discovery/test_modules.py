@@ -35,7 +35,7 @@ class Vote(Strategy):
         rule: how ties end.
     """
 
-    spec: ClassVar[dict[str, Any]] = {"name": "vote", "summary": "draws vote"}
+    spec: ClassVar[dict[str, Any]] = {"name": "poll", "summary": "draws vote"}
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ def registered(package: Path) -> dict[str, dict[str, Any]]:
 
 def test_a_strategy_is_one_file(package: Path) -> None:
     before = set(registered(package))
-    (package / "vote.py").write_text(NEW)
+    (package / "poll.py").write_text(NEW)
     specs = registered(package)
-    assert set(specs) - before == {"vote"} and "race" in before
-    spec = StrategySpec(name="vote", **specs["vote"])
-    assert spec.target == "copied_strategies.vote:Vote" and spec.summary == "draws vote"
+    assert set(specs) - before == {"poll"} and "race" in before
+    spec = StrategySpec(name="poll", **specs["poll"])
+    assert spec.target == "copied_strategies.poll:Vote" and spec.summary == "draws vote"
     assert spec.parameters == {
         "keep": Parameter((5, 1), "how many prompts are kept; the best ones", type=tuple[int, ...]),
         "least": Parameter(None, "votes that win; None: half of them", type=float),
@@ -87,24 +87,24 @@ def test_a_strategy_is_one_file(package: Path) -> None:
         "draws": Parameter(500, "", type=int),
     }
     assert spec.resolve_parameters({"keep": "3,1", "least": "2"})["keep"] == (3, 1)
-    assert "copied_strategies.vote" not in sys.modules, "it was read, not imported"
+    assert "copied_strategies.poll" not in sys.modules, "it was read, not imported"
     assert load_target(spec).sweep(8, False, {}) == [{"keep": (8, 1)}]
 
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
-        ('"vote", "su', 'NAME, "su'),
+        ('"poll", "su', 'NAME, "su'),
         ("= 500", "= DRAWS"),
         ("draws: int = 500", "*, draws: int"),
         ("draws: int = 500", "draws=500"),
-        ('"name": "vote", ', ""),
+        ('"name": "poll", ', ""),
         ("int = 500", "Draws = 5"),
     ],
 )
 def test_what_is_no_literal_is_named(package: Path, wrong: str, right: str) -> None:
-    (package / "vote.py").write_text(NEW.replace(wrong, right))
-    with pytest.raises(ValueError, match=r"copied_strategies\.vote:Vote: its spec needs"):
+    (package / "poll.py").write_text(NEW.replace(wrong, right))
+    with pytest.raises(ValueError, match=r"copied_strategies\.poll:Vote: its spec needs"):
         registered(package)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from helpers.damage import TEXT, UNET, copy_pipeline, every, sets, tensors, trun
 from helpers.places import ROOT
 from safetensors.torch import load_file, save_file
 
+import bench as toolkit
 from bench.cli.main import cli
 from bench.errors import UserError
 from bench.inputs.weights import resolve
@@ -74,3 +78,26 @@ def test_values_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     StableDiffusion(resolve(str(folder)))
     with pytest.raises(UserError, match=r"not finite in torch\.float16"):
         StableDiffusion(resolve(str(folder)), dtype="float16")
+
+
+def test_threads_that_load_at_once_leave_other_modules_alone() -> None:
+    together = Barrier(4)
+
+    def load(_: int) -> Any:
+        together.wait()
+        return toolkit.load_backbone("tiny-digits")
+
+    with ThreadPoolExecutor(4) as pool:
+        backbones = list(pool.map(load, range(4)))
+    assert torch.nn.Linear(1, 1).weight.device.type == "cpu"
+    backbone, texts = backbones[0], ["one", "two"]
+
+    def encode(_: int) -> Any:
+        together.wait()
+        return backbone.encode_prompts(texts)
+
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(encode, range(4))
+    for tree in others:
+        torch.testing.assert_close(tree, first, rtol=0, atol=0)
+    assert torch.nn.Linear(1, 1).weight.device.type == "cpu"
