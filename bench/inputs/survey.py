@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary
 EVERY = 1000  # images between reports of progress
+CHECKING = "Checking"
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Reading:
 
     done: int = 0
     total: int = 0
-    stage: str = "Checking"  # what else is under way before the first image is scored
+    stage: str = CHECKING  # what else is under way before the first image is scored
 
 
 reading = Reading()

@@ -14,7 +14,7 @@ from bench.contracts.decision import Engine
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery import backbones
 from bench.errors import BenchWarning, UserError
-from bench.inputs.survey import reading
+from bench.inputs.survey import CHECKING, reading
 from bench.running.executors.protocol import Swept
 from bench.running.prepared import Prepared, run_samples
 from bench.running.scorers import kind_of, open_engine
@@ -195,11 +195,11 @@ class ModelRun:
     def open_engine(self) -> Engine:
         """Load the backbone, unless it is shared, and return the engine that fits it."""
         kind = kind_of(self.prepared.resolved)
-        before, reading.stage = reading.stage, f"Loading {self.prepared.resolved.backbone_name}"
+        reading.stage = f"Loading {self.prepared.resolved.backbone_name}"
         try:
             engine = kind.open_engine(self.prepared, self.shared_backbone())
         finally:
-            reading.stage = before
+            reading.stage = CHECKING  # and not what it was: runs may begin at once
         if self.prepared.resolved.checks_dtype and (
             warning := check_precision(self.prepared, engine)
         ):

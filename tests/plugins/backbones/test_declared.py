@@ -21,7 +21,14 @@ SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in load_plugins().bac
 FAMILIES = {spec.family for spec in SPECS.values() if spec.takes_folders}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Of networks of one kind the smallest; the others are slow to count.
+COUNTED = ("sd15", "sdxl", "sd35-medium", "sana-600m", "pixart", "dit-256")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in COUNTED else pytest.mark.slow) for name in NETWORKS],
+)
 def test_operations_and_sizes(name: str, tmp_path: Path) -> None:
     spec: Any = SPECS[name]
     weights = resolve(str(save_published(name, tmp_path, tensors=False)))
