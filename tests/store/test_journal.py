@@ -17,7 +17,9 @@ from bench.store.records import Record
 
 def write(folder: Path, *records: Record) -> Path:
     path = folder / JOURNAL
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8"
+    )
     return path
 
 
