@@ -44,7 +44,9 @@ def test_sessions_print_what_they_show(page: Path, tmp_path: Path) -> None:
     for step in steps(page.read_text("utf-8")):
         if isinstance(step, Typed):
             done = run(step, tmp_path)
-            assert done.returncode == 0, f"$ {step.command}\n{done.stdout}{done.stderr}"
+            plan = "--dry-run" in step.command  # ends with 2 where data or weights are missing
+            allowed = (0, 2) if plan else (0,)
+            assert done.returncode in allowed, f"$ {step.command}\n{done.stdout}{done.stderr}"
             assert same(step.printed, done.stdout), f"$ {step.command}\n{done.stdout}"
         else:
             (tmp_path / step.name).parent.mkdir(parents=True, exist_ok=True)
