@@ -132,11 +132,12 @@ def by_strategy(recordings: Sequence[Result]) -> Iterator[str]:
         whole = measured["curve"][-1]["evaluations"]
         for row in measured["strategies"]:
             least = row["least_evaluations"]
+            setting = f"{row['strategy']} {row['setting'] or ''}".strip()
             at = next((s for s in row["settings"] if s["evaluations"] == least["cost"]), None)
             rows.append(
                 [
                     name_of(measured),
-                    f"{row['strategy']} {row['setting'] or ''}".strip(),
+                    setting,
                     _number(least["cost"]),
                     f"{_number(least['low'])}–{_number(least['high'])}",
                     f"{whole / least['cost']:.1f}" if least["cost"] else "–",
@@ -148,7 +149,7 @@ def by_strategy(recordings: Sequence[Result]) -> Iterator[str]:
                 losses.append(
                     [
                         name_of(measured),
-                        f"{row['strategy']} {row['setting'] or ''}".strip(),
+                        setting,
                         f"{lost['images']:.1f}",
                         f"{lost['gains']:.1f}",
                         percent(lost["share_in_the_lowest_quarter_of_margins"], 0),

@@ -34,3 +34,22 @@ def test_a_column_of_the_dataset_is_added(tmp_path: Path) -> None:
     assert refused.code == 2 and "no further column 'lable'. Did you mean 'label'" in refused.err
     for arguments in ((run,), (run, "x.csv", "--of-dataset", "label")):
         assert "Give a CSV file, or --of-dataset" in bench("results", "columns", *arguments).err
+
+
+def test_a_column_of_images_is_no_further_label(tmp_path: Path) -> None:
+    import datasets
+    from PIL import Image
+
+    pictures = [Image.new("RGB", (8, 8), (40 * n, 0, 0)) for n in range(4)]
+    rows = datasets.Dataset.from_dict(
+        {"image": pictures, "mask": pictures, "label": ["cat", "dog"] * 2},
+        features=datasets.Features(
+            image=datasets.Image(), mask=datasets.Image(), label=datasets.Value("string")
+        ),
+    )
+    rows.save_to_disk(tmp_path / "masked")
+    words = ("--image-column", "image", "--backbone", "random", "--results", tmp_path / "results")
+    made = bench("run", tmp_path / "masked", *words, "--json")
+    assert made.code == 0, made.err
+    refused = bench("results", "columns", made.json["results_dir"], "--of-dataset", "mask")
+    assert refused.code == 2 and "mask" in refused.err
