@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import torch
@@ -27,9 +27,9 @@ from bench.inputs.weights import HAND_OVER, PICKLES, Weights, unread_format
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
 
 MAPPED = 2**30  # bytes of a file that are mapped at a time
-# While `init_empty_weights` lasts, parameters of all threads are registered on the meta device; if
-# two threads overlapped, this would last for ever.
-_BUILDING = Lock()
+# While `init_empty_weights` lasts, here or in a library's loader, parameters of all threads are
+# registered on the meta device; if two threads overlapped, this would last for ever.
+LOADING = RLock()
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def load(
         UserError: as `find_tensors`, or a value is not finite.
     """
     # Parameters made in inference mode could not take part in a backward pass.
-    with torch.inference_mode(False):
-        with _BUILDING, init_empty_weights(include_buffers=False):
+    with LOADING, torch.inference_mode(False):
+        with init_empty_weights(include_buffers=False):
             module = part.build(config)
         places = find_tensors(weights, part, module, dtype)
         stored = sorted(set(places.values()), key=lambda place: (place.path, place.name))

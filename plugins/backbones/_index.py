@@ -13,7 +13,7 @@ import torch
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, unread_format
-from bench_plugins.backbones._checkpoint import first_line, header
+from bench_plugins.backbones._checkpoint import LOADING, first_line, header
 from bench_plugins.backbones._driving import CLASS_LABELS
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import load_single_file
@@ -129,15 +129,16 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
     if "safety_checker" in takes:  # it looks at pictures, of which none are made
         parts = {"safety_checker": None, "requires_safety_checker": False}
     try:
-        if weights.file is None and "vae" in takes:
-            autoencoder = getattr(diffusers, index["vae"][1])
-            parts["vae"] = autoencoder.from_pretrained(
-                weights.location, subfolder="vae", torch_dtype=torch.float32, **source
-            )
-        if weights.file is not None:
-            pipe = load_single_file(kind, weights, dtype, parts)
-        else:
-            pipe = kind.from_pretrained(weights.location, torch_dtype=dtype, **parts, **source)
+        with LOADING:
+            if weights.file is None and "vae" in takes:
+                autoencoder = getattr(diffusers, index["vae"][1])
+                parts["vae"] = autoencoder.from_pretrained(
+                    weights.location, subfolder="vae", torch_dtype=torch.float32, **source
+                )
+            if weights.file is not None:
+                pipe = load_single_file(kind, weights, dtype, parts)
+            else:
+                pipe = kind.from_pretrained(weights.location, torch_dtype=dtype, **parts, **source)
     except Exception as error:  # whatever the libraries raise where files are missing or odd
         raise UserError(
             f"The weights {weights.location} cannot be loaded: {first_line(error)}."

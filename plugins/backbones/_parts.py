@@ -14,6 +14,7 @@ from torch import nn
 
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import (
+    LOADING,
     ModelPart,
     diffusers_part,
     first_line,
@@ -141,6 +142,6 @@ def load_part(weights: Weights, name: str, kind: Any, dtype: torch.dtype, device
     if part.library is None:
         return load(weights, part, config, dtype, device)
     # Parameters made in inference mode could not take part in a backward pass.
-    with torch.inference_mode(False):
+    with LOADING, torch.inference_mode(False):
         module = from_library(weights, name, kind, torch_dtype=dtype, use_safetensors=True)
         return module.to(device).eval().requires_grad_(False)

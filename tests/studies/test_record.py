@@ -79,6 +79,7 @@ def write_study(folder: Path, backbone: str = "tiny-digits") -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_killed_recording_resumes_to_the_same_errors(tmp_path: Path) -> None:
     file = write_study(tmp_path)
     command = [sys.executable, "-m", "bench", "study", str(file), "--device", "cpu", "--results"]

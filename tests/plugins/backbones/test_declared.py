@@ -22,7 +22,7 @@ FAMILIES = {spec.family for spec in SPECS.values() if spec.takes_folders}
 
 
 # Of networks of one kind the smallest; the others are slow to count.
-COUNTED = ("sd15", "sdxl", "sd35-medium", "sana-600m", "pixart", "dit-256")
+COUNTED = ("sd15", "sdxl", "sana-600m", "pixart", "dit-256")
 
 
 @pytest.mark.parametrize(
