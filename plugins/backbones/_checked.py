@@ -15,7 +15,7 @@ from bench.engine.images import NORMALIZATIONS
 from bench.engine.trees import Tree
 from bench.errors import BenchWarning, UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import first_line, warn_of_adapters
+from bench_plugins.backbones._checkpoint import LOADING, first_line, warn_of_adapters
 from bench_plugins.backbones._configs import (
     check_flow,
     check_network,
@@ -54,7 +54,8 @@ class CheckedFolder(PipelineDenoiser):
         """Return the pipeline without tensors; None where only one that is loaded can be driven."""
         settings.setdefault("normalize", "half")
         settings.setdefault("resolution", None)
-        return _checked(cls, weights, dtype, tuple(sorted(settings.items())))
+        with LOADING:
+            return _checked(cls, weights, dtype, tuple(sorted(settings.items())))
 
     @classmethod
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:

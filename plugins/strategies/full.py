@@ -48,6 +48,10 @@ class Full(Strategy):
         """Start one image."""
         return OneBlock(problem, np.arange(len(problem.timesteps)))
 
+    def at_most(self, problem: Problem) -> float:
+        """Return the cost per image, in evaluations."""
+        return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+
 
 class OneBlock:
     """One block: all prompts on some draws."""
