@@ -120,7 +120,7 @@ def test_swept_images_are_a_draw_that_no_limit_changes(
     assert same(timeless(tmp_path / made["run_id"]), timeless(one_process))
 
 
-@pytest.mark.parametrize("after", [9, SWEPT + 12])
+@pytest.mark.parametrize("after", [9, pytest.param(SWEPT + 12, marks=pytest.mark.slow)])
 def test_a_kill_in_either_part_changes_nothing(
     after: int, images: Path, one_process: Path, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from bench.discovery.loading import load_plugins
 SECONDS, BYTES = 20, 2 * 2**30  # processor time and memory that one case may take
 PATIENCE = 10 * SECONDS  # for one that waits, on a machine that is busy with other things
 REFUSED = (2, 3)
-SHARE, MOST = 20, 5  # of the cases, one of so many always runs, and so many per surface
+SHARE, MOST = 20, 3  # of the cases, one of so many always runs, and so many per surface
 MANY = {
     "table": 1000,
     "tar": 1000,
