@@ -23,6 +23,7 @@ from bench.render.sample_process import SIDE
 from bench.running.parts.data import DATA_SETTINGS
 from bench.store.documents import Manifest
 
+SERVE = "from bench.render.sample_process import serve; serve()"
 START_TIMEOUT = 120.0  # seconds for the process's own imports, on a busy machine
 DATA_TIMEOUT = 20.0  # seconds for data that a run names; of a folder that the user names:
 USER_DATA_TIMEOUT = 600.0
@@ -72,6 +73,17 @@ class Images:
         return process.ask(names, timeout + TIMEOUT_PER_IMAGE * len(names))
 
 
+def thumbnails(answer: Any) -> dict[str, Thumbnail]:
+    """Return the images of `sample_process.answer` by id; UserError: it says why there are none."""
+    if isinstance(answer, str):
+        raise UserError(answer)
+    images = {}
+    for name, (label, picture) in answer.items():
+        kind, content, small = picture or (None, "", False)
+        images[name] = Thumbnail(label, kind, base64.b64decode(content), small)
+    return images
+
+
 class _Process:
     """A process that has the data of one run: started when it is asked first, ended with this."""
 
@@ -91,24 +103,16 @@ class _Process:
                 if self._process is None:
                     self._process = self._start()
                 self._write(json.dumps(sample_ids))
-                answer = json.loads(self._read(patience))
-                if isinstance(answer, str):
-                    raise UserError(answer)
+                return thumbnails(json.loads(self._read(patience)))
             except UserError as error:
                 self._failure = str(error)
                 self._end()
                 raise
-        thumbnails = {}
-        for name, (label, picture) in answer.items():
-            kind, content, small = picture or (None, "", False)
-            thumbnails[name] = Thumbnail(label, kind, base64.b64decode(content), small)
-        return thumbnails
 
     def _start(self) -> subprocess.Popen[str]:
-        command = "from bench.render.sample_process import serve; serve()"
         pipe: Any = subprocess.PIPE
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", command],  # -P: no code of the current folder
+            [sys.executable, "-P", "-c", SERVE],  # -P: no code of the current folder
             stdin=pipe,
             stdout=pipe,
             stderr=subprocess.DEVNULL,

@@ -82,9 +82,9 @@ def serve() -> None:
     answers.flush()
     request = json.loads(lines.get())
     with offline():
-        split = _load(request["settings"])
+        split = load(request["settings"])
         while True:
-            pictures = _answer(split, json.loads(lines.get()), request["side"])
+            pictures = answer(split, json.loads(lines.get()), request["side"])
             answers.write(json.dumps(pictures) + "\n")
             answers.flush()
 
@@ -105,7 +105,7 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (taken + MEMORY, taken + MEMORY))
 
 
-def _load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
+def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
     """Return the data, and how its images are corrupted; or why there is none."""
     try:
         config = make_config(settings)
@@ -118,7 +118,8 @@ def _load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
         return _reason(error)
 
 
-def _answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: int) -> Any:
+def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: int) -> Any:
+    """Return id → label and picture of the images there are; or why there are none."""
     if isinstance(data, str):
         return data
     split, corruption = data

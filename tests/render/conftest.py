@@ -1,10 +1,11 @@
-"""Stored runs that the tests of the report share."""
+"""Stored runs that the tests of the report share, whose data is opened in this process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from helpers.opened_here import opened_here as opened_here
 from helpers.reporting import save_pictures, store_reported, store_run
 
 CLASSES = ["ant", "bee", "cat"]

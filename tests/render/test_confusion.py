@@ -31,7 +31,9 @@ def test_a_single_true_class_with_many_mistakes() -> None:
     assert most_confused(matrix, 10).tolist() == [*range(9), 49]
 
 
-@pytest.mark.parametrize("classes", [2, 40, 41, 100, 101, 1000])
+@pytest.mark.parametrize(
+    "classes", [2, 41, 1000, *(pytest.param(n, marks=pytest.mark.slow) for n in (40, 100, 101))]
+)
 def test_the_picture_has_an_end(classes: int, tmp_path: Path) -> None:
     name = "a name that is long " * 5
     described = a_manifest(["1", "2"], n_classes=classes, backbone=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable
 from io import BytesIO
@@ -10,46 +11,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import bench, python
-from helpers.plugins import install
+from helpers.command import PATIENCE, bench
+from helpers.opened_here import Opened
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import a_manifest
 from PIL import Image
 
 from bench.errors import UserError
-from bench.render import images
+from bench.render import images, sample_process
 from bench.render.images import Images
 from bench.store.documents import Manifest
 
 CLASSES = ["ant", "bee"]
-STUBBORN = """
-import time
-from bench import hookimpl
+# In the place of the process: its first line says that it is ready, then it reads a request.
+STUBBORN = {
+    "sleeps": "import time; print('ready', flush=True); time.sleep(1000)",
+    "ends": "print('ready', flush=True); input()",
+}
 
-@hookimpl
-def register_datasets(register):
-    for name in ("sleeps", "eats", "exits"):
-        target = f"stubborn:{name}"
-        register(name, target=target, classes=("a", "b"), splits={"test": 2}, split="test")
 
-class Stubborn:
-    def load(self, split, data_dir):
-        print("{}")
-        self.act()
+@pytest.fixture(scope="module")
+def opened_here() -> None:
+    """Replace nothing: most of these are about the process."""
 
-class sleeps(Stubborn):
-    def act(self):
-        time.sleep(1000)
 
-class eats(Stubborn):
-    def act(self):
-        held = [bytearray(1 << 28) for _ in range(40)]
-
-class exits(Stubborn):
-    def act(self):
-        import os
-        os._exit(0)
-"""
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open data in this process."""
+    monkeypatch.setattr(images, "_Process", Opened)
 
 
 def naming(**config: Any) -> Manifest:
@@ -60,62 +49,72 @@ def children() -> list[str]:
     """Return the command lines of this process's children that open data."""
     found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     lines = [Path(f"/proc/{child}/cmdline").read_text() for child in found]
-    return [line for line in lines if "sample_process" in line]
+    return [line for line in lines if "\0-P\0" in line]
 
 
-def test_images_come_with_label_and_picture(tmp_path: Path) -> None:
+def test_images_come_from_a_process_with_label_and_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No code of the current folder is run."""
     data = save_pictures(tmp_path / "data", CLASSES, 2)
     (data / "bee" / "1.png").write_bytes(b"rubbish")
-    manifest, ids = naming(dataset="folder", data_dir=str(data)), ["bee/0.png", "bee/1.png", "no"]
-    found = Images({}).of(manifest, ids)
+    for module in ("datasets", "json", "resource"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
+    manifest, ids = naming(dataset="folder", data_dir="data"), ["bee/0.png", "bee/1.png", "no"]
+    asked = Images({})
+    found = asked.of(manifest, ids)
     assert list(found) == ids[:2] and found["bee/0.png"].label == 1
     assert max(Image.open(BytesIO(found["bee/0.png"].content)).size) == 128
     assert found["bee/1.png"].kind is None
-    kept = Images({"d": str(data)}, side=50)
-    assert max(Image.open(BytesIO(kept.of(manifest, ids)["bee/0.png"].content)).size) == 50
     assert children()
-    del kept
+    del asked
     assert not children()
+
+
+def test_pictures_have_the_side_that_is_asked_for(here: None, tmp_path: Path) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 1)
+    asked = Images({"d": str(data)}, side=50)
+    found = asked.of(naming(dataset="folder", data_dir="elsewhere"), ["bee/0.png"])
+    assert max(Image.open(BytesIO(found["bee/0.png"].content)).size) == 50
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("does", "reason"),
     [
-        ("sleeps", "could not be read within 2 s. --data-dir FOLDER"),
-        ("eats", "2 GiB of memory"),
-        ("exits", "the process that reads the images ended"),
+        ("sleeps", "could not be read within 1 s. --data-dir FOLDER"),
+        ("ends", "the process that reads the images ended"),
     ],
 )
-def test_data_that_takes_too_much_is_given_up(
-    dataset: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_does_not_answer_is_given_up(
+    does: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, "stubborn", STUBBORN)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv("BENCH_LOAD_PLUGINS", "stubborn")
-    monkeypatch.setattr(images, "DATA_TIMEOUT", 2.0 if dataset == "sleeps" else 100.0)
+    monkeypatch.setattr(images, "SERVE", STUBBORN[does])
+    monkeypatch.setattr(images, "DATA_TIMEOUT", 0.1 if does == "sleeps" else 100.0)
     asked = Images({})
     for _ in range(2):  # the second time at once
-        with pytest.raises(UserError, match=f"(?i){said}"):
-            asked.of(naming(dataset=dataset), ["x"])
+        with pytest.raises(UserError, match=f"(?i){reason}"):
+            asked.of(naming(dataset="folder"), ["x"])
     assert not children()
 
 
+def limited() -> None:
+    """Take a third more than the limit, in a process that had memory before."""
+    sample_process._limit_memory()
+    held = bytearray(sample_process.MEMORY // 3)
+    with pytest.raises(MemoryError):
+        bytearray(sample_process.MEMORY)
+    assert held
+
+
 def test_memory_has_a_limit_and_what_libraries_took_is_not_counted() -> None:
-    done = python(
-        "from bench.render import sample_process\n"
-        "import datasets\n"
-        "sample_process._limit_memory()\n"
-        "held = bytearray(sample_process.MEMORY // 2)\n"
-        "try:\n"
-        "    more = bytearray(sample_process.MEMORY)\n"
-        "except MemoryError:\n"
-        "    print('refused')\n"
-    )
-    assert done.out.strip() == "refused", done.err
-
-
-def a_manifest_of(run: Path) -> Any:
-    return json.loads((run / "manifest.json").read_text())
+    before = bytearray(sample_process.MEMORY // 3)
+    process = multiprocessing.get_context("fork").Process(target=limited)
+    process.start()
+    process.join(PATIENCE)
+    assert process.exitcode == 0 and before
+    reason = sample_process._reason(MemoryError())
+    assert reason == "The images take more than 2 GiB of memory."
 
 
 def a_pipe(path: Path) -> str:
@@ -143,21 +142,17 @@ HOSTILE: dict[str, Callable[[Path], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_data_is_given_up(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(images, "DATA_TIMEOUT", 5.0)
+def test_hostile_data_is_refused(kind: str, here: None, tmp_path: Path) -> None:
     with pytest.raises(UserError):
         Images({}).of(naming(dataset="folder", **HOSTILE[kind](tmp_path)), ["ant/0.png"])
-    assert not children()
 
 
 def test_a_report_of_a_run_that_names_hostile_data_is_written_without_its_pictures(
-    tmp_path: Path,
+    here: None, tmp_path: Path
 ) -> None:
     data = save_pictures(tmp_path / "data", CLASSES, 3)
     run = store_run(tmp_path / "results", "run", data, CLASSES)
-    manifest = a_manifest_of(run)
+    manifest = json.loads((run / "manifest.json").read_text())
     manifest["config"] |= HOSTILE["a pipe for the data"](tmp_path)
     (run / "manifest.json").write_text(json.dumps(manifest))
     out = tmp_path / "page.html"
@@ -165,15 +160,3 @@ def test_a_report_of_a_run_that_names_hostile_data_is_written_without_its_pictur
     assert done.code == 0 and "<img" not in out.read_text(), done.err
     done = bench("show", run, "--pictures")
     assert done.code == 0, done.err
-    assert not children()
-
-
-def test_no_code_of_the_current_folder_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = save_pictures(tmp_path / "data", CLASSES, 1)
-    for module in ("datasets", "json", "resource"):
-        (tmp_path / f"{module}.py").write_text("raise SystemExit('run')")
-    monkeypatch.chdir(tmp_path)
-    found = Images({}).of(naming(dataset="folder", data_dir="data"), ["ant/0.png"])
-    assert found["ant/0.png"].label == 0 and data.is_dir()
