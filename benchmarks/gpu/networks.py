@@ -186,7 +186,7 @@ def _switches_at(kind: str, machine: Machine, batch: int) -> Iterator[Row]:
         yield row(f"attention {name}", partial(_pinned, kernel, work))
     if on_gpu:
         yield row("CUDA graph", partial(_graphed, work))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub leaves it out
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]  # torch's stub leaves it out
     yield row("channels-last", plain)
     if machine.small:  # inductor takes a minute, whatever the network
         network.compile(dynamic=False, backend="eager")
