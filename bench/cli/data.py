@@ -58,7 +58,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
         print_json({**counts, "findings": findings})
         return code
     read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
-    say(f"{data.name}: {check.classes:,} classes; images: {read}.")
+    say(f"{data.title}: {check.classes:,} classes; images: {read}.")
     if check.findings:
         rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
         table(["what", "split", "is wrong"], rows)

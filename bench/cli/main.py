@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from itertools import groupby
 from typing import Any
@@ -116,7 +117,7 @@ def main() -> None:
     # Waiting OpenMP threads spin 300,000 times by default, and steal the cores they wait for when
     # other processes are busy: design/engine-and-store.md has the figures.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    warnings.showwarning = _show_warning
+    warnings.showwarning = warning_printer()
     out = prepare_streams()
     code = _run()
     sys.stdout.flush()
@@ -182,10 +183,20 @@ def _show_traceback() -> None:
         traceback.print_exc()
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Print the toolkit's own warnings plainly; those of libraries are for developers."""
-    if issubclass(category, BenchWarning) or os.environ.get("BENCH_TRACEBACK") == "1":
-        say(f"Warning: {message}", err=True)
+def warning_printer() -> Callable[..., None]:
+    """Return what prints the toolkit's own warnings, each once; libraries' are for developers.
+
+    Python's own filter forgets what it showed whenever a library changes the filters.
+    """
+    printed = set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        ours = issubclass(category, BenchWarning) or os.environ.get("BENCH_TRACEBACK") == "1"
+        if ours and str(message) not in printed:
+            printed.add(str(message))
+            say(f"Warning: {message}", err=True)
+
+    return show
 
 
 def _fail(message: str, code: int) -> int:

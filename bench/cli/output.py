@@ -15,7 +15,7 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
@@ -60,7 +60,7 @@ def next_steps(*steps: tuple[str, str]) -> None:
         say(line if len(line) <= width else f"  {what}:\n    {command}")
 
 
-def after_plan(missing: Sequence[str], what: str) -> tuple[str, str]:
+def after_plan(missing: Collection[str], what: str) -> tuple[str, str]:
     """Return what a user does after a plan; `missing`: what this machine lacks for the run."""
     return ("once nothing is missing" if missing else what, "the same command without --dry-run")
 

@@ -85,7 +85,8 @@ def run_command(
             print_json(plan.plain())
         else:
             print_plan(plan.plain())
-            next_steps(after_plan(plan.missing, "score it"))
+            what = "score it" if plan.evaluations else "show its result"
+            next_steps(after_plan(plan.missing, what))
         return 2 if plan.missing else 0
     if slurm is not None or submit:
         return _slurm(config, slurm, submit, as_json)

@@ -135,8 +135,8 @@ def study_command(
                 print_json(plan.plain())
             else:
                 print_study_plan(plan)
-                next_steps(("make the runs", f"bench study {shlex.quote(file)}{machine_options}"))
-            return 0
+                next_steps(after_plan(plan.problems(), "make the runs"))
+            return 2 if plan.problems() else 0
 
         with StudyProgress(load_plugins().manager) as progress:
             study = run_study(declared, results, progress, pilot_only)

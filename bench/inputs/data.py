@@ -73,7 +73,7 @@ def load_split(
     rows, classes = _load(spec, split, data_dir, options, rows)
     groups = tuple(name for name in spec.groups if name in rows.column_names)
     return Split(
-        name=_name(spec, data_dir, options),
+        name=name_in_runs(spec, data_dir, options),
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=classes,
@@ -158,7 +158,7 @@ def _load(
     return settled(rows, indices, classes, where, _place(spec, data_dir)), classes
 
 
-def _name(spec: DatasetSpec, data_dir: str | None, options: DataOptions) -> str:
+def name_in_runs(spec: DatasetSpec, data_dir: str | None, options: DataOptions) -> str:
     """Return the dataset's name in run ids: a folder's own, or what follows a scheme."""
     if spec.scheme:
         return slug(str(options.parameters["source"]).partition(":")[0].replace("/", "-"))
@@ -183,7 +183,7 @@ def _load_items(
     table = read_items(rows, ids, where)
     rows = settled_items(rows, ids, where, _place(spec, data_dir))
     return Split(
-        name=_name(spec, data_dir, options),
+        name=name_in_runs(spec, data_dir, options),
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=table.names,

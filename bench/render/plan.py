@@ -17,7 +17,9 @@ from bench.running.study.run import PILOT, Step
 from bench.running.verbs.reproduce import Reproduction
 
 PER_IMAGE = "evaluations_per_image"
-_ROW_NAMES = {"seconds": "time", "seconds_elsewhere": "time elsewhere"}
+_ELSEWHERE = "seconds_elsewhere"
+_ROW_NAMES = {"seconds": "time", _ELSEWHERE: "time elsewhere"}
+_ASSUMED = f"assumed: {REACHED:.0%} of each one's published peak"
 _SHORT = 3600.0  # seconds; nobody asks for another device
 
 
@@ -25,8 +27,10 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would be and cost; what does not apply to it is left out."""
     if plan["seed"] is None and plan["noise"] is None:  # a classifier's: each image once
         plan = {**plan, PER_IMAGE: None, "evaluations": None, "cost": "1 pass per image"}
-    if (plan["seconds"] or _SHORT) < _SHORT:
-        plan = {**plan, "seconds_elsewhere": None}
+    if plan["evaluations"] == 0:  # all is stored
+        plan = {**plan, "tflop": None, "seconds": None, "estimate": None, _ELSEWHERE: None}
+    elif (plan["seconds"] or _SHORT) < _SHORT:
+        plan = {**plan, _ELSEWHERE: None}
     least = plan[f"{PER_IMAGE}_at_least"]
     share = 1.0 if least is None else least / max(1, plan[PER_IMAGE] or 0)
     rows = [
@@ -45,9 +49,9 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 def _plan_cell(name: str, value: Any, share: float) -> str:
     """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
-    if name == "seconds_elsewhere":
+    if name == _ELSEWHERE:
         times = [f"{device}: {_range(_rough_time, most, share)}" for device, most in value.items()]
-        return "\n".join([*times, f"assumed: {REACHED:.0%} of each one's published peak"])
+        return "\n".join([*times, _ASSUMED])
     if isinstance(value, Mapping):
         return assignments(value)
     if name == "seed":  # a name rather than an amount
@@ -131,7 +135,7 @@ def print_study_plan(plan: StudyPlan) -> None:
         [" · ".join(cell.axes[name] for name in several if name in cell.axes), *_cost(cell)]
         for cell in plan.cells
     ]
-    head = ["run", "images", "to score", "equivalents", "TFLOP", "hours"]
+    head = ["run", "images", "to score", "equivalents", "TFLOP", "time"]
     table(head, lines, f"{plan.name}: {plan.runs} runs", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
@@ -144,9 +148,10 @@ def print_study_plan(plan: StudyPlan) -> None:
             f"It stops when its question is answered: after {stop.least:,} images of all runs"
             f" together at the least, {stop.most:,} at the most{expected}."
         )
-    for cell in plan.cells:
-        if cell.error is not None:
-            terminal.print(f"{in_words(cell.axes)}: {cell.error}")
+    for text, cells in plan.problems().items():
+        shared = set.intersection(*(set(cell.axes.items()) for cell in cells))
+        alike = {name: label for name, label in cells[0].axes.items() if (name, label) in shared}
+        terminal.print(f"{in_words(alike) or f'{len(cells)} runs'}: {text}")
     for warning in plan.warnings:
         terminal.print(f"Warning: {warning}")
 
@@ -155,13 +160,15 @@ def _cost(cell: PlannedCell) -> list[str]:
     if cell.error is not None:
         return ["–", "cannot run", "–", "–", "–"]
     left = "there" if cell.there else f"{cell.images_to_score:,}"
+    if cell.missing:
+        left += ", see below"
     most = "≤ " if cell.at_most and not cell.there else ""
     return [
         f"{cell.images:,}",
         left,
         f"{most}{cell.evaluation_equivalents:,}",
         "–" if cell.tflop is None else f"{most}{cell.tflop:,.3g}",
-        "–" if cell.seconds is None else f"{most}{cell.seconds / 3600:,.3f}",
+        "–" if cell.seconds is None else f"{most}{duration(cell.seconds)}",
     ]
 
 
@@ -169,6 +176,8 @@ def _total(plan: StudyPlan) -> str:
     parts = [f"{plan.runs_there} of {plan.runs} runs are stored already"]
     if plan.runs_with_errors:
         parts.append(f"{plan.runs_with_errors} cannot run as they are")
+    if plan.runs_missing:
+        parts.append(f"{plan.runs_missing} lack data, weights or a device")
     parts.append(f"{plan.images_to_score:,} images are left to score")
     most = "at the most " if plan.at_most else ""
     parts.append(f"{most}{plan.evaluation_equivalents:,} evaluation equivalents")
@@ -182,6 +191,11 @@ def _total(plan: StudyPlan) -> str:
             f", and {plan.runs_without_time} runs whose time is not known, since their backbones"
             " have not run on this machine yet"
         )
+    if plan.seconds_elsewhere and plan.seconds >= _SHORT:
+        times = [f"{name}: {duration(most)}" for name, most in plan.seconds_elsewhere.items()]
+        unknown = plan.runs_without_operations
+        but = f"; {unknown} runs whose operations are not known are left out" if unknown else ""
+        sentence += f". Elsewhere: {', '.join(times)} ({_ASSUMED}{but})"
     return f"{sentence}."
 
 

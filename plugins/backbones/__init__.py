@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from bench import hookimpl
 from bench.contracts.specs import ANY_PIPELINE, Parameter
 from bench_plugins.backbones._declared import register_classifiers, register_families
+
+# As a variable, since importing diffusers already makes transformers warn of what we do not use.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 _TARGET = "bench_plugins.backbones.stable_diffusion:StableDiffusion"
 _PARAMETERS: dict[str, Any] = {

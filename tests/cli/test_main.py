@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from helpers.command import bench
 
+from bench.cli.main import warning_printer
+from bench.errors import BenchWarning
+
 
 def test_mistyped_commands_and_runs_are_suggested(tmp_path: Path) -> None:
     done = bench("lst", "datasets")
@@ -64,3 +67,10 @@ def test_a_name_of_10_000_letters_is_refused_in_one_short_line(arguments: str) -
     assert done.code == 2 and "Unexpected" not in done.err
     last = done.err.strip().splitlines()[-1]
     assert last.startswith("Error: ") and len(last) < 600, last[:900]
+
+
+def test_a_warning_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show = warning_printer()
+    for text in ("all is red", "all is blue", "all is red"):
+        show(BenchWarning(text), BenchWarning, "file.py", 1)
+    assert capsys.readouterr().err == "Warning: all is red\nWarning: all is blue\n"

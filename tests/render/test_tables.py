@@ -6,7 +6,7 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 
-from bench.render.tables import table
+from bench.render.tables import cell_text, table
 
 HEAD = ["name", "count", "share", "what it is"]
 ROWS = [["a-name-without-a-space", 1200, 0.5, "some words that may wrap"], ["b", 3, None, "x"]]
@@ -45,3 +45,7 @@ def test_a_comparison_shows_wins_and_losses_together(width: str) -> None:
     paths = [str(ROOT / "results/published" / run) for run in runs]
     out = " ".join(bench("compare", *paths, COLUMNS=width).out.split())
     assert "1, 4" in out or "A wider terminal also shows: n · wins, losses · p, adjusted" in out
+
+
+def test_a_share_of_one_has_the_decimals_of_the_others() -> None:
+    assert [cell_text(share) for share in (1.0, 0.96, 0.0)] == ["1.0000", "0.9600", "0.0000"]

@@ -59,9 +59,9 @@ def read_methods(
     made = [run for run in runs if run.run is not None and run.row.dataset is not None]
     labels: dict[str, set[str]] = {}  # board → names of its dataset in the study
     for run in made:
-        labels.setdefault(_board(run.row), set()).add(run.row.axes.get("dataset", NONE))
+        labels.setdefault(board_of(run.row), set()).add(run.row.axes.get("dataset", NONE))
     for run in made:
-        board = _board(run.row)
+        board = board_of(run.row)
         if len(labels[board]) > 1:
             board = f"{board} ({run.row.axes.get('dataset', NONE)})"
         axes = run.row.axes
@@ -75,7 +75,8 @@ def read_methods(
     return decided
 
 
-def _board(row: StudyRow) -> str:
+def board_of(row: StudyRow) -> str:
+    """Return the dataset and split of a run."""
     return f"{row.dataset}/{row.split}"
 
 

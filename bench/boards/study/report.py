@@ -17,6 +17,7 @@ from bench.boards.study.documents import (
 )
 from bench.boards.study.methods import (
     MethodRuns,
+    board_of,
     clusters_of,
     of_most_images,
     of_same_seeds,
@@ -38,7 +39,7 @@ from bench.stats.many import (
     ranks,
     robustness,
 )
-from bench.store.looks import count_looks, is_test
+from bench.store.looks import count_looks, is_test, look_of
 from bench.store.studies import Study, read_study, results_of
 
 BACKBONE = "backbone"  # the axis whose values are grouped
@@ -71,10 +72,11 @@ def study_report(
     of_methods: list[BoardDifferences] = []
     of_groups: list[BoardDifferences] = []
     compared: dict[str, list[str]] = {}  # board → the methods with a difference from each other
+    counts = count_looks([results_of(folder)])
     looks = {
-        f"{name}/{split}": count
-        for (name, split, data), count in count_looks([results_of(folder)]).items()
-        if any((r.row.dataset, r.row.split, r.row.fingerprint) == (name, split, data) for r in runs)
+        board_of(made.row): counts[key]
+        for made in runs
+        if made.run is not None and (key := look_of(made.run.manifest).key) in counts
     }
     for board, members in boards.items():
         whole = of_most_images(members)

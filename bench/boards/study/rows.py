@@ -24,7 +24,7 @@ class StudyRow(Figures, FullDocument):
     path: str | None = None  # the run's folder
     images: Count | None = None  # number of images asked for
     n: Count | None = None  # images decided; the figures are of these
-    dataset: str | None = None  # the registered name
+    dataset: str | None = None  # its name; of a folder the folder's own
     split: str | None = None  # split of the dataset
     fingerprint: str | None = None  # hash of the data
     backbone: str | None = None  # the registered name
@@ -84,14 +84,14 @@ def _limited(run: StoredRun, limit: int) -> StoredRun:
 
 
 def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
-    data, figures = run.manifest.identity.dataset, summary.metrics
+    data, figures = run.manifest.dataset, summary.metrics
     return row.model_copy(
         update={
             "path": str(run.path),
             "n": summary.dataset.n_samples,
             "dataset": data.name,
             "split": data.split,
-            "fingerprint": data.fingerprint,
+            "fingerprint": run.manifest.identity.dataset.fingerprint,
             "backbone": summary.backbone.name,
             "trained_on": summary.backbone.trained_on,
             "strategy": summary.strategy.name,

@@ -59,7 +59,10 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
         tables += _corruption(board, [e for e in report.corruption if e.board == board])
     failed = [row for row in report.rows if row.status == "failed"]
     if failed:
-        lines = [[_place(row, report.axes), row.error or ""] for row in failed]
+        places: dict[str, list[str]] = {}  # why → runs
+        for row in failed:
+            places.setdefault(row.error or "", []).append(_place(row, report.axes))
+        lines = [["\n".join(runs), why] for why, runs in places.items()]
         tables.append(TextTable("Runs that failed", ["run", "why"], lines))
     if report.notes:
         tables = tables or [TextTable(report.name, ["run"], [])]
@@ -163,7 +166,7 @@ def _differences(title: str, pairs: Sequence[Difference]) -> TextTable:
         ]
         for pair in sorted(pairs, key=lambda pair: (pair.p_holm, pair.p))
     ]
-    return TextTable(title, head, lines, frozenset({"points", "p", "p, Holm"}), ("p", "95 %"))
+    return TextTable(title, head, lines, frozenset(head[2:6]), ("p", "95 %"))
 
 
 def _verdict(pair: Difference) -> str:

@@ -14,7 +14,7 @@ from bench.discovery.declared import load_spec
 from bench.discovery.loading import Plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import parse_corruption
-from bench.inputs.data import FOLDER, DataOptions, check_data_dir
+from bench.inputs.data import FOLDER, DataOptions, check_data_dir, name_in_runs
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.subsets import parse_shard
 from bench.machine.files import is_there, regular_file
@@ -145,6 +145,11 @@ class DataSource:
     name: str  # name in the manifest: as the user wrote it, or `folder`
     data_dir: str | None  # the local copy; of a dataset that is a path, this path
     options: DataOptions  # how it is read
+
+    @property
+    def title(self) -> str:
+        """Name in run ids: of a folder its own."""
+        return name_in_runs(self.spec, self.data_dir, self.options)
 
 
 @as_settings_say

@@ -7,9 +7,11 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
+from bench.machine.devices import PEAKS
 from bench.running.study.cells import check_cells
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.rounds import Methods, boards_of, expected_images
@@ -29,9 +31,12 @@ class PlannedCell(Document):
     evaluation_equivalents: Count | None = None
     tflop: float | None = None
     seconds: float | None = None  # None: the backbone's speed is not known here
+    seconds_elsewhere: dict[str, float] | None = None  # as of a run's plan
     at_most: bool = False
     """Whether the cost is an upper bound: the strategy spends on each image what it needs."""
     error: str | None = None  # why it cannot run
+    missing: list[str] = Field(default_factory=list)
+    """Why this machine cannot make it, as of a run's plan."""
 
     @property
     def there(self) -> bool:
@@ -59,14 +64,25 @@ class StudyPlan(Document):
     runs: Count
     runs_there: Count
     runs_with_errors: Count
+    runs_missing: Count  # runs whose data, weights or device this machine lacks
     images_to_score: Count
     evaluation_equivalents: Count
     tflop: float | None  # None: not known of every run
     seconds: float  # estimated time of the runs with a known speed
+    seconds_elsewhere: dict[str, float] | None  # as of a run's plan, of those with known operations
     at_most: bool  # whether the cost of a run is an upper bound
     runs_without_time: Count  # runs without a known speed
+    runs_without_operations: Count  # runs whose operations are not known
     warnings: list[str]
     stop: PlannedStop | None = None  # None: every run scores all of its images
+
+    def problems(self) -> dict[str, list[PlannedCell]]:
+        """Return why runs cannot be made, and the runs."""
+        problems: dict[str, list[PlannedCell]] = {}
+        for cell in self.cells:
+            for text in [*filter(None, [cell.error]), *cell.missing]:
+                problems.setdefault(text, []).append(cell)
+        return problems
 
 
 def plan_study(declared: DeclaredStudy) -> StudyPlan:
@@ -80,12 +96,13 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         except UserError as error:
             cells.append(PlannedCell(axes=axes, error=str(error)))
             continue
-        warnings.update(dict.fromkeys(plan.warnings))
+        warnings.update(dict.fromkeys(w for w in plan.warnings if w not in plan.missing))
         fields = plan.model_dump(include=set(PlannedCell.model_fields))
         cells.append(PlannedCell(axes=axes, evaluation_equivalents=plan.evaluations, **fields))
     left = [cell for cell in cells if not cell.there and cell.error is None]
     tflop = [cell.tflop for cell in left if cell.tflop is not None]
     seconds = [cell.seconds for cell in left if cell.seconds is not None]
+    elsewhere = [cell.seconds_elsewhere for cell in left if cell.seconds_elsewhere is not None]
     return StudyPlan(
         name=declared.name,
         axes=list(declared.axes),
@@ -94,10 +111,15 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         runs=len(cells),
         runs_there=sum(cell.there for cell in cells),
         runs_with_errors=sum(cell.error is not None for cell in cells),
+        runs_missing=sum(bool(cell.missing) for cell in cells),
         images_to_score=sum(cell.images_to_score or 0 for cell in left),
         evaluation_equivalents=sum(cell.evaluation_equivalents or 0 for cell in left),
         tflop=sum(tflop) if len(tflop) == len(left) else None,
         seconds=sum(seconds),
+        seconds_elsewhere={name: sum(own[name] for own in elsewhere) for name in PEAKS}
+        if elsewhere
+        else None,
+        runs_without_operations=len(left) - len(elsewhere),
         at_most=any(cell.at_most for cell in left),
         runs_without_time=len(left) - len(seconds),
         warnings=list(warnings),

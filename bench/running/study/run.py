@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,8 +88,7 @@ class _Course:
         self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
         self.prefix = Prefix()  # the images of the last round
         self.written = 0.0
-        self.warned: set[str] = set()
-        self._warn(notes)
+        _warn(notes)
         axes = [cell.axes for cell in self.cells]
         varied = [name for name in self.study.axes if len({at.get(name) for at in axes}) > 1]
         self.varied = varied or self.study.axes[:1]
@@ -193,7 +192,7 @@ class _Course:
             with offline(config.offline):
                 prepared = prepare(config, split=self.split.get(of_data(config)))
                 self.split = {of_data(config): prepared.split} if prepared.split else {}
-                self._warn(prepared.warnings)
+                _warn(prepared.warnings)
                 if prefix is not None:
                     self.prefix = prefix.of(prepared)
                     prepared = self.prefix.narrowed(prepared)
@@ -243,12 +242,6 @@ class _Course:
     def _set(self, place: int, **changes: object) -> None:
         self.cells[place] = self.cells[place].model_copy(update=changes)
 
-    def _warn(self, messages: Sequence[str]) -> None:
-        for message in messages:
-            if message not in self.warned:
-                self.warned.add(message)
-                warnings.warn(message, BenchWarning, stacklevel=2)
-
     def _write(self) -> None:
         changes = {"cells": list(self.cells), "updated": now()}
         self.study = self.study.model_copy(update=changes)
@@ -259,3 +252,8 @@ class _Course:
             raise StoreError(
                 f"{self.folder} cannot be written any more: {error}. The runs are kept."
             ) from error
+
+
+def _warn(messages: Iterable[str]) -> None:
+    for message in messages:
+        warnings.warn(message, BenchWarning, stacklevel=2)

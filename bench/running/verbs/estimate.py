@@ -120,7 +120,7 @@ def make_plan(config: RunConfig) -> Plan:
     scoring = kind.scoring(resolved, prepared.weighting)
     return Plan(
         run_id=prepared.described.run_id if prepared.described else None,
-        dataset=f"{resolved.dataset.name}/{_split(prepared)}",
+        dataset=f"{resolved.data.title}/{_split(prepared)}",
         images=images,
         images_to_score=left,
         prompts=len(prompts.texts),

@@ -13,6 +13,7 @@ from helpers.runs import store
 from helpers.studies import GRID, store_study
 
 from bench.boards.study.methods import MethodRuns, of_same_seeds
+from bench.boards.study.report import study_report
 from bench.boards.text import TextTable, to_latex
 from bench.store.decisions import as_decisions
 
@@ -38,6 +39,17 @@ def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
     assert wrong.code == 2 and "'seed'" in wrong.err
+
+
+def test_a_board_of_a_folder_has_the_name_of_the_folder(tmp_path: Path) -> None:
+    run = store(tmp_path, [0, 1, 1], [0, 1, 0])
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["dataset"]["name"], manifest["identity"]["dataset"]["name"] = "photos", "folder"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    report = study_report(store_study(tmp_path, [run]))
+    (method,) = report.methods
+    assert method.board == f"photos/{manifest['dataset']['split']}" and method.looks == 1
+    assert report.looks == {method.board: 1}
 
 
 def test_latex_is_balanced_and_escaped() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from helpers.published import NETWORKS, empty_encoder, save_published
 
+import bench_plugins.backbones
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
@@ -76,3 +80,9 @@ def test_every_model_of_a_family_says_what_a_user_must_know(name: str) -> None:
         assert spec.trained_on != "undeclared"
         assert spec.exposure or spec.weights.startswith("bench_plugins:")
     assert {"normalize", "resolution"} <= spec.parameters.keys()
+
+
+def test_libraries_say_nothing_while_they_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRANSFORMERS_VERBOSITY")  # as before the plugins were loaded
+    importlib.reload(bench_plugins.backbones)
+    assert transformers.utils.logging._get_default_logging_level() == logging.ERROR

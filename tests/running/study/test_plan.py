@@ -34,6 +34,26 @@ def test_a_cost_that_is_a_bound_says_so(tmp_path: Path) -> None:
     assert "at the most" not in bench(*planned).out
 
 
+def test_a_plan_names_what_is_missing(image_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "absent.toml"
+    file.write_text(
+        f'datasets = ["{image_folder}"]\nbackbones = ["random", "sd15", "clip"]\nseeds = [0, 1]\n'
+        'strategies = ["full"]\ndevice = "cpu"\noffline = true\n'
+    )
+    planned = bench("study", file, "--results", tmp_path / "r", "--dry-run", COLUMNS="200")
+    assert planned.code == 2 and "once nothing is missing: the same" in planned.out
+    assert planned.out.count("The weights 'stable-diffusion-v1-5/") == 1  # of both seeds at once
+    assert "backbone sd15, strategy full: The weights" in planned.out
+    assert ", see below" in planned.out and "2 lack data, weights or a device" in planned.out
+    assert "RTX 4090: " in planned.out and "published peak" in planned.out
+    plan = bench("study", file, "--results", tmp_path / "r", "--dry-run", "--json")
+    assert plan.code == 2 and plan.json["runs_missing"] == 2
+    per_cell = [
+        (cell["axes"]["backbone"], len(cell.get("missing", []))) for cell in plan.json["cells"]
+    ]
+    assert [count for name, count in per_cell if name == "sd15"] == [1, 1]
+
+
 def test_a_baseline_without_noise_is_one_run(tmp_path: Path) -> None:
     file, results = tmp_path / "baseline.toml", ("--results", tmp_path / "r")
     file.write_text(

@@ -13,7 +13,9 @@ from helpers.runs import a_record
 from safetensors.torch import save_file
 
 from bench.errors import UserError
+from bench.inputs.data import slug
 from bench.machine.devices import assumed_speed
+from bench.render.plan import print_plan
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.running.verbs.estimate import make_plan
@@ -78,6 +80,14 @@ def test_a_plan_ends_as_its_run_would(image_folder: Path, tmp_path: Path) -> Non
     assert as_json.code == 2 and len(as_json.json["missing"]) == 2
     possible = bench("run", image_folder, "--dry-run", "--results", tmp_path)
     assert possible.code == 0 and "score it: the same" in possible.out
+    assert f" {slug(str(image_folder))}/all " in possible.out  # as in the run, not "folder/all"
+
+
+def test_a_plan_of_nothing_left_takes_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_plan(make_config({"dataset": "digits", "backbone": "random"})).plain()
+    print_plan({**plan, "seed": 0, "evaluations": 0, "tflop": 0.0, "seconds": 0.0})
+    shown = capsys.readouterr().out
+    assert "second" not in shown and "tflop" not in shown and "evaluations  " in shown
 
 
 def test_the_plan_is_of_the_images_that_are_left(tmp_path: Path) -> None:
