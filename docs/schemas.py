@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.boards.rows import LeaderboardRow, ReportedResult
 from bench.boards.study.documents import StudyReport
+from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig
 from bench.running.verbs.classify import Answer
 from bench.running.verbs.estimate import Plan
@@ -202,7 +203,7 @@ COMMON = {
 
 def _common(cls: type, name: str) -> str | None:
     if cls is StoredConfig:
-        return RunConfig.model_fields[name].description
+        return help_of(RunConfig.model_fields[name])
     if name.endswith("_ci95"):
         return f"95 % interval of `{name.removesuffix('_ci95')}`."
     return COMMON.get(name)

@@ -19,13 +19,8 @@ from helpers.places import ROOT
 from sklearn.metrics import fbeta_score
 
 SETTING = """
-    tilt: float = setting(
-        "How far the error is tilted.",
-        DENOISERS,
-        default=0.0,
-        identity="scoring",
-        classify=True,
-    )
+    tilt: float = setting(DENOISERS, default=0.0, identity="scoring", classify=True)
+    \"\"\"How far the error is tilted.\"\"\"
 
     @field_validator("plan")
 """

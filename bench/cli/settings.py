@@ -114,7 +114,7 @@ def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
                 multiple=True,
                 metavar="KEY=VALUE",
                 envvar="BENCH_SET",
-                help=RunConfig.model_fields["params"].description,
+                help=help_of(RunConfig.model_fields["params"]),
             )(function)
         return function
 

@@ -16,7 +16,7 @@ BEGIN, END = "<!-- made from the settings: python tests/helpers/docs.py -->", "<
 
 def settings_table() -> str:
     """Return the settings by section, one row each: option, default, meaning."""
-    lines = ["## All settings", "", f"`DATASET`: {RunConfig.model_fields['dataset'].description}"]
+    lines = ["## All settings", "", f"`DATASET`: {help_of(RunConfig.model_fields['dataset'])}"]
     for title, names in chapters():
         lines += ["", f"### {title}", "", "| option | default | meaning |", "|---|---|---|"]
         lines += [_row(name) for name in names if name in RunConfig.model_fields]

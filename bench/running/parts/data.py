@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declared import load_spec
@@ -45,96 +45,47 @@ class DataSettings(Chapter):
 
     title = "What is scored"
 
-    dataset: Text = setting(
-        "A registered dataset, a folder or file of images, a declaration (.toml), or"
-        " hf:owner/name and the like.",
-        default=...,
-        identity="content",
-    )
-    split: Text | None = setting(
-        "The split to evaluate (default: the dataset's).", identity="resolved", most_used=True
-    )
-    data_dir: Text | None = setting(
-        "A local copy of the dataset.", identity="content", most_used=True
-    )
-    limit: int | None = setting(
-        "Score only N images: a stratified sample, the same every time.",
-        most_used=True,
-        gt=0,
-        lt=2**63,
-    )
-    labels: Text | None = setting(
-        "A CSV or JSONL file of image files and their labels, for a folder of images.",
-        identity="content",
-    )
-    image_column: Text | None = setting(
-        "The column of the images, if a file has several (default: image).", identity="content"
-    )
-    label_column: Text | None = setting(
-        "The column of the labels, if a file has several (default: label).", identity="content"
-    )
-    id_column: Text | None = setting(
-        "The column of ids that become the sample ids (default: sample_id).", identity="content"
-    )
-    class_names: Text | None = setting(
-        "A file with the classes in words: JSON or CSV (name, words), or a list.",
-        identity="content",
-    )
-    skip_unlabelled: bool = setting(
-        "Leave out images without a label, instead of refusing the data.", default=False
-    )
-    shard: Text | None = setting(
-        "Score only part I of N, such as 3/16, into a folder of its own;"
-        " `bench results merge` joins the parts into one run."
-    )
-    fit: Fit = setting(
-        "How an image that is not square is made square: crop (its middle), or squash (all"
-        " of it, with its aspect ratio changed).",
-        DENOISERS,
-        default="crop",
-        identity="scoring",
-        classify=True,
-    )
-    resolution: int | None = setting(
-        "Image side in pixels (default: the model's own).",
-        identity="resolved",
-        classify=True,
-        gt=0,
-        le=LARGEST_SIDE,
-    )
-    normalize: Text | None = setting(
-        "Pixel normalisation, for a backbone that offers a choice: half or cifar10.",
-        identity="resolved",
-        classify=True,
-    )
-    views: Text | None = setting(
-        "Views of an image, over which its draws are spread: flip, turns8, crop:5 or"
-        " posterior; `bench list views` shows all (default: the image itself).",
-        WITH_DRAWS,
-        identity="resolved",
-    )
-    control: Control | None = setting(
-        "A blind control: the same questions, with the image replaced by grey, by"
-        " noise, or by another sample's image (shuffled-images); or the texts alone (text-only),"
-        " for a backbone that can score a text without an image.",
-        identity="run",
-    )
-
-    corrupt: Text | None = setting(
-        "Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions,"
-        " such as fog or gaussian-noise, at severity 1 to 5.",
-        identity="run",
-    )
-
-    @field_validator("corrupt")
-    @classmethod
-    def _is_corruption(cls, value: str | None) -> str | None:
-        return None if value is None else parse_corruption(value)
-
-    @field_validator("shard")
-    @classmethod
-    def _is_shard(cls, value: str | None) -> str | None:
-        return None if value is None else str(parse_shard(value))
+    dataset: Text = setting(default=..., identity="content")
+    """A registered dataset, a folder or file of images, a declaration (.toml), or hf:owner/name and
+    the like."""
+    split: Text | None = setting(identity="resolved", most_used=True)
+    """The split to evaluate (default: the dataset's)."""
+    data_dir: Text | None = setting(identity="content", most_used=True)
+    """A local copy of the dataset."""
+    limit: int | None = setting(most_used=True, gt=0, lt=2**63)
+    """Score only N images: a stratified sample, the same every time."""
+    labels: Text | None = setting(identity="content")
+    """A CSV or JSONL file of image files and their labels, for a folder of images."""
+    image_column: Text | None = setting(identity="content")
+    """The column of the images, if a file has several (default: image)."""
+    label_column: Text | None = setting(identity="content")
+    """The column of the labels, if a file has several (default: label)."""
+    id_column: Text | None = setting(identity="content")
+    """The column of ids that become the sample ids (default: sample_id)."""
+    class_names: Text | None = setting(identity="content")
+    """A file with the classes in words: JSON or CSV (name, words), or a list."""
+    skip_unlabelled: bool = setting(default=False)
+    """Leave out images without a label, instead of refusing the data."""
+    shard: Annotated[Text, AfterValidator(lambda text: str(parse_shard(text)))] | None = setting()
+    """Score only part I of N, such as 3/16, into a folder of its own; `bench results merge` joins
+    the parts into one run."""
+    fit: Fit = setting(DENOISERS, default="crop", identity="scoring", classify=True)
+    """How an image that is not square is made square: crop (its middle), or squash (all of it, with
+    its aspect ratio changed)."""
+    resolution: int | None = setting(identity="resolved", classify=True, gt=0, le=LARGEST_SIDE)
+    """Image side in pixels (default: the model's own)."""
+    normalize: Text | None = setting(identity="resolved", classify=True)
+    """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
+    views: Text | None = setting(WITH_DRAWS, identity="resolved")
+    """Views of an image, over which its draws are spread: flip, turns8, crop:5 or posterior; `bench
+    list views` shows all (default: the image itself)."""
+    control: Control | None = setting(identity="run")
+    """A blind control: the same questions, with the image replaced by grey, by noise, or by another
+    sample's image (shuffled-images); or the texts alone (text-only), for a backbone that can score
+    a text without an image."""
+    corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(identity="run")
+    """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
+    fog or gaussian-noise, at severity 1 to 5."""
 
 
 @dataclass(frozen=True)

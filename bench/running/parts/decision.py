@@ -24,41 +24,21 @@ class QuestionSettings(Chapter):
 
     title = "What is asked"
 
-    template: Text | list[Text] | None = setting(
-        "A prompt template with {class}, or a file of them, one per line; repeat for"
-        " more (default: the dataset's).",
-        identity="resolved",
-        classify=True,
-        most_used=True,
-    )
-    prompts: Text | None = setting(
-        "A CSV file of prompts: prompt,classname,classidx; several per class allowed.",
-        identity="content",
-        classify=True,
-    )
-    template_rule: Rule = setting(
-        "How the prompts of a class are combined into its score: best (of their scores),"
-        " mean (of their errors), or spread (each draw uses one of them).",
-        default="best",
-        identity="run",
-        classify=True,
-    )
-    hierarchy: Text | None = setting(
-        "A tree of the classes, for a strategy that goes down one: CSV with the columns"
-        " node,parent,words, or TOML. Other strategies ignore it.",
-        identity="content",
-        classify=True,
-    )
-    candidates_from: Text | None = setting(
-        "A stored run on the same images: only its --top best classes per image are scored.",
-        identity="content",
-    )
-    top: int = setting(
-        "Number of classes per image that --candidates-from keeps.",
-        default=5,
-        identity="content",
-        gt=1,
-    )
+    template: Text | list[Text] | None = setting(identity="resolved", classify=True, most_used=True)
+    """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
+    the dataset's)."""
+    prompts: Text | None = setting(identity="content", classify=True)
+    """A CSV file of prompts: prompt,classname,classidx; several per class allowed."""
+    template_rule: Rule = setting(default="best", identity="run", classify=True)
+    """How the prompts of a class are combined into its score: best (of their scores), mean (of
+    their errors), or spread (each draw uses one of them)."""
+    hierarchy: Text | None = setting(identity="content", classify=True)
+    """A tree of the classes, for a strategy that goes down one: CSV with the columns
+    node,parent,words, or TOML. Other strategies ignore it."""
+    candidates_from: Text | None = setting(identity="content")
+    """A stored run on the same images: only its --top best classes per image are scored."""
+    top: int = setting(default=5, identity="content", gt=1)
+    """Number of classes per image that --candidates-from keeps."""
 
 
 class DecisionSettings(Chapter):
@@ -66,34 +46,17 @@ class DecisionSettings(Chapter):
 
     title = "How it decides"
 
-    strategy: Text | None = setting(
-        "A registered strategy (default: the backbone's).",
-        identity="resolved",
-        classify=True,
-        most_used=True,
-    )
-    params: Parameters = setting(
-        "A parameter of the strategy or the backbone, KEY=VALUE; repeat for more.",
-        default={},
-        identity="resolved",
-        classify=True,
-        most_used=True,
-    )
-    risk: float | None = setting(
-        "The largest share of decisions that may differ from those of the full sweep,"
-        " such as 0.02: chooses the strategy's parameters, by a calibration on other images (`bench"
-        " calibrate`) or else by a sweep of some of the run's own.",
-        identity="content",
-        classify=True,
-        gt=0,
-        lt=1,
-    )
-    risk_else: Literal["full", "schedule"] = setting(
-        "What decides the images that a risk did not sweep, where no setting keeps it: every"
-        " prompt on every draw, or the published schedule, which promises nothing.",
-        default="full",
-        identity="content",
-    )
+    strategy: Text | None = setting(identity="resolved", classify=True, most_used=True)
+    """A registered strategy (default: the backbone's)."""
+    params: Parameters = setting(default={}, identity="resolved", classify=True, most_used=True)
+    """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
+    risk: float | None = setting(identity="content", classify=True, gt=0, lt=1)
+    """The largest share of decisions that may differ from those of the full sweep, such as 0.02:
+    chooses the strategy's parameters, by a calibration on other images (`bench calibrate`) or else
+    by a sweep of some of the run's own."""
+    risk_else: Literal["full", "schedule"] = setting(default="full", identity="content")
+    """What decides the images that a risk did not sweep, where no setting keeps it: every prompt on
+    every draw, or the published schedule, which promises nothing."""
 
 
 @dataclass(frozen=True)

@@ -14,33 +14,27 @@ class KeepSettings(Chapter):
 
     title = "What is kept"
 
-    results: Text = setting("The folder that runs are stored in.", default="results", classify=True)
-    note: Text | None = setting("A sentence about the run, shown with it; it changes no number.")
-    tag: Text | list[Text] | None = setting(
-        "A word by which runs are found (`bench runs --tag`); repeat for more."
-    )
-    save_errors: bool = setting("Keep the error of every cell evaluated.", default=False)
-    again: int | None = setting(
-        "Decide N of the images, chosen at random, again with other noise: measures how many"
-        " answers it would change. No record changes.",
-        WITH_DRAWS,
-        gt=0,
-        lt=2**31,
-    )
-    audit: int | None = setting(
-        "Also sweep N images, chosen at random among those with fewer evaluations, with every"
-        " prompt on every draw: measures how many decisions are the full sweep's. No record"
-        " changes.",
-        WITH_DRAWS,
-        gt=0,
-        lt=2**31,
-    )
-    until: Text | None = setting(
-        'Score images in random order until this is answered: "differs from RUN", "better than'
-        ' RUN by 0.02", "within 0.02 of RUN" or "width 0.05".'
-    )
-    fresh: bool = setting("Start over instead of resuming a stored run.", default=False)
-    min_accuracy: float | None = setting("Exit with 4 when the accuracy is lower.", ge=0, le=1)
+    results: Text = setting(default="results", classify=True)
+    """The folder that runs are stored in."""
+    note: Text | None = setting()
+    """A sentence about the run, shown with it; it changes no number."""
+    tag: Text | list[Text] | None = setting()
+    """A word by which runs are found (`bench runs --tag`); repeat for more."""
+    save_errors: bool = setting(default=False)
+    """Keep the error of every cell evaluated."""
+    again: int | None = setting(WITH_DRAWS, gt=0, lt=2**31)
+    """Decide N of the images, chosen at random, again with other noise: measures how many answers
+    it would change. No record changes."""
+    audit: int | None = setting(WITH_DRAWS, gt=0, lt=2**31)
+    """Also sweep N images, chosen at random among those with fewer evaluations, with every prompt
+    on every draw: measures how many decisions are the full sweep's. No record changes."""
+    until: Text | None = setting()
+    """Score images in random order until this is answered: "differs from RUN", "better than RUN by
+    0.02", "within 0.02 of RUN" or "width 0.05"."""
+    fresh: bool = setting(default=False)
+    """Start over instead of resuming a stored run."""
+    min_accuracy: float | None = setting(ge=0, le=1)
+    """Exit with 4 when the accuracy is lower."""
 
     @field_validator("until")
     @classmethod

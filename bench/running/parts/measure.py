@@ -28,80 +28,35 @@ class MeasureSettings(Chapter):
 
     title = "How an error is measured"
 
-    loss: Loss = setting(
-        "How a cell's error is measured.",
-        DENOISERS,
-        default="l2",
-        identity="resolved",
-        classify=True,
-    )
-    space: Space = setting(
-        "The space in which the error is measured; prediction: what the model predicts.",
-        DENOISERS,
-        default="prediction",
-        identity="resolved",
-        classify=True,
-    )
-    weighting: Text = setting(
-        "The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the"
-        " x_0 error), learned:RUN, or a CSV file level,weight.",
-        DENOISERS,
-        default="uniform",
-        identity="resolved",
-        classify=True,
-    )
+    loss: Loss = setting(DENOISERS, default="l2", identity="resolved", classify=True)
+    """How a cell's error is measured."""
+    space: Space = setting(DENOISERS, default="prediction", identity="resolved", classify=True)
+    """The space in which the error is measured; prediction: what the model predicts."""
+    weighting: Text = setting(DENOISERS, default="uniform", identity="resolved", classify=True)
+    """The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the x_0 error),
+    learned:RUN, or a CSV file level,weight."""
     guidance: float | None = setting(
-        "Weight of classifier-free guidance, for a backbone with a null conditioning;"
-        " costs one more evaluation per cell (default: none).",
-        DENOISERS,
-        identity="scoring",
-        classify=True,
-        allow_inf_nan=False,
+        DENOISERS, identity="scoring", classify=True, allow_inf_nan=False
     )
-    subtract_null: bool = setting(
-        "Subtract the error of the empty prompt. This matters between images only:"
-        " among the texts of one image it changes no decision.",
-        DENOISERS,
-        default=False,
-        identity="scoring",
-    )
-    latent: Latent = setting(
-        "The latent of an image: the mean of the autoencoder's posterior, or a sample.",
-        DENOISERS,
-        default="mean",
-        identity="scoring",
-        classify=True,
-    )
-    levels: Text | None = setting(
-        "The noise levels that draws are made on: a half-open range such as 100-700, a"
-        " list such as 32,65,98, or grid for all of them (default: the backbone's, or all).",
-        DENOISERS,
-        identity="resolved",
-        classify=True,
-    )
-    noise: Text | None = setting(
-        "A file with the noise of the draws, float32 (N, C, H, W), instead of --seed.",
-        DENOISERS,
-        identity="content",
-        classify=True,
-    )
-    noise_per: NoisePer = setting(
-        "Whether all images share the noise of a draw (run), or each has its own (image).",
-        DENOISERS,
-        default="run",
-        identity="resolved",
-        classify=True,
-    )
-    plan: Text | None = setting(
-        "How draws are paired: grid (not at all), repeated or antithetic (default: the"
-        " backbone's, or grid).",
-        DENOISERS,
-        identity="resolved",
-        classify=True,
-    )
-    seed: int = setting(
-        "The seed of the noise.", default=0, identity="resolved", classify=True, ge=0, lt=2**63
-    )
+    """Weight of classifier-free guidance, for a backbone with a null conditioning; costs one more
+    evaluation per cell (default: none)."""
+    subtract_null: bool = setting(DENOISERS, default=False, identity="scoring")
+    """Subtract the error of the empty prompt. This matters between images only: among the texts of
+    one image it changes no decision."""
+    latent: Latent = setting(DENOISERS, default="mean", identity="scoring", classify=True)
+    """The latent of an image: the mean of the autoencoder's posterior, or a sample."""
+    levels: Text | None = setting(DENOISERS, identity="resolved", classify=True)
+    """The noise levels that draws are made on: a half-open range such as 100-700, a list such as
+    32,65,98, or grid for all of them (default: the backbone's, or all)."""
+    noise: Text | None = setting(DENOISERS, identity="content", classify=True)
+    """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
+    noise_per: NoisePer = setting(DENOISERS, default="run", identity="resolved", classify=True)
+    """Whether all images share the noise of a draw (run), or each has its own (image)."""
+    plan: Text | None = setting(DENOISERS, identity="resolved", classify=True)
+    """How draws are paired: grid (not at all), repeated or antithetic (default: the backbone's, or
+    grid)."""
+    seed: int = setting(default=0, identity="resolved", classify=True, ge=0, lt=2**63)
+    """The seed of the noise."""
 
     @field_validator("plan")
     @classmethod

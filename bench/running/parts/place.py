@@ -21,54 +21,29 @@ class PlaceSettings(Chapter):
 
     title = "Where it runs"
 
-    device: Text | None = setting(
-        "cpu, cuda, cuda:1 or mps (default: the best one of this machine).", classify=True
-    )
+    device: Text | None = setting(classify=True)
+    """cpu, cuda, cuda:1 or mps (default: the best one of this machine)."""
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
-        "Cells (image, draw, prompt) per batch; auto: measured once, and remembered.",
-        default="auto",
-        classify=True,
+        default="auto", classify=True
     )
-    executor: Executors = setting(
-        "Where images are scored: local (in this process), or ray (by workers of Ray).",
-        default="local",
-    )
-    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
-        "Number of Ray workers; auto: one per GPU, or one per machine without GPUs (default: auto)."
-    )
-    ray_address: Text | None = setting(
-        "The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a"
-        " new one on this machine)."
-    )
-    offline: bool = setting("Use no network, only files on this machine.", default=False)
-    tf32: bool = setting(
-        "Let a GPU round float32 products to TF32.",
-        DENOISERS,
-        default=False,
-        identity="precision",
-        shared=True,
-    )
-    compile: bool = setting(
-        "Compile the network, which takes a minute or more before the first image.",
-        DENOISERS,
-        default=False,
-        identity="half",
-        shared=True,
-    )
-    layout: Layout = setting(
-        "Memory layout of the network (auto: channels-last on a GPU).",
-        DENOISERS,
-        default="auto",
-        identity="half",
-        shared=True,
-    )
-    attention: Attention = setting(
-        "The attention kernel (auto: what torch chooses).",
-        DENOISERS,
-        default="auto",
-        identity="half",
-        shared=True,
-    )
+    """Cells (image, draw, prompt) per batch; auto: measured once, and remembered."""
+    executor: Executors = setting(default="local")
+    """Where images are scored: local (in this process), or ray (by workers of Ray)."""
+    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting()
+    """Number of Ray workers; auto: one per GPU, or one per machine without GPUs (default: auto)."""
+    ray_address: Text | None = setting()
+    """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
+    this machine)."""
+    offline: bool = setting(default=False)
+    """Use no network, only files on this machine."""
+    tf32: bool = setting(DENOISERS, default=False, identity="precision", shared=True)
+    """Let a GPU round float32 products to TF32."""
+    compile: bool = setting(DENOISERS, default=False, identity="half", shared=True)
+    """Compile the network, which takes a minute or more before the first image."""
+    layout: Layout = setting(DENOISERS, default="auto", identity="half", shared=True)
+    """Memory layout of the network (auto: channels-last on a GPU)."""
+    attention: Attention = setting(DENOISERS, default="auto", identity="half", shared=True)
+    """The attention kernel (auto: what torch chooses)."""
 
     @field_validator("batch_size", "workers", mode="before")
     @classmethod

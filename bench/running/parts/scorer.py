@@ -43,37 +43,20 @@ class ScorerSettings(Chapter):
 
     title = "What scores it"
 
-    backbone: Text | None = setting(
-        "A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline"
-        " (default: the dataset's).",
-        identity="content",
-        classify=True,
-        most_used=True,
-    )
-    weights: Text | None = setting(
-        "A Hub id, a folder or a single .safetensors file, instead of the backbone's own weights.",
-        identity="content",
-        classify=True,
-    )
-    lora: Text | list[Text] | None = setting(
-        "A LoRA to add to the pipeline, PATH or PATH:SCALE (default scale: 1); repeat for more.",
-        DENOISERS,
-        identity="content",
-        classify=True,
-    )
-    revision: Text | None = setting(
-        "The Hub revision of the weights.", identity="content", classify=True
-    )
-    dtype: Dtype | None = setting(
-        "The model's dtype; errors are always float32. auto: bfloat16 if the model was"
-        " trained in it and the GPU supports it, else float32 (default: the backbone's, mostly"
-        " float32).",
-        identity="resolved",
-        classify=True,
-    )
-    fit_split: Text | None = setting(
-        "The split that a trainable backbone is fitted on (default: train).", identity="content"
-    )
+    backbone: Text | None = setting(identity="content", classify=True, most_used=True)
+    """A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline
+    (default: the dataset's)."""
+    weights: Text | None = setting(identity="content", classify=True)
+    """A Hub id, a folder or a single .safetensors file, instead of the backbone's own weights."""
+    lora: Text | list[Text] | None = setting(DENOISERS, identity="content", classify=True)
+    """A LoRA to add to the pipeline, PATH or PATH:SCALE (default scale: 1); repeat for more."""
+    revision: Text | None = setting(identity="content", classify=True)
+    """The Hub revision of the weights."""
+    dtype: Dtype | None = setting(identity="resolved", classify=True)
+    """The model's dtype; errors are always float32. auto: bfloat16 if the model was trained in it
+    and the GPU supports it, else float32 (default: the backbone's, mostly float32)."""
+    fit_split: Text | None = setting(identity="content")
+    """The split that a trainable backbone is fitted on (default: train)."""
 
 
 @dataclass(frozen=True)

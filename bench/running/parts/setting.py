@@ -55,14 +55,15 @@ class DeclaredSetting:
 
 
 class Chapter(BaseModel):
-    """The settings of one chapter; never changed after they are read."""
+    """The settings of one chapter, each above its help; never changed after they are read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
     title: ClassVar[str]  # title in help and documents
 
 
 def setting(
-    description: str,
     scorers: tuple[Scorer, ...] = ALL,
     *,
     default: Any = None,
@@ -72,10 +73,10 @@ def setting(
     most_used: bool = False,
     **limits: Any,
 ) -> Any:
-    """Return a field with its help, its declaration, and pydantic's limits on its value."""
+    """Return a field with its declaration and pydantic's limits on its value."""
     declared = DeclaredSetting(scorers, identity, shared, classify, most_used)
     extra: Any = {DECLARED_KEY: declared}
-    return Field(default, description=description, json_schema_extra=extra, **limits)
+    return Field(default, json_schema_extra=extra, **limits)
 
 
 def setting_of(field: FieldInfo) -> DeclaredSetting:
@@ -87,8 +88,8 @@ def setting_of(field: FieldInfo) -> DeclaredSetting:
 
 def help_of(field: FieldInfo) -> str:
     """Return a field's help, with the kinds of backbones that read it."""
-    setting = setting_of(field)
-    return f"{field.description}" + (f" [for {setting.scope}]" if setting.scorers != ALL else "")
+    text, setting = " ".join(str(field.description).split()), setting_of(field)
+    return text if setting.scorers == ALL else f"{text} [for {setting.scope}]"
 
 
 def _from_path(value: Any) -> Any:
