@@ -26,8 +26,7 @@ if TYPE_CHECKING:
         tradeoff_figure,
     )
     from bench.contracts.hooks import hookimpl
-    from bench.discovery.declared import register_toml
-    from bench.discovery.modules import register_modules
+    from bench.discovery.declared import register_modules, register_toml
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,7 +46,7 @@ __all__ = [
 ]
 _ELSEWHERE = {
     "hookimpl": "bench.contracts.hooks",
-    "register_modules": "bench.discovery.modules",
+    "register_modules": "bench.discovery.declared",
     "register_toml": "bench.discovery.declared",
 }
 

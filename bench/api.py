@@ -19,7 +19,7 @@ from bench.machine.offline import offline
 from bench.recordings.promised import run as run_config
 from bench.render.result import AnswerList, ComparisonResult, RunResult
 from bench.running.execute import Finished
-from bench.running.objects import load_named, take_object, with_loaded
+from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig, make_config

@@ -39,10 +39,9 @@ from numpy.typing import NDArray
 from bench.errors import UserError
 from bench.inputs.subsets import random_order
 from bench.stats.comparison import compare
-from bench.stats.elimination import standings
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed, sequential_images
-from bench.stats.sequential import BETS, LOG_PRIOR, log_capital
+from bench.stats.sequential import BETS, LOG_PRIOR, log_capital, standings
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import StoredRun, read_run
 

@@ -49,7 +49,7 @@ from bench.inputs.draws import timestep_grid
 from bench.recordings.recording import Tables, open_recording
 from bench.recordings.replay import decide
 from bench.running.parts.decision import make_strategy
-from bench.stats.repeatability import flip_probability, repeatability
+from bench.stats.agreement import flip_probability, repeatability
 from bench.stats.shares import exact_interval
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.records import make_record

@@ -23,7 +23,7 @@ from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig
 from bench.running.verbs.classify import Answer
 from bench.running.verbs.estimate import Plan
-from bench.stats.audit import Audit
+from bench.stats.agreement import Audit
 from bench.stats.comparison import Comparison
 from bench.stats.metrics import Statistics
 from bench.stats.power import Power
@@ -34,8 +34,7 @@ from bench.store.looks import Look
 from bench.store.questions import StoredQuestions
 from bench.store.records import Record
 from bench.store.studies import Study
-from bench.store.summary import Summary
-from bench.store.swept import Swept
+from bench.store.summary import Summary, Swept
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

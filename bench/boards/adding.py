@@ -27,7 +27,7 @@ from bench.store.fields import first_problem, to_json
 from bench.store.folder import ADDING, asked_records
 from bench.store.records import Record
 from bench.store.runs import read_run
-from bench.store.swept import AUDIT, read_swept
+from bench.store.summary import AUDIT, read_swept
 
 FLOAT32_DIGITS = 6  # significant ones
 PUBLISHED_TOP = 5  # classes kept per record, as many as top5_accuracy needs
@@ -222,7 +222,7 @@ def publish(
     from bench.running.execute import execute
     from bench.running.run import run
     from bench.running.settings import make_config
-    from bench.running.verbs.audit import audit_stored
+    from bench.running.verbs.agreement import audit_stored
 
     add = partial(publish_run, published=published, subset=limit is not None, replace=True)
 

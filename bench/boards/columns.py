@@ -10,7 +10,7 @@ from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.stats.differences import Settings
 
 # Columns of numbers; cost and s are evaluation equivalents and seconds per image.

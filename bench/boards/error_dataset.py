@@ -1,13 +1,14 @@
 """A recorded run as a dataset for others: its errors in few files, with a card.
 
-The folder is that of a run, so every command that takes a run takes it too.
+The folder is that of a run, so every command that takes a run takes it too. Its columns are
+described for tools that read Croissant 1.0 (MLCommons).
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.adding import without_paths
-from bench.boards.croissant import croissant
 from bench.boards.formats import assignments
 from bench.boards.text import markdown, visible, yaml_value
 from bench.contracts.specs import provenance
@@ -218,3 +218,77 @@ def _precision(bits: int | None) -> str:
     if bits is None:
         return "exact, as they were measured"
     return f"rounded to about 1/{2**bits:,} of their standard deviation over the prompts of a draw"
+
+
+_TYPES = {
+    "string": "sc:Text",
+    "float": "sc:Float",
+    "double": "sc:Float",
+    "int32": "sc:Integer",
+    "int64": "sc:Integer",
+}  # parquet's type → schema.org's
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "recordSet": "cr:recordSet",
+    "field": "cr:field",
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "source": "cr:source",
+    "extract": "cr:extract",
+    "column": "cr:column",
+    "fileSet": "cr:fileSet",
+    "fileObject": "cr:fileObject",
+    "includes": "cr:includes",
+}
+
+
+def croissant(
+    name: str, description: str, licence: str | None, created: str, errors: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the JSON-LD of an error dataset.
+
+    Args:
+        name: id of the run.
+        description: one sentence.
+        licence: an SPDX id, or None where none was stated.
+        created: when it was recorded, ISO 8601.
+        errors: column of `errors/*.parquet` → parquet's type.
+    """
+    content = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": description,
+        "datePublished": created,
+        "distribution": [_files("errors", "errors/*.parquet", "application/vnd.apache.parquet")],
+        "recordSet": [_records("errors", errors)],
+    }
+    return content | ({"license": f"https://spdx.org/licenses/{licence}"} if licence else {})
+
+
+def _files(name: str, pattern: str, kind: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": f"{name}-files",
+        "encodingFormat": kind,
+        "includes": pattern,
+    }
+
+
+def _records(name: str, columns: Mapping[str, str]) -> dict[str, Any]:
+    fields: Sequence[dict[str, Any]] = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{name}/{column}",
+            "name": column,
+            "dataType": _TYPES[kind],
+            "source": {"fileSet": {"@id": f"{name}-files"}, "extract": {"column": column}},
+        }
+        for column, kind in columns.items()
+    ]
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}

@@ -23,7 +23,7 @@ from bench.boards.rows import user_template
 from bench.boards.samples import SampleRow, sample_rows
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.running.command import reproducing_command

@@ -13,8 +13,7 @@ from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
 from bench.contracts.specs import provenance
-from bench.discovery.loading import load_plugins
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import BenchError, UserError
 from bench.recordings.recording import SCHEME, endpoint
 from bench.store.documents import Manifest

@@ -17,7 +17,7 @@ from bench.contracts.specs import UNKNOWN, BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import load_classes
-from bench.stats.audit import read_audit
+from bench.stats.agreement import read_audit
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
 from bench.store.folder import (
@@ -31,7 +31,7 @@ from bench.store.folder import (
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
-from bench.store.swept import AUDIT, read_swept
+from bench.store.summary import AUDIT, read_swept
 
 PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY)
 OPTIONAL_FILES = (AUDIT,)

@@ -11,10 +11,10 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.running.command import reproducing_command
-from bench.stats.audit import read_audit
+from bench.stats.agreement import read_audit
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,

@@ -18,7 +18,7 @@ from bench.boards.formats import value_text
 from bench.cli.options import parse_assignments, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.cli.settings import names_of
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
 from bench.render.tables import table

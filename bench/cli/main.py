@@ -18,9 +18,8 @@ import click
 from bench import __version__, interrupts
 from bench.cli.output import JSON_WRITER, prepare_streams, say
 from bench.discovery.commands import own_commands
-from bench.discovery.guard import guard
+from bench.discovery.guard import guard, set_aside
 from bench.discovery.loading import load_plugins
-from bench.discovery.stdout import set_aside
 from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 
 # What similar programs call an option or a command → its name here.

@@ -11,7 +11,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from bench.cli.options import parse_assignments, set_by_user
-from bench.discovery.metrics import difference_metric
+from bench.discovery.loading import difference_metric
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file

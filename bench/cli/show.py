@@ -22,7 +22,7 @@ from bench.render.pictures import write_pictures
 from bench.render.run import print_run, print_statistics
 from bench.render.sentences import noise_details, repeatability_of
 from bench.running.command import reproducing_command
-from bench.stats.audit import read_audit
+from bench.stats.agreement import read_audit
 from bench.stats.evidence import measured
 from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
 from bench.stats.probability import probability_skill

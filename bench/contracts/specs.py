@@ -170,7 +170,7 @@ class BackboneSpec(Spec):
             picks it by the folder's `model_index.json`. `*` is any class that no other loads.
         objects: classes, such as `diffusers.DiffusionPipeline`, whose objects a caller of Python
             may hand over: the backbone is made as `Target(object, **parameters)`, and has `label`,
-            `settings` and `content()`; see `bench.running.objects`.
+            `settings` and `content()`; see `bench.running.in_memory`.
         size: number of parameters of the network.
         encoder_size: number of parameters of its largest text encoder, which is freed before the
             network is loaded.

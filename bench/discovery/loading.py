@@ -20,10 +20,9 @@ from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.commands import own_commands
 from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
-from bench.discovery.guard import guard
+from bench.discovery.guard import guard, set_aside
 from bench.discovery.registry import Registry
-from bench.discovery.stdout import set_aside
-from bench.errors import BenchError, PluginError, UserError
+from bench.errors import BenchError, PluginError, UserError, did_you_mean
 
 Staged = list[tuple[Registry[Any], Spec]]
 
@@ -193,3 +192,24 @@ def learning(parameter: str) -> StrategySpec:
         if parameter in spec.learned:
             return spec
     raise UserError(f"No installed strategy learns its parameter {parameter!r} from recordings.")
+
+
+def metric_specs() -> dict[str, MetricSpec]:
+    """Return the registered metrics by name, the toolkit's own first."""
+    return load_plugins().metrics.by_name()
+
+
+def difference_metrics() -> tuple[str, ...]:
+    """Return the metrics that differences are tested in for all runs of a study."""
+    return tuple(name for name, metric in metric_specs().items() if metric.tested)
+
+
+def difference_metric(name: str) -> MetricSpec:
+    """Return a metric that differences are tested in; UserError: there is none of this name."""
+    names = difference_metrics()
+    if name not in names:
+        raise UserError(
+            f"Differences are not tested in {name!r}.{did_you_mean(name, names)} Metrics:"
+            f" {', '.join(names)}."
+        )
+    return metric_specs()[name]

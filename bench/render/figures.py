@@ -11,7 +11,7 @@ from bench.contracts.strategy import Floats
 from bench.render.board import Entry, comparable, pareto_front
 from bench.render.curves import Curves
 from bench.render.svg import Drawing, Palette
-from bench.stats.skill import Probability
+from bench.stats.probability import Probability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

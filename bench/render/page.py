@@ -41,7 +41,7 @@ from bench.render.sentences import (
 )
 from bench.render.study_figures import StudyPart, studies_of
 from bench.running.command import recording_command
-from bench.stats.audit import read_audit
+from bench.stats.agreement import read_audit
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.stats.audit import Audit
+from bench.stats.agreement import Audit
 from bench.stats.risk import keeps, most_differing
 from bench.store.documents import Sweep
 from bench.store.identity import CalibratedOn

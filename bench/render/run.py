@@ -17,9 +17,9 @@ from bench.render.risk import risk_sentence, risk_warning
 from bench.render.runs import Score, scores
 from bench.render.sentences import opening, probability_sentence
 from bench.render.tables import console, print_explained, table
-from bench.stats.audit import Audit, read_audit
+from bench.stats.agreement import Audit, read_audit
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
-from bench.stats.skill import Probability
+from bench.stats.probability import Probability
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_records

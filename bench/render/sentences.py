@@ -9,11 +9,16 @@ import numpy as np
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
-from bench.running.verbs.again import strategy_of
+from bench.running.verbs.agreement import strategy_of
 from bench.running.verbs.classify import Answer
-from bench.stats.audit import Audit
-from bench.stats.repeatability import FEWEST_DRAWS, Repeatability, flip_probability, repeatability
-from bench.stats.skill import Probability
+from bench.stats.agreement import (
+    FEWEST_DRAWS,
+    Audit,
+    Repeatability,
+    flip_probability,
+    repeatability,
+)
+from bench.stats.probability import Probability
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer

@@ -14,7 +14,7 @@ from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.render.svg import Drawing, Palette
 from bench.stats.many import MIN_DATASETS, MeanRanks

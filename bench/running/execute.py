@@ -20,7 +20,7 @@ from bench.errors import BenchWarning, UserError
 from bench.machine.environment import peak_memory, remember_speed
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.running.until import QuestionWatch
-from bench.stats.audit import Audit
+from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest

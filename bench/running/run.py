@@ -11,22 +11,21 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.discovery.stdout import set_aside
+from bench.discovery.guard import set_aside
 from bench.errors import BenchWarning, UserError
 from bench.machine.environment import pick_device
 from bench.machine.offline import as_settings_say
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
+from bench.running.in_memory import with_probe
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.probe import with_probe
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.running.until import watch_of
-from bench.running.verbs.again import decide_again, with_other_noise
-from bench.running.verbs.audit import as_full_sweep, audit
+from bench.running.verbs.agreement import as_full_sweep, audit, decide_again, with_other_noise
 from bench.store.fields import without_none
 
 if TYPE_CHECKING:

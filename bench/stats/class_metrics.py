@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 
 PERMUTATIONS = 20_000
 AT_ONCE = 1 << 24  # signs and counts in memory at a time

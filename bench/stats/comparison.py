@@ -9,8 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.loading import load_plugins
-from bench.discovery.metrics import difference_metric, difference_metrics
+from bench.discovery.loading import difference_metric, difference_metrics, load_plugins
 from bench.errors import UserError, images_failed
 from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning
@@ -29,9 +28,8 @@ from bench.stats.questions import Results, StopQuestion, answer
 from bench.stats.sequential import anytime_interval, two_sided_p
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import indices
-from bench.store.code import changed_code
 from bench.store.decisions import Decisions
-from bench.store.documents import Manifest
+from bench.store.documents import Manifest, changed_code
 from bench.store.fields import Document
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run

@@ -17,9 +17,8 @@ from bench.errors import UserError
 from bench.stats.measures import MeasuredMetric, by_group, make_metric, measure
 from bench.stats.paired import shared_rows
 from bench.store.columns import column_values, read_answers, read_columns
-from bench.store.decisions import Decisions
+from bench.store.decisions import Decisions, class_scores
 from bench.store.runs import StoredRun, read_run
-from bench.store.scores import class_scores
 
 
 @dataclass(frozen=True)

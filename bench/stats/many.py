@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.stats.class_metrics import image_values
 from bench.stats.crossed import Over
 from bench.stats.difference_tests import (

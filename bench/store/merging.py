@@ -15,9 +15,8 @@ from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import link, regular_file
 from bench.store.cells import has_cells, part_path
-from bench.store.code import with_code_of
 from bench.store.decisions import FAILED, Decisions, read_parts
-from bench.store.documents import Manifest
+from bench.store.documents import Manifest, with_code_of
 from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
 from bench.store.folder import MANIFEST, read_manifest, shards_of, whole

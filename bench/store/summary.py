@@ -1,9 +1,18 @@
-"""`summary.json` and `again.json`: how right a run's decisions were, and how repeatable."""
+"""`summary.json`, `again.json` and `audit.jsonl`: how right a run is, and how repeatable.
+
+`audit.jsonl` has the full sweep of images that the run decided with fewer evaluations.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from bench.machine.files import write_atomically
 from bench.store.decisions import Decisions
@@ -22,7 +31,9 @@ from bench.store.fields import (
     without_none,
 )
 from bench.store.identity import StrategyIdentity
+from bench.store.journal import read_lines
 from bench.store.questions import QuestionAnswer
+from bench.store.records import Evaluations, Summed
 
 AGAIN = "again.json"
 AGAIN_FORMAT = 1
@@ -170,3 +181,48 @@ def read_again(path: Path, decided: Decisions) -> Again | None:
 def write_again(path: Path, again: Again) -> None:
     """Write `again.json` into a run's folder."""
     write_atomically(path / AGAIN, to_json(again.plain()))
+
+
+AUDIT = "audit.jsonl"
+
+
+class Swept(TypedDict):
+    """A line of `audit.jsonl`: an image of the run, with every prompt evaluated on every draw."""
+
+    sample_id: str  # id of the image
+    prediction: Count | None  # class that the full sweep predicts; None: the sweep failed
+    regret: Amount | None
+    """Score of the run's class minus the lowest, over all draws; None: the sweep failed."""
+    evaluations: Evaluations  # forward passes of the sweep
+    equivalents: Summed  # cost of the sweep, in evaluation equivalents
+    seconds: Summed  # scoring time
+
+
+@cache
+def _adapter() -> TypeAdapter[Swept]:
+    return TypeAdapter(Swept)
+
+
+def _is_swept(value: Any) -> bool:
+    try:
+        _adapter().validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def read_swept(path: Path) -> dict[str, Swept]:
+    """Return the lines of a run's audit by sample id, without damaged lines; `path`: its folder."""
+    lines = read_lines(path / AUDIT, _is_swept)
+    return {line["sample_id"]: Swept(**line) for _, _, line in lines}  # type: ignore[typeddict-item]
+
+
+def permuted(sample_ids: Iterable[str], identity: str) -> list[str]:
+    """Return the ids in a pseudo-random order, which `identity` alone decides.
+
+    `identity` is the digest of the run's identity. The order of two ids does not depend on the
+    other ids, so a shard has its ids in the same order as the whole run.
+    """
+    return sorted(
+        sample_ids, key=lambda name: hashlib.sha256(f"{identity} {name}".encode()).digest()
+    )

@@ -18,8 +18,7 @@ from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import link, regular_file, replacing, write_atomically, writing
 from bench.store.cells import Times, has_cells, part_path, write_cells, write_first_order
-from bench.store.code import mixed_code_warning, with_code_of
-from bench.store.documents import Fitted, Manifest, StoredConfig
+from bench.store.documents import Fitted, Manifest, StoredConfig, mixed_code_warning, with_code_of
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.fields import to_json, without_none
 from bench.store.folder import (
@@ -36,8 +35,7 @@ from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
 from bench.store.questions import QUESTIONS, read_questions
 from bench.store.records import SWEEP, Record
-from bench.store.summary import AGAIN, Summary
-from bench.store.swept import AUDIT, Swept
+from bench.store.summary import AGAIN, AUDIT, Summary, Swept
 
 
 def refuse_in_use(path: Path) -> None:

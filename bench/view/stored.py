@@ -24,8 +24,7 @@ from bench.store.journal import JOURNAL
 from bench.store.questions import QUESTIONS
 from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
-from bench.store.summary import AGAIN
-from bench.store.swept import AUDIT
+from bench.store.summary import AGAIN, AUDIT
 
 LOADED = 4  # runs whose decisions are held; 200,000 images take about 100 MB
 PAUSE = 10  # a growing run is read again after so many times as long as reading it took

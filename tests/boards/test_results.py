@@ -22,7 +22,7 @@ from bench.boards.published import problems, validate
 from bench.errors import UserError
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
-from bench.store.swept import AUDIT, permuted
+from bench.store.summary import AUDIT, permuted
 
 PUBLISHED = ROOT / "results" / "published"
 LABELS = [i % 3 for i in range(30)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.discovery.metrics import difference_metric, metric_specs
+from bench.discovery.loading import difference_metric, metric_specs
 from bench.errors import UserError
 
 

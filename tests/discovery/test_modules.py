@@ -14,8 +14,8 @@ from helpers.places import ROOT
 from bench.contracts.parameters import Parameter
 from bench.contracts.specs import StrategySpec
 from bench.contracts.strategy import Strategy
+from bench.discovery.declared import register_modules
 from bench.discovery.loading import exhaustive, learning, load_plugins
-from bench.discovery.modules import register_modules
 from bench.discovery.targets import load_target
 
 NEW = '''

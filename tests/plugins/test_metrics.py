@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.stats.measures import image_parts, make_metric, measure
 

@@ -15,8 +15,8 @@ from bench.contracts.strategy import Problem
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench.render.sentences import noise_sentence, repeatability_of
-from bench.running.verbs.again import strategy_of
-from bench.stats.repeatability import flip_probability
+from bench.running.verbs.agreement import strategy_of
+from bench.stats.agreement import flip_probability
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest

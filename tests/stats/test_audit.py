@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from helpers.runs import a_record, store
 
-from bench.stats.audit import agreement_counts, read_audit, sweepable_rows
+from bench.stats.agreement import agreement_counts, read_audit, sweepable_rows
 from bench.store.decisions import as_decisions
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
-from bench.store.swept import AUDIT, Swept, permuted, read_swept
+from bench.store.summary import AUDIT, Swept, permuted, read_swept
 from bench.store.writing import RunFolder
 
 N = 40

@@ -12,7 +12,7 @@ from sklearn import metrics
 
 from bench.cli import study
 from bench.contracts.strategy import Ints
-from bench.discovery.metrics import difference_metrics
+from bench.discovery.loading import difference_metrics
 from bench.errors import UserError
 from bench.stats import class_metrics
 from bench.stats.class_metrics import exchange_p, image_values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.stats.elimination import standings
+from bench.stats.sequential import standings
 
 
 def methods(n: int, *accuracies: float, seed: int = 0) -> dict[str, np.ndarray]:

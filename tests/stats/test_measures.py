@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.problem import Floats
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.errors import PluginError, UserError
 from bench.stats.comparison import compare
 from bench.stats.evidence import measured

@@ -12,9 +12,9 @@ from helpers.command import bench
 from helpers.runs import a_record, store
 from sklearn import metrics as sk
 
+from bench.stats.agreement import repeatability
 from bench.stats.calibration import calibration, calibration_error, reliability
 from bench.stats.metrics import Statistics, confusion, metrics, per_class, statistics
-from bench.stats.repeatability import repeatability
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import asked_records, read_manifest
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from helpers.runs import a_record
 
-from bench.stats.probability import fit_probability, probabilities
-from bench.stats.skill import skill
+from bench.stats.probability import fit_probability, probabilities, skill
 from bench.store.decisions import Decisions, as_decisions
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.runs import a_record
 
-from bench.stats.repeatability import flip_probability, repeatability
+from bench.stats.agreement import flip_probability, repeatability
 from bench.stats.shares import exact_interval
 from bench.store.decisions import as_decisions
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.contracts.strategy import Floats
 from bench.stats.paired import Bools
-from bench.stats.skill import Probability, coverage_area, equal_mass, skill
+from bench.stats.probability import Probability, coverage_area, equal_mass, skill
 
 
 def scored(probability: Floats, right: Bools) -> Probability:

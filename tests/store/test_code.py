@@ -10,8 +10,7 @@ from helpers.runs import a_manifest, store
 
 from bench.errors import BenchWarning
 from bench.stats.comparison import compare
-from bench.store.code import changed_code, mixed_code_warning, with_code_of
-from bench.store.documents import Manifest
+from bench.store.documents import Manifest, changed_code, mixed_code_warning, with_code_of
 from bench.store.folder import read_manifest
 from bench.store.writing import RunFolder
 

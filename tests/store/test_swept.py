@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchWarning
-from bench.store.swept import AUDIT, permuted, read_swept
+from bench.store.summary import AUDIT, permuted, read_swept
 
 LINE = {
     "sample_id": "a",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.rows import StudyRow
-from bench.discovery.metrics import metric_specs
+from bench.discovery.loading import metric_specs
 from bench.stats.crossed import LEAST_SEEDS, Over, Spread
 from bench.stats.many import Difference, MeanRanks, Robustness, ranking
 from bench.store.fields import Amount, Count, Document, FullDocument, Number, Positive

@@ -10,7 +10,7 @@ from bench.boards.study.methods import NONE
 from bench.boards.study.rows import StudyRow
 from bench.boards.text import TextTable
 from bench.contracts.specs import provenance
-from bench.discovery.metrics import difference_metrics, metric_specs
+from bench.discovery.loading import difference_metrics, metric_specs
 from bench.errors import UserError, did_you_mean
 from bench.stats.many import Difference
 from bench.store.studies import BoardStanding

@@ -11,8 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.discovery.guard import one_line
-from bench.discovery.stdout import set_aside
+from bench.discovery.guard import one_line, set_aside
 from bench.errors import WorkersLostError
 from bench.running.executors.cluster import (
     Connection,

@@ -13,8 +13,7 @@ from bench.inputs.subsets import random_order
 from bench.running.prepared import Prepared
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Rounds
-from bench.stats.elimination import Standings, Stop, standings
-from bench.stats.sequential import accuracy_anytime
+from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.studies import BoardStanding, MethodStanding

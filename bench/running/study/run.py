@@ -20,8 +20,8 @@ from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.run import SharedBackbone, SharedCluster, sharing
 from bench.running.settings import RunConfig
-from bench.running.study.cells import check_cells, in_words
 from bench.running.study.file import DeclaredStudy
+from bench.running.study.plan import check_cells, in_words
 from bench.running.study.rounds import (
     Methods,
     Prefix,

@@ -11,7 +11,7 @@ from typing import cast, get_args
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import slug
 from bench.stats.crossed import LEAST_SEEDS, Over
-from bench.stats.elimination import Stop
+from bench.stats.sequential import Stop
 
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
 PLURALS["strategies"] = "strategy"

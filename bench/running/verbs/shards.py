@@ -26,13 +26,12 @@ from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
-from bench.store.code import mixed_code_warning
+from bench.store.documents import mixed_code_warning
 from bench.store.folder import MANIFEST, read_manifest, read_summary
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL
 from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, plan_merge
-from bench.store.summary import Summary
-from bench.store.swept import read_swept
+from bench.store.summary import Summary, read_swept
 from bench.store.writing import RunFolder
 
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"

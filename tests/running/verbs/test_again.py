@@ -12,7 +12,7 @@ from helpers.command import bench
 
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
-from bench.running.verbs.again import with_other_noise
+from bench.running.verbs.agreement import with_other_noise
 from bench.store.summary import Again
 
 RUN: tuple[Any, ...] = ("run", "digits", "--limit", 8, "--set", "draws=8", "--batch-size", 8)

@@ -10,7 +10,7 @@ import pytest
 from helpers.command import bench
 
 from bench.render.risk import risk_warning
-from bench.stats.audit import Audit
+from bench.stats.agreement import Audit
 from bench.store.identity import CalibratedOn
 
 QUICK = ("--set", "draws=6", "--limit", 10, "--batch-size", 20)
