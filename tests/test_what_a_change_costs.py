@@ -46,7 +46,6 @@ def register_metrics(register):
         words="macro F2",
         summary="The mean F2 over classes: recall counts more than precision.",
         ratio=ClassRatio(hits=5, support=4, predicted=1),
-        tested=True,
         column=True,
         hub=("f2", "F2, macro"),
     )

@@ -157,7 +157,7 @@ def _metric(name: str, metric: MetricSpec) -> dict[str, Any]:
         "metric_id": name,
         "metric_name": metric.words,
         "metric_unit": "proportion" if metric.unit == "share" else metric.unit,
-        "lower_is_better": metric.direction == "lower",
+        "lower_is_better": metric.sign < 0,
         "score_type": "continuous",
         **bounds,
     }

@@ -18,6 +18,7 @@ from bench.boards.formats import value_text
 from bench.cli.options import parse_assignments, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.cli.settings import names_of
+from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
@@ -92,7 +93,8 @@ def compare_command(
 
 def _print_comparison(comparison: Comparison) -> None:
     low, high = comparison.difference_ci95
-    verdict = _verdict(comparison.mcnemar_p, comparison.difference)
+    accuracy = metric_specs()["accuracy"]
+    verdict = _verdict(accuracy, comparison.mcnemar_p, comparison.difference)
     cost, seconds, why = comparison.cost_ratio, comparison.seconds_ratio, comparison.not_divided
     rows: list[list[Any]] = [
         ["A", f"{comparison.accuracy_a:.4f}  {comparison.run_a}"],
@@ -133,10 +135,8 @@ def _print_comparison(comparison: Comparison) -> None:
         say(f"Warning: {warning}", err=True)
 
 
-def _verdict(p: float, difference: float) -> str:
-    if p >= ALPHA:
-        return "not significant"
-    return "B is better" if difference > 0 else "B is worse"
+def _verdict(metric: MetricSpec, p: float, difference: float) -> str:
+    return "not significant" if p >= ALPHA else metric.verdict(difference)
 
 
 def _sequential(comparison: Comparison) -> list[list[str]]:
@@ -167,17 +167,11 @@ def _tested(metric: MetricDifference | None) -> list[list[str]]:
         return []
 
     (low, high), spec = metric.difference_ci95, metric_specs()[metric.metric]
-    name, better = spec.words, -1 if spec.direction == "lower" else 1
-    verdict = _verdict(metric.p, better * metric.difference)
-    if spec.direction == "neither" and metric.p < ALPHA:
-        verdict = "they differ"
+    verdict = _verdict(spec, metric.p, metric.difference)
     return [
-        [name, f"A {metric.a:.4f}, B {metric.b:.4f}"],
-        [f"{name}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        [
-            _TESTS.get(metric.test, metric.test),
-            f"p = {metric.p:.3g}: {verdict}",
-        ],
+        [spec.words, f"A {metric.a:.4f}, B {metric.b:.4f}"],
+        [f"{spec.words}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        [_TESTS.get(metric.test, metric.test), f"p = {metric.p:.3g}: {verdict}"],
     ]
 
 

@@ -34,7 +34,7 @@ _BACKBONE_FACTS = (
     "kind weights revision trained_on family size encoder_size licence gated resolution dtype flops"
     " template exposure telling requires pipelines plan strategy strategy_parameters"
 )
-_METRIC_FACTS = "words needs range direction unit mean_over_images in_summaries tested column"
+_METRIC_FACTS = "words needs range direction unit mean_over_images in_summaries column"
 _PROTOCOL_FACTS = "settings metric published images source differs"
 _BACKBONE_COLUMNS = ("name", "family", "size", "resolution", "licence", "trained_on")
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}

@@ -11,7 +11,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from bench.cli.options import parse_assignments, set_by_user
-from bench.discovery.loading import difference_metric
+from bench.discovery.loading import study_metric
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
@@ -94,7 +94,7 @@ metric_option = click.option(
     metavar="METRIC",
     default="accuracy",
     shell_complete=names_of("metrics"),
-    callback=lambda ctx, parameter, name: difference_metric(name).name,
+    callback=lambda ctx, parameter, name: study_metric(name).name,
     help="The metric whose differences are tested: `bench list metrics`.  [default: accuracy]",
 )
 

@@ -21,7 +21,7 @@ from bench.boards.study.report import study_report
 from bench.boards.study.tables import check_pivoted, pivot, study_tables
 from bench.boards.text import to_csv, to_html, to_latex, to_markdown
 from bench.cli.list import protocols as list_protocols
-from bench.cli.options import json_option, listed, parse_assignments, set_by_user
+from bench.cli.options import json_option, listed, parse_assignments, set_by_user, set_option
 from bench.cli.output import after_plan, in_results, next_steps, print_json, say
 from bench.cli.progress import Progress, StudyProgress
 from bench.cli.settings import config_options, metric_option
@@ -66,7 +66,7 @@ MACHINE_OPTIONS = (
     "--value",
     metavar="FIGURE",
     default="accuracy",
-    help="What a pivoted table shows: a metric that --metric takes, cost, seconds, n or status."
+    help="What a pivoted table shows: a metric of summaries, cost, seconds, n or status."
     "  [default: accuracy]",
 )
 @click.option(
@@ -75,6 +75,7 @@ MACHINE_OPTIONS = (
     help="Axes whose runs are pooled into one method.  [default: seed,template]",
 )
 @metric_option
+@set_option
 @click.option("--margin", type=float, help="Differences below this count as equal, such as 0.02.")
 @click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")
 @click.option(
@@ -97,6 +98,7 @@ def study_command(
     value: str,
     over: str,
     metric: str,
+    params: tuple[str, ...],
     margin: float | None,
     figure: str | None,
     ranks_figure: str | None,
@@ -142,7 +144,7 @@ def study_command(
             study = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
 
-    report = study_report(folder, listed(over), metric, margin)
+    report = study_report(folder, listed(over), metric, margin, parse_assignments(params))
     if forest is not None:
         _write(forest_plot(report).figure(), forest)
     if ranks is not None:

@@ -53,7 +53,6 @@ class MetricSpec(Spec):
         by_support: whether classes count by their images; else alike, if they have any.
         on_request: whether only `--metric` computes it, though every record has what it needs.
         required: whether the summary of every run has it.
-        tested: whether studies test differences in it, which needs a ratio.
         column: whether boards have a column of it.
         hub: the Hugging Face Hub's metric, and its name on a model card.
         hub_arguments: arguments of the Hub's metric.
@@ -72,7 +71,6 @@ class MetricSpec(Spec):
     by_support: bool = False
     on_request: bool = False
     required: bool = False
-    tested: bool = False
     column: bool = False
     hub: tuple[str, ...] = ()
     hub_arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +79,21 @@ class MetricSpec(Spec):
     def in_summaries(self) -> bool:
         """Whether every record has what it needs, so that summaries hold it; else on request."""
         return IN_EVERY_RECORD.issuperset(self.needs) and not self.on_request
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is, 0 where neither."""
+        return {"higher": 1, "lower": -1, "neither": 0}[self.direction]
+
+    def shown(self, value: float, sign: Literal["", "+"] = "") -> str:
+        """Return a value, or a difference, for a table: in per cent of a share."""
+        return f"{100 * value:{sign}.1f}" if self.unit == "share" else f"{value:{sign}.4g}"
+
+    def verdict(self, difference: float) -> str:
+        """Return what a significant difference, B less A, says of B."""
+        if not self.sign:
+            return "they differ"
+        return "B is better" if self.sign * difference > 0 else "B is worse"
 
     def __post_init__(self) -> None:
         if self.ratio == RECALL and self.by_support:
@@ -95,7 +108,5 @@ class MetricSpec(Spec):
             raise ValueError(f"{label}: needs={unknown!r}; there are: {', '.join(NEEDS)}")
         if not self.range[0] < self.range[1]:
             raise ValueError(f"{label}: range={self.range!r} ends before it begins")
-        if self.tested and self.ratio is None:
-            raise ValueError(f"{label}: tested=True is for metrics with a ratio")
         if self.hub and len(self.hub) != 2:
             raise ValueError(f"{label}: hub={self.hub!r} is the Hub's metric and its name there")

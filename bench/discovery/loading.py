@@ -22,7 +22,7 @@ from bench.discovery.commands import own_commands
 from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
 from bench.discovery.guard import guard, set_aside
 from bench.discovery.registry import Registry
-from bench.errors import BenchError, PluginError, UserError, did_you_mean
+from bench.errors import BenchError, PluginError, UserError
 
 Staged = list[tuple[Registry[Any], Spec]]
 
@@ -199,17 +199,12 @@ def metric_specs() -> dict[str, MetricSpec]:
     return load_plugins().metrics.by_name()
 
 
-def difference_metrics() -> tuple[str, ...]:
-    """Return the metrics that differences are tested in for all runs of a study."""
-    return tuple(name for name, metric in metric_specs().items() if metric.tested)
-
-
-def difference_metric(name: str) -> MetricSpec:
-    """Return a metric that differences are tested in; UserError: there is none of this name."""
-    names = difference_metrics()
-    if name not in names:
+def study_metric(name: str) -> MetricSpec:
+    """Return a metric that studies test differences in; UserError, with the reason: they do not."""
+    spec = load_plugins().metrics.get(name)
+    if "rater" in spec.needs:
         raise UserError(
-            f"Differences are not tested in {name!r}.{did_you_mean(name, names)} Metrics:"
-            f" {', '.join(names)}."
+            f"A study has no rater, which {spec.words} compares with:"
+            f" bench show RUN --metric {name} --with OTHER does."
         )
-    return metric_specs()[name]
+    return spec

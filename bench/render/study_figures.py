@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
-from bench.boards.study.tables import study_tables
+from bench.boards.study.tables import error_words, study_tables
 from bench.boards.text import TextTable
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
@@ -65,6 +65,8 @@ def forest_plot(report: StudyReport) -> Drawing:
         raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
     boards = list(dict.fromkeys(method.board for method in report.methods))
     counts = [sum(m.board == board for m in report.methods) for board in boards]
+    metric = metric_specs()[report.metric]
+    scale, unit = (100, ", %") if metric.unit == "share" else (1, "")
     over = "other images and seeds" if report.tests_over == "seeds" else "other images"
 
     def plot(figure: Figure, colours: Palette) -> None:
@@ -74,16 +76,15 @@ def forest_plot(report: StudyReport) -> Drawing:
         for axes, board in zip(all_axes, boards, strict=True):
             methods = [m for m in report.methods if m.board == board][::-1]
             for place, method in enumerate(methods):
-                low, high = method.shown.interval
+                low, high = (scale * end for end in method.shown.interval)
                 colour = colours.right if method.trained_on is None else colours.wrong
-                axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.6)
-                axes.plot([100 * method.shown.accuracy], [place], "o", color=colour, markersize=5)
+                axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
+                axes.plot([scale * method.shown.accuracy], [place], "o", color=colour, markersize=5)
             axes.set_yticks(range(len(methods)), [_cut(method.method) for method in methods])
             axes.set_ylim(-0.6, len(methods) - 0.4)
             axes.set_title(board, loc="left", fontsize=10.5)
             axes.grid(axis="y", visible=False)
-        metric = metric_specs()[report.metric].words
-        all_axes[-1].set_xlabel(f"{metric}, %, with its 95 % interval\nover {over}")
+        all_axes[-1].set_xlabel(f"{metric.words}{unit}, with its 95 % interval\nover {over}")
 
     label = "The value of every method with its interval; the values are in the table."
     return Drawing(plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards)), label)
@@ -128,6 +129,8 @@ def corruption_plot(report: StudyReport) -> Drawing:
         )
     boards = list(dict.fromkeys(errors.board for errors in report.corruption))
     styles = ("-", "--", ":", "-.")
+    metric = metric_specs()[report.metric]
+    scale = 100 if metric.unit == "share" else 1
 
     def plot(figure: Figure, colours: Palette) -> None:
         all_axes = figure.subplots(1, len(boards), sharey=True, squeeze=False)[0]
@@ -139,7 +142,7 @@ def corruption_plot(report: StudyReport) -> Drawing:
                 places = sorted(shares)
                 axes.plot(
                     places,
-                    [100 * shares[place] for place in places],
+                    [scale * shares[place] for place in places],
                     marker="o",
                     markersize=4,
                     linestyle=styles[number % len(styles)],
@@ -149,8 +152,8 @@ def corruption_plot(report: StudyReport) -> Drawing:
             axes.set_title(f"{board}, {methods[0].images:,} images", loc="left", fontsize=10.5)
             axes.set_xlabel("severity (0: as they are)")
             axes.legend(fontsize=9)
-        all_axes[0].set_ylabel("error, %, mean over corruptions")
-        all_axes[0].set_ylim(0, 100)
+        all_axes[0].set_ylabel(f"{error_words(metric)}, mean over corruptions")
+        all_axes[0].set_ylim(0, scale * (metric.range[1] - metric.range[0]))
 
     label = "The error of every method by severity; the values are in the table."
     return Drawing(plot, (4.6 * len(boards), 3.4), label)

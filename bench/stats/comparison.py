@@ -8,13 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
-from bench.discovery.loading import difference_metric, difference_metrics, load_plugins
+from bench.contracts.strategy import Floats
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError, images_failed
 from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.evidence import RunEvidence
-from bench.stats.many import Answers, compare_all
 from bench.stats.measures import image_parts, make_metric, measured_difference, metric_value
 from bench.stats.paired import (
     ALPHA,
@@ -89,8 +88,8 @@ def compare(
     a, b = read_run(path_a), read_run(path_b)
     check_comparable(a.manifest, b.manifest)
     manifests, decided = (a.manifest, b.manifest), (a.decided(), b.decided())
-    if metric in difference_metrics():
-        return compare_decided(manifests, decided, metric, sequential)
+    if metric == "accuracy":
+        return compare_decided(manifests, decided, sequential)
     spec = load_plugins().metrics.get(metric)
     made = make_metric(spec, parameters)
     compared = compare_decided(manifests, decided)
@@ -102,7 +101,6 @@ def compare(
     test = measured_difference(spec, made, of_a, of_b)
     values = [metric_value(spec, made, data) for data in (of_a, of_b)]
     change, significant = values[1] - values[0], test.p < ALPHA
-    worse = change > 0 if spec.direction == "lower" else change < 0
     update: dict[str, Any] = {
         "tested": MetricDifference(
             metric=metric,
@@ -114,7 +112,7 @@ def compare(
             test=test.test,
         ),
         "significant": significant,
-        "regression": significant and worse and spec.direction != "neither",
+        "regression": significant and spec.sign * change < 0,
     }
     if sequential:
         (base, kind), (new, _) = (image_parts(spec, made, data) for data in (of_a, of_b))
@@ -143,12 +141,10 @@ def _in_order(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
 def compare_decided(
     manifests: tuple[Manifest, Manifest],
     decided: tuple[Decisions, Decisions],
-    metric: str = "accuracy",
     sequential: bool = False,
 ) -> Comparison:
-    """Compare run B with run A, the baseline, from manifests and decisions; see `compare`."""
+    """Compare accuracies of run B and run A, the baseline, from their decisions; see `compare`."""
     check_comparable(*manifests)
-    difference_metric(metric)
     a, b = decided
     rows_a, rows_b = shared_rows(a, b)
     names = [m.run_id for m in manifests]
@@ -160,16 +156,12 @@ def compare_decided(
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
     n, same = len(labels), int((a.predictions[rows_a] == b.predictions[rows_b]).sum())
     outcome = paired_test(right_a, right_b)
-    p, difference = outcome.mcnemar_p, outcome.difference
-    tested: dict[str, Any] = {}
-    if metric != "accuracy":
-        result = _tested(metric, labels, a.predictions[rows_a], b.predictions[rows_b])
-        tested, p, difference = {"tested": result}, result.p, result.difference
+    in_order: dict[str, Any] = {}
     if sequential:
         order = ordered_rows(a.sample_ids.take(indices(rows_a)).to_pylist(), manifests[0])
         new, base = (right.astype(float)[order] for right in (right_b, right_a))
-        tested |= _in_order(new, base, manifests[0])
-    significant = p < ALPHA
+        in_order = _in_order(new, base, manifests[0])
+    significant = outcome.mcnemar_p < ALPHA
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
     seconds = None if "seconds" in reasons else _ratio(a.seconds[rows_a], b.seconds[rows_b])
@@ -177,9 +169,9 @@ def compare_decided(
         run_a=names[0],
         run_b=names[1],
         **outcome.plain(),
-        **tested,
+        **in_order,
         significant=significant,
-        regression=significant and difference < 0,
+        regression=significant and outcome.difference < 0,
         agreement=same / n,
         agreement_ci95=accuracy_interval(same, n),
         per_class=class_differences(labels, right_a, right_b, manifests[0].classes),
@@ -196,20 +188,6 @@ def ordered_rows(sample_ids: Sequence[str], manifest: Manifest) -> list[int]:
     """Return the rows of samples in the random order of their dataset."""
     row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
     return [row_of[s] for s in random_order(sample_ids, manifest.identity.dataset.fingerprint)]
-
-
-def _tested(metric: str, labels: Ints, *predictions: Ints) -> MetricDifference:
-    runs = [Answers(name, (of[None, None],)) for name, of in zip("ab", predictions, strict=True)]
-    a, b = (float(run.values(metric, labels).mean()) for run in runs)
-    test = compare_all(runs, labels, metric)[0]
-    return MetricDifference(
-        metric=metric,
-        a=a,
-        b=b,
-        difference=test.difference,
-        difference_ci95=test.interval,
-        p=test.p,
-    )
 
 
 def check_comparable(a: Manifest, b: Manifest) -> None:

@@ -24,6 +24,7 @@ from bench.stats.paired import Z95
 from bench.stats.shares import accuracy_interval, wilson
 from bench.store.fields import Amount, Document, Number, Positive
 
+OF_SHARES = (0.0, 1.0)  # range of most metrics
 LEAST_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)
 
 Over = Literal["images", "seeds"]
@@ -53,9 +54,15 @@ def are_answers(values: Floats) -> bool:
 
 
 def spread(
-    right: NDArray[np.bool_] | Floats, clusters: Ints | None = None, over: Over = "images"
+    right: NDArray[np.bool_] | Floats,
+    clusters: Ints | None = None,
+    over: Over = "images",
+    within: tuple[float, float] = OF_SHARES,
 ) -> Spread:
-    """Return a method's accuracy and spread; with fewer than `LEAST_SEEDS` seeds, over images."""
+    """Return a method's accuracy and spread; with fewer than `LEAST_SEEDS` seeds, over images.
+
+    `within` is the range of the metric: of one that is no share, the interval is symmetric.
+    """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
@@ -66,7 +73,7 @@ def spread(
         seeds=seeds,
         templates=templates,
         accuracy=float(values.mean()),
-        interval=_interval(values, clusters, over),
+        interval=_interval(values, clusters, over, within),
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
@@ -155,15 +162,19 @@ def _deviation(by_run: Floats, axis: int) -> float:
     return float(np.sqrt(by_run.var(axis=axis, ddof=1).mean()))
 
 
-def _interval(values: Floats, clusters: Ints | None, over: Over) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of the mean, for a share with the variance of the mean."""
-    n, mean = values.shape[2], float(values.mean())
-    if (clusters is None and are_answers(values)) or mean <= 0 or mean >= 1:
+def _interval(
+    values: Floats, clusters: Ints | None, over: Over, within: tuple[float, float]
+) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share with the variance of the mean, else z's."""
+    n, mean, share = values.shape[2], float(values.mean()), within == OF_SHARES
+    if share and ((clusters is None and are_answers(values)) or mean <= 0 or mean >= 1):
         return accuracy_interval(round(mean * n), n)
     if over == "seeds" and values.shape[0] >= LEAST_SEEDS:
         error = seed_error(values, clusters).reach(0.025) / Z95
     else:
         error = image_error(values, clusters)
+    if not share:
+        return max(within[0], mean - Z95 * error), min(within[1], mean + Z95 * error)
     effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
     low, high = wilson(np.array([mean * effective]), np.array([effective]))
     return float(low[0]), float(high[0])

@@ -7,14 +7,16 @@ int64 [n], numbers the images that belong together, and None takes each by itsel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
-from bench.stats.class_metrics import AT_ONCE, exchange_p, image_values
-from bench.stats.crossed import are_answers, image_error, seed_error, unit_sums
+from bench.stats.class_metrics import AT_ONCE, exchange_p
+from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
 from bench.stats.paired import ALPHA, Z95, PairedTest, paired_test, score_statistic, with_zero
 
 FLIPS = 20_000  # per test
@@ -29,6 +31,58 @@ class DifferenceTest:
     p: float  # two-sided, of a difference of 0
     interval: tuple[float, float]  # 95 %
     p_equal: float | None = None  # of a difference beyond the margin; None: no margin was set
+
+
+Method = Literal["images", "influence", "bootstrap"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Decisions of the runs of a method, or of a group of methods, on the same images."""
+
+    name: str
+    members: tuple[Ints, ...]  # predicted classes, [seeds, templates, n]; of a group several
+    measured: tuple[Floats, ...]  # image values of the tested metric, whose mean it is; likewise
+    method: Method = "images"  # whether these are the images' own values, or influence values
+
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return sum(member.shape[0] * member.shape[1] for member in self.members)
+
+    @property
+    def values(self) -> Floats:
+        """Image values, whose mean is the metric, [seeds, templates, n]; of a group, their mean."""
+        if len(self.measured) == 1:
+            return self.measured[0]
+        return np.asarray(self.of_members.mean(axis=0, keepdims=True))
+
+    @property
+    def of_members(self) -> Floats:
+        """Image values of each member, means over its runs, [members, 1, n]."""
+        return np.stack([values.mean(axis=(0, 1))[None] for values in self.measured])
+
+
+def difference_test(
+    metric: MetricSpec,
+    labels: Ints,
+    a: Answers,
+    b: Answers,
+    margin: float | None = None,
+    clusters: Ints | None = None,
+    over: Over = "images",
+) -> DifferenceTest:
+    """Return the tests of a difference in a metric, as its declaration and its values ask.
+
+    `labels` are int64 [n], the true classes.
+    """
+    if over == "seeds":
+        return compare_over_seeds(a.values, b.values, margin, clusters)
+    if metric.ratio is not None and not metric.mean_over_images:
+        return compare_by_exchange(metric.name, labels, a, b, margin, clusters)
+    if "influence" in (a.method, b.method):
+        return compare_by_influence(a.values, b.values, margin, clusters)
+    return compare_over_images(a.values, b.values, margin, clusters)
 
 
 def compare_over_images(
@@ -80,8 +134,8 @@ def compare_over_seeds(
 def compare_by_exchange(
     metric: str,
     labels: Ints,
-    a: Sequence[Ints],
-    b: Sequence[Ints],
+    a: Answers,
+    b: Answers,
     margin: float | None = None,
     clusters: Ints | None = None,
 ) -> DifferenceTest:
@@ -90,17 +144,26 @@ def compare_by_exchange(
     The interval is of the metric's linear part, with 0 in it where the test does not reject. Where
     the test rejects narrowly, the interval may still reach 0.
 
-    `labels` are int64 [n], the true classes; `a` and `b` predicted classes of each member, int64
-    [seeds, templates, n].
+    `labels` are int64 [n], the true classes.
     """
-    of_a, of_b = (
-        np.mean([image_values(metric, labels, run).mean(axis=(0, 1)) for run in side], axis=0)
-        for side in (a, b)
-    )
-    change, p = of_b - of_a, exchange_p(metric, labels, a, b, clusters)
+    change = (b.of_members.mean(axis=0) - a.of_members.mean(axis=0))[0]
+    p = exchange_p(metric, labels, a.members, b.members, clusters)
     mean, error = float(change.mean()), _image_error(change, clusters)
     interval = with_zero((mean - Z95 * error, mean + Z95 * error), p)
     return DifferenceTest("permutation", p, interval, _equality(mean, margin, _normal_tail(error)))
+
+
+def compare_by_influence(
+    a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
+) -> DifferenceTest:
+    """Return the z tests of a difference of means of influence values, by their paired error."""
+    from scipy.special import ndtr
+
+    change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
+    mean, error = float(change.mean()), image_error(change[None, None], clusters)
+    p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
+    equal = _equality(mean, margin, _normal_tail(_image_error(change, clusters)))
+    return DifferenceTest("influence", p, (mean - Z95 * error, mean + Z95 * error), equal)
 
 
 def sign_flips(

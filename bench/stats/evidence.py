@@ -11,10 +11,11 @@ import numpy as np
 
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
-from bench.contracts.strategy import Ints
+from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.stats.measures import MeasuredMetric, by_group, make_metric, measure
+from bench.stats.difference_tests import Method
+from bench.stats.measures import MeasuredMetric, by_group, image_parts, make_metric, measure
 from bench.stats.paired import shared_rows
 from bench.store.columns import column_values, read_answers, read_columns
 from bench.store.decisions import Decisions, class_scores
@@ -72,6 +73,23 @@ def read_evidence(path: Path) -> RunEvidence:
     """Read a run with its decisions; UserError: there is none, or nothing is decided."""
     run = read_run(path)
     return RunEvidence(run, run.some_decided())
+
+
+def read_values(
+    run: StoredRun, spec: MetricSpec, metric: Metric
+) -> tuple[Decisions, Floats, Method]:
+    """Return a run's decisions, with values of the images whose mean is a metric, float64 [n].
+
+    UserError, with the reason: the run lacks what the metric needs, or it has no such values.
+    """
+    decided = run.decided(top="top5" in spec.needs)
+    values, method = image_parts(spec, metric, RunEvidence(run, decided).data(spec, metric, {}))
+    if values is None:
+        raise UserError(
+            f"A study tests means of images' values, and {spec.words} has none:"
+            f" bench compare A B --metric {spec.name} tests two runs by a bootstrap."
+        )
+    return decided, values, method
 
 
 def read_raters(evidence: RunEvidence, others: Sequence[Path]) -> dict[str, Ints]:

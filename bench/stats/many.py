@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.loading import metric_specs
-from bench.stats.class_metrics import image_values
 from bench.stats.crossed import Over
-from bench.stats.difference_tests import (
-    compare_by_exchange,
-    compare_over_images,
-    compare_over_seeds,
-)
+from bench.stats.difference_tests import Answers, difference_test
 from bench.stats.paired import ALPHA
 from bench.store.fields import Amount, Document, Number, Positive, Share
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Predictions of the runs of a method, or of a group of methods, on the same images."""
-
-    name: str
-    members: tuple[Ints, ...]  # predicted classes, [seeds, templates, n]; of a group several
-
-    @property
-    def runs(self) -> int:
-        """Number of runs."""
-        return sum(member.shape[0] * member.shape[1] for member in self.members)
-
-    def values(self, metric: str, labels: Ints) -> Floats:
-        """Return image values, whose mean is the metric, [seeds, templates, n]."""
-        if len(self.members) == 1:
-            return image_values(metric, labels, self.members[0])
-        return np.asarray(self.of_members(metric, labels).mean(axis=0, keepdims=True))
-
-    def of_members(self, metric: str, labels: Ints) -> Floats:
-        """Return the values of each member, means over its runs, [members, 1, n]."""
-        members = [image_values(metric, labels, member) for member in self.members]
-        return np.stack([values.mean(axis=(0, 1))[None] for values in members])
 
 
 class Difference(Document):
@@ -55,7 +25,7 @@ class Difference(Document):
     runs: tuple[Positive, Positive]  # number of runs of A, and of B
     difference: Number  # difference of the metric
     interval: tuple[Number, Number]  # 95 % interval, not corrected
-    test: str  # `mcnemar` of two runs, `permutation` of means over several; `seeds`: over seeds too
+    test: str  # `mcnemar`, `permutation` or `influence`, over images; `seeds`: over seeds too
     p: Share  # two-sided p, not corrected; at most 0.05 where the interval excludes 0
     p_holm: Share  # p corrected for all differences in the same table
     different: bool  # whether the corrected p is 0.05 or less
@@ -77,30 +47,23 @@ def holm(p: Sequence[float] | Floats) -> Floats:
 def compare_all(
     methods: Sequence[Answers],
     labels: Ints,
-    metric: str = "accuracy",
+    metric: MetricSpec,
     margin: float | None = None,
     clusters: Ints | None = None,
     over: Over = "images",
 ) -> list[Difference]:
     """Return every method's difference from every one before it, not corrected yet."""
-    values = [method.values(metric, labels) for method in methods]
-    differences = []
-    for (of_a, a), (of_b, b) in combinations(zip(methods, values, strict=True), 2):
-        if over == "seeds":
-            tested = compare_over_seeds(a, b, margin, clusters)
-        elif metric_specs()[metric].mean_over_images:
-            tested = compare_over_images(a, b, margin, clusters)
-        else:
-            members = of_a.members, of_b.members
-            tested = compare_by_exchange(metric, labels, *members, margin, clusters)
+    most, differences = metric.range[1] - metric.range[0], []
+    for a, b in combinations(methods, 2):
+        tested = difference_test(metric, labels, a, b, margin, clusters, over)
         differences.append(
             Difference(
-                a=of_a.name,
-                b=of_b.name,
+                a=a.name,
+                b=b.name,
                 n=len(labels),
-                runs=(of_a.runs, of_b.runs),
-                difference=float(b.mean() - a.mean()),
-                interval=(max(-1.0, tested.interval[0]), min(1.0, tested.interval[1])),
+                runs=(a.runs, b.runs),
+                difference=float(b.values.mean() - a.values.mean()),
+                interval=(max(-most, tested.interval[0]), min(most, tested.interval[1])),
                 test=tested.test,
                 p=tested.p,
                 p_holm=tested.p,

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +24,11 @@ from bench.discovery.guard import guard
 from bench.discovery.targets import make, with_defaults
 from bench.errors import BenchWarning, PluginError, UserError
 from bench.stats.class_metrics import class_average, class_counts, image_values
-from bench.stats.crossed import image_error, spread
-from bench.stats.difference_tests import DifferenceTest, compare_over_images
-from bench.stats.paired import Z95
+from bench.stats.crossed import spread
+from bench.stats.difference_tests import Answers, DifferenceTest, Method, difference_test
 from bench.store.fields import Document, Number, Positive
 
-METRIC_RESAMPLES = (
-    2_000  # of a bootstrap; the ends of an interval are its 50th smallest and largest
-)
-
-Method = Literal["images", "influence", "bootstrap"]
+METRIC_RESAMPLES = 2_000  # of a bootstrap: an interval ends at its 50th smallest and largest
 
 
 class MeasuredMetric(Document):
@@ -116,11 +111,8 @@ def measure(
     images = len(data)
     if values is None:
         ends, _ = _percentiles(spec, metric, (data,))
-    elif spec.range == (0.0, 1.0):
-        ends = spread(values[None, None]).interval
     else:
-        reach = Z95 * image_error(values[None, None])
-        ends = max(spec.range[0], value - reach), min(spec.range[1], value + reach)
+        ends = spread(values[None, None], within=spec.range).interval
     if spec.mean_over_images:
         images = int((_called(spec, metric.image_weights, data) > 0).sum())
     of_raters = None
@@ -169,21 +161,20 @@ def measured_difference(
 ) -> DifferenceTest:
     """Return the paired test of the metric of run B less that of run A on the same images.
 
-    Of a mean over images as of accuracies; of influence values by the standard error of their
-    paired differences; else by a paired bootstrap.
+    As a study's of two runs; without values of the images, by a paired bootstrap.
     """
-    (of_a, method), (of_b, _) = (image_parts(spec, metric, side) for side in (a, b))
+    of_a, of_b = (_answers(spec, metric, data) for data in (a, b))
     if of_a is not None and of_b is not None:
-        if method == "images":
-            return compare_over_images(of_a[None, None], of_b[None, None])
-        from scipy.special import ndtr
-
-        change = of_b - of_a
-        mean, error = float(change.mean()), image_error(change[None, None])
-        p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
-        return DifferenceTest("influence", p, (mean - Z95 * error, mean + Z95 * error))
+        return difference_test(spec, a.labels, of_a, of_b)
     ends, p = _percentiles(spec, metric, (a, b))
     return DifferenceTest("bootstrap", p, ends)
+
+
+def _answers(spec: MetricSpec, metric: Metric, data: MetricInput) -> Answers | None:
+    values, method = image_parts(spec, metric, data)
+    if values is None:
+        return None
+    return Answers("", (data.predictions[None, None],), (values[None, None],), method)
 
 
 def by_group(

@@ -17,7 +17,6 @@ def register_metrics(register: Callable[..., None]) -> None:
         ratio=RECALL,
         by_support=True,
         required=True,
-        tested=True,
         hub=("accuracy", "Accuracy"),
     )
     register(
@@ -25,7 +24,6 @@ def register_metrics(register: Callable[..., None]) -> None:
         summary="Mean of the classes' recalls.",
         ratio=RECALL,
         required=True,
-        tested=True,
         hub=("accuracy", "Balanced accuracy"),
         hub_arguments={"balanced": True},
     )
@@ -56,7 +54,6 @@ def register_metrics(register: Callable[..., None]) -> None:
         ratio=F1,
         by_support=True,
         required=True,
-        tested=True,
         column=True,
         hub=("f1", "F1, weighted"),
         hub_arguments={"average": "weighted"},
@@ -78,7 +75,6 @@ def register_metrics(register: Callable[..., None]) -> None:
         words="macro F1",
         summary="Unweighted mean F1 of the classes.",
         ratio=F1,
-        tested=True,
         column=True,
         hub=("f1", "F1, macro"),
         hub_arguments={"average": "macro"},

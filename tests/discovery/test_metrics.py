@@ -1,10 +1,10 @@
-"""The registry of metrics: which have columns, and which are tested."""
+"""The registry of metrics: which have columns, and which studies test."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench.discovery.loading import difference_metric, metric_specs
+from bench.discovery.loading import metric_specs, study_metric
 from bench.errors import UserError
 
 
@@ -15,6 +15,6 @@ def test_boards_have_a_column_of_macro_f1() -> None:
     ]
 
 
-def test_a_metric_that_is_not_tested_is_refused() -> None:
-    with pytest.raises(UserError, match=r"not tested in 'f1-macro'.* Did you mean 'f1_macro'"):
-        difference_metric("f1-macro")
+def test_a_metric_that_is_not_registered_is_refused() -> None:
+    with pytest.raises(UserError, match=r"Unknown metric 'f1-macro'.* Did you mean 'f1_macro'"):
+        study_metric("f1-macro")

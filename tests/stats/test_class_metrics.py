@@ -12,19 +12,20 @@ from sklearn import metrics
 
 from bench.cli import study
 from bench.contracts.strategy import Ints
-from bench.discovery.loading import difference_metrics
+from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.stats import class_metrics
 from bench.stats.class_metrics import exchange_p, image_values
-from bench.stats.many import Answers, compare_all
+from bench.stats.difference_tests import Answers
+from bench.stats.many import compare_all
 
-METRICS = difference_metrics()
 KNOWN: dict[str, Any] = {
     "accuracy": metrics.accuracy_score,
     "balanced_accuracy": metrics.balanced_accuracy_score,
     "f1_macro": lambda labels, said: metrics.f1_score(labels, said, average="macro"),
     "f1_weighted": lambda labels, said: metrics.f1_score(labels, said, average="weighted"),
 }
+METRICS = tuple(KNOWN)
 OTHERS = METRICS[1:]
 SHARES = (0.6, 0.3, 0.1)  # of the classes
 
@@ -38,12 +39,16 @@ def drawn(rng: np.random.Generator, n: int) -> Ints:
     return rng.choice(3, size=n, p=SHARES)
 
 
-def test_the_command_takes_every_metric() -> None:
+def test_the_command_takes_every_metric_but_those_that_need_a_rater() -> None:
     [option] = [one for one in study.study_command.params if one.name == "metric"]
     context = click.Context(study.study_command)
-    assert tuple(option.process_value(context, name) for name in METRICS) == METRICS
-    with pytest.raises(UserError, match="not tested in 'precision_macro'"):
-        option.process_value(context, "precision_macro")
+    for name, metric in metric_specs().items():
+        if "rater" not in metric.needs:
+            assert option.process_value(context, name) == name
+    with pytest.raises(
+        UserError, match=r"A study has no rater.* bench show RUN --metric error_con"
+    ):
+        option.process_value(context, "error_consistency")
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -127,8 +132,11 @@ def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
     covered = found = 0
     for _ in range(studies):
         labels = drawn(rng, 200)
-        methods = [Answers(name, (answers(rng, labels, 0.7)[None, None],)) for name in "ab"]
-        one = compare_all(methods, labels, metric)[0]
+        methods = []
+        for name in "ab":
+            planes = answers(rng, labels, 0.7)[None, None]
+            methods.append(Answers(name, (planes,), (image_values(metric, labels, planes),)))
+        one = compare_all(methods, labels, metric_specs()[metric])[0]
         covered += one.interval[0] <= 0 <= one.interval[1]
         found += one.p <= 0.05
         assert one.p <= 0.05 or one.interval[0] <= 0 <= one.interval[1]

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from bench.contracts.strategy import Floats
+from bench.discovery.loading import metric_specs
 from bench.stats import many
-from bench.stats.many import Answers, Difference, corrected, holm, ranks
+from bench.stats.difference_tests import Answers
+from bench.stats.many import Difference, corrected, holm, ranks
 
 
 def test_holm_rejects_step_by_step() -> None:
@@ -28,8 +30,13 @@ def test_holm_rejects_step_by_step() -> None:
 def compare_all(a: Floats, b: Floats, margin: float | None = None) -> list[Difference]:
     """Compare two methods of which is known which images they have right."""
     labels = np.zeros(a.shape[2], dtype=np.int64)
-    methods = [Answers(name, ((one < 0.5).astype(np.int64),)) for name, one in (("a", a), ("b", b))]
-    return many.compare_all(methods, labels, margin=margin)
+    methods = [right_answers("a", a), right_answers("b", b)]
+    return many.compare_all(methods, labels, metric_specs()["accuracy"], margin)
+
+
+def right_answers(name: str, *members: Floats) -> Answers:
+    """Return answers of which is known which are right."""
+    return Answers(name, tuple((right < 0.5).astype(np.int64) for right in members), members)
 
 
 def runs(
@@ -53,11 +60,12 @@ def test_a_group_is_the_mean_of_its_members() -> None:
     rng = np.random.default_rng(6)
     labels = np.zeros(100, dtype=np.int64)
     several, one, other = (
-        (rng.random((seeds, 1, 100)) < wrong).astype(np.int64)
+        (rng.random((seeds, 1, 100)) > wrong).astype(float)
         for seeds, wrong in ((4, 0.5), (1, 0.1), (1, 0.2))
     )
-    found = many.compare_all([Answers("a", (several, one)), Answers("b", (other,))], labels)[0]
-    means = [1 - float(x.mean()) for x in (several, one, other)]
+    methods = [right_answers("a", several, one), right_answers("b", other)]
+    found = many.compare_all(methods, labels, metric_specs()["accuracy"])[0]
+    means = [float(x.mean()) for x in (several, one, other)]
     assert found.difference == pytest.approx(means[2] - (means[0] + means[1]) / 2)
     assert found.runs == (5, 1) and found.test == "permutation"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.runs import a_manifest, a_record
+from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
 from bench.contracts.measuring import Metric, MetricInput
@@ -27,36 +27,10 @@ from bench.stats.measures import (
     metric_value,
     summary_value,
 )
-from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
 from bench.store.columns import add_columns
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
-from bench.store.writing import RunFolder
-
-LABELS = np.arange(45) % 3
-
-
-def some_scores(seed: int = 0) -> Any:
-    scores = np.random.default_rng(seed).normal(size=(45, 3))
-    scores[np.arange(45), LABELS] -= 1
-    return scores
-
-
-def stored(results: Path, scores: Any, draws: Any = 5, **manifest: Any) -> Path:
-    """Store a run with these scores of all classes and their draws."""
-    draws = np.broadcast_to(draws, scores.shape)
-    described = a_manifest([f"s{i:04d}" for i in range(45)], **manifest)
-    path = results / described.run_id
-    with RunFolder(path, described) as folder:
-        for row, sample in enumerate(described.samples):
-            order = np.argsort(scores[row])
-            top = [[int(c), float(scores[row, c]), int(draws[row, c])] for c in order]
-            record = a_record(sample, int(LABELS[row]), int(order[0]), top=top)
-            folder.append(record, None, np.zeros(0, np.int64))
-        decided = read_decisions(path, folder.manifest, top=True)
-        folder.finish(summarize(described, decided, 1.0, None))
-    return path
 
 
 def one(path: Path, name: str, others: tuple[Path, ...] = (), **parameters: Any) -> MeasuredMetric:

@@ -2,7 +2,8 @@
 
 As Hendrycks & Dietterich (ICLR 2019): a corruption's error is the mean over its severities, and the
 mean corruption error that over corruptions. Theirs divides each corruption's error by AlexNet's,
-which is known for ImageNet alone; here nothing is divided.
+which is known for ImageNet alone; here nothing is divided. The error in any other metric of which
+more is better is what it lacks to the largest value.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 
 from bench.boards.study.methods import MethodRuns, of_most_images, read_methods
 from bench.boards.study.rows import StudyRun
+from bench.contracts.measuring import Metric
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.stats.crossed import spread
 from bench.store.fields import Document, Number, Positive
@@ -23,7 +26,7 @@ CLEAN = "none"
 
 
 class CorruptionErrors(Document):
-    """The errors of one method on corrupted images of one dataset, as shares of the images."""
+    """The errors of one method on corrupted images of one dataset: of the accuracy, its shares."""
 
     board: str  # the dataset and its split
     method: str  # values on all axes but those of the data, and those that are taken together
@@ -41,28 +44,39 @@ def is_clean(run: StudyRun) -> bool:
 
 
 def corruption_errors(
-    runs: Sequence[StudyRun], study: Study, over: Sequence[str]
+    runs: Sequence[StudyRun],
+    study: Study,
+    over: Sequence[str],
+    spec: MetricSpec,
+    metric: Metric,
 ) -> list[CorruptionErrors]:
-    """Return the errors of each method that has complete runs of every corruption of the study."""
+    """Return the errors of each method that has complete runs of every corruption of the study.
+
+    None, in a metric of which more is not better.
+    """
+    if spec.sign < 1:
+        return []
     names = list(dict.fromkeys(run.row.axes.get(AXIS, CLEAN) for run in runs))
     methods: dict[tuple[str, str], dict[str, MethodRuns]] = {}
     for name in names:
         those = [run for run in runs if run.row.axes.get(AXIS, CLEAN) == name]
-        for board, members in read_methods(those, study, over).items():
+        for board, members in read_methods(those, study, over, spec, metric).items():
             for method in members:
                 methods.setdefault((board, method.name), {})[name] = method
     return [
-        _errors(board, method, dict(zip(names, same, strict=True)))
+        _errors(board, method, dict(zip(names, same, strict=True)), spec.range)
         for (board, method), by_name in methods.items()
         if len(by_name) == len(names)
         and len(same := of_most_images([by_name[name] for name in names])) == len(names)
     ]
 
 
-def _errors(board: str, method: str, runs: dict[str, MethodRuns]) -> CorruptionErrors:
+def _errors(
+    board: str, method: str, runs: dict[str, MethodRuns], within: tuple[float, float]
+) -> CorruptionErrors:
+    largest = within[1] - within[0]
     wrong: dict[str, Floats] = {
-        name: (run.predictions != run.decided.labels).mean(axis=(0, 1))
-        for name, run in runs.items()
+        name: within[1] - run.measured.mean(axis=(0, 1)) for name, run in runs.items()
     }
     clean = wrong.pop(CLEAN, None)
     corruptions: dict[str, list[Floats]] = {}
@@ -72,7 +86,7 @@ def _errors(board: str, method: str, runs: dict[str, MethodRuns]) -> CorruptionE
         corruptions.setdefault(kind, []).append(values)
         severities.setdefault(severity, []).append(float(values.mean()))
     by_image = np.mean([np.mean(values, axis=0) for values in corruptions.values()], axis=0)
-    mean = spread(by_image[None, None])
+    mean = spread(by_image[None, None], within=(0.0, largest))
     return CorruptionErrors(
         board=board,
         method=method,

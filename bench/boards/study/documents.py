@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -73,6 +73,7 @@ class StudyReport(FullDocument):
     axes: list[str]  # names of the axes
     over: list[str]  # axes whose runs are taken together
     metric: str = "accuracy"  # metric that differences are tested in
+    metric_parameters: dict[str, Any] = Field({})  # parameters of the metric that were set
     tests_over: Over = "images"  # population of tests and intervals: images, or also seeds
     cells: Count  # number of declared runs
     done: Count  # number of complete runs
@@ -96,7 +97,7 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
     texts = _progress(report)
     for board in dict.fromkeys(method.board for method in report.methods):
         methods = [method for method in report.methods if method.board == board]
-        texts.append(f"{board}: {moved(methods, metric_specs()[report.metric].words)}")
+        texts.append(f"{board}: {moved(methods, report.metric)}")
         if (count := report.looks.get(board)) is not None:
             texts.append(
                 f"{board} was looked at {count} time{'s' if count != 1 else ''}: so many runs with"
@@ -153,10 +154,12 @@ def moved(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
             parts.append((what, sum(values) / len(values)))
     images = sum(m.shown.of_images for m in methods) / len(methods)
     parts.append(("other images", images))
+    spec = metric_specs()[metric]
     first, by = parts[0]
     verb = "moves" if first != "other images" else "move"
-    words = [f"{first} {verb} {metric} by {100 * by:.1f} points"]
-    words += [f"{what} by {100 * by:.1f}" for what, by in parts[1:]]
+    points = " points" if spec.unit == "share" else ""
+    words = [f"{first} {verb} {spec.words} by {spec.shown(by)}{points}"]
+    words += [f"{what} by {spec.shown(by)}" for what, by in parts[1:]]
     return f"{'; '.join(words)} (one standard deviation, the mean over methods)."
 
 
@@ -180,9 +183,14 @@ def _tested(count: int, report: StudyReport) -> str:
     agree = "p is at most 0.05 exactly where the 95 % interval excludes 0"
     if report.tests_over == "seeds":
         how = "a t test of images and seeds that are crossed"
-    elif report.metric != "accuracy":
+    elif any(
+        pair.test == "influence" for board in report.differences for pair in board.differences
+    ):
+        how = "a z test of the images' influence values"
+    elif not metric_specs()[report.metric].mean_over_images:
         how, agree = "a permutation test", "the 95 % interval contains 0 wherever p is above 0.05"
-    return f"Of one difference alone ({how}), {agree}. {ranking('methods', count)}"
+    ranked = f" {ranking('methods', count)}" if metric_specs()[report.metric].sign else ""
+    return f"Of one difference alone ({how}), {agree}.{ranked}"
 
 
 def _equal(report: StudyReport, margin: float | None, most: int = 8) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from bench.boards.study.rows import StudyRow, StudyRun
-from bench.contracts.strategy import Ints
+from bench.contracts.measuring import Metric
+from bench.contracts.metrics import MetricSpec
+from bench.contracts.strategy import Floats, Ints
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import LEAST_SEEDS
-from bench.stats.many import Answers
+from bench.stats.difference_tests import Answers, Method
+from bench.stats.evidence import read_values
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
 from bench.store.decisions import Decisions
@@ -30,13 +35,24 @@ class MethodRuns:
     axes: dict[str, str]
     members: list[StudyRun]
     predictions: Ints  # int64 [seeds, templates, n], the predicted classes
+    measured: Floats  # image values of the tested metric, whose mean it is, likewise
+    method: Method  # what these values are
     seeds: tuple[str, ...]  # names of the seeds in the study, in the order of `predictions`
     decided: Decisions  # decisions of the first run, in the order of `predictions`
 
     @property
     def answers(self) -> Answers:
-        """The predictions under the name of the method."""
-        return Answers(self.name, (self.predictions,))
+        """The predictions and values under the name of the method."""
+        return Answers(self.name, (self.predictions,), (self.measured,), self.method)
+
+    @property
+    def right(self) -> Floats:
+        """Whether each image is right, float64 [seeds, templates, n]."""
+        return np.asarray(self.predictions == self.decided.labels, dtype=np.float64)
+
+    def changed(self, change: Callable[[Any], Any]) -> MethodRuns:
+        """Return the runs with arrays that this changes."""
+        return replace(self, predictions=change(self.predictions), measured=change(self.measured))
 
     @property
     def cost(self) -> float:
@@ -50,9 +66,12 @@ class MethodRuns:
 
 
 def read_methods(
-    runs: Iterable[StudyRun], study: Study, over: Sequence[str]
+    runs: Iterable[StudyRun], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
 ) -> dict[str, list[MethodRuns]]:
-    """Return the methods of each dataset that have a decided image."""
+    """Return the methods of each dataset that have a decided image, with a metric of them.
+
+    UserError: a run lacks what the metric needs.
+    """
     boards: dict[str, dict[str, list[StudyRun]]] = {}
     apart = [name for name in study.axes if name not in (*DATA, *over)]
     varied = [n for n in apart if len({r.axes.get(n, NONE) for r in study.cells}) > 1]
@@ -70,7 +89,7 @@ def read_methods(
     decided: dict[str, list[MethodRuns]] = {}
     for board, methods in boards.items():
         for shown, members in methods.items():
-            if (method := _read(shown, members, apart, over)) is not None:
+            if (method := _read(shown, members, apart, over, spec, metric)) is not None:
                 decided.setdefault(board, []).append(method)
     return decided
 
@@ -81,7 +100,12 @@ def board_of(row: StudyRow) -> str:
 
 
 def _read(
-    name: str, members: Sequence[StudyRun], apart: Sequence[str], over: Sequence[str]
+    name: str,
+    members: Sequence[StudyRun],
+    apart: Sequence[str],
+    over: Sequence[str],
+    spec: MetricSpec,
+    metric: Metric,
 ) -> MethodRuns | None:
     """Read a method's decisions into one array: of the runs that are of the most images.
 
@@ -98,18 +122,23 @@ def _read(
     seeds, templates = _complete(set(grid))
     used = [grid[seed, template] for seed in seeds for template in templates]
     first: Decisions | None = None
-    planes = []
-    for decided in (member.run.decided() for member in used if member.run is not None):
+    planes, measured = [], []
+    method: Method = "images"
+    for run in (member.run for member in used if member.run is not None):
+        decided, image_values, kind = read_values(run, spec, metric)
         first = first or decided
         if (places := _places(decided, first)) is None:
             return None
         planes.append(decided.predictions[places])
+        measured.append(image_values[places])
+        method = kind if method == "images" else method
     if first is None:
         return None
-    stacked = np.array(planes, dtype=np.int64).reshape(len(seeds), len(templates), -1)
+    shape = len(seeds), len(templates), len(first)
+    stacked, of_metric = np.reshape(planes, shape), np.reshape(measured, shape)
     values_of = members[0].row.axes
     axes = {axis: values_of[axis] for axis in apart if axis in values_of}
-    return MethodRuns(name, axes, used, stacked, tuple(seeds), first)
+    return MethodRuns(name, axes, used, stacked, of_metric, method, tuple(seeds), first)
 
 
 def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -146,8 +175,8 @@ def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     for method in largest:
         first = largest[0].decided
         if (places := _places(method.decided, first)) is not None:
-            predictions = method.predictions[:, :, places]
-            kept.append(replace(method, predictions=predictions, decided=first))
+            moved = method.changed(partial(np.take, indices=places, axis=2))
+            kept.append(replace(moved, decided=first))
     return kept
 
 
@@ -159,7 +188,7 @@ def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     counts = Counter(m.seeds for m in members if len(m.seeds) >= LEAST_SEEDS)
     usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=())
     return [
-        m if m.seeds == usual else replace(m, predictions=m.predictions.repeat(len(usual), axis=0))
+        m if m.seeds == usual else m.changed(partial(np.repeat, repeats=len(usual), axis=0))
         for m in members
         if usual and m.seeds in (usual, (NONE,))
     ]

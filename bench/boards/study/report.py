@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +26,13 @@ from bench.boards.study.methods import (
     worst_group_of,
 )
 from bench.boards.study.rows import study_run
+from bench.contracts.metrics import MetricSpec
+from bench.discovery.loading import study_metric
 from bench.errors import UserError
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
+from bench.stats.difference_tests import Answers
 from bench.stats.many import (
-    Answers,
     Difference,
     MeanRanks,
     Robustness,
@@ -39,6 +42,7 @@ from bench.stats.many import (
     ranks,
     robustness,
 )
+from bench.stats.measures import make_metric
 from bench.store.looks import count_looks, is_test, look_of
 from bench.store.studies import Study, read_study, results_of
 
@@ -50,13 +54,17 @@ def study_report(
     over: Sequence[str] = OVER,
     metric: str = "accuracy",
     margin: float | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> StudyReport:
     """Return the report of a study, of the runs that are there.
 
     `over` are the axes whose runs are taken together, some of `seed` and `template`; differences
-    are tested in `metric`, and below `margin` count as none (None: the margin of the study's file).
-    UserError: there is no such study, or no such axis to take together.
+    are tested in `metric`, with its `parameters`, and below `margin` count as none (None: the
+    margin of the study's file). UserError: there is no such study, no such axis to take together,
+    or a run lacks what the metric needs.
     """
+    spec = study_metric(metric)
+    made = make_metric(spec, parameters)
     study = read_study(folder)
     for name in over:
         if name not in OVER:
@@ -66,7 +74,7 @@ def study_report(
     margin = study.margin if margin is None else margin
     runs = [study_run(cell, results_of(folder)) for cell in study.cells]
     clean = [run for run in runs if is_clean(run)]
-    boards = read_methods(clean, study, over)
+    boards = read_methods(clean, study, over, spec, made)
     methods: list[StudyMethod] = []
     groups: list[StudyGroup] = []
     of_methods: list[BoardDifferences] = []
@@ -84,22 +92,23 @@ def study_report(
         same = of_same_seeds(whole) if study.over == "seeds" else whole
         compared[board] = [method.name for method in same]
         if study.stop is not None:  # its results ended it: a test of fixed images has no level
-            methods += [_method(board, m, study, metric, looks.get(board)) for m in members]
+            methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
             continue
         answers, labels = [method.answers for method in same], whole[0].decided.labels
-        differences = compare_all(answers, labels, metric, margin, clusters, study.over)
+        differences = compare_all(answers, labels, spec, margin, clusters, study.over)
         of_methods.append(BoardDifferences(board=board, metric=metric, differences=differences))
-        methods += [_method(board, m, study, metric, looks.get(board)) for m in members]
-        pooled, differences = _compare_groups(board, whole, study, metric, margin)
+        methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
+        pooled, differences = _compare_groups(board, whole, study, spec, margin)
         groups += pooled
         of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
     of_methods, of_groups = _corrected(of_methods), _corrected(of_groups)
-    placed = {board.board: _ranks(board, compared[board.board]) for board in of_methods}
+    sign = spec.sign
+    placed = {board.board: _ranks(board, compared[board.board], sign) for board in of_methods}
     methods = [
         m.model_copy(update={"rank": placed.get(m.board, {}).get(m.method)}) for m in methods
     ]
     order = {board: place for place, board in enumerate(boards)}
-    methods.sort(key=lambda m: (order[m.board], m.rank is None, -m.shown.accuracy))
+    methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.accuracy))
     report = StudyReport(
         name=study.name,
         file=study.file,
@@ -107,6 +116,7 @@ def study_report(
         axes=study.axes,
         over=[name for name in OVER if name in over and name in study.axes],
         metric=metric,
+        metric_parameters=dict(parameters or {}),
         tests_over=study.over,
         cells=len(study.cells),
         done=study.done,
@@ -116,9 +126,11 @@ def study_report(
         differences=of_methods,
         groups=groups,
         group_differences=[board for board in of_groups if board.differences],
-        ranks=_mean_ranks(methods),
+        ranks=_mean_ranks(methods, sign),
         robustness=_robustness(methods, study.shifts),
-        corruption=corruption_errors(runs, study, over) if len(clean) < len(runs) else [],
+        corruption=corruption_errors(runs, study, over, spec, made)
+        if len(clean) < len(runs)
+        else [],
         looks=looks,
         stop=study.stop,
         standings=study.standings,
@@ -127,16 +139,16 @@ def study_report(
 
 
 def _method(
-    board: str, method: MethodRuns, study: Study, metric: str, looks: int | None
+    board: str, method: MethodRuns, study: Study, metric: MetricSpec, looks: int | None
 ) -> StudyMethod:
     rows = [member.row for member in method.members]
     clusters = clusters_of([method]) if study.whole_groups else None
     seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
     first = rows[0]
     place = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
-    right, tested = (
-        method.answers.values(name, method.decided.labels) for name in ("accuracy", metric)
-    )
+    tested = None
+    if metric.name != "accuracy":
+        tested = spread(method.measured, clusters, study.over, metric.range)
     return StudyMethod(
         board=board,
         method=method.name,
@@ -147,8 +159,8 @@ def _method(
             all(cell.axes.get(name) == value for name, value in place.items())
             for cell in study.cells
         ),
-        spread=spread(right, clusters, study.over),
-        tested=None if metric == "accuracy" else spread(tested, clusters, study.over),
+        spread=spread(method.right, clusters, study.over),
+        tested=tested,
         balanced_accuracy=float(np.mean([r.figure("balanced_accuracy") or 0.0 for r in rows])),
         cost=method.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
@@ -165,24 +177,27 @@ def _corrected(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
     ]
 
 
-def _ranks(board: BoardDifferences, names: Sequence[str]) -> dict[str, int | None]:
+def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, int | None]:
+    """Return each method's rank; `sign` is 1 where more is better, -1 less, 0 neither: no ranks."""
+    if not sign:
+        return {}
     place = {name: row for row, name in enumerate(names)}
     better = np.zeros((len(names), len(names)), dtype=bool)
     for pair in board.differences:
-        winner, loser = (pair.b, pair.a) if pair.difference > 0 else (pair.a, pair.b)
+        winner, loser = (pair.b, pair.a) if sign * pair.difference > 0 else (pair.a, pair.b)
         better[place[winner], place[loser]] = pair.different
     return dict(zip(names, ranks(better), strict=True))
 
 
-def _mean_ranks(methods: Sequence[StudyMethod]) -> MeanRanks | None:
+def _mean_ranks(methods: Sequence[StudyMethod], sign: int) -> MeanRanks | None:
     boards = list(dict.fromkeys(m.board for m in methods))
-    by = {(m.board, m.method): m.shown.accuracy for m in methods}
+    by = {(m.board, m.method): sign * m.shown.accuracy for m in methods}
     names = [
         name
         for name in dict.fromkeys(m.method for m in methods)
         if all((board, name) in by for board in boards)
     ]
-    if not names:
+    if not names or not sign:
         return None
     return mean_ranks(names, np.array([[by[board, name] for name in names] for board in boards]))
 
@@ -208,7 +223,11 @@ def _robustness(
 
 
 def _compare_groups(
-    board: str, methods: Sequence[MethodRuns], study: Study, metric: str, margin: float | None
+    board: str,
+    methods: Sequence[MethodRuns],
+    study: Study,
+    metric: MetricSpec,
+    margin: float | None,
 ) -> tuple[list[StudyGroup], list[Difference]]:
     groups = study.backbone_groups.items()
     of_backbone = {name: group for group, names in groups for name in names}
@@ -232,8 +251,14 @@ def _compare_groups(
     answers, studied = [], []
     for name, members in pooled.items():
         called = " ".join(axes[name][axis] for axis in varied if axis in axes[name])
-        answer = Answers(called, tuple(m for method in members for m in method.answers.members))
-        moved = spread(answer.of_members(metric, labels), clusters)
+        kinds = {method.method for method in members}
+        answer = Answers(
+            called,
+            tuple(method.predictions for method in members),
+            tuple(method.measured for method in members),
+            "influence" if "influence" in kinds else "images",
+        )
+        moved = spread(answer.of_members, clusters, within=metric.range)
         answers.append(answer)
         studied.append(
             StudyGroup(

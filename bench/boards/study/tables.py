@@ -9,8 +9,9 @@ from bench.boards.study.documents import StudyGroup, StudyMethod, StudyReport
 from bench.boards.study.methods import NONE
 from bench.boards.study.rows import StudyRow
 from bench.boards.text import TextTable
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
-from bench.discovery.loading import difference_metrics, metric_specs
+from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
 from bench.stats.many import Difference
 from bench.store.studies import BoardStanding
@@ -18,7 +19,8 @@ from bench.store.studies import BoardStanding
 
 def check_pivoted(value: str) -> None:
     """Raise a UserError if a pivoted table cannot show this."""
-    values = (*difference_metrics(), "cost", "seconds", "n", "status")
+    metrics = [name for name, metric in metric_specs().items() if metric.in_summaries]
+    values = (*metrics, "cost", "seconds", "n", "status")
     if value not in values:
         raise UserError(
             f"--value {value}: a table cannot show it.{did_you_mean(value, values)} It shows"
@@ -30,7 +32,7 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
     """Return a table of methods for each dataset, and of their differences."""
     tables = []
     boards = list(dict.fromkeys(method.board for method in report.methods))
-    metric = "acc" if report.metric == "accuracy" else metric_specs()[report.metric].words
+    metric = metric_specs()[report.metric]
     for board in boards:
         methods = [method for method in report.methods if method.board == board]
         tables.append(_methods(board, methods, metric, report.stop is not None))
@@ -38,13 +40,14 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
             tables.append(_groups(f"{board}: groups of backbones", groups, metric))
     tables += [_standing(board) for board in report.standings]
     if differences:
-        words = f"differences in {metric_specs()[report.metric].words}"
+        words = f"differences in {metric.words}"
         for of_board in report.differences:
             if of_board.differences:
-                tables.append(_differences(f"{of_board.board}: {words}", of_board.differences))
+                title = f"{of_board.board}: {words}"
+                tables.append(_differences(title, of_board.differences, metric))
         for of_board in report.group_differences:
             title = f"{of_board.board}: {words} of groups"
-            tables.append(_differences(title, of_board.differences))
+            tables.append(_differences(title, of_board.differences, metric))
     if (ranks := report.ranks) is not None:
         lines = [[m, f"{r:.2f}"] for m, r in zip(ranks.methods, ranks.ranks, strict=True)]
         text = (
@@ -56,7 +59,7 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
     if report.robustness:
         tables.append(_robustness(report))
     for board in dict.fromkeys(errors.board for errors in report.corruption):
-        tables += _corruption(board, [e for e in report.corruption if e.board == board])
+        tables += _corruption(board, [e for e in report.corruption if e.board == board], metric)
     failed = [row for row in report.rows if row.status == "failed"]
     if failed:
         places: dict[str, list[str]] = {}  # why → runs
@@ -70,7 +73,13 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
     return tables
 
 
-def _methods(board: str, methods: Sequence[StudyMethod], metric: str, stopped: bool) -> TextTable:
+def _head(metric: MetricSpec) -> str:
+    return "acc" if metric.name == "accuracy" else metric.words
+
+
+def _methods(
+    board: str, methods: Sequence[StudyMethod], metric: MetricSpec, stopped: bool
+) -> TextTable:
     """Return the table of methods; of a study that stops, without what fixed images would say."""
     names = list(dict.fromkeys(name for method in methods for name in method.axes))
     varied = [n for n in names if len({m.axes.get(n, NONE) for m in methods}) > 1] or names[:1]
@@ -80,11 +89,11 @@ def _methods(board: str, methods: Sequence[StudyMethod], metric: str, stopped: b
         line = {name: method.axes.get(name, NONE) for name in varied}
         line |= {
             "rank": NONE if method.rank is None else str(method.rank),
-            metric: f"{100 * s.accuracy:.1f}",
-            "95 %": f"{100 * s.interval[0]:.1f}–{100 * s.interval[1]:.1f}",
-            "±images": f"{100 * s.of_images:.1f}",
-            "±seeds": NONE if s.of_seeds is None else f"{100 * s.of_seeds:.1f}",
-            "±templates": NONE if s.of_templates is None else f"{100 * s.of_templates:.1f}",
+            _head(metric): metric.shown(s.accuracy),
+            "95 %": "–".join(map(metric.shown, s.interval)),
+            "±images": metric.shown(s.of_images),
+            "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
+            "±templates": NONE if s.of_templates is None else metric.shown(s.of_templates),
             "cost": f"{method.cost:,.0f}",
             "worst": f"{100 * method.worst_group.accuracy:.1f}" if method.worst_group else NONE,
             "runs": str(method.runs)
@@ -96,8 +105,9 @@ def _methods(board: str, methods: Sequence[StudyMethod], metric: str, stopped: b
         lines.append(line)
     empty = {n for n in ("±seeds", "±templates", "worst") if all(x[n] == NONE for x in lines)}
     same = {n for n in ("n", "runs", "trained on") if len({line[n] for line in lines}) == 1}
-    fixed = {"rank", "95 %", "±images"} if stopped else set()
-    head = [name for name in lines[0] if name not in empty | same | fixed]
+    without = {"rank", "95 %", "±images"} if stopped else set()
+    without |= set() if metric.sign else {"rank"}
+    head = [name for name in lines[0] if name not in empty | same | without]
     facts = {"n": "images: {}", "runs": "runs of each: {}", "trained on": "{}"}
     shared = [text.format(lines[0][name]) for name, text in facts.items() if name in same]
     title = f"{board} ({', '.join(shared)})" if shared else board
@@ -130,19 +140,19 @@ def _standing(board: BoardStanding) -> TextTable:
     return TextTable(title, head, lines, frozenset({"acc", "images", "after"}))
 
 
-def _groups(title: str, groups: Sequence[StudyGroup], metric: str) -> TextTable:
-    head = ["group", "backbones", metric, "95 %", "±images", "±backbones", "cost"]
+def _groups(title: str, groups: Sequence[StudyGroup], metric: MetricSpec) -> TextTable:
+    head = ["group", "backbones", _head(metric), "95 %", "±images", "±backbones", "cost"]
     lines = [
         [
             group.group,
             str(len(group.methods)),
-            f"{100 * group.value:.1f}",
-            f"{100 * group.interval[0]:.1f}–{100 * group.interval[1]:.1f}",
-            f"{100 * group.of_images:.1f}",
-            NONE if group.of_backbones is None else f"{100 * group.of_backbones:.1f}",
+            metric.shown(group.value),
+            "–".join(map(metric.shown, group.interval)),
+            metric.shown(group.of_images),
+            NONE if group.of_backbones is None else metric.shown(group.of_backbones),
             f"{group.cost:,.0f}",
         ]
-        for group in sorted(groups, key=lambda group: -group.value)
+        for group in sorted(groups, key=lambda group: -(metric.sign or 1) * group.value)
     ]
     right = frozenset(head) - {"group", "95 %"}
     text = (
@@ -152,28 +162,29 @@ def _groups(title: str, groups: Sequence[StudyGroup], metric: str) -> TextTable:
     return TextTable(title, head, lines, right, ("±images", "cost"), [text])
 
 
-def _differences(title: str, pairs: Sequence[Difference]) -> TextTable:
-    head = ["B", "less A", "points", "95 %", "p", "p, Holm", "verdict"]
+def _differences(title: str, pairs: Sequence[Difference], metric: MetricSpec) -> TextTable:
+    points = "points" if metric.unit == "share" else "difference"
+    head = ["B", "less A", points, "95 %", "p", "p, Holm", "verdict"]
     lines = [
         [
             pair.b,
             pair.a,
-            f"{100 * pair.difference:+.1f}",
-            f"{100 * pair.interval[0]:+.1f} to {100 * pair.interval[1]:+.1f}",
+            metric.shown(pair.difference, "+"),
+            " to ".join(metric.shown(end, "+") for end in pair.interval),
             f"{pair.p:.2g}",
             f"{pair.p_holm:.2g}",
-            _verdict(pair),
+            _verdict(pair, metric),
         ]
         for pair in sorted(pairs, key=lambda pair: (pair.p_holm, pair.p))
     ]
     return TextTable(title, head, lines, frozenset(head[2:6]), ("p", "95 %"))
 
 
-def _verdict(pair: Difference) -> str:
+def _verdict(pair: Difference, metric: MetricSpec) -> str:
     if pair.different and pair.equal:
         return "differ, within the margin"
     if pair.different:
-        return "B is better" if pair.difference > 0 else "B is worse"
+        return metric.verdict(pair.difference)
     return "equal" if pair.equal else "not significant"
 
 
@@ -200,33 +211,41 @@ def _robustness(report: StudyReport) -> TextTable:
     )
 
 
-def _corruption(board: str, methods: Sequence[CorruptionErrors]) -> Iterator[TextTable]:
+def _corruption(
+    board: str, methods: Sequence[CorruptionErrors], metric: MetricSpec
+) -> Iterator[TextTable]:
     """Yield the errors by severity, and by corruption."""
     severities = list(methods[0].severities)
     head = ["method", "clean", *severities, "mean", "95 %"]
     lines = [
         [
             m.method,
-            NONE if m.clean is None else f"{100 * m.clean:.1f}",
-            *(f"{100 * m.severities[name]:.1f}" for name in severities),
-            f"{100 * m.error:.1f}",
-            "–".join(f"{100 * end:.1f}" for end in m.interval),
+            NONE if m.clean is None else metric.shown(m.clean),
+            *(metric.shown(m.severities[name]) for name in severities),
+            metric.shown(m.error),
+            "–".join(map(metric.shown, m.interval)),
         ]
         for m in methods
     ]
     text = (
-        f"Error, %, of {methods[0].images:,} images by severity: the mean over"
+        f"{error_words(metric)}, of {methods[0].images:,} images by severity: the mean over"
         f" {len(methods[0].corruptions)} corruptions. The mean corruption error is that over all;"
         " it is not divided by another model's."
     )
     title = f"{board}: errors under corruption"
     yield TextTable(title, head, lines, frozenset(head[1:-1]), below=[text])
     lines = [
-        [name, *(f"{100 * m.corruptions[name]:.1f}" for m in methods)]
+        [name, *(metric.shown(m.corruptions[name]) for m in methods)]
         for name in methods[0].corruptions
     ]
     head = ["corruption", *(m.method for m in methods)]
     yield TextTable(f"{board}: error by corruption, %", head, lines, frozenset(head[1:]))
+
+
+def error_words(metric: MetricSpec) -> str:
+    """Return what the errors on corrupted images are in this metric."""
+    error = "Error" if metric.name == "accuracy" else f"{metric.range[1]:g} less {metric.words}"
+    return f"{error}, %" if metric.unit == "share" else error
 
 
 def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> TextTable:

@@ -130,7 +130,10 @@ def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
     seeds = {"a": "012", "b": "012", "c": "01", "d": "123"}
     nothing = as_decisions([])
     members = [
-        MethodRuns(name, {}, [], np.zeros((len(of), 1, 0), np.int64), tuple(of), nothing)
+        MethodRuns(
+            *(name, {}, [], np.zeros((len(of), 1, 0), np.int64), np.zeros((len(of), 1, 0))),
+            *("images", tuple(of), nothing),
+        )
         for name, of in seeds.items()
     ]
     assert [one.name for one in of_same_seeds(members)] == ["a", "b"]
