@@ -51,7 +51,7 @@ def load_dataset(
     from bench.inputs.decoded import decoded
 
     data = find_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    rows = load_rows(data.spec, split, data.data_dir, data.options)
+    rows = load_rows(data, split)
     return decoded(rows, data.spec.border)
 
 
@@ -142,7 +142,7 @@ def run(
 
     def split() -> Split:
         with offline(config.offline):
-            return load_split(spec, config.split, data.data_dir, data.options, rows)
+            return load_split(data, config.split, rows)
 
     return RunResult(finished, split)
 

@@ -16,7 +16,7 @@ from bench.boards.rows import REPORTED_FILE, read_reported
 from bench.contracts.specs import UNKNOWN, BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
-from bench.inputs.data import load_classes
+from bench.inputs.data import DataSource, load_classes
 from bench.stats.agreement import read_audit
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
@@ -209,7 +209,7 @@ def _of_classes(manifest: Manifest) -> Iterator[str]:
         return
     if manifest.config.plain().get("class_names"):
         return
-    registered = load_classes(spec).names
+    registered = load_classes(DataSource(spec)).names
     if len(registered) != len(manifest.classes):
         yield f"it has {len(manifest.classes)} classes, and {identity.name} has {len(registered)}"
         return

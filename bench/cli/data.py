@@ -50,7 +50,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
             printed = time.perf_counter()
             say(f"{split}: {done:,} of {total:,} images", err=True)
 
-    check = check_data(data.spec, config.split, data.data_dir, data.options, progress)
+    check = check_data(data, config.split, progress)
     code = PROBLEMS_FOUND if check.findings else 0
     if as_json:
         findings = [finding.plain() for finding in check.findings]

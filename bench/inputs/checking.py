@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchError, BenchWarning, UserError, quoted
-from bench.inputs.data import DataOptions, load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.machine.cache import file_digest
 from bench.machine.files import regular_file
 
-AS_IT_IS = DataOptions()
 NAMED = 5  # images or classes that a problem names
 SPLITS = ("test", "validation", "val", "valid", "train")  # looked for where none are declared
 # n01440764, class_12, c3, 0017, 5f2b9c…: words that say nothing to a text encoder.
@@ -64,39 +62,30 @@ class Checked:
 
 
 def check_data(
-    spec: DatasetSpec,
-    split: str | None = None,
-    data_dir: str | None = None,
-    options: DataOptions = AS_IT_IS,
-    progress: Progress | None = None,
+    source: DataSource, split: str | None = None, progress: Progress | None = None
 ) -> Checked:
     """Read `split`, or all that are declared or there, and return the problems.
 
     `progress` is called after every image.
     """
     checked, seen = Checked(), dict[str, tuple[str, str]]()
-    for name, loaded in _splits(spec, split, data_dir, options, checked):
+    for name, loaded in _splits(source, split, checked):
         checked.splits[name] = len(loaded.sample_ids)
         checked.classes = len(loaded.classes)
-        expected = spec.splits.get(name)
+        expected = source.spec.splits.get(name)
         if expected not in (None, len(loaded.sample_ids)):
             problem = f"{len(loaded.sample_ids):,} images, and {expected:,} are declared"
             checked.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
         _check_classes(loaded, name, checked)
         if loaded.items is None:
             _check_images(loaded, name, seen, checked, progress)
-    _check_files(spec, data_dir, checked)
+    _check_files(source, checked)
     return checked
 
 
-def _splits(
-    spec: DatasetSpec,
-    split: str | None,
-    data_dir: str | None,
-    options: DataOptions,
-    checked: Checked,
-) -> Iterator[tuple[str, Split]]:
+def _splits(source: DataSource, split: str | None, checked: Checked) -> Iterator[tuple[str, Split]]:
     """Yield the splits that load; errors and warnings are added to the problems."""
+    spec = source.spec
     declared = [name for name in spec.splits if name != "all" or len(spec.splits) == 1]
     names: Sequence[str | None] = [split] if split else declared or [None, *SPLITS]
     done: set[str] = set()
@@ -107,7 +96,7 @@ def _splits(
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", BenchWarning)
-                loaded = load_split(spec, name, data_dir, options)
+                loaded = load_split(source, name)
         except BenchError as error:
             if not (looked_for and "no split" in str(error)):
                 checked.add("split", name, str(error))
@@ -164,10 +153,11 @@ def _check_images(
             checked.add(kind, name, f"{len(names):,} {problem}: {_some(names)}", len(names))
 
 
-def _check_files(spec: DatasetSpec, data_dir: str | None, checked: Checked) -> None:
-    for name, wanted in spec.checksums.items() if data_dir is not None else ():
+def _check_files(source: DataSource, checked: Checked) -> None:
+    checksums = {} if source.data_dir is None else source.spec.checksums
+    for name, wanted in checksums.items():
         try:
-            file = regular_file(Path(str(data_dir)), name)
+            file = regular_file(Path(str(source.data_dir)), name)
         except UserError as error:
             checked.add("checksum", None, str(error))
             continue

@@ -31,17 +31,35 @@ FOLDER = "folder"  # the registered name that a path stands for, among datasets 
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """The user's options for reading a dataset."""
+class DataSource:
+    """A dataset, and how it is read."""
 
+    spec: DatasetSpec
+    data_dir: str | None = None  # the local copy; of a dataset that is a path, this path
     parameters: Mapping[str, Any] = field(default_factory=dict)  # those that its spec declares
-    class_names: str | None = None  # a file with the classes in words
+    class_names: Path | None = None  # a file with the classes in words
     skip_unlabelled: bool = False  # leave images without a label out instead of refusing them
+    name: str | None = None  # name in the manifest: as the user wrote it, or `folder`
 
     @property
-    def words(self) -> Path | None:
-        """The file with the classes in words."""
-        return None if self.class_names is None else Path(self.class_names)
+    def title(self) -> str:
+        """Name in run ids: a folder's own, or what follows a scheme."""
+        if self.spec.scheme:
+            return slug(str(self.parameters["source"]).partition(":")[0].replace("/", "-"))
+        is_folder = self.spec.name == FOLDER and self.data_dir is not None
+        return slug(str(self.data_dir)) if is_folder else self.spec.name
+
+    @property
+    def label(self) -> str:
+        """Name in messages."""
+        spec = self.spec
+        return f"The data in {self.data_dir}" if spec.name == FOLDER else f"Dataset {spec.name!r}"
+
+    @property
+    def place(self) -> Path | None:
+        """Folder or file that the data is in; None: a plugin knows where."""
+        place = Path(self.data_dir or self.spec.source or "")
+        return place if self.data_dir or place.is_absolute() else None
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
@@ -58,22 +76,19 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
 
 
 def load_split(
-    spec: DatasetSpec,
-    split: str | None = None,
-    data_dir: str | None = None,
-    options: DataOptions = DataOptions(),
-    rows: datasets.Dataset | None = None,
+    source: DataSource, split: str | None = None, rows: datasets.Dataset | None = None
 ) -> Split:
     """Load one split and check it: columns, labels, classes, ids, places of files (UserError).
 
     `split` None means the one that is evaluated; `rows` are used where they are in memory already.
     """
+    spec = source.spec
     if spec.items:
-        return _load_items(spec, split, data_dir, options, rows)
-    rows, classes = _load(spec, split, data_dir, options, rows)
+        return _load_items(source, split, rows)
+    rows, classes = _load(source, split, rows)
     groups = tuple(name for name in spec.groups if name in rows.column_names)
     return Split(
-        name=name_in_runs(spec, data_dir, options),
+        name=source.title,
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=classes,
@@ -85,34 +100,25 @@ def load_split(
     )
 
 
-def load_rows(
-    spec: DatasetSpec,
-    split: str | None = None,
-    data_dir: str | None = None,
-    options: DataOptions = DataOptions(),
-) -> datasets.Dataset:
+def load_rows(source: DataSource, split: str | None = None) -> datasets.Dataset:
     """Return the rows of `load_split`: image (not decoded), label and sample_id."""
-    if spec.items:
-        return _load_items(spec, split, data_dir, options).rows
-    return _load(spec, split, data_dir, options)[0]
+    return _load_items(source, split).rows if source.spec.items else _load(source, split)[0]
 
 
 def missing_data(
-    spec: DatasetSpec,
+    source: DataSource,
     split: str | None = None,
-    data_dir: str | None = None,
-    options: DataOptions = DataOptions(),
     why: str | None = None,  # the Hub is not asked; None: it may answer a run
 ) -> str | None:
     """Return why a run could not load the data, without fetching it; None: it could."""
     try:
         with offline(why or True):
-            load_rows(spec, split, data_dir, options)
+            load_rows(source, split)
     except AbsentError as error:
         if why is not None:
             return str(error)
         if (silence := hub_silence()) is not None:
-            return missing_data(spec, split, data_dir, options, silence)
+            return missing_data(source, split, silence)
     except UserError as error:
         return str(error)
     except PluginError:  # perhaps a download of its own, which was refused
@@ -120,70 +126,51 @@ def missing_data(
     return None
 
 
-def load_classes(
-    spec: DatasetSpec, data_dir: str | None = None, options: DataOptions = DataOptions()
-) -> ClassNames:
+def load_classes(source: DataSource) -> ClassNames:
     """Return a dataset's classes (UserError), from its data only where the spec has none."""
+    spec = source.spec
     if spec.items:
-        raise UserError(
-            f"{_called(spec, data_dir)} has no classes: every item has texts of its own."
-        )
+        raise UserError(f"{source.label} has no classes: every item has texts of its own.")
     if spec.classes is None:
-        return _load(spec, None, data_dir, options)[1]
-    return name_classes(spec.classes, _called(spec, data_dir), True, options.words)
+        return _load(source, None)[1]
+    return name_classes(spec.classes, source.label, True, source.class_names)
 
 
 def _load(
-    spec: DatasetSpec,
-    split: str | None,
-    data_dir: str | None,
-    options: DataOptions,
-    rows: datasets.Dataset | None = None,
+    source: DataSource, split: str | None, rows: datasets.Dataset | None = None
 ) -> tuple[datasets.Dataset, ClassNames]:
     import datasets
 
-    where = _called(spec, data_dir)
-    rows = _ask_plugin(spec, split, data_dir, options) if rows is None else rows
-    _check_rows(rows, spec, where, split or spec.split, "the columns 'image' and 'label'")
-    _check_columns(rows, spec, where)
+    spec, where, file = source.spec, source.label, source.class_names
+    rows = _ask_plugin(source, split) if rows is None else rows
+    _check_rows(rows, source, split, "the columns 'image' and 'label'")
+    _check_columns(rows, source)
     rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
-    declared = spec.classes
-    file, feature = options.words, rows.features["label"]
+    declared, feature = spec.classes, rows.features["label"]
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
     if declared is None and file is not None and numbered:
         declared = tuple(map(str, range(listed(file) or 0))) or None
     labels = read_labels(column_values(rows, "label"), feature, declared, where)
-    rows, indices = labelled(rows, labels.indices, where, options.skip_unlabelled)
+    rows, indices = labelled(rows, labels.indices, where, source.skip_unlabelled)
     classes = name_classes(labels.classes, where, spec.classes is not None, file)
-    return settled(rows, indices, classes, where, _place(spec, data_dir)), classes
-
-
-def name_in_runs(spec: DatasetSpec, data_dir: str | None, options: DataOptions) -> str:
-    """Return the dataset's name in run ids: a folder's own, or what follows a scheme."""
-    if spec.scheme:
-        return slug(str(options.parameters["source"]).partition(":")[0].replace("/", "-"))
-    return slug(data_dir) if spec.name == FOLDER and data_dir else spec.name
+    return settled(rows, indices, classes, where, source.place), classes
 
 
 def _load_items(
-    spec: DatasetSpec,
-    split: str | None,
-    data_dir: str | None,
-    options: DataOptions,
-    rows: datasets.Dataset | None = None,
+    source: DataSource, split: str | None, rows: datasets.Dataset | None = None
 ) -> Split:
-    where = _called(spec, data_dir)
-    if options.class_names:
+    spec, where = source.spec, source.label
+    if source.class_names:
         raise UserError(f"{where} has no classes; leave --class-names out.")
-    rows = _ask_plugin(spec, split, data_dir, options) if rows is None else rows
+    rows = _ask_plugin(source, split) if rows is None else rows
     wanted = "the columns 'image' or 'images', 'texts', and 'label' or 'pairing'"
-    _check_rows(rows, spec, where, split or spec.split, wanted)
+    _check_rows(rows, source, split, wanted)
     rows = as_stored(rows.with_format(None), where)
     ids = item_ids(rows, where)
     table = read_items(rows, ids, where)
-    rows = settled_items(rows, ids, where, _place(spec, data_dir))
+    rows = settled_items(rows, ids, where, source.place)
     return Split(
-        name=name_in_runs(spec, data_dir, options),
+        name=source.title,
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=table.names,
@@ -194,22 +181,10 @@ def _load_items(
     )
 
 
-def _place(spec: DatasetSpec, data_dir: str | None) -> Path | None:
-    """Return the folder or file that the data is in; None: a plugin knows where."""
-    place = Path(data_dir or spec.source or "")
-    return place if data_dir or place.is_absolute() else None
-
-
-def _called(spec: DatasetSpec, data_dir: str | None) -> str:
-    """Return what messages call the dataset."""
-    return f"The data in {data_dir}" if spec.name == FOLDER else f"Dataset {spec.name!r}"
-
-
-def _ask_plugin(
-    spec: DatasetSpec, split: str | None, data_dir: str | None, options: DataOptions
-) -> Any:
+def _ask_plugin(source: DataSource, split: str | None) -> Any:
     import datasets
 
+    spec, data_dir = source.spec, source.data_dir
     split = split or spec.split
     if spec.splits and split is None:
         raise UserError(
@@ -227,7 +202,7 @@ def _ask_plugin(
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Absolute, so that the files it names are found from anywhere.
     folder = str(Path(data_dir).absolute()) if data_dir else None
-    parameters = spec.resolve_parameters(options.parameters)
+    parameters = spec.resolve_parameters(source.parameters)
     if spec.unverified and data_dir is None:
         warnings.warn(
             f"Dataset {spec.name!r} is declared from documents, and its authors could not load it."
@@ -240,32 +215,34 @@ def _ask_plugin(
         return dataset.load(split=split, data_dir=folder)
 
 
-def _check_rows(rows: Any, spec: DatasetSpec, where: str, split: str | None, columns: str) -> None:
+def _check_rows(rows: Any, source: DataSource, split: str | None, columns: str) -> None:
     import datasets
 
     if not isinstance(rows, datasets.Dataset):
         raise PluginError(
-            spec.label,
+            source.spec.label,
             f"load() returned a {type(rows).__name__}; expected a datasets.Dataset with {columns}",
         )
     if len(rows) == 0:
+        split = split or source.spec.split
         of = "" if split is None else f" in split {split!r}"
-        raise UserError(f"{where} holds no images{of}.")
+        raise UserError(f"{source.label} holds no images{of}.")
 
 
-def _check_columns(rows: Any, spec: DatasetSpec, where: str) -> None:
+def _check_columns(rows: Any, source: DataSource) -> None:
     import datasets
 
     for column in COLUMNS:
         if column not in rows.column_names:
             raise UserError(
-                f"{where} has no column {column!r}; its columns: {', '.join(rows.column_names)}."
+                f"{source.label} has no column {column!r}; its columns:"
+                f" {', '.join(rows.column_names)}."
             )
     if not isinstance(rows.features["image"], datasets.Image):
         holds = f"its column 'image' holds {rows.features['image']}, not images"
-        if spec.name == FOLDER:
-            raise UserError(f"{where}: {holds}.")
-        raise PluginError(spec.label, f"{holds}; it must be cast with datasets.Image()")
+        if source.spec.name == FOLDER:
+            raise UserError(f"{source.label}: {holds}.")
+        raise PluginError(source.spec.label, f"{holds}; it must be cast with datasets.Image()")
 
 
 def slug(path: str) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError, quoted
-from bench.inputs.data import DataOptions, load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 
@@ -48,19 +47,14 @@ class FitSplit:
 
 
 def load_fit_split(
-    spec: DatasetSpec,
-    name: str | None,
-    data_dir: str | None,
-    options: DataOptions,
-    scored: Split | None,
-    learner: str,
+    source: DataSource, name: str | None, scored: Split | None, learner: str
 ) -> FitSplit:
     """Load the split, by default `train`, that a backbone, in messages `learner`, learns from.
 
     `scored` is the split that is scored; None: pictures of the user's own are. A UserError if they
     are the same, have other classes, or a class has no image.
     """
-    chosen = name or USUAL
+    chosen, spec = name or USUAL, source.spec
     if spec.splits and chosen not in spec.splits:
         raise UserError(
             f"{learner} learns from labelled images, and dataset {spec.name!r} has no split"
@@ -73,7 +67,7 @@ def load_fit_split(
             " names another split to learn from, or --split another one to score."
         )
     try:
-        split = load_split(spec, chosen, data_dir, options)
+        split = load_split(source, chosen)
     except UserError as error:
         raise UserError(
             f"{learner} learns from labelled images of a split, {quoted(chosen)}: {error}"

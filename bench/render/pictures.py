@@ -172,4 +172,4 @@ def _named(manifest: Manifest) -> Split:
     config = RunConfig(**manifest.config.plain())
     data = find_dataset(config, load_plugins())
     with offline(config.offline):
-        return load_split(data.spec, config.split, data.data_dir, data.options)
+        return load_split(data, config.split)

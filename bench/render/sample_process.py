@@ -110,7 +110,7 @@ def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
     try:
         config = make_config(settings)
         data = find_dataset(config, load_plugins())
-        split = load_split(data.spec, config.split, data.data_dir, data.options)
+        split = load_split(data, config.split)
         return split, config.corrupt
     except UserError as error:
         return str(error)

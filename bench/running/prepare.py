@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.errors import AbsentError
 from bench.inputs.altered import with_files
-from bench.inputs.data import load_classes, load_split
+from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import as_settings_say
 from bench.running.manifest import make_manifest
-from bench.running.parts.data import DataSource
 from bench.running.prepared import Prepared
 from bench.running.preparing.others import (
     find_candidates,
@@ -61,11 +60,11 @@ def prepare(
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     check_scope(resolved.config, resolved.backbone, resolved.backbone_name)
     stated = stated_risk(resolved)
-    config, spec, data = resolved.config, resolved.dataset, resolved.data
+    config, data = resolved.config, resolved.data
     if images and split is None:
-        split = load_split(spec, config.split, data.data_dir, data.options, rows)
+        split = load_split(data, config.split, rows)
         split = split if surveyed is None else replace(split, survey=surveyed)
-    named = split.named if split else load_classes(spec, data.data_dir, data.options)
+    named = split.named if split else load_classes(data)
     resolved = name_fit_split(resolved, split)
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)

@@ -10,8 +10,9 @@ from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
+from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
-from bench.running.parts.data import DataSource, data_source, find_dataset
+from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import Decider, find_strategy, of_backbone
 from bench.running.parts.measure import ResolvedViews, find_plan, resolve_views
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype

@@ -10,7 +10,7 @@ import pytest
 from bench.contracts.dataset import n_answers
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.testing.classifiers import once
@@ -37,7 +37,9 @@ class SplitsContract:
         """Every split, loaded as in a run: labels or answers, and ids, are checked there."""
 
         def load() -> dict[str | None, Split]:
-            return {split: load_split(spec, split, self.data_dir) for split in self.splits}
+            return {
+                split: load_split(DataSource(spec, self.data_dir), split) for split in self.splits
+            }
 
         return once(type(self), load)
 
@@ -46,7 +48,7 @@ class SplitsContract:
     ) -> None:
         """A run resumes by ids, and its identity is the data's content: both are the same again."""
         for name, split in loaded.items():
-            again = load_split(spec, name, self.data_dir)
+            again = load_split(DataSource(spec, self.data_dir), name)
             assert len(set(split.sample_ids)) == len(split.sample_ids)
             assert list(again.sample_ids) == list(split.sample_ids)
             assert again.fingerprint == split.fingerprint

@@ -13,7 +13,7 @@ from helpers.given import make_folder
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs.checking import check_data
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 
 HEAD = 'name = "birds"\n'
 CLASSES = 'classes = ["robin", "house finch"]\n'
@@ -74,7 +74,7 @@ def test_images_behind_links_that_lead_out_are_refused(data: Path) -> None:
     (data / "robin/2.png").symlink_to(data.parent / "out/robin/1.png")
     (data / "dataset.toml").write_text(f'{HEAD}source = "."\n{CLASSES}')
     with pytest.raises(UserError, match="leads out of the folder"):
-        load_split(load_spec(data / "dataset.toml", in_data=True))
+        load_split(DataSource(load_spec(data / "dataset.toml", in_data=True)))
 
 
 def test_a_file_that_the_user_names_may_lead_elsewhere_and_says_so(data: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_file_that_the_user_names_may_lead_elsewhere_and_says_so(data: Path) -
     file.write_text(f'{HEAD}source = "../out"\nbackbone = "owner/name"\n{CLASSES}')
     with pytest.warns(BenchWarning, match=r"not in its folder: source = '../out', backbone = 'own"):
         spec = load_spec(file)
-    assert load_split(spec).classes == ("robin", "house finch")
+    assert load_split(DataSource(spec)).classes == ("robin", "house finch")
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_a_layout_leads_from_the_folder_that_the_user_names(
     spec = load_spec(data / "birds.toml")
     spec.layout.update(layout)  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="leads out of the folder"):
-        load_split(spec, "test", str(data))
+        load_split(DataSource(spec, str(data)), "test")
 
 
 def test_checksums_are_of_files_in_the_folder(data: Path) -> None:
     os.mkfifo(data / "pipe")
     sums = "".join(f'"{name}" = "md5:{"0" * 32}"\n' for name in ("link/x.txt", "pipe", "no"))
     (data / "birds.toml").write_text(f'{HEAD}source = "."\n{CLASSES}[checksums]\n{sums}')
-    findings = check_data(load_spec(data / "birds.toml"), data_dir=str(data)).findings
+    findings = check_data(DataSource(load_spec(data / "birds.toml"), str(data))).findings
     wrong = [finding.said for finding in findings if finding.kind == "checksum"]
     assert len(wrong) == 2 and "leads out" in wrong[0] and "not a regular file" in wrong[1]
 

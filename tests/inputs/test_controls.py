@@ -10,7 +10,7 @@ from helpers.captions import one_image, two_images
 
 from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.replaced import blinded, partners
 from bench.inputs.split import Split
@@ -30,7 +30,7 @@ def pixels(image: Any) -> Any:
 
 @pytest.mark.parametrize("rows", [one_image(5), two_images(4)], ids=["one", "two"])
 def test_nothing_of_the_image_is_left(rows: Any) -> None:
-    split = load_split(SPEC, rows=rows)
+    split = load_split(DataSource(SPEC), rows=rows)
     for sample in destroyed(split, "grey").values():
         for image in sample.images:
             assert (pixels(image) == 128).all()

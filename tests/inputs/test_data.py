@@ -18,7 +18,7 @@ from PIL import Image
 import bench as toolkit
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.subsets import limited
 
 
@@ -120,7 +120,7 @@ def test_a_corrupt_image_counts_as_wrong_and_costs_no_other(
 def test_identical_images_get_a_suffix() -> None:
     square = Image.fromarray(np.zeros((4, 4), np.uint8))
     rows = datasets.Dataset.from_dict({"image": [square, square], "label": [0, 1]})
-    split = load_split(spec_of(rows, ("a", "b")))
+    split = load_split(DataSource(spec_of(rows, ("a", "b"))))
     assert split.sample_ids[1] == f"{split.sample_ids[0]}-2" and split.split == "all"
 
 
@@ -135,11 +135,11 @@ def test_images_have_the_groups_of_a_column_or_of_the_spec_s() -> None:
     text = Value("string")
     labels = ClassLabel(names=["a", "b"])
     rows = rows_of([0, 1, 0], labels, group=(["x", None, "y"], text))
-    split = load_split(spec_of(rows))
+    split = load_split(DataSource(spec_of(rows)))
     assert [s.group for s in split.samples(split.sample_ids)] == ["x", None, "y"]
     rows = rows_of([0, 1], labels, place=(["sea", "land"], text), light=(["day", "day"], text))
-    plain = load_split(spec_of(rows))
+    plain = load_split(DataSource(spec_of(rows)))
     assert [s.group for s in plain.samples(plain.sample_ids)] == [None, None]
-    split = load_split(replace(spec_of(rows), groups=("place", "light")))
+    split = load_split(DataSource(replace(spec_of(rows), groups=("place", "light"))))
     groups = [s.group for s in split.samples(split.sample_ids)]
     assert groups == ["place sea, light day", "place land, light day"]

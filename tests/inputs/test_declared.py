@@ -13,7 +13,7 @@ from PIL import Image
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs import replaced as cropping
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.declared import indices_of
 from bench.inputs.downloads import line_pattern
 from bench.inputs.pixels import decode
@@ -36,7 +36,7 @@ def declare(folder: Path, text: str = BIRDS, name: str = "birds.toml") -> Path:
 
 
 def load(file: Path, split: str | None = None, data_dir: Path | None = None) -> Split:
-    return load_split(load_spec(file), split, str(data_dir) if data_dir else None)
+    return load_split(DataSource(load_spec(file), str(data_dir) if data_dir else None), split)
 
 
 def test_classes_are_found_by_name_not_by_place(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
 
 from bench.errors import BenchWarning, UserError
 from bench.inputs.class_names import name_classes, readable
-from bench.inputs.data import DataOptions, load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
 
 TWO = ClassLabel(names=["cat", "dog"])
@@ -21,7 +21,7 @@ INT, TEXT = Value("int64"), Value("string")
 
 
 def load(labels: list[Any], feature: Any, classes: Any = None, **columns: Any) -> Split:
-    return load_split(spec_of(rows_of(labels, feature, **columns), classes))
+    return load_split(DataSource(spec_of(rows_of(labels, feature, **columns), classes)))
 
 
 GOOD: dict[str, tuple[list[Any], Any, Any, tuple[str, ...], list[int]]] = {
@@ -125,25 +125,24 @@ def test_ids_that_are_refused(case: str) -> None:
 
 def test_images_without_a_label_are_left_out_on_request() -> None:
     spec = spec_of(rows_of([0, -1, 1, None], TWO, sample_id=(["a", "b", "c", "d"], TEXT)))
-    skip = DataOptions(skip_unlabelled=True)
     with pytest.warns(BenchWarning, match="2 of 4 images"):
-        split = load_split(spec, options=skip)
+        split = load_split(DataSource(spec, skip_unlabelled=True))
     assert split.sample_ids == ("a", "c") and split.labels == (0, 1)
     assert [sample.sample_id for sample in split.samples(["c"])] == ["c"]
     whole = spec_of(rows_of([0, 1], TWO, sample_id=(["a", "c"], TEXT)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load_split(whole, options=skip).labels == (0, 1)
+        assert load_split(DataSource(whole, skip_unlabelled=True)).labels == (0, 1)
     with pytest.raises(UserError, match="none of the 2 images has a label"):
-        load_split(spec_of(rows_of([-1, None], TWO)), options=skip)
+        load_split(DataSource(spec_of(rows_of([-1, None], TWO)), skip_unlabelled=True))
 
 
 def test_a_selection_of_rows_keeps_its_labels_and_ids() -> None:
     rows = rows_of([0, 1, 1, 0], TWO, sample_id=(list("abcd"), TEXT))
-    split = load_split(spec_of(rows.select([3, 1])))
+    split = load_split(DataSource(spec_of(rows.select([3, 1]))))
     assert split.sample_ids == ("d", "b") and split.labels == (0, 1)
     assert split.rows[0]["image"]["bytes"] == picture(3)["bytes"]
-    twice = load_split(spec_of(rows.remove_columns("sample_id").select([1, 3, 1])))
+    twice = load_split(DataSource(spec_of(rows.remove_columns("sample_id").select([1, 3, 1]))))
     assert twice.labels == (1, 0, 1) and twice.sample_ids[2] == f"{twice.sample_ids[0]}-2"
 
 

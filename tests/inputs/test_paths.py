@@ -15,7 +15,7 @@ from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import open_encoded
 from bench.inputs.split import Split
 
@@ -36,7 +36,7 @@ def load(root: Path, *paths: str | None) -> Split:
     images = [picture(), *({"bytes": None, "path": path} for path in paths)]
     columns = {"image": images, "label": list(range(len(images)))}
     write_parquet(root / "x.parquet", columns, [f"c{i}" for i in range(len(images))])
-    return load_split(folder_spec(), data_dir=str(root))
+    return load_split(DataSource(folder_spec(), str(root)))
 
 
 def reads(split: Split, row: int) -> bool:
@@ -113,7 +113,7 @@ def test_the_current_folder_is_no_root(root: Path, monkeypatch: pytest.MonkeyPat
         features=rows.cast_column("image", datasets.Image(decode=False)).features,
     ).cast_column("image", datasets.Image())
     with pytest.raises(UserError, match=r"'inside\.png', relative to no folder"):
-        load_split(spec_of(rows))
+        load_split(DataSource(spec_of(rows)))
 
 
 def test_a_copy_in_the_cache_of_the_hub_may_link_to_its_blobs(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_copy_in_the_cache_of_the_hub_may_link_to_its_blobs(tmp_path: Path) ->
     columns = {"image": [picture(), picture(1)], "label": [0, 1]}
     blob = write_parquet(repository / "blobs" / "123", columns, ["a", "b"])
     (snapshot / "test.parquet").symlink_to(os.path.relpath(blob, snapshot))
-    assert load_split(folder_spec(), data_dir=str(snapshot)).labels == (0, 1)
+    assert load_split(DataSource(folder_spec(), str(snapshot))).labels == (0, 1)
 
 
 @pytest.mark.parametrize("split", ["../other", "..", ".", "/etc", ".git", "te*t", ""])
@@ -139,7 +139,7 @@ def test_images_linked_from_elsewhere_are_refused_and_broken_ones_kept(tmp_path:
     folder = make_folder(tmp_path / "data", "a/1.png", "b/1.png")
     (folder / "b" / "2.png").symlink_to(folder / "none.png")
     pipe(folder / "b" / "3.png")
-    split = load_split(folder_spec(), data_dir=str(folder))
+    split = load_split(DataSource(folder_spec(), str(folder)))
     assert split.sample_ids == ("a/1.png", "b/1.png", "b/2.png", "b/3.png")
     assert [reads(split, row) for row in range(4)] == [True, True, False, False]
     make_folder(tmp_path, "outside.png")
@@ -154,7 +154,7 @@ def test_a_folder_that_links_are_made_of_is_named_in_the_message(tmp_path: Path)
     for name in "ab":
         (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere" / name)
     with pytest.raises(UserError, match=r"holds no images \(2 linked folders \(a, b\)\)"):
-        load_split(folder_spec(), data_dir=str(tmp_path / "data"))
+        load_split(DataSource(folder_spec(), str(tmp_path / "data")))
 
 
 ODD = ["gl*b[1]", "a::b", "all", "[x]", "ü ñ", "-x", "train me", "%20"]
@@ -168,7 +168,7 @@ def test_odd_names_of_folders_and_files(kind: str, name: str, tmp_path: Path) ->
     else:
         columns = {"image": [picture(), picture(1)], "label": [0, 1]}
         write_parquet(tmp_path / name / f"{name}.parquet", columns, ["a", "b"])
-    assert len(load_split(folder_spec(), data_dir=str(tmp_path / name)).labels) == 2
+    assert len(load_split(DataSource(folder_spec(), str(tmp_path / name))).labels) == 2
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     bad = os.fsdecode(b"\xff")
     (folder / "b" / "1.png").rename(folder / "b" / f"{bad}.png")
     with pytest.raises(UserError, match="is not UTF-8; rename it"):
-        load_split(folder_spec(), data_dir=str(folder))
+        load_split(DataSource(folder_spec(), str(folder)))
     folder.rename(tmp_path / bad)
     done = bench("run", tmp_path / bad, "--dry-run")
     assert done.code == 2 and "Unexpected" not in done.err
@@ -187,7 +187,7 @@ def test_a_parquet_file_rewritten_with_the_same_time_is_noticed(tmp_path: Path) 
         columns: dict[str, Any] = {"image": [picture(shade), picture(7)], "label": [0, 1]}
         path = write_parquet(tmp_path / "test.parquet", columns, ["a", "b"])
         os.utime(path, ns=(10**18, 10**18))
-        return load_split(folder_spec(), data_dir=str(tmp_path)).fingerprint
+        return load_split(DataSource(folder_spec(), str(tmp_path))).fingerprint
 
     first, second = write(1), write(2)
     assert first != second and write(1) == first

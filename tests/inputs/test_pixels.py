@@ -17,7 +17,7 @@ import bench as toolkit
 from bench.contracts.dataset import Sample
 from bench.engine.images import open_images
 from bench.inputs import pixels
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode, is_ordinary
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -245,13 +245,13 @@ def test_only_images_that_are_not_ordinary_enter_the_identity() -> None:
     from datasets import ClassLabel, Dataset
 
     rows = rows_of([0, 1], ClassLabel(names=["a", "b"]))
-    plain = load_split(spec_of(rows))
+    plain = load_split(DataSource(spec_of(rows)))
     assert plain.decoding is None
     images = [plain.rows[0]["image"], TRANSPARENT["RGBA"]()]
     mixed = Dataset.from_list(
         [{"image": image, "label": i} for i, image in enumerate(images)], features=rows.features
     )
-    assert load_split(spec_of(mixed)).decoding == pixels.VERSION
+    assert load_split(DataSource(spec_of(mixed))).decoding == pixels.VERSION
 
 
 def test_a_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:

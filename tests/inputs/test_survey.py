@@ -16,14 +16,14 @@ from PIL import Image
 
 from bench.discovery.loading import load_plugins
 from bench.inputs import survey as module
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import is_ordinary
 from bench.inputs.split import Split
 from bench.inputs.survey import digest
 
 
 def load(path: Path) -> Split:
-    return load_split(load_plugins().datasets.get("folder"), data_dir=str(path))
+    return load_split(DataSource(load_plugins().datasets.get("folder"), str(path)))
 
 
 def by_definition(split: Split) -> str:
@@ -84,7 +84,7 @@ def test_what_is_in_memory_is_never_remembered(read: list[int]) -> None:
 
     rows = rows_of(["a", "b", "a"], datasets.Value("string"))
     for _ in range(2):
-        split = load_split(spec_of(rows))
+        split = load_split(DataSource(spec_of(rows)))
         assert split.fingerprint == by_definition(split)
     assert len(read) > 6
 
@@ -93,7 +93,7 @@ def test_another_order_of_rows_has_its_own_digests(tmp_path: Path, read: list[in
     images = pa.array([picture(shade) for shade in (1, 2, 3)])
     file = write_parquet(tmp_path / "x.parquet", {"image": images, "label": ["x", "y", "z"]})
     rows = load(file).rows.remove_columns("sample_id")
-    twice = load_split(spec_of(rows.select([2, 0, 2])))
+    twice = load_split(DataSource(spec_of(rows.select([2, 0, 2]))))
     assert twice.fingerprint == by_definition(twice)
     assert twice.sample_ids[2] == f"{twice.sample_ids[0]}-2"
 
@@ -123,5 +123,5 @@ def test_no_table_of_images_is_hashed_for_the_library_s_own_fingerprint(
         columns = {"image": pa.array([picture(1), picture(2)]), "label": ["cat", "dog"]}
         write_parquet(tmp_path / f"{name}.parquet", columns)
     spec = load_plugins().datasets.get("folder")
-    split = load_split(spec, "test", str(tmp_path))
+    split = load_split(DataSource(spec, str(tmp_path)), "test")
     assert split.labels == (0, 1) and len(split.fingerprint) == 64

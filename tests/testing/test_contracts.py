@@ -15,7 +15,7 @@ from PIL import Image
 from bench.contracts.specs import DatasetSpec
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
 from bench.engine.images import CheckedViews
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.testing import ClassifierContract, DatasetContract, StrategyContract, ViewsContract
 
 
@@ -69,7 +69,7 @@ def test_splits_that_overlap_are_found() -> None:
     )
     contract = DatasetContract()
     contract.dataset, contract.splits = spec, ("test", "train")
-    loaded: Any = {split: load_split(spec, split) for split in contract.splits}
+    loaded: Any = {split: load_split(DataSource(spec), split) for split in contract.splits}
     contract.test_ids_are_unique_and_stay(spec, loaded)
     contract.test_images_open(loaded)
     with pytest.raises(AssertionError, match="share"):

@@ -16,7 +16,7 @@ from helpers.scoring import same, timeless
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import Plugins, load_plugins
 from bench.engine.images import view_of_draw
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.store.folder import read_records
 from bench.testing import ItemsContract, LikelihoodContract
@@ -73,7 +73,7 @@ def run(results: Path, strategy: str, *options: object) -> Finished:
 def by_hand(reduction: str, seed: int = 0, draws: int = 20) -> dict[str, tuple[Any, int]]:
     """Return of each item its texts' scores, computed cell by cell, and its label."""
     model = made("pixels", "PixelColours")(None, device="cpu", dtype="float32")
-    split = load_split(load_plugins().datasets.get("halves"))
+    split = load_split(DataSource(load_plugins().datasets.get("halves")))
     found = {}
     for name, label, row in zip(split.sample_ids, split.labels, split.rows, strict=True):
         image, numbers = decode(row["image"]), [seed * 100_000 + k for k in range(draws)]
@@ -122,7 +122,7 @@ def test_strategies_views_and_refusals(tmp_path: Path) -> None:
     assert viewed.code == 0, viewed.err
     model = made("pixels", "PixelColours")(None, device="cpu", dtype="float32")
     corners, chosen = made("corners", "Corners")(0.7), view_of_draw(20, 4)
-    split = load_split(load_plugins().datasets.get("halves"))
+    split = load_split(DataSource(load_plugins().datasets.get("halves")))
     records = read_records(Path(viewed.json["results_dir"]))
     for name, row in zip(split.sample_ids, split.rows, strict=True):
         pictures = corners.of(decode(row["image"]), 0)
@@ -140,7 +140,7 @@ def test_a_text_alone(tmp_path: Path) -> None:
     """The shortest text wins whatever the image shows; the first of equal ones is no answer."""
     blind = run(tmp_path, "race", "--control", "text-only")
     assert blind.code == 0, blind.err
-    split = load_split(load_plugins().datasets.get("halves"))
+    split = load_split(DataSource(load_plugins().datasets.get("halves")))
     records = read_records(Path(blind.json["results_dir"]))
     for name, row in zip(split.sample_ids, split.rows, strict=True):
         lengths = [len(text) for text in row["texts"]]

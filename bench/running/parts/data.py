@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from bench.discovery.declared import load_spec
 from bench.discovery.loading import Plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import parse_corruption
-from bench.inputs.data import FOLDER, DataOptions, check_data_dir, name_in_runs
+from bench.inputs.data import FOLDER, DataSource, check_data_dir
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.subsets import parse_shard
 from bench.machine.files import is_there, regular_file
@@ -88,21 +87,6 @@ class DataSettings(Chapter):
     fog or gaussian-noise, at severity 1 to 5."""
 
 
-@dataclass(frozen=True)
-class DataSource:
-    """The images of a run, and how they are read."""
-
-    spec: DatasetSpec
-    name: str  # name in the manifest: as the user wrote it, or `folder`
-    data_dir: str | None  # the local copy; of a dataset that is a path, this path
-    options: DataOptions  # how it is read
-
-    @property
-    def title(self) -> str:
-        """Name in run ids: of a folder its own."""
-        return name_in_runs(self.spec, self.data_dir, self.options)
-
-
 @as_settings_say
 def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
     """Find the dataset of a name, a scheme such as `hf:`, a TOML file, or a folder (UserError)."""
@@ -149,8 +133,9 @@ def data_source(
             raise UserError(f"Dataset {spec.name!r} has no choice of --{option}.")
     if spec.scheme:
         chosen["source"] = settings.dataset.partition(":")[2]
-    options = DataOptions(chosen, settings.class_names, settings.skip_unlabelled)
-    return DataSource(spec, name or settings.dataset, data_dir, options)
+    words = None if settings.class_names is None else Path(settings.class_names)
+    skip, name = settings.skip_unlabelled, name or settings.dataset
+    return DataSource(spec, data_dir, chosen, words, skip, name)
 
 
 def expand_datasets(names: Sequence[str], plugins: Plugins) -> list[str]:

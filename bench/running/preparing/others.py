@@ -224,7 +224,5 @@ def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
     """Return the images, not `scored`, that the backbone is fitted on; None: it does not learn."""
     if not resolved.backbone.learns:
         return None
-    config, data, learner = resolved.config, resolved.data, f"Backbone {resolved.backbone_name!r}"
-    return load_fit_split(
-        resolved.dataset, config.fit_split, data.data_dir, data.options, scored, learner
-    )
+    learner = f"Backbone {resolved.backbone_name!r}"
+    return load_fit_split(resolved.data, resolved.config.fit_split, scored, learner)

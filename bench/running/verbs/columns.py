@@ -20,7 +20,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
     """
     config = make_config(manifest.config.plain())
     data = find_dataset(config, load_plugins())
-    split = load_split(data.spec, manifest.dataset.split, data.data_dir, data.options)
+    split = load_split(data, manifest.dataset.split)
     of_run, columns = set(manifest.samples), {}
     for name in names:
         if name not in split.rows.column_names or name in ("image", "sample_id"):

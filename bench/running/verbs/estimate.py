@@ -222,9 +222,7 @@ def _check(prepared: Prepared) -> None:
 def _missing(prepared: Prepared) -> Iterator[str]:
     """Yield why the data cannot be read and the device not be used here."""
     config, data = prepared.config, prepared.resolved.data
-    if prepared.split is None and (
-        problem := missing_data(data.spec, config.split, data.data_dir, data.options)
-    ):
+    if prepared.split is None and (problem := missing_data(data, config.split)):
         yield problem
     if config.device:
         try:

@@ -19,7 +19,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.places import DOWNLOAD
 from bench.inputs.class_names import check_names
-from bench.inputs.data import load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.declared import find_source, indices_of
 from bench.inputs.downloads import line_pattern
 from bench.inputs.pixels import PixelsError, decode
@@ -159,7 +159,7 @@ def household(root: Path) -> dict[str, str]:
 def test_the_original_download_is_read(name: str, make: Any, tmp_path: Path) -> None:
     wanted = make(tmp_path)
     spec = load_plugins().datasets.get(name)
-    split = load_split(spec, None, str(tmp_path))
+    split = load_split(DataSource(spec, str(tmp_path)))
     found = {
         i: split.classes[label] for i, label in zip(split.sample_ids, split.labels, strict=True)
     }
@@ -169,15 +169,18 @@ def test_the_original_download_is_read(name: str, make: Any, tmp_path: Path) -> 
 def test_a_border_is_cut_and_counts(tmp_path: Path) -> None:
     household(tmp_path)
     spec = load_plugins().datasets.get("objectnet")
-    split = load_split(spec, None, str(tmp_path))
+    split = load_split(DataSource(spec, str(tmp_path)))
     assert [decode(s.image).size for s in split.samples(split.sample_ids)] == [(4, 4), (4, 4)]
     assert decode(split.images(split.sample_ids[0])[0]).size == (4, 4)
     rows = load_dataset("objectnet", data_dir=str(tmp_path))
     assert len(rows) == 2 and rows[0]["image"].size == (4, 4)
-    whole = load_split(replace(spec, border=0), None, str(tmp_path))
+    whole = load_split(DataSource(replace(spec, border=0), str(tmp_path)))
     assert whole.fingerprint != split.fingerprint
-    assert load_split(replace(spec, border=1), None, str(tmp_path)).fingerprint != split.fingerprint
-    gone = load_split(replace(spec, border=4), None, str(tmp_path))
+    assert (
+        load_split(DataSource(replace(spec, border=1), str(tmp_path))).fingerprint
+        != split.fingerprint
+    )
+    gone = load_split(DataSource(replace(spec, border=4), str(tmp_path)))
     with pytest.raises(PixelsError, match="8 × 8 pixels"):
         decode(next(gone.samples(gone.sample_ids[:1])).image)
 
@@ -231,7 +234,7 @@ def test_items_are_read_from_the_original(
     name: str, make: Any, ids: Any, groups: Any, tmp_path: Path
 ) -> None:
     make(tmp_path)
-    split = load_split(load_plugins().datasets.get(name), None, str(tmp_path))
+    split = load_split(DataSource(load_plugins().datasets.get(name), str(tmp_path)))
     assert split.items is not None and split.sample_ids[: len(ids)] == ids
     assert split.items.table.groups[: len(ids)] == groups
     sample = next(split.samples(split.sample_ids[:1]))
@@ -245,7 +248,7 @@ def test_groups_of_waterbirds_are_label_and_place(tmp_path: Path) -> None:
     head = "img_id,img_filename,y,split,place,place_filename\n"
     lines = "1,001.A/1.jpg,0,2,1,x\n2,002.B/2.jpg,1,2,1,x\n3,002.B/3.jpg,1,0,0,x\n"
     write(tmp_path / "metadata.csv", head + lines)
-    split = load_split(load_plugins().datasets.get("waterbirds"), None, str(tmp_path))
+    split = load_split(DataSource(load_plugins().datasets.get("waterbirds"), str(tmp_path)))
     assert split.labels == (0, 1)
     samples = list(split.samples(split.sample_ids))
     assert [sample.group for sample in samples] == ["y 0, place 1", "y 1, place 1"]
@@ -258,7 +261,7 @@ def test_groups_of_waterbirds_are_label_and_place(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not CALTECH101.is_dir(), reason=f"no {CALTECH101}")
 def test_caltech_is_read_for_real() -> None:
-    split = load_split(load_plugins().datasets.get("caltech101"), None, str(CALTECH101))
+    split = load_split(DataSource(load_plugins().datasets.get("caltech101"), str(CALTECH101)))
     assert len(split.classes) == 101 and len(set(split.labels)) == 101
     for sample_id, label in zip(split.sample_ids, split.labels, strict=True):
         if sample_id.startswith("Faces/"):

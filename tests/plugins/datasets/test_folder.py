@@ -16,7 +16,7 @@ from helpers.given import make_folder, picture, write_parquet
 
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
-from bench.inputs.data import DataOptions, load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 
@@ -30,7 +30,7 @@ def load(path: Path, split: str | None = None, **parameters: Any) -> Split:
         if name in parameters
     }
     spec = load_plugins().datasets.get("folder")
-    return load_split(spec, split, str(path), DataOptions(parameters, **own))
+    return load_split(DataSource(spec, str(path), parameters, **own), split)
 
 
 def flat(tmp_path: Path, table: str, name: str = "data/metadata.csv") -> Path:

@@ -17,7 +17,7 @@ from helpers.given import make_folder, picture
 from bench.discovery.declared import load_spec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import DataOptions, load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
 
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 def load(path: Path, **parameters: Any) -> Split:
     spec = load_plugins().datasets.get("folder")
-    return load_split(spec, None, str(path), DataOptions(parameters))
+    return load_split(DataSource(spec, str(path), parameters))
 
 
 WRONG: dict[str, tuple[str, str, str]] = {
@@ -183,11 +183,11 @@ def test_items_of_other_types_are_refused(case: str, folder: Path) -> None:
         'images = ["image"]\ntexts = ["texts"]\nid = "id"\ngroup = "part"\n'
     )
     with pytest.raises(UserError, match=said):
-        load_split(load_spec(folder / "cats.toml"), None, str(folder))
+        load_split(DataSource(load_spec(folder / "cats.toml"), str(folder)))
     (folder / "items.json").write_text(json.dumps([record, {**record, "id": 7}]))
-    split = load_split(load_spec(folder / "cats.toml"), None, str(folder))
+    split = load_split(DataSource(load_spec(folder / "cats.toml"), str(folder)))
     assert split.sample_ids == ("x", "7")
     for wrong in ("3", "[" * 100_000, '{"a": 1, "a": 2}', "[1]"):
         (folder / "items.json").write_text(wrong)
         with pytest.raises(UserError, match=r"items\.json"):
-            load_split(load_spec(folder / "cats.toml"), None, str(folder))
+            load_split(DataSource(load_spec(folder / "cats.toml"), str(folder)))

@@ -15,7 +15,7 @@ from helpers.given import picture
 
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
-from bench.inputs.data import DataOptions, load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
 from bench_plugins.datasets._tars import read_tar
 
@@ -48,7 +48,7 @@ def write(folder: Path, content: bytes) -> Path:
 
 def load(path: Path, **parameters: Any) -> Split:
     spec = load_plugins().datasets.get("folder")
-    return load_split(spec, None, str(path), DataOptions(parameters))
+    return load_split(DataSource(spec, str(path), parameters))
 
 
 @pytest.mark.parametrize("start", STARTS)

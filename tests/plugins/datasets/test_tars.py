@@ -13,7 +13,7 @@ from helpers.given import picture
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import DataOptions, load_split
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
 
 PICTURES = [picture(shade)["bytes"] for shade in (10, 20, 30, 40)]
@@ -31,7 +31,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
 
 def load(path: Path | str, split: str | None = None, **parameters: Any) -> Split:
     spec = load_plugins().datasets.get("folder")
-    return load_split(spec, split, str(path), DataOptions(parameters))
+    return load_split(DataSource(spec, str(path), parameters), split)
 
 
 def test_a_label_is_a_class_file_a_key_or_a_text(tmp_path: Path) -> None:
