@@ -48,7 +48,8 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
         axes.grid(alpha=0.3)
     left.set_ylabel("agreement with the exhaustive decision")
     right.set_ylabel("accuracy")
-    left.legend(fontsize="small")
+    names = left.get_legend_handles_labels()  # below: inside, it would lie on error bars
+    figure.legend(*names, loc="outside lower center", ncols=5, fontsize="small")
     first = replayed[0].summary
     figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
     with writing(f"The plot {file}"):

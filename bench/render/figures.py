@@ -16,8 +16,10 @@ from bench.stats.probability import Probability
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 MAX_SHARED_KEYS = 5  # written beside points that lie together
+GAP = 7  # points between a point and its key
 KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
 
 
@@ -39,7 +41,6 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
         _points(axes, placed, colours)
         axes.set_xscale("log")
         axes.margins(x=0.12, y=0.12)
-        _keys(axes, placed, colours)
         for entry in entries:  # reported without a cost: a level
             if entry.row.cost is None:
                 axes.axhline(entry.row.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
@@ -48,6 +49,7 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
                 axes.annotate(
                     entry.key, place, offset, scale, **KEY_STYLE, va="center", color=colour
                 )
+        _keys(axes, placed, colours)  # last: the lines above move the limits
         axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
@@ -71,6 +73,10 @@ def _colour(entry: Entry, colours: Palette) -> str:
     return colours.right if entry.row.trained_on is None else colours.wrong
 
 
+def _interval(entry: Entry) -> tuple[float, float]:
+    return entry.row.shown_ci95 or (entry.row.accuracy, entry.row.accuracy)
+
+
 def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
@@ -80,8 +86,7 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
         alike.setdefault((shape, colour, "none" if entry.partial else colour), []).append(entry)
     for (shape, colour, filling), members in alike.items():
         accuracy = np.array([entry.row.accuracy for entry in members])
-        ends = [e.row.shown_ci95 or (e.row.accuracy,) * 2 for e in members]
-        low, high = np.array(ends).T
+        low, high = np.array([_interval(entry) for entry in members]).T
         axes.errorbar(
             [entry.row.cost or 0 for entry in members],
             accuracy,
@@ -108,13 +113,49 @@ def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
                 break
         else:
             spots.append((place, [entry]))
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D, Bbox
+
+    pixels, show = axes.get_figure(root=True).dpi / 72, axes.transData.transform  # per point
+    taken = []  # where bars and texts are, in points
+    for entry in entries:
+        ends = [show((entry.row.cost or 0, end)) / pixels for end in _interval(entry)]
+        taken.append(Bbox(ends).padded(3))
+    whole = axes.bbox.transformed(Affine2D().scale(1 / pixels))
     for _, members in spots:
         last = members[-1]
         keys = sorted((entry.key for entry in members), key=lambda key: (len(key), key))
         more = len(keys) - MAX_SHARED_KEYS
         text = " ".join(keys[:MAX_SHARED_KEYS]) + (f" +{more}" if more > 0 else "")
         point = (last.row.cost or 0, last.row.accuracy)
-        axes.annotate(text, point, (7, 5), **KEY_STYLE, color=colours.ink)
+        x, y = show(point) / pixels
+        size = TextPath((0, 0), text, prop=FontProperties(size=10.5, weight="bold")).get_extents()
+        box = free_place(Bbox.from_bounds(x, y, size.width, size.height), taken, whole)
+        taken.append(box)
+        axes.annotate(text, point, (box.x0 - x, box.y0 - y), **KEY_STYLE, color=colours.ink)
+
+
+def free_place(text: Bbox, taken: Sequence[Bbox], whole: Bbox) -> Bbox:
+    """Return a place for a text beside a point, on none of the boxes that are taken if it can be.
+
+    `text` has the point as its lower left corner and the size of the text; all are in points.
+    """
+    from matplotlib.transforms import Bbox
+
+    (x, y), width, height = text.p0, text.width, text.height
+    lefts, middles = (x + GAP, x - GAP - width), (y + 5, y - 5 - height)
+    reach = [box for box in taken if box.x0 < x < box.x1] or [text]  # the bars through the point
+    above, below = max(box.y1 for box in reach) + 1, min(box.y0 for box in reach) - 1 - height
+    corners = [(left, low) for low in middles for left in lefts]
+    corners += [(left, low) for low in (above, below) for left in (x - width / 2, *lefts)]
+    boxes = [Bbox.from_bounds(left, low, width, height) for left, low in corners]
+
+    def hits(box: Bbox) -> int:
+        inside = whole.contains(*box.p0) and whole.contains(*box.p1)
+        return box.count_overlaps(taken) + (not inside)
+
+    return min(boxes, key=hits)
 
 
 def errors(curves: Curves) -> Drawing:

@@ -103,9 +103,11 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
         axes = figure.subplots()
         axes.grid(visible=False)
         for place, (name, rank) in enumerate(zip(ranks.methods, ranks.ranks, strict=True)):
-            axes.plot([rank, rank], [0, -1 - place], color=colours.muted, linewidth=0.8)
+            foot = (rank, place - k)  # the best deepest, so that no line crosses a name
+            axes.plot([rank, rank], [0, foot[1]], color=colours.muted, linewidth=0.8)
             axes.plot([rank], [0], "o", color=colours.right, markersize=5)
-            axes.annotate(f"{_cut(name)}  {rank:.2f}", (rank, -1 - place), fontsize=9)
+            beside = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 9}
+            axes.annotate(f"{_cut(name)}  {rank:.2f}", foot, **beside)
         for level, (first, last) in enumerate(ranks.cliques):
             height = 0.5 + 0.35 * level
             ends = [ranks.ranks[first], ranks.ranks[last]]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.reporting import N_DRAWS
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 
 from bench.boards.rows import reported_rows
 from bench.render.board import letters, make_boards, pareto_front
@@ -60,6 +63,31 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
         ]
     assert make_boards({}, reported_rows(results / "reported.json")) == []
     assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+def test_keys_lie_on_no_error_bar(stored: Path) -> None:
+    results = stored / "results"
+    [board] = make_boards({"zero": with_decisions(read_run(results / "zero"))}, [])
+    chance, first = np.random.default_rng(3), board.entries[0]
+    entries = []
+    for place in range(10):
+        accuracy, cost = chance.uniform(0.45, 0.6), 10 ** chance.uniform(0.5, 2)
+        figures = {"accuracy": accuracy, "accuracy_ci95": (accuracy - 0.1, accuracy + 0.1)}
+        row = first.row.model_copy(update={**figures, "evaluation_equivalents_per_image": cost})
+        entries.append(replace(first, key=letters(place), row=row))
+    drawing = tradeoff(entries)
+    assert drawing is not None
+    figure = drawing.figure()
+    renderer, (axes,) = FigureCanvasAgg(figure).get_renderer(), figure.axes
+    bars = [
+        Bbox(axes.transData.transform(segment))
+        for container in axes.containers
+        for segment in container.lines[2][0].get_segments()
+    ]
+    texts = [text.get_window_extent(renderer) for text in axes.texts]
+    assert len(bars) == 10 and texts
+    assert [text.count_overlaps(bars) for text in texts] == [0] * len(texts)
+    assert [text.count_overlaps(texts) for text in texts] == [1] * len(texts)  # itself
 
 
 def test_figures_take_the_pages_colours(stored: Path) -> None:
