@@ -17,7 +17,7 @@ from bench.cli.options import results_and_json, results_option, tags_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.machine.offline import offline
-from bench.render.page import write_report
+from bench.render.page import in_a_line, write_report
 from bench.store.folder import find_run, list_runs
 from bench.store.runs import with_tags
 from bench.view.pages import Pages
@@ -88,8 +88,8 @@ def report_command(
             raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
     paths, folders = list(dict.fromkeys(paths)), _data_folders(data_dirs)
     report = write_report(paths, file, Path(results), folders, most_images, notes)
-    for name, reason in report.notes:
-        say(f"Warning: {name}: {reason}", err=True)
+    for note in report.notes:
+        say(f"Warning: {in_a_line(*note)}", err=True)
     if as_json:
         print_json(
             {

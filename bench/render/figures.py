@@ -49,7 +49,7 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
                 axes.annotate(
                     entry.key, place, offset, scale, **KEY_STYLE, va="center", color=colour
                 )
-        _keys(axes, placed, colours)  # last: the lines above move the limits
+        _keys(figure, axes, placed, colours)  # last: the lines above move the limits
         axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
@@ -100,7 +100,7 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
         )
 
 
-def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
+def _keys(figure: Figure, axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     """Write the entries' keys beside their points; points that lie together share a text."""
     spots: list[tuple[Floats, list[Entry]]] = []
     for entry in sorted(entries, key=lambda entry: entry.row.cost or 0):
@@ -117,7 +117,8 @@ def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D, Bbox
 
-    pixels, show = axes.get_figure(root=True).dpi / 72, axes.transData.transform  # per point
+    pixels = figure.dpi / 72  # per point
+    show = axes.transData.transform
     taken = []  # where bars and texts are, in points
     for entry in entries:
         ends = [show((entry.row.cost or 0, end)) / pixels for end in _interval(entry)]

@@ -102,6 +102,11 @@ class WrittenReport:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
+def in_a_line(name: str, reason: str) -> str:
+    """Return a note with the name that it is about, which most reasons have already."""
+    return reason if name in reason else f"{name}: {reason}"
+
+
 def write_report(
     paths: Sequence[Path],
     out: Path,
@@ -140,7 +145,7 @@ def write_report(
         else:
             sections.append(section)
     if not sections:
-        reasons = "".join(f"\n{name}: {reason}" for name, reason in report.notes)
+        reasons = "".join(f"\n{in_a_line(*note)}" for note in report.notes)
         raise UserError(f"There is no run to report.{reasons}")
     reported = list(all_reported([results], left_out)) if results else []
     runs = {section.anchor: section.run for section in sections}

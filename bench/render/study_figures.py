@@ -106,8 +106,8 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
             foot = (rank, place - k)  # the best deepest, so that no line crosses a name
             axes.plot([rank, rank], [0, foot[1]], color=colours.muted, linewidth=0.8)
             axes.plot([rank], [0], "o", color=colours.right, markersize=5)
-            beside = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 9}
-            axes.annotate(f"{_cut(name)}  {rank:.2f}", foot, **beside)
+            text, beside = f"{_cut(name)}  {rank:.2f}", (4, 0)  # points
+            axes.annotate(text, foot, beside, textcoords="offset points", fontsize=9)
         for level, (first, last) in enumerate(ranks.cliques):
             height = 0.5 + 0.35 * level
             ends = [ranks.ranks[first], ranks.ranks[last]]

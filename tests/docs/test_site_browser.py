@@ -67,7 +67,11 @@ def test_the_first_page_shows_what_why_and_where(browser: Any, site: Path, viewp
         assert all(content.locator("img").evaluate_all("all => all.map(i => i.alt.length > 20)"))
         [command] = content.locator("pre").all()
         assert "bench run digits" in command.inner_text()
-        assert command.evaluate("code => code.scrollWidth <= code.clientWidth")
+        code = command.locator("code")
+        assert code.evaluate("code => code.scrollWidth <= code.clientWidth")
+        column, block = content.bounding_box(), code.bounding_box()
+        assert column["x"] <= block["x"]
+        assert block["x"] + block["width"] <= column["x"] + column["width"]
         assert content.locator("table a").count() > 10
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.reporting import N_DRAWS
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.transforms import Bbox
 
 from bench.boards.rows import reported_rows
@@ -78,13 +79,15 @@ def test_keys_lie_on_no_error_bar(stored: Path) -> None:
     drawing = tradeoff(entries)
     assert drawing is not None
     figure = drawing.figure()
-    renderer, (axes,) = FigureCanvasAgg(figure).get_renderer(), figure.axes
+    figure.savefig(BytesIO())
+    (axes,) = figure.axes
     bars = [
         Bbox(axes.transData.transform(segment))
-        for container in axes.containers
-        for segment in container.lines[2][0].get_segments()
+        for bar in axes.collections
+        if isinstance(bar, LineCollection)
+        for segment in bar.get_segments()
     ]
-    texts = [text.get_window_extent(renderer) for text in axes.texts]
+    texts = [text.get_window_extent() for text in axes.texts]
     assert len(bars) == 10 and texts
     assert [text.count_overlaps(bars) for text in texts] == [0] * len(texts)
     assert [text.count_overlaps(texts) for text in texts] == [1] * len(texts)  # itself

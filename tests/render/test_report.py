@@ -232,7 +232,7 @@ def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
         (["--out", "nowhere/page.html"], "there is no folder"),
         (["--out", "."], "name a file"),
         (["--data-dir", "nowhere"], "--data-dir nowhere: there is no folder"),
-        (["unknown-run"], "There is no run to report"),
+        (["unknown-run"], "There is no run to report.\nThere is no run 'unknown-run'"),
         (["--results", "nowhere"], "There is no run in nowhere"),
         (["--images", "-1"], "--images"),
     ],
