@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import gzip
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,6 +78,7 @@ def _shown(value: object) -> object:
 MAX_PICTURES = 240  # on a page, shared among its runs
 MIN_PICTURES = 12  # of one run
 MAX_PROMPTS = 200  # of one run
+MAX_OPEN = 100  # runs that are read with the page; the others are unpacked when they are wanted
 DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UndefinedError)
 
 Cell = tuple[int, float, bool]  # of a confusion matrix: images, share of the row, whether right
@@ -261,6 +263,8 @@ def render(
     drawn = [(b, figures.tradeoff(b.entries)) for b in board]
     runs = {section.anchor: section.run for section in sections}
     openings = {section.anchor: section.opening for section in sections}
+    further = Markup("\n").join(section.html for section in sections[MAX_OPEN:])
+    packed = base64.b64encode(gzip.compress(further.encode(), mtime=0)).decode() if further else ""
     script, style = source("report.js"), source("report.css")
     page: str = (
         environment()
@@ -272,6 +276,8 @@ def render(
                 for number, (b, drawing) in enumerate(drawn, start=1)
             ],
             sections=sections,
+            open_sections=sections[:MAX_OPEN],
+            packed=packed,
             question=page_question(list(runs.values())),
             answers=answers(board, runs, openings),
             most_intervals=MOST_INTERVALS,

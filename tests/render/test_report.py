@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import os
 import re
@@ -77,6 +79,20 @@ def test_the_page_asks_for_nothing_beyond_itself(page: Page) -> None:
     assert all(url.startswith(("data:", "#")) for url in urls), urls
     [policy] = [m["content"] for m in page.tags("meta") if "http-equiv" in m]
     assert policy.startswith("default-src 'none'; img-src data:")
+
+
+def test_runs_beyond_the_first_are_packed(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.render.page.MAX_OPEN", 1)
+    out = tmp_path / "page.html"
+    write_report(list_runs(stored / "results"), out, most_images=0)
+    page = out.read_text("utf-8")
+    [packed] = re.findall("Show 3 more runs.*<template>(.+)</template>", page)
+    further = gzip.decompress(base64.b64decode(packed)).decode()
+    runs = '<section class="run" aria-labelledby="(run-.)'
+    assert re.findall(runs, page) == ["run-1"]
+    assert re.findall(runs, further) == ["run-2", "run-3", "run-4"]
 
 
 def test_ids_are_unique_and_references_lead_somewhere(page: Page) -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting of the leaderboards and filtering of the galleries; the page reads well without either.
+// Sorting of the leaderboards, filtering of the galleries, and further runs on demand.
 
 /** Sort a table's rows by the column of `head`; the same column again reverses. Blanks stay last. */
 function sortBy(head) {
@@ -69,3 +69,29 @@ for (const button of document.querySelectorAll("th > .sort")) {
   button.addEventListener("click", () => sortBy(button.parentElement));
 }
 for (const gallery of document.querySelectorAll(".gallery")) openGallery(gallery);
+
+/** Unpack the runs beyond the first ones when the reader asks for them, or follows a link to one. */
+function openOnDemand(further) {
+  const button = further.querySelector("button");
+  async function unpack() {
+    button.disabled = true;
+    const packed = atob(further.querySelector("template").content.textContent);
+    const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+    const pages = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const holder = document.createElement("div");
+    holder.innerHTML = await new Response(pages).text();
+    for (const gallery of holder.querySelectorAll(".gallery")) openGallery(gallery);
+    further.replaceWith(...holder.children);
+    followed();
+  }
+  function followed() {
+    const target = document.getElementById(location.hash.slice(1));
+    if (target) target.scrollIntoView();
+    else if (location.hash.startsWith("#run-") && further.isConnected && !button.disabled) unpack();
+  }
+  button.hidden = false;
+  button.addEventListener("click", unpack);
+  addEventListener("hashchange", followed);
+  followed();
+}
+for (const further of document.querySelectorAll(".further")) openOnDemand(further);
