@@ -50,8 +50,7 @@ def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
 
 def metric_columns(rows: Sequence[LeaderboardRow]) -> list[MetricSpec]:
     """Return the metrics that have a column on a board of these rows, the accuracy aside."""
-    columns = [metric for metric in metric_specs().values() if metric.column]
-    return [m for m in columns if any(row.figure(m.name) is not None for row in rows)]
+    return [m for m in metric_specs().values() if any(row.shows(m) for row in rows)]
 
 
 def row_settings(row: LeaderboardRow) -> Settings:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
 from bench.contracts.strategy import Ints
-from bench.errors import UserError
+from bench.discovery.loading import metric_of_runs
+from bench.errors import BenchWarning, UserError
+from bench.stats.evidence import measured
 from bench.stats.many import ranking, ranks
+from bench.stats.measures import make_metric
 from bench.stats.paired import ALPHA, ROWS_AT_ONCE, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.fields import to_json
@@ -75,6 +79,26 @@ def arrange(
     rows.sort(key=lambda row: (*row.board, -row.accuracy, row.cost or 0))
     boards = groupby(rows, key=lambda row: row.board)
     return [row for _, board in boards for row in ranked(list(board), decided or _read)]
+
+
+def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[LeaderboardRow]:
+    """Return the rows with a metric of the runs that are here.
+
+    A warning says what a run lacks. UserError: there is no such metric or parameter.
+    """
+    spec = metric_of_runs(name)
+    make_metric(spec, parameters)
+    results = []
+    for row in rows:
+        value = row.figure(name) if spec.in_summaries else None
+        if row.path is not None and value is None:
+            try:
+                [(_, figure)] = measured(Path(row.path), name, parameters)
+                value = None if isinstance(figure, str) else figure.value
+            except UserError as error:
+                warnings.warn(str(error), BenchWarning, stacklevel=2)
+        results.append(row.with_metric(name, value))
+    return results
 
 
 def _read(path: str) -> Decisions:

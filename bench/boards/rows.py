@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, TypeAdapter, ValidationError
 
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.discovery.loading import metric_specs
@@ -85,6 +86,19 @@ class LeaderboardRow(Figures, FullDocument):
     command: str | None = None  # command that makes the run again
     source: str  # `run ID`, or where a result was reported
     path: str | None = None  # the run's folder; None: it is not here
+
+    _asked: str = PrivateAttr("")  # metric that was asked for
+
+    def with_metric(self, name: str, value: float | None) -> Self:
+        """Return the row with a metric that was asked for; None: it has none."""
+        row = self.model_copy(update={name: value})
+        row._asked = name
+        return row
+
+    def shows(self, metric: MetricSpec) -> bool:
+        """Tell whether it has a value for a column of this metric on a board."""
+        wanted = metric.column or metric.name == self._asked
+        return wanted and self.figure(metric.name) is not None
 
     @property
     def shown_ci95(self) -> tuple[float, float] | None:

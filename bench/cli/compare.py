@@ -17,7 +17,7 @@ import click
 from bench.boards.formats import value_text
 from bench.cli.options import parse_assignments, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
-from bench.cli.settings import names_of
+from bench.cli.settings import metric_option
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
@@ -32,13 +32,7 @@ from bench.store.folder import find_run
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@click.option(
-    "--metric",
-    metavar="METRIC",
-    default="accuracy",
-    shell_complete=names_of("metrics"),
-    help="The metric whose difference is tested: `bench list metrics`.  [default: accuracy]",
-)
+@metric_option("The metric whose difference is tested: `bench list metrics`.", "accuracy")
 @set_option
 @click.option(
     "--sequential",

@@ -13,11 +13,20 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import results_and_json, results_option, tags_option
+from bench.cli.options import (
+    parse_assignments,
+    results_and_json,
+    results_option,
+    set_option,
+    tags_option,
+)
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
+from bench.cli.settings import metric_option
+from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.render.page import in_a_line, write_report
+from bench.stats.measures import make_metric
 from bench.store.folder import find_run, list_runs
 from bench.store.runs import with_tags
 from bench.view.pages import Pages
@@ -45,12 +54,22 @@ _DATA_DIRS = click.option(
     show_default=True,
     help="Number of pictures on the page, shared among its runs; 0: none.",
 )
+@metric_option("Also show this metric of `bench list metrics`.", alone=True)
+@set_option
+@click.option(
+    "--only",
+    metavar="COLUMN=VALUE",
+    help="Only images with this further label: `bench results columns`.",
+)
 @tags_option
 @results_and_json
 @offline()
 def report_command(
     runs: tuple[str, ...],
     out: str,
+    metric: str | None,
+    params: tuple[str, ...],
+    only: str | None,
     tags: tuple[str, ...],
     results: str,
     data_dirs: tuple[str, ...],
@@ -71,6 +90,16 @@ def report_command(
         raise UserError(f"--out {out}: that is a folder; name a file, such as {example}.")
     if file.exists() and not file.is_file():
         raise UserError(f"--out {out}: that is a device or a pipe, not a file; it stays as it is.")
+    chosen = None
+    if metric is not None:
+        chosen = metric, parse_assignments(params)
+        make_metric(metric_of_runs(metric), chosen[1])  # refuses bad parameters before all else
+    elif params:
+        raise UserError("--set is for --metric.")
+    column, equals, value = (only or "").partition("=")
+    if only is not None and not (column and equals and value):
+        raise UserError(f"--only {only}: name a column and a value, such as weather=fog.")
+    label = (column, value) if only else None
     notes: list[tuple[str, str]] = []
     paths: list[Path] = []
     for run in runs:
@@ -87,7 +116,8 @@ def report_command(
         if not runs:
             raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
     paths, folders = list(dict.fromkeys(paths)), _data_folders(data_dirs)
-    report = write_report(paths, file, Path(results), folders, most_images, notes)
+    others = None if label else Path(results)  # studies and reported results are of all images
+    report = write_report(paths, file, others, folders, most_images, notes, chosen, label)
     for note in report.notes:
         say(f"Warning: {in_a_line(*note)}", err=True)
     if as_json:

@@ -16,11 +16,18 @@ import click
 
 from bench.boards.adding import add_reported, publish, publish_run, read_table
 from bench.boards.exports import render, stale, to_csv, to_html, to_markdown
-from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows
+from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows, with_metric
 from bench.boards.published import TRUST, validate
 from bench.cli.columns import columns
 from bench.cli.export import export, push
-from bench.cli.options import results_and_json, results_option, set_by_user, tags_option
+from bench.cli.options import (
+    parse_assignments,
+    results_and_json,
+    results_option,
+    set_by_user,
+    set_option,
+    tags_option,
+)
 from bench.cli.output import (
     after_run,
     draw_pictures,
@@ -31,6 +38,7 @@ from bench.cli.output import (
     say,
 )
 from bench.cli.progress import Progress
+from bench.cli.settings import metric_option
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
@@ -239,6 +247,8 @@ TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
     default="table",
     help="How to print it.  [default: table]",
 )
+@metric_option("A column of this metric of `bench list metrics`, of own runs.", alone=True)
+@set_option
 @click.option("--wide", is_flag=True, help="Every column, on a wide terminal.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
 @click.pass_context
@@ -251,6 +261,8 @@ def leaderboard_command(
     dataset: str | None,
     tags: tuple[str, ...],
     wanted: str,
+    metric: str | None,
+    params: tuple[str, ...],
     wide: bool,
     as_json: bool,
 ) -> None:
@@ -263,7 +275,11 @@ def leaderboard_command(
     have none.
     """
     shipped = [] if set_by_user(ctx, {"results": results}) else shipped_rows(dataset)
+    if params and metric is None:
+        raise UserError("--set is for --metric.")
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
+    if metric is not None:
+        rows = with_metric(rows, metric, parse_assignments(params))
     if as_json or wanted == "json":
         print_json([row.plain() for row in rows])
     elif wanted in TEXT:
@@ -274,10 +290,8 @@ def leaderboard_command(
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
         print_boards(rows, wide)
-        options = {"--dataset": [dataset] if dataset else [], "--tag": tags}
-        words = [
-            word for name, values in options.items() for value in values for word in (name, value)
-        ]
+        options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
+        words = [word for name, value in options if value for word in (name, value)]
         again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])
         see = ("see which run each row is of", again + in_results(results))
         if wide:

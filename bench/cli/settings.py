@@ -11,7 +11,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from bench.cli.options import parse_assignments, set_by_user
-from bench.discovery.loading import study_metric
+from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
@@ -89,14 +89,19 @@ def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[
     return complete
 
 
-metric_option = click.option(
-    "--metric",
-    metavar="METRIC",
-    default="accuracy",
-    shell_complete=names_of("metrics"),
-    callback=lambda ctx, parameter, name: study_metric(name).name,
-    help="The metric whose differences are tested: `bench list metrics`.  [default: accuracy]",
-)
+Option = Callable[[Any], Any]  # a decorator that adds one
+
+
+def metric_option(text: str, default: str | None = None, *, alone: bool = False) -> Option:
+    """Return `--metric` with this help; `alone`: one that compares with a rater is refused."""
+    return click.option(
+        "--metric",
+        metavar="METRIC",
+        default=default,
+        shell_complete=names_of("metrics"),
+        callback=lambda ctx, option, name: name and (metric_of_runs(name).name if alone else name),
+        help=text + (f"  [default: {default}]" if default else ""),
+    )
 
 
 def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:

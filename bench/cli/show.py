@@ -14,7 +14,7 @@ import click
 from bench.boards.leaderboard import shipped_rows
 from bench.cli.options import parse_assignments, results_and_json, set_option
 from bench.cli.output import after_run, in_results, next_steps, print_json, run_name
-from bench.cli.settings import names_of
+from bench.cli.settings import metric_option
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.render.measures import print_measured
@@ -46,12 +46,7 @@ SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
     is_flag=True,
     help="Also show each class, the probability that answers are right, and other noise.",
 )
-@click.option(
-    "--metric",
-    metavar="METRIC",
-    shell_complete=names_of("metrics"),
-    help="Show this metric of `bench list metrics` with its interval, and nothing else.",
-)
+@metric_option("Show this metric of `bench list metrics` with its interval, and nothing else.")
 @set_option
 @click.option(
     "--with",

@@ -74,7 +74,9 @@ MACHINE_OPTIONS = (
     default="seed,template",
     help="Axes whose runs are pooled into one method.  [default: seed,template]",
 )
-@metric_option
+@metric_option(
+    "The metric whose differences are tested: `bench list metrics`.", "accuracy", alone=True
+)
 @set_option
 @click.option("--margin", type=float, help="Differences below this count as equal, such as 0.02.")
 @click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")

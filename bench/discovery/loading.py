@@ -199,12 +199,12 @@ def metric_specs() -> dict[str, MetricSpec]:
     return load_plugins().metrics.by_name()
 
 
-def study_metric(name: str) -> MetricSpec:
-    """Return a metric that studies test differences in; UserError, with the reason: they do not."""
+def metric_of_runs(name: str) -> MetricSpec:
+    """Return a metric that each run has by itself; UserError: none, or it compares with a rater."""
     spec = load_plugins().metrics.get(name)
     if "rater" in spec.needs:
         raise UserError(
-            f"A study has no rater, which {spec.words} compares with:"
-            f" bench show RUN --metric {name} --with OTHER does."
+            f"There is no rater here, which {spec.words} compares with:"
+            f" bench show RUN --metric {name} --with OTHER has one."
         )
     return spec

@@ -54,7 +54,10 @@ class PageBoard:
     @property
     def heads(self) -> list[str]:
         """The heads of the columns of metrics."""
-        return [f"{metric.words[:1].upper()}{metric.words[1:]}, %" for metric in self.columns]
+        return [
+            f"{metric.words[:1].upper()}{metric.words[1:]}{', %' * (metric.unit == 'share')}"
+            for metric in self.columns
+        ]
 
 
 def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[PageBoard]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.boards.columns import RIGHT, in_words, tabulate
+from bench.boards.columns import RIGHT, in_words, metric_columns, tabulate
 from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
@@ -52,6 +52,7 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
     own = own or list(range(len(board)))
     common = [fact for fact in facts[own[0]] if all(fact in facts[place] for place in own)]
     above = " · ".join([*common, settings] if settings else common)
+    extra = [metric for metric in metric_columns(board) if not metric.column]
     rows: list[list[Any]] = []
     for row, parameters, row_facts in zip(board, params, facts, strict=True):
         interval = row.shown_ci95
@@ -60,15 +61,17 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
                 row.rank,
                 f"{row.accuracy:.3f}",
                 f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
+                *(None if (v := row.figure(m.name)) is None else f"{v:.4f}" for m in extra),
                 cost_text(row),
                 f"{row.strategy} {parameters}".strip(),
                 ", ".join(fact for fact in row_facts if fact not in common),
             ]
         )
-    head = ["rank", "accuracy", "95 %", "cost", "strategy", "notes"]
+    words = [metric.words for metric in extra]
+    head = ["rank", "accuracy", "95 %", *words, "cost", "strategy", "notes"]
     if not any(line[-1] for line in rows):
         head, rows = head[:-1], [line[:-1] for line in rows]
-    numbers = {"rank", "accuracy", "cost"}
+    numbers = {"rank", "accuracy", "cost", *words}
     table(head, rows, f"{title}\n{above}".strip(), numbers, optional=["95 %"])
 
 

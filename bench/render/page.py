@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, UndefinedError
@@ -34,7 +35,7 @@ from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
 from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, pictures
 from bench.render.images import Images
 from bench.render.risk import risk_sentence, risk_warning
-from bench.render.runs import RunData, blind_controls, scores, with_decisions
+from bench.render.runs import RunData, as_asked, blind_controls, scores
 from bench.render.sentences import (
     Opening,
     opening,
@@ -116,10 +117,14 @@ def write_report(
     data_dirs: Mapping[str, str] | None = None,
     most_images: int = MAX_PICTURES,
     notes: Iterable[tuple[str, str]] = (),
+    metric: tuple[str, Mapping[str, Any]] | None = None,
+    label: tuple[str, str] | None = None,
 ) -> WrittenReport:
     """Write the page of some runs.
 
     A run that cannot be read is named on the page, and left out, as are `notes`, (name, reason).
+    `metric`, with its parameters, is shown where runs have what it needs. With `label`, a column
+    and its value, the page is of the images that have this further label.
     Reported results and studies are those of the folder `results`; `data_dirs` as for `Images`.
     UserError: no run can be read, or the file cannot be written.
     """
@@ -136,9 +141,8 @@ def write_report(
         anchor = f"run-{len(sections) + 1}"
         try:
             with _no_collection():
-                section = describe(
-                    with_decisions(stored), anchor, images, share, len(paths) == 1, calibrated
-                )
+                run = as_asked(stored, metric, label, left_out)
+                section = describe(run, anchor, images, share, len(paths) == 1, calibrated)
         except UserError as error:
             left_out(stored.path, error)
         except DAMAGE as error:
@@ -205,7 +209,13 @@ def describe(
             summary=run.summary,
             anchor=anchor,
             opening=None if alone else sentences,
-            scores=scores(run.summary.metrics, len(run.classes), run.manifest.items, run.stop),
+            scores=scores(
+                run.summary.metrics,
+                len(run.classes),
+                run.manifest.items,
+                run.stop,
+                run.measured,
+            ),
             marks=marks(row),
             params=assignments(run.summary.strategy.params),
             template=user_template(run.manifest),

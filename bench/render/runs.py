@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
+from bench.discovery.loading import metric_of_runs, metric_specs
 from bench.errors import UserError
-from bench.stats.metrics import INCOMPLETE, summary_so_far
+from bench.stats.evidence import RunEvidence
+from bench.stats.measures import MeasuredMetric, make_metric, measure
+from bench.stats.metrics import INCOMPLETE, summarize, summary_so_far
+from bench.store.columns import labelled_samples
 from bench.store.decisions import Decisions
 from bench.store.documents import Items, Manifest
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
@@ -26,6 +31,8 @@ class RunData:
     manifest: Manifest
     decided: Decisions
     summary: Summary
+    measured: MeasuredMetric | None = None  # a metric that was asked for
+    label: tuple[str, str] | None = None  # further label of its images, where it has those alone
 
     @property
     def classes(self) -> list[str]:
@@ -46,6 +53,10 @@ class RunData:
     def row(self) -> LeaderboardRow:
         """The run's row of a leaderboard; of one that is not complete, of the kind incomplete."""
         row = run_row(self.path, self.manifest, self.summary)
+        if self.measured is not None:
+            row = row.with_metric(self.measured.metric, self.measured.value)
+        if self.label is not None:
+            row = row.model_copy(update={"parameters": {**row.parameters, **dict([self.label])}})
         incomplete = self.summary.status == INCOMPLETE
         return row.model_copy(update={"kind": INCOMPLETE}) if incomplete else row
 
@@ -55,6 +66,38 @@ def with_decisions(run: StoredRun) -> RunData:
     decided = run.some_decided()
     summary = summary_so_far(run.manifest, run.summary, decided)
     return RunData(run.path, run.manifest, decided, summary)
+
+
+def with_label(run: StoredRun, column: str, value: str) -> RunData:
+    """Return the images of a run that have a further label (UserError: there is none decided)."""
+    samples = labelled_samples(run.path, run.manifest, column, value)
+    manifest = run.manifest.model_copy(update={"samples": samples})
+    decided = StoredRun(run.path, manifest, None).some_decided()
+    summary = summarize(manifest, decided, None, None)
+    return RunData(run.path, manifest, decided, summary, label=(column, value))
+
+
+def with_metric(run: RunData, name: str, parameters: Mapping[str, Any]) -> RunData:
+    """Return a run with a metric of its images (UserError: it lacks what the metric needs)."""
+    spec = metric_of_runs(name)
+    metric, stored = make_metric(spec, parameters), StoredRun(run.path, run.manifest, run.summary)
+    data = RunEvidence(stored, run.decided).data(spec, metric, {})
+    return replace(run, measured=measure(spec, metric, data, parameters))
+
+
+def as_asked(
+    run: StoredRun,
+    metric: tuple[str, Mapping[str, Any]] | None,
+    label: tuple[str, str] | None,
+    left_out: LeftOut,
+) -> RunData:
+    """Return a run, or its images with a label, with a metric; `left_out` hears why it has none."""
+    data = with_label(run, *label) if label else with_decisions(run)
+    try:
+        return data if metric is None else with_metric(data, *metric)
+    except UserError as error:
+        left_out(run.path, error)
+        return data
 
 
 def decided_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[RunData]:
@@ -78,9 +121,16 @@ class Score:
 
 
 def scores(
-    metrics: Metrics, n_classes: int, items: Items | None, stop: QuestionAnswer | None = None
+    metrics: Metrics,
+    n_classes: int,
+    items: Items | None,
+    stop: QuestionAnswer | None = None,
+    measured: MeasuredMetric | None = None,
 ) -> list[Score]:
-    """Return a run's scores, the accuracy or the text score first; `stop` ended the run."""
+    """Return a run's scores, the accuracy or the text score first.
+
+    `stop` ended the run; `measured` was asked for.
+    """
     guessing = 1 / n_classes if items is None else items.chance
     name = "accuracy" if metrics.text_score is None else "text score"
     ends, note = metrics.accuracy_ci95, ""
@@ -94,6 +144,8 @@ def scores(
         )
         if share is not None:
             rows.append(Score(f"{kind} score", share, ends, expected))
+    if measured is not None and metric_specs()[measured.metric].unit == "share":
+        rows.append(Score(measured.words, measured.value, measured.ci95))
     if (worst := metrics.worst_group) is not None:
         note = f"{worst.group} ({worst.n:,})"
         rows.append(Score("worst group", worst.accuracy, worst.accuracy_ci95, None, note))

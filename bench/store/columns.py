@@ -99,6 +99,19 @@ def column_values(
     return np.array([columns[name].get(sample, "") for sample in sample_ids], dtype=np.str_)
 
 
+def labelled_samples(path: Path, manifest: Manifest, name: str, value: str) -> list[str]:
+    """Return the images of a run with this label in a column (UserError: no column, no image)."""
+    labels = column_values(read_columns(path, manifest), name, manifest.samples)
+    chosen = [s for s, label in zip(manifest.samples, labels, strict=True) if label == value]
+    if not chosen:
+        kinds = sorted(set(labels.tolist()) - {""})
+        raise UserError(
+            f"no image of {manifest.run_id} has {name}={value}.{did_you_mean(value, kinds)} It has:"
+            f" {', '.join(kinds[:20])}."
+        )
+    return chosen
+
+
 def read_columns_csv(file: Path) -> dict[str, dict[str, str]]:
     """Return the columns of a CSV file with a column sample_id (UserError: it is not one)."""
     rows = _rows(file, (ID,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.discovery.loading import metric_specs, study_metric
+from bench.discovery.loading import metric_of_runs, metric_specs
 from bench.errors import UserError
 
 
@@ -17,4 +17,4 @@ def test_boards_have_a_column_of_macro_f1() -> None:
 
 def test_a_metric_that_is_not_registered_is_refused() -> None:
     with pytest.raises(UserError, match=r"Unknown metric 'f1-macro'.* Did you mean 'f1_macro'"):
-        study_metric("f1-macro")
+        metric_of_runs("f1-macro")

@@ -27,7 +27,7 @@ from bench.boards.study.methods import (
 )
 from bench.boards.study.rows import study_run
 from bench.contracts.metrics import MetricSpec
-from bench.discovery.loading import study_metric
+from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
@@ -63,7 +63,7 @@ def study_report(
     margin of the study's file). UserError: there is no such study, no such axis to take together,
     or a run lacks what the metric needs.
     """
-    spec = study_metric(metric)
+    spec = metric_of_runs(metric)
     made = make_metric(spec, parameters)
     study = read_study(folder)
     for name in over:
