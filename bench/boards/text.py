@@ -26,6 +26,11 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 MAX_LINE_CHARACTERS = 2_000  # on a line of a message: a name may have a million
 
 
+def in_a_line(name: str, reason: str) -> str:
+    """Return a note with the name that it is about, which most reasons have already."""
+    return reason if name in reason else f"{name}: {reason}"
+
+
 def visible(text: object) -> str:
     """Return a name on one line, with the characters that are not seen written as escapes."""
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))

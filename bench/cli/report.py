@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from bench.boards.text import in_a_line
 from bench.cli.options import (
     parse_assignments,
     results_and_json,
@@ -25,7 +26,7 @@ from bench.cli.settings import metric_option
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.machine.offline import offline
-from bench.render.page import in_a_line, write_report
+from bench.render.page import write_report
 from bench.stats.measures import make_metric
 from bench.store.folder import find_run, list_runs
 from bench.store.runs import with_tags

@@ -23,7 +23,7 @@ from bench import __version__
 from bench.boards.formats import assignments, marks
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, user_template
-from bench.boards.text import visible
+from bench.boards.text import in_a_line, visible
 from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
@@ -36,11 +36,7 @@ from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, pictures
 from bench.render.images import Images
 from bench.render.risk import risk_sentence, risk_warning
 from bench.render.runs import RunData, as_asked, blind_controls, scores
-from bench.render.sentences import (
-    Opening,
-    opening,
-    probability_sentence,
-)
+from bench.render.sentences import Opening, opening, probability_sentence
 from bench.render.study_figures import StudyPart, studies_of
 from bench.running.command import recording_command
 from bench.stats.agreement import read_audit
@@ -103,11 +99,6 @@ class WrittenReport:
     size: int = 0
     runs: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
-
-
-def in_a_line(name: str, reason: str) -> str:
-    """Return a note with the name that it is about, which most reasons have already."""
-    return reason if name in reason else f"{name}: {reason}"
 
 
 def write_report(

@@ -31,6 +31,7 @@ def record(
     skip: tuple[int, ...] = (),
     first: int = 0,
     misleading: int = 0,
+    classes: int = N_CLASSES,
 ) -> Path:
     """Store a run of `full` as `bench run --save-errors` does; classes differ on some draws.
 
@@ -42,12 +43,13 @@ def record(
         first: the number of the first image.
         misleading: on draws 60 to 75 classes differ five times as much, and every so many images
             another class is ahead there than over all draws; 0: none.
+        classes: the number of classes.
     """
     path = path / f"toy-toy-full-{first + seed:08x}"
     images = range(first, first + N_IMAGES)
     manifest = a_manifest(
         [f"image-{i}" for i in images],
-        N_CLASSES,
+        classes,
         dataset="toy",
         backbone="toy",
         seed=seed,
@@ -55,18 +57,18 @@ def record(
         draws=N_DRAWS,
         run_id=path.name,
     )
-    problem = Problem(np.arange(N_CLASSES), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), seed)
-    everything = Evaluate(np.arange(N_CLASSES), np.arange(N_DRAWS))
+    problem = Problem(np.arange(classes), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), seed)
+    everything = Evaluate(np.arange(classes), np.arange(N_DRAWS))
     with RunFolder(path, manifest) as folder:
         for i in images:
             rng = np.random.default_rng([seed, i])
-            truth = np.random.default_rng(i).integers(N_CLASSES)
-            errors = 0.5 + 0.02 * rng.standard_normal((N_CLASSES, N_DRAWS))
-            gap = 0.02 * (np.arange(N_CLASSES) != truth)
+            truth = np.random.default_rng(i).integers(classes)
+            errors = 0.5 + 0.02 * rng.standard_normal((classes, N_DRAWS))
+            gap = 0.02 * (np.arange(classes) != truth)
             errors[:, slice(*informative)] += gap[:, None]
             if misleading:
-                ahead = (truth + (i % misleading == 0)) % N_CLASSES
-                errors[:, 60:75] += 0.1 * (np.arange(N_CLASSES) != ahead)[:, None]
+                ahead = (truth + (i % misleading == 0)) % classes
+                errors[:, 60:75] += 0.1 * (np.arange(classes) != ahead)[:, None]
             values = errors.astype(np.float32)
             table = ErrorTable(problem)
             table.tell(everything, Reply(values, values.size))

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.recorded import N_DRAWS, record
 from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
+from bench.contracts.levels import diffusion_levels
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.problem import Floats
@@ -28,8 +30,10 @@ from bench.stats.measures import (
     summary_value,
 )
 from bench.stats.shares import accuracy_interval
+from bench.store.cells import read_cells
 from bench.store.columns import add_columns
 from bench.store.decisions import read_decisions
+from bench.store.draw_table import draw_table, write_draws
 from bench.store.folder import read_manifest
 
 
@@ -182,6 +186,21 @@ def test_scores_of_many_classes_need_the_errors(tmp_path: Path) -> None:
     path = stored(tmp_path, scores, n_classes=12)
     with pytest.raises(UserError, match="keep the 10 best of 12 classes"):
         measured(path, "auroc", {})
+
+
+def test_auroc_of_twelve_classes_is_that_of_the_kept_errors(tmp_path: Path) -> None:
+    path, weights = record(tmp_path, classes=12), np.linspace(1, 3, N_DRAWS)
+    levels = diffusion_levels(np.linspace(0.99, 0.01, N_DRAWS), "epsilon")
+    write_draws(path, draw_table(levels, np.arange(N_DRAWS), weights))
+    decided = read_decisions(path, read_manifest(path))
+    errors = [
+        read_cells(path / "errors", name, (12, N_DRAWS)) for name in decided.sample_ids.to_pylist()
+    ]
+    scores = (np.array(errors, dtype=np.float64) * weights).sum(axis=2) / weights.sum()
+    relative, labels = scores.mean(axis=1)[:, None] - scores, decided.labels
+    areas = [roc_auc_score(labels == c, relative[:, c]) for c in sorted(set(labels.tolist()))]
+    assert one(path, "auroc").value == pytest.approx(np.mean(areas))
+    assert 0.6 < np.mean(areas) < 1
 
 
 def test_two_runs_are_compared_in_a_metric_on_request(tmp_path: Path) -> None:
