@@ -189,7 +189,8 @@ def test_scores_of_many_classes_need_the_errors(tmp_path: Path) -> None:
 
 
 def test_auroc_of_twelve_classes_is_that_of_the_kept_errors(tmp_path: Path) -> None:
-    path, weights = record(tmp_path, classes=12), np.linspace(1, 3, N_DRAWS)
+    path = record(tmp_path, informative=(0, 10), classes=12)
+    weights = np.linspace(1, 3, N_DRAWS)
     levels = diffusion_levels(np.linspace(0.99, 0.01, N_DRAWS), "epsilon")
     write_draws(path, draw_table(levels, np.arange(N_DRAWS), weights))
     decided = read_decisions(path, read_manifest(path))
