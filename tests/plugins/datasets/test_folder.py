@@ -61,7 +61,7 @@ def test_a_table_of_labels_elsewhere(tmp_path: Path) -> None:
 def test_numbers_in_a_table_may_be_named_by_a_list(tmp_path: Path) -> None:
     folder = flat(tmp_path, "file,label\n1.png,2\n2.png,0\n3.png,-1\n")
     (tmp_path / "names.txt").write_text("airplane\nbird\ncat\n")
-    names = str(tmp_path / "names.txt")
+    names = tmp_path / "names.txt"
     with pytest.warns(BenchWarning, match="1 of 3 images have no label"):
         split = load(folder, class_names=names, skip_unlabelled=True)
     assert split.classes == ("airplane", "bird", "cat") and split.labels == (2, 0)
