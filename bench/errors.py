@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from types import FrameType
+
+_OURS = ("bench", "bench_plugins")
 
 
 class BenchError(Exception):
@@ -58,6 +63,18 @@ class StoreError(BenchError):
 
 class BenchWarning(UserWarning):
     """Something a user should know; the command continues."""
+
+
+def warn_user(text: str) -> None:
+    """Warn at the line that called the toolkit: Python shows a text once for each such line."""
+    frame: FrameType | None = sys._getframe()
+    level, depth = 1, 0
+    while frame is not None:
+        depth += 1
+        if frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+            level = depth + 1
+        frame = frame.f_back
+    warnings.warn(text, BenchWarning, stacklevel=level)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

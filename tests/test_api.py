@@ -14,6 +14,7 @@ from PIL import Image
 
 import bench
 from bench.errors import BenchWarning, UserError
+from bench.store.runs import read_runs
 from bench.store.writing import RunFolder
 
 FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 4}, "batch_size": 16}
@@ -140,3 +141,9 @@ def test_a_study_is_an_object(tmp_path: Path) -> None:
         assert len(bench.tradeoff_figure(results=results)) == 1
     again = bench.load_study("small", results)
     assert again.methods == study.methods
+
+
+def test_a_warning_is_about_the_line_that_called_the_toolkit() -> None:
+    with pytest.warns(BenchWarning) as caught:
+        list(read_runs([Path("nowhere")]))
+    assert [warning.filename for warning in caught] == [__file__]

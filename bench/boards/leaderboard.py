@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import metric_of_runs
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.stats.evidence import measured
 from bench.stats.many import ranking, ranks
 from bench.stats.measures import make_metric
@@ -96,7 +95,7 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Le
                 [(_, figure)] = measured(Path(row.path), name, parameters)
                 value = None if isinstance(figure, str) else figure.value
             except UserError as error:
-                warnings.warn(str(error), BenchWarning, stacklevel=2)
+                warn_user(str(error))
         results.append(row.with_metric(name, value))
     return results
 

@@ -14,7 +14,6 @@ import os
 import shlex
 import shutil
 import sys
-import warnings
 from collections.abc import Collection
 from pathlib import Path
 from textwrap import wrap
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from bench.boards.text import message
-from bench.errors import BenchWarning
+from bench.errors import warn_user
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -95,7 +94,7 @@ def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
     except Exception as error:  # whatever it is, the run is complete all the same
         problem = f"No pictures: {type(error).__name__}: {error}"
     if problem:
-        warnings.warn(problem, BenchWarning, stacklevel=2)
+        warn_user(problem)
 
 
 def print_json(value: Any) -> None:

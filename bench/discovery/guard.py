@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,7 +13,7 @@ from typing import Any, TextIO
 import pluggy
 
 from bench import interrupts
-from bench.errors import BenchError, BenchWarning, PluginError, UserError
+from bench.errors import BenchError, PluginError, UserError, warn_user
 
 LONGEST = 300  # characters of a plugin's message that are shown
 
@@ -71,7 +70,7 @@ def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
                 manager.subset_hook_caller(event, others)(**deepcopy(facts))
         except BenchError as error:
             reason = error.problem if isinstance(error, PluginError) else f"{event}(): {error}"
-            warnings.warn(f"{who}: {reason}. The run continues.", BenchWarning, stacklevel=2)
+            warn_user(f"{who}: {reason}. The run continues.")
 
 
 STDOUT, STDERR = 1, 2

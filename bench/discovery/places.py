@@ -7,12 +7,11 @@ it, so it must not make the toolkit read other files of the machine or ask a net
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchWarning, UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.machine.files import OutsideError, has_control, inside
 
 PLACEHOLDER = "{class}"
@@ -68,11 +67,7 @@ def check_places(table: Mapping[str, Any], where: str, folder: Path, in_data: bo
             f" If you trust it, name the file itself: bench run {where}"
         )
     if elsewhere:
-        warnings.warn(
-            f"{where} names what is not in its folder: {', '.join(elsewhere)}.",
-            BenchWarning,
-            stacklevel=4,
-        )
+        warn_user(f"{where} names what is not in its folder: {', '.join(elsewhere)}.")
 
 
 def _names(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -10,14 +10,13 @@ import csv
 import json
 import re
 import unicodedata
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchWarning, UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.machine.files import has_control, read_text
 
 MOST_CHARACTERS = 1000
@@ -121,11 +120,7 @@ def _warn_of_codes(names: Sequence[str], where: str) -> None:
         kind = f"bare numbers ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
     else:
         return
-    warnings.warn(
-        f"{where}: the classes are {kind}, which a text encoder cannot interpret. {_REMEDY}",
-        BenchWarning,
-        stacklevel=2,
-    )
+    warn_user(f"{where}: the classes are {kind}, which a text encoder cannot interpret. {_REMEDY}")
 
 
 def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:

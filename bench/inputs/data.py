@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
-from bench.errors import AbsentError, BenchWarning, PluginError, UserError, quoted
+from bench.errors import AbsentError, PluginError, UserError, quoted, warn_user
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.items import ItemRows, item_ids, read_items
 from bench.inputs.labels import read_labels
@@ -204,11 +203,9 @@ def _ask_plugin(source: DataSource, split: str | None) -> Any:
     folder = str(Path(data_dir).absolute()) if data_dir else None
     parameters = spec.resolve_parameters(source.parameters)
     if spec.unverified and data_dir is None:
-        warnings.warn(
+        warn_user(
             f"Dataset {spec.name!r} is declared from documents, and its authors could not load it."
-            f" `bench check-data {spec.name}` reads it once and says what is wrong.",
-            BenchWarning,
-            stacklevel=2,
+            f" `bench check-data {spec.name}` reads it once and says what is wrong."
         )
     dataset = make(spec, spec, **parameters) if spec.source else make(spec, **parameters)
     with guard(spec.label, "load()"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.errors import BenchWarning, UserError, quoted
+from bench.errors import UserError, quoted, warn_user
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
@@ -101,11 +100,9 @@ def _without(split: Split, scored: Split) -> FitSplit:
         raise UserError(
             f"All images of split {split.split!r}, which is to be learned from, are scored too."
         )
-    warnings.warn(
+    warn_user(
         f"{left_out} of {len(split.sample_ids)} images of split {split.split!r} are scored too,"
-        " and are not learned from.",
-        BenchWarning,
-        stacklevel=2,
+        " and are not learned from."
     )
     without = replace(
         split,

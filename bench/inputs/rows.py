@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchWarning, UserError, quoted
+from bench.errors import UserError, quoted, warn_user
 from bench.inputs.class_names import ClassNames
 from bench.inputs.labels import check_ids, unique_ids
 from bench.inputs.survey import files_behind, survey
@@ -31,11 +30,7 @@ def labelled(
     if missing:
         if not chosen:
             raise UserError(f"{where}: none of the {missing} images has a label.")
-        warnings.warn(
-            f"{where}: {missing} of {len(indices)} images have no label and are left out.",
-            BenchWarning,
-            stacklevel=2,
-        )
+        warn_user(f"{where}: {missing} of {len(indices)} images have no label and are left out.")
         rows = rows.select(chosen)
     return rows, [index for index in indices if index is not None]
 

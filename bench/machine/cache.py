@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,7 +19,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.machine.files import open_regular, read_bytes, replacing, write_atomically
 
 DIGITS = 64  # hex digits of a SHA-256
@@ -113,7 +112,7 @@ def is_kept(path: Path, always: bool = False) -> bool:
 
 def discard(path: Path) -> None:
     """Warn of a damaged entry and remove it, so that nothing stands in the way of a new one."""
-    warnings.warn(f"{path} in the cache is damaged; it is made again.", BenchWarning, stacklevel=3)
+    warn_user(f"{path} in the cache is damaged; it is made again.")
     with suppress(OSError):
         path.unlink()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import exhaustive, load_plugins
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.inputs.subsets import limited
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import replayed, strategy_for
@@ -113,11 +112,9 @@ def _summarised(run: StoredRun) -> list[Record]:
     records, n = asked_records(run.path, run.manifest), run.finished().dataset.n_samples
     chosen = set(limited([r["sample_id"] for r in records], [r["label"] for r in records], n))
     if len(chosen) < len(records):
-        warnings.warn(
+        warn_user(
             f"{run.manifest.run_id} is not complete: calibrated on the {len(chosen)} images of its"
-            f" summary, and not on {len(records) - len(chosen)} others that are decided.",
-            BenchWarning,
-            stacklevel=3,
+            f" summary, and not on {len(records) - len(chosen)} others that are decided."
         )
     return [record for record in records if record["sample_id"] in chosen]
 

@@ -6,12 +6,11 @@ calibration. Each resumes by itself, so the same command continues wherever it w
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.machine.offline import as_settings_say
 from bench.recordings.calibrate import calibrate
 from bench.running.execute import Finished
@@ -71,7 +70,7 @@ def _tell(sweep: PlannedSweep, tell: Tell) -> None:
     """Say what is done and its cost, and warn where something else would be cheaper."""
     tell(sweep.plan.in_words())
     if (warning := sweep.plan.warning()) is not None:
-        warnings.warn(warning, BenchWarning, stacklevel=3)
+        warn_user(warning)
 
 
 def _make(

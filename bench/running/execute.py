@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import tell
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.machine.environment import peak_memory, remember_speed
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.running.until import QuestionWatch
@@ -100,7 +99,7 @@ def execute(
             outstanding = watch.outstanding(outstanding)
         if outstanding:
             if folder.mixed_code:
-                warnings.warn(folder.mixed_code, BenchWarning, stacklevel=2)
+                warn_user(folder.mixed_code)
             with closing(open_executor(run)) as executor:
                 _score(run, folder, executor, outstanding, earlier, watch)
                 memory, problem = executor.peak_memory, executor.problem
@@ -110,7 +109,7 @@ def execute(
             answer = watch.keep(folder.path)
         finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
     if problem is not None and (warning := _cost_warning(run, problem, finished.summary)):
-        warnings.warn(warning, BenchWarning, stacklevel=2)
+        warn_user(warning)
     return replace(finished, answer=answer)
 
 

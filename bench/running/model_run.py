@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery import backbones
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.inputs.survey import CHECKING, reading
 from bench.running.executors.protocol import Swept
 from bench.running.prepared import Prepared, run_samples
@@ -203,5 +202,5 @@ class ModelRun:
         if self.prepared.resolved.checks_dtype and (
             warning := check_precision(self.prepared, engine)
         ):
-            warnings.warn(warning, BenchWarning, stacklevel=2)
+            warn_user(warning)
         return engine

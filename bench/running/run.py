@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import set_aside
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.machine.environment import pick_device
 from bench.machine.offline import as_settings_say
 from bench.running.execute import Finished, execute
@@ -84,7 +83,7 @@ def prepare_run(
     if prepared.resolved.backbone.objects:
         prepared = with_probe(prepared)
     for warning in prepared.warnings:
-        warnings.warn(warning, BenchWarning, stacklevel=3)
+        warn_user(warning)
     return prepared
 
 

@@ -7,7 +7,6 @@ and over raters where there are several.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +21,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.discovery.guard import guard
 from bench.discovery.targets import make, with_defaults
-from bench.errors import BenchWarning, PluginError, UserError
+from bench.errors import PluginError, UserError, warn_user
 from bench.stats.class_metrics import class_average, class_counts, image_values
 from bench.stats.crossed import spread
 from bench.stats.difference_tests import Answers, DifferenceTest, Method, difference_test
@@ -97,7 +96,7 @@ def summary_value(spec: MetricSpec, data: MetricInput) -> float | None:
     try:
         return metric_value(spec, make_metric(spec), data)
     except PluginError as error:
-        warnings.warn(f"{error} The summary lacks it.", BenchWarning, stacklevel=2)
+        warn_user(f"{error} The summary lacks it.")
     except UserError:
         pass  # these images do not define it
     return None

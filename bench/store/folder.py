@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchWarning, UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.store.cells import has_cells
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrated
 from bench.store.fields import read_document
@@ -72,11 +71,9 @@ def read_manifest(path: Path) -> Manifest:
 def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
     spec = next((s for s in load_plugins().backbones if s.name == backbone.name), None)
     if spec and spec.correction and backbone.version < spec.version:
-        warnings.warn(
+        warn_user(
             f"{path.name} was made with version {backbone.version} of backbone {spec.name!r}, now"
-            f" {spec.version}. {spec.correction} Make the run again.",
-            BenchWarning,
-            stacklevel=1,  # one place, so that a run is named once
+            f" {spec.version}. {spec.correction} Make the run again."
         )
 
 

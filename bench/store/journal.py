@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bench.contracts.strategy import DECIDED_BY
-from bench.errors import BenchWarning
+from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, values
 from bench.store.records import (
@@ -63,13 +62,11 @@ def read_lines(
             start += len(line)
     if damaged:
         several = len(damaged) > 1
-        warnings.warn(
+        warn_user(
             f"{path}: line{'s' * several} {', '.join(map(str, damaged[:5]))}"
             f"{' and others' * (len(damaged) > 5)} {'are' if several else 'is'} damaged and count"
             f"{'' if several else 's'} as not written; the same `bench run` scores those images"
-            " again, and no others.",
-            BenchWarning,
-            stacklevel=2,
+            " again, and no others."
         )
 
 

@@ -8,7 +8,6 @@ has one line per look, which remains when the run is deleted.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
@@ -17,7 +16,7 @@ from stat import S_ISREG
 
 from pydantic import ValidationError
 
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.machine.files import read_bytes, regular_file
 from bench.store.documents import Manifest
 from bench.store.fields import Document, Name, RunId
@@ -82,10 +81,8 @@ def record_look(results: Path, manifest: Manifest) -> None:
         finally:
             os.close(descriptor)
     if os.path.lexists(file := results / LOOKS) and (file.is_symlink() or not file.is_file()):
-        warnings.warn(
-            f"{file} is not a regular file: that {look.run_id} was finished is not written there.",
-            BenchWarning,
-            stacklevel=2,
+        warn_user(
+            f"{file} is not a regular file: that {look.run_id} was finished is not written there."
         )
 
 

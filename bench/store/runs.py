@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.machine.files import regular_file, write_atomically
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
@@ -72,7 +71,7 @@ def read_run(path: Path) -> StoredRun:
 
 def warn(path: Path, error: UserError) -> None:
     """Warn that a run, or a file of results, is left out."""
-    warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
+    warn_user(f"Left out: {error}")
 
 
 def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[StoredRun]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS
 from bench.engine.trees import Tree
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import LOADING, first_line, warn_of_adapters
 from bench_plugins.backbones._configs import (
@@ -67,11 +66,9 @@ class CheckedFolder(PipelineDenoiser):
         elif not cls.pipelines:
             name = weights.read(PIPELINE_INDEX)["_class_name"]
             facts = "are declared" if facts_of(name) else "are probed"
-            warnings.warn(
+            warn_user(
                 f"The weights {weights.location} are a {name}, which no family here loads: the"
-                f" pipeline's own code runs, and facts about it {facts}.",
-                BenchWarning,
-                stacklevel=2,
+                f" pipeline's own code runs, and facts about it {facts}."
             )
         if hollow is not None:
             check_tensors(weights, hollow.pipe, hollow.classes)

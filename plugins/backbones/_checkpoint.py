@@ -7,7 +7,6 @@ do not find at random. Here a module is given every tensor that it has, and none
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -21,7 +20,7 @@ from accelerate import init_empty_weights
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, unread_format
 
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
@@ -255,13 +254,11 @@ FEW = 8  # tensors of a learned embedding; a model has more
 def warn_of_adapters(weights: Weights, parts: Collection[str]) -> None:
     """Warn of LoRAs and embeddings in a folder on this machine."""
     if weights.revision is None and (names := sorted(_adapters(Path(weights.location), parts))):
-        warnings.warn(
+        warn_user(
             f"The weights {weights.location} hold {' and '.join(names[:3])}"
             f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}, which look like a LoRA or"
             " a learned embedding. They are not applied: fuse them into the pipeline and save it,"
-            " or take them out of the folder.",
-            BenchWarning,
-            stacklevel=2,
+            " or take them out of the folder."
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import datasets
 
-from bench.errors import BenchWarning, UserError, quoted
+from bench.errors import UserError, quoted, warn_user
 from bench.machine.files import is_utf8
 from bench_plugins.datasets._columns import labelled_images
 
@@ -37,7 +36,7 @@ class LeftOut:
     def tell(self, folder: Path) -> None:
         """Warn in one line, if anything is left out."""
         if text := self.text():
-            warnings.warn(f"Left out of {folder}: {text}.", BenchWarning, stacklevel=2)
+            warn_user(f"Left out of {folder}: {text}.")
 
     def text(self) -> str:
         """Return in words what is left out; empty: nothing."""
@@ -121,11 +120,9 @@ def tell_missing(names: Sequence[str], source: Path) -> None:
     if names:
         shown = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
         what, count = ("class", "it is") if len(names) == 1 else ("classes", "they are")
-        warnings.warn(
+        warn_user(
             f"{source} has no images of {len(names)} {what} that other splits have ({shown});"
-            f" {count} still among the possible answers.",
-            BenchWarning,
-            stacklevel=3,
+            f" {count} still among the possible answers."
         )
 
 

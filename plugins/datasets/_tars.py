@@ -6,7 +6,6 @@ Only images, `cls`, `json` and `txt` are read, none of which runs code; all else
 from __future__ import annotations
 
 import tarfile
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from bench.errors import BenchWarning, UserError, quoted
+from bench.errors import UserError, quoted, warn_user
 from bench.inputs.class_names import check_names
 from bench.inputs.labels import LABEL_DIGITS, tidy
 from bench.inputs.parsing import expand, name_of, parse_json, text_of
@@ -85,10 +84,8 @@ def _meaning(root: Path, first: Path) -> Any:
             return datasets.ClassLabel(names=names)
     above = root.absolute().parent / CLASS_NAMES
     if above.is_file():
-        warnings.warn(
-            f"{above} lies outside the folder {root} and is not read; --class-names names it.",
-            BenchWarning,
-            stacklevel=2,
+        warn_user(
+            f"{above} lies outside the folder {root} and is not read; --class-names names it."
         )
     return datasets.Value("int64")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from bench.errors import AbsentError, BenchWarning, UserError
+from bench.errors import AbsentError, UserError, warn_user
 from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
@@ -66,11 +65,9 @@ def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
     splits = [listed.get(pixels, "") for pixels in hashes]
     unknown = [row for row, split in enumerate(splits) if not split]
     if unknown:
-        warnings.warn(
+        warn_user(
             f"{len(unknown)} of {len(hashes)} images are not in UC Merced's list of 2,099 (edited,"
-            " rescaled or others). A hash puts a fifth of each class into the test split.",
-            BenchWarning,
-            stacklevel=2,
+            " rescaled or others). A hash puts a fifth of each class into the test split."
         )
     by_class: dict[int, list[int]] = {}
     for row in unknown:

@@ -8,7 +8,6 @@ the store.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.errors import BenchError, BenchWarning, WorkersLostError
+from bench.errors import BenchError, WorkersLostError, warn_user
 from bench.running.executors.dispatch import Dispatch, DispatchRules, Loss
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import (
@@ -140,7 +139,9 @@ class Driver:
         if self._since and not placed and now - self._since >= PATIENCE:
             self._since = 0.0
             needs = self._processes.needs
-            _warn(f"No worker is ready after {PATIENCE:.0f} s. Each needs {needs} that is free.")
+            warn_user(
+                f"No worker is ready after {PATIENCE:.0f} s. Each needs {needs} that is free."
+            )
 
     def _answered(self, name: str, answer: Answer) -> Iterator[Decided]:
         member = self.workers[name]
@@ -152,7 +153,7 @@ class Driver:
             member.place, member.stage = answer, "prepared"
             logger.info("%s is ready to load.", self._called(name))
             for difference in answer.differences:
-                _warn(f"{self._called(name)}: {difference}.")
+                warn_user(f"{self._called(name)}: {difference}.")
         elif isinstance(answer, Opened):
             self._opened, member.stage = self._opened or answer, "ready"
             logger.info("%s has loaded the model.", self._called(name))
@@ -235,7 +236,7 @@ class Driver:
         held = f" {again} image{'s' * (again != 1)} of it will be scored again." if again else ""
         # The number makes each warning its own: Python shows equal ones once.
         times = f" {self._starts[name]} times" if self._starts[name] > 1 else ""
-        _warn(f"{called} ended{times}: {ended.reason}.{held} {then}")
+        warn_user(f"{called} ended{times}: {ended.reason}.{held} {then}")
         if loss.restart:
             self._start(name)
         elif ended.raised:
@@ -249,7 +250,7 @@ class Driver:
 
     def _refused(self, name: str, refused: Refused) -> None:
         self._causes.append(refused.error(name))
-        _warn(f"{self._causes[-1]} The run goes on without it.")
+        warn_user(f"{self._causes[-1]} The run goes on without it.")
         self._remove(name)
         if self.dispatch is not None:
             self.dispatch.leave(name)
@@ -269,7 +270,3 @@ class Driver:
             speed = self.dispatch.speed(name)
             rate = "no image yet" if speed is None else f"{speed:.2f} images/s"
             logger.info("%s: %s, holds %d", self._called(name), rate, self.dispatch.holds(name))
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, BenchWarning, stacklevel=3)

@@ -7,13 +7,12 @@ result. A cell that fails is reported, and the others continue.
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import interrupts
-from bench.errors import BenchError, BenchWarning, StoreError, UserError, images_failed
+from bench.errors import BenchError, StoreError, UserError, images_failed, warn_user
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
@@ -88,7 +87,8 @@ class _Course:
         self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
         self.prefix = Prefix()  # the images of the last round
         self.written = 0.0
-        _warn(notes)
+        for note in notes:
+            warn_user(note)
         axes = [cell.axes for cell in self.cells]
         varied = [name for name in self.study.axes if len({at.get(name) for at in axes}) > 1]
         self.varied = varied or self.study.axes[:1]
@@ -192,7 +192,8 @@ class _Course:
             with offline(config.offline):
                 prepared = prepare(config, split=self.split.get(of_data(config)))
                 self.split = {of_data(config): prepared.split} if prepared.split else {}
-                _warn(prepared.warnings)
+                for warning in prepared.warnings:
+                    warn_user(warning)
                 if prefix is not None:
                     self.prefix = prefix.of(prepared)
                     prepared = self.prefix.narrowed(prepared)
@@ -252,8 +253,3 @@ class _Course:
             raise StoreError(
                 f"{self.folder} cannot be written any more: {error}. The runs are kept."
             ) from error
-
-
-def _warn(messages: Iterable[str]) -> None:
-    for message in messages:
-        warnings.warn(message, BenchWarning, stacklevel=2)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.engine.asking import CheckedStrategy
-from bench.errors import BenchError, BenchWarning, UserError
+from bench.errors import BenchError, UserError, warn_user
 from bench.inputs.subsets import limited
 from bench.running.command import stored_settings
 from bench.running.execute import timed
@@ -177,11 +176,9 @@ def audit(
             for image, seconds in decided_again(run, outstanding, open_executor):
                 folder.append_swept(_line(image, answers[image.sample.sample_id], seconds))
     elif not answers:
-        warnings.warn(
+        warn_user(
             "--audit: every image met every prompt on every draw, so all decisions are those of"
-            " the full sweep.",
-            BenchWarning,
-            stacklevel=2,
+            " the full sweep."
         )
     return read_audit(path, manifest, decided)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -16,7 +15,7 @@ from bench.contracts.dataset import Sample, StoredImage
 from bench.contracts.decision import Decided
 from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
 from bench.machine.offline import as_settings_say
 from bench.running.manifest import make_manifest
@@ -117,7 +116,7 @@ def classify(
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     prepared = prepare(config, pictures, images=False, loaded=loaded)
     for warning in prepared.warnings:
-        warnings.warn(warning, BenchWarning, stacklevel=2)
+        warn_user(warning)
     check(prepared)
     stated = fitted = None
     if pictures is None:

@@ -7,14 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from bench.errors import BenchError, BenchWarning, StoreError, UserError, quoted
+from bench.errors import BenchError, StoreError, UserError, quoted, warn_user
 from bench.machine.files import write_atomically
 from bench.machine.offline import as_settings_say
 from bench.running.command import run_command
@@ -147,7 +146,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     manifest = planned.manifest()
     mixed = mixed_code_warning([part.manifest for part in parts], "is not the same in all parts")
     if mixed:
-        warnings.warn(mixed, BenchWarning, stacklevel=2)
+        warn_user(mixed)
     with RunFolder(target, manifest) as folder:
         if before not in (None, _state(target)):
             raise UserError(f"{target} changed while it was read. Merge again.")
