@@ -288,7 +288,7 @@ def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:
     if column == "summary" and row.get("unverified"):
         return f"{value} (unverified)"
     if column == "trained_on":
-        return provenance(value)
+        return provenance(value).removeprefix("trained on ")
     if column in ("size", "encoder_size") and value:
         return f"{value / 1e9:.1f}B" if value >= 1e9 else f"{value / 1e6:.0f}M"
     if column == "flops" and value:

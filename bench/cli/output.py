@@ -74,7 +74,7 @@ def after_run(name: str) -> list[tuple[str, str]]:
 
 def run_name(folder: Path, results: str) -> str:
     """Return what a command calls a stored run: its id, or its folder where it lies elsewhere."""
-    usual = results == "results" and folder.parent == Path(results)
+    usual = not in_results(results) and folder.parent == Path(results)
     return folder.name if usual else shlex.quote(str(folder))
 
 

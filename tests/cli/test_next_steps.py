@@ -12,6 +12,7 @@ from helpers.given import make_folder
 from helpers.recorded import record
 from helpers.runs import a_manifest, store
 
+from bench.cli.output import run_name
 from bench.store.writing import RunFolder
 
 LABELS = [i % 3 for i in range(30)]
@@ -123,3 +124,11 @@ def test_a_leaderboard_is_widened_as_it_was_asked_for(tmp_path: Path) -> None:
     options = ["--dataset", "digits", "--results", str(tmp_path / "a")]
     wide = commands(bench("leaderboard", str(tmp_path / "a"), *options).out)[-1]
     assert wide == ["leaderboard", str(tmp_path / "a"), "--wide", *options]
+
+
+def test_a_run_in_the_usual_folder_is_called_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, other = Path("results", "a-run"), Path("elsewhere", "a-run")
+    monkeypatch.delenv("BENCH_RESULTS", raising=False)
+    assert run_name(usual, "results") == "a-run" and run_name(other, "elsewhere") == str(other)
+    monkeypatch.setenv("BENCH_RESULTS", "elsewhere")
+    assert run_name(usual, "results") == str(usual) and run_name(other, "elsewhere") == "a-run"

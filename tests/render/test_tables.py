@@ -49,3 +49,11 @@ def test_a_comparison_shows_wins_and_losses_together(width: str) -> None:
 
 def test_a_share_of_one_has_the_decimals_of_the_others() -> None:
     assert [cell_text(share) for share in (1.0, 0.96, 0.0)] == ["1.0000", "0.9600", "0.0000"]
+
+
+def test_a_block_shows_no_value_that_there_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    table(HEAD, [["a-name-without-a-space", None, 0.5, "–"], ROWS[0]])
+    assert capsys.readouterr().out.count("count") == 1

@@ -116,7 +116,7 @@ def _methods(
     return TextTable(
         title,
         head,
-        [[line[name] for name in head] for line in lines],
+        [[line[name].removeprefix(f"{name} ") for name in head] for line in lines],
         right,
         tuple(name for name in optional if name in head),
     )
