@@ -21,29 +21,24 @@ from bench.running.settings import RunConfig, make_config
 from bench.running.study.values import (
     PILOT_IMAGES,
     PLURALS,
+    Entries,
     Rounds,
     Table,
+    check_seeds,
     exclusion,
     groups_of,
     in_text,
     is_excluded,
-    margin_of,
-    over_of,
-    pilot_of,
+    read_entries,
     rounds_of,
     shifts_of,
-    study_name,
     tables_of,
-    whole_groups_of,
 )
 from bench.stats.crossed import Over
 from bench.store.studies import STUDY, find_study, study_folder
 
 TABLE_AXES = ("dataset", "backbone", "strategy")  # whose values may be tables with a `name`
-OF_STUDY = (
-    *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups", "over"),
-    *("grid", "exclude", "stop", "first_round", "growth"),
-)
+OF_STUDY = (*Entries.model_fields, "grid", "exclude")
 OF_COMMAND = (  # refused in a file
     *("results", "fresh", "shard", "again", "audit", "min_accuracy", "until"),
 )
@@ -130,21 +125,23 @@ def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredSt
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
     _check_labels(cells)
+    entries = read_entries(study, path)
+    check_seeds(entries, [cell.axes for cell in cells])
     names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
     registered = names if all(name in registry for name in names) else set()
     return DeclaredStudy(
-        name=study_name(study, path),
+        name=entries.name,
         file=path,
         text=text,
         axes=_ordered(labels),
         cells=cells,
-        pilot=pilot_of(study),
-        margin=margin_of(study),
-        shifts=shifts_of(study, registered),
-        backbone_groups=groups_of(study, labels),
-        whole_groups=whole_groups_of(study),
-        over=over_of(study, [cell.axes for cell in cells]),
-        rounds=rounds_of(study),
+        pilot=entries.pilot,
+        margin=entries.margin,
+        shifts=shifts_of(entries, registered),
+        backbone_groups=groups_of(entries, labels),
+        whole_groups=entries.whole_groups,
+        over=entries.over,
+        rounds=rounds_of(entries, study),
     )
 
 

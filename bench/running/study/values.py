@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import slug
@@ -60,36 +61,54 @@ def is_excluded(axes: Mapping[str, str], excluded: Sequence[Mapping[str, frozens
     return any(all(axes.get(n) in labels for n, labels in table.items()) for table in excluded)
 
 
-def study_name(study: Table, path: Path) -> str:
-    """Return the study's name: by default the file's."""
-    name = study.get("name", slug(str(path)))
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
-        raise UserError(
-            f"name = {name!r}: use lower case letters, digits, '.', '_' and '-'; the study's"
-            " folder is called so."
-        )
-    return name
+class Entries(BaseModel):
+    """The entries of a study's file that are about the study itself, and not settings of its runs.
+
+    What each must be is in `EXPECTED`.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # by default the file's
+    pilot: int = Field(PILOT_IMAGES, ge=0)
+    """Images of every run that are scored before any run is scored whole."""
+    margin: float | None = Field(None, gt=0, lt=1)  # accuracies that differ by less count as equal
+    stop: Stop | None = None  # what ends the study; None: every run scores all of its images
+    first_round: int = Field(50, ge=1)  # images of the first round
+    growth: float = Field(1.5, gt=1, le=100)  # images of a round over those of the round before
+    whole_groups: bool = False  # whether the images of a group are drawn together
+    over: Over = "images"
+    shifts: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    backbone_groups: dict[str, Annotated[list[object], Field(min_length=1)]] = {}
 
 
-def pilot_of(study: Table) -> int:
-    """Return the number of images of every run that are scored first."""
-    pilot = study.get("pilot", 0 if "stop" in study else PILOT_IMAGES)
-    if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
-        raise UserError(f"pilot = {pilot!r}: expected a number of images; 0: no pilot.")
-    return pilot
+EXPECTED = {
+    "name": "use lower case letters, digits, '.', '_' and '-'; the study's folder is called so",
+    "pilot": "expected a number of images; 0: no pilot",
+    "margin": "expected a difference of accuracies such as 0.02; runs that differ by less count as"
+    " equal, where a test shows it",
+    "stop": 'write stop = "best" to end when one method is shown to be the best, or stop ='
+    ' "ranked" to end when the order of all is shown',
+    "first_round": "expected a number of images, such as 50",
+    "growth": "expected a factor above 1, such as 1.5",
+    "whole_groups": "expected true or false, without quotes",
+    "over": 'write over = "seeds" for tests over other images and other seeds; without it they are'
+    " over other images",
+    "shifts": 'expected a list of pairs: [["imagenet", "imagenet-sketch"]]',
+    "backbone_groups": "expected a table: [backbone_groups], and below it a list for each group,"
+    ' such as sd = ["sd15", "sd21"]',
+}
 
 
-def margin_of(study: Table) -> float | None:
-    """Return the difference of accuracies that counts as none; None: not set."""
-    margin = study.get("margin")
-    if margin is None:
-        return None
-    if not isinstance(margin, float) or not 0 < margin < 1:
-        raise UserError(
-            f"margin = {margin!r}: expected a difference of accuracies such as 0.02; runs that"
-            " differ by less count as equal, where a test shows it."
-        )
-    return margin
+def read_entries(study: Table, path: Path) -> Entries:
+    """Return the entries of a study's file, each of its type and in its range (UserError)."""
+    usual = {"name": slug(str(path)), **({"pilot": 0} if "stop" in study else {})}
+    stated = {**usual, **{key: study[key] for key in EXPECTED if key in study}}
+    try:
+        return Entries.model_validate(stated)
+    except ValidationError as error:
+        key = str(error.errors(include_url=False)[0]["loc"][0])
+        raise UserError(f"{key} = {stated[key]!r}: {EXPECTED[key]}.") from None
 
 
 @dataclass(frozen=True)
@@ -101,42 +120,26 @@ class Rounds:
     growth: float = 1.5  # images of a round over those of the round before
 
 
-def rounds_of(study: Table) -> Rounds | None:
+def rounds_of(entries: Entries, study: Table) -> Rounds | None:
     """Return how a study stops; None: it scores all images of every run."""
-    stop, unused = study.get("stop"), {"first_round", "growth"} & set(study)
-    if stop is None:
-        if unused:
+    if entries.stop is None:
+        if unused := {"first_round", "growth"} & set(study):
             raise UserError(f'{unused.pop()} is of a study that stops: write stop = "best" too.')
         return None
-    if stop not in get_args(Stop):
-        raise UserError(
-            f'stop = {stop!r}: write stop = "best" to end when one method is shown to be the best,'
-            ' or stop = "ranked" to end when the order of all is shown.'
-        )
-    first, growth = study.get("first_round", Rounds.first), study.get("growth", Rounds.growth)
-    if not isinstance(first, int) or isinstance(first, bool) or first < 1:
-        raise UserError(f"first_round = {first!r}: expected a number of images, such as 50.")
-    if not isinstance(growth, float) or not 1 < growth <= 100:
-        raise UserError(f"growth = {growth!r}: expected a factor above 1, such as 1.5.")
     if "limit" in study:
         raise UserError("stop and limit both end runs. Keep one of the two.")
     if "pilot" in study:
         raise UserError("pilot: the first round of a study that stops is its pilot: first_round.")
-    return Rounds(cast(Stop, stop), first, growth)
+    return Rounds(entries.stop, entries.first_round, entries.growth)
 
 
-def groups_of(study: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:
+def groups_of(
+    entries: Entries, labels: Mapping[str, Mapping[str, None]]
+) -> dict[str, tuple[str, ...]]:
     """Return the name of each group of backbones → their labels."""
-    groups = study.get("backbone_groups", {})
-    if not isinstance(groups, dict):
-        raise UserError(
-            'backbone_groups is a table: [backbone_groups], and below it sd = ["sd15", "sd21"].'
-        )
     backbones, read = labels.get("backbone", {}), dict[str, tuple[str, ...]]()
     placed: dict[str, str] = {}
-    for group, names in groups.items():
-        if not isinstance(names, list) or not names:
-            raise UserError(f'[backbone_groups]: {group} is a list: {group} = ["sd15", "sd21"].')
+    for group, names in entries.backbone_groups.items():
         for name in map(in_text, names):
             if name not in backbones:
                 close = did_you_mean(name, backbones)
@@ -147,25 +150,11 @@ def groups_of(study: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[st
     return read
 
 
-def whole_groups_of(study: Table) -> bool:
-    """Return whether images of one group are drawn together."""
-    whole = study.get("whole_groups", False)
-    if not isinstance(whole, bool):
-        raise UserError(f"whole_groups = {whole!r}: expected true or false, without quotes.")
-    return whole
-
-
-def over_of(study: Table, cells: Sequence[Mapping[str, str]]) -> Over:
-    """Return what tests and intervals are over; over seeds, all methods have the same seeds."""
-    over = study.get("over", "images")
-    if over == "images":
-        return "images"
-    if over != "seeds":
-        raise UserError(
-            f'over = {over!r}: write over = "seeds" for tests over other images and other seeds;'
-            " without it they are over other images."
-        )
-    if "backbone_groups" in study:
+def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
+    """Refuse tests over seeds unless all methods have the same seeds, and enough (UserError)."""
+    if entries.over == "images":
+        return
+    if entries.backbone_groups:
         raise UserError('over = "seeds" compares methods, and no [backbone_groups].')
     seeds: dict[str, set[str]] = {}
     for axes in cells:
@@ -179,21 +168,12 @@ def over_of(study: Table, cells: Sequence[Mapping[str, str]]) -> Over:
                 f" {method} has {len(there)}: fewer say too little about other seeds."
                 f" Write seeds = {list(range(LEAST_SEEDS))} for all."
             )
-    return "seeds"
 
 
-def shifts_of(study: Table, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
+def shifts_of(entries: Entries, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Return the pairs of `datasets`, empty: any, of which the second is a shift of the first."""
-    shifts = study.get("shifts", [])
-    pairs: list[tuple[str, str]] = []
-    for pair in shifts if isinstance(shifts, list) else [shifts]:
-        match pair:
-            case [str(usual), str(shifted)]:
-                for name in (usual, shifted):
-                    if datasets and name.split("/")[0] not in datasets:
-                        close = did_you_mean(name, datasets)
-                        raise UserError(f"shifts: the study has no dataset {name!r}.{close}")
-                pairs.append((usual, shifted))
-            case _:
-                raise UserError('shifts is a list of pairs: [["imagenet", "imagenet-sketch"]].')
-    return tuple(pairs)
+    for name in (name for pair in entries.shifts for name in pair):
+        if datasets and name.split("/")[0] not in datasets:
+            close = did_you_mean(name, datasets)
+            raise UserError(f"shifts: the study has no dataset {name!r}.{close}")
+    return tuple((usual, shifted) for usual, shifted in entries.shifts)

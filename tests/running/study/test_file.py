@@ -22,7 +22,7 @@ from helpers.command import bench
         ("margin = 3", "margin = 3"),
         ('[backbone_groups]\na = ["randon"]', "no backbone 'randon'. Did you mean 'random'"),
         ('[backbone_groups]\na = ["random"]\nb = ["random"]', "random is in a and in b"),
-        ("backbone_groups = 3", "backbone_groups is a table"),
+        ("backbone_groups = 3", "backbone_groups = 3: expected a table"),
         ('whole_groups = "yes"', "whole_groups = 'yes': expected true or false"),
         ('over = "seed"', "over = 'seed': write over = \"seeds\""),
         ('over = "seeds"', "the same 3 seeds or more for every method, and dataset digits"),
