@@ -15,7 +15,6 @@ import numpy as np
 
 from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.loading import metric_specs
 
 PERMUTATIONS = 20_000
 AT_ONCE = 1 << 24  # signs and counts in memory at a time
@@ -40,21 +39,14 @@ def class_average(metric: MetricSpec, hits: Floats, support: Floats, predicted: 
     return float(np.average(_of_classes(metric.ratio, hits, support, predicted), weights=weights))
 
 
-def image_values(metric: str, labels: Ints, predictions: Ints) -> Floats:
-    """Return values of each image whose mean is the metric, float64 [..., n].
+def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
+    """Return values of each image whose mean is the metric, float64 [n].
 
-    `labels` are int64 [n], true classes; `predictions` int64 [..., n], negative where an image
-    failed, which is wrong.
+    `labels` are int64 [n], true classes; `predicted` int64 [n], negative where an image failed,
+    which is wrong.
     """
-    spec = metric_specs()[metric]
-    if spec.mean_over_images:
-        return np.asarray(predictions == labels, dtype=np.float64)
-    flat = predictions.reshape(-1, len(labels))
-    rows = [_values(spec, labels, predicted) for predicted in flat]
-    return np.asarray(rows, dtype=np.float64).reshape(predictions.shape)
-
-
-def _values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
+    if metric.mean_over_images:
+        return np.asarray(predicted == labels, dtype=np.float64)
     assert metric.ratio is not None
     ratio, n, classes = metric.ratio, len(labels), 1 + int(max(labels.max(), predicted.max()))
     hits, support, taken = class_counts(labels, predicted, classes)
@@ -85,7 +77,7 @@ def _weights(metric: MetricSpec, support: Floats) -> Floats:
 
 
 def exchange_p(
-    metric: str,
+    metric: MetricSpec,
     labels: Ints,
     a: Sequence[Ints],
     b: Sequence[Ints],
@@ -107,8 +99,7 @@ def exchange_p(
     of_a, of_b = (_tallies(labels, side, classes) for side in (a, b))
     moved = _summed(of_b - of_a, units, len(counts))  # [units, 2 · classes]
     middle, half = np.asarray((of_a + of_b).sum(axis=0)).ravel() / 2, moved / 2
-    spec = metric_specs()[metric]
-    ratio, share = spec.ratio, _weights(spec, support)
+    ratio, share = metric.ratio, _weights(metric, support)
     assert ratio is not None
 
     def difference(shift: Any) -> Any:

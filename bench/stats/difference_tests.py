@@ -79,7 +79,7 @@ def difference_test(
     if over == "seeds":
         return compare_over_seeds(a.values, b.values, margin, clusters)
     if metric.ratio is not None and not metric.mean_over_images:
-        return compare_by_exchange(metric.name, labels, a, b, margin, clusters)
+        return compare_by_exchange(metric, labels, a, b, margin, clusters)
     if "influence" in (a.method, b.method):
         return compare_by_influence(a.values, b.values, margin, clusters)
     return compare_over_images(a.values, b.values, margin, clusters)
@@ -132,7 +132,7 @@ def compare_over_seeds(
 
 
 def compare_by_exchange(
-    metric: str,
+    metric: MetricSpec,
     labels: Ints,
     a: Answers,
     b: Answers,

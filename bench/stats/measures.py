@@ -58,7 +58,7 @@ class ByClass(Metric):
 
     def influence(self, data: MetricInput) -> Floats:
         """Return the images' values, whose mean is the metric."""
-        return image_values(self._spec.name, data.labels, data.predictions)
+        return image_values(self._spec, data.labels, data.predictions)
 
     image_values = influence
 

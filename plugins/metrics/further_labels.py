@@ -1,11 +1,10 @@
-"""Metrics of further labels: several true classes, and shape against texture."""
+"""A metric of further labels: several true classes."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.problem import Floats
@@ -49,44 +48,3 @@ class MultiLabelAccuracy(Metric):
     def image_weights(self, data: MetricInput) -> Floats:
         """Return 1 for an image with a true class, else 0."""
         return np.asarray(data.columns[self.columns[0]] != "", dtype=np.float64)
-
-
-class ShapeBias(Metric):
-    """Share of decisions for the shape among those for the shape or the texture of an image.
-
-    Geirhos et al., ImageNet-trained CNNs are biased towards texture, ICLR 2019. Images whose shape
-    and texture are of one class, and decisions for a third class, are left out.
-
-    Args:
-        shape: further label with the class of the shape.
-        texture: further label with the class of the texture.
-    """
-
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "shape_bias",
-        "summary": "Share of shape decisions among those for the shape or the texture of an image.",
-        "needs": ("prediction", "columns"),
-        "direction": "neither",
-        "mean_over_images": True,
-    }
-
-    def __init__(self, shape: str = "shape", texture: str = "texture") -> None:
-        if shape == texture:
-            raise ValueError(f"shape and texture are both {shape!r}")
-        self.columns = (shape, texture)
-
-    def _decided(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return whether each decision is for the shape, and whether it is for the texture."""
-        names = np.array([*data.classes, ""])[data.predictions]
-        shape, texture = (data.columns[name] for name in self.columns)
-        counts = (names != "") & (shape != texture)
-        return counts & (names == shape), counts & (names == texture)
-
-    def image_values(self, data: MetricInput) -> Floats:
-        """Return 1 for a decision for the shape, else 0."""
-        return self._decided(data)[0].astype(np.float64)
-
-    def image_weights(self, data: MetricInput) -> Floats:
-        """Return 1 for a decision for the shape or the texture, else 0."""
-        shape, texture = self._decided(data)
-        return (shape | texture).astype(np.float64)

@@ -11,8 +11,8 @@ import pytest
 from bench.contracts.measuring import MetricInput
 from bench.testing import MetricContract
 from bench_plugins.metrics.across_classes import Auroc, AveragePrecision
-from bench_plugins.metrics.associations import AssociationRate
-from bench_plugins.metrics.further_labels import MultiLabelAccuracy, ShapeBias
+from bench_plugins.metrics.further_labels import MultiLabelAccuracy
+from bench_plugins.metrics.preferences import AssociationRate, ShapeBias
 from bench_plugins.metrics.raters import ErrorConsistency
 
 
