@@ -50,8 +50,12 @@ def answers(
             draw_intervals(board.entries, runs[best.anchor].summary.metrics.chance),
         )
         for board in boards
-        for best in [next(entry for entry in board.entries if entry.anchor)]
+        for best in [max(filter(lambda e: e.anchor, board.entries), key=_accuracy_and_images)]
     ]
+
+
+def _accuracy_and_images(entry: Entry) -> tuple[float, int]:
+    return entry.row.accuracy, entry.row.n_samples or 0
 
 
 def page_question(runs: Sequence[RunData]) -> str:
@@ -89,7 +93,8 @@ def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
                 axes.plot([low, high], [height, height], color=colour, linewidth=2)
                 text += f" ({low:.1f}–{high:.1f})"
             filling = "none" if entry.partial else colour
-            axes.plot(100 * row.accuracy, height, "o", color=colour, markerfacecolor=filling)
+            (point,) = axes.plot(100 * row.accuracy, height, "o", color=colour, clip_on=False)
+            point.set_markerfacecolor(filling)
             key = f"{entry.key}  " if len(entries) > 1 else ""
             axes.text(0, height + 0.25, key + name, color=colours.ink)
             axes.text(100, height + 0.25, text, ha="right", color=colours.ink)

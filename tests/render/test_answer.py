@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def test_runs_of_one_rank_are_named_and_others_are_not(make: Make) -> None:
     assert answer.equals == ["B"]
 
 
+def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> None:
+    run = make("best", 0)
+    (answer,) = answered([run])
+    few = answer.best.row.model_copy(update={"n_samples": 20})
+    entries = [replace(answer.best, row=few), answer.best]
+    board = replace(answer.board, entries=entries)
+    (chosen,) = answers([board], {"run-0": run}, {"run-0": answer.opening})
+    assert chosen.best is entries[1]
+
+
 def test_runs_of_another_kind_were_not_compared(make: Make) -> None:
     trained = [make(name, wrong, trained_on="d/train") for name, wrong in (("t", 1), ("u", 40))]
     (answer,) = answered([make("best", 0), make("poor", 40), *trained])
@@ -70,3 +81,5 @@ def test_the_picture_shows_every_interval(make: Make) -> None:
     texts = [text.get_text() for text in answer.intervals.figure().axes[0].texts]
     assert any("best" in text for text in texts) and any("100.0 % (94.0–100.0)" in t for t in texts)
     assert any("33.3 % (22.7–45.9)" in text for text in texts)
+    points = [line for line in answer.intervals.figure().axes[0].lines if line.get_marker() == "o"]
+    assert points and not any(point.get_clip_on() for point in points)  # whole at 0 and 100 %
