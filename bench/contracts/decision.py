@@ -138,28 +138,26 @@ class Interview:
         self,
         request: Evaluate | Linearise,
         values: NDArray[np.float32],
-        cost: float = 1.0,
-        extra: int = 0,
+        linearisation_cost: float = 0.0,
     ) -> None:
         """Account for the reply to the last request and hand it over; a value not finite fails.
 
         Args:
             request: the last request.
             values: float32 [prompts, draws]; they become read-only.
-            cost: cost of one cell (a whole number), or of one linearised draw, in evaluations.
-            extra: number of evaluations beside the cells.
+            linearisation_cost: cost of one linearised draw, in evaluations.
         """
         assert self._session is not None
         values.setflags(write=False)
         decided = self.decided
         if isinstance(request, Linearise):
             kind, prompts = "first-order error", np.arange(len(values))
-            total = len(request.draws) * cost
+            total = len(request.draws) * linearisation_cost
             decided.linearisations += len(request.draws)
             decided.linearised.append((request, values))
         else:
             kind, prompts = "error", request.prompts
-            total = values.size * cost + extra
+            total = self._problem.price(len(prompts), len(request.draws))
             decided.evaluations += round(total)
             decided.cells.append((request, values))
         decided.equivalents += total

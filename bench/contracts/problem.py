@@ -30,10 +30,10 @@ class Problem:
         reduction: how the errors of a prompt's draws make its score; see
             `bench.contracts.decision`. A strategy may take it for the mean: other reductions are
             for strategies with the same draws for every prompt, whose scores are replaced.
-        cell_cost: cost of one cell, in evaluations: more than one under guidance, and where
-            several templates make one error.
-        null_cost: additional cost of the first cell on a draw, in evaluations, where the null's
-            error is subtracted.
+        cell_cost: cost of one cell, in evaluations: more than one where several templates make one
+            error, or guidance predicts a null for every cell.
+        null_cost: additional cost of each draw of a request, in evaluations, where the null's error
+            is subtracted, or guidance predicts one null for all cells of an image and draw.
         linearisation_cost: cost of one linearised draw, in evaluations.
         antithetic: whether draws 2k and 2k + 1 share a level and have opposite noise.
         parents: int64 [C + J], for strategies that use a tree of classes: the inner node above each
@@ -71,7 +71,7 @@ class Problem:
         return draws // 2 if self.antithetic else None
 
     def price(self, prompts: int, draws: int) -> float:
-        """Return the cost of so many prompts on so many new draws, in evaluations."""
+        """Return the cost of a request for so many prompts on so many draws, in evaluations."""
         return draws * (prompts * self.cell_cost + self.null_cost)
 
 

@@ -107,8 +107,12 @@ class Strategy(ABC):
         """Raise ValueError on a problem that it cannot be used on; called before scoring."""
 
     def at_most(self, problem: Problem) -> float:
-        """Return an upper bound of the sum of `Reply.cost`: every prompt on every draw."""
-        return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+        """Return an upper bound of the sum of `Reply.cost`: a request for each prompt and draw.
+
+        A strategy that never returns to a draw costs `Problem.price` of all prompts on all draws at
+        the most.
+        """
+        return len(problem.class_of_prompt) * problem.price(1, len(problem.timesteps))
 
     def at_least(self, problem: Problem) -> float | None:
         """Return a lower bound of the sum of `Reply.cost`; None if unknown."""

@@ -33,10 +33,6 @@ class Flight:
     errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     """Errors of the request, float32 [cells]; of a linearisation [draws, P]."""
     missing: int = 0  # number of errors that are not there yet
-    null: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    """Errors of the null where a run subtracts them, float32 [N]; NaN: not evaluated yet."""
-    fresh: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    """Draws whose null is evaluated with the present request."""
 
     def expect(self, request: Evaluate | Linearise, count: int, *shape: int) -> None:
         """Make room for `count` errors of a request, each a number or of this shape."""

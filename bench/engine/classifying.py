@@ -139,4 +139,4 @@ def _decide(interview: Interview, logits: NDArray[np.float32], question: Questio
         assert isinstance(request, Evaluate), "there are no gradients to linearise with"
         texts, _ = question.cells(request)
         values = question.columns.errors(-logits[texts], len(request.prompts))
-        interview.tell(request, values, float(question.columns.per_column))
+        interview.tell(request, values)

@@ -19,7 +19,7 @@ from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem, Strategy
+from bench.contracts.strategy import Ints, Linearise, Problem, Strategy
 from bench.engine import trees
 from bench.engine.batching import Batch, Block, Flight, Queue, filled_size
 from bench.engine.denoiser import CheckedDenoiser
@@ -41,8 +41,9 @@ class DenoisingEngine:
 
     Batches are of one size. Only at the end of a run, where nothing else can be done meanwhile,
     a batch has a half, a quarter or an eighth of it, filled up by repeating its last cell. On a
-    GPU the next batch is launched before the errors of the last one are read. Where the null's
-    error on the same draw is subtracted from each error, the null is the conditioning's last row.
+    GPU the next batch is launched before the errors of the last one are read. Where errors need the
+    null, it is the conditioning's last row, and a cell of it precedes the cells of each draw of a
+    request: a batch is cut anywhere, and the evaluator keeps the last null for the next one.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class DenoisingEngine:
         self.view_of_draw = np.zeros(n_draws, np.int64) if view_of_draw is None else view_of_draw
         self.views = int(self.view_of_draw.max(initial=0)) + 1
         self.subtracts_null = subtracts_null
-        self.prompts = trees.count(conditioning)
+        guided = scoring.guidance is not None
+        self.prompts = trees.count(conditioning) - (subtracts_null or guided)
+        self.with_nulls = subtracts_null or (guided and scoring.null_per == "draw")
         self.batch_size = batch_size
         self.out_of_memory: Callable[[int], None] = lambda size: None  # given the new batch size
         self.threads = Threads() if backbone.device.type == "cpu" else None
@@ -134,7 +137,8 @@ class DenoisingEngine:
         cell = np.arange(size)
         draws = len(self.problem.timesteps)
         latents = torch.zeros(1, *self.backbone.latent_shape, device=self.backbone.device)
-        cells = [cell % self.prompts, cell // self.prompts % draws, np.zeros_like(cell)]
+        rows = self.prompts + self.with_nulls
+        cells = [(rows - 1 - cell) % rows, cell // rows % draws, np.zeros_like(cell)]
         fetch(self.evaluator.errors(Batch(np.stack(cells), latents, [""])))()
 
     def _ask(self, flight: Flight, plain: Queue, linear: Queue) -> bool:
@@ -148,8 +152,10 @@ class DenoisingEngine:
                 linear.append(block)
         else:
             prompts, draws = flight.joint.question.cells(request)
-            if self.subtracts_null:
-                prompts, draws = self._with_null(flight, request, prompts, draws)
+            if self.with_nulls:
+                by_draw = prompts.reshape(len(request.draws), -1)
+                prompts = np.insert(by_draw, 0, self.prompts, axis=1).ravel()
+                draws = np.repeat(request.draws, by_draw.shape[1] + 1)
             flight.expect(request, len(draws))
             plain.append(Block(flight, prompts, draws))
         return False
@@ -174,26 +180,12 @@ class DenoisingEngine:
                 values[:, position] = self.columns.first_order(row, int(request.draws[position]))
             flight.interview.tell(request, values, self.linear.cost)
         else:
-            columns, errors = flight.joint.question.columns, flight.errors
-            passes, extra = self.evaluator.passes, 0
+            by_draw = flight.errors.reshape(len(request.draws), -1)
+            cells = by_draw[:, 1:] if self.with_nulls else by_draw
+            values = flight.joint.question.columns.errors(cells, len(request.prompts))
             if self.subtracts_null:
-                extra = len(flight.fresh) * passes
-                errors, null = np.split(errors, [len(errors) - len(flight.fresh)])
-                flight.null[flight.fresh] = null
-            values = columns.errors(errors, len(request.prompts))
-            if self.subtracts_null:
-                values = values - flight.null[request.draws]
-            flight.interview.tell(request, values, float(columns.per_column * passes), extra)
-
-    def _with_null(
-        self, flight: Flight, request: Evaluate, prompts: Ints, draws: Ints
-    ) -> tuple[Ints, Ints]:
-        """Return the cells, and behind them the null's on draws where it is not evaluated yet."""
-        if not len(flight.null):
-            flight.null = np.full(len(self.problem.timesteps), np.nan, np.float32)
-        flight.fresh = request.draws[np.isnan(flight.null[request.draws])]
-        null = np.full(len(flight.fresh), self.prompts - 1)
-        return np.concatenate([prompts, null]), np.concatenate([draws, flight.fresh])
+                values = values - by_draw[:, 0]
+            flight.interview.tell(request, values)
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
         """Return the batch's errors, float32 [B]; out of memory, in halves."""

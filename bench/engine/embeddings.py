@@ -58,16 +58,10 @@ def embed_prompts(
     return _kept(path, lambda: _encoded(backbone, texts, with_null), len(texts) + with_null)
 
 
-def embed_null(backbone: CheckedDenoiser, key: str) -> Tree:
-    """Return the null conditioning, one row, on the host; kept like the prompts'."""
-    return _kept(conditioning_file(key, None), lambda: _encoded(backbone, (), True), 1)
-
-
-def conditioning_file(key: str, texts: Sequence[str] | None, with_null: bool = False) -> Path:
-    """Return the file of a conditioning of prompts, or of the null (None); it may be missing."""
+def conditioning_file(key: str, texts: Sequence[str], with_null: bool = False) -> Path:
+    """Return the file of a conditioning of prompts; it may be missing."""
     key = f"{key} and the null" if with_null else key
-    prompts = None if texts is None else list(texts)
-    content = json.dumps([CONDITIONING_FORMAT, _libraries(), key, prompts])
+    content = json.dumps([CONDITIONING_FORMAT, _libraries(), key, list(texts)])
     digest = hashlib.sha256(content.encode()).hexdigest()
     return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
 

@@ -97,7 +97,7 @@ class LikelihoodEngine:
             for flight in batch.deliver(self._evaluate(batch)):
                 request, columns = flight.request, flight.joint.question.columns
                 values = columns.errors(flight.errors, len(request.prompts))
-                flight.interview.tell(request, values, float(columns.per_column))
+                flight.interview.tell(request, values)
                 if self._ask(flight, queue) and (whole := flight.joint.ended()):
                     yield whole
 

@@ -152,13 +152,13 @@ class Lineariser:
     """First-order errors of all prompts, for batches of (image, draw, mixture).
 
     The batch size is a share of the engine's, `cells`, until it is measured, and halved for good
-    when memory runs out. `cost` is that of one linearised draw, in evaluations: one more under
-    guidance, and one more once activations are computed a second time to save memory.
+    when memory runs out. `cost` is that of one linearised draw, in evaluations: one more once
+    activations are computed a second time to save memory.
     """
 
     def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:
         self.evaluator, self.backbone = evaluator, evaluator.backbone
-        self.cost = cost + evaluator.passes - 1
+        self.cost = cost
         self.batch_size = max(1, cells // SHARE)
         self.out_of_memory: Callable[[int], None] = lambda size: None
         self._saving = False

@@ -14,9 +14,9 @@ from bench.contracts.levels import Levels
 from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.transfer import Pool, to_device
-from bench.engine.trees import Tree, mapped, rows
-from bench.inputs.draws import DrawPlan, noise
-from bench.inputs.estimand import Loss, cell_loss, space_factor
+from bench.engine.trees import Tree, count, rows
+from bench.inputs.draws import DrawPlan, Ints, noise
+from bench.inputs.estimand import Loss, NullPer, cell_loss, space_factor
 
 CACHED_NOISES = 256  # (image, draw) pairs; the prompts of one are often in two batches
 LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has it
@@ -144,14 +144,18 @@ class Scoring:
     noise: Noise
     loss: Loss  # reduces a difference to an error
     guidance: float | None = None  # the weight of classifier-free guidance; None: there is none
-    null: Tree | None = None  # the conditioning of no prompt for guidance, one row
+    null_per: NullPer = "draw"
+    """Whether guidance predicts one null for all cells of a request's draw, or one per cell."""
 
 
 class Evaluator:
     """Evaluates batches of cells; the conditioning has one row per prompt, on the host.
 
+    Under guidance its last row is the null. With one null per draw, a cell of the null precedes
+    those that need it, in the same batch or in an earlier one.
+
     Attributes:
-        pool: the conditioning, for gradients with respect to it.
+        pool: the prompts' conditioning, for gradients with respect to it.
         prompts: the conditioning, or what the backbone's `fold_prompts` made of it.
         passes: forward passes per cell.
     """
@@ -161,30 +165,49 @@ class Evaluator:
         self.pool = self.prompts = Pool(conditioning, backbone.device)
         if self.pool.near:
             self.prompts = Pool(backbone.fold_prompts(self.pool.tree), backbone.device)
-        self.null = None
-        if scoring.guidance is not None and scoring.null is not None:
-            self.null = mapped(lambda leaf: leaf.to(backbone.device), scoring.null)
-        self.passes = 1 if self.null is None else 2
+        self.null, self.passes = count(conditioning) - 1, 1
+        if scoring.guidance is not None:
+            self.null_row = self.pool.part(slice(self.null, None))
+            self.pool = Pool(rows(self.pool.tree, slice(self.null)), backbone.device)
+            self.passes += scoring.null_per == "cell"
+        self._last: torch.Tensor | None = None  # the last null predicted, [1, C, H, W]
 
     def errors(self, batch: Batch) -> torch.Tensor:
         """Return the errors of the batch's cells, float32 [B]."""
         prompt, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.scoring.noise.of(batch.images, batch.cells[1:], draw)
         conditioning = self.prompts.take(batch.cells[0], prompt)
-        return self.errors_at(draw, batch.contents[image], eps, conditioning)
+        shared = batch.cells[0] == self.null if self.scoring.null_per == "draw" else None
+        return self.errors_at(draw, batch.contents[image], eps, conditioning, shared)
 
     def errors_at(
-        self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, conditioning: Tree
+        self,
+        draw: torch.Tensor,
+        latents: torch.Tensor,
+        eps: torch.Tensor,
+        conditioning: Tree,
+        nulls: NDArray[np.bool_] | None = None,
     ) -> torch.Tensor:
-        """Return the errors, float32 [B], of cells with this noise and conditioning."""
-        draws = self.scoring.draws
+        """Return the errors, float32 [B], of cells with this noise and conditioning.
+
+        `nulls`, bool [B], tells which of them are cells of the null, each for those that follow it;
+        None: guidance predicts a null for every cell.
+        """
+        draws, weight, last = self.scoring.draws, self.scoring.guidance, self._last
         x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
         time = draws.time[draw]
         answer = self.backbone.denoise(x_t, time, conditioning)
-        if self.null is not None and self.scoring.guidance is not None:
+        if weight is not None and nulls is None:
             with torch.no_grad():
-                null = rows(self.null, torch.zeros_like(draw))
-                unguided = self.backbone.denoise(x_t, time, null)
-            answer = guided(unguided, answer, self.scoring.guidance)
+                null = self.backbone.denoise(x_t, time, rows(self.null_row, torch.zeros_like(draw)))
+            answer = guided(null, answer, weight)
+        elif weight is not None and nulls is not None:
+            before = [] if last is None else [last]
+            known = torch.cat([*before, answer[to_device(np.flatnonzero(nulls), answer.device)]])
+            place: Ints = np.cumsum(nulls) + (len(before) - 1)
+            answer = guided(known[to_device(place, answer.device)], answer, weight)
+            last = known[-1:].clone()
         wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
-        return cell_errors(answer, wanted, draws.factor[draw], self.scoring.loss)
+        errors = cell_errors(answer, wanted, draws.factor[draw], self.scoring.loss)
+        self._last = last  # now that memory has not run out, and no cell is redone
+        return errors

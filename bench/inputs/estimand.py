@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")
 Loss = Literal["l2", "l1", "huber", "norm"]
+NullPer = Literal["draw", "cell"]  # whether cells of a draw share the null of guidance
 
 
 @dataclass(frozen=True)

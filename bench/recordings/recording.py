@@ -42,9 +42,6 @@ class Tables:
     first_order: FirstOrder = field(default_factory=list)
     """First-order errors, float32 [P, N], by mixture; NaN where there are none."""
     linearisation_cost: float = 0.0  # evaluations per linearised draw
-    cell_cost: int = 1  # evaluations per cell
-    null_cost: int = 0
-    """Evaluations of the null that is subtracted from all cells of a draw; 0: none."""
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
         """Return the requested errors, float32 [prompts, draws]; a UserError if not recorded."""
@@ -110,32 +107,29 @@ class Recording:
         return extra / draws if draws else 0.0
 
     @cached_property
-    def cell_cost(self) -> int:
-        """Evaluations per cell: several under guidance, and where prompts share an error."""
-        first = self.records[0]
+    def costs(self) -> tuple[int, int]:
+        """Evaluations per cell, and of the null per draw of a request, as they were counted."""
+        first, scoring = self.records[0], self.manifest.identity.scoring
         prompts, draws = self.shape(first["sample_id"])
-        if self.subtracts_null:
-            prompts += first.get("shape", [1])[0]
-        return max(1, first["evaluations"] // (prompts * draws))
-
-    @property
-    def subtracts_null(self) -> bool:
-        """Whether the error of the null on the same draw was subtracted from each error."""
-        return bool(self.manifest.identity.scoring.subtract_null)
+        images, each = first.get("shape", [1])[0], first["evaluations"] // draws
+        if scoring.guidance_null is not None:
+            return max(1, (each - images) // prompts), 1
+        nulls = images if scoring.subtract_null else 0  # each at the price of a cell
+        cell = max(1, each // (prompts + nulls))
+        return cell, cell if nulls else 0
 
     def tables(self, sample_id: str) -> Tables:
         """Return all that was recorded of one image; `UserError`: some of it is missing."""
         errors = self.errors(sample_id)
         if not self.problem.can_linearise:
-            null = self.cell_cost if self.subtracts_null else 0
-            return Tables(errors, cell_cost=self.cell_cost, null_cost=null)
+            return Tables(errors)
         try:
             first_order = read_first_order(self.path / "first_order", sample_id, errors.shape)
         except FileNotFoundError:
             raise UserError(
                 f"{self.path} holds no first-order errors of sample {sample_id!r}."
             ) from None
-        return Tables(errors, first_order, self.linearisation_cost, self.cell_cost)
+        return Tables(errors, first_order, self.linearisation_cost)
 
     def errors(self, sample_id: str) -> NDArray[np.float32]:
         """Return the errors of one image, float32 [P, N]; `UserError`: some are missing."""
@@ -200,11 +194,11 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     if holds_part(path / "first_order", records[0]["sample_id"]):
         problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)
-    cell = recording.cell_cost
+    cell, null = recording.costs
     problem = replace(
         problem,
         cell_cost=cell,
-        null_cost=cell if recording.subtracts_null else 0,
+        null_cost=null,
         linearisation_cost=recording.linearisation_cost,
     )
     recording = replace(recording, problem=problem)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample, asks_for_images
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Problem, Strategy
+from bench.contracts.strategy import Problem, Strategy
 from bench.discovery.loading import learning, load_plugins
 from bench.discovery.sources import code_of
 from bench.engine.asking import CheckedStrategy
@@ -83,12 +83,8 @@ def decide(
         own = tables
         if sample.item is not None:
             own = replace(tables, errors=tables.errors[number * prompts :][:prompts])
-        seen: set[int] = set()  # draws whose null is known
         while (request := interview.ask()) is not None:
-            cost = own.cell_cost if isinstance(request, Evaluate) else own.linearisation_cost
-            fresh = set(request.draws.tolist()) - seen if own.null_cost else set()
-            seen |= fresh
-            interview.tell(request, own.reply(request), cost, len(fresh) * own.null_cost)
+            interview.tell(request, own.reply(request), own.linearisation_cost)
         if (whole := joint.ended()) is not None:
             return whole
     raise AssertionError("a sample has an image")

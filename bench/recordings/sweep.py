@@ -222,7 +222,7 @@ def _without_noise(identity: Identity) -> Identity:
     draws = {"draws": identity.strategy.params.get("draws")}
     changed = {
         "seed": 0,
-        "scoring": identity.scoring.model_copy(update={"noise": None}),
+        "scoring": identity.scoring.model_copy(update={"noise": None, "guidance_null": None}),
         "strategy": StrategyIdentity(name="any", version=0, params=draws),
     }
     return identity.model_copy(update=changed)

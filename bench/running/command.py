@@ -26,7 +26,7 @@ _LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
     """Return the command that records every error of a run's images, by default exhaustively."""
-    settings = manifest.config.plain()
+    settings = _settings(manifest)
     shared = _shared_params(settings, manifest)
     words = [*_subject(settings), "--strategy", strategy or exhaustive(), *shared, "--save-errors"]
     return _typed(manifest, [*words, *_options(settings, _LEFT_OUT)])
@@ -38,7 +38,7 @@ def reproducing_command(manifest: Manifest) -> str:
     A run with a risk that was calibrated on other images needs this calibration in the results
     folder.
     """
-    settings = manifest.config.plain()
+    settings = _settings(manifest)
     params = settings.get("params")
     params = params if isinstance(params, dict) else {}
     chosen = ["--strategy", manifest.strategy.name]
@@ -63,7 +63,7 @@ def reproducing_command(manifest: Manifest) -> str:
 
 def other_images_command(manifest: Manifest, *more: str) -> str:
     """Return the command that scores other images of a run's dataset; `more`: further words."""
-    settings = manifest.config.plain()
+    settings = _settings(manifest)
     split = [] if settings.get("split") else ["--split", "OTHER"]
     shared = _shared_params(settings, manifest)
     options = [*split, *more, *shared, *_options(settings, _LEFT_OUT | {"split", "limit"})]
@@ -103,10 +103,18 @@ def stored_settings(manifest: Manifest) -> dict[str, Any]:
 
     `params` has all parameters that the user named.
     """
-    settings = manifest.config.plain()
+    settings = _settings(manifest)
     _subject(settings)
     kept = {"dataset", "backbone", "params", *(set(RunConfig.model_fields) - _LEFT_OUT)}
     return {name: value for name, value in settings.items() if name in kept}
+
+
+def _settings(manifest: Manifest) -> dict[str, Any]:
+    """Return a run's settings; of a version without `guidance_null`, what it then did."""
+    settings, scoring = manifest.config.plain(), manifest.identity.scoring
+    if scoring.guidance is not None and scoring.guidance_null is None:
+        settings["guidance_null"] = "cell"
+    return settings
 
 
 def _shared_params(settings: Mapping[str, object], manifest: Manifest) -> list[str]:

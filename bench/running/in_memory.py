@@ -154,7 +154,7 @@ def _probe(prepared: Prepared, sample_id: str) -> Probe:
             for column in (levels.alpha, levels.sigma)
         )
         prompt = torch.arange(count).repeat(len(PROBED_LEVELS))
-        encoded, _ = encode_texts(prepared, denoiser)
+        encoded = encode_texts(prepared, denoiser)
         conditioning = mapped(lambda leaf: leaf[prompt].to(denoiser.device), encoded)
         x_t = mixed(x_0, eps.expand_as(x_0), alpha, sigma)
         time = times(levels, level).to(denoiser.device)

@@ -53,6 +53,8 @@ class ScoringIdentity(Document):
     noise: str | None = None  # source of the noise
     weighting: str | None = None  # weights of the draws; None: uniform
     guidance: float | None = None  # scale of classifier-free guidance; None: no guidance
+    guidance_null: str | None = None
+    """What guidance predicts one null for: `draw`, all cells of a request's draw; None: a cell."""
     latent: str | None = None  # choice of the latent; None: the mean of the autoencoder's posterior
     fit: str | None = None  # fit of images that are not square; None: their centre
     subtract_null: bool | None = None  # whether the error without a text is subtracted

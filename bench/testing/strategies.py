@@ -18,7 +18,7 @@ from bench.engine.asking import CheckedStrategy
 # Prompts, draws, prompts per class.
 SHAPES = [(10, 40, 1), (12, 40, 3), (3, 1, 1), (2, 1, 1), (1, 20, 1), (4, 9, 4), (2, 30, 1)]
 LARGE_SHAPE = (1000, 12, 1)
-# Cost of a cell, of a draw's null, of a linearised draw, in evaluations.
+# Cost of a cell, of the null of a request's draw, of a linearised draw, in evaluations.
 PRICES = [(1, 0, 3.0), (2, 0, 1.5), (1, 1, 6.0), (4, 2, 0.5)]
 COST_ROUNDING = 1e-6  # of sums of costs
 
@@ -74,9 +74,8 @@ def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> T
     while (request := interview.ask()) is not None:
         if isinstance(request, Evaluate):
             block = np.ix_(request.prompts, request.draws)
-            nulls = (~requests[:, request.draws].any(axis=0)).sum() * problem.null_cost
             requests[block] += 1
-            interview.tell(request, errors[block], problem.cell_cost, nulls)
+            interview.tell(request, errors[block])
         else:
             interview.tell(request, errors[:, request.draws], problem.linearisation_cost)
     return Told(interview.decided, requests)

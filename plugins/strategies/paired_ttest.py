@@ -53,6 +53,10 @@ class PairedTTest(Strategy):
         """Start one image."""
         return PairedTTestSession(self.min_scores, self.cutoff, problem)
 
+    def at_most(self, problem: Problem) -> float:
+        """Return the largest cost per image: every prompt on every draw."""
+        return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+
     def at_least(self, problem: Problem) -> float:
         """Return the lowest cost per image, in evaluations: all prompts up to the first test."""
         draws = min(self.min_scores, len(problem.timesteps))

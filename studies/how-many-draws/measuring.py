@@ -74,7 +74,7 @@ def measure(recording: Recording) -> Result:
     measured = halves.curve(errors, labels, classes, SPLITS)
     ceiling = float(measured.ceiling.mean())
     draws = np.array(measured.draws, dtype=np.float64)
-    per_draw = len(classes) * recording.cell_cost
+    per_draw = len(classes) * recording.problem.cell_cost
     noise = halves.noise_of_draws(errors, labels, classes)
     return {
         "run_id": manifest.run_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,12 +20,20 @@ from bench.contracts.levels import (
     karras_sigmas,
 )
 from bench.contracts.strategy import Problem
+from bench.engine import scoring
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.latents import Latents
-from bench.engine.scoring import OwnNoise, Scoring, SharedNoise, coefficients, sampled
+from bench.engine.scoring import (
+    OwnNoise,
+    Scoring,
+    SharedNoise,
+    cell_errors,
+    coefficients,
+    sampled,
+)
 from bench.inputs.draws import noise, parse_plan
-from bench.inputs.estimand import Loss
+from bench.inputs.estimand import Loss, NullPer
 from bench.inputs.templates import make_columns
 
 ABAR, FLOW = np.linspace(0.99, 0.01, 20), {"num_train_timesteps": 20, "shift": 3.0}
@@ -113,22 +121,24 @@ def by_definition(
 
 def engine_of(
     table: str, loss: Loss, space: str, batch_size: int = 5, guidance: float | None = None,
-    own: bool = False, sample: bool = False,
+    own: bool = False, sample: bool = False, null_per: NullPer = "draw",
 ) -> DenoisingEngine:  # fmt: skip
     backbone = CheckedDenoiser(Pixels(TABLES[table]), "pixels")
     plan, draws = parse_plan("grid"), len(ROWS)
     shared = SharedNoise(plan.noise(SEED, draws, SHAPE), backbone.device)
+    each = guidance is not None and null_per == "cell"
+    null_cost = float(guidance is not None and not each)
     return DenoisingEngine(
         backbone,
-        backbone.encode_prompts(TEXTS),
-        Problem(np.arange(3), ROWS, np.ones(draws)),
+        backbone.encode_prompts(TEXTS if guidance is None else [*TEXTS, ""]),
+        Problem(np.arange(3), ROWS, np.ones(draws), cell_cost=1 + each, null_cost=null_cost),
         make_columns(np.arange(3), "best", draws),
         Scoring(
             coefficients(backbone.levels, ROWS, space, backbone.device),
             OwnNoise(plan, SEED, SHAPE, backbone.device) if own else shared,
             loss,
             guidance,
-            backbone.encode_null() if guidance is not None else None,
+            null_per,
         ),
         batch_size,
         latents=Latents(backbone, SEED, sample),
@@ -154,7 +164,7 @@ def check(table: str, loss: Loss, space: str, **how: Any) -> None:
                 how.get("guidance"),
             )  # fmt: skip
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
-        assert decided.evaluations == 12 * (2 if how.get("guidance") is not None else 1)
+        assert decided.evaluations == 12 + (0 if how.get("guidance") is None else 4)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -178,8 +188,37 @@ def test_every_position_in_a_batch(table: str, loss: Loss, batch_size: int) -> N
 
 
 @pytest.mark.parametrize("guidance", [0.0, 2.5])
-def test_guidance_costs_two_evaluations(guidance: float) -> None:
+def test_guidance_costs_an_evaluation_per_draw(guidance: float) -> None:
     check("epsilon", "l2", "prediction", guidance=guidance)
+
+
+@pytest.mark.parametrize("fits", [1, 3, 64])
+@pytest.mark.parametrize("strategy", ["full", "race", "halving"])
+def test_a_null_per_draw_gives_what_a_null_per_cell_gives_for_less(
+    strategy: str, fits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a batch is cut, and where memory runs out after the null is predicted, too."""
+    found, spent = {}, {}
+    for null_per in get_args(NullPer):
+        engine = engine_of("v", "l2", "prediction", 16, guidance=3.0, null_per=null_per)
+
+        def limited(answer: Any, *rest: Any) -> torch.Tensor:
+            if len(answer) > fits:
+                raise torch.OutOfMemoryError("simulated")
+            return cell_errors(answer, *rest)
+
+        monkeypatch.setattr(scoring, "cell_errors", limited)
+        decided = list(engine.score(SAMPLES, make(strategy, len(ROWS))))
+        found[null_per] = {one.sample.sample_id: one for one in decided}
+        spent[null_per] = sum(one.evaluations for one in decided)
+        assert engine.evaluated == spent[null_per]
+    for name, one in found["cell"].items():
+        other = found["draw"][name]
+        nulls = sum(len(request.draws) for request, _ in one.cells)
+        assert other.evaluations == one.evaluations // 2 + nulls
+        for (_, errors), (_, wanted) in zip(other.cells, one.cells, strict=True):
+            np.testing.assert_allclose(errors, wanted, rtol=1e-6)
+    assert spent["draw"] < spent["cell"]
 
 
 @pytest.mark.parametrize("how", [{"own": True}, {"sample": True}, {"own": True, "sample": True}])

@@ -16,7 +16,7 @@ from bench.discovery.targets import make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import PluginError, UserError
 from bench.inputs.draws import DrawPlan, draw_plan, parse_levels, parse_plan
-from bench.inputs.estimand import Loss, Space, check_estimand, parse_weighting
+from bench.inputs.estimand import Loss, NullPer, Space, check_estimand, parse_weighting
 from bench.running.parts.setting import DENOISERS, Chapter, Text, setting
 
 NoisePer = Literal["run", "image"]
@@ -39,7 +39,10 @@ class MeasureSettings(Chapter):
         DENOISERS, identity="scoring", classify=True, allow_inf_nan=False
     )
     """Weight of classifier-free guidance, for a backbone with a null conditioning; costs one more
-    evaluation per cell (default: none)."""
+    evaluation per draw of a request (default: none)."""
+    guidance_null: NullPer = setting(DENOISERS, default="draw", identity="resolved")
+    """Under guidance, whether the null is predicted once for all cells of a request's draw, or for
+    every cell, as by earlier versions."""
     subtract_null: bool = setting(DENOISERS, default=False, identity="scoring")
     """Subtract the error of the empty prompt. This matters between images only: among the texts of
     one image it changes no decision."""

@@ -28,6 +28,7 @@ from bench.running.scorers.draws import (
     draw_rows,
     encode_texts,
     level_table,
+    needs_null,
     noise_identity,
     run_noise,
     speed_key,
@@ -61,12 +62,13 @@ class DenoiserKind(ScorerKind):
     ) -> Problem:
         """Return the problem of an image, with draws on the model's levels and costs of cells."""
         resolved, config = prepared.resolved, prepared.config
-        passes = 1 if config.guidance is None else 2
+        guided, per_cell = config.guidance is not None, config.guidance_null == "cell"
+        passes = 2 if guided and per_cell else 1
         problem = replace(
             super().problem(prepared, columns),
             can_linearise=resolved.strategy.linearises,
             cell_cost=columns.per_column * passes,
-            null_cost=passes if config.subtract_null else 0,
+            null_cost=passes if config.subtract_null or (guided and not per_cell) else 0,
             linearisation_cost=linearisation_cost(resolved, prepared.weights),
             antithetic=resolved.plan.name == "antithetic",
         )
@@ -139,7 +141,11 @@ class DenoiserKind(ScorerKind):
             noise=noise_identity(config, self.draws(resolved)),
             **identity_share(config, "scoring"),
             **without_none(
-                weighting=weighting_identity(weighting), views=views_identity(resolved.views)
+                weighting=weighting_identity(weighting),
+                views=views_identity(resolved.views),
+                guidance_null=None
+                if config.guidance is None or config.guidance_null == "cell"
+                else config.guidance_null,
             ),
         )
 
@@ -165,12 +171,11 @@ class DenoiserKind(ScorerKind):
         return backbone
 
     def text_files(self, prepared: Prepared) -> list[Path]:
-        """Return the files of the run's encoded prompts, and under guidance of the null."""
+        """Return the file of the run's encoded prompts."""
         from bench.engine.embeddings import conditioning_file
 
-        config, key = prepared.config, conditioning_key(prepared)
-        files = [conditioning_file(key, prepared.prompts.texts, config.subtract_null)]
-        return [*files, conditioning_file(key, None)] if config.guidance is not None else files
+        texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
+        return [conditioning_file(conditioning_key(prepared), texts, with_null)]
 
     def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
         """Return the engine; prompts are encoded before the network is loaded."""
@@ -188,7 +193,7 @@ class DenoiserKind(ScorerKind):
         columns = self.columns(resolved, np.array(prepared.prompts.class_of_prompt))
         problem = self.problem(prepared, columns, denoiser.levels)
         noise = run_noise(prepared, denoiser, self.draws(resolved))
-        conditioning, null = encode_texts(prepared, denoiser)
+        conditioning = encode_texts(prepared, denoiser)
         if backbone is None:
             _set_up(prepared, denoiser)
         views = resolved.views
@@ -202,7 +207,7 @@ class DenoiserKind(ScorerKind):
                 noise,
                 config.loss,
                 config.guidance,
-                null,
+                config.guidance_null,
             ),
             chosen_batch_size(resolved)
             or default_batch_size(denoiser.device.type, denoiser.latent_shape),
@@ -235,7 +240,8 @@ def linearisation_cost(resolved: Resolved, weights: Weights | None) -> float:
     cost = backbones.linearisation_cost(
         resolved.backbone, weights, resolved.backbone_parameters.get("resolution")
     )
-    return LINEARISATION_COST if cost is None else cost
+    null = resolved.config.guidance is not None
+    return (LINEARISATION_COST if cost is None else cost) + null
 
 
 def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:

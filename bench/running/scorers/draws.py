@@ -56,20 +56,25 @@ def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> No
     return SharedNoise(bank, backbone.device)
 
 
-def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, Tree | None]:
-    """Return the conditioning of a run's prompts, and under guidance of the null."""
-    from bench.engine.embeddings import embed_null, embed_prompts
+def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> Tree:
+    """Return the conditioning of a run's prompts, with the null's last where it is needed."""
+    from bench.engine.embeddings import embed_prompts
 
-    config, key = prepared.config, conditioning_key(prepared)
-    conditioning = embed_prompts(backbone, key, prepared.prompts.texts, config.subtract_null)
-    return conditioning, embed_null(backbone, key) if config.guidance is not None else None
+    texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
+    return embed_prompts(backbone, conditioning_key(prepared), texts, with_null)
+
+
+def needs_null(config: RunConfig) -> bool:
+    """Return whether the conditioning of no prompt is used."""
+    return config.subtract_null or config.guidance is not None
 
 
 def speed_key(prepared: Prepared) -> str:
     """Return the key of the best batch size: all that decides a speed but the device."""
     config = prepared.config
     resolution = prepared.resolved.backbone_parameters.get("resolution")
-    guided = "" if config.guidance is None else " guided"
+    twice = config.guidance is not None and config.guidance_null == "cell"
+    guided = " guided" if twice else ""
     return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}{guided}"
 
 

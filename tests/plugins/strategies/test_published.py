@@ -21,7 +21,6 @@ from helpers.tables import (
 from bench.contracts.dataset import Sample
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
-from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
 from benchmarks.race_promises import TIE, made_up
 
@@ -81,9 +80,8 @@ def test_it_never_costs_more_than_the_schedule(delta: float) -> None:
 def test_nulls_and_guidance_count(null: int) -> None:
     errors = near_tied(12, 30, 3)
     problem = replace(make_problem(errors), cell_cost=2, null_cost=null)
-    known = Tables(errors, null_cost=null, cell_cost=2)
     ours, theirs = (
-        decide(Sample("x", 0, {}), known, strategy, problem)
+        decide(Sample("x", 0, {}), errors, strategy, problem)
         for strategy in (published(30, delta=NEVER), make("adaptive", 30))
     )
     assert ours.equivalents == theirs.equivalents == 2 * (12 * 3 + 5 * 27) + 30 * null

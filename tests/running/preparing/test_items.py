@@ -201,7 +201,7 @@ def test_every_item_costs_what_its_plan_says(
     assert least <= min(costs) and max(costs) <= plan["evaluations_per_image"]
     assert plan["at_most"] == (strategy == "race")
     if strategy == "race":  # items have two to four texts, and a first look four draws
-        assert least == 2 * 4 * 2 and plan["evaluations_per_image"] == 4 * 8 * 2
+        assert least == (2 + 1) * 4 and plan["evaluations_per_image"] == (4 + 1) * 8
         assert run(tmp_path, "full", "--dry-run", draws=8).json["at_most"]
     else:
         assert min(costs) == max(costs) == plan["evaluations_per_image"]

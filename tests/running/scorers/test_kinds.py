@@ -53,9 +53,15 @@ def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path
 
     assert cost(run) == (1, 0, LINEARISATION_COST)
     guided = prepared(backbone=str(pipelines["sd15"]), guidance=2.0)
-    assert cost(guided)[0] == 2
-    config = guided.config.model_copy(update={"subtract_null": True})
-    assert cost(replace(guided, resolved=replace(guided.resolved, config=config)))[1] == 2
+    assert cost(guided)[:2] == (1, 1)
+    gradients = {"backbone": str(pipelines["sd15"]), "strategy": "full-linearised"}
+    assert cost(prepared(**gradients, guidance=2.0))[2] == cost(prepared(**gradients))[2] + 1
+    per_cell = prepared(backbone=str(pipelines["sd15"]), guidance=2.0, guidance_null="cell")
+    assert cost(per_cell)[:2] == (2, 0)
+    for base, null in ((guided, 1), (per_cell, 2)):
+        config = base.config.model_copy(update={"subtract_null": True})
+        both = replace(base, resolved=replace(base.resolved, config=config))
+        assert cost(both)[1] == null
 
 
 def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
