@@ -24,9 +24,15 @@ from bench_plugins.backbones._configs import (
 from bench_plugins.backbones._counting import operations, peak_of_cell, peak_of_image, size
 from bench_plugins.backbones._driving import embeds_guidance, network_of, pixels_of, token_counts
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._files import check_files, config_source
+from bench_plugins.backbones._files import (
+    check_files,
+    check_parts,
+    config_source,
+    pipeline_class,
+    read_index,
+    tensor_bytes,
+)
 from bench_plugins.backbones._hollow import AUTOENCODER, check_tensors, hollow_pipeline
-from bench_plugins.backbones._index import check_parts, pipeline_class, read_index, tensor_bytes
 from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._parts import NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
 from bench_plugins.backbones.pipeline import PipelineDenoiser

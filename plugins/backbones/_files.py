@@ -1,8 +1,11 @@
-"""Files beside a pipeline's folder: LoRAs, and a single file with the tensors of all parts."""
+"""What a pipeline's folder or single file says it is, and diffusers' loading of it and of LoRAs."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,148 @@ import torch
 from diffusers.loaders import single_file_utils
 
 from bench.errors import UserError
-from bench.inputs.weights import HAND_OVER, Weights
-from bench_plugins.backbones._checkpoint import FLOAT_DTYPES, first_line, header, is_lora
-from bench_plugins.backbones._parts import PIPELINE_INDEX
+from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, unread_format
+from bench_plugins.backbones._checkpoint import (
+    FLOAT_DTYPES,
+    LOADING,
+    first_line,
+    header,
+    is_lora,
+)
+from bench_plugins.backbones._driving import CLASS_LABELS
+from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._parts import PART_LIBRARIES, PIPELINE_INDEX
 
+PICTURES = {"image", "mask_image", "control_image", "video"}  # keywords of a call
+STEERING = {"controlnet", "adapter"}  # parts
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # of the first Stable Diffusion
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
+
+
+def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
+    """Return what a folder's `model_index.json` says; of a folder without one, its family's class.
+
+    Raises:
+        UserError: it names none of these pipelines, or there is none and no such class.
+    """
+    if weights.find(PIPELINE_INDEX) is None and pipelines:
+        return {"_class_name": pipelines[0]}
+    index = weights.read(PIPELINE_INDEX)
+    name = index.get("_class_name")
+    if pipelines and name not in pipelines:
+        raise weights.error(
+            PIPELINE_INDEX,
+            f"has _class_name {name!r:.100}; expected {', '.join(pipelines)} here",
+        )
+    # A pipeline that alters pictures has the parts of the one that makes them.
+    return {**index, "_class_name": str(name).replace("Img2Img", "") if pipelines else name}
+
+
+def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
+    """Return the bytes of all parts of a folder, all in memory together; None of the Hub's."""
+    if weights.revision is not None or weights.file is not None:
+        return None
+    total = 0
+    for part in weights.read(PIPELINE_INDEX):
+        for file in Path(weights.location, part).glob("*.safetensors"):
+            sizes = (prod(shape) for _, shape in header(file).values())
+            total += sum(sizes) * (4 if part == "vae" else dtype.itemsize)
+    return total or None
+
+
+def check_parts(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
+    """Refuse parts that are quantised, or on this machine have no safetensors (UserError)."""
+    for part, made in index.items():
+        config = f"{part}/config.json"
+        if not isinstance(made, list) or not made[0] or weights.find(config) is None:
+            continue
+        if weights.read(config).get("quantization_config"):
+            raise weights.error(
+                config, f"has a quantization_config: the model is quantised; {HAND_OVER}"
+            )
+        folder = Path(weights.location, part)
+        if with_tensors and folder.is_dir() and not [*folder.glob(f"*{SINGLE_FILE}")]:
+            other = unread_format(folder.iterdir())
+            raise weights.error(f"{part}/", f"has no safetensors{f'; {other}' if other else ''}")
+
+
+def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
+    """Return the class of the pipeline in a folder, one of the installed diffusers.
+
+    Raises:
+        UserError: there is no such class, or it does not make images of prompts alone, or a part is
+            of no library that is loaded from.
+    """
+    name = index.get("_class_name")
+    try:
+        kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    except RuntimeError as error:  # a package that the class needs is not installed
+        cause = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise weights.error(
+            PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be imported: {cause}"
+        ) from error
+    if kind is None or not issubclass(kind, diffusers.DiffusionPipeline):
+        facts = facts_of(str(name))
+        needed = f" It needs {facts.requires}." if facts and facts.requires else ""
+        raise weights.error(
+            PIPELINE_INDEX,
+            f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
+            f" have.{needed}",
+        )
+    for part, made in index.items():
+        library = made[0] if isinstance(made, list) and made else None
+        if (
+            library
+            and library not in PART_LIBRARIES
+            and not hasattr(diffusers.pipelines, str(library))
+        ):
+            raise weights.error(
+                PIPELINE_INDEX, f"takes {part} from {library!r:.100}; only diffusers is loaded from"
+            )
+    takes = inspect.signature(kind.__call__).parameters
+    # Of many such pipelines the picture has a default, None, with which they fail.
+    pictures = PICTURES & takes.keys() and facts_of(kind.__name__) is None
+    steered = STEERING & inspect.signature(kind.__init__).parameters.keys()
+    if pictures or steered or not {"prompt", CLASS_LABELS} & takes.keys():
+        raise weights.error(
+            PIPELINE_INDEX,
+            f"has _class_name {name!r:.100}, which makes no images of prompts alone",
+        )
+    return kind
+
+
+def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
+    """Return the pipeline of a folder on the CPU, with all its tensors.
+
+    Raises:
+        UserError: diffusers does not load it.
+    """
+    index = weights.read(PIPELINE_INDEX)
+    kind = pipeline_class(weights, index)
+    source = {"revision": weights.revision, "use_safetensors": True}
+    takes = inspect.signature(kind.__init__).parameters
+    parts: dict[str, Any] = {}
+    if "safety_checker" in takes:  # it looks at pictures, of which none are made
+        parts = {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        with LOADING:
+            if weights.file is None and "vae" in takes:
+                autoencoder = getattr(diffusers, index["vae"][1])
+                parts["vae"] = autoencoder.from_pretrained(
+                    weights.location, subfolder="vae", torch_dtype=torch.float32, **source
+                )
+            if weights.file is not None:
+                pipe = load_single_file(kind, weights, dtype, parts)
+            else:
+                pipe = kind.from_pretrained(weights.location, torch_dtype=dtype, **parts, **source)
+    except Exception as error:  # whatever the libraries raise where files are missing or odd
+        raise UserError(
+            f"The weights {weights.location} cannot be loaded: {first_line(error)}."
+        ) from error
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    return pipe
 
 
 def check_files(weights: Weights) -> None:

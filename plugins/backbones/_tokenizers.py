@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,12 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
             f"has model_max_length {length!r:.100}; 3 to the text encoder's {positions!r:.100}"
             " positions are possible",
         )
-    # Those would be read from wherever the config says.
-    if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
-        raise weights.error(name, f"names a {named[0]}; the files in {part}/ are used")
+    _check_own_files(weights, part, config)
     files = {file: weights.find(f"{part}/{file}") for file in CLIP_FILES}
     if not files["tokenizer.json"] and not (files["vocab.json"] and files["merges.txt"]):
         raise weights.error(f"{part}/", "has no vocab.json and merges.txt, and no tokenizer.json")
-    folder = weights.folder(part)
-    try:
-        tokenizer = CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
-        model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-        tokenizer("a", padding="max_length", max_length=length)
-    except Exception as error:  # whatever the libraries raise where the files make no sense
-        raise weights.error(f"{part}/", f"cannot be loaded: {first_line(error)}") from error
+    tokenizer = _from_folder(weights, part, CLIPTokenizerFast, length)
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     if sorted(vocabulary.values()) != list(range(size if is_whole(size) else -1)):
         raise weights.error(
@@ -81,6 +74,30 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
         )
     _check_pieces(weights, part, tokenizer, model["merges"])
     _check_copies(weights, part, model)
+    return tokenizer
+
+
+def _check_own_files(weights: Weights, part: str, config: Mapping[str, Any]) -> None:
+    """Refuse files that the config names: they would be read from wherever it says."""
+    if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
+        name = f"{part}/{TOKENIZER_SETTINGS}"
+        raise weights.error(name, f"names a {named[0]}; the files in {part}/ are used")
+
+
+def _from_folder(weights: Weights, part: str, kind: Any, length: int) -> Any:
+    folder = weights.folder(part)
+    return _made(
+        weights, f"{part}/", lambda: kind.from_pretrained(folder, local_files_only=True), length
+    )
+
+
+def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) -> Any:
+    """Return a tokenizer that was made and tried; a UserError where its files make no sense."""
+    try:
+        tokenizer = make()
+        tokenizer("a", padding="max_length", max_length=length, truncation=True)
+    except Exception as error:  # whatever the libraries raise
+        raise weights.error(where, f"cannot be loaded: {first_line(error)}") from error
     return tokenizer
 
 
@@ -191,17 +208,14 @@ def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
     pad = pad.get("content") if isinstance(pad, dict) else pad
     if path is None:
         return _siglip_pieces(weights, pad, positions, size)
-    try:
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(path),
-            pad_token=pad,
-            padding_side="right",
-            model_max_length=positions,
-        )
-        largest = max(tokenizer.get_vocab().values())
-        tokenizer("a", padding="max_length", max_length=positions, truncation=True)
-    except Exception as error:  # whatever the libraries raise where the files make no sense
-        raise weights.error(TOKENIZER, f"cannot be loaded: {first_line(error)}") from error
+    settings = {"pad_token": pad, "padding_side": "right", "model_max_length": positions}
+    tokenizer = _made(
+        weights,
+        TOKENIZER,
+        lambda: PreTrainedTokenizerFast(tokenizer_file=str(path), **settings),
+        positions,
+    )
+    largest = max(tokenizer.get_vocab().values(), default=size)
     if tokenizer.pad_token_id is None or largest >= size:
         raise weights.error(TOKENIZER, f"has tokens up to {largest}; the model knows {size}")
     return tokenizer
@@ -216,17 +230,6 @@ def _siglip_pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any
         raise weights.error(
             SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model knows {size}"
         )
-    return tokenizer
-
-
-def _fast(weights: Weights, folder: str, kind: str) -> Any:
-    try:
-        tokenizer = getattr(transformers, kind).from_pretrained(
-            weights.folder(folder), local_files_only=True
-        )
-        tokenizer("a", padding="max_length", max_length=4, truncation=True)
-    except Exception as error:  # whatever the libraries raise where the files make no sense
-        raise weights.error(f"{folder}/", f"cannot be loaded: {first_line(error)}") from error
     return tokenizer
 
 
@@ -245,8 +248,7 @@ def load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ..
     name = f"{folder}/tokenizer_config.json"
     config = weights.read(name)
     check_class(weights, name, config, "tokenizer_class", kinds)
-    if named := [key for key in ("vocab_file", "tokenizer_file") if key in config]:
-        raise weights.error(name, f"names a {named[0]}; the files in {folder}/ are used")
+    _check_own_files(weights, folder, config)
     weights.find(f"{folder}/special_tokens_map.json")  # from the Hub: the library reads it there
     whole = weights.find(f"{folder}/tokenizer.json")
     pieces = None if whole else weights.find(f"{folder}/{SENTENCEPIECE_FILE}")
@@ -255,7 +257,7 @@ def load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ..
     elif whole is None:
         raise weights.error(f"{folder}/", f"has no tokenizer.json, and no {SENTENCEPIECE_FILE}")
     else:
-        tokenizer = _fast(weights, folder, kinds[0])
+        tokenizer = _from_folder(weights, folder, getattr(transformers, kinds[0]), 4)
     size = weights.read(f"{encoder}/config.json").get("vocab_size")
     if not is_whole(size) or not 0 <= size - len(tokenizer) <= SPARE:
         raise weights.error(

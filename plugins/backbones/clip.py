@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -30,8 +31,8 @@ class Clip(Classifier):
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
         self.encoder = self._read(weights, device, dtype)
-        self._known: tuple[tuple[str, ...], Rows] | None = None
-        self._known_sets: tuple[tuple[tuple[str, ...], ...], Rows] | None = None
+        self._texts = lru_cache(1)(self.encoder.texts)  # those of a run are the same for all images
+        self._means = lru_cache(1)(self._mean_texts)
 
     @classmethod
     def _read(cls, weights: Weights | None, device: str, dtype: str) -> Encoder:
@@ -63,30 +64,21 @@ class Clip(Classifier):
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Rows:
         """Return logits, float32 [images, texts]: the model's own `logits_per_image`."""
-        return self._logits(images, self._texts(texts))
+        return self._logits(images, self._texts(tuple(texts)))
 
     def score_sets(self, images: Sequence[Image.Image], sets: Sequence[Sequence[str]]) -> Rows:
         """Return logits, float32 [images, sets].
 
         A set's embedding is the mean of its texts' embeddings of length 1, made length 1 again.
         """
-        return self._logits(images, self._means(sets))
+        return self._logits(images, self._means(tuple(map(tuple, sets))))
 
-    def _means(self, sets: Sequence[Sequence[str]]) -> Rows:
-        key = tuple(map(tuple, sets))
-        if self._known_sets is None or self._known_sets[0] != key:
-            rows = self.encoder.texts([text for texts in key for text in texts])
-            ends = np.cumsum([0, *map(len, key)])
-            means = np.stack([rows[start:end].mean(axis=0) for start, end in pairwise(ends)])
-            means /= np.linalg.norm(means, axis=1, keepdims=True)
-            self._known_sets = key, means
-        return self._known_sets[1]
-
-    def _texts(self, texts: Sequence[str]) -> Rows:
-        key = tuple(texts)
-        if self._known is None or self._known[0] != key:
-            self._known = key, self.encoder.texts(key)
-        return self._known[1]
+    def _mean_texts(self, sets: Sequence[Sequence[str]]) -> Rows:
+        rows = self.encoder.texts([text for texts in sets for text in texts])
+        ends = np.cumsum([0, *map(len, sets)])
+        means = np.stack([rows[start:end].mean(axis=0) for start, end in pairwise(ends)])
+        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        return np.asarray(means, np.float32)
 
     def _logits(self, images: Sequence[Image.Image], texts: Rows) -> Rows:
         scale, bias = self.encoder.scale_and_bias

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,16 +13,60 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.backbone import Classifier
+from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._features import Features, make_features
 
 IMAGES_PER_CALL = 32  # images
 PROBE_FOLDS = 5
 # From nearly nothing learned to nearly nothing held back, where features are standardised.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 ITERATIONS = 1000
+PIXEL_SIDE = 16  # 768 features: more of them take minutes to fit, and are right no more often
+PIXELS = "pixels"  # the features that need no model
 
 Matrix = NDArray[np.float32]
+Features = Callable[[Sequence[Image.Image]], Matrix]
+
+
+def pixels(images: Sequence[Image.Image], side: int = PIXEL_SIDE) -> Matrix:
+    """Return RGB values in [-1, 1] of pictures cut to a square, float32 [n, 3 · side · side]."""
+    return np.stack([_square(image.convert("RGB"), side) for image in images])
+
+
+def _square(picture: Image.Image, side: int) -> Matrix:
+    scale = side / min(picture.size)
+    width, height = (max(side, round(scale * length)) for length in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = picture.crop((left, top, left + side, top + side))
+    return np.asarray(np.asarray(square, np.float32).ravel() / 127.5 - 1)
+
+
+def make_features(
+    weights: Weights | None, device: str, dtype: str, features: str, resolution: int | None
+) -> Features:
+    """Return what makes features, float32 [n, D], of n images.
+
+    Raises:
+        UserError: they are unknown, or do not go together.
+    """
+    if features == PIXELS:
+        if weights is not None:
+            raise UserError(
+                "features=pixels needs no weights: leave --weights out, or say --set"
+                " features=embedding for the image embeddings of that model."
+            )
+        return partial(pixels, side=resolution or PIXEL_SIDE)
+    if weights is None:
+        raise UserError(
+            f"features={features!r:.100} is not a known model, and --weights is unset. `bench list"
+            " backbones linear-probe` shows what is known."
+        )
+    if resolution is not None:
+        raise UserError("--resolution is that of features=pixels; a model has its own.")
+    from bench_plugins.backbones._encoders import Encoder, kind_of
+
+    return Encoder(weights, kind_of(weights), device, dtype).images
 
 
 class _Learned(Classifier):
@@ -41,17 +86,10 @@ class _Learned(Classifier):
     ) -> None:
         self.features = make_features(weights, device, dtype, features, resolution)
 
-    @staticmethod
-    def check_weights(
-        weights: Weights | None,
-        *,
-        dtype: str,
-        features: str = "pixels",
-        resolution: int | None = None,
-        **parameters: Any,
-    ) -> None:
+    @classmethod
+    def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
         """Refuse features that cannot be made; reads no tensor."""
-        make_features(weights, "cpu", dtype, features, resolution)
+        cls(weights, device="cpu", dtype=dtype, **parameters)
 
     def _read(
         self, images: Iterable[Image.Image], labels: Sequence[str]

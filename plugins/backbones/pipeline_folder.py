@@ -21,9 +21,8 @@ from bench.engine.transfer import free_memory
 from bench.engine.trees import Tree, mapped
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checked import CheckedFolder
-from bench_plugins.backbones._files import add_loras
+from bench_plugins.backbones._files import add_loras, load_pipeline
 from bench_plugins.backbones._hollow import AUTOENCODER, check_tensors
-from bench_plugins.backbones._index import load_pipeline
 from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._parts import TORCH_DTYPES, load_part
 from bench_plugins.backbones.pipeline import PipelineDenoiser

@@ -1,21 +1,34 @@
-"""A pipeline that the user has loaded, with diffusers in whatever way, as a backbone."""
+"""A pipeline that the user has loaded, with diffusers in whatever way, as a backbone.
+
+Its content is hashed and described as it is read from where it lies: under offloading from the
+CPU's copies, and of tensors that are packed, such as quantised ones, from their parts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.inputs.altered import InMemory
-from bench_plugins.backbones._content import WITHOUT_EFFECT, content_hash, describe
 from bench_plugins.backbones._driving import token_counts
 from bench_plugins.backbones._parts import TORCH_DTYPES
 from bench_plugins.backbones.pipeline import PipelineDenoiser
+
+# Parts that look at pictures, of which none are made.
+WITHOUT_EFFECT = ("safety_checker", "feature_extractor", "image_processor")
+CHUNK_ELEMENTS = 2**26  # elements that are copied from a device at a time
+# Of a config, what tells where and how the part was loaded, and not what it is.
+OF_LOADING = ("_name_or_path", "_commit_hash", "torch_dtype", "dtype", "architectures")
+VERSION_SUFFIX = "_version"  # of diffusers and transformers
 
 
 class LivePipeline(PipelineDenoiser):
@@ -35,7 +48,7 @@ class LivePipeline(PipelineDenoiser):
         if training := sorted(
             name
             for name, part in pipe.components.items()
-            if isinstance(part, torch.nn.Module) and part.training and name not in WITHOUT_EFFECT
+            if isinstance(part, nn.Module) and part.training and name not in WITHOUT_EFFECT
         ):
             raise UserError(
                 f"The pipeline's {training[0]} is in training mode, where dropout draws at random:"
@@ -100,3 +113,136 @@ class LivePipeline(PipelineDenoiser):
     def save_memory(self) -> bool | None:  # type: ignore[override]  # the base always can
         """Change nothing: the pipeline is the user's."""
         return False
+
+
+def content_hash(pipe: Any, call: Mapping[str, Any]) -> str:
+    """Return a hash, 64 hex digits, of a pipeline's parts and of how it is called.
+
+    Parameters and buffers, whether they are stored with the model or not, with their dtypes;
+    configs, adapters with their scales, attention processors, tokenizers, and the scheduler.
+
+    Raises:
+        UserError: a tensor is nowhere in memory.
+    """
+    digest = hashlib.sha256()
+    facts: dict[str, Any] = {"class": type(pipe).__qualname__, "call": call}
+    for name, part in sorted(pipe.components.items()):
+        if name in WITHOUT_EFFECT or part is None:
+            continue
+        facts[name] = _facts(part)
+        if isinstance(part, nn.Module):
+            for path, tensor in _tensors(part):
+                digest.update(f"{name}.{path}\0".encode())
+                _add(digest, tensor, f"{name}.{path}")
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def describe(pipe: Any) -> dict[str, Any]:
+    """Return what a pipeline is in words, for manifests: no two that differ need differ here."""
+    modules = {n: p for n, p in pipe.components.items() if isinstance(p, nn.Module)}
+    adapters = {name: scales for name, part in modules.items() if (scales := _adapters(part))}
+    quantised = {
+        name: str(getattr(method, "quant_method", method))
+        for name, part in modules.items()
+        if (
+            method := getattr(part, "hf_quantizer", None)
+            or getattr(part, "quantization_config", None)
+        )
+    }
+    facts = {
+        "class": type(pipe).__name__,
+        "source": getattr(pipe, "name_or_path", None) or None,
+        "dtypes": {
+            name: str(part.dtype) for name, part in modules.items() if hasattr(part, "dtype")
+        },
+        "scheduler": type(pipe.scheduler).__name__,
+        "adapters": adapters,
+        "quantised": quantised,
+        "device_map": getattr(pipe, "hf_device_map", None),
+        "offloaded": sorted(name for name, part in modules.items() if hasattr(part, "_hf_hook")),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _facts(part: Any) -> dict[str, Any]:
+    """Return what decides the numbers of a part beside its tensors."""
+    facts: dict[str, Any] = {"class": type(part).__qualname__}
+    config = getattr(part, "config", None)
+    if config is not None:
+        config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+        facts["config"] = {
+            k: v
+            for k, v in config.items()
+            if k not in OF_LOADING and not k.endswith(VERSION_SUFFIX)
+        }
+    if isinstance(part, nn.Module):
+        facts["adapters"] = _adapters(part)
+        processors = getattr(part, "attn_processors", None) or {}
+        facts["attention"] = {name: type(p).__qualname__ for name, p in processors.items()}
+    elif hasattr(part, "get_vocab"):
+        backend = getattr(part, "backend_tokenizer", None)
+        facts["tokens"] = backend.to_str() if backend else sorted(part.get_vocab().items())
+        facts["special"] = {k: str(v) for k, v in part.special_tokens_map.items()}
+        facts["length"], facts["side"] = part.model_max_length, part.padding_side
+    return facts
+
+
+def _adapters(part: nn.Module) -> dict[str, Any]:
+    """Return the scales of each active adapter of PEFT, and whether it is merged."""
+    scales: dict[str, set[float]] = {}
+    for module in part.modules():
+        scaling = getattr(module, "scaling", None)
+        if not isinstance(scaling, dict) or getattr(module, "disable_adapters", False):
+            continue
+        active = getattr(module, "active_adapters", ())
+        for adapter in {*active, *getattr(module, "merged_adapters", ())} & scaling.keys():
+            scales.setdefault(adapter, set()).add(float(scaling[adapter]))
+    return {adapter: sorted(values) for adapter, values in sorted(scales.items())}
+
+
+def _tensors(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every parameter and buffer, and what a quantised layer stores beside them."""
+    seen: set[str] = set()
+    for prefix, module in part.named_modules(remove_duplicate=False):
+        own = chain(module._parameters.items(), module._buffers.items())
+        for name, tensor in own:
+            path = f"{prefix}.{name}" if prefix else name
+            if tensor is not None:
+                seen.add(path)
+                yield path, _in_memory(module, name, tensor, path)
+    for path, tensor in part.state_dict().items():
+        if path not in seen and isinstance(tensor, Tensor) and not tensor.is_meta:
+            yield path, tensor
+
+
+def _in_memory(module: nn.Module, name: str, tensor: Tensor, path: str) -> Tensor:
+    """Return a tensor, of an offloaded module from the map of its hook."""
+    if not tensor.is_meta:
+        return tensor
+    hook = getattr(module, "_hf_hook", None)
+    for inner in getattr(hook, "hooks", [hook]):
+        stored = getattr(inner, "weights_map", None)
+        if stored is not None:
+            parameter: Tensor = stored[name]
+            return parameter
+    raise UserError(
+        f"The pipeline's {path} is nowhere in memory (its device is meta), so that its content"
+        " cannot be hashed. Load the pipeline as a whole before it is handed over."
+    )
+
+
+def _add(digest: Any, tensor: Tensor, path: str) -> None:
+    """Add a tensor's dtype, shape and bytes; of a packed one those of its parts."""
+    if hasattr(tensor, "__tensor_flatten__"):  # of torchao
+        names, facts = tensor.__tensor_flatten__()
+        digest.update(f"{names} {facts}".encode())
+        for name in names:
+            _add(digest, getattr(tensor, name), path)
+        return
+    tensor = tensor.detach()
+    kind = getattr(tensor, "quant_type", "")
+    digest.update(f"{tensor.dtype} {list(tensor.shape)} {kind}".encode())
+    flat = tensor.as_subclass(Tensor).contiguous().view(-1).view(torch.uint8)
+    for start in range(0, len(flat), CHUNK_ELEMENTS):
+        digest.update(flat[start : start + CHUNK_ELEMENTS].cpu().numpy())

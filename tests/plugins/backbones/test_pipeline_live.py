@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.running.command import other_images_command, recording_command, reproducing_command
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
-from bench_plugins.backbones._content import content_hash
+from bench_plugins.backbones.pipeline_live import content_hash
 
 FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 2}, "limit": 3, "batch_size": 8}
 
