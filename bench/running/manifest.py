@@ -10,16 +10,13 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.sources import code_of
 from bench.errors import UserError
 from bench.inputs.altered import InMemory
-from bench.inputs.estimand import Weighting
-from bench.inputs.fitting import FitSplit
-from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
-from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.parts.setting import Share
+from bench.running.prepared import Prepared
 from bench.running.preparing.texts import describe_items
-from bench.running.resolve import Resolved, owners_of
+from bench.running.resolve import owners_of
 from bench.running.scorers import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_share
@@ -37,7 +34,6 @@ from bench.store.fields import without_none
 from bench.store.identity import (
     BackboneIdentity,
     CalibratedOn,
-    Candidates,
     DataIdentity,
     Identity,
     LearnedFrom,
@@ -46,19 +42,15 @@ from bench.store.identity import (
 
 
 def make_manifest(
-    resolved: Resolved,
-    split: Split,
-    prompts: Prompts,
-    weights: Weights | None,
-    weighting: Weighting,
-    learns_from: FitSplit | None = None,
-    candidates: Candidates | None = None,
+    prepared: Prepared,
     calibrated: CalibratedOn | None = None,
     sweep: Sweep | None = None,
     sample_ids: Sequence[str] | None = None,
 ) -> Manifest:
-    """Return the manifest of a resolved run, of `sample_ids` or of those that its settings name."""
-    config = resolved.config
+    """Return the manifest of a run, of `sample_ids` or of those that its settings name."""
+    resolved, split, prompts = prepared.resolved, prepared.split, prepared.prompts
+    config, weights, learns_from = resolved.config, prepared.weights, prepared.learns_from
+    assert split is not None, "prepared without images"
     half: tuple[Share, ...] = () if resolved.dtype == "float32" else ("half",)
     strategy = StrategyIdentity(
         name=resolved.decider.spec.name,
@@ -88,7 +80,7 @@ def make_manifest(
             ),
             **identity_share(config, "precision", *half),
         ),
-        scoring=kind_of(resolved).scoring(resolved, weighting),
+        scoring=kind_of(resolved).scoring(resolved, prepared.weighting),
         strategy=strategy,
         seed=config.seed,
         **identity_share(config, "run"),
@@ -101,7 +93,7 @@ def make_manifest(
                 fingerprint=learns_from.split.fingerprint,
                 images=len(learns_from.split.sample_ids),
             ),
-            candidates=candidates,
+            candidates=prepared.shortlist and prepared.shortlist.source,
             calibrated=calibrated,
         ),
     )

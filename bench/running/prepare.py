@@ -77,45 +77,27 @@ def prepare(
         weights = find_weights(resolved, loaded)
     except AbsentError as error:
         weights, absent = None, (str(error),)
-    manifest, weighting = None, parse_weighting(config.weighting)
+    weighting = parse_weighting(config.weighting)
     warnings = [
         out_of_domain_warning(resolved, chosen, len(named.names)),
         text_score_warning(resolved, split)
         if split and split.items
         else uneven_prompts_warning(config, prompts),
     ]
-    if split and not absent:
-        if weighting.name == "learned":
-            weighting, data_learned, gain = learn_weighting(
-                weighting,
-                config,
-                resolved.backbone.name,
-                weights.fingerprint if weights else None,
-                split.fingerprint,
-            )
-            warnings.append(gain)
-            resolved = _also_trained_on(resolved, data_learned)
-        candidates = shortlist.source if shortlist else None
-
-        def described(
-            of: Resolved, calibrated: CalibratedOn | None = None, sweep: Sweep | None = None
-        ) -> Manifest:
-            return make_manifest(
-                *(of, split, prompts, weights, weighting, learns_from, candidates),
-                *(calibrated, sweep, samples),
-            )
-
-        manifest = described(resolved)
-        if stated is not None and has_calibration(stated, manifest):
-            resolved, calibrated = with_risk(resolved, stated, manifest)
-            manifest, stated = described(resolved, calibrated), None
+    if split and not absent and weighting.name == "learned":
+        checkpoint = weights.fingerprint if weights else None
+        weighting, data_learned, gain = learn_weighting(
+            weighting, config, resolved.backbone.name, checkpoint, split.fingerprint
+        )
+        warnings.append(gain)
+        resolved = _also_trained_on(resolved, data_learned)
     prepared = Prepared(
         resolved,
         named,
         prompts,
         weights,
         split,
-        manifest,
+        None,
         absent,
         started,
         weighting,
@@ -124,9 +106,20 @@ def prepare(
         learns_from,
         shortlist,
     )
-    if stated is not None and manifest is not None:
-        return with_sweep(prepared, stated, described)
-    return prepared
+    if split is None or absent:
+        return prepared
+
+    def described(
+        of: Resolved, calibrated: CalibratedOn | None = None, sweep: Sweep | None = None
+    ) -> Manifest:
+        return make_manifest(replace(prepared, resolved=of), calibrated, sweep, samples)
+
+    manifest = described(resolved)
+    if stated is not None and has_calibration(stated, manifest):
+        resolved, calibrated = with_risk(resolved, stated, manifest)
+        manifest, stated = described(resolved, calibrated), None
+    prepared = replace(prepared, resolved=resolved, described=manifest)
+    return prepared if stated is None else with_sweep(prepared, stated, described)
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:

@@ -158,9 +158,7 @@ def _manifest_of_pictures(prepared: Prepared, count: int) -> Manifest:
     pictures = Split(
         spec.name, spec.version, "pictures", prepared.named, ids, labels, rows, survey=survey
     )
-    return make_manifest(
-        prepared.resolved, pictures, prepared.prompts, prepared.weights, prepared.weighting
-    )
+    return make_manifest(replace(prepared, split=pictures))
 
 
 def name_of(image: Picture, position: int) -> str:
