@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,13 @@ from bench.boards.study.report import study_report
 from bench.boards.text import TextTable, to_latex
 from bench.store.decisions import as_decisions
 
+ODD = TextTable(
+    "Runs_of 10 %",
+    ["run", "gain"],
+    [["a_b & 50 %", "-1.5"], ["#1 $x$ {y}", "2"], [r"“a\b” ~^ – ± ≤", "−0.3"]],
+    frozenset({"gain"}),
+    below=["a & b_c"],
+)
 FORMATS = ("markdown", "latex", "html", "csv", "json")
 
 
@@ -52,11 +61,19 @@ def test_a_board_of_a_folder_has_the_name_of_the_folder(tmp_path: Path) -> None:
     assert report.looks == {method.board: 1}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no TeX on this machine")
+def test_latex_compiles(tmp_path: Path) -> None:
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
+    page = rf"{head}\begin{{document}}{to_latex([ODD, ODD])}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "page.pdf").is_file(), done.stdout[-2000:]
+
+
 def test_latex_is_balanced_and_escaped() -> None:
-    rows = [["a_b & 50 %", "-1.5"], ["#1 $x$ {y}", "2"]]
-    text = to_latex(
-        [TextTable("Runs_of 10 %", ["run", "gain"], rows, frozenset({"gain"}), below=["a & b_c"])]
-    )
+    text = to_latex([ODD])
     open_environments: list[str] = []
     for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if kind == "begin":
@@ -65,7 +82,7 @@ def test_latex_is_balanced_and_escaped() -> None:
             assert open_environments.pop() == name
     assert not open_environments and r"\begin{tabular}{lr}" in text
     lines = [line for line in text.splitlines() if line.endswith(r" \\")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:  # one separator between two columns; every other & is escaped
         assert len(re.findall(r"(?<!\\)&", line)) == 1
     printed = re.sub(r"\\(label|begin|end)\{[^}]*\}(\{lr\})?", "", text).replace("$-$", "")
