@@ -154,7 +154,7 @@ class Killer(Thread):
         """Kill."""
         while self.kills < self.most and not self.over.wait(self.chance.uniform(0.1, self.longest)):
             workers = [one for one in list(self.executor.workers.values()) if one.place]
-            scoring = [one for one in workers if one.stage == "score"]
+            scoring = [one for one in workers if one.blocks]
             chosen = scoring if scoring and self.chance.random() < 0.8 else workers
             if not chosen or not scoring:
                 continue

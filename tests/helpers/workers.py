@@ -15,13 +15,14 @@ import pytest
 from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
 from bench.running.executors.messages import Answer, Ended, Fetch, Job
+from bench.running.executors.ray import Actors
 from bench.running.executors.worker import CALLS, Worker
 
 _here = threading.local()
 
 
-class Threads:
-    """Processes that are threads; see `bench.running.executors.messages.Processes`.
+class Threads(Actors):
+    """Threads in place of Ray's actors.
 
     Args:
         count: how many workers.

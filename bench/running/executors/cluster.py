@@ -135,13 +135,17 @@ class Connection:
 
     `ray.init` is called in a thread: there it leaves our signal handlers alone, and has a time
     limit in seconds. The thread stays, since the kernel ends what Ray started when the thread that
-    started it ends.
+    started it ends. It polls whether Ray's node on this machine is alive: a node ends with its
+    dashboard agent, then no worker starts any more, and nothing raises.
+
+    Without `options`, the caller of the toolkit has connected, and will disconnect.
     """
 
     def __init__(self, limit: float, failure: str, **options: object) -> None:
-        self._tried, self._over = Event(), Event()
+        self._tried, self._closing, self._over = Event(), Event(), Event()
         self._failed: BaseException | None = None
         self._options = options
+        self._answered, self._dead = monotonic(), False
         Thread(target=self._hold, daemon=True).start()
         if not self._tried.wait(limit):
             raise UserError(f"{failure} within {limit:.0f} s.")
@@ -157,82 +161,60 @@ class Connection:
                 if (handler := signal.getsignal(number)) is not None:
                     signal.signal(number, handler)
 
-    def _hold(self) -> None:
-        import ray
-
-        try:
-            ray.init(**self._options)
-        except BaseException as error:
-            self._failed = error
-        self._tried.set()
-        self._over.wait()
-
-    def close(self) -> None:
-        """Disconnect; a Ray of our own ends."""
-        import ray
-
-        ray.shutdown()
-        self._over.set()
-
-
-class Watch:
-    """Polls in a thread of its own whether Ray's node on this machine is alive.
-
-    A node ends with its dashboard agent. Then no worker starts any more, and nothing raises.
-    """
-
-    def __init__(self) -> None:
-        import ray
-
-        self._node = ray.get_runtime_context().get_node_id()
-        self._answered = monotonic()
-        self._dead, self._over = False, Event()
-        Thread(target=self._look, daemon=True).start()
-
     @property
     def lost(self) -> bool:
         """Whether the node is dead, or Ray has not answered for `SILENT` seconds."""
         return self._dead or monotonic() - self._answered > SILENT
 
     def close(self) -> None:
-        """Stop polling."""
-        self._over.set()
-
-    def _look(self) -> None:
+        """Disconnect; a Ray of our own ends."""
         import ray
 
-        while not self._over.wait(LOOKS_EVERY):
+        self._closing.set()
+        if self._options:
+            ray.shutdown()
+        self._over.set()
+
+    def _hold(self) -> None:
+        import ray
+
+        try:
+            if self._options:
+                ray.init(**self._options)
+            here = ray.get_runtime_context().get_node_id()
+        except BaseException as error:
+            self._failed = error
+            self._closing.set()
+        self._answered = monotonic()
+        self._tried.set()
+        while not self._closing.wait(LOOKS_EVERY):
             with suppress(Exception):
                 alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-                self._answered, self._dead = monotonic(), self._node not in alive
+                self._answered, self._dead = monotonic(), here not in alive
+        self._over.wait()
 
 
-def connect(address: str | None, workers: int | str | None) -> Connection | None:
+def connect(address: str | None, workers: int | str | None) -> Connection:
     """Connect to Ray at `auto` or HOST:PORT; without an address, start one on this machine.
 
-    A Ray that is started has room for `workers`. Returns None where the caller of the toolkit has
-    connected already; raises UserError where nobody answers.
+    A Ray that is started has room for `workers`. Where the caller of the toolkit has connected
+    already, that Ray is used; raises UserError where nobody answers.
     """
     for name, value in RAY_VARIABLES.items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
-        return None
+        return Connection(CONNECTS, "Ray, which is connected, does not answer")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         macos = not hasattr(os, "sched_getaffinity")
         cores = os.cpu_count() or 1 if macos else len(os.sched_getaffinity(0))
         room = max(cores, workers if isinstance(workers, int) else 1)
+        own = {"num_cpus": room, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         # "local" takes free ports: the fixed ones of two clusters on a machine would clash.
         return Connection(
-            STARTS,
-            "Ray did not start on this machine",
-            address="local",
-            num_cpus=room,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE,
-            **quiet,
+            STARTS, "Ray did not start on this machine", address="local", **own, **quiet
         )
     failure = f"--ray-address {address}: no Ray cluster answers there"
     if address != "auto":  # Ray itself would try an address that takes no connection for long

@@ -71,12 +71,19 @@ class Dispatch:
         self, ids: Iterable[str], workers: Iterable[str], rules: DispatchRules = DispatchRules()
     ) -> None:
         self.rules = rules
-        self._pending = deque(ids)
-        self.left = len(self._pending)
+        self._pending: deque[str] = deque()
+        self.left = 0
+        self.add(ids)
         self._workers = {name: _Worker() for name in workers}
         self._suspects: deque[str] = deque()  # images to be scored alone
         self._ended: Counter[str] = Counter()  # workers that ended with an image among others
         self._ended_alone: Counter[str] = Counter()
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Add images that were not added before."""
+        before = len(self._pending)
+        self._pending.extend(ids)
+        self.left += len(self._pending) - before
 
     def holds(self, worker: str) -> int:
         """Return how many images a worker holds."""

@@ -1,6 +1,6 @@
 """The executor of workers: calls them, hands out images, and restarts or drops what ends.
 
-Neither the driver nor the workers know Ray: `Processes` starts workers and carries the messages.
+Neither the driver nor the workers know Ray: `Actors` starts workers and carries the messages.
 `dispatch` decides which worker scores which image, and what is done again. The driver alone opens
 the store.
 """
@@ -12,24 +12,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.errors import BenchError, WorkersLostError, warn_user
-from bench.running.executors.dispatch import Dispatch, DispatchRules, Loss
+from bench.running.executors.dispatch import Dispatch, DispatchRules
 from bench.running.executors.job import job_of
-from bench.running.executors.messages import (
-    Answer,
-    Ended,
-    Opened,
-    Processes,
-    Refused,
-    Report,
-    WorkerProcess,
-)
+from bench.running.executors.messages import Answer, Ended, Opened, Report, WorkerProcess
 from bench.running.prepared import Prepared, run_samples
 from bench.store.records import is_record, make_record
+
+if TYPE_CHECKING:
+    from bench.running.executors.ray import Actors
 
 logger = logging.getLogger("bench.workers")
 IN_FLIGHT = 2  # blocks of a worker: the next one is there before it is needed
@@ -47,11 +42,11 @@ class Member:
 
 
 class Driver:
-    """Scores with workers of `processes`, which are closed with the driver.
+    """Scores with workers that are `actors`, which are closed with the driver.
 
     Attributes:
         workers: by name, those that have not been given up.
-        dispatch: which worker has which images; None before scoring.
+        dispatch: which worker has which images.
         peak_memory: the most memory that one worker used so far, in bytes.
 
     Raises:
@@ -62,23 +57,20 @@ class Driver:
     device: str | None = None  # this process does not score: it has no speed to remember
     peak_memory: int | None = None
 
-    def __init__(self, run: Prepared, processes: Processes) -> None:
-        self._run, self._processes = run, processes
+    def __init__(self, run: Prepared, actors: Actors) -> None:
+        self._run, self._actors = run, actors
+        names = [f"worker {number}" for number in range(1, actors.count + 1)]
         self.workers: dict[str, Member] = {}
-        self.dispatch: Dispatch | None = None
-        self._rules = DispatchRules.of(processes.count)
+        self.dispatch = Dispatch((), names, DispatchRules.of(actors.count))
         self._starts: Counter[str] = Counter()
-        self._deaths: Counter[str] = Counter()  # before scoring
-        self._causes: list[BenchError] = []  # why workers cannot take part
-        self._silent = False  # whether a worker was given up without a cause
+        self._given_up: list[BenchError] = []  # why workers were
         self._opened: Opened | None = None
         self._since = self._logged = monotonic()
         try:
             self._job = job_of(run)
-            for number in range(1, processes.count + 1):
-                self._start(f"worker {number}")
+            for name in names:
+                self._start(name)
             while self._opened is None:
-                self._expect_workers()
                 list(self._step())
         except BaseException:
             self.close()
@@ -94,9 +86,8 @@ class Driver:
             BenchError: every worker had to stop; the first one's reason.
             WorkersLostError: no worker is left; the same command resumes.
         """
-        self.dispatch = Dispatch(sample_ids, self.workers, self._rules)
+        self.dispatch.add(sample_ids)
         while self.dispatch.left:
-            self._expect_workers()
             for name in self.workers:
                 self._feed(name)
             yield from self._step()
@@ -110,24 +101,20 @@ class Driver:
     def close(self) -> None:
         """End the workers, and what was started for them."""
         self.workers = {}
-        self._processes.close()
+        self._actors.close()
 
     def _start(self, name: str) -> None:
         self._starts[name] += 1
         self.workers[name] = Member()
-        self._processes.start(name, self._job)
-        self._processes.call(name, "prepare")
-
-    def _expect_workers(self) -> None:
-        if self.workers:
-            return
-        if self._causes and not self._silent:
-            raise self._causes[0]
-        raise WorkersLostError("No worker is left. The warnings above say why.")
+        self._actors.start(name, self._job)
+        self._actors.call(name, "prepare")
 
     def _step(self) -> Iterator[Decided]:
         """Wait for answers, at most a second, and yield what they decide."""
-        for name, answer in self._processes.answers():
+        if not self.workers:
+            lost = (error for error in self._given_up if isinstance(error, WorkersLostError))
+            raise next(lost, self._given_up[0])
+        for name, answer in self._actors.answers():
             if name in self.workers:  # not given up by an earlier answer of the same moment
                 yield from self._answered(name, answer)
         self._open_workers()
@@ -138,59 +125,50 @@ class Driver:
         placed = any(member.place for member in self.workers.values())
         if self._since and not placed and now - self._since >= PATIENCE:
             self._since = 0.0
-            needs = self._processes.needs
+            needs = self._actors.needs
             warn_user(
                 f"No worker is ready after {PATIENCE:.0f} s. Each needs {needs} that is free."
             )
 
     def _answered(self, name: str, answer: Answer) -> Iterator[Decided]:
         member = self.workers[name]
-        if isinstance(answer, Refused):
-            self._refused(name, answer)
-        elif isinstance(answer, Ended):
-            yield from self._lost(name, answer)
-        elif isinstance(answer, WorkerProcess):
-            member.place, member.stage = answer, "prepared"
-            logger.info("%s is ready to load.", self._called(name))
-            for difference in answer.differences:
-                warn_user(f"{self._called(name)}: {difference}.")
-        elif isinstance(answer, Opened):
-            self._opened, member.stage = self._opened or answer, "ready"
-            logger.info("%s has loaded the model.", self._called(name))
-        elif isinstance(answer, Report) and self.dispatch is not None:
-            yield from self._reported(name, answer)
-        else:
-            reason = f"it returned a {type(answer).__name__}"
-            yield from self._lost(name, Ended(reason, raised=True))
+        match answer:
+            case WorkerProcess():
+                member.place, member.stage = answer, "prepared"
+                logger.info("%s is ready to load.", _named(name, answer))
+                for difference in answer.differences:
+                    warn_user(f"{_named(name, answer)}: {difference}.")
+            case Opened():
+                self._opened, member.stage = self._opened or answer, "ready"
+                logger.info("%s has loaded the model.", _named(name, member.place))
+            case Report() if all(map(self._is_sound, answer.decided)):
+                yield from self._reported(name, answer)
+            case Ended():
+                yield from self._ended(name, answer)
+            case _:
+                reason = f"it returned a {type(answer).__name__} that cannot be one"
+                yield from self._ended(name, Ended(reason, BenchError.exit_code))
 
     def _open_workers(self) -> None:
         """Have workers load: one first, which encodes the prompts, and then all others."""
-        stages = [member.stage for member in self.workers.values()]
-        loaded = next((n for n, member in self.workers.items() if member.stage == "ready"), None)
-        alone = "open" not in stages
-        for name, member in self.workers.items():
-            if member.stage == "prepared" and (loaded or alone):
-                member.stage, alone = "open", False
-                texts = self._processes.texts_of(loaded) if loaded else None
-                self._processes.call(name, "open", texts)
+        members = self.workers.items()
+        loaded = next((name for name, member in members if member.stage == "ready"), None)
+        prepared = [name for name, member in members if member.stage == "prepared"]
+        if loaded is None:
+            prepared = prepared[: all(member.stage != "open" for _, member in members)]
+        for name in prepared:
+            self.workers[name].stage = "open"
+            self._actors.call(name, "open", loaded and self._actors.texts_of(loaded))
 
     def _reported(self, name: str, report: Report) -> Iterator[Decided]:
-        assert self.dispatch is not None
-        member = self.workers[name]
-        member.blocks -= 1
+        self.workers[name].blocks -= 1
         self.peak_memory = max(self.peak_memory or 0, report.peak_memory or 0) or None
-        if not all(map(self._is_sound, report.decided)):
-            reason = "it returned a decision that cannot be one"
-            yield from self._lost(name, Ended(reason, raised=True))
-            return
         by_id = {decided.sample.sample_id: decided for decided in report.decided}
         counted = self.dispatch.decided(name, tuple(by_id), monotonic())
-        if isinstance(report.end, Refused):
-            self._refused(name, report.end)
-        elif report.end is not None:
-            yield from self._lost(name, report.end)
-        else:
+        if report.end is None:
             self._feed(name)
+        else:
+            yield from self._ended(name, report.end)
         for sample_id in counted:
             yield by_id[sample_id]
 
@@ -210,63 +188,48 @@ class Driver:
 
     def _feed(self, name: str) -> None:
         """Hand a worker more images, or have it decide those that it holds."""
-        assert self.dispatch is not None and self._run.split is not None
+        assert self._run.split is not None
         member = self.workers[name]
         if member.stage != "ready":
             return
         while member.blocks < IN_FLIGHT and (ids := self.dispatch.give(name, monotonic())):
             member.blocks += 1
             contents = tuple(map(self._run.split.content, ids))
-            self._processes.call(name, "score", ids, contents)
+            self._actors.call(name, "score", ids, contents)
         if not member.blocks and self.dispatch.holds(name):
             member.blocks += 1
-            self._processes.call(name, "score", (), ())
+            self._actors.call(name, "score", (), ())
 
-    def _lost(self, name: str, ended: Ended) -> Iterator[Decided]:
-        """Restart a worker that ended; yield the images that ended too many workers as failed."""
-        called = self._called(name)
-        self._remove(name)
-        if self.dispatch is None:
-            self._deaths[name] += 1
-            loss = Loss((), (), self._deaths[name] < self._rules.deaths)
-        else:
-            loss = self.dispatch.lost(name)
-        then = "It is started again." if loss.restart else "It ended too often and is given up."
+    def _ended(self, name: str, ended: Ended) -> Iterator[Decided]:
+        """Start a worker again or give it up; yield the images that ended too many as failed."""
+        called = _named(name, self.workers.pop(name).place or ended.place)
+        self._actors.end(name)
+        if not ended.again:
+            self.dispatch.leave(name)
+            self._given_up.append(ended.error(called))
+            warn_user(f"{self._given_up[-1]} The run goes on without it.")
+            return
+        loss, rules = self.dispatch.lost(name), self.dispatch.rules
         again = len(loss.again)
         held = f" {again} image{'s' * (again != 1)} of it will be scored again." if again else ""
         # The number makes each warning its own: Python shows equal ones once.
         times = f" {self._starts[name]} times" if self._starts[name] > 1 else ""
+        then = "It is started again." if loss.restart else "It ended too often and is given up."
         warn_user(f"{called} ended{times}: {ended.reason}.{held} {then}")
         if loss.restart:
             self._start(name)
-        elif ended.raised:
-            self._causes.append(BenchError(f"{called}: unexpected {ended.reason}"))
         else:
-            self._silent = True
-        rules = self._rules
+            self._given_up.append(ended.error(called))
         for sample in run_samples(self._run, loss.failed):
             deaths = f"the worker that scored it ended {rules.together + rules.alone} times"
             yield Decided(sample, error=f"{deaths}, {rules.alone} times with this image alone")
 
-    def _refused(self, name: str, refused: Refused) -> None:
-        self._causes.append(refused.error(name))
-        warn_user(f"{self._causes[-1]} The run goes on without it.")
-        self._remove(name)
-        if self.dispatch is not None:
-            self.dispatch.leave(name)
-
-    def _remove(self, name: str) -> None:
-        del self.workers[name]
-        self._processes.end(name)
-
-    def _called(self, name: str) -> str:
-        place = self.workers[name].place
-        return f"{name} ({place})" if place else name
-
     def _log_speeds(self) -> None:
-        if self.dispatch is None:
-            return
-        for name in self.workers:
-            speed = self.dispatch.speed(name)
+        for name, member in self.workers.items():
+            speed, holds = self.dispatch.speed(name), self.dispatch.holds(name)
             rate = "no image yet" if speed is None else f"{speed:.2f} images/s"
-            logger.info("%s: %s, holds %d", self._called(name), rate, self.dispatch.holds(name))
+            logger.info("%s: %s, holds %d", _named(name, member.place), rate, holds)
+
+
+def _named(name: str, place: WorkerProcess | None) -> str:
+    return f"{name} ({place})" if place else name

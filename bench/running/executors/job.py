@@ -33,21 +33,24 @@ def job_of(run: Prepared) -> Job:
         params = {**run.config.params, **decider.parameters}
         chosen |= {"risk": None, "strategy": decider.spec.name, "params": params}
     config = run.config.model_copy(update={**here, **chosen})
-    split = run.split
+    versions, code, split = load_plugins().versions(), run.manifest.environment["code"], run.split
     assert split is not None
     return Job(
         settings=config.model_dump_json(),
         identity=json.dumps(run.manifest.identity.plain()),
         folder=str(Path.cwd()),
-        versions=_versions_used(run),
-        code=run.manifest.environment["code"],
+        versions={name: versions[name] for name in code},
+        code=code,
         packages=installed_packages(),
         surveyed=(split.fingerprint, split.decoding is None),
     )
 
 
-def prepare_job(job: Job) -> Prepared:
-    """Resolve and check a run here; a UserError where it differs from the driver's."""
+def prepare_job(job: Job) -> tuple[Prepared, tuple[str, ...]]:
+    """Resolve and check a run here; a UserError where it differs from the driver's.
+
+    Returns the run, and versions that are not the driver's and cannot change numbers, in words.
+    """
     from bench.running.model_run import check
     from bench.running.prepare import prepare
     from bench.running.settings import RunConfig
@@ -56,7 +59,7 @@ def prepare_job(job: Job) -> Prepared:
 
     with suppress(OSError):  # a folder that this node lacks: the error is about the file in it
         os.chdir(job.folder)
-    _check_versions(job)
+    differences = _check_versions(job)
     prepared = prepare(RunConfig.model_validate_json(job.settings), surveyed=job.surveyed)
     check(prepared)
     mine = prepared.manifest
@@ -66,17 +69,14 @@ def prepare_job(job: Job) -> Prepared:
     if differing := differing_identity(mine, drivers):
         differs = "; ".join(f"{name} is {a}, and {b} there" for name, (a, b) in differing.items())
         raise UserError(f"the run is not the driver's: {differs}.")
-    return prepared
+    return prepared, differences
 
 
-def _versions_used(prepared: Prepared) -> dict[str, str]:
-    """Return distribution → version of the toolkit and of what registered the parts of a run."""
-    versions = load_plugins().versions()
-    return {name: versions[name] for name in prepared.manifest.environment["code"]}
+def _check_versions(job: Job) -> tuple[str, ...]:
+    """Refuse code or libraries that compute other numbers than the driver's (UserError).
 
-
-def _check_versions(job: Job) -> None:
-    """Refuse code or libraries that compute other numbers than the driver's (UserError)."""
+    Returns the other versions that are not the driver's, in words.
+    """
     plugins = load_plugins()
     here, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
     for name, version in job.versions.items():
@@ -92,27 +92,19 @@ def _check_versions(job: Job) -> None:
                 f"the source files of {name} {here[name]} are not the driver's ({code} here, and"
                 f" {job.code[name]} there): install the same files on all machines."
             )
-    for name, mine, drivers in _other_versions(job):
-        if name in NUMERICAL and _public(mine) != _public(drivers):
+    mine, harmless = installed_packages(), []
+    for name in sorted({*mine, *job.packages}):
+        ours, drivers = mine.get(name), job.packages.get(name)
+        if ours == drivers:
+            continue
+        differs = f"{name} is {ours} here, and {drivers} on the driver"
+        if name in NUMERICAL and _public(ours) != _public(drivers):
             raise UserError(
-                f"{name} is {mine} here, and {drivers} on the driver: scores may differ between"
-                " them. Install the same version on all machines."
+                f"{differs}: scores may differ between them. Install the same version on all"
+                " machines."
             )
-
-
-def harmless_differences(job: Job) -> tuple[str, ...]:
-    """Return versions that are not the driver's and cannot change numbers, in words."""
-    return tuple(
-        f"{name} is {a} here, and {b} on the driver" for name, a, b in _other_versions(job)
-    )
-
-
-def _other_versions(job: Job) -> list[tuple[str, str | None, str | None]]:
-    """Return package, version here and version of the driver (None: absent), where they differ."""
-    here = installed_packages()
-    names = sorted({*here, *job.packages})
-    pairs = [(name, here.get(name), job.packages.get(name)) for name in names]
-    return [(name, mine, drivers) for name, mine, drivers in pairs if mine != drivers]
+        harmless.append(differs)
+    return tuple(harmless)
 
 
 def _public(version: str | None) -> str | None:

@@ -1,13 +1,15 @@
-"""The messages of a driver and its workers, and what carries them.
+"""The messages of a driver and its workers.
 
 They hold names, settings and decisions: no model and no dataset.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import one_line
-from bench.errors import BenchError, PluginError, UserError
+from bench.errors import BenchError, PluginError, UserError, WorkersLostError
 
 Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: a file's name → its bytes
 Fetch = Callable[[], Texts]  # called where they are missing
@@ -47,14 +49,14 @@ class Job:
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """The machine and the process of a worker that has prepared a run.
+    """The machine and the process of a worker that has prepared a run; by default these.
 
     Attributes:
         differences: versions that are not the driver's and cannot change numbers, in words.
     """
 
-    host: str
-    process: int
+    host: str = field(default_factory=socket.gethostname)
+    process: int = field(default_factory=os.getpid)
     differences: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -62,44 +64,44 @@ class WorkerProcess:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """The reason why a worker cannot take part.
+class Ended:
+    """Why a worker ended, with all that it held.
 
     Attributes:
-        place: the worker's process.
         reason: what is wrong.
+        exit_code: of the command, if no worker is left; None: the process ended from outside.
+        place: the worker's process, where the driver may not know it.
         plugin: the plugin that failed, where one did.
-        exit_code: of the command, where this happens in its own process.
+        again: whether to start the worker again; False: it would fail again.
     """
 
-    place: WorkerProcess
     reason: str
+    exit_code: int | None = None
+    place: WorkerProcess | None = None
     plugin: str | None = None
-    exit_code: int = 1
+    again: bool = True
 
     @staticmethod
-    def of(place: WorkerProcess, error: Exception) -> Refused:
-        """Return the message of an error without its class, which the driver may not have."""
+    def of(error: BaseException, again: bool = False) -> Ended:
+        """Return the message of an error here without its class, which the driver may not have.
+
+        `again` is for errors that nobody foresaw: the others explain what has to be changed.
+        """
+        here = WorkerProcess()
         if isinstance(error, PluginError):
-            return Refused(place, error.problem, error.who, error.exit_code)
+            return Ended(error.problem, error.exit_code, here, error.who, again=False)
         if isinstance(error, BenchError):
-            return Refused(place, str(error), None, error.exit_code)
-        return Refused(place, f"unexpected {type(error).__name__}: {one_line(error)}")
+            return Ended(str(error), error.exit_code, here, again=False)
+        reason = f"unexpected {type(error).__name__}: {one_line(error)}"
+        return Ended(reason, BenchError.exit_code, here, again=again)
 
     def error(self, worker: str) -> BenchError:
-        """Return the error that ends the run where no worker can take part."""
-        where = f"{worker} ({self.place})"
+        """Return the error that ends the run where no worker is left."""
+        if self.exit_code is None:
+            return WorkersLostError("No worker is left. The warnings above say why.")
         if self.plugin is not None:
-            return PluginError(f"{where}: {self.plugin}", self.reason)
-        return (UserError if self.exit_code == 2 else BenchError)(f"{where}: {self.reason}")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A worker ended, with all that it held: its code raised something, or its process ended."""
-
-    reason: str
-    raised: bool = False
+            return PluginError(f"{worker}: {self.plugin}", self.reason)
+        return (UserError if self.exit_code == 2 else BenchError)(f"{worker}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -117,47 +119,13 @@ class Report:
 
     Attributes:
         decided: the decisions, without the images.
-        end: why it stopped; None: it did not. A worker that ended may be started again.
+        end: why it stopped; None: it did not.
         peak_memory: its largest use so far in bytes.
     """
 
     decided: tuple[Decided, ...] = ()
-    end: Refused | Ended | None = None
+    end: Ended | None = None
     peak_memory: int | None = None
 
 
-Answer = WorkerProcess | Opened | Report | Refused | Ended
-
-
-class Processes(Protocol):
-    """Where workers run, and how they are called.
-
-    Attributes:
-        count: number of workers.
-        needs: the resources of one worker, in words.
-    """
-
-    count: int
-    needs: str
-
-    def start(self, name: str, job: Job) -> None:
-        """Start a worker; its first call waits until it has started."""
-
-    def call(self, name: str, method: str, *arguments: object) -> None:
-        """Call a worker's method; the reply is among the `answers`."""
-
-    def texts_of(self, name: str) -> Fetch:
-        """Return what fetches a worker's encoded prompts; of a worker that ended they are none."""
-
-    def end(self, name: str) -> None:
-        """End a worker, also one that has ended."""
-
-    def answers(self) -> list[tuple[str, Answer]]:
-        """Return names of workers with their replies, after waiting a second at most.
-
-        Raises:
-            WorkersLostError: what carries the answers has ended.
-        """
-
-    def close(self) -> None:
-        """End all that was started."""
+Answer = WorkerProcess | Opened | Report | Ended

@@ -8,26 +8,18 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.discovery.guard import one_line, set_aside
-from bench.errors import WorkersLostError
-from bench.running.executors.cluster import (
-    Connection,
-    Watch,
-    connect,
-    environment,
-    nodes,
-    plan_workers,
-)
+from bench.errors import BenchError, UserError, WorkersLostError
+from bench.running.executors.cluster import Connection, connect, environment, nodes, plan_workers
 from bench.running.executors.driver import Driver
 from bench.running.executors.messages import (
     Answer,
     Ended,
     Fetch,
     Job,
-    Refused,
     Texts,
     WorkerProcess,
 )
@@ -52,23 +44,27 @@ def open_ray(run: Prepared) -> Driver:
 
 
 class Actors:
-    """Workers as actors of Ray: `Processes` of at most `most` workers; raises as `connect`."""
+    """At most `most` workers as actors of Ray; raises as `connect`.
+
+    Attributes:
+        count: number of workers.
+        needs: the resources of one worker, in words.
+    """
+
+    count: int
+    needs: str
 
     def __init__(self, config: RunConfig, most: int) -> None:
         self._actors: dict[str, Any] = {}
         self._waiting: dict[Any, str] = {}  # reference → the worker that answers
         self._stdout = ExitStack()  # Ray prints messages, and stdout is the command's
         self._connection: Connection | None = None
-        self._watch: Watch | None = None
         self._stdout.enter_context(set_aside())
         try:
-            wanted = (
-                min(config.workers, most) if isinstance(config.workers, int) else config.workers
-            )
-            self._connection = connect(config.ray_address, wanted)
-            self._watch = Watch()
-            own = config.ray_address is None
-            self._layout = plan_workers(nodes(), wanted, config.device, own)
+            asked, address = config.workers, config.ray_address
+            wanted = min(asked, most) if isinstance(asked, int) else asked
+            self._connection = connect(address, wanted)
+            self._layout = plan_workers(nodes(), wanted, config.device, own=address is None)
         except BaseException:
             self.close()
             raise
@@ -76,7 +72,7 @@ class Actors:
         self.needs = f"{self._layout.cpus} CPU" + (" and a GPU" if self._layout.gpus else "")
 
     def start(self, name: str, job: Job) -> None:
-        """Start a worker where there is room."""
+        """Start a worker where there is room; its first call waits until it has started."""
         import ray
 
         made = ray.remote(Worker).options(
@@ -96,7 +92,7 @@ class Actors:
 
     def texts_of(self, name: str) -> Fetch:
         """Return what fetches a worker's encoded prompts, when another worker calls it."""
-        return _Fetch(self._actors[name])
+        return partial(_texts, self._actors[name])
 
     def end(self, name: str) -> None:
         """End a worker, also one that has ended."""
@@ -108,7 +104,11 @@ class Actors:
             ray.kill(actor, no_restart=True)
 
     def answers(self) -> list[tuple[str, Answer]]:
-        """Return names of workers with their replies, after waiting a second at most."""
+        """Return names of workers with their replies, after waiting a second at most.
+
+        Raises:
+            WorkersLostError: Ray ended.
+        """
         import ray
 
         references = list(self._waiting)
@@ -120,14 +120,12 @@ class Actors:
                 ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
         except ray.exceptions.RayError as error:
             raise WorkersLostError(f"Ray itself ended: {_ended(error).reason}.") from error
-        if not ready and self._watch is not None and self._watch.lost:
+        if not ready and self._connection is not None and self._connection.lost:
             raise WorkersLostError("Ray on this machine ended. The same command resumes.")
         return [(self._waiting.pop(reference), _answer(reference)) for reference in ready]
 
     def close(self) -> None:
         """End the workers, and Ray where it was started for them."""
-        if self._watch is not None:
-            self._watch.close()
         for name in list(self._actors):
             self.end(name)
         if self._connection is not None:
@@ -135,19 +133,14 @@ class Actors:
         self._stdout.close()
 
 
-@dataclass(frozen=True)
-class _Fetch:
-    """Fetches one worker's prompts in another; of a worker that ended they are none."""
+def _texts(actor: Any) -> Texts:
+    """Return an actor's encoded prompts; of one that ended they are none."""
+    import ray
 
-    worker: Any
-
-    def __call__(self) -> Texts:
-        import ray
-
-        with suppress(ray.exceptions.RayError):
-            texts: Texts = ray.get(self.worker.texts.remote())
-            return texts
-        return {}
+    with suppress(ray.exceptions.RayError):
+        texts: Texts = ray.get(actor.texts.remote())
+        return texts
+    return {}
 
 
 def _answer(reference: Any) -> Answer:
@@ -160,21 +153,23 @@ def _answer(reference: Any) -> Answer:
     return answer
 
 
-def never_began(message: str) -> Refused | None:
+def never_began(message: str) -> Ended | None:
     """Return why a worker's process cannot load the toolkit; None: Ray reports something else."""
     process = NEVER_BEGAN.search(message)
     if process is None:
         return None
     last = message.strip().splitlines()[-1].strip()
     place = WorkerProcess(process["ip"], int(process["pid"]))
-    return Refused(place, f"the toolkit does not start there: {one_line(last)}.", exit_code=2)
+    reason = f"the toolkit does not start there: {one_line(last)}."
+    return Ended(reason, UserError.exit_code, place, again=False)
 
 
 def _ended(error: Exception) -> Ended:
     logger.debug("%s", error)
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
-        return Ended(f"{type(cause).__name__}: {one_line(cause)}", raised=True)
+        reason = f"unexpected {type(cause).__name__}: {one_line(cause)}"
+        return Ended(reason, BenchError.exit_code)
     for kind, reason in ENDED.items():
         if type(error).__name__ == kind or kind in str(error):
             return Ended(reason)

@@ -5,8 +5,6 @@ It knows nothing of Ray, and runs in any process.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -16,12 +14,10 @@ from threading import Condition, Thread
 from typing import Any, TypeVar
 
 from bench.contracts.decision import Decided, Engine
-from bench.discovery.guard import one_line
-from bench.errors import BenchError, UserError, quoted
+from bench.errors import UserError, quoted
 from bench.machine.environment import peak_memory
 from bench.machine.offline import offline
 from bench.running.executors.job import (
-    harmless_differences,
     keep_texts,
     kept_texts,
     lacks_texts,
@@ -32,7 +28,6 @@ from bench.running.executors.messages import (
     Fetch,
     Job,
     Opened,
-    Refused,
     Report,
     Texts,
     WorkerProcess,
@@ -42,11 +37,6 @@ from bench.running.prepared import Prepared, run_samples
 
 T = TypeVar("T")
 CALLS = 4  # at the same time: two blocks, the encoded prompts, and one to spare
-
-
-def here() -> WorkerProcess:
-    """Return this machine and process."""
-    return WorkerProcess(socket.gethostname(), os.getpid())
 
 
 class _Calls:
@@ -93,16 +83,17 @@ class Worker:
         self._decided: list[Decided] = []
         self._failed: BaseException | None = None
 
-    def prepare(self) -> WorkerProcess | Refused:
+    def prepare(self) -> WorkerProcess | Ended:
         """Resolve and check the run, and that it is the driver's."""
         try:
-            self._prepared = self._torch.call(lambda: prepare_job(self.job)).result()
+            prepared, differences = self._torch.call(lambda: prepare_job(self.job)).result()
         except Exception as error:
-            return Refused.of(here(), error)
-        self._network.enter_context(offline(self._prepared.config.offline))
-        return replace(here(), differences=harmless_differences(self.job))
+            return Ended.of(error)
+        self._prepared = prepared
+        self._network.enter_context(offline(prepared.config.offline))
+        return WorkerProcess(differences=differences)
 
-    def open(self, fetch: Fetch | None = None) -> Opened | Refused:
+    def open(self, fetch: Fetch | None = None) -> Opened | Ended:
         """Load the engine; `fetch` returns another worker's encoded prompts, for one without."""
         assert self._prepared is not None, "prepare comes first"
         try:
@@ -110,7 +101,7 @@ class Worker:
                 keep_texts(self._prepared, fetch())
             self._engine = engine = self._torch.call(ModelRun(self._prepared).open_engine).result()
         except Exception as error:
-            return Refused.of(here(), error)
+            return Ended.of(error)
         self._torch.call(self._score)
         return Opened(engine.problem, engine.levels, getattr(engine, "fitted", None))
 
@@ -141,8 +132,8 @@ class Worker:
             )
             self._last -= not block
             decided, self._decided = tuple(self._decided), []
-            failed = self._failed
-        return Report(decided, _end_of(failed), peak_memory())
+            end = Ended.of(self._failed, again=True) if self._failed else None
+        return Report(decided, end, peak_memory())
 
     def _score(self) -> None:
         """Score until the process ends; the engine runs once per series of blocks up to a last."""
@@ -178,14 +169,6 @@ class Worker:
                     f"{quoted(sample_id)} is not the driver's: image, label or texts differ."
                 )
             yield sample_id
-
-
-def _end_of(error: BaseException | None) -> Refused | Ended | None:
-    if error is None:
-        return None
-    if isinstance(error, BenchError):
-        return Refused.of(here(), error)
-    return Ended(f"{type(error).__name__}: {one_line(error)}", raised=True)
 
 
 def _light(decided: Decided, with_errors: bool) -> Decided:

@@ -297,7 +297,7 @@ def test_a_machine_without_the_toolkit_is_named() -> None:
     refused = ray.never_began(said)
     assert refused is not None
     error = refused.error("worker 1")
-    assert error.exit_code == 2
-    assert str(error).startswith("worker 1 (10.0.0.7, process 13064): the toolkit does not start")
+    assert (error.exit_code, str(refused.place)) == (2, "10.0.0.7, process 13064")
+    assert str(error).startswith("worker 1: the toolkit does not start")
     assert str(error).endswith("No module named 'bench'.")
     assert ray.never_began("The actor died unexpectedly before finishing this task.") is None

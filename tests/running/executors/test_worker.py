@@ -14,7 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.running.executors.dispatch import Dispatch
 from bench.running.executors.job import job_of
-from bench.running.executors.messages import Ended, Opened, Refused, WorkerProcess
+from bench.running.executors.messages import Ended, Opened, WorkerProcess
 from bench.running.executors.worker import Worker
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
@@ -77,7 +77,7 @@ def test_errors_that_nobody_keeps_are_not_sent() -> None:
 )
 def test_a_worker_without_the_plugins_refuses(versions: dict[str, str], said: str) -> None:
     answer = Worker(replace(job_of(a_run(**QUICK)), versions=versions)).prepare()
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Ended)
     assert said in str(answer.error("worker 1")) and "process" in str(answer.place)
 
 
@@ -85,7 +85,7 @@ def test_a_worker_with_other_sources_of_the_same_version_refuses() -> None:
     job = job_of(a_run(**QUICK))
     [name] = job.code
     answer = Worker(replace(job, code={name: "0" * 16})).prepare()
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Ended)
     assert answer.reason.startswith(f"the source files of {name} ")
     assert f"({job.code[name]} here, and {'0' * 16} there)" in answer.reason
 
@@ -94,7 +94,7 @@ def test_a_worker_with_other_sources_of_the_same_version_refuses() -> None:
 def test_a_worker_whose_libraries_compute_other_numbers_refuses(library: str) -> None:
     job = job_of(a_run(**QUICK))
     answer = Worker(replace(job, packages={**job.packages, library: "0.1"})).prepare()
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Ended)
     assert f"{library} is {job.packages[library]} here, and 0.1 on the driver" in answer.reason
 
 
@@ -116,7 +116,7 @@ def test_a_worker_whose_weights_differ_refuses() -> None:
     other = run.manifest.identity.backbone.weights
     assert other is not None
     answer = Worker(replace(job, identity=job.identity.replace(other, "0" * 64))).prepare()
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Ended)
     assert f"backbone.weights is {other}" in answer.reason
 
 
@@ -127,7 +127,7 @@ def test_a_worker_with_other_images_refuses_the_first_that_differs() -> None:
     name = run.sample_ids[0]
     report = worker.score((name,), ("another",))
     report = report if report.end else worker.score((), ())
-    assert isinstance(report.end, Refused)
+    assert isinstance(report.end, Ended)
     assert f"{name!r} is not the driver's" in report.end.reason
 
 
@@ -180,7 +180,8 @@ def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch)
     name = run.sample_ids[0]
     report = worker.score((name,), (run.split.content(name),))
     report = report if report.end else worker.score((), ())
-    assert report.end == Ended("RuntimeError: no device", raised=True)
+    assert report.end is not None and report.end.again
+    assert report.end.reason == "unexpected RuntimeError: no device"
 
 
 def _fails(error: Exception) -> Callable[..., Sample]:
