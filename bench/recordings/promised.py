@@ -15,8 +15,7 @@ from bench.machine.offline import as_settings_say
 from bench.recordings.calibrate import calibrate
 from bench.running.execute import Finished
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.preparing.planned import PlannedSweep
+from bench.running.prepared import PlannedSweep, Prepared
 from bench.running.run import SharedBackbone, prepare_run, run_prepared
 from bench.running.settings import RunConfig
 

@@ -10,7 +10,7 @@ from bench.boards.text import TextTable
 from bench.errors import images_failed
 from bench.machine.devices import REACHED
 from bench.render.tables import cell_text, console, print_explained, table
-from bench.running.preparing.planned import SweepPlan
+from bench.running.prepared import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
 from bench.running.study.run import PILOT, Step
 from bench.running.verbs.reproduce import Reproduction

@@ -15,8 +15,7 @@ from bench.errors import UserError
 from bench.inputs.subsets import drawn
 from bench.running.model_run import problems
 from bench.running.parts.decision import Decider, make_strategy, of_backbone
-from bench.running.prepared import Prepared
-from bench.running.preparing.planned import PlannedSweep, SweepPlan
+from bench.running.prepared import PlannedSweep, Prepared, SweepPlan
 from bench.running.preparing.risk import Stated, cheapest, choices
 from bench.running.resolve import Resolved
 from bench.stats.risk import choose_sweep

@@ -23,8 +23,7 @@ from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
 from bench.running.parts.scorer import AUTO
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.preparing.planned import SweepPlan
+from bench.running.prepared import Prepared, SweepPlan
 from bench.running.preparing.risk import stated_risk
 from bench.running.preparing.sweep import plan_sweep
 from bench.running.scorers import kind_of
