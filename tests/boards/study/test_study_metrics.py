@@ -87,7 +87,7 @@ def test_a_metric_of_which_more_is_not_better_gives_no_ranks(runs: list[Path]) -
 def test_what_a_run_lacks_is_said(runs: list[Path]) -> None:
     with pytest.raises(UserError, match="no shape bias: there is no column 'shape'"):
         report_of(runs, "shape_bias")
-    with pytest.raises(UserError, match="A study has no rater"):
+    with pytest.raises(UserError, match="There is no rater here"):
         report_of(runs, "error_consistency")
     folder = store_study(runs[0].parent, runs)
     refused = bench("study", folder.name, "--show", "--results", runs[0].parent, "--set", "a=1")
