@@ -57,7 +57,8 @@ def classify_command(
     if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
         raise UserError(f"--classes {classes!r}: expected two or more different names.")
     if missing := [path for path in images if not Path(path).is_file()]:
-        raise UserError(f"There is no image {missing[0]}.")
+        inside = f" It is a folder; its files: {missing[0]}/*" if Path(missing[0]).is_dir() else ""
+        raise UserError(f"There is no image {missing[0]}.{inside}")
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
     with Counter(shown=not as_json) as counter:
         classified = classify(config, images, names, counter)

@@ -208,7 +208,10 @@ def _in_package(package: str, folder: str) -> Path:
     except ValueError:  # what `__main__` raises
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"The package {package!r}, which holds the weights, is not installed.")
+        raise UserError(
+            f"The package {package!r}, which holds the weights, is not installed. Weights on the"
+            " Hub are named OWNER/NAME."
+        )
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / folder).resolve()
     if path == root or not path.is_relative_to(root):

@@ -92,3 +92,8 @@ def test_without_a_network_nobody_blames_the_hub() -> None:
         resolve("nobody/has-this")
     assert "the Hub was not asked (--offline)" in str(refused.value)
     assert "unet" not in str(refused.value)  # it may be a model of another kind
+
+
+def test_a_prefix_of_the_hub_is_answered_with_how_its_weights_are_named() -> None:
+    with pytest.raises(UserError, match="on the Hub are named OWNER/NAME"):
+        resolve("hf:owner/name")

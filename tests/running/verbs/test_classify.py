@@ -112,3 +112,8 @@ def test_images_in_memory(monkeypatch: pytest.MonkeyPatch, picture: Path) -> Non
     answers = classify(config, [picture, Image.new("L", (9, 9))], ["cat", "dog", "hen"]).answers
     assert [answer.image for answer in answers] == [str(picture), "image 1"]
     assert answers[0].prediction == "hen"
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    done = bench("classify", tmp_path, "--classes", "a,b")
+    assert done.code == 2 and f"It is a folder; its files: {tmp_path}/*" in done.err
