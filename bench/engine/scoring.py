@@ -203,10 +203,10 @@ class Evaluator:
             answer = guided(null, answer, weight)
         elif weight is not None and nulls is not None:
             before = [] if last is None else [last]
-            known = torch.cat([*before, answer[to_device(np.flatnonzero(nulls), answer.device)]])
+            unguided = torch.cat([*before, answer[to_device(np.flatnonzero(nulls), answer.device)]])
             place: Ints = np.cumsum(nulls) + (len(before) - 1)
-            answer = guided(known[to_device(place, answer.device)], answer, weight)
-            last = known[-1:].clone()
+            answer = guided(unguided[to_device(place, answer.device)], answer, weight)
+            last = unguided[-1:].clone()
         wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
         errors = cell_errors(answer, wanted, draws.factor[draw], self.scoring.loss)
         self._last = last  # now that memory has not run out, and no cell is redone

@@ -111,11 +111,11 @@ class Recording:
         """Evaluations per cell, and of the null per draw of a request, as they were counted."""
         first, scoring = self.records[0], self.manifest.identity.scoring
         prompts, draws = self.shape(first["sample_id"])
-        images, each = first.get("shape", [1])[0], first["evaluations"] // draws
+        images, per_draw = first.get("shape", [1])[0], first["evaluations"] // draws
         if scoring.guidance_null is not None:
-            return max(1, (each - images) // prompts), 1
+            return max(1, (per_draw - images) // prompts), 1
         nulls = images if scoring.subtract_null else 0  # each at the price of a cell
-        cell = max(1, each // (prompts + nulls))
+        cell = max(1, per_draw // (prompts + nulls))
         return cell, cell if nulls else 0
 
     def tables(self, sample_id: str) -> Tables:
