@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
@@ -115,13 +116,14 @@ def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> Environm
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "packages": installed_packages(),
+        "packages": dict(installed_packages()),
         "plugins": dict(plugins),
         "code": dict(code),
         "git": _git_state(),
     }
 
 
+@cache
 def installed_packages() -> dict[str, str]:
     """Return the version of each library that computes; those that are absent are left out."""
     packages = {}
@@ -131,8 +133,12 @@ def installed_packages() -> dict[str, str]:
     return packages
 
 
+@cache
 def _git_state() -> str | None:
-    """Return the toolkit's commit, `+dirty` where its files differ; None outside a checkout."""
+    """Return the toolkit's commit, `+dirty` where its files differ; None outside a checkout.
+
+    Asked once: what a process has imported stays as it was.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,25 +25,41 @@ class Digits:
 
         The sample ids say the position in scikit-learn's array, which needs no `data_dir`.
         """
-        table = _table()
-        labels = table[:, -1].astype(int)
-        rows = np.loadtxt(TEST.read_text().split(), dtype=int)
-        if split != "test":
-            rows = np.setdiff1d(np.arange(len(table)), rows)
-        pixels = np.round(table[rows, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-        images = [Image.fromarray(image, mode="L") for image in pixels]
-        ids = [f"digit-{row:04d}" for row in rows]
-        classes = datasets.ClassLabel(names=[str(digit) for digit in range(10)])
-        return labelled_images(images, labels[rows].tolist(), ids, classes, split)
+        return _split(split)
 
 
-def _table() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Return float64 [1797, 65]: 64 pixels from 0 to 16, and the label."""
+@cache
+def _split(split: str | None) -> datasets.Dataset:
+    """Return a split, made once: a study asks for it in every run."""
+    file = _file()
+    table = _read(file)
+    labels = table[:, -1].astype(int)
+    rows = np.loadtxt(TEST.read_text().split(), dtype=int)
+    if split != "test":
+        rows = np.setdiff1d(np.arange(len(table)), rows)
+    pixels = np.round(table[rows, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    images = [Image.fromarray(image, mode="L") for image in pixels]
+    ids = [f"digit-{row:04d}" for row in rows]
+    classes = datasets.ClassLabel(names=[str(digit) for digit in range(10)])
+    made = labelled_images(images, labels[rows].tolist(), ids, classes, split)
+    if file is not None:  # what was found in the images is remembered while these are the same
+        made.info.download_checksums = {str(f): {} for f in (file, TEST, Path(__file__))}
+    return made
+
+
+def _file() -> Path | None:
+    """Return scikit-learn's file; None: a version that keeps it elsewhere."""
     package = find_spec("sklearn")
-    for folder in (package and package.submodule_search_locations) or ():
-        if (file := Path(folder, "datasets", "data", "digits.csv.gz")).is_file():
-            return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits  # a version that keeps the file elsewhere
+    folders = (package and package.submodule_search_locations) or ()
+    files = [Path(folder, "datasets", "data", "digits.csv.gz") for folder in folders]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _read(file: Path | None) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Return float64 [1797, 65]: 64 pixels from 0 to 16, and the label."""
+    if file is not None:
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
 
     data, target = load_digits(return_X_y=True)
     return np.column_stack([data, target])

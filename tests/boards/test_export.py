@@ -175,7 +175,7 @@ def test_errors_are_pushed_and_replayed_from_the_hub(
 
 
 def sweep_rows(path: Path) -> list[Any]:
-    done = bench("sweep", path, "--json")
+    done = bench("sweep", path, "--strategies", "full,uniform,adaptive", "--json")
     assert done.code == 0, done.err
     keys = ("strategy", "agreement", "agreement_ci95", "pareto", "metrics", "replayed_from")
     rows = [{key: row[key] for key in keys} for row in done.json]

@@ -5,15 +5,13 @@ The processes signal themselves, so that no test depends on how fast a machine i
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import bench_process
-from helpers.interrupted import forked
+from helpers.command import bench, bench_process
 from helpers.plugins import install
 
 BY_SIGNAL = [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
@@ -68,15 +66,15 @@ def test_an_import_that_swallows_it(number: int, code: int, word: str, tmp_path:
 
 def test_while_images_are_scored_and_again(tmp_path: Path) -> None:
     install(tmp_path, "listener", LISTENER)
-    arguments = ("run", "digits", "--strategy", "uniform", "--set", "samples=1", "--limit", 5)
+    run = ("run", "digits", "--backbone", "random", "--limit", 5)
     options = ("--results", tmp_path / "results", "--json")
     plugins = {"PYTHONPATH": str(tmp_path), "BENCH_LOAD_PLUGINS": "listener"}
-    stopped = forked(*arguments, *options, **plugins, SIGNAL=str(int(signal.SIGTERM)))
+    stopped = bench_process(*run, *options, **plugins, SIGNAL=str(int(signal.SIGTERM)))
     assert (stopped.code, stopped.out) == (143, ""), stopped.err
     assert "of 5 images are decided and kept" in stopped.err and "Traceback" not in stopped.err
     assert "Terminated. What was decided is kept; the same command resumes." in stopped.err
-    done = forked(*arguments, *options, **plugins)
-    assert done.code == 0 and json.loads(done.out)["dataset"]["n_samples"] == 5
-    assert "noise\n" in done.err and "noise from C\n" in done.err
+    assert "noise\n" in stopped.err and "noise from C\n" in stopped.err
+    done = bench(*run, *options)
+    assert done.code == 0 and done.json["dataset"]["n_samples"] == 5
     [journal] = (tmp_path / "results").rglob("samples.jsonl")
     assert len(journal.read_text().splitlines()) == 5

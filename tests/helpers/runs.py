@@ -67,6 +67,8 @@ def a_manifest(
         "strategy": described,
         "seed": seed,
     }
+    if "corrupt" in more:
+        identity["corrupt"] = more.pop("corrupt")
     if "replayed_from" in more:
         identity["replayed"] = {"run_id": more["replayed_from"], "identity": "e" * 64}
     content = {

@@ -15,7 +15,9 @@ def spread(turns: Ints, n: int) -> int:
     return int(counts.max() - counts.min())
 
 
-@pytest.mark.parametrize("n_draws", [1, 7, 20, 40, 100, 250, 500, 1000])
+@pytest.mark.parametrize(
+    "n_draws", [1, 7, 20, 40, 100, 250, pytest.param(1000, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("n", [2, 5, 7, 16])
 def test_prefixes_and_even_sub_grids_are_balanced(n_draws: int, n: int) -> None:
     turns, order = in_turn(n_draws, n), even_order(n_draws)

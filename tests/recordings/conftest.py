@@ -1,11 +1,13 @@
-"""One recording for all."""
+"""One recording for all; what runs on digits costs nothing, and data is read in this process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from helpers.opened_here import opened_here as opened_here
 from helpers.recorded import record
+from helpers.sketch import sketched as sketched
 
 
 @pytest.fixture(scope="session")

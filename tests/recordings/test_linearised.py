@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.recorded import replay
+from helpers.sketch import Sketch
 
 import bench as toolkit
 from bench.boards.formats import notes
@@ -19,7 +20,7 @@ from bench.recordings.recording import open_recording
 from bench.store.cells import read_first_order
 from bench.store.folder import read_manifest, read_records, read_summary
 
-PRICE = 1.984  # of a linearised draw of tiny-digits, counted
+PRICE = Sketch.linearisation_cost(None)  # of a linearised draw, counted
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +105,9 @@ def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:
 
 
 def test_what_cannot_be_linearised_is_refused_before_the_work(
-    recorded: Path, tmp_path: Path, pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench_plugins.backbones.stable_diffusion import StableDiffusion
-
-    monkeypatch.setattr(StableDiffusion, "can_linearise", False)
+    monkeypatch.setattr(Sketch, "can_linearise", False)
     with pytest.raises(UserError, match=r"gradients.*'tiny-digits'"):
         toolkit.run("digits", strategy="screen-race", results=str(tmp_path))
     plain = toolkit.run(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
@@ -15,10 +13,8 @@ def prepared(backbone: str, **settings: object) -> Prepared:
     return prepare(RunConfig(dataset="digits", backbone=backbone, limit=3, **settings))  # type: ignore[arg-type]  # pydantic checks them
 
 
-def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way(
-    pipelines: dict[str, Path],
-) -> None:
-    name, shared = str(pipelines["sd15"]), SharedBackbone()
+def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
+    name, shared = "tiny-digits", SharedBackbone()
     first = shared.of(prepared(name))
     assert first is shared.of(prepared(name, seed=3, template="{class}", strategy="full"))
     other = shared.of(prepared(name, dtype="bfloat16"))
@@ -26,12 +22,10 @@ def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way(
     assert shared.of(prepared("nearest-mean")) is None  # it learns anew for every run
 
 
-def test_a_shared_backbone_decides_as_one_of_the_runs_own(pipelines: dict[str, Path]) -> None:
+def test_a_shared_backbone_decides_as_one_of_the_runs_own() -> None:
     shared = SharedBackbone()
     settings = {"strategy": "full", "params": {"draws": 2}}
-    runs = [
-        prepared(str(pipelines["sd15"]), template=t, **settings) for t in ("{class}", "a {class}")
-    ]
+    runs = [prepared("tiny-digits", template=t, **settings) for t in ("{class}", "a {class}")]
     for run in runs:
         ids = run.sample_ids
         engines = (

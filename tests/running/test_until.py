@@ -64,7 +64,7 @@ class Workers:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    assert bench("run", "digits", "--backbone", "random", "--results", folder).code == 0
+    assert bench("run", "digits", "--backbone", "random", "--results", folder, "--json").code == 0
     return folder
 
 

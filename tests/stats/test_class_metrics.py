@@ -81,7 +81,9 @@ def test_the_spread_over_images_is_that_of_other_samples(metric: str) -> None:
     assert np.sqrt(np.mean(stated)) == pytest.approx(np.std(seen), rel=0.12)
 
 
-@pytest.mark.parametrize("metric", OTHERS)
+@pytest.mark.parametrize(
+    "metric", [OTHERS[0], *(pytest.param(m, marks=pytest.mark.slow) for m in OTHERS[1:])]
+)
 def test_the_exchange_is_scipys(metric: str) -> None:
     rng = np.random.default_rng(2)
     labels = np.concatenate([np.arange(3), drawn(rng, 37)])

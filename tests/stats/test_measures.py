@@ -56,7 +56,7 @@ def test_the_interval_of_auroc_is_that_of_a_bootstrap(tmp_path: Path) -> None:
     row, scores = one(stored(tmp_path, some_scores()), "auroc"), some_scores()
     relative, rng = scores.mean(axis=1)[:, None] - scores, np.random.default_rng(0)
     drawn = []
-    for _ in range(400):
+    for _ in range(150):
         rows = rng.integers(45, size=45)
         areas = [roc_auc_score(LABELS[rows] == c, relative[rows, c]) for c in range(3)]
         drawn.append(np.mean(areas))

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from helpers.command import bench
 from helpers.scoring import LIMIT, command
+from helpers.sketch import sketched as sketched
 
 
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def whole(sketched: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of a few images with its errors, which no test changes."""
     results = tmp_path_factory.mktemp("whole")
     done = bench(*command("tiny-digits", results, "--limit", LIMIT, "--save-errors", "--json"))

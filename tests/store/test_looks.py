@@ -24,8 +24,8 @@ def test_looks_are_runs_with_settings_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_deleted_run_was_a_look_all_the_same(tmp_path: Path) -> None:
-    command = ("run", "digits", "--backbone", "majority", "--results", tmp_path)
-    done = bench(*command, "--json").json
+    command = ("run", "digits", "--backbone", "majority", "--results", tmp_path, "--json")
+    done = bench(*command).json
     bench(*command, "--fresh")
     shutil.rmtree(tmp_path / done["run_id"])
     assert list(count_looks([tmp_path]).values()) == [1]

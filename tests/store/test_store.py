@@ -4,36 +4,55 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.interrupted import Running, killed
 from helpers.runs import a_manifest
 from helpers.scoring import LIMIT, command, same, timeless
+from helpers.stopped import SAMPLES, interrupted_after, killed_after, write
 
 from bench.errors import PluginError, UserError
-from bench.store.journal import Journal, read_lines
+from bench.store.cells import read_cells
+from bench.store.folder import read_records
+from bench.store.journal import JOURNAL, Journal, read_lines
 from bench.store.writing import RunFolder
 
 
-def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) -> None:
-    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT, "--save-errors")
-    journal = tmp_path / whole.name / "samples.jsonl"
+@pytest.mark.parametrize("errors", [False, True])
+def test_a_killed_run_has_every_image_that_was_decided_and_none_twice(
+    errors: bool, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
     for images, decided in ((1, 1), (4, 5), (3, 8)):
-        assert killed(arguments, images).code == -signal.SIGKILL
-        with journal.open("ab") as file:
-            file.write(b'{"sample_id": "digit-0')  # a kill in the middle of a write
-        assert len(list(read_lines(journal))) == decided
+        assert killed_after(run, images, errors) == -signal.SIGKILL
+        with (run / JOURNAL).open("ab") as file:
+            file.write(b'{"sample_id": "s0')  # a kill in the middle of a write
+        assert len(list(read_lines(run / JOURNAL))) == decided
+    write(run, errors)
+    write(tmp_path / "whole", errors)
+    assert read_records(run) == read_records(tmp_path / "whole")
+    assert len((run / JOURNAL).read_text().splitlines()) == len(SAMPLES)
+    for name in SAMPLES if errors else ():
+        ours, theirs = (read_cells(tmp_path / r / "errors", name, (3, 5)) for r in ("run", "whole"))
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) -> None:
+    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT, "--save-errors")
+    run = tmp_path / whole.name
+    for decided in (1, 5, 8):
+        with interrupted_after(decided):
+            stopped = bench(*arguments)
+        assert stopped.code == 130 and "the same command resumes" in stopped.err
+        assert "Traceback" not in stopped.err and len(read_records(run)) == decided
+        with (run / JOURNAL).open("ab") as file:
+            file.write(b'{"sample_id": "digit-0')
     done = bench(*arguments, "--json")
     assert done.code == 0 and "Resuming" in done.err
-    run = Path(done.json["results_dir"])
-    assert run.name == whole.name and same(timeless(run), timeless(whole))
-    lines = (run / "samples.jsonl").read_text().splitlines()
-    assert len(lines) == LIMIT  # nothing was scored twice
+    assert done.json["run_id"] == whole.name and same(timeless(run), timeless(whole))
+    assert len((run / JOURNAL).read_text().splitlines()) == LIMIT  # nothing was scored twice
     assert len(list((run / "errors").glob("*.parquet"))) == LIMIT
     assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
 
@@ -57,20 +76,6 @@ def test_a_run_refused_before_its_first_image_leaves_no_folder(
     with pytest.raises(type(error)), RunFolder(path, a_manifest(["a"])):
         raise error
     assert path.exists() == kept
-
-
-def journals(results: Path) -> list[Iterator[Any]]:
-    return [read_lines(path) for path in results.rglob("samples.jsonl")]
-
-
-def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
-    run = Running(command("tiny-digits", tmp_path))
-    while not run.is_over and not any(map(list, journals(tmp_path))):
-        time.sleep(0.05)
-    run.signal(signal.SIGINT)
-    done = run.end()
-    assert done.code == 130
-    assert "the same command resumes" in done.err and "Traceback" not in done.err
 
 
 def test_a_larger_limit_adds_to_a_run(copied: Path) -> None:

@@ -1,6 +1,6 @@
 """Kills, full and read-only disks, damaged files, two processes: no finished work is lost.
 
-Real processes, real kills and real limits of the kernel.
+Real kills and real limits of the kernel; `pytest -m slow` has them of whole commands.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.interrupted import Running, limited
-from helpers.runs import store
+from helpers.interrupted import Running, forked
+from helpers.runs import a_record, store
 from helpers.scoring import LIMIT, command, same, timeless
+from helpers.stopped import REFUSED, SAMPLES, interrupted_after, limited_after, write
 
 from bench.machine.cache import cache_dir
 from bench.store.decisions import read_decisions
@@ -38,39 +40,33 @@ def check_resumed(arguments: list[str], whole: Path, results: Path) -> Path:
     return run
 
 
-def test_a_kill_in_the_middle_of_a_line(whole: Path, tmp_path: Path) -> None:
-    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
+def test_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
     for images in (3, 4):
-        killed = limited(arguments, images, 200, "SIGXFSZ")
-        assert killed.code == -signal.SIGXFSZ, killed.err
-        journal = tmp_path / whole.name / "samples.jsonl"
-        assert not journal.read_bytes().endswith(b"\n")  # half a line is there
-    check_resumed(arguments, whole, tmp_path)
+        assert limited_after(run, images, 150, "SIGXFSZ") == -signal.SIGXFSZ
+        assert not (run / JOURNAL).read_bytes().endswith(b"\n")  # half a line is there
+    write(run)
+    assert sorted(read_records(run)) == SAMPLES
+    assert len((run / JOURNAL).read_text().splitlines()) == len(SAMPLES)
 
 
-def test_a_full_disk(whole: Path, tmp_path: Path) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     """First in the middle of a line, then in that of an image's recorded errors."""
-    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
-    full = limited(arguments, 3, 200, "refuse")
-    assert full.code == 1 and "Traceback" not in full.err
-    assert "cannot be written any more: File too large" in full.err
-    assert "make room, and the same command resumes" in full.err
-    journal = tmp_path / whole.name / "samples.jsonl"
-    assert journal.read_bytes().endswith(b"\n") and len(list(read_lines(journal))) == 3
-    arguments.append("--save-errors")
-    full = limited(arguments, 1, -100, "refuse")
-    assert full.code == 1 and "cannot be written any more" in full.err
-    assert len(list(read_lines(journal))) == 4  # one of the three again, with its errors
-    done = bench(*arguments, "--json")
-    run = Path(done.json["results_dir"])
-    assert done.code == 0 and len(list((run / "errors").glob("*.parquet"))) == LIMIT
-    assert len(timeless(run)) == LIMIT and same(timeless(run), timeless(whole))
+    run = tmp_path / "run"
+    assert limited_after(run, 3, 150, "refuse") == REFUSED
+    assert (run / JOURNAL).read_bytes().endswith(b"\n") and len(read_records(run)) == 3
+    assert limited_after(run, 1, -100, "refuse", errors=True) == REFUSED
+    assert len(list(read_lines(run / JOURNAL))) == 4  # one of the three again, with its errors
+    write(run, errors=True)
+    assert sorted(read_records(run)) == SAMPLES
+    assert len(list((run / "errors").glob("*.parquet"))) == len(SAMPLES)
 
 
 def test_a_clock_that_goes_back_changes_nothing(whole: Path, tmp_path: Path) -> None:
     """What was written seems to be of the year 2096: the run, and what the cache keeps."""
     arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
-    assert limited(arguments, 3, 200, "SIGXFSZ").code == -signal.SIGXFSZ
+    with interrupted_after(3):
+        assert bench(*arguments).code == 130
     manifest = tmp_path / whole.name / "manifest.json"
     written = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**written, "created": "2096-10-02T07:06:40+00:00"}))
@@ -126,30 +122,14 @@ def test_results_that_cannot_be_a_folder(tmp_path: Path) -> None:
     assert done.code == 2 and "cannot be written" in done.err and "Traceback" not in done.err
 
 
-def test_two_processes_on_one_run(tmp_path: Path) -> None:
+def test_two_processes_on_one_run(copied: Path) -> None:
     """The second says so and stops, and the first continues."""
-    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
-    first = Running(arguments)
-    while not first.is_over and not list(tmp_path.rglob("samples.jsonl")):
-        time.sleep(0.02)
-    [journal] = tmp_path.rglob("samples.jsonl")
-    with RunFolderHeld(first, journal.parent):
-        second = bench(*arguments)
-    assert second.code == 2 and "Another process is writing" in second.err
-    assert first.end().code == 0 and len(timeless(journal.parent)) == LIMIT
-
-
-class RunFolderHeld:
-    """The first process stands still, holding its lock, while the second one tries."""
-
-    def __init__(self, process: Running, folder: Path) -> None:
-        self.process, self.folder = process, folder
-
-    def __enter__(self) -> None:
-        self.process.signal(signal.SIGSTOP)
-
-    def __exit__(self, *error: object) -> None:
-        self.process.signal(signal.SIGCONT)
+    manifest = read_manifest(copied)
+    with RunFolder(copied, manifest) as folder:
+        second = bench(*command("tiny-digits", copied.parent, "--limit", LIMIT + 1))
+        assert second.code == 2 and "Another process is writing" in second.err
+        folder.append(a_record(manifest.samples[0], 0, 0), None, np.zeros(0, np.int64))
+    assert len(read_records(copied)) == LIMIT
 
 
 HANDS: dict[str, Callable[[str], str]] = {
@@ -212,13 +192,15 @@ def test_a_manifest_that_cannot_be_used_stops_before_anything_is_lost(
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments(copied: Path, tmp_path: Path) -> None:
+def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
+    """Of whole commands, in processes of their own."""
     many = 150
-    wanted = bench(*command("tiny-digits", copied.parent, "--limit", many, "--json"))
+    wanted = forked(*command("tiny-digits", tmp_path, "--limit", many, "--json"))
     assert wanted.code == 0
+    whole = Path(wanted.json["results_dir"])
     arguments = command("tiny-digits", tmp_path / "killed", "--limit", many)
     chance = random.Random(20)
-    journal = tmp_path / "killed" / copied.name / "samples.jsonl"
+    journal = tmp_path / "killed" / whole.name / "samples.jsonl"
     for _ in range(20):
         before = len(list(read_lines(journal)))
         run = Running(arguments)
@@ -228,9 +210,9 @@ def test_twenty_kills_at_random_moments(copied: Path, tmp_path: Path) -> None:
         run.signal(signal.SIGKILL)
         run.end()
         assert before < len(list(read_lines(journal))) < many, "the kill came too late"
-    done = bench(*arguments, "--json")
+    done = forked(*arguments, "--json")
     assert done.code == 0 and done.json["metrics"] == wanted.json["metrics"]
-    assert same(timeless(journal.parent), timeless(copied)) and len(timeless(copied)) == many
+    assert same(timeless(journal.parent), timeless(whole)) and len(timeless(whole)) == many
     assert len(journal.read_text().splitlines()) == many  # nothing was scored twice
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.runs import store
 
+from bench.boards.leaderboard import leaderboard
+from bench.running.study.file import read_study_file
 from bench.store.runs import read_run
 
 FILE = """
@@ -66,13 +69,11 @@ def test_clean_images_alone_are_ranked_and_compared(folder: Path) -> None:
 
 
 def test_a_corrupted_run_is_ranked_with_none(tmp_path: Path) -> None:
-    for options in ((), ("--corrupt", "contrast:1")):
-        run = ("run", "digits", "--backbone", "nearest-mean", "--results", tmp_path, *options)
-        assert bench(*run).code == 0
-    board = json.loads(bench("leaderboard", "--results", tmp_path, "--json").out)
-    rows = {row["parameters"].get("corrupt"): row for row in board if row["path"]}
-    assert rows[None]["kind"] == "measured" and rows["contrast:1"]["kind"] == "corrupted"
-    assert rows["contrast:1"]["rank"] is None
+    store(tmp_path, [0, 1, 2], [0, 1, 1])
+    store(tmp_path, [0, 1, 2], [0, 1, 1], corrupt="contrast:1")
+    rows = {row.parameters.get("corrupt"): row for row in leaderboard([tmp_path])}
+    assert rows[None].kind == "measured" and rows["contrast:1"].kind == "corrupted"
+    assert rows[None].rank == 1 and rows["contrast:1"].rank is None
 
 
 def test_the_table_and_the_figure_show_them(folder: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_collection_is_all_of_them_in_a_study_and_none_in_a_run(tmp_path: Path
         'datasets = ["digits"]\nbackbones = ["majority"]\ncorrupt = ["none", "@corruptions"]\n'
         "limit = 1\n"
     )
-    plan = json.loads(bench("study", file, "--dry-run", "--json", "--results", tmp_path).out)
-    assert len(plan["cells"]) == 76
+    cells = read_study_file(file, {"results": str(tmp_path)}).cells
+    assert len({cell.config.corrupt for cell in cells}) == len(cells) == 76
     refused = bench("run", "digits", "--corrupt", "@corruptions")
     assert refused.code == 2 and "A study makes them all" in refused.err

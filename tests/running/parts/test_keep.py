@@ -14,7 +14,7 @@ from bench.store.folder import list_runs, read_manifest
 from bench.view.pages import Pages
 from bench.view.stored import Stored
 
-RUN = ("run", "digits", "--backbone", "nearest-mean", "--limit", 20)
+RUN = ("run", "digits", "--backbone", "random", "--limit", 20, "--json")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tags")
     labels = ("--note", "the <second> try", "--tag", "paper", "--tag", "draft")
     assert bench(*RUN, *labels, "--results", folder).code == 0
-    other = ("run", "digits", "--backbone", "majority", "--limit", 20, "--tag", "draft")
+    other = ("run", "digits", "--backbone", "majority", "--limit", 20, "--tag", "draft", "--json")
     assert bench(*other, "--results", folder).code == 0
     return folder
 
@@ -33,7 +33,7 @@ def found(*arguments: object) -> list[str]:
 
 
 def test_a_run_keeps_them_and_stays_the_same_run(results: Path, tmp_path: Path) -> None:
-    path = next(p for p in list_runs(results) if "nearest" in p.name)
+    path = next(p for p in list_runs(results) if "random" in p.name)
     config = read_manifest(path).config
     assert (config.note, config.tags) == ("the <second> try", ["paper", "draft"])
     assert "--note" not in reproducing_command(read_manifest(path))
@@ -56,8 +56,8 @@ def test_resuming_keeps_them_and_new_ones_replace_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["list runs", "leaderboard"])
 def test_listings_filter_by_tags(results: Path, command: str) -> None:
     asked = (*command.split(), "--results", results)
-    assert sorted(found(*asked, "--tag", "draft")) == ["majority", "nearest-mean"]
-    assert found(*asked, "--tag", "draft", "--tag", "paper") == ["nearest-mean"]
+    assert sorted(found(*asked, "--tag", "draft")) == ["majority", "random"]
+    assert found(*asked, "--tag", "draft", "--tag", "paper") == ["random"]
     assert found(*asked, "--tag", "pap") == []
     assert "the tag pap" in bench(*asked, "--tag", "pap").out
 
@@ -71,7 +71,7 @@ def test_the_list_shows_them(results: Path) -> None:
 def test_a_report_is_of_tagged_runs(results: Path, tmp_path: Path) -> None:
     arguments = ("report", "--results", results, "--out", tmp_path / "page.html")
     done = bench(*arguments, "--tag", "paper", "--json")
-    assert len(done.json["runs"]) == 1 and "nearest-mean" in done.json["runs"][0]
+    assert len(done.json["runs"]) == 1 and "random" in done.json["runs"][0]
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "the &lt;second&gt; try" in page and "paper, draft" in page
     none = bench(*arguments, "--tag", "pap")
@@ -81,13 +81,13 @@ def test_a_report_is_of_tagged_runs(results: Path, tmp_path: Path) -> None:
 def test_pages_filter_by_a_tag(results: Path) -> None:
     pages = Pages(Stored(results, {}))
     text = pages.answer("/", {"tag": "paper"}).content.decode()
-    assert "nearest-mean" in text and "digits-majority" not in text
+    assert "random" in text and "digits-majority" not in text
     assert "<option selected>paper</option>" in text and "<option>draft</option>" in text
     assert "digits-majority" not in pages.answer("/", {"find": "second"}).content.decode()
 
 
 def test_python_filters_by_tags(results: Path) -> None:
-    assert list(toolkit.leaderboard(results, tags=["paper"])["backbone"]) == ["nearest-mean"]
+    assert list(toolkit.leaderboard(results, tags=["paper"])["backbone"]) == ["random"]
     assert len(toolkit.leaderboard(results)) == 2
     with pytest.raises(UserError, match="tag"):
         toolkit.run("digits", backbone="majority", limit=20, tag=[" "], results=str(results))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.caption_runs import DRAWS, install_captions, run
+from helpers.caption_runs import DRAWS, run
 from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images
 from helpers.command import bench
 from helpers.scoring import same, timeless
@@ -93,7 +93,7 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
         assert same(again["metrics"], live["metrics"])
 
 
-def test_commands_show_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_show_items(tmp_path: Path) -> None:
     a = run(tmp_path, "full", "--save-errors").json["run_id"]
     b = run(tmp_path, "race").json["run_id"]
     shown = bench("show", a, "--results", tmp_path, "--statistics")
@@ -104,7 +104,6 @@ def test_commands_show_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert compared["n"] == 12 and compared["agreement"] == 1
     swept = bench("sweep", Path(tmp_path, a), "--results", tmp_path, "--limit", 3, "--json")
     assert swept.code == 0, swept.err
-    install_captions(tmp_path / "site", one_image(), monkeypatch)
     page = tmp_path / "page.html"
     reported = bench("report", a, b, "--results", tmp_path, "--out", page, "--json")
     assert reported.code == 0 and reported.json["left_out"] == [], reported.err
@@ -148,7 +147,6 @@ def test_pairs_have_text_image_and_group_scores(
     assert chances == (0.25, 0.25, pytest.approx(1 / 6))
     shown = bench("show", done.json["run_id"], "--results", tmp_path)
     assert "guessing: 0.1667" in shown.out
-    install_captions(tmp_path / "site", two_images(), monkeypatch)
     page = tmp_path / "page.html"
     reported = bench("report", done.json["run_id"], "--results", tmp_path, "--out", page, "--json")
     assert reported.json["left_out"] == [] and "<dt>Group score</dt>" in page.read_text()

@@ -1,0 +1,3 @@
+"""Runs of the digits cost nothing here."""
+
+from helpers.sketch import sketched as sketched
