@@ -46,11 +46,11 @@ def test_a_ceiling_of_an_earlier_version_is_refused_before_scoring(tmp_path: Pat
     assert not (tmp_path / "r").exists() or not any((tmp_path / "r").iterdir())
 
 
-def test_noise_of_the_wrong_shape(pipelines: dict[str, Path], tmp_path: Path) -> None:
-    for shape, wanted in (((3, 4, 8, 8), "N = 2"), ((2, 4, 9, 8), "(2, 4, 8, 8)")):
+def test_noise_of_the_wrong_shape(tmp_path: Path) -> None:
+    for shape, wanted in (((3, 1, 8, 8), "N = 2"), ((2, 1, 9, 8), "(2, 1, 8, 8)")):
         save_file({"noise": torch.randn(shape)}, tmp_path / "noise.safetensors")
         done = bench(
-            *("run", "digits", "--backbone", pipelines["sd15"], "--strategy", "full"),
+            *("run", "digits", "--strategy", "full"),
             *("--set", "draws=2", "--noise", tmp_path / "noise.safetensors"),
             *("--results", tmp_path / "results"),
         )

@@ -307,13 +307,10 @@ READERS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def make_runs(folder: Path) -> None:
-    """Record two runs of six digits, the first with a calibration and a repetition."""
-    for seed, name in enumerate(("first", "second")):
-        done = bench(
-            *("run", "digits", "--limit", 6, "--strategy", "full", "--set", "draws=8"),
-            *("--seed", seed, "--save-errors", "--results", folder, "--json"),
-            *(() if seed else ("--again", 3)),
-        )
+    """Make two runs of six digits, the first recorded, with a calibration and a repetition."""
+    recorded = ("--strategy", "full", "--set", "draws=8", "--save-errors", "--again", 3)
+    for name, more in (("first", recorded), ("second", ("--backbone", "random"))):
+        done = bench("run", "digits", "--limit", 6, "--results", folder, "--json", *more)
         assert done.code == 0, done.err
         Path(done.json["results_dir"]).rename(folder / name)
     done = bench("calibrate", "first", "--strategy", "uniform", "--results", folder)
@@ -342,7 +339,7 @@ def damage_stored(part: str, folder: Path, rng: random.Random) -> None:
 def make_learned(folder: Path) -> None:
     """Record a run that orders, odds, screens and weights of levels can be learned from."""
     done = bench(
-        *("run", "digits", "--limit", 24, "--strategy", "full-linearised", "--set", "draws=4"),
+        *("run", "digits", "--limit", 60, "--strategy", "full-linearised", "--set", "draws=8"),
         *("--save-errors", "--results", folder, "--json"),
     )
     assert done.code == 0, done.err

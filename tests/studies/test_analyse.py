@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from analyse import analyse
+from analyse import analyse, main
 from analyse import page as written
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
 from helpers.runs import store
-from measuring import read_results
-
-SCRIPT = ROOT / "studies" / "how-many-draws" / "analyse.py"
+from measuring import beside, measure, read_results
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +64,8 @@ def test_a_shared_recording_gives_the_same_results(
     (run,) = (path for path in results.iterdir() if path.is_dir())
     shared = tmp_path / "shared" / "one"
     assert bench("results", "export", run, "--format", "errors", "--out", shared).code == 0
-    analyse(read_results(tmp_path / "shared"), tmp_path / "page", rehearsal=True)
-    ours, theirs = measured(page), measured(tmp_path / "page")
+    (recording,) = read_results(tmp_path / "shared").recordings
+    ours, theirs = measured(page), json.loads(json.dumps(measure(recording)))
     assert theirs.pop("bytes") < ours.pop("bytes")
     assert ours == theirs
 
@@ -83,19 +80,20 @@ def test_other_runs_stand_beside_it_with_their_error_consistency(tmp_path: Path)
         tmp_path, labels, said, sample_ids=manifest["samples"], dataset="toy", backbone="other",
         n_classes=N_CLASSES,
     )  # fmt: skip
-    analyse(read_results(tmp_path), tmp_path / "page", rehearsal=False)
-    (group,) = json.loads((tmp_path / "page" / "results.json").read_text())["beside"]
+    (group,) = beside(read_results(tmp_path))
     assert group["images"] == N_IMAGES
     assert {row["name"]: row["accuracy"] for row in group["rows"]}["other"] == 24 / 30
     assert [(pair["a"], pair["b"]) for pair in group["error_consistency"]] == [("toy", "other")]
 
 
-def test_a_folder_without_recordings_ends_with_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_without_recordings_ends_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     store(tmp_path, [0, 1], [0, 1])
-    command = [sys.executable, str(SCRIPT), "--results", str(tmp_path), "--out", f"{tmp_path}/page"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "record.py" in done.stderr
-    assert "Traceback" not in done.stderr and not (tmp_path / "page").exists()
+    asked = ["analyse.py", "--results", str(tmp_path), "--out", f"{tmp_path}/page"]
+    monkeypatch.setattr(sys, "argv", asked)
+    assert main() == 2 and "record.py" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
 
 
 def test_the_published_page_is_what_the_analysis_writes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,11 +70,11 @@ def test_clean_images_alone_are_ranked_and_compared(folder: Path) -> None:
 
 
 def test_a_corrupted_run_is_ranked_with_none(tmp_path: Path) -> None:
-    store(tmp_path, [0, 1, 2], [0, 1, 1])
-    store(tmp_path, [0, 1, 2], [0, 1, 1], corrupt="contrast:1")
-    rows = {row.parameters.get("corrupt"): row for row in leaderboard([tmp_path])}
-    assert rows[None].kind == "measured" and rows["contrast:1"].kind == "corrupted"
-    assert rows[None].rank == 1 and rows["contrast:1"].rank is None
+    runs: tuple[dict[str, Any], ...] = ({"seed": 0}, {"seed": 1}, {"corrupt": "contrast:1"})
+    for more in runs:
+        store(tmp_path, [0, 1, 2], [0, 1, 1], **more)
+    ranks = {row.parameters.get("corrupt"): (row.kind, row.rank) for row in leaderboard(tmp_path)}
+    assert ranks == {None: ("measured", 1), "contrast:1": ("corrupted", None)}
 
 
 def test_the_table_and_the_figure_show_them(folder: Path) -> None:
