@@ -10,9 +10,10 @@ Group: Many runs, repeated and published, 2.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.render.plan import print_reproduction, print_study_plan, print_tables
 from bench.render.study_figures import corruption_plot, critical_difference_plot, forest_plot
-from bench.render.svg import figure_file, save_figure
+from bench.render.svg import Drawing, figure_file, save_figure
 from bench.running.command import reproducing_command
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
@@ -37,9 +38,6 @@ from bench.running.study.run import run_study
 from bench.running.verbs.reproduce import reproduce
 from bench.store.folder import find_run, read_manifest
 from bench.store.studies import study_folder
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 MACHINE_OPTIONS = (
@@ -126,9 +124,12 @@ def study_command(
         for name, value in settings.items()
         if name != "results"
     )
-    forest = None if figure is None else figure_file("--figure", figure)
-    ranks = None if ranks_figure is None else figure_file("--ranks-figure", ranks_figure)
-    severity = corruption_figure and figure_file("--corruption-figure", corruption_figure)
+    asked: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
+        ("--figure", figure, forest_plot),
+        ("--ranks-figure", ranks_figure, lambda report: critical_difference_plot(report.ranks)),
+        ("--corruption-figure", corruption_figure, corruption_plot),
+    ]
+    plots = [(figure_file(name, path), plot) for name, path, plot in asked if path is not None]
     if show:
         folder, code = find_state(file, results), 0
     else:
@@ -147,12 +148,9 @@ def study_command(
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
 
     report = study_report(folder, listed(over), metric, margin, parse_assignments(params))
-    if forest is not None:
-        _write(forest_plot(report).figure(), forest)
-    if ranks is not None:
-        _write(critical_difference_plot(report.ranks).figure(), ranks)
-    if severity:
-        _write(corruption_plot(report).figure(), severity)
+    for path, plot in plots:
+        save_figure(plot(report).figure(), path)
+        say(f"Wrote {path}", err=True)
     if as_json:
         print_json(report.plain())
         return code
@@ -181,11 +179,6 @@ def _steps(report: StudyReport, option: str, machine_options: str) -> list[tuple
     elif report.done < report.cells:
         steps.insert(0, ("make the runs that are left", made))
     return steps
-
-
-def _write(figure: Figure, file: Path) -> None:
-    save_figure(figure, file)
-    say(f"Wrote {file}", err=True)
 
 
 _OPTIONS = (
