@@ -22,7 +22,13 @@ from bench_plugins.backbones._configs import (
     read_diffusion,
 )
 from bench_plugins.backbones._counting import operations, peak_of_cell, peak_of_image, size
-from bench_plugins.backbones._driving import embeds_guidance, network_of, pixels_of, token_counts
+from bench_plugins.backbones._driving import (
+    DrivenPipeline,
+    embeds_guidance,
+    network_of,
+    pixels_of,
+    token_counts,
+)
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import (
     check_files,
@@ -46,12 +52,14 @@ class CheckedFolder(PipelineDenoiser):
     Attributes:
         weights: the folder.
         classes: the classes of its parts with tensors, by name; empty where all are loaded.
+        flops: floating-point operations of one evaluation.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ()  # what the index may name; empty: any class
     keeps_encoders: ClassVar[bool] = False
     weights: Weights
     classes: dict[str, Any]
+    flops: int
     _dtype: torch.dtype
 
     @classmethod
@@ -83,8 +91,10 @@ class CheckedFolder(PipelineDenoiser):
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
         """Return the guidance scale that a distilled UNet is told where nobody sets it."""
+        if settings.get("strength") is not None:
+            return {}
         hollow = cls.checked(weights, "float32", **settings)
-        if hollow is None or settings.get("strength") is not None or not hollow.is_told_guidance:
+        if hollow is None or not hollow.is_told_guidance:
             return {}
         return {"strength": float(hollow._takes["guidance_scale"].default)}
 
@@ -97,16 +107,20 @@ class CheckedFolder(PipelineDenoiser):
     @classmethod
     def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the tokens of each text, and how many the text encoder takes."""
-        hollow = cls.checked(weights, "float32")
-        if hollow is not None and hollow.slots is None:
+        with LOADING:
+            described = cls._described(weights, torch.float32)
+        if described is None:
+            return None
+        driven = DrivenPipeline(described[0])
+        if driven.takes_labels:
             return [1 for _ in labels_of(weights, texts)], 1
-        return None if hollow is None else token_counts(hollow, texts)
+        return token_counts(driven, texts)
 
     @classmethod
     def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
         """Count the floating-point operations of one evaluation, from the configs alone."""
         hollow = cls.checked(weights, "float32", resolution=resolution)
-        return None if hollow is None else float(operations(hollow))
+        return None if hollow is None else float(hollow.flops)
 
     @classmethod
     def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:
@@ -114,7 +128,7 @@ class CheckedFolder(PipelineDenoiser):
         hollow = cls.checked(weights, "float32", resolution=resolution)
         if hollow is None:
             return None
-        return round(operations(hollow, gradient=True) / operations(hollow), 3)
+        return round(operations(hollow, gradient=True) / hollow.flops, 3)
 
     @classmethod
     def memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
@@ -136,6 +150,14 @@ class CheckedFolder(PipelineDenoiser):
     def config_source(file: Path) -> str:
         """Return the Hub id of the pipeline whose configs a single file goes with."""
         return config_source(file)
+
+    @classmethod
+    def _described(
+        cls, weights: Weights, dtype: torch.dtype, **parameters: Any
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """Return the pipeline without tensors and the classes of its parts, not yet driven."""
+        left_out = cls.without(weights, read_index(weights, cls.pipelines), **parameters)
+        return _described(weights, cls.pipelines, dtype, frozenset(left_out))
 
     # What families decide.
 
@@ -202,20 +224,13 @@ def _checked(
     normalize, resolution = parameters.pop("normalize"), parameters.pop("resolution")
     if normalize not in NORMALIZATIONS:
         raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
-    index = read_index(weights, family.pipelines)
-    kind = pipeline_class(weights, index)
-    facts = facts_of(kind.__name__)
-    if facts is None or weights.loras or weights.file:
+    described = family._described(weights, TORCH_DTYPES[dtype], **parameters)
+    if described is None:
         return None
-    if facts.levels == "diffusion":
-        read_diffusion(weights)
-    else:
-        check_flow(weights)
-    left_out = family.without(weights, index, **parameters)
+    pipe, classes = described
     made = object.__new__(family)
-    made.weights, made._dtype = weights, TORCH_DTYPES[dtype]
+    made.weights, made.classes, made._dtype = weights, classes, TORCH_DTYPES[dtype]
     made.placed = torch.device("cpu")
-    pipe, made.classes = hollow_pipeline(weights, kind, index, made._dtype, left_out)
     made.pipe = pipe
     network: Any = network_of(pipe)
     name = next(name for name in NETWORKS if name in made.classes)
@@ -229,7 +244,8 @@ def _checked(
             made, pipe, resolution=side, normalize=normalize, call=made.keywords(**parameters)
         )
         made.check_network()
-        operations(made)
+        _ = made.order  # may take a pass of its own, which is not to be counted
+        made.flops = operations(made)
         name = AUTOENCODER
         peak_of_image(made)
     except UserError:
@@ -243,3 +259,19 @@ def _checked(
             f"does not fit the latents, pictures or prompts of other parts: {first_line(error)}",
         ) from error
     return made
+
+
+@lru_cache(maxsize=8)
+def _described(
+    weights: Weights, pipelines: tuple[str, ...], dtype: torch.dtype, left_out: frozenset[str]
+) -> tuple[Any, dict[str, Any]] | None:
+    index = read_index(weights, pipelines)
+    kind = pipeline_class(weights, index)
+    facts = facts_of(kind.__name__)
+    if facts is None or weights.loras or weights.file:
+        return None
+    if facts.levels == "diffusion":
+        read_diffusion(weights)
+    else:
+        check_flow(weights)
+    return hollow_pipeline(weights, kind, index, dtype, left_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.contracts.levels import Levels
 from bench.errors import UserError
+from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._latents import digits, order_of
 from bench_plugins.backbones._seam import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._slots import SHORT, Slots, doubled
@@ -41,6 +42,8 @@ class DrivenPipeline:
         pipe: the pipeline, which is not changed.
         who: the pipeline, for messages.
         call: all keywords that the pipeline's `__call__` is given.
+        facts: what is declared of its class.
+        probed: whether nothing is.
         slots: what its `encode_prompt` returns; None: it takes labels.
         levels: its noise levels.
         device: where it runs.
@@ -53,18 +56,30 @@ class DrivenPipeline:
     sample_shape: tuple[int, ...]
     placed: torch.device | None = None
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(
+        self, pipe: Any, call: Mapping[str, Any] | None = None, facts: Facts | None = None
+    ) -> None:
         self.pipe = pipe
         self.device: torch.device = self.placed or pipe._execution_device
         self.who = f"The pipeline {type(pipe).__name__}"
         kind: Any = type(pipe)
         self._takes = inspect.signature(kind.__call__).parameters
-        self.call: dict[str, Any] = self._keywords()
+        declared = facts or facts_of(kind.__name__)
+        self.probed, self.facts = declared is None, declared or Facts()
+        plain = {} if embeds_guidance(self.network) else self.facts.call_without_guidance
+        self.call: dict[str, Any] = {
+            **self._keywords(), **self.facts.call, **plain, **(call or {})
+        }  # fmt: skip
 
     @property
     def network(self) -> torch.nn.Module:
         """The module that predicts."""
         return network_of(self.pipe)
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the pipeline takes the numbers of classes instead of prompts."""
+        return CLASS_LABELS in self._takes
 
     @property
     def vae(self) -> Any:
@@ -90,7 +105,7 @@ class DrivenPipeline:
     ) -> Call:
         """Call the pipeline for these prompts, of which `texts` are the encoded ones."""
         parts = {name: more.pop(name) for name in ("latents", "parts") if name in more}
-        name = CLASS_LABELS if CLASS_LABELS in self._takes else "prompt"
+        name = CLASS_LABELS if self.takes_labels else "prompt"
         keywords = {name: prompts, "num_inference_steps": 1, **self.call, **more}
         return Call(
             self.pipe, keywords, times, texts=texts, stops=stops, device=self.placed, **parts
@@ -177,8 +192,7 @@ class DrivenPipeline:
         try:
             call(torch.empty(0))
         except UnboundLocalError:  # it decodes what a step returned, as an LCM's does
-            name = "unet" if self.network is getattr(self.pipe, "unet", None) else "transformer"
-            parts[name] = CountedNetwork(self.network, echoes=True)
+            parts.update(self._echo())
             call(torch.as_tensor(self.levels.time[-1:]))
         if decoder.decoded is None:
             raise UserError(f"{self.who} cannot be used: it decodes its latents without `vae`.")
@@ -190,9 +204,19 @@ class DrivenPipeline:
         with torch.inference_mode(False), torch.no_grad():
             sent = digits(prod(self.sample_shape))
             time = torch.as_tensor(self.levels.time[len(self.levels) // 2 :][:1])
-            call = self.run(*self._short(len(sent)), time, at_step, latents=sent)
+            run = partial(self.run, *self._short(len(sent)), time, at_step, latents=sent)
+            try:
+                call = run(parts=self._echo())
+            except Exception:  # whatever it raises where an answer has more than a latent
+                call = run()
             order = order_of(call.sample, self.who)
         return None if bool((order.diff() == 1).all()) else order.to(self.device)
+
+    def _echo(self) -> dict[str, CountedNetwork]:
+        """Return what stands in for the network where only the latents matter."""
+        network = network_of(self.pipe)
+        name = "unet" if network is getattr(self.pipe, "unet", None) else "transformer"
+        return {name: CountedNetwork(network, echoes=True)}
 
 
 def network_of(pipe: Any) -> torch.nn.Module:

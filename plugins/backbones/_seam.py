@@ -24,6 +24,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 import torch
+from diffusers.models.modeling_outputs import Transformer2DModelOutput as _Output
 from torch import Tensor
 
 DRAW = "randn_tensor"  # the function of diffusers that draws the first latents
@@ -196,7 +197,7 @@ class CountedNetwork:
         """Return what the network returns, or the first argument."""
         first = arguments[0] if arguments else next(iter(keywords.values()))
         self.samples.append(len(first))
-        return (first,) if self.echoes else self._network(*arguments, **keywords)
+        return _Output(first) if self.echoes else self._network(*arguments, **keywords)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_network"], name)

@@ -20,7 +20,7 @@ from bench.errors import UserError
 
 SHORT = "a"
 TEXTS_PER_CALL = 16
-LONG = "a word " * 2048  # longer than any pipeline takes
+LONG = "a word " * 1024  # longer than any pipeline takes
 Encode = Callable[[list[str]], list[Any]]  # texts → what each call of `encode_prompt` returned
 
 

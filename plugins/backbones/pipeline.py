@@ -22,15 +22,13 @@ from bench.engine.images import preprocess
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench_plugins.backbones._driving import (
-    CLASS_LABELS,
     UNGUIDED,
     DrivenPipeline,
     at_step,
-    embeds_guidance,
     network_of,
     pixels_of,
 )
-from bench_plugins.backbones._facts import Facts, facts_of
+from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
 from bench_plugins.backbones._probing import check, settle
 from bench_plugins.backbones._slots import Slots
@@ -49,9 +47,6 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         call: keywords for the pipeline's `__call__`, over those that are declared of its class.
         facts: what is declared of its class; None: what is in `pipelines/`.
 
-    Attributes:
-        probed: whether nothing is declared of its class.
-
     Raises:
         UserError: the pipeline cannot be driven; the message names what is missing.
     """
@@ -67,18 +62,12 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         call: Mapping[str, Any] | None = None,
         facts: Facts | None = None,
     ) -> None:
-        super().__init__(pipe)
+        super().__init__(pipe, call, facts)
         self.normalize = normalize
-        declared = facts or facts_of(type(pipe).__name__)
-        self.probed, self.facts = declared is None, declared or Facts()
-        plain = {} if embeds_guidance(self.network) else self.facts.call_without_guidance
-        self.call.update({**self.facts.call, **plain, **(call or {})})
         if resolution is not None and "height" in self._takes:
             self.call.update(height=resolution, width=resolution)
         with torch.no_grad():
-            self.slots = (
-                None if CLASS_LABELS in self._takes else Slots(self.encoded_prompts, self.who)
-            )
+            self.slots = None if self.takes_labels else Slots(self.encoded_prompts, self.who)
             first = self.first_latents(self.facts.steps)
             self.sample_shape = first.shapes[0][1:]
             self.latent_shape = self.image_shape()

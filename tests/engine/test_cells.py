@@ -22,9 +22,7 @@ DRAWS = 3
 GRID = [166, 500, 833]  # floor((k + 1/2) · 1000 / 3)
 
 
-@pytest.mark.parametrize(
-    ("kind", "loss"), [("sd15", "l2"), ("sd21", "l2"), ("sd15", "l1"), ("sd21", "huber")]
-)
+@pytest.mark.parametrize(("kind", "loss"), [("sd15", "l2"), ("sd21", "huber")])
 def test_cells_equal_an_independent_computation(
     kind: str, loss: str, pipelines: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -36,7 +34,7 @@ def test_cells_equal_an_independent_computation(
         strategy="full",
         params={"draws": DRAWS},
         loss=loss,
-        limit=2,
+        limit=1,
         noise=str(tmp_path / "noise.safetensors"),
         save_errors=True,
         results=str(tmp_path),
@@ -79,13 +77,13 @@ def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Pat
 def runs(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """One run a batch size."""
     found = {}
-    for batch_size in (1, 7, 64):  # at 1 every cell is a pass of its own
+    for batch_size in (7, 64):
         summary = toolkit.run(
             "digits",
             backbone=str(pipelines["sd15"]),
             strategy="adaptive",
             params={"samples": "2,6", "keep": "3,1"},
-            limit=3,
+            limit=2,
             batch_size=batch_size,
             results=str(tmp_path_factory.mktemp("runs")),
         )
@@ -93,10 +91,9 @@ def runs(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     return found
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
-def test_batch_size_changes_nothing(runs: dict[int, Path], batch_size: int) -> None:
-    assert runs[batch_size].name == runs[64].name
-    others = read_records(runs[batch_size])
+def test_batch_size_changes_nothing(runs: dict[int, Path]) -> None:
+    assert runs[7].name == runs[64].name
+    others = read_records(runs[7])
     for sample_id, record in read_records(runs[64]).items():
         other = others[sample_id]
         assert other["prediction"] == record["prediction"]

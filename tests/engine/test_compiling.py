@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from multiprocessing import get_context
 from typing import Any
 from unittest import mock
 
 import torch
 from helpers.engines import assert_same, outcomes, prepared
+from helpers.interrupted import FORKS
 
 
 def compile_a_run() -> None:
@@ -30,7 +30,7 @@ def compile_a_run() -> None:
 
 def test_a_run_compiles_one_graph() -> None:
     """In a process of its own, since torch remembers what other tests made it skip."""
-    process = get_context("spawn").Process(target=compile_a_run)
+    process = FORKS.Process(target=compile_a_run)
     process.start()
     process.join()
     assert process.exitcode == 0

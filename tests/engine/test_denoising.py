@@ -14,7 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 
 
-@pytest.mark.parametrize(("batch_size", "depth"), [(1, 2), (5, 1), (5, 3), (64, 2)])
+@pytest.mark.parametrize(("batch_size", "depth"), [(1, 2), (5, 3), (64, 1)])
 def test_cells_do_not_depend_on_batches_or_images_under_way(
     batch_size: int, depth: int, wanted: dict[str, Decided]
 ) -> None:
@@ -52,8 +52,8 @@ def test_images_under_way_do_not_grow_with_the_dataset() -> None:
             counts.append(sum(reference() is not None for reference in seen))
             yield sample
 
-    assert sum(1 for _ in engine.score(many(60), run.strategy)) == 60
-    assert max(counts[30:]) <= max(counts[:30]) < 30
+    assert sum(1 for _ in engine.score(many(40), run.strategy)) == 40
+    assert max(counts[20:]) <= max(counts[:20]) < 20
 
 
 def test_images_are_encoded_by_halves_where_memory_ends(

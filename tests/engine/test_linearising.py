@@ -61,7 +61,7 @@ def mixtures() -> list[Floats]:
 
 @pytest.mark.parametrize(
     ("backbone", "loss"),
-    [("sd15", "l2"), ("sd15", "huber"), ("sd21", "l2"), ("tiny-digits", "l2")],
+    [("sd15", "l2"), ("sd21", "huber"), ("tiny-digits", "l2")],
 )
 def test_first_order_errors_agree_with_finite_differences(
     backbone: str, loss: str, pipelines: dict[str, Path]
@@ -83,25 +83,26 @@ def test_first_order_errors_agree_with_finite_differences(
     for mixture, found in zip(mixtures(), strategy.replies, strict=True):
         at = torch.einsum("p,pld->ld", torch.from_numpy(mixture).float(), c)
 
-        def error(where: torch.Tensor) -> Floats:
+        def errors(where: torch.Tensor) -> Floats:
+            """Float64 [places, draws]."""
+            places = len(where)
             with torch.no_grad():
-                errors = errors_at(
-                    engine, some, latents, where.expand(len(some), *where.shape).clone()
+                flat = errors_at(
+                    engine,
+                    np.tile(some, places),
+                    latents.repeat(places, 1, 1, 1),
+                    where.repeat_interleave(len(some), dim=0),
                 )
-            return np.asarray(errors.double())
+            return np.asarray(flat.double()).reshape(places, len(some))
 
-        here = error(at)
-        wanted = np.stack(
-            [
-                here + (error(at + STEP * (p - at)) - error(at - STEP * (p - at))) / (2 * STEP)
-                for p in c
-            ]
-        )
+        here = errors(at[None])
+        ahead, behind = (errors(at + step * (c - at)) for step in (STEP, -STEP))
+        wanted = here + (ahead - behind) / (2 * STEP)
         scale = np.abs(wanted - here).max()
         assert scale > 0
         np.testing.assert_allclose(found, wanted, atol=0.02 * scale)
     # At a single prompt the value of that prompt is its exact error.
-    np.testing.assert_allclose(strategy.replies[2][3], error(c[3]), rtol=1e-4)
+    np.testing.assert_allclose(strategy.replies[2][3], errors(c[3:4])[0], rtol=1e-4)
 
 
 def test_only_the_conditioning_gets_a_gradient(pipelines: dict[str, Path]) -> None:

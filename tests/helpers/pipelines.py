@@ -24,8 +24,10 @@ BLOCKS: dict[str, Any] = {
 }
 _SMALL = {
     **BLOCKS,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     "sample_size": 8,
-    "block_out_channels": (32, 64, 64, 64),
+    "block_out_channels": (32, 64),
     "layers_per_block": 1,
     "cross_attention_dim": 48,
     "norm_num_groups": 8,
@@ -34,7 +36,7 @@ UNETS: dict[str, dict[str, Any]] = {
     # What diffusers calls attention_head_dim is the number of heads here: 8 in SD 1.5, and one
     # number a block, the width over 64, in SD 2.1.
     "sd15": {**_SMALL, "attention_head_dim": 8, "use_linear_projection": False},
-    "sd21": {**_SMALL, "attention_head_dim": [2, 4, 4, 4], "use_linear_projection": True},
+    "sd21": {**_SMALL, "attention_head_dim": [2, 4], "use_linear_projection": True},
 }
 ACTIVATIONS = {"sd15": "quick_gelu", "sd21": "gelu"}
 PREDICTIONS = {"sd15": "epsilon", "sd21": "v_prediction"}

@@ -63,6 +63,13 @@ def test_work_stops_the_engine_and_leaves_it_as_it_was() -> None:
     assert {decode(p.image).size for p in pictures(24, 2)} == {(24, 24)}
 
 
+@pytest.fixture
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time every work once."""
+    monkeypatch.setattr("bench.perf.measure.TIMED_ROUNDS", 1)
+
+
+@pytest.mark.usefixtures("one_round")
 def test_perf_reports_and_remembers(tmp_path: Path) -> None:
     cache = {"BENCH_CACHE_DIR": str(tmp_path)}
     done = bench(
@@ -95,6 +102,7 @@ def test_perf_counts_gradients_as_what_they_cost() -> None:
     assert [d.equivalents - d.evaluations for d in decided] == pytest.approx(gradients)
 
 
+@pytest.mark.usefixtures("one_round")
 def test_perf_measures_only_what_the_backbone_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ class TestDigits(DatasetContract):
     splits = ("test", "train")
 
 
+@pytest.mark.slow  # all of its pictures; tests/plugins/datasets/test_ucmerced.py looks some up
 @pytest.mark.skipif(not UCMERCED.is_dir(), reason="UC Merced is not here")
 class TestUcmerced(DatasetContract):
     dataset = "ucmerced"

@@ -18,9 +18,9 @@ class TestTinyDigits(DenoiserContract):
         return toolkit.load_backbone("tiny-digits", device="cpu")
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sd21"])
+@pytest.mark.parametrize("kind", ["sd15", "sd21"], scope="class")
 class TestStableDiffusion(DenoiserContract):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def backbone(self, kind: str, pipelines: dict[str, Path]) -> CheckedDenoiser:
         made = toolkit.load_backbone(str(pipelines[kind]), device="cpu")
         return CheckedDenoiser(made, kind)

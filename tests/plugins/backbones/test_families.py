@@ -6,7 +6,6 @@ The pipelines are small and random, of the real classes: no weights of the Hub.
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -21,19 +20,18 @@ from helpers.by_hand import error
 from helpers.command import bench
 from helpers.families import KINDS, save
 from PIL import Image
-from safetensors.torch import save_file
 
 from bench.contracts.levels import Levels
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
+from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.linearising import Mixing
+from bench.engine.scoring import Evaluator, Scoring, SharedNoise, coefficients
 from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import resolve
 from bench.running.parts.scorer import family_of
-from bench.store.cells import read_cells
-from bench.store.folder import read_manifest
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import pipeline_folder
 from bench_plugins.backbones._facts import Facts
@@ -94,33 +92,27 @@ class TestEveryFamily(DenoiserContract):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_errors_are_those_computed_by_hand(kind: str, saved: Saved, tmp_path: Path) -> None:
-    folder, pipe = saved(kind)
-    side = SIDES.get(kind, 16)
-    for number, name in enumerate(CLASSES):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / name / "1.png")
-    shape = (pipe.vae.config.latent_channels, side // 2, side // 2)
-    noise = torch.randn(3, *shape, generator=torch.Generator().manual_seed(3))
-    save_file({"noise": noise}, tmp_path / "noise.safetensors")
-    done = bench(
-        *("run", tmp_path / "pictures", "--backbone", f"{folder}{os.sep}", "--strategy", "full"),
-        *("--set", "draws=3", "--noise", tmp_path / "noise.safetensors", "--dtype", "float32"),
-        *("--resolution", side, "--save-errors", "--results", tmp_path / "results", "--json"),
-    )
-    assert done.code == 0, done.err
-    assert done.json["backbone"]["name"] == folder.name
-    run = Path(done.json["results_dir"])
-    for number, sample in enumerate(sorted(read_manifest(run).samples)):
-        found = read_cells(run / "errors", sample, (2, 3))
-        image = Image.open(tmp_path / "pictures" / CLASSES[number] / "1.png")
-        wanted = [
-            [error(kind, pipe, image, text, row, noise[k : k + 1]) for k, row in enumerate(LEVELS)]
-            for text in texts(kind)
-        ]
-        np.testing.assert_allclose(found, wanted, rtol=1e-4)
-        assert np.ptp(found, axis=0).max() > 1e-3 * found.max(), "the prompts do not count"
+def test_errors_are_those_computed_by_hand(
+    kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]
+) -> None:
+    pipe, backbone = saved(kind)[1], backbones(kind)
+    noise = torch.randn(3, *backbone.latent_shape, generator=torch.Generator().manual_seed(3))
+    draws = coefficients(backbone.levels, np.array(LEVELS), "prediction", backbone.device)
+    scoring = Scoring(draws, SharedNoise(noise.numpy(), backbone.device), "l2")
+    evaluator = Evaluator(backbone, backbone.encode_prompts(texts(kind)), scoring)
+    pixels = np.random.default_rng(0).integers(0, 256, (*(backbone.resolution,) * 2, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    prompt, draw = np.indices((2, 3)).reshape(2, -1)
+    with torch.inference_mode():
+        latents = backbone.encode_images([image])
+        batch = Batch(np.stack([prompt, draw, np.zeros_like(draw)]), latents, ["1"])
+        errors = evaluator.errors(batch).reshape(2, 3).numpy()
+    wanted = [
+        [error(kind, pipe, image, text, row, noise[k : k + 1]) for k, row in enumerate(LEVELS)]
+        for text in texts(kind)
+    ]
+    np.testing.assert_allclose(errors, wanted, rtol=1e-4)
+    assert np.ptp(errors, axis=0).max() > 1e-3 * errors.max(), "the prompts do not count"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -74,7 +74,7 @@ def test_an_image_folder_gives_the_same_samples(tmp_path: Path) -> None:
 def test_a_run_on_any_pipeline_folder(pipelines: dict[str, Path], tmp_path: Path) -> None:
     done = bench(
         *("run", "ucmerced", "--data-dir", UCMERCED, "--backbone", pipelines["sd21"]),
-        *("--limit", 21, "--strategy", "full", "--set", "draws=1", "--results", tmp_path, "--json"),
+        *("--limit", 2, "--strategy", "full", "--set", "draws=1", "--results", tmp_path, "--json"),
     )
     assert done.code == 0, done.err
     assert done.json["dataset"] == {
@@ -82,9 +82,9 @@ def test_a_run_on_any_pipeline_folder(pipelines: dict[str, Path], tmp_path: Path
         "version": 1,
         "split": "test",
         "n_total": 210,
-        "n_samples": 21,
+        "n_samples": 2,
     }
-    assert done.json["cost"]["evaluations"] == 21 * 21
+    assert done.json["cost"]["evaluations"] == 2 * 21
 
 
 def test_unknown_images_get_a_seeded_stratified_split(recwarn: pytest.WarningsRecorder) -> None:
@@ -144,35 +144,6 @@ def test_weights_override_a_registered_name(pipelines: dict[str, Path], tmp_path
     assert done.code == 0, done.err
     assert done.json["backbone"]["name"] == "sd2"
     assert done.json["backbone"]["trained_on"] == "unknown"
-
-
-def test_half_precision_variant_is_taken(pipelines: dict[str, Path], tmp_path: Path) -> None:
-    """A folder with only fp16 files works, by choice or for want of better."""
-    import shutil
-
-    folder = tmp_path / "half"
-    shutil.copytree(pipelines["sd15"], folder)
-    for weights in folder.rglob("*.safetensors"):
-        weights.rename(weights.with_name(weights.name.replace(".safetensors", ".fp16.safetensors")))
-    for dtype in ("float16", "float32"):
-        done = bench(
-            *("run", "digits", "--backbone", folder, "--limit", 1, "--dtype", dtype, "--json"),
-            *("--strategy", "full", "--set", "draws=1", "--results", tmp_path),
-        )
-        assert done.code == 0, done.err
-
-
-def test_pickled_weights_are_never_read(pipelines: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
-    import torch
-
-    folder = tmp_path / "pickled"
-    shutil.copytree(pipelines["sd15"], folder)
-    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
-    done = bench("run", "digits", "--backbone", folder, "--results", tmp_path / "results")
-    assert done.code == 2 and "unet/ has no diffusion_pytorch_model.safetensors" in done.err
 
 
 def test_classify_pictures_of_ones_own(pipelines: dict[str, Path], tmp_path: Path) -> None:
