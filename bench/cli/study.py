@@ -124,12 +124,12 @@ def study_command(
         for name, value in settings.items()
         if name != "results"
     )
-    asked: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
+    drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
         ("--ranks-figure", ranks_figure, lambda report: critical_difference_plot(report.ranks)),
         ("--corruption-figure", corruption_figure, corruption_plot),
     ]
-    plots = [(figure_file(name, path), plot) for name, path, plot in asked if path is not None]
+    plots = [(figure_file(name, path), plot) for name, path, plot in drawings if path is not None]
     if show:
         folder, code = find_state(file, results), 0
     else:
