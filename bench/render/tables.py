@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bench.boards.text import message
 
-NO_VALUE = "–"  # a value that there is not
+DASH = "–"  # a value that there is not
 EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # all in the glossary
 
 
@@ -141,7 +141,7 @@ def _print_blocks(terminal: Console, columns: Sequence[str], rows: Sequence[Sequ
         if number:
             terminal.print()
         for position, (column, cell) in enumerate(zip(columns, row, strict=True)):
-            if cell and (cell != NO_VALUE or not position):
+            if cell and (cell != DASH or not position):
                 line = f"{column}: {cell}" if column else cell
                 indented = Padding(line, (0, 0, 0, 2 if position else 0), expand=False)
                 terminal.print(indented, style=None if position else "bold")
@@ -150,7 +150,7 @@ def _print_blocks(terminal: Console, columns: Sequence[str], rows: Sequence[Sequ
 def cell_text(value: Any) -> str:
     """Return a value as a table shows it."""
     if value is None:
-        return NO_VALUE
+        return DASH
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) <= 1 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
