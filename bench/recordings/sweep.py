@@ -19,6 +19,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import as_compared, replayed, strategy_for
+from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import as_decisions
@@ -43,9 +44,16 @@ class SelfAgreement(Document):
 
 
 class SweepRow(Document):
-    """A replayed setting; its JSON includes that of `bench replay --json`."""
+    """A replayed setting; its JSON includes that of `bench replay --json`.
+
+    The calibration errors are not those of a strategy's own `confidence`, which compares the
+    expected errors of two prompts.
+    """
 
     summary: Summary
+    ece_evaluations: float | None
+    """Calibration error of a probability predicted from the evaluations."""
+    ece_softmax: float | None  # calibration error of a softmax of the scores
     agreement: float  # share of decisions that equal those of the full sweep
     agreement_ci95: tuple[float, float]
     pareto: bool  # whether no setting costs less and agrees as much
@@ -131,6 +139,8 @@ def _row(
     share, interval = agreement(decided.predictions, full)
     return SweepRow(
         summary=summarize(manifest, decided, total_seconds=None, peak_memory=None),
+        ece_evaluations=effort_error(decided),
+        ece_softmax=softmax_error(records),
         agreement=share,
         agreement_ci95=interval,
         **marks,

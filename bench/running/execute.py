@@ -121,7 +121,13 @@ def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
     if len(manifest.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
         return stored
     # The total time and the memory of a part of a run are not known.
+    manifest = _priced(manifest, read_manifest(path))
     return summarize(manifest, read_decisions(path, manifest, top=True), None, None)
+
+
+def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
+    """Return `manifest` with the stored run's cost of linearising: a run in parts may have none."""
+    return manifest.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
 def _score(
@@ -167,15 +173,18 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     memory = max(peak_memory() or 0, memory or 0) or None
     here = time.perf_counter() - run.started
     stored, whole = _stored_summary(folder.path), folder.manifest
+    # Earlier versions of the toolkit wrote it into the summary alone.
+    fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
-    summary = summarize(run.manifest, decided, earlier + here, memory)
-    summary = summary.with_folder_and_fit(folder.path, whole.fitted)
+    priced = _priced(run.manifest, folder.manifest)
+    summary = summarize(priced, decided, earlier + here, memory)
+    summary = summary.with_folder_and_fit(folder.path, fitted)
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
     elif not folder.outstanding(whole.samples, save_errors=False):
         every = read_decisions(folder.path, whole, top=True)
         largest = summarize(whole, every, float(every.seconds.sum()) + here, memory)
-        folder.finish(largest.with_folder_and_fit(folder.path, whole.fitted))
+        folder.finish(largest.with_folder_and_fit(folder.path, fitted))
     elif stored is None or stored.dataset.n_samples <= len(decided):
         folder.finish(summary)
     record_look(folder.path.parent, run.manifest)

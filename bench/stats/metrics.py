@@ -12,17 +12,11 @@ from bench.contracts.measuring import MetricInput
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import metric_specs
 from bench.stats.agreement import Repeatability
+from bench.stats.calibration import ReliabilityDiagram, calibration
 from bench.stats.class_metrics import class_counts
 from bench.stats.measures import summary_value
 from bench.stats.probability import Probability
-from bench.stats.shares import (
-    ReliabilityDiagram,
-    accuracy_interval,
-    calibration,
-    pair_scores,
-    per_group,
-    wilson,
-)
+from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
 from bench.store.decisions import FAILED, Decisions
 from bench.store.documents import Items, Manifest
 from bench.store.fields import Count, Document, Interval, Share, without_none

@@ -1,4 +1,4 @@
-"""Shares of right decisions: of a run, its groups and items with intervals, and by confidence."""
+"""Shares of right decisions with their intervals: of a run, of its groups, and of items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Floats
 from bench.store.decisions import Decisions
 from bench.store.documents import Items
-from bench.store.fields import Count, Document, Share
 from bench.store.summary import Group
 
 Counts = NDArray[np.int64] | Floats
@@ -81,55 +80,3 @@ def per_group(decided: Decisions) -> list[Group]:
         accuracy = float(right.mean())
         groups.append(Group(group=name, n=len(right), accuracy=accuracy, accuracy_ci95=interval))
     return sorted(groups, key=lambda group: group.accuracy)
-
-
-CONFIDENCE_BINS = 10
-
-
-class Bin(Document):
-    """A bin of a reliability diagram."""
-
-    low: Share  # lower end
-    high: Share  # upper end
-    n: Count
-    confidence: Share | None  # mean confidence of its images; None: it is empty
-    accuracy: Share | None  # accuracy of its images; None: it is empty
-
-
-class ReliabilityDiagram(Document):
-    """Accuracy by `confidence`."""
-
-    n: Count  # number of images with a confidence
-    bins: list[Bin]  # ten bins from 0 to 1
-
-
-def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
-    """Return ten bins of equal width of confidences from 0 to 1, float64 [n]."""
-    bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
-    n = np.bincount(bin_of, minlength=CONFIDENCE_BINS)
-    sums, hits = (
-        np.bincount(bin_of, weights=w, minlength=CONFIDENCE_BINS) for w in (confidence, correct)
-    )
-    return [
-        Bin(
-            low=i / CONFIDENCE_BINS,
-            high=(i + 1) / CONFIDENCE_BINS,
-            n=int(n[i]),
-            confidence=min(float(sums[i] / n[i]), 1.0) if n[i] else None,
-            accuracy=float(hits[i] / n[i]) if n[i] else None,
-        )
-        for i in range(CONFIDENCE_BINS)
-    ]
-
-
-def calibration(decided: Decisions) -> ReliabilityDiagram | None:
-    """Return the accuracy by `confidence`; None: no image has a confidence.
-
-    There is no calibration error: `confidence` is about the expected errors of two prompts, not
-    about the decision being right.
-    """
-    finite = np.isfinite(decided.confidence)
-    if not finite.any():
-        return None
-    bins = reliability(decided.confidence[finite], decided.correct[finite])
-    return ReliabilityDiagram(n=int(finite.sum()), bins=bins)

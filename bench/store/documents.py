@@ -5,7 +5,7 @@ Unknown fields, of a newer version of the toolkit or of a user, are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -202,6 +202,16 @@ class Manifest(Document):
     def total(self) -> int:
         """Number of images."""
         return self.asked or len(self.samples)
+
+    def as_unknown_as(self, others: Iterable[Self]) -> Self:
+        """Return a manifest for lines of all these runs: margin errors are unknown if one's are."""
+        if self.margin_errors_known and not all(run.margin_errors_known for run in others):
+            return self.model_copy(update={"pairs_averaged": False})
+        return self
+
+    def unpriced(self) -> Self:
+        """Return a copy without the cost of a linearised draw, where some of it was timed."""
+        return self.model_copy(update={"linearisation_cost": None})
 
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:

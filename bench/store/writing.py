@@ -143,11 +143,13 @@ class RunFolder:
             if not any(question.answer is None for question in read_questions(self.path)):
                 self._asked_before = earlier.samples  # otherwise all, by an interrupted question
             update = without_none(created=earlier.created, fitted=earlier.fitted)
-            now = joined(earlier, self.manifest).model_copy(update=update)
+            now = joined(earlier, self.manifest).model_copy(update=update).as_unknown_as([earlier])
             if (self.path / JOURNAL).is_file() and (self.path / JOURNAL).stat().st_size:
                 changed = "has changed since this run began"
                 self.mixed_code = mixed_code_warning([earlier, now], changed)
                 now = with_code_of(now, [earlier])
+            if earlier.linearisation_cost is None and now.linearisation_cost is not None:
+                now = now.unpriced()
             self.manifest = now
             if now.plain() == earlier.plain():
                 return

@@ -76,7 +76,7 @@ def test_a_replay_decides_and_costs_what_the_live_run_does(recorded: Path, tmp_p
 
 
 def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> None:
-    """A run of an earlier version: replayed, its cost is still one of its machine."""
+    """A run of an earlier version: replayed and resumed, its cost is still one of its machine."""
     old = tmp_path / recorded.name
     shutil.copytree(recorded, old)
     manifest = read_manifest(old).plain()
@@ -88,10 +88,20 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
     (old / "summary.json").unlink()
     assert open_recording(old).linearisation_cost == pytest.approx(3.5)
     replayed = replay(old, "screen-race", {"samples": 4}, tmp_path / "replayed")
-    summary = read_summary(Path(replayed["results_dir"]))
-    assert summary is not None and summary.cost.timed
-    [row] = leaderboard([tmp_path])
-    assert "cost timed" in notes(row, [])
+    resumed = toolkit.run(
+        "digits",
+        strategy="full-linearised",
+        params={"draws": 16},
+        limit=11,
+        save_errors=True,
+        results=str(tmp_path),
+    )
+    assert resumed["dataset"]["n_samples"] == 11
+    for summary in (replayed, resumed):
+        found = read_summary(Path(summary["results_dir"]))
+        assert found is not None and found.cost.timed
+    rows = leaderboard([tmp_path])
+    assert len(rows) == 2 and all("cost timed" in notes(row, []) for row in rows)
 
 
 def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:

@@ -192,3 +192,6 @@ def test_errors_of_margins_on_antithetic_draws_are_known_where_pairs_were_averag
     path = tmp_path / "replayed" / summary["run_id"]
     again = read_decisions(path, read_manifest(path))
     assert again.margin_stderr == pytest.approx(decided.margin_stderr)
+    more = (*settings[:-1], "6", "--save-errors", "--results", tmp_path)
+    bench("run", "digits", *more)  # resumes: the lines of before are among its own
+    assert not read_manifest(run).margin_errors_known

@@ -13,8 +13,8 @@ from helpers.runs import a_record, store
 from sklearn import metrics as sk
 
 from bench.stats.agreement import repeatability
+from bench.stats.calibration import calibration, calibration_error, reliability
 from bench.stats.metrics import Statistics, confusion, metrics, per_class, statistics
-from bench.stats.shares import calibration, reliability
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import asked_records, read_manifest
 
@@ -69,7 +69,8 @@ def test_calibration_by_hand() -> None:
     bins = reliability(confidence, correct)
     assert [b.n for b in bins] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
     assert bins[9].accuracy == pytest.approx(2 / 3) and bins[0].confidence is None
-    assert bins[5].confidence == pytest.approx(0.55) and bins[5].accuracy == 1
+    by_hand = (abs(0.55 - 1) * 1 + abs((0.95 + 0.95 + 1) / 3 - 2 / 3) * 3) / 4
+    assert calibration_error(confidence, correct) == pytest.approx(by_hand)
 
 
 def test_what_a_strategy_does_not_claim_is_not_invented() -> None:

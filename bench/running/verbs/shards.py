@@ -164,7 +164,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
             return Finished(manifest, summary_so_far(manifest, None, decided), target)
         shards = [_summary(part) for part in parts if part.path != target]
         summary = summarize(manifest, decided, *_total_cost(shards or [_summary(parts[0])]))
-        fits = (part.manifest.fitted for part in parts)
+        fits = [part.manifest.fitted for part in parts] + [s.fitted for s in shards if s]
         summary = summary.with_folder_and_fit(target, next(filter(None, fits), None))
         folder.finish(summary)
     return Finished(manifest, summary, target)
