@@ -47,6 +47,7 @@ COLUMN_PARAMETERS = {
     "image_column": Parameter(None, help="the column of the images"),
     "label_column": Parameter(None, help="the column of the labels"),
     "id_column": Parameter(None, help="the column of ids, which become the sample ids"),
+    "keep": Parameter((), "other columns that are kept", tuple[str, ...]),
 }
 
 

@@ -116,9 +116,9 @@ class Declared:
         return split if len(self.spec.splits) > 1 else None
 
     def _known(self, reader: DatasetSpec) -> Parameters:
-        wanted = {**self.parameters, "keep": (*self.spec.groups, *filter(None, [self.spec.box]))}
-        if not wanted["keep"]:
-            del wanted["keep"]
+        box = [self.spec.box] if self.spec.box else []
+        kept = dict.fromkeys((*self.parameters.get("keep", ()), *self.spec.groups, *box))
+        wanted = {**self.parameters, "keep": tuple(kept)}
         return {name: value for name, value in wanted.items() if name in reader.parameters}
 
 

@@ -10,7 +10,6 @@ from bench.discovery import declared
 from bench_plugins.metrics import register_metrics as register_metrics  # under this entry point
 
 _SOURCE = Parameter("", "what follows the colon")
-_KEEP = Parameter((), "other columns that are kept", tuple[str, ...])
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # UC Merced's labels are the folder names in alphabetical order; these are the names in words,
@@ -63,7 +62,6 @@ def register_datasets(register: Callable[..., None]) -> None:
         parameters={
             "labels": Parameter(None, "a CSV or JSONL file of image files and their labels"),
             **COLUMN_PARAMETERS,
-            "keep": _KEEP,
         },
     )
     register_toml(register, __name__, "declared")
@@ -71,7 +69,7 @@ def register_datasets(register: Callable[..., None]) -> None:
         "hf",
         target="bench_plugins.datasets.hub:Hub",
         summary="any dataset of the Hugging Face Hub: bench run hf:owner/name",
-        parameters={**COLUMN_PARAMETERS, "source": _SOURCE, "keep": _KEEP},
+        parameters={**COLUMN_PARAMETERS, "source": _SOURCE},
         template="a photo of a {class}",
         homepage="https://huggingface.co/datasets",
         scheme=True,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 
+import datasets
+import pytest
 from helpers.command import bench
 from helpers.runs import store
+from PIL import Image
 
+from bench.errors import UserError
+from bench.running.verbs.columns import dataset_columns
 from bench.store.columns import read_columns
+from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
 
 
@@ -29,27 +37,65 @@ def test_a_column_of_the_dataset_is_added(tmp_path: Path) -> None:
     run = Path(made.json["results_dir"])
     done = bench("results", "columns", run, "--of-dataset", "label", "--json")
     assert done.code == 0 and done.json == {"label": 20}, done.err
-    assert set(read_columns(run, read_manifest(run))["label"].values()) <= set("0123456789")
+    manifest = read_manifest(run)
+    assert set(read_columns(run, manifest)["label"].values()) <= set(manifest.classes)
     refused = bench("results", "columns", run, "--of-dataset", "lable")
     assert refused.code == 2 and "no further column 'lable'. Did you mean 'label'" in refused.err
     for arguments in ((run,), (run, "x.csv", "--of-dataset", "label")):
         assert "Give a CSV file, or --of-dataset" in bench("results", "columns", *arguments).err
 
 
-def test_a_column_of_images_is_no_further_label(tmp_path: Path) -> None:
-    import datasets
-    from PIL import Image
-
-    pictures = [Image.new("RGB", (8, 8), (40 * n, 0, 0)) for n in range(4)]
+def masked(folder: Path, masks: list[bytes | None], run: Path) -> Manifest:
+    """Save a dataset with a mask and a place per image, run it, and return the manifest."""
+    pictures = [{"bytes": png(40 * n), "path": None} for n in range(4)]
+    kinds = {"image": datasets.Image(), "mask": datasets.Image()}
     rows = datasets.Dataset.from_dict(
-        {"image": pictures, "mask": pictures, "label": ["cat", "dog"] * 2},
+        {
+            "image": pictures,
+            "mask": [mask and {"bytes": mask, "path": None} for mask in masks],
+            "label": ["cat", "dog"] * 2,
+            "place": ["sea", "sea", "land", None],
+        },
         features=datasets.Features(
-            image=datasets.Image(), mask=datasets.Image(), label=datasets.Value("string")
+            **kinds, label=datasets.Value("string"), place=datasets.Value("string")
         ),
     )
-    rows.save_to_disk(tmp_path / "masked")
-    words = ("--image-column", "image", "--backbone", "random", "--results", tmp_path / "results")
-    made = bench("run", tmp_path / "masked", *words, "--json")
+    rows.save_to_disk(folder)
+    words = ("--image-column", "image", "--label-column", "label", "--backbone", "random")
+    made = bench("run", folder, *words, "--results", run, "--json")
     assert made.code == 0, made.err
-    refused = bench("results", "columns", made.json["results_dir"], "--of-dataset", "mask")
-    assert refused.code == 2 and "mask" in refused.err
+    return read_manifest(Path(made.json["results_dir"]))
+
+
+def png(value: int) -> bytes:
+    stored = io.BytesIO()
+    Image.new("RGB", (8, 8), (value, 0, 0)).save(stored, "PNG")
+    return stored.getvalue()
+
+
+def test_columns_that_a_run_does_not_read_are_read_for_further_labels(tmp_path: Path) -> None:
+    masks = [png(1), png(1), png(2), None]
+    manifest = masked(tmp_path / "masked", masks, tmp_path / "results")
+    columns = dataset_columns(manifest, ["place", "mask", "label"])
+    in_order = {name: [labels[s] for s in manifest.samples] for name, labels in columns.items()}
+    assert in_order["place"] == ["sea", "sea", "land", ""]
+    assert in_order["mask"] == [(m and hashlib.sha256(m).hexdigest()[:16]) or "" for m in masks]
+    assert in_order["label"] == ["cat", "dog"] * 2
+    masked(tmp_path / "masked", [*masks[:3], png(3)], tmp_path / "again")
+    assert len(set(dataset_columns(manifest, ["mask"])["mask"].values())) == 3  # as it is now
+    with pytest.raises(UserError, match=r"no column 'plaice'\. Did you mean 'place'"):
+        dataset_columns(manifest, ["plaice"])
+
+
+def test_an_image_of_a_further_column_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    manifest = masked(tmp_path / "masked", [png(1), b"no", png(1), png(1)], tmp_path / "results")
+    with pytest.raises(UserError, match="column 'mask', row 1: "):
+        dataset_columns(manifest, ["mask"])
+
+
+def test_columns_of_other_data_are_refused(tmp_path: Path) -> None:
+    manifest = masked(tmp_path / "masked", [None] * 4, tmp_path / "results")
+    other = manifest.identity.dataset.model_copy(update={"fingerprint": "0" * 16})
+    identity = manifest.identity.model_copy(update={"dataset": other})
+    with pytest.raises(UserError, match="has changed since"):
+        dataset_columns(manifest.model_copy(update={"identity": identity}), ["place"])

@@ -3,37 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean
-from bench.inputs.data import load_split
-from bench.inputs.rows import column_values
+from bench.inputs.data import DataSource, load_split
+from bench.inputs.pixels import PixelsError, decode
+from bench.inputs.rows import column_values, settle, stored_rows
+from bench.inputs.survey import digest, stored_images
 from bench.running.parts.data import find_dataset
 from bench.running.settings import make_config
 from bench.store.documents import Manifest
+
+if TYPE_CHECKING:
+    import datasets
+
+OWN = ("image", "sample_id")
 
 
 def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return the values of columns of a run's dataset as text, by column and sample id.
 
-    UserError: the data is not here, or it has no such column.
+    Class indices become class names, and lists are joined by |. Of a column of images, such as
+    masks, each is decoded, and its text is the first 16 hex digits of its SHA-256.
+
+    UserError: the data is not here or has changed, it has no such column, or an image cannot be
+    decoded.
     """
     config = make_config(manifest.config.plain())
     data = find_dataset(config, load_plugins())
     split = load_split(data, manifest.dataset.split)
+    if split.fingerprint != manifest.identity.dataset.fingerprint:
+        raise UserError(
+            f"{data.label} has changed since {manifest.run_id} was made: its labels are of other"
+            " images. Run it again, or add the labels from a CSV file with the column sample_id."
+        )
+    dropped = tuple(n for n in names if n not in (*split.rows.column_names, *OWN))
+    if dropped and "keep" in data.spec.parameters:
+        keeping = replace(data, parameters={**data.parameters, "keep": dropped})
+        split = load_split(keeping, manifest.dataset.split)
     of_run, columns = set(manifest.samples), {}
     for name in names:
-        if name not in split.rows.column_names or name in ("image", "sample_id"):
-            others = [n for n in split.rows.column_names if n not in ("image", "sample_id")]
+        if name not in split.rows.column_names or name in OWN:
+            others = [n for n in split.rows.column_names if n not in OWN]
             raise UserError(
                 f"Dataset {manifest.dataset.name!r} has no further column {name!r}."
                 f"{did_you_mean(name, others)} It has: {', '.join(others)}."
             )
-        values = column_values(split.rows, name)
-        pairs = zip(split.sample_ids, values, strict=True)
-        columns[name] = {s: "" if v is None else _text(v) for s, v in pairs if s in of_run}
+        pairs = zip(split.sample_ids, _texts(split.rows, name, data), strict=True)
+        columns[name] = {sample: text for sample, text in pairs if sample in of_run}
     return columns
 
 
-def _text(value: object) -> str:
+def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
+    import datasets
+    import pyarrow as pa
+
+    table, places = stored_rows(rows)
+    kind = table.schema.field(name).type
+    if not (pa.types.is_struct(kind) or pa.types.is_binary(kind)):
+        label = rows.features[name]
+        names = label.names if isinstance(label, datasets.ClassLabel) else None
+        return [_text(value, names) for value in column_values(rows, name)]
+    feature = datasets.Image()
+    try:
+        chunks = [feature.cast_storage(chunk) for chunk in table.column(name).chunks]
+    except (pa.ArrowException, TypeError, ValueError, KeyError):
+        raise UserError(f"The column {name!r} holds {kind}, neither labels nor images.") from None
+    root = data.place.parent if data.place and data.place.is_file() else data.place
+    stored = list(
+        stored_images(settle(pa.chunked_array(chunks, feature.pa_type), root, data.label))
+    )
+    texts = []
+    for row in places:
+        if (image := stored[row]) is None or (image["bytes"] is None and image["path"] is None):
+            texts.append("")
+            continue
+        try:
+            decode(image)
+        except PixelsError as error:
+            raise UserError(f"The column {name!r}, row {row}: {error}.") from None
+        texts.append(digest(image)[:16])
+    return texts
+
+
+def _text(value: object, names: Sequence[str] | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and names is not None:
+        return names[value] if value >= 0 else ""
     return "|".join(map(str, value)) if isinstance(value, list) else str(value)
