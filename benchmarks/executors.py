@@ -33,9 +33,8 @@ import numpy as np
 
 from bench.errors import BenchWarning
 from bench.running.execute import execute
-from bench.running.executors.driver import Driver
+from bench.running.executors.driver import Driver, open_ray
 from bench.running.executors.protocol import LocalExecutor
-from bench.running.executors.ray import open_ray
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config

@@ -125,7 +125,7 @@ def executor_of(prepared: Prepared) -> OpenExecutor:
     check_executor(prepared.config)
     if prepared.config.executor == "local":
         return LocalExecutor
-    from bench.running.executors.ray import open_ray
+    from bench.running.executors.driver import open_ray
 
     return lambda _: open_ray(prepared)
 

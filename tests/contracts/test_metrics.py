@@ -16,7 +16,6 @@ from bench.contracts.metrics import F1, RECALL, MetricSpec
         ({"ratio": F1, "target": "package.module:Mine"}, "either a target or a ratio"),
         ({"ratio": F1, "needs": ("prediction", "score")}, r"needs=\['score'\]; there are:"),
         ({"ratio": F1, "range": (1.0, 0.0)}, "ends before it begins"),
-        ({"target": "package.module:Mine", "tested": True}, "metrics with a ratio"),
         ({"ratio": F1, "direction": "up"}, "direction='up'"),
         ({"ratio": F1, "hub": ("f1",)}, "the Hub's metric and its name"),
     ],

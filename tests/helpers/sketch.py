@@ -18,6 +18,7 @@ from PIL import Image
 
 from bench.contracts.levels import Levels, levels_of_schedule
 from bench.discovery.loading import load_plugins
+from bench.engine import embeddings
 from bench.engine.images import preprocess
 
 SIDE = 8
@@ -110,4 +111,5 @@ def sketched() -> Iterator[None]:
     spec = replace(backbones.get("tiny-digits"), target="helpers.sketch:Sketch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(backbones._specs, "tiny-digits", spec)
+        patch.setattr(embeddings, "CONDITIONING_FORMAT", "sketch")  # the network has kept prompts
         yield

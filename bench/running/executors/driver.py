@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
@@ -20,11 +20,9 @@ from bench.errors import BenchError, WorkersLostError, warn_user
 from bench.running.executors.dispatch import Dispatch, DispatchRules
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import Answer, Ended, Opened, Report, WorkerProcess
+from bench.running.executors.ray import Actors
 from bench.running.prepared import Prepared, run_samples
 from bench.store.records import is_record, make_record
-
-if TYPE_CHECKING:
-    from bench.running.executors.ray import Actors
 
 logger = logging.getLogger("bench.workers")
 IN_FLIGHT = 2  # blocks of a worker: the next one is there before it is needed
@@ -233,3 +231,8 @@ class Driver:
 
 def _named(name: str, place: WorkerProcess | None) -> str:
     return f"{name} ({place})" if place else name
+
+
+def open_ray(run: Prepared) -> Driver:
+    """Return the executor with workers of Ray; raises as `connect` and `Driver`."""
+    return Driver(run, Actors(run.config, len(run.sample_ids)))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from bench.discovery.guard import one_line, set_aside
 from bench.errors import BenchError, UserError, WorkersLostError
 from bench.running.executors.cluster import Connection, connect, environment, nodes, plan_workers
-from bench.running.executors.driver import Driver
 from bench.running.executors.messages import (
     Answer,
     Ended,
@@ -26,7 +25,6 @@ from bench.running.executors.messages import (
 from bench.running.executors.worker import CALLS, Worker
 
 if TYPE_CHECKING:
-    from bench.running.prepared import Prepared
     from bench.running.settings import RunConfig
 
 logger = logging.getLogger("bench.workers")
@@ -36,11 +34,6 @@ ENDED = {
     "NodeDiedError": "its machine is gone",
     "ActorUnschedulableError": "no machine has room for it",
 }
-
-
-def open_ray(run: Prepared) -> Driver:
-    """Return the executor with workers of Ray; raises as `connect` and `Driver`."""
-    return Driver(run, Actors(run.config, len(run.sample_ids)))
 
 
 class Actors:
@@ -61,8 +54,8 @@ class Actors:
         self._connection: Connection | None = None
         self._stdout.enter_context(set_aside())
         try:
-            asked, address = config.workers, config.ray_address
-            wanted = min(asked, most) if isinstance(asked, int) else asked
+            workers, address = config.workers, config.ray_address
+            wanted = min(workers, most) if isinstance(workers, int) else workers
             self._connection = connect(address, wanted)
             self._layout = plan_workers(nodes(), wanted, config.device, own=address is None)
         except BaseException:

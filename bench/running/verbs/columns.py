@@ -19,7 +19,7 @@ from bench.store.documents import Manifest
 if TYPE_CHECKING:
     import datasets
 
-OWN = ("image", "sample_id")
+READ_BY_RUNS = ("image", "sample_id")
 
 
 def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -39,14 +39,14 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
             f"{data.label} has changed since {manifest.run_id} was made: its labels are of other"
             " images. Run it again, or add the labels from a CSV file with the column sample_id."
         )
-    dropped = tuple(n for n in names if n not in (*split.rows.column_names, *OWN))
+    dropped = tuple(n for n in names if n not in (*split.rows.column_names, *READ_BY_RUNS))
     if dropped and "keep" in data.spec.parameters:
         keeping = replace(data, parameters={**data.parameters, "keep": dropped})
         split = load_split(keeping, manifest.dataset.split)
     of_run, columns = set(manifest.samples), {}
     for name in names:
-        if name not in split.rows.column_names or name in OWN:
-            others = [n for n in split.rows.column_names if n not in OWN]
+        if name not in split.rows.column_names or name in READ_BY_RUNS:
+            others = [n for n in split.rows.column_names if n not in READ_BY_RUNS]
             raise UserError(
                 f"Dataset {manifest.dataset.name!r} has no further column {name!r}."
                 f"{did_you_mean(name, others)} It has: {', '.join(others)}."

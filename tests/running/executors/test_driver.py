@@ -164,7 +164,9 @@ def through_workers(
 ) -> Finished:
     """Run a command with workers of this process in Ray's place."""
     monkeypatch.setattr(cluster, "find_spec", lambda name: object())
-    monkeypatch.setattr(ray, "open_ray", lambda run: Driver(run, Threads(workers)))
+    monkeypatch.setattr(
+        "bench.running.executors.driver.open_ray", lambda run: Driver(run, Threads(workers))
+    )
     given = ("--executor", "ray", "--results", results, "--batch-size", 16, "--json")
     return bench("run", *options, *given)
 

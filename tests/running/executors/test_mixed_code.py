@@ -21,7 +21,7 @@ TWO_NODES = """
 import json, sys, warnings
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
-from bench.running.executors.ray import open_ray
+from bench.running.executors.driver import open_ray
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config

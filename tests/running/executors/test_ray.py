@@ -22,8 +22,7 @@ from bench import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning
 from bench.running.execute import execute
-from bench.running.executors.driver import Driver
-from bench.running.executors.ray import open_ray
+from bench.running.executors.driver import Driver, open_ray
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.run import run as run_config
@@ -219,7 +218,7 @@ TWO_NODES = """
 import json, os, sys
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
-from bench.running.executors.ray import open_ray
+from bench.running.executors.driver import open_ray
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
