@@ -61,19 +61,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--loops", type=int, nargs="+", default=[0, 2])
-    given = parser.parse_args()
+    options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     print(
         f"| busy loops | load | s, {cores} threads | s, adapting | ratio | CPU s, {cores} threads |"
         " CPU s, adapting | ratio |\n|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
-    for loops in given.loops:
+    for loops in options.loops:
         pairs = []
         with busy(loops):
-            for number in range(given.pairs):
+            for number in range(options.pairs):
                 kinds = (cores, None) if number % 2 else (None, cores)
-                found = {kind: seconds(kind, given.images, given.draws) for kind in kinds}
-                pairs.append((*found[cores], *found[None]))
+                times = {kind: seconds(kind, options.images, options.draws) for kind in kinds}
+                pairs.append((*times[cores], *times[None]))
             load = os.getloadavg()[0]
         wall = median(p[2] / p[0] for p in pairs), median(p[3] / p[1] for p in pairs)
         fixed, fixed_cpu, adapts, adapts_cpu = (
