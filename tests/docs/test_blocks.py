@@ -46,8 +46,8 @@ def test_sessions_print_what_they_show(page: Path, tmp_path: Path) -> None:
             done = run(step, tmp_path)
             plan = "--dry-run" in step.command  # ends with 2 where data or weights are missing
             allowed = (0, 2) if plan else (0,)
-            assert done.returncode in allowed, f"$ {step.command}\n{done.stdout}{done.stderr}"
-            assert same(step.printed, done.stdout), f"$ {step.command}\n{done.stdout}"
+            assert done.code in allowed, f"$ {step.command}\n{done.out}{done.err}"
+            assert same(step.printed, done.out), f"$ {step.command}\n{done.out}"
         else:
             (tmp_path / step.name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / step.name).write_text(step.text, "utf-8")

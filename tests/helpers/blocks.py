@@ -5,7 +5,8 @@ comes. A line `…` stands for any lines. A block with `title="NAME"` is a file 
 sessions of a page run in one folder, from top to bottom. A block ```` ```sh ```` is for commands
 whose data, weights or machines are not here: they are only read.
 
-`python tests/helpers/blocks.py PAGE…` writes into the pages what their commands print today.
+`PYTHONPATH=tests python -m helpers.blocks PAGE…` writes what their commands print today into the
+pages.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from helpers.command import Finished
+from helpers.forked import bench_forked
 
 from bench.cli.main import cli
 
@@ -71,7 +74,7 @@ def _session(text: str, offset: int) -> Iterator[Typed]:
         yield Typed(typed, printed, offset + after, offset + end)
 
 
-def run(typed: Typed, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(typed: Typed, folder: Path) -> Finished:
     """Run a command as a user would, in `folder`, with a terminal of 80 columns.
 
     What `pip install -e` installs goes to a folder of its own, which later commands see. The pages
@@ -79,17 +82,20 @@ def run(typed: Typed, folder: Path) -> subprocess.CompletedProcess[str]:
     """
     site = folder / ".site"
     words = shlex.split(typed.command, comments=True)
+    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(site)}
+    environment.pop("BENCH_LOAD_PLUGINS", None)  # tests leave the plugins of others out
+    if words[0] == "bench":
+        return bench_forked(words[1:], folder, environment)
     command = [sys.executable, "-m", *words]
     if words[:3] == ["pip", "install", "-e"]:
         command += ["-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
         command.remove("-e")
     elif words[0] == "python":
         command = [sys.executable, *words[1:]]
-    elif words[0] not in {"bench", "pytest", "pip"}:
+    elif words[0] not in {"pytest", "pip"}:
         command = ["sh", "-c", typed.command]
-    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(site)}
-    environment.pop("BENCH_LOAD_PLUGINS", None)  # tests leave the plugins of others out
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    return Finished(done.returncode, done.stdout, done.stderr)
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -151,10 +157,10 @@ def rewrite(page: Path) -> None:
                 (folder / step.name).write_text(step.text, "utf-8")
                 continue
             done = run(step, folder)
-            printed = COLOURS.sub("", done.stdout)
+            printed = COLOURS.sub("", done.out)
             print(f"$ {step.command}\n{printed}", flush=True)
-            if done.returncode:
-                sys.exit(f"exit code {done.returncode}: {done.stderr}")
+            if done.code:
+                sys.exit(f"exit code {done.code}: {done.err}")
             if ANYTHING not in step.printed:
                 lines = [line.rstrip() for line in printed.strip("\n").splitlines()]
                 parts += [text[last : step.start], *(f"{line}\n" for line in lines)]
