@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from helpers.sources import Nodes, modules, parsed
 
 # A verb or a number word says how a value came about, and not what it is.
 VAGUE = {"said", "found", "given", "asked", "known", "told", "each", "one", "took"}
@@ -23,9 +22,9 @@ PROMISED = {
 }
 
 
-def names(tree: ast.Module) -> Iterator[str]:
+def names(nodes: Nodes) -> Iterator[str]:
     """Yield the names that a module defines: of variables, fields, parameters and functions."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
                 yield name
@@ -35,48 +34,42 @@ def names(tree: ast.Module) -> Iterator[str]:
                 yield name
 
 
-def docstrings(tree: ast.Module) -> Iterator[str]:
+def docstrings(nodes: Nodes) -> Iterator[str]:
     """Yield the docstrings of a module, those of fields included."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
                 yield text
 
 
-def vague(tree: ast.Module) -> list[str]:
+def vague(nodes: Nodes) -> list[str]:
     """Return the vague names of a module."""
-    return sorted(set(names(tree)) & VAGUE)
+    return sorted(set(names(nodes)) & VAGUE)
 
 
-def without_subject(tree: ast.Module) -> list[str]:
+def without_subject(nodes: Nodes) -> list[str]:
     """Return the docstrings of a module that open without a subject."""
-    return [text for text in docstrings(tree) if text.startswith(OPENINGS)]
-
-
-def modules() -> dict[str, ast.Module]:
-    """Return path → syntax tree of every module of bench/ and plugins/."""
-    files = [file for room in ("bench", "plugins") for file in (ROOT / room).rglob("*.py")]
-    return {f.relative_to(ROOT).as_posix(): ast.parse(f.read_text("utf-8")) for f in files}
+    return [text for text in docstrings(nodes) if text.startswith(OPENINGS)]
 
 
 def test_the_linter_sees_every_way_to_name_a_value() -> None:
-    tree = ast.parse(
+    nodes = parsed(
         "for one, given in rows: pass\n"
         "known: int = 1\n"
         "def told(found, *, asked=1): self.said = [each for each in found]\n"
         "took = rows.one"
     )
-    assert vague(tree) == sorted(VAGUE)
-    assert without_subject(ast.parse('n: int\n"""Of the run."""\n"""Number of runs."""')) == [
+    assert vague(nodes) == sorted(VAGUE)
+    assert without_subject(parsed('n: int\n"""Of the run."""\n"""Number of runs."""')) == [
         "Of the run."
     ]
 
 
 def test_names_say_what_a_value_is() -> None:
-    places = {(file, name) for file, tree in modules().items() for name in vague(tree)}
+    places = {(file, name) for file, nodes in modules().items() for name in vague(nodes)}
     assert places == set(PROMISED)
 
 
 def test_docstrings_begin_with_a_subject() -> None:
-    opened = {file: without_subject(tree) for file, tree in modules().items()}
+    opened = {file: without_subject(nodes) for file, nodes in modules().items()}
     assert {file: texts for file, texts in opened.items() if texts} == {}

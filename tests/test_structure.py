@@ -6,26 +6,21 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-
-
-def modules() -> dict[str, ast.Module]:
-    """Return name → syntax tree of every module of bench/ and plugins/."""
-    files = [file for room in ("bench", "plugins") for file in (ROOT / room).rglob("*.py")]
-    trees = {}
-    for file in files:
-        parts = file.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts).removesuffix(".__init__")
-        trees[name.replace("plugins", "bench_plugins", 1)] = ast.parse(file.read_text("utf-8"))
-    return trees
+from helpers.places import ROOT
+from helpers.sources import Nodes, modules
 
 
-def imports(tree: ast.Module, known: set[str]) -> set[str]:
+def module_name(path: str) -> str:
+    """Return the name by which the module of a file is imported."""
+    name = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    return name.replace("plugins", "bench_plugins", 1)
+
+
+def imports(nodes: Nodes, known: set[str]) -> set[str]:
     """Return the modules that a module names in imports, also those for annotations alone."""
     named = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
             named |= (whole & known) or {node.module}
@@ -35,17 +30,17 @@ def imports(tree: ast.Module, known: set[str]) -> set[str]:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    trees = modules()
-    graph = {name: imports(tree, set(trees)) - {name} for name, tree in trees.items()}
+    sources = {module_name(path): nodes for path, nodes in modules().items()}
+    graph = {name: imports(nodes, set(sources)) - {name} for name, nodes in sources.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(" → ".join(error.args[1])) from None
 
 
-def public_names(tree: ast.Module) -> Iterator[str]:
+def public_names(nodes: Nodes) -> Iterator[str]:
     """Yield the names of a module's public classes and constants."""
-    for node in tree.body:
+    for node in nodes.body:
         if isinstance(node, ast.ClassDef):
             names = [node.name]
         elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -59,9 +54,9 @@ def public_names(tree: ast.Module) -> Iterator[str]:
 
 def test_classes_and_constants_have_names_that_occur_once() -> None:
     places = defaultdict(list)
-    for module, tree in modules().items():
-        for name in public_names(tree):
-            places[name].append(module)
+    for path, nodes in modules().items():
+        for name in public_names(nodes):
+            places[name].append(path)
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from math import isfinite
 from types import UnionType
 from typing import Any, ClassVar, Final, Literal, Union, get_args, get_origin, get_type_hints
@@ -135,7 +136,7 @@ class Spec:
     owner: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        types = get_type_hints(type(self))
+        types = _field_types(type(self))
         for declared in fields(self):
             value = getattr(self, declared.name)
             kind = types[declared.name]
@@ -191,6 +192,10 @@ class Spec:
                     f" {self.parameters[key].wanted} is wanted."
                 ) from None
         return values
+
+
+# Once per class: to read the annotations takes longer than to check the values.
+_field_types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
 
 
 def _fits(value: Any, wanted: Any) -> bool:

