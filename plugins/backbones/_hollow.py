@@ -6,6 +6,7 @@ is zeros on the CPU, so that all else of the pipeline's own code runs on numbers
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,10 +19,12 @@ import diffusers
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import ModelPart, build_empty, find_tensors, first_line
 from bench_plugins.backbones._parts import (
+    NETWORKS,
     PIPELINE_INDEX,
     model_part,
     part_class,
@@ -79,7 +82,7 @@ def hollow_pipeline(
             models[name], config = model_part(weights, name, classes[name])
             module = build_empty(weights, models[name], config)
             module.to(torch.float32 if name == AUTOENCODER else dtype)
-            parts[name] = _hollow(module)
+            parts[name] = _hollow(module, once=name not in (AUTOENCODER, *NETWORKS))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of how older configs sample
@@ -112,15 +115,33 @@ def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> No
             find_tensors(weights, part, module, module.dtype)
 
 
-def _hollow(module: nn.Module) -> nn.Module:
-    """Return the module, which from now on takes and returns tensors of the CPU."""
+def _hollow(module: nn.Module, once: bool) -> nn.Module:
+    """Return the module, which from now on takes and returns tensors of the CPU.
+
+    `once`: it is computed a single time for inputs of the same shapes. What is counted, the network
+    and the autoencoder, is computed every time.
+    """
     config: Any = module.config
     if getattr(config, "use_cache", False):  # of which older transformers ask values
         config.use_cache = False
     for name in ("forward", "encode"):
         if (called := getattr(module, name, None)) is not None:
-            module.__dict__[name] = _without_values(module, called)
+            hollow = _without_values(module, called)
+            module.__dict__[name] = _remembered(hollow) if once else hollow
     return module
+
+
+def _remembered(called: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose results depend on the shapes of tensors alone, computed once each."""
+    results: dict[str, Any] = {}
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        shapes = tree_map_only(Tensor, lambda t: (t.dtype, t.shape), (arguments, keywords))
+        if (key := repr(shapes)) not in results:
+            results[key] = called(*arguments, **keywords)
+        return copy.copy(results[key])
+
+    return wraps(called)(call)
 
 
 def _without_values(module: nn.Module, called: Callable[..., Any]) -> Callable[..., Any]:

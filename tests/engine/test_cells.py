@@ -35,6 +35,7 @@ def test_cells_equal_an_independent_computation(
         params={"draws": DRAWS},
         loss=loss,
         limit=1,
+        batch_size=16,
         noise=str(tmp_path / "noise.safetensors"),
         save_errors=True,
         results=str(tmp_path),
@@ -65,6 +66,7 @@ def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Pat
             strategy="full",
             params={"draws": 2},
             limit=1,
+            batch_size=16,
             noise=str(tmp_path / name),
             results=str(tmp_path),
         )["run_id"]
@@ -134,6 +136,7 @@ def test_half_precision_keeps_float32_errors(pipelines: dict[str, Path], tmp_pat
             params={"draws": 3},
             dtype=dtype,
             limit=2,
+            batch_size=16,
             save_errors=True,
             results=str(tmp_path),
         )
@@ -193,7 +196,7 @@ def test_a_model_that_yields_nan_fails_the_sample_not_the_run(
     vae.save_pretrained(broken / "vae")
     done = bench(
         *("run", "digits", "--backbone", broken, "--strategy", "full", "--set", "draws=2"),
-        *("--limit", 2, "--results", tmp_path / "results", "--json"),
+        *("--limit", 2, "--batch-size", 16, "--results", tmp_path / "results", "--json"),
     )
     assert done.code == 3, done.err
     assert "nan" in done.err and "Traceback" not in done.err

@@ -50,7 +50,7 @@ class Asks(Strategy):
 def engine_of(
     backbone: str, images: int = 1, **settings: Any
 ) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
-    usual = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": "auto"}
+    usual = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": 16}
     return prepared(**{**usual, **settings}, backbone=backbone, limit=images)
 
 
@@ -211,10 +211,10 @@ def test_the_batch_size_of_linearisations_is_measured_and_remembered(
         return 40 if isinstance(engine, DenoisingEngine) else 20
 
     monkeypatch.setattr(batching, "best_batch_size", best)
-    engine_of("tiny-digits", strategy="race", params={"draws": DRAWS})
+    engine_of("tiny-digits", strategy="race", params={"draws": DRAWS}, batch_size="auto")
     assert measured == ["DenoisingEngine"]  # a strategy without linearisations needs no more
-    settings: dict[str, Any] = {"strategy": "screen-race", "params": SCREEN}
-    engine, run, samples = engine_of("tiny-digits", 4, **settings)
+    settings: dict[str, Any] = {"strategy": "screen-race", "params": SCREEN, "batch_size": "auto"}
+    engine, run, samples = engine_of("tiny-digits", 2, **settings)
     assert measured == ["DenoisingEngine", "Lineariser"]
     assert (engine.batch_size, engine.linear.batch_size) == (40, 20)
 
@@ -223,7 +223,7 @@ def test_the_batch_size_of_linearisations_is_measured_and_remembered(
             raise torch.OutOfMemoryError("simulated")
 
     before_passes(monkeypatch, engine.backbone, small)
-    assert len(outcomes(engine, run, samples)) == 4
+    assert len(outcomes(engine, run, samples)) == 2
     assert 2 <= engine.linear.batch_size <= 6 and engine.batch_size == 40
     again = engine_of("tiny-digits", **settings)[0]
     assert again.linear.batch_size == engine.linear.batch_size and len(measured) == 2

@@ -27,6 +27,7 @@ def test_spaces_are_multiples_of_each_other(pipelines: dict[str, Path], tmp_path
             params={"draws": DRAWS},
             space=space,
             limit=1,
+            batch_size=16,
             save_errors=True,
             results=str(tmp_path),
         )

@@ -24,9 +24,9 @@ from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
 
 def prepared(**settings: Any) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
-    """Return an engine, its prepared run, and the images, six by default."""
+    """Return an engine, its prepared run, and the images, four by default."""
     base = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}, "batch_size": 16}
-    run = prepare(make_config({**base, "limit": 6, **settings}))
+    run = prepare(make_config({**base, "limit": 4, **settings}))
     engine = ModelRun(run).open_engine()
     assert isinstance(engine, DenoisingEngine) and run.split is not None
     return engine, run, list(ModelRun(run).samples(run.split.sample_ids[: run.config.limit]))

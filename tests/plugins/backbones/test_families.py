@@ -231,6 +231,8 @@ def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
         "draws=1",
         "--limit",
         1,
+        "--batch-size",
+        16,
         "--strategy",
     )
     for results in ("first", "second"):

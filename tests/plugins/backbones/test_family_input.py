@@ -106,7 +106,16 @@ def test_a_damaged_folder_is_refused(
     names.write_text(json.dumps({"cat": "cat", "hot_dog": "dog"}))
     done = bench(
         *("run", image_folder, "--class-names", names, "--backbone", folder, "--limit", 1),
-        *("--strategy", "full", "--set", "draws=1", "--results", tmp_path / "results"),
+        *(
+            "--batch-size",
+            16,
+            "--strategy",
+            "full",
+            "--set",
+            "draws=1",
+            "--results",
+            tmp_path / "results",
+        ),
         *(() if kind == "dit" else ("--resolution", 64 if kind == "sana" else 16)),
     )
     assert done.code == 2, done.err
@@ -139,7 +148,16 @@ def test_sd3_without_t5(whole: Callable[[str], Path], image_folder: Path, tmp_pa
         "--strategy",
         "full",
     )
-    command = (*command, "--set", "draws=1", "--results", tmp_path / "results", "--json")
+    command = (
+        *command,
+        "--batch-size",
+        16,
+        "--set",
+        "draws=1",
+        "--results",
+        tmp_path / "results",
+        "--json",
+    )
     both = bench(*command)
     shutil.rmtree(folder / "text_encoder_3")
     clip = bench(*command, "--set", "text=clip")

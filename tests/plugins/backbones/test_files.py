@@ -24,7 +24,8 @@ from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 from bench_plugins.backbones._files import config_source
 
-RUN = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2, "--save-errors")
+RUN = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2, "--save-errors",
+       "--batch-size", 16)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_loras_are_added_at_their_scales(
     for file, adapter in ((first, "a"), (second, "b")):  # older diffusers need a file's name
         pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=adapter)
     pipe.set_adapters(["a", "b"], [1.0, 0.5])
-    live = bench.run("digits", pipe, strategy="full", params={"draws": 2}, limit=2,
+    live = bench.run("digits", pipe, strategy="full", params={"draws": 2}, limit=2, batch_size=16,
                      save_errors=True, results=tmp_path)  # fmt: skip
     errors = [errors_of(Path(r["results_dir"])) for r in (plain, added.json, live)]
     np.testing.assert_allclose(errors[1], errors[2], rtol=1e-5)

@@ -271,6 +271,7 @@ def test_a_folder_of_a_class_that_no_family_loads_is_run(tmp_path: Path) -> None
         pictures(16)[0].save(tmp_path / "pictures" / name / "1.png")
     done = bench(
         *("run", tmp_path / "pictures", "--backbone", f"{tmp_path / 'other'}/", "--set", "draws=2"),
+        *("--batch-size", 16),
         *("--strategy", "full", "--resolution", 16, "--results", tmp_path / "results", "--json"),
     )
     assert done.code == 0, done.err

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,8 @@ from safetensors.torch import load_file
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
+from bench_plugins.backbones._hollow import check_tensors
+from bench_plugins.backbones._parts import load_part
 from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
 TINY = ROOT / "plugins/backbones/weights/tiny_digits"
@@ -117,29 +120,6 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         both(lambda f: (f / "vae").rename(f / "real"), links("vae", "real")),
         "the folder of vae/config.json is a link",
     ),
-    "an empty file": (writes(TEXT, b""), "text_encoder/model.safetensors is damaged"),
-    "a cut file": (truncates(UNET), "unet/.*safetensors is damaged"),
-    "a cut file beside fp16": (two_precisions, "unet/diffusion_pytorch_model.safetensors is dama"),
-    "a pickle by another name": (writes(VAE, b"\x80\x02}q\x00."), "vae/.*safetensors is damaged"),
-    "no tensors": (removes(UNET), "unet/ has no diffusion_pytorch_model.safetensors"),
-    "an index of .bin": (index("pytorch_model.bin"), "index.json names 'pytorch_model.bin'"),
-    "an index to outside": (index("../../model.safetensors"), "index.json names '../../model"),
-    "an index to nothing": (index("x.safetensors"), "text_encoder/x.safetensors is not there"),
-    "an index without a map": (
-        both(removes(TEXT), writes(f"{TEXT}.index.json", "{}")),
-        "has no weight_map",
-    ),
-    "a shard that lacks some": (
-        both(shards(UNET), tensors("unet/two.safetensors", drops_first)),
-        "unet/ lacks tensor",
-    ),
-    "a tensor in two shards": (
-        both(
-            shards(UNET),
-            lambda f: shutil.copy(f / "unet/one.safetensors", f / "unet/two.safetensors"),
-        ),
-        "a second time",
-    ),
     # JSON.
     "no config": (removes("unet/config.json"), "unet/config.json is not there"),
     "no scheduler": (removes(SCHEDULER), "scheduler/scheduler_config.json is not there"),
@@ -148,24 +128,6 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "deep JSON": (writes("vae/config.json", "[" * 100_000), "vae/config.json is not valid JSON"),
     "no text": (writes("unet/config.json", b"\xff\xfe"), "unet/config.json is not valid JSON"),
     "a long number": (writes(SCHEDULER, '{"a": ' + "9" * 5000 + "}"), "is not valid JSON"),
-    # Tensors.
-    "NaN that is not used": (
-        tensors(VAE, sets(NAN, "decoder.conv_in.bias")),
-        "decoder.conv_in.bias",
-    ),
-    "infinite": (tensors(TEXT, sets(INF)), "text_encoder/.* not finite"),
-    "negatively infinite": (tensors(UNET, sets(-INF)), "unet/.* not finite"),
-    **{
-        f"{part}: {what}": (tensors(file, change), message)
-        for part, file in (("unet", UNET), ("vae", VAE), ("text_encoder", TEXT))
-        for what, change, message in (
-            ("a tensor missing", drops_first, f"{part}/ lacks tensor"),
-            ("a tensor renamed", renames_first, f"{part}/ lacks tensor"),
-            ("a tensor too many", adds("another.weight"), f"{part}/ holds tensor 'another.weight'"),
-            ("a tensor misshapen", reshapes_first, f"{part}/.* of shape"),
-            ("integers", every(lambda t: t.to(torch.int8)), f"{part}/.* as I8"),
-        )
-    },
     # UNet.
     "another network": (says("unet/config.json", _class_name="Kandinsky3UNet"), "_class_name"),
     "no class": (says("unet/config.json", _class_name=...), "has _class_name None"),
@@ -279,6 +241,70 @@ REFUSED: dict[str, tuple[Damage, str]] = {
 }
 
 
+# The configs stay as they are, so that one pipeline without tensors serves all.
+TENSORS: dict[str, tuple[Damage, str]] = {
+    "an empty file": (writes(TEXT, b""), "text_encoder/model.safetensors is damaged"),
+    "a cut file": (truncates(UNET), "unet/.*safetensors is damaged"),
+    "a cut file beside fp16": (two_precisions, "unet/diffusion_pytorch_model.safetensors is dama"),
+    "a pickle by another name": (writes(VAE, b"\x80\x02}q\x00."), "vae/.*safetensors is damaged"),
+    "no tensors": (removes(UNET), "unet/ has no diffusion_pytorch_model.safetensors"),
+    "an index of .bin": (index("pytorch_model.bin"), "index.json names 'pytorch_model.bin'"),
+    "an index to outside": (index("../../model.safetensors"), "index.json names '../../model"),
+    "an index to nothing": (index("x.safetensors"), "text_encoder/x.safetensors is not there"),
+    "an index without a map": (
+        both(removes(TEXT), writes(f"{TEXT}.index.json", "{}")),
+        "has no weight_map",
+    ),
+    "a shard that lacks some": (
+        both(shards(UNET), tensors("unet/two.safetensors", drops_first)),
+        "unet/ lacks tensor",
+    ),
+    "a tensor in two shards": (
+        both(
+            shards(UNET),
+            lambda f: shutil.copy(f / "unet/one.safetensors", f / "unet/two.safetensors"),
+        ),
+        "a second time",
+    ),
+    "NaN that is not used": (
+        tensors(VAE, sets(NAN, "decoder.conv_in.bias")),
+        "decoder.conv_in.bias",
+    ),
+    "infinite": (tensors(TEXT, sets(INF)), "text_encoder/.* not finite"),
+    "negatively infinite": (tensors(UNET, sets(-INF)), "unet/.* not finite"),
+    **{
+        f"{part}: {what}": (tensors(file, change), message)
+        for part, file in (("unet", UNET), ("vae", VAE), ("text_encoder", TEXT))
+        for what, change, message in (
+            ("a tensor missing", drops_first, f"{part}/ lacks tensor"),
+            ("a tensor renamed", renames_first, f"{part}/ lacks tensor"),
+            ("a tensor too many", adds("another.weight"), f"{part}/ holds tensor 'another.weight'"),
+            ("a tensor misshapen", reshapes_first, f"{part}/.* of shape"),
+            ("integers", every(lambda t: t.to(torch.int8)), f"{part}/.* as I8"),
+        )
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def hollow() -> Any:
+    return StableDiffusion.checked(resolve(str(TINY)), "float32")
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_refused_tensors(name: str, hollow: Any, tmp_path: Path) -> None:
+    """By what the backbone calls when it is made, and when a part is needed."""
+    damage, message = TENSORS[name]
+    folder = copy_pipeline(TINY, tmp_path / "pipeline")
+    damage(folder)
+    weights = resolve(str(folder))
+    with pytest.raises(UserError, match=message) as caught:
+        check_tensors(weights, hollow.pipe, hollow.classes)
+        for part, kind in hollow.classes.items():
+            load_part(weights, part, kind, torch.float32, "cpu")
+    assert_explained(caught.value, folder)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str, tmp_path: Path) -> None:
     damage, message = REFUSED[name]
@@ -287,6 +313,10 @@ def test_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
         backbone = StableDiffusion(resolve(str(folder)))
         _ = backbone.text_encoder
-    text = str(caught.value)
+    assert_explained(caught.value, folder)
+
+
+def assert_explained(error: UserError, folder: Path) -> None:
+    text = str(error)
     assert text.startswith(("The weights ", "The weights folder ")) and str(folder) in text
     assert "\n" not in text and len(text) < 600
