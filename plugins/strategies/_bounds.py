@@ -61,7 +61,7 @@ def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 
 def successive_variance(differences: Floats) -> tuple[Floats, float]:
     """Return the variances of [A, n] differences, float64 [A], and their degrees of freedom."""
     n = differences.shape[1]
-    steps = np.diff(differences, axis=1)
+    steps = differences[:, 1:] - differences[:, :-1]  # np.diff takes three times as long
     variance = np.einsum("an,an->a", steps, steps) / max(1, 2 * (n - 1))
     return np.asarray(variance), 2 * (n - 1) ** 2 / (3 * n - 4) if n > 1 else 0.0
 

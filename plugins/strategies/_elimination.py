@@ -113,7 +113,11 @@ def timestep_means(values: Floats, timesteps: Ints) -> Floats:
         values: float64 [A, n].
         timesteps: int64 [n], ascending.
     """
-    starts = np.flatnonzero(np.diff(timesteps, prepend=-1))
+    new = np.ones(len(timesteps), dtype=bool)
+    np.not_equal(timesteps[1:], timesteps[:-1], out=new[1:])
+    if new.all():
+        return values
+    starts = np.flatnonzero(new)
     sums = np.add.reduceat(values, starts, axis=1)
     return np.asarray(sums / np.diff(starts, append=len(timesteps)))
 

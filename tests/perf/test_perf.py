@@ -110,6 +110,8 @@ def test_perf_measures_only_what_the_backbone_can(
 
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(StableDiffusion, "can_linearise", False)
+    monkeypatch.setattr("bench.perf.measure.matmul_peak", lambda *_: 1e9)
+    monkeypatch.setattr("bench.perf.measure.evaluation_flops", lambda *_: 1.0)
     config = make_config({"dataset": "-", "backbone": "tiny-digits", "batch_size": 8})
     with pytest.raises(UserError, match="needs gradients"):
         measure(config, ["screen-race"], seconds=0.1)

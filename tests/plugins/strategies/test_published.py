@@ -43,7 +43,7 @@ def published(draws: int, **params: Any) -> Any:
 def test_where_no_bound_decides_the_schedule_does(per_class: int) -> None:
     for prompts, draws in SHAPES:
         schedule, race = make("adaptive", draws), published(draws, delta=NEVER)
-        for seed in range(8):
+        for seed in range(4):
             errors = near_tied(prompts, draws, seed)
             ours, theirs = (prediction(each, errors, per_class) for each in (race, schedule))
             assert ours == theirs
@@ -54,7 +54,7 @@ def test_where_the_schedule_is_right_it_is_right_unless_a_bound_fails() -> None:
     gained = 0
     for prompts, draws in [*SHAPES, (80, 200)]:
         schedule, race = make("adaptive", draws), published(draws, delta=1e-4)
-        for seed in range(12):
+        for seed in range(6):
             errors = near_tied(prompts, draws, seed)
             errors[prompts // 2 :] += 1  # dropped at the first look, which saves something
             truth = errors.astype(np.float64).mean(axis=1).argmin()
@@ -64,16 +64,15 @@ def test_where_the_schedule_is_right_it_is_right_unless_a_bound_fails() -> None:
     assert gained > 0
 
 
-@pytest.mark.parametrize("delta", [NEVER, 1e-4, 0.02, 0.5])
-def test_it_never_costs_more_than_the_schedule(delta: float) -> None:
+def test_it_never_costs_more_than_the_schedule() -> None:
     for prompts, draws in SHAPES:
-        for seed in range(3):
-            for errors in (near_tied(prompts, draws, seed), make_table(prompts, draws, seed)):
-                for per_class in (1, 2):
-                    theirs = run(make("adaptive", draws), errors, per_class).evaluations
-                    race = published(draws, delta=delta)
+        races = [published(draws, delta=delta) for delta in (NEVER, 1e-4, 0.02, 0.5)]
+        for errors in (near_tied(prompts, draws, 0), make_table(prompts, draws, 0)):
+            for per_class in (1, 2):
+                theirs = run(make("adaptive", draws), errors, per_class).evaluations
+                assert theirs <= races[0].at_most(make_problem(errors, per_class))
+                for race in races:
                     assert run(race, errors, per_class).evaluations <= theirs
-                    assert theirs <= race.at_most(make_problem(errors, per_class))
 
 
 @pytest.mark.parametrize("null", [0, 1])

@@ -60,7 +60,7 @@ def test_betting_with_a_span_errs_less_than_delta(skewed: bool) -> None:
     rng = np.random.default_rng(5)
     wrong = early = 0
     strategy = make("race", 400, bound="betting", delta=0.1, span=0.5)
-    tables = 300
+    tables = 120
     for seed in range(tables):
         values = rng.uniform(0.25, 0.75, size=(4, 400))
         if skewed:  # a few draws decide: the hard case for any bound that trusts a variance

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bench_plugins.training.data import CAPTIONS, train_tokenizer
 from bench_plugins.training.denoiser import TextDenoiser, bake
 from bench_plugins.training.recipes import RECIPES
 
-IMAGES = 200  # of each split
+IMAGES = 100  # of each split
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +52,7 @@ def short() -> Iterator[None]:
         samples=(1, 2),
         keep=(3, 1),
     )
-    read = data.read
+    read = cache(data.read)  # three trainings decode the same images
 
     def some(*place: Any) -> data.LabelledImages:
         part = read(*place)
