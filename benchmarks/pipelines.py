@@ -1,4 +1,4 @@
-"""The table of pipelines, and what their own code costs against a family that is written by hand.
+"""The table of pipelines, and what their own code costs beside the network that it calls.
 
     python benchmarks/pipelines.py [--write docs/backbones/README.md]
     python benchmarks/pipelines.py --pairs 7 [--side 512] [--batch 4] [--device cuda]
@@ -8,9 +8,9 @@ what the pipeline's own sampling gave its scheduler in three steps, relative to 
 alone, and in a batch with another prompt at another level, in float32 and in bfloat16.
 
 With `--pairs`, the engine's evaluations of one batch by Stable Diffusion 1.5's network, as large as
-it is and with random weights: the same module called by the pipeline's code and by the family,
-pair by pair (goal: 0.95 of the family's speed). Its forward passes are counted, too. On a CPU, 512
-pixels and 7 pairs of 4 cells take minutes; `--small` shows that it runs.
+it is and with random weights: the same module called by the pipeline's code and alone, pair by
+pair (goal: 0.95 of its speed). Its forward passes are counted, too. On a CPU, 512 pixels and 7
+pairs of 4 cells take minutes; `--small` shows that it runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +36,7 @@ import bench as toolkit
 from bench.contracts.levels import Levels
 from bench.engine.trees import rows
 from bench_plugins.backbones._facts import FACTS_FOLDER, facts_of
+from bench_plugins.backbones._parts import EMBEDDINGS
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 PROMPT = "a fir tree (tall)"
@@ -135,7 +137,7 @@ def deviations(backbone: PipelineDenoiser) -> tuple[float, float]:
 
 
 def speed(pairs: int, side: int, batch: int, device: str, small: bool) -> None:
-    """Print the ratio of the speeds of one network, called by the family and by the pipeline."""
+    """Print the ratio of the speeds of one network, called alone and by the pipeline."""
     if not small:
         UNETS["sd15"] = {
             **UNETS["sd15"],
@@ -147,30 +149,32 @@ def speed(pairs: int, side: int, batch: int, device: str, small: bool) -> None:
         }
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
         folder = save_pipeline(Path(scratch) / "sd15", "sd15")
-        family: Any = toolkit.load_backbone(f"{folder}/", device=device, dtype="float32")
-        family = type(family)(family.weights, device=device, resolution=16 if small else side // 4)
-        _ = family.text_encoder  # it and the network are loaded into the pipeline
-        own = PipelineDenoiser(family.pipe, resolution=family.resolution)
+        made: Any = toolkit.load_backbone(f"{folder}/", device=device, dtype="float32")
+        made = type(made)(made.weights, device=device, resolution=16 if small else side // 4)
         # On a CPU its own time, which other processes change less.
         clock = time.process_time if device == "cpu" else time.perf_counter
         passes = [0]
-        family.network.register_forward_hook(lambda *a: passes.__setitem__(0, passes[0] + 1))
-        x_t = torch.randn(batch, *family.latent_shape, device=device)
-        t = times(family.levels, batch).to(device)
-        seconds: dict[str, list[float]] = {"family": [], "pipeline": []}
+        made.network.register_forward_hook(lambda *a: passes.__setitem__(0, passes[0] + 1))
+        x_t = torch.randn(batch, *made.latent_shape, device=device)
+        t = times(made.levels, batch).to(device)
+        conditioning = made.encode_prompts([PROMPT] * batch)
+        calls: dict[str, Callable[[], torch.Tensor]] = {
+            "alone": lambda: made.network(x_t, t, conditioning[EMBEDDINGS], return_dict=False)[0],
+            "pipeline": lambda: made.denoise(x_t, t, conditioning),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
         counts = dict.fromkeys(seconds, 0)
         for number in range(pairs + 1):  # the first warms up
-            for name, backbone in (("family", family), ("pipeline", own)):
-                conditioning = backbone.encode_prompts([PROMPT] * batch)
+            for name, call in calls.items():
                 passes[0] = 0
                 began = clock()
-                float(backbone.denoise(x_t, t, conditioning).float().sum())  # waits for the device
+                float(call().float().sum())  # waits for the device
                 if number:
                     seconds[name].append(clock() - began)
                     counts[name] += passes[0]
-    ratios = [a / b for a, b in zip(seconds["family"], seconds["pipeline"], strict=True)]
-    print(f"passes: family {counts['family']}, pipeline {counts['pipeline']}")
-    print(f"seconds per batch of {batch}: {median(seconds['family']):.4g} by the family,")
+    ratios = [a / b for a, b in zip(seconds["alone"], seconds["pipeline"], strict=True)]
+    print(f"passes: alone {counts['alone']}, pipeline {counts['pipeline']}")
+    print(f"seconds per batch of {batch}: {median(seconds['alone']):.4g} alone,")
     print(f"{median(seconds['pipeline']):.4g} by the pipeline; its speed: {median(ratios):.3f}")
 
 

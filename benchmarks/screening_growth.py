@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench.engine.denoising import DenoisingEngine
+from bench.engine.trees import leaves
 from bench.errors import UserError
 from bench.inputs.prompts import Prompts
 from bench.inputs.subsets import limited
@@ -79,8 +79,7 @@ def spread(engine: DenoisingEngine, n_real: int) -> dict[str, float]:
     `nearest_*` is the mean distance to the nearest other prompt; `collapsed` is the share of
     added prompts that lie within a tenth of a unit of another prompt.
     """
-    conditioning = engine.evaluator.pool.tree
-    assert isinstance(conditioning, torch.Tensor)
+    (conditioning,) = leaves(engine.evaluator.pool.tree).values()
     flat = conditioning.float().flatten(1).cpu().double().numpy()
     squares = (flat**2).sum(axis=1)
     far = np.sqrt(np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0))

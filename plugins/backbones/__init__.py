@@ -13,7 +13,7 @@ from bench_plugins.backbones._declared import register_classifiers, register_fam
 # As a variable, since importing diffusers already makes transformers warn of what we do not use.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-_TARGET = "bench_plugins.backbones.stable_diffusion:StableDiffusion"
+_TARGET = "bench_plugins.backbones.families:StableDiffusion"
 _PARAMETERS: dict[str, Any] = {
     "normalize": Parameter("half", "half: pixels in [-1, 1]; cifar10: the published notebook's"),
     "resolution": Parameter(None, "image side in pixels; None: the model's own", type=int),

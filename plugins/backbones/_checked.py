@@ -11,7 +11,6 @@ import torch
 
 from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS
-from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import LOADING, first_line, warn_of_adapters
@@ -38,6 +37,7 @@ from bench_plugins.backbones._files import (
     read_index,
     tensor_bytes,
 )
+from bench_plugins.backbones._folding import uses_prompts
 from bench_plugins.backbones._hollow import AUTOENCODER, check_tensors, hollow_pipeline
 from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._parts import NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
@@ -183,13 +183,6 @@ class CheckedFolder(PipelineDenoiser):
         stated = {KEYWORDS[name]: value for name, value in parameters.items() if name in KEYWORDS}
         return {name: value for name, value in stated.items() if value is not None}
 
-    def check_network(self) -> None:
-        """Refuse a network that the family does not call."""
-
-    def example(self) -> Tree:
-        """Return the conditioning of a short text, or of a label, one row."""
-        return self.shortest
-
     @property
     def is_told_guidance(self) -> bool:
         """Whether the network is a UNet that was distilled with guidance."""
@@ -236,6 +229,8 @@ def _checked(
     name = next(name for name in NETWORKS if name in made.classes)
     if family.pipelines:
         check_network(weights, name, network.config)
+        if name == "unet" and not uses_prompts(network):
+            raise weights.error("unet/config.json", "describes a model that takes no prompts")
         check_scaling(weights)
     native = network.config.get("sample_size")
     side = resolution or (native * pixels_of(pipe) if isinstance(native, int) else None)
@@ -243,7 +238,6 @@ def _checked(
         PipelineDenoiser.__init__(
             made, pipe, resolution=side, normalize=normalize, call=made.keywords(**parameters)
         )
-        made.check_network()
         _ = made.order  # may take a pass of its own, which is not to be counted
         made.flops = operations(made)
         name = AUTOENCODER

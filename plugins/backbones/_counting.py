@@ -45,7 +45,7 @@ def peak_of_image(hollow: Any) -> int:
 def predict_cell(hollow: Any, gradient: bool = False) -> Tensor:
     """Predict one latent with one prompt."""
     with torch.set_grad_enabled(gradient):
-        tree = mapped(torch.clone, hollow.example())
+        tree = mapped(torch.clone, hollow.shortest)
         for leaf in leaves(tree).values():
             leaf.requires_grad_(gradient and leaf.is_floating_point())
         time = torch.as_tensor(hollow.levels.time[:1])

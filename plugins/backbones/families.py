@@ -13,12 +13,45 @@ from bench.contracts.levels import Levels
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
+from bench_plugins.backbones._folding import fold_prompts
 from bench_plugins.backbones._parts import EMBEDDINGS, PIPELINE_INDEX
+from bench_plugins.backbones._refusals import without_index
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 TEXT_CHOICES = ("all", "clip")
 T5_TOKENS = 256
 T5_PARTS = {"text_encoder_3", "tokenizer_3"}  # of Stable Diffusion 3
+
+
+class StableDiffusion(FolderPipeline):
+    """Stable Diffusion 1 and 2, their fine-tunes, and smaller models of the same parts.
+
+    Its text encoder is small: it stays in memory. A UNet that was distilled with guidance is told
+    the scale: `strength`, or what its pipeline tells it unless it is asked for another one.
+    """
+
+    pipelines = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "LatentConsistencyModelPipeline",
+        "LatentConsistencyModelImg2ImgPipeline",
+    )
+    keeps_encoders = True
+    prompts_at_once = 64
+
+    @classmethod
+    def check_weights(cls, weights: Weights, **settings: Any) -> None:
+        """Refuse what the class would refuse; of a folder that names no class, say what it is."""
+        try:
+            super().check_weights(weights, **settings)
+        except UserError as error:
+            if weights.find(PIPELINE_INDEX) is not None:
+                raise
+            raise without_index(cls, weights, error) from None
+
+    def fold_prompts(self, conditioning: Any) -> Tree:
+        """Compute once what the UNet computes of these prompts alone, where that pays."""
+        return {EMBEDDINGS: fold_prompts(self.network, conditioning[EMBEDDINGS])}
 
 
 class StableDiffusionXL(FolderPipeline):

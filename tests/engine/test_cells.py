@@ -152,7 +152,7 @@ def test_half_precision_keeps_float32_errors(pipelines: dict[str, Path], tmp_pat
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
     pipelines: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench_plugins.backbones.stable_diffusion import StableDiffusion
+    from bench_plugins.backbones.families import StableDiffusion
 
     settings: dict[str, Any] = {
         "backbone": str(pipelines["sd15"]),
@@ -165,7 +165,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
     denoise, sizes = StableDiffusion.denoise, list[int]()
 
     def small(
-        self: StableDiffusion, x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor
+        self: StableDiffusion, x_t: torch.Tensor, t: torch.Tensor, conditioning: Any
     ) -> torch.Tensor:
         sizes.append(len(x_t))
         if len(x_t) > 10:

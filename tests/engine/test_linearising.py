@@ -15,6 +15,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply, Strategy
 from bench.engine import batching
 from bench.engine.denoising import DenoisingEngine
+from bench.engine.trees import Tree, leaves
 from bench.running.prepared import Prepared
 
 DRAWS = 6
@@ -78,8 +79,7 @@ def test_first_order_errors_agree_with_finite_differences(
     assert isinstance(images, list)
     latent = images[0][0]  # the only view of the only image
     latents = latent.expand(len(some), *latent.shape)
-    c = engine.evaluator.pool.tree
-    assert isinstance(c, torch.Tensor)
+    (c,) = leaves(engine.evaluator.pool.tree).values()
     for mixture, found in zip(mixtures(), strategy.replies, strict=True):
         at = torch.einsum("p,pld->ld", torch.from_numpy(mixture).float(), c)
 
@@ -91,7 +91,7 @@ def test_first_order_errors_agree_with_finite_differences(
                     engine,
                     np.tile(some, places),
                     latents.repeat(places, 1, 1, 1),
-                    where.repeat_interleave(len(some), dim=0),
+                    {"0.0": where.repeat_interleave(len(some), dim=0)},
                 )
             return np.asarray(flat.double()).reshape(places, len(some))
 
@@ -138,7 +138,7 @@ def gradients_limited(
     backbone = network_of(engine.backbone)
     save, saved = backbone.save_memory, list[bool]()
 
-    def small(x_t: torch.Tensor, _: torch.Tensor) -> None:
+    def small(x_t: torch.Tensor, _: Tree) -> None:
         if torch.is_grad_enabled() and len(x_t) > (1 if saved else cells):
             raise torch.OutOfMemoryError("simulated")
 
@@ -218,7 +218,7 @@ def test_the_batch_size_of_linearisations_is_measured_and_remembered(
     assert measured == ["DenoisingEngine", "Lineariser"]
     assert (engine.batch_size, engine.linear.batch_size) == (40, 20)
 
-    def small(x_t: torch.Tensor, _: torch.Tensor) -> None:
+    def small(x_t: torch.Tensor, _: Tree) -> None:
         if len(x_t) > (6 if torch.is_grad_enabled() else 40):
             raise torch.OutOfMemoryError("simulated")
 
@@ -235,8 +235,10 @@ def test_linearisations_are_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> No
     engine = engine_of("tiny-digits", batch_size=16)[0]
     sizes: list[int] = []
 
-    def seen(x_t: torch.Tensor, conditioning: torch.Tensor) -> None:
-        assert torch.is_grad_enabled() and conditioning.requires_grad
+    def seen(x_t: torch.Tensor, conditioning: Tree) -> None:
+        assert torch.is_grad_enabled() and all(
+            c.requires_grad for c in leaves(conditioning).values()
+        )
         sizes.append(len(x_t))
 
     before_passes(monkeypatch, engine.backbone, seen)

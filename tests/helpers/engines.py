@@ -20,7 +20,7 @@ from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.settings import make_config
-from bench_plugins.backbones.stable_diffusion import StableDiffusion
+from bench_plugins.backbones.families import StableDiffusion
 
 
 def prepared(**settings: Any) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
@@ -62,12 +62,12 @@ def network_of(checked: CheckedDenoiser) -> StableDiffusion:
 def before_passes(
     monkeypatch: pytest.MonkeyPatch,
     backbone: CheckedDenoiser | StableDiffusion,
-    check: Callable[[torch.Tensor, torch.Tensor], None],
+    check: Callable[[torch.Tensor, Tree], None],
 ) -> None:
     """Call `check(x_t, conditioning)` before every pass through the network."""
     denoise = backbone.denoise
 
-    def checked(x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
+    def checked(x_t: torch.Tensor, t: torch.Tensor, conditioning: Tree) -> torch.Tensor:
         check(x_t, conditioning)
         return denoise(x_t, t, conditioning)
 
@@ -78,7 +78,7 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, engine: DenoisingEngine, cells
     """Let memory end beyond so many cells per batch; returns the sizes that were tried."""
     sizes: list[int] = []
 
-    def limited(x_t: torch.Tensor, _: torch.Tensor) -> None:
+    def limited(x_t: torch.Tensor, _: Tree) -> None:
         sizes.append(len(x_t))
         if len(x_t) > cells:
             raise torch.OutOfMemoryError("simulated")

@@ -24,7 +24,7 @@ FORKS.set_forkserver_preload(
         "bench.cli.run",
         "bench.render.pictures",
         "bench.running.run",
-        "bench_plugins.backbones.stable_diffusion",
+        "bench_plugins.backbones.families",
         "datasets",
         "diffusers",
         "matplotlib.figure",

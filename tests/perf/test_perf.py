@@ -106,7 +106,7 @@ def test_perf_counts_gradients_as_what_they_cost() -> None:
 def test_perf_measures_only_what_the_backbone_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench_plugins.backbones.stable_diffusion import StableDiffusion
+    from bench_plugins.backbones.families import StableDiffusion
 
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(StableDiffusion, "can_linearise", False)

@@ -29,7 +29,7 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights, resolve
 from bench.running.parts.scorer import family_of
 from bench_plugins.backbones._checkpoint import warn_of_adapters
-from bench_plugins.backbones.stable_diffusion import StableDiffusion
+from bench_plugins.backbones.families import StableDiffusion
 
 TEXT = "a photo of a cat"
 LCM = "LatentConsistencyModelPipeline"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.discovery.loading import load_plugins
 from bench.inputs.weights import resolve
 from bench_plugins.backbones._hollow import _remembered
-from bench_plugins.backbones.stable_diffusion import StableDiffusion
+from bench_plugins.backbones.families import StableDiffusion
 
 SHIPPED = ROOT / "plugins/backbones/weights"
 
@@ -23,7 +24,8 @@ def test_counts_are_those_of_real_tensors(kind: str, pipelines: dict[str, Path])
     weights = resolve(str(pipelines[kind]))
     backbone = StableDiffusion(weights)
     x_t, t = torch.zeros(1, *backbone.latent_shape), torch.zeros(1)
-    conditioning = backbone.encode_prompts(["a"]).clone().requires_grad_()
+    conditioning: Any = backbone.encode_prompts(["a"])
+    conditioning["0.0"].requires_grad_()
     counts = []
     for gradient in (False, True):
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.images import resize_and_crop
+from bench.engine.trees import leaves
 from bench.inputs.prompts import from_template
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
@@ -116,8 +117,7 @@ def test_linearisation(name: str, dtype: Literal["float32", "bfloat16"], tmp_pat
     assert isinstance(engine, DenoisingEngine)
     size = engine.backbone.latent_shape
     latent = torch.randn(1, *size, generator=torch.Generator().manual_seed(1))
-    draw, c = np.zeros(1, np.int64), engine.evaluator.pool.tree
-    assert isinstance(c, torch.Tensor)
+    draw, (c,) = np.zeros(1, np.int64), leaves(engine.evaluator.pool.tree).values()
     at = c.float().mean(dim=0).to(c.dtype)
 
     def timed(label: str, work: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -132,7 +132,7 @@ def test_linearisation(name: str, dtype: Literal["float32", "bfloat16"], tmp_pat
 
     def exact(where: torch.Tensor) -> float:
         with torch.inference_mode():
-            return float(errors_at(engine, draw, latent, where[None].to(c.dtype)))
+            return float(errors_at(engine, draw, latent, {"0.0": where[None].to(c.dtype)}))
 
     def first_order() -> torch.Tensor:
         with torch.inference_mode():

@@ -36,7 +36,7 @@ from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench_plugins.backbones._hollow import check_tensors
 from bench_plugins.backbones._parts import load_part
-from bench_plugins.backbones.stable_diffusion import StableDiffusion
+from bench_plugins.backbones.families import StableDiffusion
 
 TINY = ROOT / "plugins/backbones/weights/tiny_digits"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -312,7 +312,8 @@ def test_refused(name: str, tmp_path: Path) -> None:
     damage(folder)
     with pytest.raises(UserError, match=message) as caught:
         backbone = StableDiffusion(resolve(str(folder)))
-        _ = backbone.text_encoder
+        _ = backbone.network
+        backbone.encode_prompts(["a"])
     assert_explained(caught.value, folder)
 
 

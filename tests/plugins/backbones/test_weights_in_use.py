@@ -19,7 +19,7 @@ import bench as toolkit
 from bench.cli.main import cli
 from bench.errors import UserError
 from bench.inputs.weights import resolve
-from bench_plugins.backbones.stable_diffusion import StableDiffusion
+from bench_plugins.backbones.families import StableDiffusion
 
 TINY = ROOT / "plugins/backbones/weights/tiny_digits"
 
@@ -55,7 +55,7 @@ def test_embeddings_are_kept_only_of_what_was_checked(
     shutil.copy(TINY / TEXT, folder / TEXT)
     given = embed_prompts(backbone, "key", ["zero"])
     monkeypatch.setattr(
-        backbone, "encode_prompts", lambda texts: torch.full((1, 32, 64), float("nan"))
+        backbone, "encode_prompts", lambda texts: {"0.0": torch.full((1, 32, 64), float("nan"))}
     )
     torch.testing.assert_close(embed_prompts(backbone, "key", ["zero"]), given)
     for _ in range(2):
@@ -75,9 +75,9 @@ def test_values_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     folder = copy_pipeline(TINY, tmp_path / "pipeline")
     tensors(UNET, every(torch.Tensor.float))(folder)
     tensors(UNET, sets(1e5))(folder)
-    StableDiffusion(resolve(str(folder)))
+    _ = StableDiffusion(resolve(str(folder))).network
     with pytest.raises(UserError, match=r"not finite in torch\.float16"):
-        StableDiffusion(resolve(str(folder)), dtype="float16")
+        _ = StableDiffusion(resolve(str(folder)), dtype="float16").network
 
 
 def test_threads_that_load_at_once_leave_other_modules_alone() -> None:
