@@ -117,6 +117,7 @@ def test_its_classifier_is_ours_under_the_settings_that_name_it(
         params={"draws": len(LEVELS)},
         levels=",".join(map(str, LEVELS.tolist())),
         seed=SEED,
+        batch_size=16,
         results=str(tmp_path / "results"),
         **SETTINGS,
     )

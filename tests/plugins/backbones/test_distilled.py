@@ -132,12 +132,16 @@ def test_a_run_records_the_guidance_and_a_plain_network_takes_none(tmp_path: Pat
     assert "strength" not in manifest["identity"]["backbone"]["parameters"]
 
 
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_distilled(tmp_path_factory.mktemp("pipelines") / "sd", "StableDiffusionPipeline")
+
+
 @pytest.mark.parametrize("width", [True, 0, 2, "8", -4])
-def test_a_width_that_no_embedding_has_is_refused(width: Any, tmp_path: Path) -> None:
-    folder = save_distilled(tmp_path / "distilled", "StableDiffusionPipeline")
-    says("unet/config.json", time_cond_proj_dim=width)(folder)
+def test_a_width_that_no_embedding_has_is_refused(width: Any, distilled: Path) -> None:
+    says("unet/config.json", time_cond_proj_dim=width)(distilled)
     with pytest.raises(UserError, match=r"time_cond|does not describe|unet/"):
-        StableDiffusion(resolve(str(folder)))
+        StableDiffusion(resolve(str(distilled)))
 
 
 def test_the_pipeline_s_class_is_checked(tmp_path: Path) -> None:
