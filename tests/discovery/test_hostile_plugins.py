@@ -15,7 +15,7 @@ from helpers.command import bench_process
 from helpers.plugins import install, load_hooks
 
 from bench.contracts.hooks import hookimpl
-from bench.discovery.finding import OWN_DISTRIBUTION, find
+from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
 from bench.discovery.guard import tell
 from bench.discovery.loading import Plugins
 from bench.errors import BenchWarning, UserError
@@ -24,13 +24,18 @@ Register = Callable[..., None]
 MINE: dict[str, Any] = {"target": "nowhere:Mine"}
 
 
+@pytest.fixture(scope="module")
+def own() -> list[Found]:
+    """The toolkit's own plugins, looked for once among all that is installed."""
+    return [found for found in find() if found.distribution == OWN_DISTRIBUTION]
+
+
 @pytest.fixture
-def plugins() -> Plugins:
+def plugins(own: list[Found]) -> Plugins:
     """The toolkit's own plugins, loaded anew."""
     plugins = Plugins()
-    for found in find():
-        if found.distribution == OWN_DISTRIBUTION:
-            plugins.load(found)
+    for found in own:
+        plugins.load(found)
     return plugins
 
 

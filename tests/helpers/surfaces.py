@@ -339,7 +339,7 @@ def damage_stored(part: str, folder: Path, rng: random.Random) -> None:
 def make_learned(folder: Path) -> None:
     """Record a run that orders, odds, screens and weights of levels can be learned from."""
     done = bench(
-        *("run", "digits", "--limit", 120, "--strategy", "full-linearised", "--set", "draws=8"),
+        *("run", "digits", "--limit", 90, "--strategy", "full-linearised", "--set", "draws=8"),
         *("--save-errors", "--results", folder, "--json"),
     )
     assert done.code == 0, done.err
