@@ -110,12 +110,12 @@ def row_of(exact: PipelineDenoiser, half: PipelineDenoiser) -> str:
         if key in exact.call
     )
     lines = len((FACTS_FOLDER / f"{name}.toml").read_text("utf-8").splitlines())
-    source = facts.source["levels"].partition(":")[0].rpartition("/")[2]
+    source = facts.source["file"].rpartition("/")[2]
     alone, mixed = deviations(exact)
     alone_half, mixed_half = deviations(half)
     return (
         f"| `{name}` | {max(alone, alone_half):.0g} | {mixed:.0g} | {mixed_half:.0g} | {together} |"
-        f" {off or 'told to the network'} | {(facts.requires or '').partition('>=')[2]} |"
+        f" {off or 'told to the network'} | {facts.requires.partition('>=')[2]} |"
         f" {lines} | `{source}` |"
     )
 

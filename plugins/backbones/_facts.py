@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+USUAL_SOURCE = {"target": "scheduler.step", "encoding": "__call__, output_type"}
 FACTS_FOLDER = Path(__file__).with_name("pipelines")
 
 
@@ -29,8 +30,8 @@ class Facts:
         target: what its scheduler is given, in words.
         text: how texts become tokens, in words.
         encoding: how an image becomes a latent, in words.
-        requires: the first version of diffusers that has the class.
-        source: fact → where diffusers says so.
+        requires: the first version of diffusers that has the class, or the lowest supported.
+        source: fact → where diffusers says so, in its `file`; that of others: `USUAL_SOURCE`.
     """
 
     levels: str | None = None
@@ -42,7 +43,7 @@ class Facts:
     target: str = ""
     text: str = ""
     encoding: str = ""
-    requires: str | None = None
+    requires: str = "diffusers>=0.33"
     source: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,7 +51,10 @@ class Facts:
 def facts_of(name: str) -> Facts | None:
     """Return what is declared of a class of diffusers; None: nothing is."""
     path = FACTS_FOLDER / f"{name}.toml"
-    return Facts(**tomllib.loads(path.read_text("utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    stated = tomllib.loads(path.read_text("utf-8"))
+    return Facts(**{**stated, "source": {**USUAL_SOURCE, **stated["source"]}})
 
 
 def declared() -> list[str]:

@@ -96,7 +96,7 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
         ) from error
     if kind is None or not issubclass(kind, diffusers.DiffusionPipeline):
         facts = facts_of(str(name))
-        needed = f" It needs {facts.requires}." if facts and facts.requires else ""
+        needed = f" It needs {facts.requires}." if facts else ""
         raise weights.error(
             PIPELINE_INDEX,
             f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
