@@ -37,8 +37,8 @@ def register_families(register: Callable[..., None], shared: Mapping[str, Parame
     for name, model in declared["models"].items():
         # Zero-shot unless it says otherwise: images from the web, none of a dataset's own.
         family = declared["families"][model["family"]]
-        fields = {"trained_on": None, **_family_fields(model["family"], family, shared), **model}
-        register(name, **fields)
+        fields = _family_fields(model["family"], family, shared)
+        register(name, **{"trained_on": None, **fields, **family.get("models", {}), **model})
 
 
 def _family_fields(
@@ -74,8 +74,9 @@ def register_classifiers(register: Callable[..., None]) -> None:
             **_CLASSIFIER,
         )
     for name, model in declared["models"].items():
-        target = f"{_ROOM}.{declared['families'][model['family']]['target']}"
-        register(name, target=target, **{"trained_on": None, **_CLASSIFIER, **model})
+        family = declared["families"][model["family"]]
+        fields = {"target": f"{_ROOM}.{family['target']}", "trained_on": None, **_CLASSIFIER}
+        register(name, **{**fields, **family.get("models", {}), **model})
     register(
         "random",
         target=f"{_ROOM}.chance:Random",
