@@ -28,6 +28,7 @@ def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
     low, high = map(int, learned.order.split("-"))
     assert 600 <= low < high <= 750
     assert learned.cost < learned.cost_even
+    assert learned.recommended is not None and "order" in learned.recommended
     assert 0.02 < learned.span < 0.3
     even = replay(path, "race", {}, tmp_path)["cost"]["evaluations_per_image"]
     banded = replay(path, "race", {"order": learned.order}, tmp_path)
