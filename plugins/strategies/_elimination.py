@@ -116,7 +116,7 @@ def timestep_means(values: Floats, timesteps: Ints) -> Floats:
     new = np.ones(len(timesteps), dtype=bool)
     np.not_equal(timesteps[1:], timesteps[:-1], out=new[1:])
     if new.all():
-        return values
+        return np.ascontiguousarray(values)  # so that sums over it round as those of means do
     starts = np.flatnonzero(new)
     sums = np.add.reduceat(values, starts, axis=1)
     return np.asarray(sums / np.diff(starts, append=len(timesteps)))
