@@ -112,8 +112,10 @@ class Driver:
         if not self.workers:
             lost = (error for error in self._given_up if isinstance(error, WorkersLostError))
             raise next(lost, self._given_up[0])
+        members = dict(self.workers)
         for name, answer in self._actors.answers():
-            if name in self.workers:  # not given up by an earlier answer of the same moment
+            # One answer of a moment may have ended the worker, and started it again.
+            if self.workers.get(name) is members[name]:
                 yield from self._answered(name, answer)
         self._open_workers()
         now = monotonic()

@@ -23,7 +23,7 @@ from bench.errors import PluginError
 from bench.running.executors import cluster, ray, worker
 from bench.running.executors.dispatch import DispatchRules
 from bench.running.executors.driver import Driver
-from bench.running.executors.messages import Answer, Report
+from bench.running.executors.messages import Answer, Ended, Report
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
@@ -100,6 +100,25 @@ def test_another_worker_hands_over_what_the_first_one_had(
         driver.wait_for_all()
         assert len(scored(run, driver)) == 6
     assert len(encoded) == 1
+
+
+def test_a_worker_that_ends_with_two_blocks_is_started_again_once(
+    wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both calls of a killed worker fail at the same moment; the second is not of its successor."""
+
+    class Killed(Threads):
+        def answers(self) -> list[tuple[str, Answer]]:
+            scores = self.calls.count(("worker 1", "score"))
+            if self.started["worker 1"] == 1 and scores == 2:
+                killed = Ended("its process was ended from outside")
+                return [("worker 1", killed), ("worker 1", killed)]
+            return super().answers()
+
+    run, threads = a_run(save_errors=True), Killed(1)
+    with pytest.warns(match=r"worker 1 .* ended: .* It is started again") as said:
+        assert_same(scored(run, Driver(run, threads)), wanted)
+    assert threads.started["worker 1"] == 2 and len(said) == 1
 
 
 def report(answer: Answer, change: Callable[[Decided], Any]) -> Answer:
