@@ -149,18 +149,21 @@ def speed(pairs: int, side: int, batch: int, device: str, small: bool) -> None:
         }
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
         folder = save_pipeline(Path(scratch) / "sd15", "sd15")
-        made: Any = toolkit.load_backbone(f"{folder}/", device=device, dtype="float32")
-        made = type(made)(made.weights, device=device, resolution=16 if small else side // 4)
+        backbone: Any = toolkit.load_backbone(f"{folder}/", device=device, dtype="float32")
+        backbone = type(backbone)(
+            backbone.weights, device=device, resolution=16 if small else side // 4
+        )
         # On a CPU its own time, which other processes change less.
         clock = time.process_time if device == "cpu" else time.perf_counter
         passes = [0]
-        made.network.register_forward_hook(lambda *a: passes.__setitem__(0, passes[0] + 1))
-        x_t = torch.randn(batch, *made.latent_shape, device=device)
-        t = times(made.levels, batch).to(device)
-        conditioning = made.encode_prompts([PROMPT] * batch)
+        backbone.network.register_forward_hook(lambda *a: passes.__setitem__(0, passes[0] + 1))
+        x_t = torch.randn(batch, *backbone.latent_shape, device=device)
+        t = times(backbone.levels, batch).to(device)
+        conditioning = backbone.encode_prompts([PROMPT] * batch)
+        texts = conditioning[EMBEDDINGS]
         calls: dict[str, Callable[[], torch.Tensor]] = {
-            "alone": lambda: made.network(x_t, t, conditioning[EMBEDDINGS], return_dict=False)[0],
-            "pipeline": lambda: made.denoise(x_t, t, conditioning),
+            "alone": lambda: backbone.network(x_t, t, texts, return_dict=False)[0],
+            "pipeline": lambda: backbone.denoise(x_t, t, conditioning),
         }
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         counts = dict.fromkeys(seconds, 0)

@@ -194,7 +194,8 @@ class Spec:
         return values
 
 
-# Once per class: to read the annotations takes longer than to check the values.
+# Reading the annotations of a class takes longer than checking the values.
+# Annotated, since mypy holds classes of unhashable objects to be unhashable, too.
 _field_types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
 
 

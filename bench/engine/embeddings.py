@@ -34,7 +34,7 @@ from bench.engine.trees import (
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, is_kept, keeping
 
-# 1: unchecked, 2: one file per prompt, 3: no hash, 4: leaves named by family, 5: others for SD
+# 1: unchecked, 2: one file per prompt, 3: no hash, 4: leaves named by family, 5: SD a tensor
 CONDITIONING_FORMAT = 6
 LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file

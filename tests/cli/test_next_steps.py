@@ -72,8 +72,8 @@ def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
         (race,) = commands(bench("learn-order", run).out)
     assert race[:2] == ["run", "toy"] and not unknown(race)
     assert "order=" in " ".join(race)
-    made = calibrate(run, "race", settings=({"delta": 1e-5, "first": 8},))
-    with mock.patch("bench.cli.calibrate.calibrate", return_value=made):
+    calibration = calibrate(run, "race", settings=({"delta": 1e-5, "first": 8},))
+    with mock.patch("bench.cli.calibrate.calibrate", return_value=calibration):
         score, *_ = commands(bench("calibrate", run, "--strategy", "race").out)
     assert score[score.index("--risk") + 1] == "0.1" and not unknown(score)
     assert score[score.index("--strategy") + 1] == "race"

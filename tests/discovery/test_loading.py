@@ -105,8 +105,8 @@ def test_two_plugins_that_claim_one_name(site: Path) -> None:
     assert done.code == 2 and "'first'" in done.err and "'second'" in done.err
     assert "BENCH_BLOCK_PLUGINS=second" in done.err
     classified = ("run", "mine", "--backbone", "majority")
-    mended = bench_with(site, *classified, "--dry-run", BENCH_BLOCK_PLUGINS="second")
-    assert "not installed" in mended.out and not mended.err  # only its data is missing
+    unblocked = bench_with(site, *classified, "--dry-run", BENCH_BLOCK_PLUGINS="second")
+    assert "not installed" in unblocked.out and not unblocked.err  # only its data is missing
 
 
 def test_which_plugins_are_loaded(site: Path) -> None:
@@ -168,17 +168,8 @@ def run_finished(summary):
     assert bench_with(site, "exits").code == 5
     done = bench_with(
         site,
-        *(
-            "run",
-            "digits",
-            "--backbone",
-            "majority",
-            "--limit",
-            4,
-            "--results",
-            tmp_path / "results",
-            "--json",
-        ),
+        *("run", "digits", "--backbone", "majority", "--limit", 4),
+        *("--results", tmp_path / "results", "--json"),
         EVENTS=str(tmp_path / "events"),
     )
     assert done.code == 0 and "a listener that fails" in done.err

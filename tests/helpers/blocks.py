@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 from helpers.command import Finished
-from helpers.forked import bench_forked
+from helpers.interrupted import forked
 
 from bench.cli.main import cli
 
@@ -82,10 +82,11 @@ def run(typed: Typed, folder: Path) -> Finished:
     """
     site = folder / ".site"
     words = shlex.split(typed.command, comments=True)
-    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(site)}
-    environment.pop("BENCH_LOAD_PLUGINS", None)  # tests leave the plugins of others out
-    if words[0] == "bench":
-        return bench_forked(words[1:], folder, environment)
+    variables = {"COLUMNS": "80", "PYTHONPATH": str(site)}
+    if words[0] == "bench":  # tests leave the plugins of others out
+        return forked(*words[1:], folder=folder, BENCH_LOAD_PLUGINS=None, **variables)
+    environment = {**os.environ, **variables}
+    environment.pop("BENCH_LOAD_PLUGINS", None)
     command = [sys.executable, "-m", *words]
     if words[:3] == ["pip", "install", "-e"]:
         command += ["-q", "--no-deps", "--no-build-isolation", "--target", str(site)]

@@ -45,16 +45,18 @@ class Running:
         beyond: int = 0,
         how: str = "",
         changes: Mapping[str, str | None] | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Start it. The arguments are those of `limited`; without `how` nothing stops it.
 
-        `changes` are variables of its environment; one that is None is unset.
+        `changes` are variables of its environment; one that is None is unset. It runs in `folder`,
+        or where the tests do.
         """
         self._output = tempfile.TemporaryDirectory()
         streams = [str(Path(self._output.name, name)) for name in ("out", "err")]
         wanted = {**TERMINAL, **os.environ, **(changes or {})}
         variables = {name: value for name, value in wanted.items() if value is not None}
-        inputs = (arguments, variables, streams, images, beyond, how)
+        inputs = (arguments, variables, folder or Path.cwd(), streams, images, beyond, how)
         self.process = FORKS.Process(target=_command, args=inputs)
         self.process.start()
 
@@ -77,9 +79,9 @@ class Running:
         return Finished(self.process.exitcode, out, err)
 
 
-def forked(*arguments: object, **variables: str | None) -> Finished:
+def forked(*arguments: object, folder: Path | None = None, **variables: str | None) -> Finished:
     """Run the command to its end, as `bench_process` does but for the imports."""
-    return Running([str(argument) for argument in arguments], changes=variables).end()
+    return Running([*map(str, arguments)], changes=variables, folder=folder).end()
 
 
 def killed(arguments: list[str], images: int) -> Finished:
@@ -105,6 +107,7 @@ def limited(arguments: list[str], images: int, beyond: int, how: str) -> Finishe
 def _command(
     arguments: list[str],
     variables: dict[str, str],
+    folder: Path,
     streams: list[str],
     images: int,
     beyond: int,
@@ -113,6 +116,7 @@ def _command(
     """Be that process: one command, from its first moment to its exit code."""
     os.environ.clear()
     os.environ.update(variables)
+    os.chdir(folder)
     for descriptor, path in enumerate(streams, start=1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, descriptor)

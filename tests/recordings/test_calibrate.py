@@ -51,8 +51,8 @@ def test_disagreements_and_costs_are_those_of_the_replays(calibrated: Path, tmp_
 def test_the_command_says_what_each_risk_chooses(
     calibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = read_calibration(calibrated).calibration
-    monkeypatch.setattr("bench.cli.calibrate.calibrate", lambda *_: made)
+    calibration = read_calibration(calibrated).calibration
+    monkeypatch.setattr("bench.cli.calibrate.calibrate", lambda *_: calibration)
     args = ("calibrate", calibrated, "--strategy", "race")
     risks = {row["risk"]: row for row in bench(*args, "--json").json["risks"]}
     assert "params" in risks[0.1]  # 29 images are enough

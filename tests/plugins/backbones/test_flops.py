@@ -51,14 +51,14 @@ def test_declared_operations_of_the_shipped_weights() -> None:
 
 
 def test_what_has_no_values_is_computed_once_for_each_shape_and_setting() -> None:
-    made: list[tuple[int, ...]] = []
+    inputs: list[tuple[int, ...]] = []
 
     def encode(tokens: torch.Tensor, scale: int = 1) -> list[torch.Tensor]:
-        made.append((*tokens.shape, scale))
+        inputs.append((*tokens.shape, scale))
         return [torch.zeros(*tokens.shape, 3)]
 
     remembered = _remembered(encode)
     for tokens in (torch.zeros(1, 7), torch.ones(1, 7), torch.zeros(2, 7)):
         assert remembered(tokens)[0].shape == (*tokens.shape, 3)
     remembered(torch.zeros(1, 7), scale=2)
-    assert made == [(1, 7, 1), (2, 7, 1), (1, 7, 2)]
+    assert inputs == [(1, 7, 1), (2, 7, 1), (1, 7, 2)]
