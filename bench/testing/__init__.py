@@ -1,4 +1,4 @@
-"""The contract suites for plugin authors: pytest classes to subclass.
+"""Contract tests for plugin authors, as pytest classes to subclass.
 
     from bench.testing import StrategyContract
 
@@ -6,7 +6,8 @@
         def make(self, draws):
             return Mine(draws=draws)
 
-`pytest` then runs every check of the contract. Each class imports only what its kind needs.
+`pytest` then runs every check of the contract. A class is imported when it is first accessed, so
+that the tests of a strategy, for example, do not need torch.
 """
 
 from __future__ import annotations

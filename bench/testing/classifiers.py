@@ -1,4 +1,4 @@
-"""What every classifier backbone must keep."""
+"""The contract of classifier backbones, as tests."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree"
 
 
 def pictures(side: int = 48) -> list[Image.Image]:
-    """Return five images of several sizes and modes."""
+    """Return five random images of different sizes and modes (RGB and greyscale)."""
     rng = np.random.default_rng(0)
     shapes = [(side, side, 3), (side // 2, side, 3), (2 * side, side, 3), (side, side), (7, 9, 3)]
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
 class ClassifierContract:
-    """Subclass it, and say how your classifier is made."""
+    """Tests of a classifier; subclass it and define `make`."""
 
-    texts: Sequence[str] = TEXTS  # three prompts of unlike lengths
-    tolerance = 1e-4  # change of a logit with its batch, relative and absolute
+    texts: Sequence[str] = TEXTS  # three prompts of different lengths
+    tolerance = 1e-4  # allowed change of a logit with its batch, relative and absolute
 
     def make(self) -> Any:
         """Return the classifier."""
@@ -31,11 +31,11 @@ class ClassifierContract:
 
     @pytest.fixture
     def backbone(self) -> Any:
-        """The classifier, made once for the class."""
+        """The classifier, made once per test class."""
         return once(type(self), self.make)
 
     def test_logits_are_one_row_per_image(self, backbone: Any) -> None:
-        """Logits are floats [images, texts], finite, for images of any size and mode."""
+        """Logits are finite floats [images, texts], for images of any size and mode."""
         logits = np.asarray(backbone.score(pictures(), list(self.texts)))
         assert logits.shape == (5, len(self.texts))
         assert logits.dtype.kind == "f" and np.isfinite(logits).all()
@@ -43,18 +43,18 @@ class ClassifierContract:
         assert single.shape == (1, 1)
 
     def test_neighbours_change_nothing(self, backbone: Any) -> None:
-        """An image's logits do not depend on the batch, nor a text's on the other texts."""
+        """The logit of an image and a text does not depend on the other images and texts."""
         texts = list(self.texts)
         together = np.asarray(backbone.score(pictures(), texts))
         alone = np.concatenate([backbone.score([image], texts) for image in pictures()])
         np.testing.assert_allclose(alone, together, rtol=self.tolerance, atol=self.tolerance)
-        turned = np.asarray(backbone.score(pictures()[::-1], texts[::-1]))
+        flipped = np.asarray(backbone.score(pictures()[::-1], texts[::-1]))
         np.testing.assert_allclose(
-            turned[::-1, ::-1], together, rtol=self.tolerance, atol=self.tolerance
+            flipped[::-1, ::-1], together, rtol=self.tolerance, atol=self.tolerance
         )
 
     def test_the_same_again(self, backbone: Any) -> None:
-        """Nothing is random."""
+        """Scores are deterministic."""
         first, second = (backbone.score(pictures(), list(self.texts)) for _ in range(2))
         np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
 
@@ -63,9 +63,9 @@ T = TypeVar("T")
 
 
 def once(owner: type, make: Callable[[], T]) -> T:
-    """Return what `make` returned the first time for this class.
+    """Return the result of `make`, which is called only once per test class.
 
-    pytest gives each check an instance of its own, and a model takes seconds to make.
+    pytest creates a new instance for each test, and a model takes seconds to load.
     """
     if "_made" not in vars(owner):
         owner._made = make()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What every dataset must keep, of images or of items."""
+"""The contracts of datasets of images and of items, as tests."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.testing.classifiers import once
 
-OPENED = 20  # samples whose images are decoded, spread over a split
+N_DECODED = 20  # number of samples per split whose images are decoded
 
 
 class SplitsContract:
-    """The part that `DatasetContract` and `ItemsContract` share."""
+    """Tests that `DatasetContract` and `ItemsContract` have in common."""
 
-    dataset: str | DatasetSpec  # its registered name, or its spec
-    splits: tuple[str | None, ...] = (None,)  # splits to check; None: the one that is evaluated
-    data_dir: str | None = None  # a local copy, where the dataset needs one
+    dataset: str | DatasetSpec  # registered name or spec
+    splits: tuple[str | None, ...] = (None,)  # splits to check; None: the default split
+    data_dir: str | None = None  # local copy of the data, if the dataset needs one
 
     @pytest.fixture
     def spec(self) -> DatasetSpec:
@@ -34,7 +34,7 @@ class SplitsContract:
 
     @pytest.fixture
     def loaded(self, spec: DatasetSpec) -> dict[str | None, Split]:
-        """Every split, loaded as in a run: labels or answers, and ids, are checked there."""
+        """Every split, loaded and validated as in a run."""
 
         def load() -> dict[str | None, Split]:
             return {
@@ -46,7 +46,7 @@ class SplitsContract:
     def test_ids_are_unique_and_stay(
         self, spec: DatasetSpec, loaded: dict[str | None, Split]
     ) -> None:
-        """A run resumes by ids, and its identity is the data's content: both are the same again."""
+        """Ids and fingerprint are the same when loaded again, so that a run can be resumed."""
         for name, split in loaded.items():
             again = load_split(DataSource(spec, self.data_dir), name)
             assert len(set(split.sample_ids)) == len(split.sample_ids)
@@ -56,16 +56,16 @@ class SplitsContract:
     def test_splits_are_as_declared(
         self, spec: DatasetSpec, loaded: dict[str | None, Split]
     ) -> None:
-        """Sizes and classes are those of the spec, where it states them."""
+        """Sizes and classes equal those in the spec, if it states them."""
         for split in loaded.values():
             assert spec.splits.get(split.split) in (None, len(split.sample_ids))
             assert spec.classes in (None, split.classes)
             assert len(split.classes) == len(set(split.classes))
 
     def test_images_open(self, loaded: dict[str | None, Split]) -> None:
-        """Images are decoded, whatever their size and mode, and have the label of their row."""
+        """Images of any size and mode can be decoded, and labels are those of the rows."""
         for split in loaded.values():
-            step = max(1, len(split.sample_ids) // OPENED)
+            step = max(1, len(split.sample_ids) // N_DECODED)
             for sample in split.samples(list(split.sample_ids)[::step]):
                 label = split.labels[split.row_of[sample.sample_id]]
                 assert sample.item is not None or sample.label == label
@@ -73,26 +73,26 @@ class SplitsContract:
                     assert np.asarray(decode(image).convert("RGB")).ndim == 3
 
     def test_splits_share_no_sample(self, loaded: dict[str | None, Split]) -> None:
-        """Settings are chosen on other samples than those of the test."""
+        """Splits are disjoint, so that settings are not chosen on test samples."""
         for (name, split), (other_name, other) in combinations(loaded.items(), 2):
             shared = set(split.sample_ids) & set(other.sample_ids)
             assert not shared, f"{name} and {other_name} share {sorted(shared)[:3]}"
 
 
 class DatasetContract(SplitsContract):
-    """Subclass it, and name your registered dataset of images as `dataset`."""
+    """Tests of a dataset of images; subclass it and set `dataset`."""
 
     def test_labels_are_indices_of_classes(self, loaded: dict[str | None, Split]) -> None:
-        """No label is out of the range of the classes."""
+        """Every label is the index of a class."""
         for split in loaded.values():
             assert set(split.labels) <= set(range(len(split.classes)))
 
 
 class ItemsContract(SplitsContract):
-    """Subclass it, and name your registered dataset of items as `dataset`."""
+    """Tests of a dataset of items; subclass it and set `dataset`."""
 
     def test_answers_are_among_the_candidates(self, loaded: dict[str | None, Split]) -> None:
-        """Every item is whole: its texts are in the pool, and its answer is one of its own."""
+        """An item's texts are in the pool of all texts, and its answer is one of its candidates."""
         for split in loaded.values():
             assert split.items is not None
             pool = split.items.pool(split.sample_ids)

@@ -1,4 +1,4 @@
-"""What every denoiser must keep."""
+"""The contract of denoisers, as tests."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from bench.engine.trees import Tree, check_alike, grown, leaves, rows
 from bench.testing.classifiers import once, pictures
 
 DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
-STEP = 1e-2  # share of the way to another prompt, for finite differences
+STEP = 1e-2  # of finite differences, as a fraction of the way to another prompt
 
 
 class DenoiserContract:
-    """Subclass it, and say how your denoiser is made.
+    """Tests of a denoiser; subclass it and define `make`.
 
     class TestMine(DenoiserContract):
         def make(self):
             return Mine(None, device="cpu", dtype="float32")
     """
 
-    texts: Sequence[str] = DENOISER_TEXTS  # three prompts that the model takes, of unlike lengths
-    tolerance = 1e-5  # change of a number with its batch, relative to the largest number
-    slope_tolerance = 0.05  # relative deviation of the gradient from a finite difference
+    texts: Sequence[str] = DENOISER_TEXTS  # three valid prompts of different lengths
+    tolerance = 1e-5  # allowed change of a number with its batch, relative to the largest number
+    slope_tolerance = 0.05  # allowed relative deviation of a gradient from a finite difference
 
     def make(self) -> Any:
-        """Return the denoiser, on the CPU, in float32."""
+        """Return the denoiser on the CPU, in float32."""
         raise NotImplementedError
 
     @pytest.fixture
     def backbone(self) -> CheckedDenoiser:
-        """The denoiser, made once for the class; its shapes and dtypes are checked as in a run."""
+        """The denoiser, made once per test class, with shapes and dtypes validated as in a run."""
         return once(type(self), lambda: CheckedDenoiser(self.make(), "the denoiser"))
 
     @pytest.fixture
     def images(self, backbone: CheckedDenoiser) -> list[Image.Image]:
-        """Images of several sizes and modes, and one as large as the model's."""
+        """Images of several sizes and modes, one of them at the model's resolution."""
         return [*pictures(backbone.resolution), Image.new("RGB", (backbone.resolution,) * 2)]
 
     @torch.inference_mode()
     def test_images_become_latents(
         self, backbone: CheckedDenoiser, images: list[Image.Image]
     ) -> None:
-        """Latents are finite, whatever the image's size, mode and neighbours."""
+        """Latents are finite and do not depend on the batch, for images of any size and mode."""
         together = backbone.encode_images(images)
         assert torch.isfinite(together).all()
         alone = torch.cat([backbone.encode_images([image]) for image in images])
@@ -60,12 +60,12 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_prompts_become_rows(self, backbone: CheckedDenoiser) -> None:
-        """Prompts have a row each, in order and padded alike, whatever their neighbours."""
+        """The conditioning has one row per prompt, in order, which does not depend on the batch."""
         texts = list(self.texts)
         together = leaves(backbone.encode_prompts(texts))
-        turned = leaves(backbone.encode_prompts(texts[::-1]))
+        flipped = leaves(backbone.encode_prompts(texts[::-1]))
         for path, leaf in together.items():
-            self.close(turned[path].flip(0), leaf, path)
+            self.close(flipped[path].flip(0), leaf, path)
         for number, text in enumerate(texts):
             alone = leaves(backbone.encode_prompts([text]))
             assert alone.keys() == together.keys()
@@ -74,12 +74,12 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_predictions_do_not_depend_on_the_batch(self, backbone: CheckedDenoiser) -> None:
-        """From the first to the last level: finite, the same alone, arguments unchanged."""
+        """Predictions are finite at all levels, `denoise` leaves its arguments unchanged."""
         x_t, time, conditioning = self.cells(backbone)
-        kept = [x.clone() for x in (x_t, time, *leaves(conditioning).values())]
+        copies = [x.clone() for x in (x_t, time, *leaves(conditioning).values())]
         together = backbone.denoise(x_t, time, conditioning)
         assert torch.isfinite(together.float()).all()
-        for before, after in zip(kept, (x_t, time, *leaves(conditioning).values()), strict=True):
+        for before, after in zip(copies, (x_t, time, *leaves(conditioning).values()), strict=True):
             assert torch.equal(before, after), "denoise() changed its arguments"
         for cell in range(len(x_t)):
             alone = slice(cell, cell + 1)
@@ -88,7 +88,7 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_the_prompt_counts(self, backbone: CheckedDenoiser) -> None:
-        """Prompts give different predictions of one x_t."""
+        """Different prompts give different predictions of the same x_t."""
         x_t, time, _ = self.cells(backbone)
         conditioning = backbone.encode_prompts(list(self.texts))
         count = len(self.texts)
@@ -98,7 +98,7 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_nan_stays_where_it_is(self, backbone: CheckedDenoiser) -> None:
-        """A latent that is not finite fails its own image, and no other of the batch."""
+        """A latent with NaN spoils its own prediction, and no other in the batch."""
         x_t, time, conditioning = self.cells(backbone)
         clean = backbone.denoise(x_t, time, conditioning)
         broken = x_t.clone()
@@ -109,9 +109,9 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_the_null_is_a_prompt_like_others(self, backbone: CheckedDenoiser) -> None:
-        """The null conditioning has the prompts' leaves, and `denoise` takes it."""
+        """The null conditioning has the same leaves as prompts have, and `denoise` accepts it."""
         if not offers(backbone.backbone, Denoiser.encode_null):
-            pytest.skip("it declares no null conditioning")
+            pytest.skip("the denoiser has no null conditioning")
         null, prompts = (
             leaves(tree) for tree in (backbone.encode_null(), backbone.encode_prompts(self.texts))
         )
@@ -121,9 +121,9 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_folding_changes_nothing(self, backbone: CheckedDenoiser) -> None:
-        """Folded prompts give the predictions of the prompts."""
+        """Folded prompts give the same predictions as the prompts themselves."""
         if not offers(backbone.backbone, Denoiser.fold_prompts):
-            pytest.skip("it folds no prompts")
+            pytest.skip("the denoiser does not fold prompts")
         conditioning = backbone.encode_prompts(list(self.texts))
         x_t, time, _ = self.cells(backbone)
         chosen = torch.arange(len(x_t)) % len(self.texts)
@@ -133,9 +133,9 @@ class DenoiserContract:
         self.close(backbone.denoise(x_t, time, rows(conditioning, chosen)), exact)
 
     def test_gradients_agree_with_finite_differences(self, backbone: CheckedDenoiser) -> None:
-        """Gradients of an error towards another prompt; only where `can_linearise` is set."""
+        """Gradients of an error towards another prompt agree with finite differences."""
         if with_defaults(backbone.backbone, Denoiser).can_linearise is not True:
-            pytest.skip("it does not linearise")
+            pytest.skip("the denoiser does not set `can_linearise`")
         with torch.inference_mode():
             x_t, time, _ = self.cells(backbone)
             eps = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(2))
@@ -152,10 +152,10 @@ class DenoiserContract:
             prediction = backbone.denoise(x_t[middle].clone(), time[middle].clone(), grown(prompt))
             return (prediction.float() - eps[middle].clone()).square().sum()
 
-        def moved(share: float) -> dict[str, torch.Tensor]:
-            """Return the first prompt's leaves, moved by a share of the way to the second."""
+        def moved(fraction: float) -> dict[str, torch.Tensor]:
+            """Return the first prompt's leaves, moved a fraction of the way to the second."""
             prompt = {path: leaf.clone() for path, leaf in first.items()}
-            return prompt | {path: prompt[path] + share * way for path, way in toward.items()}
+            return prompt | {path: prompt[path] + fraction * way for path, way in toward.items()}
 
         with with_gradients(backbone):
             prompt = moved(0.0)
@@ -173,7 +173,7 @@ class DenoiserContract:
         assert slope == pytest.approx(difference, rel=self.slope_tolerance, abs=1e-5 * scale / STEP)
 
     def cells(self, backbone: CheckedDenoiser) -> tuple[torch.Tensor, torch.Tensor, Tree]:
-        """Return x_t, time and conditioning of six made-up cells on levels from first to last."""
+        """Return x_t, time and conditioning of six random cells at levels from first to last."""
         levels = backbone.levels
         chosen = np.linspace(0, len(levels) - 1, 6).astype(int)
         generator = torch.Generator().manual_seed(1)
@@ -185,10 +185,10 @@ class DenoiserContract:
         prompt = torch.arange(6) % len(self.texts)
         return mixed(x_0, eps, alpha, sigma), times(levels, chosen), rows(conditioning, prompt)
 
-    def close(self, actual: torch.Tensor, wanted: torch.Tensor, what: str = "") -> None:
-        """Check that two tensors are equal, but for rounding; `what` names them in a message."""
-        relative = self.tolerance if wanted.is_floating_point() else 0.0
-        absolute = relative * float(wanted.float().abs().max())
+    def close(self, actual: torch.Tensor, expected: torch.Tensor, what: str = "") -> None:
+        """Check that two tensors are equal up to rounding; messages begin with `what`."""
+        rtol = self.tolerance if expected.is_floating_point() else 0.0
+        atol = rtol * float(expected.float().abs().max())
         torch.testing.assert_close(
-            actual, wanted, rtol=relative, atol=absolute, msg=lambda text: f"{what} {text}".strip()
+            actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{what} {text}".strip()
         )

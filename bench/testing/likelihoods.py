@@ -1,8 +1,9 @@
-"""What every likelihood backbone must keep."""
+"""The contract of likelihood backbones, as tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from bench.testing.classifiers import TEXTS, once, pictures
 
 
 class LikelihoodContract:
-    """Subclass it, and say how your likelihood is made."""
+    """Tests of a likelihood; subclass it and define `make`."""
 
-    texts: Sequence[str] = TEXTS  # three texts of unlike lengths that say different things
-    tolerance = 1e-4  # change of an error with its batch, relative to the largest error
+    texts: Sequence[str] = TEXTS  # three texts of different lengths and meanings
+    tolerance = 1e-4  # allowed change of an error with its batch, relative to the largest error
 
     def make(self) -> Any:
         """Return the likelihood."""
@@ -27,11 +28,11 @@ class LikelihoodContract:
 
     @pytest.fixture
     def backbone(self) -> Any:
-        """The likelihood, made once for the class; shapes and dtypes are checked as in a run."""
+        """The likelihood, made once per test class, with its output validated as in a run."""
         return once(type(self), lambda: CheckedLikelihood(self.make(), "the likelihood"))
 
     def test_its_class_says_how_draws_are_put_together(self, backbone: CheckedLikelihood) -> None:
-        """The class declares its reduction, which is read before the weights are."""
+        """`reduction` is a class attribute, because it is read before the weights are loaded."""
         assert getattr(type(backbone.backbone), "reduction", None) in REDUCTIONS
 
     def test_errors_are_one_per_cell(self, backbone: CheckedLikelihood) -> None:
@@ -41,33 +42,35 @@ class LikelihoodContract:
         assert len(backbone.evaluate(images[:1], texts[:1], draws[:1])) == 1
 
     def test_neighbours_change_nothing(self, backbone: CheckedLikelihood) -> None:
-        """A cell's error does not depend on the batch or on its place there."""
+        """A cell's error does not depend on the other cells of the batch or on their order."""
         images, texts, draws = self.cells()
         together = backbone.evaluate(images, texts, draws)
-        for place in range(len(texts)):
-            cell = slice(place, place + 1)
+        for index in range(len(texts)):
+            cell = slice(index, index + 1)
             self.close(backbone.evaluate(images[cell], texts[cell], draws[cell]), together[cell])
         self.close(backbone.evaluate(images[::-1], texts[::-1], draws[::-1])[::-1], together)
 
     def test_a_draw_is_its_number_alone(self, backbone: CheckedLikelihood) -> None:
-        """The same number gives the same error; the texts of an image see the same draw."""
+        """Errors are deterministic: the number of a draw determines its noise."""
         cells = self.cells()
         self.close(backbone.evaluate(*cells), backbone.evaluate(*cells))
 
     def test_the_text_counts(self, backbone: CheckedLikelihood) -> None:
-        """Texts give different errors on some draw of some image."""
+        """Every text differs from the first in its error on some draw of some image."""
         errors = backbone.evaluate(*self.cells()).reshape(-1, len(self.texts))
         for other in range(1, len(self.texts)):
             assert (errors[:, other] != errors[:, 0]).any()
 
     def cells(self) -> tuple[list[Image.Image], list[str], NDArray[np.int64]]:
-        """Return every image with every text on two draws, the texts of an image together."""
-        images, numbers = pictures(), draw_numbers(1, 2)
-        every = [(i, d, t) for i in images for d in numbers for t in self.texts]
-        chosen, draws, texts = zip(*every, strict=True)
-        return list(chosen), list(texts), np.array(draws)
+        """Return images, texts and draws of the cells: all images, two draws each, and all texts.
 
-    def close(self, actual: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
-        """Check that errors are equal, but for rounding."""
-        scale = self.tolerance * float(np.abs(wanted).max())
-        np.testing.assert_allclose(actual, wanted, rtol=self.tolerance, atol=scale)
+        The texts of an image and a draw are adjacent.
+        """
+        cells = list(product(pictures(), draw_numbers(1, 2), self.texts))
+        images, draws, texts = zip(*cells, strict=True)
+        return list(images), list(texts), np.array(draws)
+
+    def close(self, actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+        """Check that errors are equal up to rounding."""
+        scale = self.tolerance * float(np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=self.tolerance, atol=scale)

@@ -1,4 +1,4 @@
-"""What every metric must keep."""
+"""The contract of metrics, as tests."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 from bench.contracts.measuring import Metric, MetricInput
 
 N_IMAGES = 60
-LARGEST_DIFFERENCE = 1e-9
+TOLERANCE = 1e-9
 
 
 class MetricContract:
-    """Subclass it, and say how your metric is made.
+    """Tests of a metric; subclass it and define `make`.
 
     Attributes:
-        mean_over_images: whether its spec says so.
-        range: the range of its spec.
-        columns: name of a further label that it reads → the labels of the images that it is tested
-            with, which are repeated; classes are `class 0` to `class 3`.
+        mean_over_images: `mean_over_images` of the metric's spec.
+        range: `range` of the metric's spec.
+        columns: further labels that the metric reads, as name → labels of the test images, which
+            are repeated to `N_IMAGES`. The classes are `class 0` to `class 3`.
     """
 
     mean_over_images = False
@@ -34,7 +34,7 @@ class MetricContract:
 
     @pytest.fixture
     def metric(self) -> Metric:
-        """The metric, with the defaults of the contract."""
+        """The metric, with default methods where it has none of its own."""
         from bench.discovery.targets import with_defaults
 
         made: Metric = with_defaults(self.make(), Metric)
@@ -42,7 +42,7 @@ class MetricContract:
 
     @pytest.fixture
     def data(self) -> MetricInput:
-        """Decisions on 60 images of four classes, one of which failed; half are right."""
+        """Random decisions on 60 images of four classes; one image failed."""
         rng = np.random.default_rng(0)
         labels = np.arange(N_IMAGES) % 4
         scores = rng.normal(size=(N_IMAGES, 4))
@@ -62,17 +62,17 @@ class MetricContract:
         )
 
     def test_a_value_is_in_its_range(self, metric: Metric, data: MetricInput) -> None:
-        """The whole, and a part of the images."""
+        """The value is within the range, for all images and for a part of them."""
         for part in (data, data.take(np.arange(20, dtype=np.int64))):
             assert self.range[0] <= float(metric.value(part)) <= self.range[1]
 
     def test_the_order_of_the_images_is_nothing(self, metric: Metric, data: MetricInput) -> None:
-        """Images are decided in any order."""
+        """The value does not depend on the order of the images."""
         shuffled = data.take(np.random.default_rng(1).permutation(N_IMAGES))
-        assert abs(metric.value(shuffled) - metric.value(data)) < LARGEST_DIFFERENCE
+        assert abs(metric.value(shuffled) - metric.value(data)) < TOLERANCE
 
     def test_the_input_stays_as_it_is(self, metric: Metric, data: MetricInput) -> None:
-        """Other metrics read the same arrays."""
+        """`value` does not change the arrays, which other metrics also read."""
         before = data.take(np.arange(N_IMAGES))
         metric.value(data)
         assert np.array_equal(before.labels, data.labels)
@@ -82,21 +82,21 @@ class MetricContract:
     def test_image_values_have_the_metric_as_their_mean(
         self, metric: Metric, data: MetricInput
     ) -> None:
-        """One finite value per image that counts, and weights that are not negative."""
+        """The weighted mean of the image values is the metric; weights are not negative."""
         if not self.mean_over_images:
-            pytest.skip("it is no mean over images")
+            pytest.skip("the metric is not a mean over images")
         values, weights = metric.image_values(data), metric.image_weights(data)
         assert np.shape(values) == np.shape(weights) == (N_IMAGES,)
         assert (weights >= 0).all() and np.isfinite(values[weights > 0]).all()
         mean = np.average(np.where(weights > 0, values, 0), weights=weights)
-        assert abs(float(mean) - metric.value(data)) < LARGEST_DIFFERENCE
+        assert abs(float(mean) - metric.value(data)) < TOLERANCE
 
     def test_influence_values_have_the_metric_as_their_mean(
         self, metric: Metric, data: MetricInput
     ) -> None:
-        """One per image, where the metric has them."""
+        """If the metric has influence values, there is one per image, and their mean is it."""
         influence = metric.influence(data)
         if influence is None:
-            pytest.skip("it has none, so intervals are from a bootstrap")
+            pytest.skip("the metric has no influence values, so its intervals use a bootstrap")
         assert np.shape(influence) == (N_IMAGES,)
         assert abs(float(np.mean(influence)) - metric.value(data)) < 1e-6

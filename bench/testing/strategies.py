@@ -1,4 +1,4 @@
-"""What every strategy must keep, on made-up tables of errors."""
+"""The contract of strategies, as tests on random tables of errors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from bench.contracts.decision import Decided, Interview
 from bench.contracts.strategy import Evaluate, Outcome, Problem
 from bench.engine.asking import CheckedStrategy
 
-# Prompts, draws, prompts per class.
+# Number of prompts, of draws, and of prompts per class.
 SHAPES = [(10, 40, 1), (12, 40, 3), (3, 1, 1), (2, 1, 1), (1, 20, 1), (4, 9, 4), (2, 30, 1)]
 LARGE_SHAPE = (1000, 12, 1)
-# Cost of a cell, of the null of a request's draw, of a linearised draw, in evaluations.
+# Cost in evaluations of a cell, of the null prompt per draw, and of a linearised draw.
 PRICES = [(1, 0, 3.0), (2, 0, 1.5), (1, 1, 6.0), (4, 2, 0.5)]
-COST_ROUNDING = 1e-6  # of sums of costs
+COST_ROUNDING = 1e-6  # tolerance for rounding in sums of costs
 
 
 def made_table(
     prompts: int, draws: int, seed: int = 0, gap: float = 0.01, noise: float = 0.02
 ) -> NDArray[np.float32]:
-    """Return errors, float32 [P, N].
+    """Return random errors of prompts on draws, float32 [prompts, draws].
 
-    Trend and noise over the draws are shared, level and noise of a prompt its own. All levels but
-    the best are `gap` or more above it.
+    An error is the sum of the draw's error, which all prompts share, the prompt's mean, and noise
+    with standard deviation `noise`. The mean of one random prompt is 0; those of the others are at
+    least `gap`.
     """
     rng = np.random.default_rng(seed)
     level = gap * rng.uniform(1, 4, size=(prompts, 1))
@@ -40,7 +41,10 @@ def made_table(
 
 
 def made_problem(errors: NDArray[np.float32], per_class: int = 1, **fields: Any) -> Problem:
-    """Return the question of a table with `per_class` prompts per class, on 1,000 levels."""
+    """Return the problem of a table of errors [prompts, draws], with draws on 1,000 levels.
+
+    `per_class` is the number of prompts per class; `fields` override those of the problem.
+    """
     prompts, draws = errors.shape
     levels = (2 * np.arange(draws) + 1) * 1000 // (2 * draws)
     return Problem(np.arange(prompts) // per_class, levels, **{"weights": np.ones(draws), **fields})
@@ -48,23 +52,23 @@ def made_problem(errors: NDArray[np.float32], per_class: int = 1, **fields: Any)
 
 @dataclass
 class Told:
-    """A decision, and how often each cell was requested for it, int64 [P, N]."""
+    """The decision of a strategy on a table of errors."""
 
     decided: Decided
-    asked: NDArray[np.int64]
+    asked: NDArray[np.int64]  # number of times that each cell was requested, [prompts, draws]
 
     @property
     def outcome(self) -> Outcome:
-        """The decision."""
+        """The outcome; an AssertionError if the strategy failed."""
         assert self.decided.outcome is not None, self.decided.error
         return self.decided.outcome
 
 
 def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> Told:
-    """Let a strategy decide on a table; the reply to a linearisation are the errors themselves.
+    """Let a strategy decide on a table of errors, float32 [prompts, draws].
 
-    Requests and outcome are checked as in a run: cells and draws that exist, none twice, and a
-    ranking of every class.
+    Requests and the outcome are validated as in a run. A linearisation is answered with the errors
+    of all prompts. The arrays of `problem` are made read-only.
     """
     checked = CheckedStrategy(strategy, "the strategy")
     for array in (problem.class_of_prompt, problem.timesteps, problem.weights):
@@ -82,21 +86,21 @@ def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> T
 
 
 class StrategyContract:
-    """Subclass it, and say how your strategy is made."""
+    """Tests of a strategy; subclass it and define `make`."""
 
-    decides = True  # whether it is meant to find a clear winner, and not only to look
+    decides = True  # whether the strategy is meant to find a clear winner
 
     def make(self, draws: int) -> Any:
-        """Return the strategy for plans of so many draws."""
+        """Return the strategy for plans of `draws` draws."""
         raise NotImplementedError
 
     @pytest.mark.parametrize("shape", [*SHAPES, LARGE_SHAPE])
     def test_every_shape_is_decided(self, shape: tuple[int, int, int]) -> None:
-        """One class or many, several prompts per class, one draw; each cell is asked for once."""
+        """Problems of every shape are decided, and no cell is requested twice."""
         prompts, draws, per_class = shape
         errors = made_table(prompts, draws)
         problem = made_problem(errors, per_class)
-        # The plan's draws may be more than the problem's: a classifier backbone has one.
+        # A plan may have more draws than the problem; a classifier backbone has only one.
         strategy = self.make(500)
         decision = decide(strategy, errors, problem)
         outcome, evaluations = decision.outcome, decision.decided.evaluations
@@ -115,7 +119,7 @@ class StrategyContract:
     def test_the_cost_is_within_its_bounds(
         self, shape: tuple[int, int, int], cell: int, null: int, linearisation: float
     ) -> None:
-        """`at_most` and `at_least` hold at every price, with and without linearisations."""
+        """The cost is between `at_least` and `at_most` at all prices."""
         prompts, draws, per_class = shape
         strategy = self.make(500)
         checked = CheckedStrategy(strategy, "the strategy")
@@ -134,7 +138,7 @@ class StrategyContract:
             assert cost <= checked.at_most(problem) + COST_ROUNDING
 
     def test_the_same_errors_give_the_same_decision(self) -> None:
-        """On recorded errors a strategy is replayed; images are under way side by side."""
+        """Decisions are deterministic and independent of other images decided at the same time."""
         strategy, errors = self.make(60), [made_table(8, 60, seed=s) for s in (1, 2)]
         first, other, again = (
             decide(strategy, e, made_problem(e)) for e in (errors[0], errors[1], errors[0])
@@ -161,35 +165,35 @@ class StrategyContract:
 
     @pytest.mark.parametrize("per_class", [1, 2])
     def test_ties_are_decided(self, per_class: int) -> None:
-        """All errors are equal: nothing tells the prompts apart, and there still is an end."""
+        """The strategy ends even if all errors are equal."""
         errors = np.full((6, 30), 0.25, np.float32)
         decision = decide(self.make(30), errors, made_problem(errors, per_class))
         assert len(decision.outcome.ranking) == 6 // per_class
 
     @pytest.mark.parametrize("per_class", [1, 2])
     def test_a_clear_winner_wins(self, per_class: int) -> None:
-        """Gaps of several standard errors, on twenty tables."""
+        """A prompt that is better by several standard errors wins, on twenty tables."""
         if not self.decides:
-            pytest.skip("it is not meant to find a winner")
+            pytest.skip("the strategy is not meant to find a winner")
         for seed in range(20):
             errors = made_table(10, 100, seed=seed, gap=0.05)
             decision = decide(self.make(100), errors, made_problem(errors, per_class))
             assert decision.outcome.ranking[0] == errors.mean(axis=1).argmin() // per_class
 
     def test_weights_count(self) -> None:
-        """With `--weighting`, the weighted mean decides, not the plain one."""
+        """With `--weighting`, the weighted mean of the errors decides."""
         if not self.decides:
-            pytest.skip("it is not meant to find a winner")
+            pytest.skip("the strategy is not meant to find a winner")
         for seed in range(5):
             errors = made_table(6, 80, seed=seed, gap=0.0, noise=0.01)
-            errors[2, ::2] -= 0.2  # the best where draws weigh much
-            errors[4, 1::2] -= 0.6  # the best where they weigh little, and in the plain mean
+            errors[2, ::2] -= 0.2  # best on draws with a large weight
+            errors[4, 1::2] -= 0.6  # best on draws with a small weight, and in the plain mean
             weights = np.where(np.arange(80) % 2, 0.02, 1.98)
             decision = decide(self.make(80), errors, made_problem(errors, weights=weights))
             assert decision.outcome.ranking[0] == 2
 
     def test_linearisations_are_used_only_where_there_are_any(self) -> None:
-        """With them and without, there is a decision; `decide` refuses requests that cannot be."""
+        """The strategy decides with and without linearisations, requested only if allowed."""
         errors = made_table(12, 50, gap=0.05)
         for can_linearise in (False, True):
             problem = made_problem(errors, can_linearise=can_linearise)

@@ -1,4 +1,4 @@
-"""What every kind of views must keep."""
+"""The contract of views, as tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image
 from bench.engine.images import CheckedViews
 from bench.testing.classifiers import pictures
 
-SEEDS = ("one", "another")  # names of images, from which seeds are made
+SEEDS = ("one", "another")  # ids of images, from which seeds are derived
 
 
 class ViewsContract:
-    """Subclass it, and say how your views are made."""
+    """Tests of views; subclass it and define `make`."""
 
     def make(self) -> Any:
         """Return the views."""
@@ -23,19 +23,19 @@ class ViewsContract:
 
     @pytest.fixture
     def views(self) -> CheckedViews:
-        """The views, checked as in a run."""
+        """The views, validated as in a run."""
         views = CheckedViews(self.make(), "the views")
         if views.of_latents:
-            pytest.skip("they are samples of the latent, which the toolkit makes")
+            pytest.skip("the views are samples of the latent, which the toolkit draws")
         return views
 
     def test_an_image_has_its_views(self, views: CheckedViews) -> None:
-        """As many pictures as `count` says, each with pixels, of images of any size and mode."""
+        """An image of any size and mode has `count` views, none of them empty."""
         for image in pictures():
             assert all(min(view.size) > 0 for view in views.of(image, 0, SEEDS[0]))
 
     def test_the_seed_decides(self, views: CheckedViews) -> None:
-        """The same seed gives the same pictures, whatever was asked for in between."""
+        """The same seed gives the same views, also after views with another seed."""
         image = pictures()[0]
         first = views.of(image, 0, SEEDS[0])
         views.of(image, 0, SEEDS[1])
@@ -43,8 +43,8 @@ class ViewsContract:
             assert np.array_equal(np.asarray(view), np.asarray(again))
 
     def test_the_image_stays_as_it_is(self, views: CheckedViews) -> None:
-        """Other views and other strategies see the same image."""
+        """Making views does not change the image."""
         for image in pictures():
-            kept: Image.Image = image.copy()
+            copy: Image.Image = image.copy()
             views.of(image, 0, SEEDS[0])
-            assert np.array_equal(np.asarray(image), np.asarray(kept))
+            assert np.array_equal(np.asarray(image), np.asarray(copy))
