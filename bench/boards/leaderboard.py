@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
@@ -14,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
-from bench.contracts.strategy import Ints
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError, warn_user
 from bench.stats.evidence import measured
-from bench.stats.many import ranking, ranks
+from bench.stats.many import holm, ranking, ranks
 from bench.stats.measures import make_metric
-from bench.stats.paired import ALPHA, ROWS_AT_ONCE, mcnemar, paired_wins
+from bench.stats.paired import ALPHA, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.fields import to_json
 from bench.store.folder import list_runs, read_manifest
@@ -172,44 +170,21 @@ def _significantly_better(rows: Rows, decided: Callable[[str], Decisions]) -> ND
     needed = np.flatnonzero(unsure.any(axis=1))
     if len(needed):
         wins = paired_wins(decided(rows[place].path or "") for place in needed.tolist())
-        tested = unsure[np.ix_(needed, needed)]
-        better[np.ix_(needed, needed)] &= ~tested | _significant(wins, tested, pairs)
+        block = np.ix_(needed, needed)
+        better[block] &= ~unsure[block] | _significant(wins, unsure[block])
     return better
 
 
-def _significant(wins: NDArray[np.int32], tested: NDArray[np.bool_], pairs: int) -> Any:
-    """Return bool [R, R]: whether McNemar's p of two runs is at most 5 % among `pairs` (Holm).
+def _significant(wins: NDArray[np.int32], tested: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return bool [R, R]: whether McNemar's p of two runs is at most 5 % among all pairs (Holm).
 
-    The pairs that are not `tested` have a smaller p than any that decides. Many pairs have the same
-    p, which is computed and corrected once; rows are taken some at a time, to save memory.
+    The pairs that are not `tested` have a smaller p than any that decides, so that Holm's factors
+    of the tested ones are the same without them.
     """
-    images = int(wins.max(initial=0)) + 1
-
-    def cases(row: int) -> tuple[Ints, Any]:
-        """Return what decides p, as a number for each pair of `ROWS_AT_ONCE` rows."""
-        mine, other = wins[row : row + ROWS_AT_ONCE], wins[:, row : row + ROWS_AT_ONCE].T
-        fewer, more = np.minimum(mine, other), np.maximum(mine, other)
-        return fewer.astype(np.int64) * images + more, tested[row : row + ROWS_AT_ONCE]
-
-    starts = range(0, len(wins), ROWS_AT_ONCE)
-    counts: Counter[int] = Counter()
-    for row in starts:
-        numbers, chosen = cases(row)
-        values, times = np.unique(numbers[chosen], return_counts=True)
-        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
-    case = np.array(sorted(counts), np.int64)
-    p = mcnemar(*np.divmod(case, images))
-    order = np.argsort(p, kind="stable")
-    times = np.array([counts[value] // 2 for value in case[order].tolist()])  # both orders count
-    before = pairs - times.sum() + np.cumsum(times) - times
-    passed = np.zeros(len(case), dtype=bool)
-    passed[order] = np.maximum.accumulate(p[order] * (pairs - before)) <= ALPHA
+    pairs = np.nonzero(np.triu(tested))
     significant = np.zeros(wins.shape, dtype=bool)
-    for row in starts:
-        numbers, chosen = cases(row)
-        place = np.minimum(np.searchsorted(case, numbers), len(case) - 1)
-        significant[row : row + ROWS_AT_ONCE] = chosen & passed[place]
-    return significant
+    significant[pairs] = holm(mcnemar(wins[pairs], wins.T[pairs])) <= ALPHA
+    return significant | significant.T
 
 
 def shipped_rows(dataset: str | None = None) -> list[LeaderboardRow]:
