@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,7 +29,7 @@ from bench.store.records import Record
 from bench.store.runs import read_run
 from bench.store.summary import AUDIT, read_swept
 
-FLOAT32_DIGITS = 6  # significant ones
+FLOAT32_DIGITS = 6  # significant digits of a float32
 PUBLISHED_TOP = 5  # classes kept per record, as many as top5_accuracy needs
 
 
@@ -87,12 +87,20 @@ def publish_run(
             return target
         if os.path.lexists(target) and not replace:
             raise UserError(f"{target} already exists, with other content. --replace changes it.")
-        with _beside(target) as new:
+        with TemporaryDirectory(prefix=ADDING, dir=published, ignore_cleanup_errors=True) as beside:
+            new = Path(beside, target.name)
+            new.mkdir()
             for name, content in contents.items():
                 write_atomically(new / name, content)
-            if errors := list(problems(new, target.name, totals)):
+            if errors := list(problems(new, totals)):
                 raise UserError(f"{run} cannot be published as it is: {'; '.join(errors)}.")
-            _move_in(new, target)
+            if target.is_symlink() or (target.exists() and not target.is_dir()):
+                raise UserError(f"{target} is a link or a file, not a folder. Move it away first.")
+            old = Path(f"{beside}-old")  # beside it: what fails from here on deletes no result
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -130,27 +138,6 @@ def _holds(target: Path, contents: Mapping[str, str]) -> bool:
         return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
     except (OSError, ValueError):
         return False
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    new = target.with_name(f"{ADDING}{os.getpid()}")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    try:
-        yield new
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _move_in(new: Path, target: Path) -> None:
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise UserError(f"{target} is a link or a file, not a folder. Move it away first.")
-    old = new.with_name(f"{new.name}-old")
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _lines(rows: Iterable[Any]) -> str:

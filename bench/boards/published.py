@@ -20,14 +20,7 @@ from bench.inputs.data import DataSource, load_classes
 from bench.stats.agreement import read_audit
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
-from bench.store.folder import (
-    LOCK,
-    MANIFEST,
-    SUMMARY,
-    list_runs,
-    places,
-    read_manifest,
-)
+from bench.store.folder import LOCK, MANIFEST, SUMMARY, list_runs, places, read_manifest
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
@@ -53,7 +46,7 @@ def validate(published: Path) -> list[str]:
     errors = [
         f"{run.name}: {problem}"
         for run in list_runs(published)
-        for problem in problems(run, totals=totals)
+        for problem in problems(run, totals)
     ]
     for place in sorted(places(published, REPORTED_FILE)):
         try:
@@ -63,8 +56,8 @@ def validate(published: Path) -> list[str]:
     return errors
 
 
-def problems(run: Path, name: str | None = None, totals: Totals | None = None) -> Iterator[str]:
-    """Yield what is wrong with a published run, in the folder `name`, beside runs with `totals`."""
+def problems(run: Path, totals: Totals) -> Iterator[str]:
+    """Yield what is wrong with a published run, beside runs with these `totals`."""
     try:
         stored = read_run(run)
     except UserError as error:
@@ -77,9 +70,9 @@ def problems(run: Path, name: str | None = None, totals: Totals | None = None) -
     wanted = run_id(
         manifest.dataset.name, manifest.backbone.name, manifest.strategy.name, manifest.identity
     )
-    if not wanted == manifest.run_id == summary.run_id == (name or run.name):
-        yield f"its identity makes it {wanted}, not {manifest.run_id} in {name or run.name}"
-    yield from contradictions(manifest, totals or Totals(run.parent))
+    if not wanted == manifest.run_id == summary.run_id == run.name:
+        yield f"its identity makes it {wanted}, not {manifest.run_id} in {run.name}"
+    yield from contradictions(manifest, totals)
     if summary.replayed_from != manifest.replayed_from:
         yield "manifest and summary do not name the same replayed run"
     decided = stored.decided(top=True)

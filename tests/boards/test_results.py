@@ -18,7 +18,7 @@ from bench.boards.adding import add_reported, publish_run, read_table
 from bench.boards.exports import BEGIN, END, render, stale
 from bench.boards.formats import notes
 from bench.boards.leaderboard import leaderboard
-from bench.boards.published import problems, validate
+from bench.boards.published import Totals, problems, validate
 from bench.errors import UserError
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_found(
     run: Path, tmp_path: Path, file: str, changes: dict[str, Any], words: str
 ) -> None:
     copy = publish_run(run, tmp_path / "published", private=True)
-    assert list(problems(copy)) == []
+    assert list(problems(copy, Totals(copy.parent))) == []
     edit(copy / file, **changes)
     done = bench("results", "validate", "--into", tmp_path / "published")
     assert done.code == 1
@@ -164,7 +164,7 @@ def test_a_picture_and_a_changed_line_are_found(run: Path, tmp_path: Path) -> No
     (copy / "examples.png").write_bytes(b"pixels")
     journal = copy / "samples.jsonl"
     journal.write_text(journal.read_text().replace('"prediction": 1', '"prediction": 0', 1))
-    found = "; ".join(problems(copy))
+    found = "; ".join(problems(copy, Totals(copy.parent)))
     assert "examples.png does not belong there" in found and "by its records" in found
 
 
