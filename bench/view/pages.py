@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -34,7 +35,7 @@ from bench.view.queries import (
     opposite,
     rows_page,
 )
-from bench.view.stored import Stored
+from bench.view.stored import LOADED, Stamp, Stored, stamp_of
 
 HTML = "text/html; charset=utf-8"
 STATUSES = ("complete", "incomplete", "failed_samples", "unreadable")
@@ -62,6 +63,7 @@ class Pages:
         self.stored = stored
         self._turn = Lock()
         self._templates = environment("bench.view")
+        self._section = lru_cache(LOADED)(self._described)
         self._routes: dict[str, Callable[[Query], Response]] = {
             "/": self.runs,
             "/run": self.run,
@@ -119,14 +121,15 @@ class Pages:
             return self._live("run", query, title=line.row.run_id, line=line, section="", rest="")
         run, path = self.stored.run(key), self.stored.path(key)
         calibrations = self.stored.calibrations()
-        section = self.stored.keep(
-            ("section", path),
-            (path, *(calibration.path for calibration in calibrations)),
-            lambda: describe(run, "run", self.stored.images, 0, calibrated=calibrations).html,
-        )
+        files = (path, *(calibration.path for calibration in calibrations))
+        section = self._section(key, *map(stamp_of, files))
         rest = self._images(run, key, query)
         title = line.row.run_id
         return self._live("run", query, title=title, line=line, section=section, rest=rest)
+
+    def _described(self, key: str, *stamps: Stamp) -> Markup:
+        run, calibrated = self.stored.run(key), self.stored.calibrations()
+        return describe(run, "run", self.stored.images, 0, calibrated=calibrated).html
 
     def _images(self, run: RunData, key: str, query: Query) -> Markup:
         columns: dict[str, dict[str, str]] = {}

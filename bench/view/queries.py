@@ -50,14 +50,14 @@ def address(path: str, query: Query, **changes: str | int | None) -> str:
 # Column → its sort key; rows without one stand last.
 RUN_COLUMNS: dict[str, Callable[[Line], Any]] = {
     "run": lambda line: line.row.run_id,
-    "status": lambda line: line.row.status,  # on a phone, what stands here is seen
+    "status": lambda line: line.row.status,  # a phone shows the first columns alone
     "dataset": lambda line: f"{line.row.dataset}/{line.row.split}",
     "accuracy": lambda line: line.row.accuracy,
     "cost": lambda line: line.cost,
     "images": lambda line: line.row.done,
     "started": lambda line: line.row.created,
 }
-_FIRST_DOWN = ("accuracy", "images", "started")  # read from the largest
+_FIRST_DOWN = ("accuracy", "images", "started")  # sorted from the largest at first
 
 
 def opposite(column: str, query: Query) -> str:

@@ -23,7 +23,7 @@ ADDRESS = "127.0.0.1"
 PORT, TRIES = 8421, 20  # the first port that is free from here on
 SILENCE = 60.0  # seconds after which a silent connection is closed
 MAX_CONNECTIONS = 64  # a browser opens six
-MAX_QUERY_FIELDS = 30  # of a query
+MAX_QUERY_FIELDS = 30
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
@@ -38,7 +38,7 @@ HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the pages on a port; None: the first one that is free; UserError: it is not free."""
+    """Serves the pages on a port, by default the first free one; UserError if it is not free."""
 
     daemon_threads = True
     request_queue_size = 128  # with few, a connection that comes among many waits for seconds
@@ -68,7 +68,7 @@ class Server(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Response a connection; where there are too many, the longest silent one is closed."""
+        """Answer a connection; if there are too many, close the one that was silent longest."""
         with self._changes:
             self._waiting[request] = None
             silent = (
@@ -82,7 +82,7 @@ class Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def note_activity(self, request: Any) -> None:
-        """Note that a connection is not silent: it is closed after those that are."""
+        """Mark a connection as active, so that silent ones are closed before it."""
         with self._changes:
             if request in self._waiting:
                 self._waiting.move_to_end(request)
@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = SILENCE
 
     def do_GET(self) -> None:
-        """Response with a page."""
+        """Answer with a page."""
         self.server.note_activity(self.request)
         hosts = [f"{name}:{self.server.port}" for name in (ADDRESS, "localhost")]
         if self.headers.get("Host", "").lower() not in hosts:
@@ -131,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(self._answer())
 
     def do_HEAD(self) -> None:
-        """Response without the page itself."""
+        """Answer with the headers of the page alone."""
         self.do_GET()
 
     def _answer(self) -> Response:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -42,7 +41,7 @@ class Line:
     row: InventoryRow
     ends: tuple[float, float] | None = None  # the 95 % interval of its accuracy
     cost: float | None = None  # evaluation equivalents per image
-    command: str = ""  # makes the run again
+    command: str = ""  # command that makes the run again
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,12 @@ class Stored:
         self.images = Images(data_dirs)
         self._lines: dict[Path, _Reading[Line]] = {}
         self._studies: dict[str, _Reading[StudyPart]] = {}
-        self._kept: OrderedDict[tuple[object, ...], object] = OrderedDict()
+        # Read again where the stamp of a file changed.
+        self._runs = lru_cache(LOADED)(lambda path, stamp: with_decisions(read_run(path)))
+        self._comparisons = lru_cache(LOADED)(lambda a, b, *stamps: compare(a, b))
+        self._calibrations = lru_cache(1)(
+            lambda *stamps: list(find_calibrations(results, lambda path, error: None))
+        )
 
     def lines(self) -> list[Line]:
         """Return the runs there are now, in the order of their paths."""
@@ -145,40 +149,20 @@ class Stored:
     def run(self, key: str) -> RunData:
         """Return a run with its decisions; UserError: none, damaged, or nothing is decided."""
         path = self.path(key)
-        return self.keep(("run", path), (path,), lambda: with_decisions(read_run(path)))
+        return self._runs(path, stamp_of(path))
 
     def calibrations(self) -> list[Calibrated]:
         """Return the calibrations there are now; one that cannot be read is left out."""
-        folders = tuple(sorted(places(self.results, CALIBRATION)))
-        read = partial(find_calibrations, self.results, lambda path, error: None)
-        return self.keep(("calibrations",), folders, lambda: list(read()))
+        return self._calibrations(*map(stamp_of, sorted(places(self.results, CALIBRATION))))
 
     def comparison(self, a: str, b: str) -> Comparison:
         """Return run B against run A; UserError: they do not compare."""
         paths = self.path(a), self.path(b)
-        return self.keep(("compare", *paths), paths, lambda: compare(*paths))
+        return self._comparisons(*paths, *map(stamp_of, paths))
 
     def path(self, key: str) -> Path:
         """Return a run's folder; UserError: there is none of this key."""
         return Path(self.line(key).row.path)
-
-    def keep(
-        self, name: tuple[object, ...], paths: tuple[Path, ...], make: Callable[[], Kept]
-    ) -> Kept:
-        """Return the value of `make`, kept under a name until the files of these runs change."""
-        key = (*name, *map(stamp_of, paths))
-        if key not in self._kept:
-            for old in [k for k in self._kept if k[: len(name)] == name]:
-                del self._kept[old]
-            self._kept[key] = make()
-            while (
-                len(self._kept) > 3 * LOADED
-                or sum(isinstance(value, RunData) for value in self._kept.values()) > LOADED
-            ):
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        value: Kept = self._kept[key]  # type: ignore[assignment]  # what `make` returned
-        return value
 
 
 def stamp_of(path: Path) -> Stamp:
