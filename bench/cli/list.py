@@ -10,7 +10,7 @@ Group: Look at results, 7.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ import click
 from bench.boards.formats import assignments, value_text
 from bench.cli.options import json_option, results_and_json, tags_option
 from bench.cli.output import next_steps, print_json, run_name, say
-from bench.contracts.protocols import CollectionSpec, ProtocolSpec
+from bench.contracts.protocols import ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
 from bench.discovery.loading import load_plugins
-from bench.discovery.registry import Registry, SpecT
+from bench.discovery.registry import Registry
 from bench.inputs.weights import locate
 
 _DATASET_FACTS = (
@@ -36,7 +36,6 @@ _BACKBONE_FACTS = (
 )
 _METRIC_FACTS = "words needs range direction unit mean_over_images in_summaries column"
 _PROTOCOL_FACTS = "settings metric published images source differs"
-_BACKBONE_COLUMNS = ("name", "family", "size", "resolution", "licence", "trained_on")
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}
 _NAME = click.argument("name", required=False)
 
@@ -44,78 +43,6 @@ _NAME = click.argument("name", required=False)
 @click.group()
 def list_command() -> None:
     """List datasets, backbones, strategies, metrics, views, protocols, runs and recordings."""
-
-
-@list_command.command()
-@_NAME
-@json_option
-def datasets(name: str | None, as_json: bool) -> None:
-    """List the datasets; with NAME, show one with its classes and parameters."""
-
-    def row(spec: DatasetSpec) -> dict[str, Any]:
-        return _row(
-            spec,
-            _DATASET_FACTS,
-            classes=len(spec.classes) if spec.classes else None,
-            evaluated=spec.split,
-            template=None if spec.items else spec.template,
-            templates={name: len(texts) for name, texts in spec.templates.items()},
-        )
-
-    _list(load_plugins().datasets, row, name, as_json, ("name", "classes", "splits"))
-
-
-@list_command.command()
-@_NAME
-@json_option
-def backbones(name: str | None, as_json: bool) -> None:
-    """List the backbones; with NAME, show one with its parameters."""
-
-    def row(spec: BackboneSpec) -> dict[str, Any]:
-        weights = locate(spec.weights) if spec.weights else None
-        return _row(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
-
-    registry = load_plugins().backbones
-    _list(registry, row, name, as_json, _BACKBONE_COLUMNS)
-    if name is None and not as_json:
-        _print_exposure(registry)
-
-
-@list_command.command()
-@_NAME
-@json_option
-def strategies(name: str | None, as_json: bool) -> None:
-    """List the strategies; with NAME, show one with its parameters, as --set takes them."""
-    _list(load_plugins().strategies, _row, name, as_json, ("name",))
-
-
-@list_command.command()
-@_NAME
-@json_option
-def views(name: str | None, as_json: bool) -> None:
-    """List the views of an image, as --views takes them; with NAME, show one."""
-    _list(load_plugins().views, _row, name, as_json, ("name",))
-
-
-@list_command.command()
-@_NAME
-@json_option
-def metrics(name: str | None, as_json: bool) -> None:
-    """List the metrics, as --metric takes them; with NAME, show one with its parameters."""
-    columns = ("name", "needs")
-    _list(load_plugins().metrics, partial(_row, facts=_METRIC_FACTS), name, as_json, columns)
-
-
-@list_command.command()
-@_NAME
-@json_option
-def collections(name: str | None, as_json: bool) -> None:
-    """List the collections of datasets; with NAME, show one."""
-
-    def row(spec: CollectionSpec) -> dict[str, Any]:
-        return _row(spec, "datasets")
-
-    _list(load_plugins().collections, row, name, as_json, ("name", "datasets"))
 
 
 @list_command.command()
@@ -130,7 +57,7 @@ def protocols(name: str | None, results: str, as_json: bool) -> None:
     def row(spec: ProtocolSpec) -> dict[str, Any]:
         return {**_row(spec, _PROTOCOL_FACTS), "runs": runs.get(spec.name, [])}
 
-    _list(load_plugins().protocols, row, name, as_json, ("name", "published", "runs"))
+    _list("protocols", ("name", "published", "runs"), row, name, as_json)
 
 
 @list_command.command("runs")
@@ -214,17 +141,34 @@ def _row(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
     }
 
 
+def _dataset(spec: DatasetSpec) -> dict[str, Any]:
+    return _row(
+        spec,
+        _DATASET_FACTS,
+        classes=len(spec.classes) if spec.classes else None,
+        evaluated=spec.split,
+        template=None if spec.items else spec.template,
+        templates={name: len(texts) for name, texts in spec.templates.items()},
+    )
+
+
+def _backbone(spec: BackboneSpec) -> dict[str, Any]:
+    weights = locate(spec.weights) if spec.weights else None
+    return _row(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
+
+
 def _list(
-    registry: Registry[SpecT],
-    row: Callable[[SpecT], dict[str, Any]],
+    kind: str,
+    columns: Sequence[str],
+    row: Callable[[Any], dict[str, Any]],
     name: str | None,
     as_json: bool,
-    columns: tuple[str, ...],
 ) -> None:
     """List the specs of a registry, or show the one of this name in full.
 
-    `row` returns what JSON holds of a spec; `columns` are those of the table before the summary.
+    `columns` are those of the table before the summary; `row` returns what JSON holds of a spec.
     """
+    registry: Registry[Any] = getattr(load_plugins(), kind)
     if name is not None:
         spec = registry.get(name)
         if as_json:
@@ -246,8 +190,47 @@ def _list(
         right={"size", "pixels"},
     )
     if rows:
-        kind = click.get_current_context().info_name
         next_steps(("see all of one", f"bench list {kind} {rows[0]['name']}"))
+    if kind == "backbones":
+        _print_exposure(registry)
+
+
+# Kind → its help, the columns of its table, and what JSON holds of a spec.
+_LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, Any]]]] = {
+    "datasets": (
+        "List the datasets; with NAME, show one with its classes and parameters.",
+        ("name", "classes", "splits"),
+        _dataset,
+    ),
+    "backbones": (
+        "List the backbones; with NAME, show one with its parameters.",
+        ("name", "family", "size", "resolution", "licence", "trained_on"),
+        _backbone,
+    ),
+    "strategies": (
+        "List the strategies; with NAME, show one with its parameters, as --set takes them.",
+        ("name",),
+        _row,
+    ),
+    "views": (
+        "List the views of an image, as --views takes them; with NAME, show one.",
+        ("name",),
+        _row,
+    ),
+    "metrics": (
+        "List the metrics, as --metric takes them; with NAME, show one with its parameters.",
+        ("name", "needs"),
+        partial(_row, facts=_METRIC_FACTS),
+    ),
+    "collections": (
+        "List the collections of datasets; with NAME, show one.",
+        ("name", "datasets"),
+        partial(_row, facts="datasets"),
+    ),
+}
+for _kind, (_help, _columns, _of) in _LISTINGS.items():
+    _listing = click.Command(_kind, callback=partial(_list, _kind, _columns, _of), help=_help)
+    list_command.add_command(json_option(_NAME(_listing)))
 
 
 def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
