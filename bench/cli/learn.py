@@ -13,8 +13,10 @@ Group: Try ways to score, without a model, 6.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -31,20 +33,36 @@ from bench.running.command import other_images_command
 from bench.store.fields import to_json
 from bench.store.folder import find_run, read_manifest
 
-
-def learning_options(function: Any) -> Any:
-    """Add RUN and the options of a command that learns from a recorded run."""
-    out = click.option("--out", help="Also write the result to this file, as JSON.")
-    return click.argument("run")(limit_option(out(results_and_json(function))))
+LearnedT = TypeVar("LearnedT", LearnedOrder, LearnedOdds, LearnedScreens)
 
 
-def _put_out(
-    learned: LearnedOrder | LearnedOdds | LearnedScreens, out: str | None, as_json: bool
-) -> None:
-    if out:
-        Path(out).write_text(to_json(learned.plain()), "utf-8")
-    if as_json:
-        print_json(learned.plain())
+def learning_command(
+    learn: Callable[[Path, int | None], LearnedT],
+) -> Callable[[Callable[[Path, LearnedT], None]], click.Command]:
+    """Return a decorator that makes a command of a function that prints what a run teaches."""
+
+    def decorate(show: Callable[[Path, LearnedT], None]) -> click.Command:
+        @click.command()
+        @click.argument("run")
+        @limit_option
+        @click.option("--out", help="Also write the result to this file, as JSON.")
+        @results_and_json
+        @wraps(show)
+        def command(
+            run: str, limit: int | None, out: str | None, results: str, as_json: bool
+        ) -> None:
+            path = find_run(run, results)
+            learned = learn(path, limit)
+            if out:
+                Path(out).write_text(to_json(learned.plain()), "utf-8")
+            if as_json:
+                print_json(learned.plain())
+            else:
+                show(path, learned)
+
+        return command
+
+    return decorate
 
 
 def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
@@ -52,11 +70,8 @@ def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
     return other_images_command(read_manifest(path), "--strategy", learning(ability).name, *words)
 
 
-@click.command()
-@learning_options
-def learn_order_command(
-    run: str, limit: int | None, out: str | None, results: str, as_json: bool
-) -> None:
+@learning_command(learn_order)
+def learn_order_command(path: Path, learned: LearnedOrder) -> None:
     """Learn from the recorded errors of RUN which timesteps a race should ask for first.
 
     RUN was made with `bench run … --strategy full --save-errors`, on images that the order will
@@ -65,11 +80,6 @@ def learn_order_command(
     from where there are 20 or more. Only what is shown to agree as often, to within 5 points, is
     recommended; that takes about 73 images.
     """
-    path = find_run(run, results)
-    learned = learn_order(path, limit)
-    _put_out(learned, out, as_json)
-    if as_json:
-        return
     table(
         ["timesteps", "evaluations per image on these alone, estimated"],
         [[part.timesteps, part.cost] for part in learned.parts],
@@ -128,11 +138,8 @@ def _advice(learned: LearnedOrder | LearnedOdds) -> str:
     )
 
 
-@click.command()
-@learning_options
-def learn_odds_command(
-    run: str, limit: int | None, out: str | None, results: str, as_json: bool
-) -> None:
+@learning_command(learn_odds)
+def learn_odds_command(path: Path, learned: LearnedOdds) -> None:
     """Learn from RUN how likely a rival in a race still ends ahead of the leader.
 
     RUN was made with `bench run … --strategy full --save-errors`, on images that the odds will not
@@ -140,11 +147,6 @@ def learn_odds_command(
     when its probability, times the rivals left, is below 0.03. Several thresholds are tried, on
     images that the odds were not learned from where there are 20 or more.
     """
-    path = find_run(run, results)
-    learned = learn_odds(path, limit)
-    _put_out(learned, out, as_json)
-    if as_json:
-        return
     _print_trials(learned)
     say(f"Learned from all {learned.n_samples} images: odds={as_text(tuple(learned.odds))}.")
     say(_advice(learned))
@@ -153,22 +155,14 @@ def learn_odds_command(
         next_steps(("race so", _use(path, "odds", params)))
 
 
-@click.command()
-@learning_options
-def learn_screen_command(
-    run: str, limit: int | None, out: str | None, results: str, as_json: bool
-) -> None:
+@learning_command(learn_screen)
+def learn_screen_command(path: Path, learned: LearnedScreens) -> None:
     """Learn from RUN how far a screen must reach to keep the winner at a stated risk.
 
     RUN was made with `bench run … --strategy full-linearised --save-errors`, on images that the
     reach will not be tested on, such as a training split. Use the result with
     `bench run … --strategy screen-race --set samples=… --set reach=…`.
     """
-    path = find_run(run, results)
-    learned = learn_screen(path, limit)
-    _put_out(learned, out, as_json)
-    if as_json:
-        return
     screens = learned.screens
     table(
         ["samples", *(f"first {k}, %" for k in screens[0].recall)],

@@ -15,7 +15,6 @@ from helpers.runs import a_manifest, store
 
 from bench.cli.output import run_name
 from bench.recordings.calibrate import calibrate
-from bench.recordings.learn_order import learn_order
 from bench.store.writing import RunFolder
 
 LABELS = [i % 3 for i in range(30)]
@@ -66,9 +65,8 @@ def test_power() -> None:
 
 def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
     run = record(tmp_path, informative=(40, 60))
-    # What the command recommends is what was learned, here from too few images to recommend any.
-    learned = learn_order(run, 2).model_copy(update={"recommended": {"order": "605-745"}})
-    with mock.patch("bench.cli.learn.learn_order", return_value=learned):
+    # The command recommends what was learned; these images are too few to recommend any.
+    with mock.patch("bench.recordings.learn_order.recommended", lambda trials: trials[1].params):
         (race,) = commands(bench("learn-order", run).out)
     assert race[:2] == ["run", "toy"] and not unknown(race)
     assert "order=" in " ".join(race)
