@@ -13,13 +13,13 @@ import click
 
 from bench.cli.options import json_option, listed
 from bench.cli.output import next_steps, print_json, say
-from bench.cli.progress import Counter
+from bench.cli.progress import counting
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.render.risk import risk_sentence
 from bench.render.sentences import change_of
-from bench.render.tables import print_explained, table
+from bench.render.tables import console, print_explained, table
 from bench.running.command import same_options
 from bench.running.settings import SETTINGS
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
@@ -59,9 +59,9 @@ def classify_command(
     if missing := [path for path in images if not Path(path).is_file()]:
         inside = f" It is a folder; its files: {missing[0]}/*" if Path(missing[0]).is_dir() else ""
         raise UserError(f"There is no image {missing[0]}.{inside}")
-    config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
-    with Counter(shown=not as_json) as counter:
-        classified = classify(config, images, names, counter)
+    config = config_from_options(ctx, dataset=dataset or "pictures", **options)
+    with counting(console(stderr=True), shown=not as_json) as count:
+        classified = classify(config, images, names, count)
     answers = classified.answers
     if as_json:
         print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])

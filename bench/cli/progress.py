@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import ceil, log
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
 import pluggy
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
 from bench.boards.text import visible
@@ -25,11 +31,11 @@ if TYPE_CHECKING:
     from bench.running.study.run import Step
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
-STUDY_INTERVAL = 30.0  # likewise, about one run of a study
-FIRST = 1.0  # seconds until the first of them
-WIDE = 76  # columns that all of the line takes
+STUDY_INTERVAL = 30.0  # the same for one run of a study
+FIRST = 1.0  # seconds until the first line
+WIDE = 76  # columns that the whole line needs
 ANSWERED = 0.05  # p at which a question is answered
-UNLIKELY = 0.5  # a larger p of an open question says nothing about the images that it takes
+UNLIKELY = 0.5  # with a larger p, the number of images that a question needs cannot be predicted
 
 
 class Listener:
@@ -66,17 +72,13 @@ class Listener:
 class _NarrowBar(Bar):
     """A bar that leaves room for the `^C` of a terminal, which would else break its line in two."""
 
+    def __init__(self, *columns: ProgressColumn, terminal: Console) -> None:
+        self.terminal = terminal
+        super().__init__(*columns, console=terminal, expand=True)
+
     def get_renderable(self) -> RenderableType:
         """Return the bar, three columns narrower than the terminal."""
-        return _Narrower(super().get_renderable())
-
-
-@dataclass
-class _Narrower:
-    renderable: RenderableType
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.renderable, options.update(width=options.max_width - 3))
+        return Constrain(super().get_renderable(), self.terminal.width - 3)
 
 
 def run_bar(console: Console) -> Bar:
@@ -89,43 +91,38 @@ def run_bar(console: Console) -> Bar:
         *rate,
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[accuracy]}"),
-        console=console,
-        expand=True,
+        terminal=console,
     )
 
 
-class Counter:
-    """A bar of images without labels; nothing where stderr is no terminal, or `shown` is False."""
+@contextmanager
+def counting(terminal: Console, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows, as a bar, how many images of their total are decided.
 
-    def __init__(self, shown: bool = True) -> None:
-        self.console = console(stderr=True)
-        self.shown = shown and self.console.is_terminal
-        self.status = self.console.status(f"{reading.stage} …")
-        self.bar = run_bar(self.console)
-        self.task = self.bar.add_task("Scoring", total=None, rate="", accuracy="")
-        self.started = time.perf_counter()
+    Nothing is shown where `shown` is False or the console is no terminal.
+    """
+    if not shown or not terminal.is_terminal:
+        yield lambda done, total: None
+        return
+    bar = run_bar(terminal)
+    task = bar.add_task("Scoring", total=None, rate="", accuracy="")
+    status = terminal.status(f"{reading.stage} …")
+    started = time.perf_counter()
 
-    def __enter__(self) -> Self:
-        if self.shown:
-            self.status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            self.status.stop()
-            self.bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show that so many images of the total are decided."""
-        if not self.shown:
-            return
+    def count(done: int, total: int) -> None:
+        nonlocal started
         if not done:
-            self.status.stop()
-            self.started = time.perf_counter()
-            self.bar.start()
-        rate = done / max(time.perf_counter() - self.started, 1e-9)
-        shown = f"{rate:.1f} images/s" if done else ""
-        self.bar.update(self.task, completed=done, total=total, rate=shown)
+            status.stop()
+            started = time.perf_counter()
+            bar.start()
+        rate = f"{done / max(time.perf_counter() - started, 1e-9):.1f} images/s" if done else ""
+        bar.update(task, completed=done, total=total, rate=rate)
+
+    with status:
+        try:
+            yield count
+        finally:
+            bar.stop()
 
 
 class Progress(Listener):
