@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,6 +258,22 @@ def croissant(
         created: when it was recorded, ISO 8601.
         errors: column of `errors/*.parquet` → parquet's type.
     """
+    files = {
+        "@type": "cr:FileSet",
+        "@id": "errors-files",
+        "encodingFormat": "application/vnd.apache.parquet",
+        "includes": "errors/*.parquet",
+    }
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"errors/{column}",
+            "name": column,
+            "dataType": _TYPES[kind],
+            "source": {"fileSet": {"@id": files["@id"]}, "extract": {"column": column}},
+        }
+        for column, kind in errors.items()
+    ]
     content = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -265,30 +281,9 @@ def croissant(
         "name": name,
         "description": description,
         "datePublished": created,
-        "distribution": [_files("errors", "errors/*.parquet", "application/vnd.apache.parquet")],
-        "recordSet": [_records("errors", errors)],
+        "distribution": [files],
+        "recordSet": [
+            {"@type": "cr:RecordSet", "@id": "errors", "name": "errors", "field": fields}
+        ],
     }
     return content | ({"license": f"https://spdx.org/licenses/{licence}"} if licence else {})
-
-
-def _files(name: str, pattern: str, kind: str) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": f"{name}-files",
-        "encodingFormat": kind,
-        "includes": pattern,
-    }
-
-
-def _records(name: str, columns: Mapping[str, str]) -> dict[str, Any]:
-    fields: Sequence[dict[str, Any]] = [
-        {
-            "@type": "cr:Field",
-            "@id": f"{name}/{column}",
-            "name": column,
-            "dataType": _TYPES[kind],
-            "source": {"fileSet": {"@id": f"{name}-files"}, "extract": {"column": column}},
-        }
-        for column, kind in columns.items()
-    ]
-    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bench import __version__
 from bench.boards.formats import assignments, value_text
 from bench.boards.hub import on_hub
 from bench.boards.rows import user_template
-from bench.boards.samples import SampleRow, sample_rows
+from bench.boards.samples import sample_rows
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
@@ -102,9 +103,6 @@ def _folder_name(name: str) -> str:
 def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, Any]:
     backbone = manifest.backbone
     on_the_hub = model[0] != "diffusion-classifier-bench"
-    details = without_none(
-        weights=backbone.weights, revision=backbone.revision, dtype=backbone.dtype
-    )
     return {
         "name": backbone.name,
         "id": "/".join(model),
@@ -112,7 +110,9 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, Any]:
             "deployment_type": "self_deployed",
             "model_availability": "open_weights" if on_the_hub else "unknown",
             "trained_on": provenance(backbone.trained_on),
-            **details,
+            **without_none(
+                weights=backbone.weights, revision=backbone.revision, dtype=backbone.dtype
+            ),
         },
     }
 
@@ -151,22 +151,19 @@ def _result_id(manifest: Manifest, metric: str) -> str:
 
 
 def _metric(name: str, metric: MetricSpec) -> dict[str, Any]:
-    least, most = metric.range
-    bounds = {"min_score": _bound(least), "max_score": _bound(most)}
     return {
         "metric_id": name,
         "metric_name": metric.words,
         "metric_unit": "proportion" if metric.unit == "share" else metric.unit,
         "lower_is_better": metric.sign < 0,
         "score_type": "continuous",
-        **bounds,
+        "min_score": _bound(metric.range[0]),
+        "max_score": _bound(metric.range[1]),
     }
 
 
 def _bound(value: float) -> float | str:
-    if abs(value) == float("inf"):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
+    return value if isfinite(value) else f"{'-' * (value < 0)}Infinity"
 
 
 def _source(manifest: Manifest) -> dict[str, Any]:
@@ -186,10 +183,9 @@ def _source(manifest: Manifest) -> dict[str, Any]:
 
 
 def _settings(manifest: Manifest, summary: Summary) -> dict[str, Any]:
-    arguments = {
-        "execution_command": reproducing_command(manifest),
-        **without_none(prompt_template=user_template(manifest)),
-    }
+    arguments = without_none(
+        execution_command=reproducing_command(manifest), prompt_template=user_template(manifest)
+    )
     strategy = f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip()
     scoring = manifest.identity.scoring.plain()
     details = {
@@ -203,10 +199,9 @@ def _settings(manifest: Manifest, summary: Summary) -> dict[str, Any]:
 
 def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     manifest = stored.manifest
-    classes = manifest.classes
-    choices = classes if len(classes) <= MOST_CHOICES else None
+    choices = manifest.classes if len(manifest.classes) <= MOST_CHOICES else None
     for row in sample_rows(stored.path, manifest):
-        answer = row["prediction"] or ""
+        answer, seconds = row["prediction"] or "", row["seconds"]
         question = f"Which class does the image {row['sample_id']} show?"
         reference = [row["label"]]
         yield {
@@ -229,7 +224,7 @@ def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, A
                 }
             ],
             "evaluation": {"score": float(row["correct"]), "is_correct": row["correct"]},
-            "performance": _latency(row),
+            "performance": None if seconds is None else {"latency_ms": 1000 * seconds},
             "error": row["error"],
             "metadata": {
                 name: str(row[name])
@@ -237,7 +232,3 @@ def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, A
                 if row[name] is not None
             },
         }
-
-
-def _latency(row: SampleRow) -> dict[str, Any] | None:
-    return None if row["seconds"] is None else {"latency_ms": 1000 * row["seconds"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Self
@@ -14,6 +13,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
+from bench.machine.files import has_control
 from bench.running.command import reproducing_command
 from bench.stats.agreement import read_audit
 from bench.store.documents import Manifest
@@ -251,7 +251,7 @@ REPORTED_FILE = "reported.json"
 
 
 def _one_line(text: str) -> str:
-    if any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in text):
+    if has_control(text):
         raise ValueError("it is one line, without control characters")
     return text
 

@@ -40,19 +40,15 @@ def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
     unbiased = errors_known and strategy is not None and strategy.same_draws
     for record in asked_records(path, manifest):
         prediction = record["prediction"]
-        yield {
-            "sample_id": record["sample_id"],
+        row = {
+            **record,
             "label": classes[record["label"]],
             "prediction": None if prediction is None else classes[prediction],
             "correct": prediction == record["label"],
-            "score": record["score"],
-            "margin": record["margin"],
             "margin_stderr": record["margin_stderr"] if errors_known else None,
             "stability": record["confidence"] if unbiased else None,
-            "evaluations": record["evaluations"],
-            "seconds": record["seconds"],
-            "error": record["error"],
         }
+        yield {name: row[name] for name in SAMPLE_COLUMNS}
 
 
 def to_csv(path: Path, manifest: Manifest) -> str:
