@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from bench.boards.formats import assignments, chosen, cost_text, notes, value_text
 from bench.boards.rows import REPORTED, LeaderboardRow
@@ -25,14 +24,10 @@ def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
     sources: list[str] = []
     columns = metric_columns(board)
     lines = [_line(row, columns) for row in board]
-    settings = [row_settings(row) for row in board]
-    own = [place for place, row in enumerate(board) if row.kind != REPORTED]
-    own = own or list(range(len(board)))
-    constant, of_some = shared([settings[place] for place in own])
-    named = dict.fromkeys(
-        n for place in own for n in settings[place] if n not in {**constant, **of_some}
-    )
-    for line, row, options in zip(lines, board, settings, strict=True):
+    own = own_places(board)
+    common, differs = _factored([row_settings(row) for row in board], own)
+    named = dict.fromkeys(name for place in own for name in differs[place])
+    for line, row, options in zip(lines, board, differs, strict=True):
         for name in named:
             line[name] = value_text(options.get(name))
         line["what"] = ", ".join(notes(row, sources))
@@ -41,7 +36,7 @@ def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
         facts = []
     first = lines[own[0]]
     above = [f"{first[name]} images" if name == "n" else first[name] for name in facts]
-    above += _settings_above(constant, of_some)
+    above += common
     head = [name for name in lines[0] if name not in facts]
     right = frozenset({*RIGHT, *(metric.words for metric in columns)})
     cells = [[line[name] for name in head] for line in lines]
@@ -71,39 +66,37 @@ def row_settings(row: LeaderboardRow) -> Settings:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def own_places(board: Sequence[LeaderboardRow]) -> list[int]:
+    """Return the places of the rows that are not reported; of all, where there are no others."""
+    own = [place for place, row in enumerate(board) if row.kind != REPORTED]
+    return own or list(range(len(board)))
+
+
 def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
     """Return what all rows but reported ones share, and of each row what differs."""
     settings = [{**_params(row), **row_settings(row)} for row in board]
-    own = [options for options, row in zip(settings, board, strict=True) if row.kind != REPORTED]
-    common, of_some = shared(own or settings)
-    above = {**common, **of_some}
-    differs = [{k: v for k, v in options.items() if k not in above} for options in settings]
-    return " · ".join(_settings_above(common, of_some)), [assignments(row) for row in differs]
+    above, differs = _factored(settings, own_places(board))
+    return " · ".join(above), [assignments(row) for row in differs]
 
 
-def shared(settings: Sequence[Settings]) -> tuple[Settings, Settings]:
-    """Return the settings that all have, and those that all have but classifiers.
+def _factored(settings: Sequence[Settings], own: Sequence[int]) -> tuple[list[str], list[Settings]]:
+    """Return what the rows in these places share, in words, and of every row the rest.
 
     A classifier has no loss, no plan and perhaps no prompt; it does not keep the others from
     sharing theirs.
     """
-    common: dict[str, Any] = {}
-    of_some: dict[str, Any] = {}
-    fullest_first = sorted(settings, key=len, reverse=True)  # so that the order is always the same
-    for name in dict.fromkeys(name for row in fullest_first for name in row):
-        values = [row[name] for row in settings if name in row]
-        lacking = [row for row in settings if name not in row]
+    shared: dict[str, Settings] = {"": {}, "rows with draws: ": {}, "rows with prompts: ": {}}
+    rows = sorted((settings[place] for place in own), key=len, reverse=True)
+    for name in dict.fromkeys(name for row in rows for name in row):  # of the fullest row first
+        values = [row[name] for row in rows if name in row]
+        lacking = [row for row in rows if name not in row]
         allowed = name in OF_DENOISERS and not any("loss" in row for row in lacking)
         if all(value == values[0] for value in values) and (allowed or not lacking):
-            (of_some if lacking else common)[name] = values[0]
-    return common, of_some
-
-
-def _settings_above(common: Settings, of_some: Settings) -> list[str]:
-    prompts = {name: value for name, value in of_some.items() if name in OF_PROMPTS}
-    draws = {name: value for name, value in of_some.items() if name not in OF_PROMPTS}
-    parts = (("", common), ("rows with draws: ", draws), ("rows with prompts: ", prompts))
-    return [rows + assignments(settings) for rows, settings in parts if settings]
+            which = "rows with prompts: " if name in OF_PROMPTS else "rows with draws: "
+            shared[which if lacking else ""][name] = values[0]
+    above = {name for part in shared.values() for name in part}
+    words = [which + assignments(part) for which, part in shared.items() if part]
+    return words, [{k: v for k, v in row.items() if k not in above} for row in settings]
 
 
 def _line(row: LeaderboardRow, columns: Sequence[MetricSpec]) -> dict[str, str]:
