@@ -84,15 +84,11 @@ def _check_name(name: str, kinds: Iterable[str], plugins: Plugins) -> None:
             f"{quoted(name)} cannot name a package: use lower case letters and digits, begin with a"
             " letter, and put single '-', '_' or '.' between words, such as my-flowers."
         )
-    registries: dict[str, Registry[Any]] = {
-        "dataset": plugins.datasets,
-        "backbone": plugins.backbones,
-        "strategy": plugins.strategies,
-        "metric": plugins.metrics,
-    }
     for kind in kinds:
-        if name in registries[kind]:
-            owner = registries[kind].owner(name)
+        plural = "strategies" if kind == "strategy" else f"{kind}s"
+        registry: Registry[Any] = getattr(plugins, plural)
+        if name in registry:
+            owner = registry.owner(name)
             raise UserError(f"There is a {kind} {name!r} already, in {owner}; choose another name.")
 
 

@@ -7,28 +7,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.boards import text
 from bench.boards.columns import metric_columns, row_settings, tabulate
 from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.leaderboard import RANKED, as_shipped, leaderboard
 from bench.boards.rows import LeaderboardRow, run_row
-from bench.boards.text import TextTable, csv_text
+from bench.boards.text import TextTable, csv_text, formatted, to_markdown
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.store.runs import read_run
 
 
-def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
-    """Return one Markdown table per board."""
-    return text.to_markdown(_tables(rows))
-
-
-def to_html(rows: Sequence[LeaderboardRow]) -> str:
-    """Return a page with one table per board."""
-    return text.to_html(_tables(rows), "Leaderboard")
-
-
-def _tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
+def board_tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
+    """Return one table per board; the last one says what ranks mean."""
     tables = [tabulate(board, title) for title, board in boards(rows)]
     if tables:
         tables[-1].below.append(RANKED)
@@ -75,7 +65,7 @@ def to_latex(run: Path) -> str:
         frozenset(head[2:]),
         below=[facts],
     )
-    return text.to_latex([table])
+    return formatted([table], "latex")
 
 
 BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderboard -->"
@@ -130,7 +120,7 @@ def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"{readme} needs the lines {BEGIN!r} and {END!r} around the table.")
-    return f"{before}{BEGIN}\n{to_markdown(rows)}{END}{after}"
+    return f"{before}{BEGIN}\n{to_markdown(board_tables(rows))}{END}{after}"
 
 
 def _digest(rows: Sequence[LeaderboardRow]) -> str:

@@ -36,6 +36,12 @@ def visible(text: object) -> str:
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
+def short(name: object, most: int = 24) -> str:
+    """Return a name for a figure: visible, and of at most so many characters."""
+    text = visible(name)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def message(text: object) -> str:
     """Return a message for a terminal: its line breaks stay, and each line has an end."""
     return "\n".join(visible(_cut(line)) for line in str(text).split("\n"))
@@ -119,6 +125,13 @@ class TextTable:
     def numbered(self) -> list[str]:
         """The sources, each after its number."""
         return [f"({number}) {source}" for number, source in enumerate(self.sources, start=1)]
+
+
+def formatted(tables: Sequence[TextTable], form: str, title: str = "") -> str:
+    """Return tables as `markdown`, `csv` or `latex`, or as an `html` page of this title."""
+    if form == "html":
+        return to_html(tables, title)
+    return {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}[form](tables)
 
 
 def to_markdown(tables: Sequence[TextTable]) -> str:

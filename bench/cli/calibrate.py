@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from bench.boards.formats import assignments
-from bench.cli.options import parse_assignments, results_and_json, set_option
+from bench.cli.options import results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, say
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
@@ -31,10 +31,10 @@ from bench.store.folder import find_run, read_manifest
 @click.option(
     "--strategy", help="The strategy whose parameters a risk chooses (default: the backbone's)."
 )
-@set_option
+@set_option()
 @results_and_json
 def calibrate_command(
-    run: str, strategy: str | None, params: tuple[str, ...], results: str, as_json: bool
+    run: str, strategy: str | None, params: dict[str, str], results: str, as_json: bool
 ) -> None:
     """Calibrate risks and probabilities on the images of RUN, for later runs.
 
@@ -50,7 +50,7 @@ def calibrate_command(
     use.
     """
     path = find_run(run, results)
-    learned = calibrate(path, strategy, parse_assignments(params))
+    learned = calibrate(path, strategy, params)
     chosen = choices(learned)
     if as_json:
         print_json({**learned.plain(), "risks": [choice.plain() for choice in chosen]})

@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from bench.boards.formats import value_text
-from bench.cli.options import parse_assignments, results_and_json, set_option
+from bench.cli.options import results_and_json
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
-from bench.cli.settings import metric_option
+from bench.cli.settings import metric_options
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
@@ -32,8 +32,7 @@ from bench.store.folder import find_run
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@metric_option("The metric whose difference is tested: `bench list metrics`.", "accuracy")
-@set_option
+@metric_options("The metric whose difference is tested: `bench list metrics`.", "accuracy")
 @click.option(
     "--sequential",
     is_flag=True,
@@ -50,7 +49,7 @@ def compare_command(
     run_b: str,
     results: str,
     metric: str,
-    params: tuple[str, ...],
+    params: dict[str, str],
     sequential: bool,
     gate: bool,
     seed: int,
@@ -65,7 +64,7 @@ def compare_command(
     of the same name with other content, subsets, prompts, training.
     """
     paths = find_run(run_a, results), find_run(run_b, results)
-    comparison = compare(*paths, metric, sequential, parse_assignments(params))
+    comparison = compare(*paths, metric, sequential, params)
     if as_json:
         print_json(comparison.plain())
     else:

@@ -40,7 +40,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
     Counts, images that cannot be read, images that are there twice within or across splits, classes
     without images, class names that look like ids, checksums of the original download.
     """
-    config = config_from_options(ctx, None, **options)
+    config = config_from_options(ctx, **options)
     data = find_dataset(config, load_plugins())
     printed = time.perf_counter()
 
@@ -86,7 +86,7 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
 
     Where class names were put into words, the name in the data is shown beside them.
     """
-    config = config_from_options(ctx, None, **options)
+    config = config_from_options(ctx, **options)
     prepared = prepare(config, images=False)
     named, prompts, name = prepared.named, prepared.prompts, prepared.resolved.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)

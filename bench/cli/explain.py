@@ -50,8 +50,8 @@ def glossary(markup: bool = False) -> dict[str, str]:
 def matching(word: str) -> dict[str, str]:
     """Return the words that `word` may mean, in singular or plural, and their meanings.
 
-    These are the word itself; else what is also called so; else names of which it is a part.
-    UserError: there are none.
+    That is the word itself, or else the words that have it as another name, or else the names that
+    contain it. UserError if there are none.
     """
     wanted, meanings = _singular(word), glossary()
     names = {name: [_singular(name)] for name in meanings}

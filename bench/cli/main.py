@@ -144,7 +144,7 @@ def _run() -> int:
     except BenchError as error:
         return _fail(str(error), error.exit_code)
     except Exception as error:  # a defect of ours: say what, and how to see where
-        if interrupts.received():  # some library made another error of it
+        if interrupts.received():  # a library turned the interrupt into another error
             return _interrupted()
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             return _fail(f"The name {error.filename} is too long for a file.", 2)
@@ -199,7 +199,7 @@ def warning_printer() -> Callable[..., None]:
 
 
 def _fail(message: str, code: int) -> int:
-    # A name of a million letters is somebody's input: its ends say which one.
+    # The user's input may be a name of a million letters: its ends are enough to recognise it.
     shown = re.sub(r"\S{500,}", lambda word: f"{word[0][:100]}…{word[0][-100:]}", message)
     say(f"Error: {shown}", err=True)
     return code

@@ -60,7 +60,7 @@ def perf_command(
     it also says how long that run would take, at the most. A gradient counts as the evaluations
     that it costs.
     """
-    config = config_from_options(ctx, None, dataset, **options)
+    config = config_from_options(ctx, dataset, **options)
     batch_sizes = _numbers(sizes)
     from bench.perf.measure import measure
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -19,14 +19,26 @@ results_option = click.option(
 tags_option = click.option(
     "--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; repeat for more."
 )
-set_option = click.option(
-    "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter; repeat for more."
-)
 limit_option = click.option(
     "--limit",
     type=click.IntRange(min=1),
     help="Only N recorded images: stratified, the same ones every time.",
 )
+
+
+Option = Callable[[Any], Any]  # a decorator that adds an option
+
+
+def set_option(help: str = "A parameter; repeat for more.", envvar: str | None = None) -> Option:
+    """Return `--set KEY=VALUE`, whose value is a dictionary."""
+    return click.option(
+        *("--set", "params"),
+        multiple=True,
+        metavar="KEY=VALUE",
+        envvar=envvar,
+        callback=_parsed,
+        help=help,
+    )
 
 
 def results_and_json(function: Any) -> Any:
@@ -39,8 +51,9 @@ def set_by_user(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any
     return {n: v for n, v in options.items() if ctx.get_parameter_source(n) not in _USUAL}
 
 
-def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
-    """Return the parameters of `--set KEY=VALUE`, as text; UserError: one is not of that form."""
+def _parsed(
+    ctx: click.Context, option: click.Parameter, assignments: Sequence[str]
+) -> dict[str, str]:
     values = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from bench.boards.formats import assignments, chosen
-from bench.cli.options import limit_option, listed, parse_assignments, results_and_json, set_option
+from bench.cli.options import limit_option, listed, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
@@ -36,7 +36,7 @@ from bench.store.journal import JOURNAL
 @click.command()
 @click.argument("run")
 @click.option("--strategy", required=True, help="A registered strategy.")
-@set_option
+@set_option()
 @click.option(
     "--risk",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -58,7 +58,7 @@ from bench.store.journal import JOURNAL
 def replay_command(
     run: str,
     strategy: str,
-    params: tuple[str, ...],
+    params: dict[str, str],
     risk: float | None,
     weighting: str | None,
     loss: str | None,
@@ -75,9 +75,9 @@ def replay_command(
     of its own, marked as replayed, and counts the evaluations that the strategy asked for.
     """
     path = find_recording(run, results)
-    values, folder = parse_assignments(params), Path(results)
+    folder = Path(results)
     finished = execute(
-        prepare_replay(path, strategy, values, folder, limit, fresh, weighting, loss, space, risk)
+        prepare_replay(path, strategy, params, folder, limit, fresh, weighting, loss, space, risk)
     )
     if as_json:
         print_json(finished.plain())

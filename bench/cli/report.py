@@ -14,15 +14,9 @@ from pathlib import Path
 import click
 
 from bench.boards.text import in_a_line
-from bench.cli.options import (
-    parse_assignments,
-    results_and_json,
-    results_option,
-    set_option,
-    tags_option,
-)
+from bench.cli.options import results_and_json, results_option, tags_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
-from bench.cli.settings import metric_option
+from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.machine.offline import offline
@@ -55,8 +49,7 @@ _DATA_DIRS = click.option(
     show_default=True,
     help="Number of pictures on the page, shared among its runs; 0: none.",
 )
-@metric_option("Also show this metric of `bench list metrics`.", alone=True)
-@set_option
+@metric_options("Also show this metric of `bench list metrics`.", alone=True)
 @click.option(
     "--only",
     metavar="COLUMN=VALUE",
@@ -69,7 +62,7 @@ def report_command(
     runs: tuple[str, ...],
     out: str,
     metric: str | None,
-    params: tuple[str, ...],
+    params: dict[str, str],
     only: str | None,
     tags: tuple[str, ...],
     results: str,
@@ -93,8 +86,8 @@ def report_command(
         raise UserError(f"--out {out}: that is a device or a pipe, not a file; it stays as it is.")
     chosen = None
     if metric is not None:
-        chosen = metric, parse_assignments(params)
-        make_metric(metric_of_runs(metric), chosen[1])  # refuses bad parameters before all else
+        chosen = metric, params
+        make_metric(metric_of_runs(metric), params)  # refuses bad parameters before all else
     elif params:
         raise UserError("--set is for --metric.")
     column, equals, value = (only or "").partition("=")

@@ -15,19 +15,12 @@ from pathlib import Path
 import click
 
 from bench.boards.adding import add_reported, publish, publish_run, read_table
-from bench.boards.exports import render, stale, to_csv, to_html, to_markdown
+from bench.boards.exports import board_tables, render, stale, to_csv
 from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows, with_metric
 from bench.boards.published import TRUST, validate
-from bench.cli.columns import columns
-from bench.cli.export import export, push
-from bench.cli.options import (
-    parse_assignments,
-    results_and_json,
-    results_option,
-    set_by_user,
-    set_option,
-    tags_option,
-)
+from bench.boards.text import formatted
+from bench.cli.export import columns, export, push
+from bench.cli.options import results_and_json, results_option, set_by_user, tags_option
 from bench.cli.output import (
     after_run,
     draw_pictures,
@@ -38,7 +31,7 @@ from bench.cli.output import (
     say,
 )
 from bench.cli.progress import Progress
-from bench.cli.settings import metric_option
+from bench.cli.settings import config_options, metric_options
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
@@ -151,8 +144,7 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: b
 @results_command.command("audit")
 @click.argument("run")
 @click.argument("count", metavar="N", type=click.IntRange(min=1))
-@click.option("--data-dir", envvar="BENCH_DATA_DIR", help="A local copy of the dataset.")
-@click.option("--device", envvar="BENCH_DEVICE", help="The device to sweep on.")
+@config_options(["data_dir", "device"])
 @results_and_json
 def audit_results(
     run: str, count: int, data_dir: str | None, device: str | None, results: str, as_json: bool
@@ -190,7 +182,7 @@ def validate_results(published: str) -> None:
 @click.option("--dataset", help="Only this dataset's boards.")
 @click.option("--work", default="results", help="Where the runs themselves are kept.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only N images, as a trial.")
-@click.option("--data-dir", envvar="BENCH_DATA_DIR", help="A local copy of the dataset.")
+@config_options(["data_dir"])
 def publish_results(
     published: str,
     table: str,
@@ -232,9 +224,6 @@ def render_results(published: str, readme: str, check: bool) -> None:
         raise BenchError("\n".join([*outdated, "`bench results render` writes them anew."]))
 
 
-TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
-
-
 @click.command()
 @click.argument("folders", nargs=-1)
 @results_option
@@ -243,12 +232,11 @@ TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 @click.option(
     "--format",
     "wanted",
-    type=click.Choice(["table", "json", *TEXT]),
+    type=click.Choice(["table", "json", "markdown", "csv", "html"]),
     default="table",
     help="How to print it.  [default: table]",
 )
-@metric_option("A column of this metric of `bench list metrics`, of own runs.", alone=True)
-@set_option
+@metric_options("A column of this metric of `bench list metrics`, of own runs.", alone=True)
 @click.option("--wide", is_flag=True, help="Every column, on a wide terminal.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
 @click.pass_context
@@ -262,7 +250,7 @@ def leaderboard_command(
     tags: tuple[str, ...],
     wanted: str,
     metric: str | None,
-    params: tuple[str, ...],
+    params: dict[str, str],
     wide: bool,
     as_json: bool,
 ) -> None:
@@ -279,11 +267,13 @@ def leaderboard_command(
         raise UserError("--set is for --metric.")
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
     if metric is not None:
-        rows = with_metric(rows, metric, parse_assignments(params))
+        rows = with_metric(rows, metric, params)
     if as_json or wanted == "json":
         print_json([row.plain() for row in rows])
-    elif wanted in TEXT:
-        click.echo(TEXT[wanted](rows), nl=False)
+    elif wanted == "csv":
+        click.echo(to_csv(rows), nl=False)
+    elif wanted != "table":
+        click.echo(formatted(board_tables(rows), wanted, "Leaderboard"), nl=False)
     elif not rows and tags:
         say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:

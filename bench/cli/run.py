@@ -54,7 +54,6 @@ from bench.running.verbs.shards import check_slurm, submit, write_script
 def run_command(
     ctx: click.Context,
     /,
-    config_file: str | None,
     slurm: int | None,
     submit: bool,
     verbose: bool,
@@ -74,7 +73,7 @@ def run_command(
     The same command resumes a run that was interrupted, and shows one that is complete.
     Every option can also be set by a variable BENCH_OPTION, or in a TOML file (--config).
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
-    config = config_from_options(ctx, config_file, **options)
+    config = config_from_options(ctx, **options)
     if verbose:
         logger = logging.getLogger("bench.workers")
         logger.setLevel(logging.INFO)

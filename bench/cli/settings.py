@@ -10,14 +10,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.options import parse_assignments, set_by_user
+from bench.cli.options import Option, set_by_user, set_option
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
 
 WHOLE_HELP = "bench.help_all"  # in a command's context: help shows every option
-_SPECIAL = {"dataset", "params"}
 _REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
 _NAMED = {
     "backbone": "backbones",
@@ -89,12 +88,12 @@ def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[
     return complete
 
 
-Option = Callable[[Any], Any]  # a decorator that adds one
+def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Option:
+    """Return `--metric` with this help, and `--set` for its parameters.
 
-
-def metric_option(text: str, default: str | None = None, *, alone: bool = False) -> Option:
-    """Return `--metric` with this help; `alone`: one that compares with a rater is refused."""
-    return click.option(
+    `alone`: a metric that compares with a rater is refused.
+    """
+    metric = click.option(
         "--metric",
         metavar="METRIC",
         default=default,
@@ -102,32 +101,23 @@ def metric_option(text: str, default: str | None = None, *, alone: bool = False)
         callback=lambda ctx, option, name: name and (metric_of_runs(name).name if alone else name),
         help=text + (f"  [default: {default}]" if default else ""),
     )
+    return lambda function: metric(set_option()(function))
 
 
-def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
+def config_options(names: Sequence[str] | None = None) -> Option:
     """Return a decorator that adds options for these fields of `RunConfig`; None: for all."""
 
     def decorate(function: Any) -> Any:
-        chosen = [n for n in RunConfig.model_fields if names is None or n in names]
-        for name in reversed(chosen):
-            if name not in _SPECIAL:
-                function = _option(name, RunConfig.model_fields[name])(function)
-        if "params" in chosen:
-            function = click.option(
-                "--set",
-                "params",
-                multiple=True,
-                metavar="KEY=VALUE",
-                envvar="BENCH_SET",
-                help=help_of(RunConfig.model_fields["params"]),
-            )(function)
+        for name, field in reversed(RunConfig.model_fields.items()):
+            if name != "dataset" and (names is None or name in names):
+                function = _option(name, field)(function)
         return function
 
     return decorate
 
 
 def config_from_options(
-    ctx: click.Context, config_file: str | None, dataset: str | None = None, **options: Any
+    ctx: click.Context, dataset: str | None = None, config_file: str | None = None, **options: Any
 ) -> RunConfig:
     """Merge settings: options win over variables, then the config file, then the defaults.
 
@@ -136,7 +126,7 @@ def config_from_options(
     settings = read_config_file(Path(config_file)) if config_file else {}
     for name, value in set_by_user(ctx, options).items():
         if name == "params":
-            value = {**settings.get("params", {}), **parse_assignments(value)}
+            value = {**settings.get("params", {}), **value}
         if name in _REPEATED:
             value = value[0] if len(value) == 1 else list(value)
         settings[name] = value
@@ -147,11 +137,13 @@ def config_from_options(
     return make_config(settings)
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
+def _option(name: str, field: FieldInfo) -> Option:
     """Return the option of a field.
 
     pydantic checks its value later, as it checks values from a file or a variable.
     """
+    if name == "params":
+        return set_option(help_of(field), "BENCH_SET")
     kind = field.annotation
     if get_origin(kind) in (Union, types.UnionType):  # takes X from `X | None`
         kind = next(part for part in get_args(kind) if part is not type(None))

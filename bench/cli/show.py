@@ -12,14 +12,13 @@ from typing import Any
 import click
 
 from bench.boards.leaderboard import shipped_rows
-from bench.cli.options import parse_assignments, results_and_json, set_option
+from bench.cli.options import results_and_json
 from bench.cli.output import after_run, in_results, next_steps, print_json, run_name
-from bench.cli.settings import metric_option
+from bench.cli.settings import metric_options
 from bench.errors import UserError
 from bench.machine.offline import offline
-from bench.render.measures import print_measured
 from bench.render.pictures import write_pictures
-from bench.render.run import print_run, print_statistics
+from bench.render.run import print_measured, print_run, print_statistics
 from bench.render.sentences import noise_details, repeatability_of
 from bench.running.command import reproducing_command
 from bench.stats.agreement import read_audit
@@ -46,8 +45,7 @@ SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
     is_flag=True,
     help="Also show each class, the probability that answers are right, and other noise.",
 )
-@metric_option("Show this metric of `bench list metrics` with its interval, and nothing else.")
-@set_option
+@metric_options("Show this metric of `bench list metrics` with its interval, and nothing else.")
 @click.option(
     "--with",
     "others",
@@ -63,7 +61,7 @@ def show_command(
     pictures: bool,
     more: bool,
     metric: str | None,
-    params: tuple[str, ...],
+    params: dict[str, str],
     others: tuple[str, ...],
     by: str | None,
     results: str,
@@ -78,7 +76,7 @@ def show_command(
         raise UserError("--set, --with and --by are for --metric.")
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else _folder(name, results) for name in others]
-        rows = measured(path, metric, parse_assignments(params), rest, by)
+        rows = measured(path, metric, params, rest, by)
         if as_json:
             plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
             print_json(plain if by else plain[""])

@@ -20,17 +20,18 @@ import click
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import check_pivoted, pivot, study_tables
-from bench.boards.text import to_csv, to_html, to_latex, to_markdown
+from bench.boards.text import formatted
 from bench.cli.list import protocols as list_protocols
-from bench.cli.options import json_option, listed, parse_assignments, set_by_user, set_option
+from bench.cli.options import json_option, listed, set_by_user
 from bench.cli.output import after_plan, in_results, next_steps, print_json, say
 from bench.cli.progress import Progress, StudyProgress
-from bench.cli.settings import config_options, metric_option
+from bench.cli.settings import config_options, metric_options
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.render.plan import print_reproduction, print_study_plan, print_tables
+from bench.render.plan import print_reproduction, print_study_plan
 from bench.render.study_figures import corruption_plot, critical_difference_plot, forest_plot
 from bench.render.svg import Drawing, figure_file, save_figure
+from bench.render.tables import print_table
 from bench.running.command import reproducing_command
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
@@ -72,10 +73,9 @@ MACHINE_OPTIONS = (
     default="seed,template",
     help="Axes whose runs are pooled into one method.  [default: seed,template]",
 )
-@metric_option(
+@metric_options(
     "The metric whose differences are tested: `bench list metrics`.", "accuracy", alone=True
 )
-@set_option
 @click.option("--margin", type=float, help="Differences below this count as equal, such as 0.02.")
 @click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")
 @click.option(
@@ -98,7 +98,7 @@ def study_command(
     value: str,
     over: str,
     metric: str,
-    params: tuple[str, ...],
+    params: dict[str, str],
     margin: float | None,
     figure: str | None,
     ranks_figure: str | None,
@@ -147,7 +147,7 @@ def study_command(
             study = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
 
-    report = study_report(folder, listed(over), metric, margin, parse_assignments(params))
+    report = study_report(folder, listed(over), metric, margin, params)
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)
@@ -159,14 +159,11 @@ def study_command(
     else:
         tables = study_tables(report)
     if wanted == "table":
-        print_tables(tables)
+        for table in tables:
+            print_table(table)
         next_steps(*_steps(report, option, machine_options))
         return code
-    if wanted == "html":
-        text = to_html(tables, report.name)
-    else:
-        text = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}[wanted](tables)
-    click.echo(text, nl=False)
+    click.echo(formatted(tables, wanted, report.name), nl=False)
     return code
 
 
@@ -220,8 +217,6 @@ def reproduce_command(
         raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {again}")
     spec = protocols.get(protocol)
     settings = set_by_user(ctx, options)
-    if "params" in settings:
-        settings["params"] = parse_assignments(settings["params"])
     with nullcontext() if dry_run else Progress(load_plugins().manager):
         reproduction = reproduce(spec, settings, published, dry_run=dry_run)
     plan = reproduction.plan

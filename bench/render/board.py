@@ -33,12 +33,12 @@ class Entry:
 
     @property
     def marks(self) -> list[tuple[str, str]]:
-        """(kind of mark, text): what tells the result apart."""
+        """Its labels, as (kind, text)."""
         return marks(self.row)
 
     @property
     def partial(self) -> bool:
-        """Whether it was measured on a part of the split."""
+        """Whether it is of a part of the split."""
         return self.row.kind in ("subset", "incomplete")
 
 
@@ -106,14 +106,14 @@ def comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
     return list(groups.values())
 
 
-MOST_RUNS = 8  # of a dataset that are compared in pairs
-MOST_PAIRS = 4  # of which the best run's details are shown
-MAX_CHANGED = 20  # images listed of a pair
+MOST_RUNS = 8  # runs of a dataset that are compared in pairs
+MOST_PAIRS = 4  # pairs with the best run whose details are shown
+MAX_CHANGED = 20  # images listed per pair
 
 
 @dataclass(frozen=True)
 class Changed:
-    """An image that two runs decide otherwise."""
+    """An image that two runs decide differently."""
 
     sample_id: str
     true: str
@@ -129,7 +129,7 @@ class Pair:
     key_b: str
     comparison: Comparison
     changed: list[Changed]
-    total: int  # images that are decided otherwise
+    total: int  # number of images that are decided differently
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Ag
 def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], comparison: Comparison) -> Pair:
     run_a, run_b = runs[a.anchor], runs[b.anchor]
     rows_a, rows_b = changed_samples(run_a.decided, run_b.decided)
-    # Where B alone is right, or A alone, before those that both have wrong.
+    # Images that one run alone gets right come before those that both get wrong.
     both_wrong = ~(run_a.decided.correct[rows_a] | run_b.decided.correct[rows_b])
     order = np.argsort(both_wrong, kind="stable")[:MAX_CHANGED]
     ids = run_a.decided.sample_ids.take(indices(rows_a[order])).to_pylist()

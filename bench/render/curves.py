@@ -15,7 +15,7 @@ from bench.store.cells import read_cells, read_timesteps
 from bench.store.decisions import NOBODY
 
 CURVE_BINS = 40  # of timesteps
-CURVE_IMAGES = 300  # a fair subset of them is enough for a mean, and 200,000 files are not read
+CURVE_IMAGES = 300  # a stratified subset is enough for a mean: no need to read 200,000 files
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Curves:
     n_images: int  # number of images read
 
 
-def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
+def by_timestep(run: RunData) -> Curves | None:
     """Return the errors by timestep, from the cells in which both classes were evaluated.
 
     None where the run kept no errors or has a single timestep, and of items of several images.
@@ -45,7 +45,7 @@ def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
     ids = decided.sample_ids.take(usable).to_pylist()
     labels = decided.labels[usable].tolist()
     pair_of = dict(zip(ids, zip(labels, wrong[usable].tolist(), strict=True), strict=True))
-    chosen = limited(ids, labels, most)
+    chosen = limited(ids, labels, CURVE_IMAGES)
     classes = np.array(run.manifest.class_of_column, dtype=np.int64)
     pairs, steps = [], []
     for sample_id in chosen:
@@ -102,8 +102,8 @@ def _curves(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curv
     )
 
 
-MAX_CLASSES = 100  # of which all are drawn
-MOST_CONFUSED = 40  # classes that are drawn of more
+MAX_CLASSES = 100  # up to so many, a picture has all classes
+MOST_CONFUSED = 40  # classes that are drawn where there are more
 
 
 def most_confused(matrix: Ints, most: int = MOST_CONFUSED) -> Ints:

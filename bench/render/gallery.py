@@ -16,10 +16,10 @@ from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.folder import read_records
 
-WRONG_SHARE = 0.7  # of the pictures, where there are that many mistakes
+WRONG_SHARE = 0.7  # share of mistakes among the pictures, if there are enough
 RIGHT_PER_CLASS = 3
 PICTURES_AT_ONCE = 120  # pictures that a page loads at once; the others as a reader comes to them
-ON_PAPER = 24  # that are printed; report.css has the same number
+ON_PAPER = 24  # pictures that are printed; report.css has the same number
 
 Source = tuple[str | None, bool]
 """Address of a picture, None without one, and whether it has every pixel of the image."""
@@ -38,7 +38,7 @@ class Picture:
     error: str
     uri: str | None
     small: bool
-    probability: float | None = None  # of the prediction being right
+    probability: float | None = None  # probability that the prediction is right
 
     @property
     def right(self) -> bool:
@@ -66,7 +66,7 @@ def choose(decided: Decisions, most: int, failed: bool = True) -> Ints:
 
 
 def _occurrence(labels: Ints) -> Ints:
-    """Return of each label how often it stood before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
+    """Return for each label how often it occurred before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
     order = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
     seen = np.empty(len(labels), np.int64)

@@ -85,7 +85,7 @@ def thumbnails(answer: Any) -> dict[str, Thumbnail]:
 
 
 class _Process:
-    """A process that has the data of one run: started when it is asked first, ended with this."""
+    """A process that holds the data of one run. It starts with the first question."""
 
     def __init__(self, settings: str) -> None:
         self._settings = settings

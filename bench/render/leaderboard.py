@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from bench.boards.columns import RIGHT, in_words, metric_columns, tabulate
+from bench.boards.columns import NO_VALUE, in_words, metric_columns, own_places, tabulate
 from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
-from bench.render.tables import console, print_explained, table
+from bench.boards.text import TextTable
+from bench.render.tables import console, print_explained, print_table, table
 
 FOOT = (
     "Cost: evaluation equivalents per image; a classifier looks once at each. --wide shows every"
@@ -25,43 +26,35 @@ def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
     """Print a table for each dataset."""
     terminal = console()
     for title, board in boards(rows):
-        sources: list[str] = []
         if wide:
-            wide_table = tabulate(board)
-            sources = wide_table.sources
-            above = f"{title}\n{wide_table.above}".strip()
-            runs = [row.run_id or "" for row in board]
-            cells = [[*line, run] for line, run in zip(wide_table.rows, runs, strict=True)]
-            table([*wide_table.head, "run"], cells, above, RIGHT)
+            text = tabulate(board, title)
+            lines = [[*line, r.run_id or ""] for line, r in zip(text.rows, board, strict=True)]
+            print_table(replace(text, head=[*text.head, "run"], rows=lines))
         else:
-            _print_narrow(title, board, sources)
-        for number, source in enumerate(sources, start=1):
-            terminal.print(f"({number}) {source}")
-        if sources:
-            terminal.print()
+            print_table(_narrow(title, board))
     terminal.print(RANKED, style="dim")
     if not wide:
         terminal.print(FOOT, style="dim")
     print_explained(FOOT)
 
 
-def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str]) -> None:
+def _narrow(title: str, board: Sequence[LeaderboardRow]) -> TextTable:
+    sources: list[str] = []
     settings, params = in_words(board)
     facts = [_facts(row, sources) for row in board]
-    own = [place for place, row in enumerate(board) if row.kind != REPORTED]
-    own = own or list(range(len(board)))
+    own = own_places(board)
     common = [fact for fact in facts[own[0]] if all(fact in facts[place] for place in own)]
     above = " · ".join([*common, settings] if settings else common)
     extra = [metric for metric in metric_columns(board) if not metric.column]
-    rows: list[list[Any]] = []
+    rows = []
     for row, parameters, row_facts in zip(board, params, facts, strict=True):
         interval = row.shown_ci95
         rows.append(
             [
-                row.rank,
+                NO_VALUE if row.rank is None else str(row.rank),
                 f"{row.accuracy:.3f}",
-                f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
-                *(None if (v := row.figure(m.name)) is None else f"{v:.4f}" for m in extra),
+                f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else NO_VALUE,
+                *(NO_VALUE if (v := row.figure(m.name)) is None else f"{v:.4f}" for m in extra),
                 cost_text(row),
                 f"{row.strategy} {parameters}".strip(),
                 ", ".join(fact for fact in row_facts if fact not in common),
@@ -71,8 +64,8 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
     head = ["rank", "accuracy", "95 %", *words, "cost", "strategy", "notes"]
     if not any(line[-1] for line in rows):
         head, rows = head[:-1], [line[:-1] for line in rows]
-    numbers = {"rank", "accuracy", "cost", *words}
-    table(head, rows, f"{title}\n{above}".strip(), numbers, optional=["95 %"])
+    right = frozenset({"rank", "accuracy", "cost", *words})
+    return TextTable(title, head, rows, right, ("95 %",), above=above, sources=sources)
 
 
 def _facts(row: LeaderboardRow, sources: list[str]) -> list[str]:

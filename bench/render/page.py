@@ -24,7 +24,6 @@ from bench.boards.formats import assignments, marks
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, user_template
 from bench.boards.text import in_a_line, visible
-from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
@@ -73,12 +72,10 @@ def _shown(value: object) -> object:
 
 
 MAX_PICTURES = 240  # on a page, shared among its runs
-MIN_PICTURES = 12  # of one run
-MAX_PROMPTS = 200  # of one run
-MAX_OPEN = 100  # runs that are read with the page; the others are unpacked when they are wanted
+MIN_PICTURES = 12  # per run
+MAX_PROMPTS = 200  # shown per run
+MAX_OPEN = 100  # runs in the page's HTML; the others are unpacked on demand
 DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UndefinedError)
-
-Cell = tuple[int, float, bool]  # of a confusion matrix: images, share of the row, whether right
 
 
 @dataclass(frozen=True)
@@ -188,6 +185,8 @@ def describe(
     sentences = opening(run.manifest, run.summary, decided, again, audit, run.questions)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
+    names = [run.classes[index] for index in shown]
+    counts, totals = matrix[np.ix_(shown, shown)].tolist(), matrix[shown].sum(axis=1).tolist()
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
     curves, probable = by_timestep(run), probability_skill(decided, run.manifest, calibrated)
@@ -214,8 +213,8 @@ def describe(
             recording=recording_command(run.manifest),
             most_prompts=MAX_PROMPTS,
             classes=classes,
-            names=[run.classes[index] for index in shown],
-            matrix=_rows(matrix, shown),
+            names=names,
+            matrix=list(zip(names, counts, totals, strict=True)),
             worst=worst_confusions(matrix, run.classes, most=10),
             risk=risk_sentence(stated, run.manifest.sweep, run.summary),
             risk_warning=risk_warning(audit, stated),
@@ -241,18 +240,6 @@ def describe(
     return Section(anchor, run, Markup(html), sentences)
 
 
-def _rows(matrix: Ints, shown: Ints) -> list[list[Cell]]:
-    """Return the rows of the classes shown; a share is of all images of the true class."""
-    totals = matrix.sum(axis=1).clip(min=1).tolist()
-    return [
-        [
-            (count, count / totals[true], predicted == true)
-            for predicted, count in zip(shown.tolist(), matrix[true, shown].tolist(), strict=True)
-        ]
-        for true in shown.tolist()
-    ]
-
-
 def render(
     board: Sequence[PageBoard],
     sections: Sequence[Section],
@@ -261,7 +248,6 @@ def render(
     studies: Sequence[StudyPart] = (),
 ) -> str:
     """Return the page."""
-    drawn = [(b, figures.tradeoff(b.entries)) for b in board]
     runs = {section.anchor: section.run for section in sections}
     openings = {section.anchor: section.opening for section in sections}
     further = Markup("\n").join(section.html for section in sections[MAX_OPEN:])
@@ -272,10 +258,7 @@ def render(
         .get_template("page.html")
         .render(
             ranked=RANKED,
-            boards=[
-                (b, drawing and drawing.inline(f"board-{number}"))
-                for number, (b, drawing) in enumerate(drawn, start=1)
-            ],
+            boards=[(b, figures.tradeoff(b.entries)) for b in board],
             sections=sections,
             open_sections=sections[:MAX_OPEN],
             packed=packed,

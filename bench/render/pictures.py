@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bench.boards.text import visible
+from bench.boards.text import short, visible
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import corrupted
@@ -106,12 +106,6 @@ def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, widt
         facts += f"; the {shown} most confused of {len(manifest.classes):,} classes"
     lines = (wrap(visible(line), width, break_long_words=False) for line in (names, facts))
     return "\n".join(line for part in lines for line in part)
-
-
-def short(name: object, most: int = 24) -> str:
-    """Return a class's name for a figure: visible, and cut where it is too long."""
-    text = visible(name)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @contextmanager

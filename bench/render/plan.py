@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.boards.formats import assignments
-from bench.boards.text import TextTable
 from bench.errors import images_failed
 from bench.machine.devices import REACHED
 from bench.render.tables import cell_text, console, print_explained, table
@@ -114,15 +113,6 @@ def _meaning(made: Reproduction) -> str:
         return ""
     inside = made.interval[0] <= made.published <= made.interval[1]
     return "the published figure is " + ("in our interval" if inside else "outside our interval")
-
-
-def print_tables(tables: Sequence[TextTable]) -> None:
-    """Print a study's tables, each with what a reader must know below it."""
-    terminal = console()
-    for text in tables:
-        table(text.head, text.rows, text.title, text.right, text.optional)
-        for note in text.below:
-            terminal.print(note)
 
 
 def print_study_plan(plan: StudyPlan) -> None:

@@ -18,6 +18,7 @@ from bench.render.runs import Score, scores
 from bench.render.sentences import opening, probability_sentence
 from bench.render.tables import console, print_explained, table
 from bench.stats.agreement import Audit, read_audit
+from bench.stats.measures import MeasuredMetric
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.probability import Probability
 from bench.store.decisions import read_decisions
@@ -242,3 +243,41 @@ def _print_cost(cost: Cost, classifier: bool, again: Again | None, audit: Audit 
                 f" evaluation equivalents, {second.seconds:,.1f} s"
             )
     console().print(text)
+
+
+INTERVALS = {
+    "images": "the images' values",
+    "influence": "influence values of the images",
+    "bootstrap": "a bootstrap over images",
+}
+
+
+def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | None) -> None:
+    """Print a metric with its interval, of the run or of each value of a column."""
+    if by is not None:
+        lines = [
+            [name, row, "", ""]
+            if isinstance(row, str)
+            else [name, f"{row.value:.4f}", _ci95(row), f"{row.images:,}"]
+            for name, row in rows
+        ]
+        measured = next((row for _, row in rows if not isinstance(row, str)), None)
+        words = measured.words if measured else "value"
+        table([by, words, "95 % interval", "images"], lines, right={"images"})
+        return
+    for _, row in rows:
+        if isinstance(row, str):
+            continue
+        over = INTERVALS[row.interval] + (" and raters" if row.raters else "")
+        facts = [
+            [row.words, f"{row.value:.4f}  (95 % interval {_ci95(row)})"],
+            ["images", f"{row.images:,}"],
+            ["interval from", over],
+            *([name, f"{value:.4f}"] for name, value in (row.raters or {}).items()),
+        ]
+        table(["", ""], facts)
+
+
+def _ci95(row: MeasuredMetric) -> str:
+    low, high = row.ci95
+    return f"{low:.4f} – {high:.4f}"

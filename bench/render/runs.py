@@ -100,13 +100,13 @@ def as_asked(
         return data
 
 
-def decided_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[RunData]:
-    """Yield the runs in some folders; `left_out` is called for each without a decided image."""
-    for run in read_runs(paths, left_out):
+def decided_runs(paths: Iterable[Path]) -> Iterator[RunData]:
+    """Yield the runs in some folders; a warning names each that has no decided image."""
+    for run in read_runs(paths):
         try:
             yield with_decisions(run)
         except UserError as error:
-            left_out(run.path, error)
+            warn(run.path, error)
 
 
 @dataclass(frozen=True)

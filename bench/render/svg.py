@@ -31,8 +31,8 @@ class Palette:
     wrong: str
 
 
-# In a page each colour becomes a variable of the style sheet, so that dark mode reaches into the
-# figures; to be told apart they differ in their last bits alone.
+# In a page each colour is replaced by a variable of the style sheet, so that dark mode changes the
+# figures too. These placeholders only have to differ.
 PAGE = Palette("#000001", "#000002", "#000003", "#000004", "#000005")
 # On paper and in a notebook: the style sheet's colours on white.
 PAPER = Palette("#1b1f24", "#57606a", "#d5dae0", "#1f5fbf", "#ad3c0e")
@@ -48,7 +48,7 @@ class Drawing:
     size: tuple[float, float]  # width and height, inches; 4.6 wide stays readable on a phone
     label: str  # text for screen readers
     placed: bool = False
-    """Whether `plot` places the axes; matplotlib takes as long for it as for drawing."""
+    """Whether `plot` places the axes itself: matplotlib's layout takes as long as its drawing."""
 
     def figure(self, colours: Palette = PAPER) -> Figure:
         """Return the figure, for a notebook or a file."""

@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.boards.text import message
+from bench.boards.text import TextTable, message
 
-DASH = "–"  # a value that there is not
+DASH = "–"  # a missing value
 EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # all in the glossary
 
 
@@ -69,6 +69,19 @@ def table(
         _print_blocks(terminal, columns, cells)
     if title:
         terminal.print()
+
+
+def print_table(text: TextTable) -> None:
+    """Print a table with what all rows share above it, and sources and notes below."""
+    title = f"{text.title}\n{text.above}".strip()
+    table(text.head, text.rows, title, text.right, text.optional)
+    terminal = console()
+    for source in text.numbered:
+        terminal.print(source)
+    if text.sources:
+        terminal.print()
+    for note in text.below:
+        terminal.print(note)
 
 
 def print_explained(*texts: str) -> None:

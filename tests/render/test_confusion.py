@@ -9,8 +9,9 @@ import pytest
 from helpers.runs import a_manifest, a_record
 from PIL import Image
 
+from bench.boards.text import short
 from bench.render.curves import most_confused
-from bench.render.pictures import confusion_figure, save_picture, short
+from bench.render.pictures import confusion_figure, save_picture
 from bench.store.decisions import as_decisions
 
 

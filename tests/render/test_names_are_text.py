@@ -14,7 +14,7 @@ import yaml
 from helpers.runs import a_manifest, a_record, store
 
 from bench.boards import text
-from bench.boards.exports import BEGIN, END, render, to_csv, to_html, to_markdown
+from bench.boards.exports import BEGIN, END, board_tables, render, to_csv
 from bench.boards.hub import model_index
 from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import REPORTED_FILE, LeaderboardRow
@@ -107,7 +107,7 @@ def test_json_is_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_markdown_board_stays_a_table(name: str, run: Path) -> None:
-    written = to_markdown([row(run, name)])
+    written = text.to_markdown(board_tables([row(run, name)]))
     assert not UNSAFE.search(written) and "<" not in written
     _, _, above, _, *table, last, _, _ = written.splitlines()  # the end: what a rank is
     assert len(table) == 2 and len(written.splitlines()) == 9
@@ -141,7 +141,7 @@ def test_a_spreadsheet_reads_a_name_and_computes_nothing(name: str, run: Path) -
 
 
 def test_an_html_board_has_no_element_of_its_own(name: str, run: Path) -> None:
-    written = to_html([row(run, name)])
+    written = text.to_html(board_tables([row(run, name)]), "Leaderboard")
     assert not UNSAFE.search(written) and "<b " not in written and "<!--" not in written
 
 

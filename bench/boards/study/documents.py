@@ -16,6 +16,8 @@ from bench.store.fields import Amount, Count, Document, FullDocument, Number, Po
 from bench.store.studies import BoardStanding
 from bench.store.summary import Group
 
+MOST_PAIRS_NAMED = 8  # equal pairs that a note names
+
 
 class StudyMethod(Document):
     """One method on one dataset."""
@@ -193,7 +195,7 @@ def _tested(count: int, report: StudyReport) -> str:
     return f"Of one difference alone ({how}), {agree}.{ranked}"
 
 
-def _equal(report: StudyReport, margin: float | None, most: int = 8) -> str:
+def _equal(report: StudyReport, margin: float | None) -> str:
     if margin is None:
         return "--margin 0.02 tests which methods are equal, within 2 points."
     within = f"within ± {100 * margin:g} points (two one-sided tests, 5 %, Holm)"
@@ -205,5 +207,5 @@ def _equal(report: StudyReport, margin: float | None, most: int = 8) -> str:
     ]
     if not equal:
         return f"No two methods are shown to be equal {within}; not significant is not equal."
-    more = f"; and {len(equal) - most} more" if len(equal) > most else ""
-    return f"Shown to be equal {within}: {'; '.join(equal[:most])}{more}."
+    more = f"; and {len(equal) - MOST_PAIRS_NAMED} more" if len(equal) > MOST_PAIRS_NAMED else ""
+    return f"Shown to be equal {within}: {'; '.join(equal[:MOST_PAIRS_NAMED])}{more}."

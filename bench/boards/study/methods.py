@@ -142,7 +142,7 @@ def _read(
 
 
 def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Return seeds and templates all of whose combinations are there, as many as can be had."""
+    """Return as many seeds and templates as possible, all combinations of which are there."""
     seeds, templates = ({key[axis] for key in there} for axis in (0, 1))
     while missing := [(s, t) for s in seeds for t in templates if (s, t) not in there]:
         worst_seed = max(sorted(seeds), key=lambda s: sum(key[0] == s for key in missing))

@@ -91,13 +91,12 @@ def study_report(
         clusters = clusters_of(whole) if study.whole_groups else None
         same = of_same_seeds(whole) if study.over == "seeds" else whole
         compared[board] = [method.name for method in same]
+        methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
         if study.stop is not None:  # its results ended it: a test of fixed images has no level
-            methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
             continue
         answers, labels = [method.answers for method in same], whole[0].decided.labels
         differences = compare_all(answers, labels, spec, margin, clusters, study.over)
         of_methods.append(BoardDifferences(board=board, metric=metric, differences=differences))
-        methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
         pooled, differences = _compare_groups(board, whole, study, spec, margin)
         groups += pooled
         of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))

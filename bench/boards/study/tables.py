@@ -28,7 +28,7 @@ def check_pivoted(value: str) -> None:
         )
 
 
-def study_tables(report: StudyReport, differences: bool = True) -> list[TextTable]:
+def study_tables(report: StudyReport) -> list[TextTable]:
     """Return a table of methods for each dataset, and of their differences."""
     tables = []
     boards = list(dict.fromkeys(method.board for method in report.methods))
@@ -39,15 +39,13 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
         if groups := [group for group in report.groups if group.board == board]:
             tables.append(_groups(f"{board}: groups of backbones", groups, metric))
     tables += [_standing(board) for board in report.standings]
-    if differences:
-        words = f"differences in {metric.words}"
-        for of_board in report.differences:
-            if of_board.differences:
-                title = f"{of_board.board}: {words}"
-                tables.append(_differences(title, of_board.differences, metric))
-        for of_board in report.group_differences:
-            title = f"{of_board.board}: {words} of groups"
-            tables.append(_differences(title, of_board.differences, metric))
+    words = f"differences in {metric.words}"
+    for compared, of in ((report.differences, ""), (report.group_differences, " of groups")):
+        tables += [
+            _differences(f"{board.board}: {words}{of}", board.differences, metric)
+            for board in compared
+            if board.differences
+        ]
     if (ranks := report.ranks) is not None:
         lines = [[m, f"{r:.2f}"] for m, r in zip(ranks.methods, ranks.ranks, strict=True)]
         text = (
