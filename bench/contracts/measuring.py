@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,21 +46,13 @@ class MetricInput:
 
     def take(self, rows: Ints) -> MetricInput:
         """Return the decisions on some images, which may be repeated; `rows` are int64."""
-
-        def part(values: NDArray | None) -> NDArray | None:  # type: ignore[type-arg]  # of any kind
-            return None if values is None else values[rows]
-
-        return replace(
-            self,
-            labels=self.labels[rows],
-            predictions=self.predictions[rows],
-            in_top5=part(self.in_top5),
-            in_candidates=part(self.in_candidates),
-            scores=part(self.scores),
-            groups=part(self.groups),
-            columns={name: values[rows] for name, values in self.columns.items()},
-            raters={name: answers[rows] for name, answers in self.raters.items()},
-        )
+        parts: dict[str, Any] = {}
+        for name, values in vars(self).items():
+            if isinstance(values, np.ndarray):
+                parts[name] = values[rows]
+            elif isinstance(values, Mapping):
+                parts[name] = {key: of_images[rows] for key, of_images in values.items()}
+        return replace(self, **parts)
 
 
 class Metric:

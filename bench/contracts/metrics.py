@@ -6,7 +6,7 @@ exports and `--metric` derive from the declaration. Its class is in `bench.contr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -101,12 +101,14 @@ class MetricSpec(Spec):
         if not self.words:
             object.__setattr__(self, "words", self.name.replace("_", " ").replace("-", " "))
         super().__post_init__()
-        label = f"{self.kind} {self.name!r}"
+
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if (self.ratio is None) == (self.target == BY_CLASS):
-            raise ValueError(f"{label}: it has either a target or a ratio")
+            yield "it has either a target or a ratio"
         if unknown := [need for need in self.needs if need not in NEEDS] or not self.needs:
-            raise ValueError(f"{label}: needs={unknown!r}; there are: {', '.join(NEEDS)}")
+            yield f"needs={unknown!r}; there are: {', '.join(NEEDS)}"
         if not self.range[0] < self.range[1]:
-            raise ValueError(f"{label}: range={self.range!r} ends before it begins")
+            yield f"range={self.range!r} ends before it begins"
         if self.hub and len(self.hub) != 2:
-            raise ValueError(f"{label}: hub={self.hub!r} is the Hub's metric and its name there")
+            yield f"hub={self.hub!r} is the Hub's metric and its name there"

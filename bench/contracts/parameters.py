@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from math import isfinite
@@ -136,29 +136,30 @@ class Spec:
     owner: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise ValueError(f"{self.kind} {self.name!r}: {problem}")
+        parameters = {
+            key: value if isinstance(value, Parameter) else Parameter(value)
+            for key, value in self.parameters.items()
+        }
+        object.__setattr__(self, "parameters", parameters)
+
+    def _problems(self) -> Iterator[str]:
+        """Yield what is wrong with the fields; a kind's own follow these."""
         types = _field_types(type(self))
         for declared in fields(self):
             value = getattr(self, declared.name)
             kind = types[declared.name]
             if not _fits(value, kind):
                 wanted = kind if get_origin(kind) is Literal else declared.type
-                raise ValueError(
-                    f"{self.kind} {self.name!r}: {declared.name}={value!r} is not of the type"
+                yield (
+                    f"{declared.name}={value!r} is not of the type"
                     f" {str(wanted).removeprefix('typing.')}"
                 )
         if not self.names.fullmatch(self.name):
-            raise ValueError(
-                f"{self.kind} name {self.name!r}: use lower case letters, digits, '.', '_' and '-'"
-            )
+            yield "use lower case letters, digits, '.', '_' and '-' in a name"
         if not _TARGET.fullmatch(self.target):
-            raise ValueError(
-                f"{self.kind} {self.name!r}: target {self.target!r} is not 'package.module:Class'"
-            )
-        parameters = {
-            key: value if isinstance(value, Parameter) else Parameter(value)
-            for key, value in self.parameters.items()
-        }
-        object.__setattr__(self, "parameters", parameters)
+            yield f"target {self.target!r} is not 'package.module:Class'"
 
     @property
     def label(self) -> str:

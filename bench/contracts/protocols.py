@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -21,10 +21,10 @@ class CollectionSpec(Spec):
     target: str = REPRODUCE
     datasets: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if not self.datasets or len(set(self.datasets)) < len(self.datasets):
-            raise ValueError(f"{self.kind} {self.name!r}: datasets={self.datasets!r}")
+            yield f"datasets={self.datasets!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,9 @@ class ProtocolSpec(Spec):
     source: str = ""
     differs: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if not isinstance(self.settings.get("dataset"), str):
-            raise ValueError(f"{self.kind} {self.name!r}: its settings name no dataset")
+            yield "its settings name no dataset"
         if self.published is not None and not (0 <= self.published <= 1 and self.source):
-            raise ValueError(
-                f"{self.kind} {self.name!r}: published={self.published} must be between 0 and 1,"
-                " with its source"
-            )
+            yield f"published={self.published} must be between 0 and 1, with its source"

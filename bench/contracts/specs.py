@@ -6,7 +6,7 @@ it, named by `target`, is imported on first use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, ClassVar, Literal
@@ -124,28 +124,23 @@ class DatasetSpec(Spec):
             object.__setattr__(self, "target", DECLARED)
             object.__setattr__(self, "parameters", {**COLUMN_PARAMETERS, **self.parameters})
         super().__post_init__()
+
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         count = len(self.classes or ())
         if self.found and len(self.found) != count:
-            raise ValueError(
-                f"{self.kind} {self.name!r}: found has {len(self.found)} names, and there are"
-                f" {count} classes"
-            )
+            yield f"found has {len(self.found)} names, and there are {count} classes"
         for name, labels in self.labels.items():
             if len(labels) != count or not all(map(str.split, labels)):
-                raise ValueError(
-                    f"{self.kind} {self.name!r}: labels.{name} needs a label or more for each of"
-                    f" the {count} classes"
-                )
+                yield f"labels.{name} needs a label or more for each of the {count} classes"
         if self.border < 0 or (self.items and (self.border or self.leave_out_others)):
-            raise ValueError(f"{self.kind} {self.name!r}: border={self.border} cannot be cut")
+            yield f"border={self.border} cannot be cut"
         if self.items and (self.classes is not None or self.phrases):
-            raise ValueError(f"{self.kind} {self.name!r}: items have no classes and no phrases")
+            yield "items have no classes and no phrases"
         if self.splits and self.split not in (None, *self.splits):
-            raise ValueError(
-                f"{self.kind} {self.name!r}: split={self.split!r} is not one of splits"
-            )
+            yield f"split={self.split!r} is not one of splits"
         if any(count is not None and count < 1 for count in self.splits.values()):
-            raise ValueError(f"{self.kind} {self.name!r}: splits={self.splits!r} has an empty one")
+            yield f"splits={self.splits!r} has an empty one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,12 +223,15 @@ class BackboneSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learns and self.scorer != "classifier":
-            raise ValueError(f"{self.kind} {self.name!r}: learns=True is for classifiers")
         if self.learns and self.trained_on == UNDECLARED:
             object.__setattr__(self, "trained_on", FITTED)
+
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
+        if self.learns and self.scorer != "classifier":
+            yield "learns=True is for classifiers"
         if self.flops is not None and not (self.flops > 0 and isfinite(self.flops)):
-            raise ValueError(f"{self.kind} {self.name!r}: flops={self.flops} is not above 0")
+            yield f"flops={self.flops} is not above 0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,13 +280,11 @@ class StrategySpec(Spec):
             {name: value for name, value in overrides.items() if name not in self.retired}
         )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         names = {frozenset(setting) for setting in self.safest_first}
         if len(names) > 1 or not frozenset().union(*names) <= set(self.parameters):
-            raise ValueError(
-                f"{self.kind} {self.name!r}: each of safest_first sets the same of its parameters"
-            )
+            yield "each of safest_first sets the same of its parameters"
 
 
 @dataclass(frozen=True, kw_only=True)
