@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, PathDistribution, distributions
+from dataclasses import dataclass, field
+from importlib.metadata import Distribution, PathDistribution, distributions
 from pathlib import Path
 
 from bench.discovery.guard import one_line
@@ -15,25 +15,36 @@ GROUP = "bench"
 OWN_DISTRIBUTION = "diffusion-classifier-bench"
 
 
-@dataclass(frozen=True)
-class Found:
+@dataclass
+class Plugin:
     """One entry point, or one distribution whose entry points cannot be read."""
 
     name: str
     distribution: str
     version: str
-    entry_point: EntryPoint | None  # None where it cannot be read; `error` says why
-    error: str | None = None
+    module: str = ""  # value of the entry point
+    registered: list[str] = field(default_factory=list)
+    error: str | None = None  # why it cannot be read or loaded
+
+    @property
+    def builtin(self) -> bool:
+        """Whether it is part of the toolkit."""
+        return self.distribution == OWN_DISTRIBUTION
+
+    @property
+    def label(self) -> str:
+        """Its name in messages."""
+        return f"plugin {self.name!r} of {self.distribution}"
 
 
-def find() -> list[Found]:
+def find() -> list[Plugin]:
     """Return the plugins to load, the toolkit's own first.
 
     `BENCH_LOAD_PLUGINS`: unset loads all, empty only the toolkit's own, a comma-separated list
     only those besides. `BENCH_BLOCK_PLUGINS` lists plugins to leave out. Both take names of
     plugins and of distributions.
     """
-    plugins: dict[tuple[str, str], Found] = {}
+    plugins: dict[tuple[str, str], Plugin] = {}
     for distribution in distributions():
         for plugin in _plugins_of(distribution):
             # First on the path wins, as it does for imports.
@@ -42,21 +53,22 @@ def find() -> list[Found]:
     return [plugins[key] for key in order if _wanted(plugins[key])]
 
 
-def _plugins_of(distribution: Distribution) -> Iterator[Found]:
+def _plugins_of(distribution: Distribution) -> Iterator[Plugin]:
     try:
         entry_points = [point for point in distribution.entry_points if point.group == GROUP]
     except Exception as error:  # a file of the wrong encoding or form
         name = _name_of(distribution)
         if _meant_for_us(distribution):
-            yield Found(name, name, "", None, f"its entry points cannot be read: {one_line(error)}")
+            problem = f"its entry points cannot be read: {one_line(error)}"
+            yield Plugin(name, name, "", error=problem)
         return
     for point in entry_points:
         name = _name_of(distribution)
         try:
-            yield Found(point.name, name, distribution.version, point)
+            yield Plugin(point.name, name, distribution.version, point.value)
         except Exception as error:
-            reason = f"its METADATA cannot be read: {one_line(error)}"
-            yield Found(point.name, name, "", None, reason)
+            problem = f"its METADATA cannot be read: {one_line(error)}"
+            yield Plugin(point.name, name, "", error=problem)
 
 
 def _name_of(distribution: Distribution) -> str:
@@ -74,11 +86,11 @@ def _meant_for_us(distribution: Distribution) -> bool:
         return True
 
 
-def _wanted(plugin: Found) -> bool:
+def _wanted(plugin: Plugin) -> bool:
     names = {plugin.name, plugin.distribution}
     if names & _listed("BENCH_BLOCK_PLUGINS"):
         return False
-    if plugin.distribution == OWN_DISTRIBUTION or "BENCH_LOAD_PLUGINS" not in os.environ:
+    if plugin.builtin or "BENCH_LOAD_PLUGINS" not in os.environ:
         return True
     return bool(names & _listed("BENCH_LOAD_PLUGINS"))
 

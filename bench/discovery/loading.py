@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import click
@@ -19,34 +19,12 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.commands import own_commands
-from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
+from bench.discovery.finding import GROUP, OWN_DISTRIBUTION, Plugin, find
 from bench.discovery.guard import guard, set_aside
 from bench.discovery.registry import Registry
 from bench.errors import BenchError, PluginError, UserError
 
 Staged = list[tuple[Registry[Any], Spec]]
-
-
-@dataclass
-class Plugin:
-    """One entry point, with its registrations or its error."""
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    registered: list[str] = field(default_factory=list)
-    error: str | None = None
-
-    @property
-    def builtin(self) -> bool:
-        """Whether it is part of the toolkit."""
-        return self.distribution == OWN_DISTRIBUTION
-
-    @property
-    def label(self) -> str:
-        """Its name in messages."""
-        return f"plugin {self.name!r} of {self.distribution}"
 
 
 class Plugins:
@@ -71,16 +49,13 @@ class Plugins:
         """Return distribution → version of the plugins that loaded."""
         return {p.distribution: p.version for p in self.loaded if p.error is None}
 
-    def load(self, entry: Found) -> None:
+    def load(self, plugin: Plugin) -> None:
         """Load one plugin whole, or leave no trace of it but its error."""
-        point = entry.entry_point
-        module = point.value if point else ""
-        plugin = Plugin(entry.name, entry.distribution, entry.version, module)
         self.loaded.append(plugin)
         staged: Staged = []
         cli = click.Group()
         try:
-            self._stage_all(entry, plugin, staged, cli)
+            self._stage_all(plugin, staged, cli)
         except BenchError as error:
             if os.environ.get("BENCH_STRICT_PLUGINS") == "1":
                 raise
@@ -93,12 +68,12 @@ class Plugins:
         plugin.registered = [f"{spec.kind} {spec.name}" for _, spec in staged]
         plugin.registered += [f"command {name}" for name in cli.commands]
 
-    def _stage_all(self, entry: Found, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
+    def _stage_all(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
         who = plugin.label
-        if entry.entry_point is None:
-            raise PluginError(who, entry.error or "it cannot be read")
+        if plugin.error is not None:
+            raise PluginError(who, plugin.error)
         with guard(who, f"importing {plugin.module}"):
-            module = entry.entry_point.load()
+            module = EntryPoint(plugin.name, plugin.module, GROUP).load()
         if self.manager.is_registered(module):
             other = self.manager.get_name(module)
             raise PluginError(who, f"its module {plugin.module} is that of {other} already")
@@ -170,8 +145,8 @@ def load_plugins() -> Plugins:
     """Load every installed plugin once per process, the toolkit's own first."""
     plugins = Plugins()
     with set_aside():
-        for entry in find():
-            plugins.load(entry)
+        for plugin in find():
+            plugins.load(plugin)
     return plugins
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from helpers.command import bench_process
 from helpers.plugins import install, load_hooks
 
 from bench.contracts.hooks import hookimpl
-from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
+from bench.discovery.finding import OWN_DISTRIBUTION, Plugin, find
 from bench.discovery.guard import tell
 from bench.discovery.loading import Plugins
 from bench.errors import BenchWarning, UserError
@@ -25,17 +26,17 @@ MINE: dict[str, Any] = {"target": "nowhere:Mine"}
 
 
 @pytest.fixture(scope="module")
-def own() -> list[Found]:
+def own() -> list[Plugin]:
     """The toolkit's own plugins, looked for once among all that is installed."""
-    return [found for found in find() if found.distribution == OWN_DISTRIBUTION]
+    return [plugin for plugin in find() if plugin.builtin]
 
 
 @pytest.fixture
-def plugins(own: list[Found]) -> Plugins:
+def plugins(own: list[Plugin]) -> Plugins:
     """The toolkit's own plugins, loaded anew."""
     plugins = Plugins()
-    for found in own:
-        plugins.load(found)
+    for plugin in own:
+        plugins.load(replace(plugin))
     return plugins
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
 from bench.contracts.hooks import hookimpl
-from bench.discovery.finding import GROUP, Found
-from bench.discovery.loading import Plugin, Plugins
+from bench.discovery.finding import Plugin
+from bench.discovery.loading import Plugins
 
 
 def install(site: Path, distribution: str, source: str) -> Path:
@@ -31,7 +30,7 @@ def load_hooks(plugins: Plugins, name: str, *hooks: Callable[..., None]) -> Plug
         setattr(module, hook.__name__, hookimpl(hook))
     sys.modules[module.__name__] = module
     try:
-        plugins.load(Found(name, name, "1.0", EntryPoint(name, module.__name__, GROUP)))
+        plugins.load(Plugin(name, name, "1.0", module.__name__))
     finally:
         del sys.modules[module.__name__]
     return plugins.loaded[-1]
