@@ -12,7 +12,7 @@ from bench.cli.progress import shown
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import load_rows, load_split, slug
+from bench.inputs.data import load_split, slug
 from bench.inputs.items import holds_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
@@ -51,8 +51,7 @@ def load_dataset(
     from bench.inputs.decoded import decoded
 
     data = find_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    rows = load_rows(data, split)
-    return decoded(rows, data.spec.border)
+    return decoded(load_split(data, split).rows, data.spec.border)
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:

@@ -93,3 +93,9 @@ def quoted(value: object, most: int = 80) -> str:
     text = repr(value)
     end = most // 2  # the end of a path is its file
     return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
+
+
+def some_of(names: Iterable[str], most: int = 3) -> str:
+    """Return the first names for a message: `a, b, c, …`."""
+    names = list(names)
+    return ", ".join([*names[:most], *["…"] * (len(names) > most)])

@@ -9,7 +9,7 @@ text's index. Several images and one text ask which image fits, and the answer i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial
 from typing import TypedDict
 
@@ -121,3 +121,9 @@ class Sample:
     def images(self) -> tuple[StoredImage | None, ...]:
         """Every image."""
         return (self.image,) if self.item is None else self.item.images
+
+    def with_images(self, images: Sequence[StoredImage | None]) -> Sample:
+        """Return the sample with other images, as many as it has."""
+        if self.item is None:
+            return replace(self, image=images[0] or {})
+        return replace(self, item=replace(self.item, images=tuple(images)))

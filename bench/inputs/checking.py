@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, BenchWarning, UserError, quoted
+from bench.errors import BenchError, BenchWarning, UserError, quoted, some_of
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
@@ -170,5 +170,4 @@ def _check_files(source: DataSource, checked: Checked) -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(quoted(name)[1:-1] for name in names[:NAMED])
-    return f"{shown}, …" if len(names) > NAMED else shown
+    return some_of([quoted(name)[1:-1] for name in names], NAMED)

@@ -16,7 +16,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, did_you_mean, quoted, warn_user
+from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
 from bench.machine.files import has_control, read_text
 
 MOST_CHARACTERS = 1000
@@ -117,7 +117,7 @@ def _warn_of_codes(names: Sequence[str], where: str) -> None:
     if any(_WORDNET_ID.fullmatch(name) for name in names):
         kind = f"WordNet ids such as {names[0]}"
     elif all(name.isdecimal() for name in names):
-        kind = f"bare numbers ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        kind = f"bare numbers ({some_of(names)})"
     else:
         return
     warn_user(f"{where}: the classes are {kind}, which a text encoder cannot interpret. {_REMEDY}")

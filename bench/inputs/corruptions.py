@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -55,15 +54,12 @@ def expand_corruptions(text: str) -> list[str]:
 def corrupted(samples: Iterable[Sample], corruption: str | None) -> Iterator[Sample]:
     """Yield samples whose images are corrupted when they are decoded; None: as they are."""
     for sample in samples:
-        if corruption is not None and sample.item is None and sample.image:
-            marked: StoredImage = {**sample.image, "corruption": (corruption, sample.sample_id)}
-            sample = replace(sample, image=marked)
-        elif corruption is not None and sample.item is not None:
-            several: list[StoredImage | None] = [
-                {**image, "corruption": (corruption, f"{sample.sample_id} {n}")} if image else None
-                for n, image in enumerate(sample.item.images)
-            ]
-            sample = replace(sample, item=replace(sample.item, images=tuple(several)))
+        if corruption is not None:
+            images: list[StoredImage | None] = []
+            for n, image in enumerate(sample.images):
+                name = sample.sample_id if sample.item is None else f"{sample.sample_id} {n}"
+                images.append({**image, "corruption": (corruption, name)} if image else image)
+            sample = sample.with_images(images)
         yield sample
 
 

@@ -13,14 +13,19 @@ from bench.discovery.guard import guard
 from bench.discovery.targets import make
 from bench.errors import AbsentError, PluginError, UserError, quoted, warn_user
 from bench.inputs.class_names import ClassNames, listed, name_classes
-from bench.inputs.items import ItemRows, item_ids, read_items
+from bench.inputs.items import ItemTable, item_ids, read_items
 from bench.inputs.labels import read_labels
-from bench.inputs.parsing import expand
-from bench.inputs.rows import as_stored, column_values, labelled, settled, settled_items
+from bench.inputs.parsing import check_column, expand
+from bench.inputs.rows import (
+    as_stored,
+    checked_rows,
+    column_values,
+    drop_unlabelled,
+    image_column,
+)
 from bench.inputs.split import Split
 from bench.machine.files import is_there, is_utf8
-from bench.machine.hub import hub_silence
-from bench.machine.offline import offline
+from bench.machine.offline import hub_silence, offline
 
 if TYPE_CHECKING:
     import datasets
@@ -55,10 +60,12 @@ class DataSource:
         return f"The data in {self.data_dir}" if spec.name == FOLDER else f"Dataset {spec.name!r}"
 
     @property
-    def place(self) -> Path | None:
-        """Folder or file that the data is in; None: a plugin knows where."""
+    def root(self) -> Path | None:
+        """Folder that the files of the data lie in; None: a plugin knows where."""
         place = Path(self.data_dir or self.spec.source or "")
-        return place if self.data_dir or place.is_absolute() else None
+        if not (self.data_dir or place.is_absolute()):
+            return None
+        return place.parent if place.is_file() else place
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
@@ -82,26 +89,30 @@ def load_split(
     `split` None means the one that is evaluated; `rows` are used where they are in memory already.
     """
     spec = source.spec
+    if spec.items and source.class_names:
+        raise UserError(f"{source.label} has no classes; leave --class-names out.")
+    rows = _ask_plugin(source, split) if rows is None else rows
+    _check_rows(rows, source, split)
+    rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
+    items, groups = None, tuple[str, ...]()
     if spec.items:
-        return _load_items(source, split, rows)
-    rows, classes = _load(source, split, rows)
-    groups = tuple(name for name in spec.groups if name in rows.column_names)
+        rows, items = _read_items(rows, source)
+        classes = items.names
+    else:
+        rows, classes = _read_images(rows, source)
+        groups = tuple(name for name in spec.groups if name in rows.column_names)
     return Split(
         name=source.title,
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=classes,
         sample_ids=tuple(column_values(rows, "sample_id")),
-        labels=tuple(column_values(rows, "label")),
+        labels=items.answers if items else tuple(column_values(rows, "label")),
         rows=rows,
+        items=items,
         group_columns=("group",) if "group" in rows.column_names else groups,
         border=spec.border,
     )
-
-
-def load_rows(source: DataSource, split: str | None = None) -> datasets.Dataset:
-    """Return the rows of `load_split`: image (not decoded), label and sample_id."""
-    return _load_items(source, split).rows if source.spec.items else _load(source, split)[0]
 
 
 def missing_data(
@@ -112,7 +123,7 @@ def missing_data(
     """Return why a run could not load the data, without fetching it; None: it could."""
     try:
         with offline(why or True):
-            load_rows(source, split)
+            load_split(source, split)
     except AbsentError as error:
         if why is not None:
             return str(error)
@@ -131,53 +142,32 @@ def load_classes(source: DataSource) -> ClassNames:
     if spec.items:
         raise UserError(f"{source.label} has no classes: every item has texts of its own.")
     if spec.classes is None:
-        return _load(source, None)[1]
+        return load_split(source).named
     return name_classes(spec.classes, source.label, True, source.class_names)
 
 
-def _load(
-    source: DataSource, split: str | None, rows: datasets.Dataset | None = None
-) -> tuple[datasets.Dataset, ClassNames]:
+def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ClassNames]:
     import datasets
 
     spec, where, file = source.spec, source.label, source.class_names
-    rows = _ask_plugin(source, split) if rows is None else rows
-    _check_rows(rows, source, split, "the columns 'image' and 'label'")
     _check_columns(rows, source)
-    rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
     declared, feature = spec.classes, rows.features["label"]
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
     if declared is None and file is not None and numbered:
         declared = tuple(map(str, range(listed(file) or 0))) or None
-    labels = read_labels(column_values(rows, "label"), feature, declared, where)
-    rows, indices = labelled(rows, labels.indices, where, source.skip_unlabelled)
-    classes = name_classes(labels.classes, where, spec.classes is not None, file)
-    return settled(rows, indices, classes, where, source.place), classes
+    spellings, indices = read_labels(column_values(rows, "label"), feature, declared, where)
+    rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
+    classes = name_classes(spellings, where, spec.classes is not None, file)
+    return checked_rows(rows, "image", where, source.root, labels=(labels, classes)), classes
 
 
-def _load_items(
-    source: DataSource, split: str | None, rows: datasets.Dataset | None = None
-) -> Split:
-    spec, where = source.spec, source.label
-    if source.class_names:
-        raise UserError(f"{where} has no classes; leave --class-names out.")
-    rows = _ask_plugin(source, split) if rows is None else rows
-    wanted = "the columns 'image' or 'images', 'texts', and 'label' or 'pairing'"
-    _check_rows(rows, source, split, wanted)
-    rows = as_stored(rows.with_format(None), where)
+def _read_items(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ItemTable]:
+    where = source.label
+    column = image_column(rows.column_names, where)
+    rows = as_stored(rows, column, where)
     ids = item_ids(rows, where)
-    table = read_items(rows, ids, where)
-    rows = settled_items(rows, ids, where, source.place)
-    return Split(
-        name=source.title,
-        version=spec.version,
-        split=str(rows.split or split or spec.split or "all"),
-        named=table.names,
-        sample_ids=ids,
-        labels=table.answers,
-        rows=rows,
-        items=ItemRows(ids, table, rows),
-    )
+    items = read_items(rows, ids, where)
+    return checked_rows(rows, column, where, source.root, ids), items
 
 
 def _ask_plugin(source: DataSource, split: str | None) -> Any:
@@ -212,13 +202,17 @@ def _ask_plugin(source: DataSource, split: str | None) -> Any:
         return dataset.load(split=split, data_dir=folder)
 
 
-def _check_rows(rows: Any, source: DataSource, split: str | None, columns: str) -> None:
+def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
     import datasets
 
+    columns = "'image' and 'label'"
+    if source.spec.items:
+        columns = "'image' or 'images', 'texts', and 'label' or 'pairing'"
     if not isinstance(rows, datasets.Dataset):
         raise PluginError(
             source.spec.label,
-            f"load() returned a {type(rows).__name__}; expected a datasets.Dataset with {columns}",
+            f"load() returned a {type(rows).__name__}; expected a datasets.Dataset with the columns"
+            f" {columns}",
         )
     if len(rows) == 0:
         split = split or source.spec.split
@@ -230,11 +224,7 @@ def _check_columns(rows: Any, source: DataSource) -> None:
     import datasets
 
     for column in COLUMNS:
-        if column not in rows.column_names:
-            raise UserError(
-                f"{source.label} has no column {column!r}; its columns:"
-                f" {', '.join(rows.column_names)}."
-            )
+        check_column(column, rows.column_names, source.label)
     if not isinstance(rows.features["image"], datasets.Image):
         holds = f"its column 'image' holds {rows.features['image']}, not images"
         if source.spec.name == FOLDER:

@@ -15,8 +15,9 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
 from bench.discovery.places import DOWNLOAD
+from bench.discovery.registry import Registry
 from bench.discovery.targets import make
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import letters
 from bench.inputs.data import FOLDER
 from bench.inputs.downloads import load_items, read_list, read_table
@@ -50,14 +51,14 @@ class Declared:
                 f" {spec.homepage or 'its homepage'} and name its folder with --data-dir."
             )
         if spec.items:
-            return named(load_items(spec, data_dir, self._table(split, data_dir)), split)
+            return with_split_name(load_items(spec, data_dir, self._table(split, data_dir)), split)
         rows = self._read(split, data_dir)
-        rows = numbered(rows, spec, data_dir or str(spec.source))
+        rows = with_declared_labels(rows, spec, data_dir or str(spec.source))
         if spec.box:
             rows = crop(rows, spec.box, f"Dataset {spec.name!r}")
         if spec.groups and GROUP_COLUMN not in rows.column_names:
-            rows = grouped(rows, spec.groups)
-        return named(rows, split)
+            rows = with_groups(rows, spec.groups)
+        return with_split_name(rows, split)
 
     def _table(self, split: str | None, data_dir: str | None) -> Any:
         """Return the rows of a source of items; None: they are in JSON files of the download."""
@@ -66,9 +67,7 @@ class Declared:
             return None
         reader, source = find_source(str(spec.source))
         its_split = None if split is None else spec.split_names.get(split, split)
-        dataset = make(reader, **reader.resolve_parameters({"source": source}))
-        with guard(reader.label, "load_table()"):
-            return dataset.load_table(its_split, data_dir)
+        return _ask(reader, {"source": source}, its_split, data_dir, "load_table")
 
     def _read(self, split: str | None, data_dir: str | None) -> Any:
         spec, layout = self.spec, self.spec.layout
@@ -101,7 +100,9 @@ class Declared:
             return _ask(reader, self._known(reader), chosen, str(place))
         except UserError:
             if chosen is not None:  # perhaps it is another dataset, as its classes say
-                numbered(_ask(reader, self._known(reader), None, str(place)), spec, data_dir)
+                with_declared_labels(
+                    _ask(reader, self._known(reader), None, str(place)), spec, data_dir
+                )
             raise
 
     def _split_of(self, place: Path, split: str | None, its_split: str | None) -> str | None:
@@ -125,28 +126,27 @@ class Declared:
 def find_source(source: str) -> tuple[DatasetSpec, str]:
     """Return the dataset that reads a source, and what it is given: `hf:x` → that of `hf`, `x`."""
     registry = load_plugins().datasets
-    scheme, colon, rest = source.partition(":")
-    if colon and scheme in registry and registry.get(scheme).scheme:
-        return registry.get(scheme), rest
-    if is_scheme(source):
-        raise UserError(unknown_scheme(scheme))
+    if (spec := dataset_of_scheme(source, registry)) is not None:
+        return spec, source.partition(":")[2]
     return registry.get(FOLDER), source
 
 
-def is_scheme(source: str) -> bool:
-    """Tell whether a text begins as a scheme does, such as `hf:`, and is no path that exists."""
+def dataset_of_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | None:
+    """Return the dataset whose scheme a text begins with, such as `hf:`; None: it has no scheme.
+
+    A UserError for a scheme that nothing reads, unless the text is a path that exists.
+    """
     scheme, colon, _ = source.partition(":")
+    if colon and scheme in registry and registry.get(scheme).scheme:
+        return registry.get(scheme)
     word = scheme.replace("-", "").replace("_", "")
-    return bool(colon) and len(word) > 1 and word.isalnum() and not is_there(source)
-
-
-def unknown_scheme(scheme: str) -> str:
-    """Return the message about a scheme that nothing reads."""
-    schemes = [spec.name for spec in load_plugins().datasets if spec.scheme]
-    return (
-        f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, schemes)} The schemes:"
-        f" {', '.join(f'{name}:' for name in schemes)}."
-    )
+    if colon and len(word) > 1 and word.isalnum() and not is_there(source):
+        schemes = [spec.name for spec in registry if spec.scheme]
+        raise UserError(
+            f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, schemes)} The schemes:"
+            f" {', '.join(f'{name}:' for name in schemes)}."
+        )
+    return None
 
 
 def _has(folder: Path, name: str) -> bool:
@@ -154,20 +154,26 @@ def _has(folder: Path, name: str) -> bool:
     return inside(folder, name).exists()
 
 
-def _ask(spec: DatasetSpec, parameters: Parameters, split: str | None, place: str | None) -> Any:
+def _ask(
+    spec: DatasetSpec,
+    parameters: Parameters,
+    split: str | None,
+    place: str | None,
+    method: str = "load",
+) -> Any:
     dataset = make(spec, **spec.resolve_parameters(parameters))
-    with guard(spec.label, "load()"):
-        return dataset.load(split=split, data_dir=place)
+    with guard(spec.label, f"{method}()"):
+        return getattr(dataset, method)(split=split, data_dir=place)
 
 
-def named(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
-    """Return the rows as those of the split that the declaration calls so."""
+def with_split_name(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
+    """Return the rows as those of a split that the declaration names."""
     files = rows.info.download_checksums or ()
     return rows_of(rows.data, rows.features, split or rows.split or "all", files, rows._indices)
 
 
-def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
-    """Return the rows with a column that says the group: `place water, sex f`."""
+def with_groups(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
+    """Return the rows with a column of groups, such as `place water, sex f`."""
     values = [column_values(rows, name) for name in columns]
     groups = [
         ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
@@ -176,7 +182,7 @@ def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
     return rows.add_column(GROUP_COLUMN, groups)
 
 
-def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
+def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
     """Return the rows with indices into the declared classes; a UserError for another class."""
     import datasets
     import pyarrow as pa
@@ -231,7 +237,8 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
     if strange == list(names):
         raise UserError(
             f"{where} does not hold dataset {spec.name!r}, which has {len(classes)} classes:"
-            f" {_some(classes)}. Those here are others: {_some(strange)}."
+            f" {some_of(map(quoted, classes))}. Those here are others:"
+            f" {some_of(map(quoted, strange))}."
         )
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
@@ -240,10 +247,6 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
             f" classes of dataset {spec.name!r}.{did_you_mean(strange[0], [*spec.found, *classes])}"
         )
     return positions
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join([*map(quoted, names[:3]), *["…"] * (len(names) > 3)])
 
 
 def _from_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:

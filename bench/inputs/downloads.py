@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.labels import LABEL_DIGITS, tidy
-from bench.inputs.parsing import name_of, parse_json, read_csv
+from bench.inputs.parsing import check_column, in_words, name_of, parse_json, read_csv
 from bench.inputs.replaced import cropped
-from bench.inputs.rows import list_of
+from bench.inputs.rows import labelled_images, list_of
 from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def read_list(
         _add(rows, folder, name, _label(fields["label"], first, spec, at), at)
     if not rows["image"]:
         raise UserError(f"{table} lists no images.")
-    return _dataset(rows)
+    return labelled_images(rows)
 
 
 def read_table(
@@ -80,8 +80,7 @@ def read_table(
     head, lines = read_csv(_text(table), str(table))
     wanted = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in wanted:
-        if column not in head:
-            raise UserError(f"{table}:1: there is no column {column!r}.")
+        check_column(column, head, str(table))
     rows: dict[str, list[str]] = {"image": [], "label": [], "sample_id": [], "group": []}
     for line, row in lines:
         if row[layout["split_column"]] != layout["split_values"].get(split):
@@ -93,7 +92,7 @@ def read_table(
         raise UserError(f"{table} lists no images of {split}.")
     if not spec.groups:
         del rows["group"]
-    return _dataset(rows)
+    return labelled_images(rows)
 
 
 def _add(rows: dict[str, list[str]], folder: Path, name: str, label: str, at: str) -> None:
@@ -102,14 +101,6 @@ def _add(rows: dict[str, list[str]], folder: Path, name: str, label: str, at: st
     rows["image"].append(str(folder / name))
     rows["label"].append(label)
     rows["sample_id"].append(name)
-
-
-def _dataset(rows: dict[str, list[str]]) -> datasets.Dataset:
-    import datasets
-
-    text = datasets.Value("string")
-    features = {name: datasets.Image() if name == "image" else text for name in rows}
-    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
 
 
 def _text(table: Path) -> str:
@@ -232,6 +223,6 @@ def _field(record: Record, name: str, at: str) -> Any:
     if name not in record:
         raise UserError(
             f"{at}: there is no {name!r}.{did_you_mean(name, record)} It has:"
-            f" {quoted(', '.join(map(str, record)))[1:-1]}."
+            f" {in_words(map(str, record))}."
         )
     return record[name]

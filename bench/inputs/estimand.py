@@ -12,10 +12,8 @@ eps error. For another loss there is no such conversion, and they need the space
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, assert_never
@@ -25,7 +23,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
-from bench.machine.files import read_text
+from bench.inputs.parsing import read_csv_file
 
 if TYPE_CHECKING:
     import torch
@@ -92,19 +90,15 @@ def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
     """Return level → weight and level → line of a CSV file; a UserError with the line."""
     weights: dict[int, float] = {}
     lines: dict[int, int] = {}
-    try:
-        reader = csv.DictReader(StringIO(read_text(path), newline=""))
-        if set(reader.fieldnames or ()) != {"level", "weight"}:
-            raise UserError(f"{path}:1: the first line must be level,weight.")
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            level, weight = row["level"] or "", row["weight"] or ""
-            if not level.strip().isdecimal() or int(level) in weights:
-                raise UserError(f"{where}: level {level!r} is not an index, or occurred before.")
-            weights[int(level)] = _weight(weight, where)
-            lines[int(level)] = reader.line_num
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--weighting: {path} is not a UTF-8 CSV file: {error}.") from error
+    head, rows = read_csv_file(path)
+    if set(head) != {"level", "weight"}:
+        raise UserError(f"{path}:1: the first line must be level,weight.")
+    for line, row in rows:
+        level, where = row["level"], f"{path}:{line}"
+        if not level.strip().isdecimal() or int(level) in weights:
+            raise UserError(f"{where}: level {level!r} is not an index, or occurred before.")
+        weights[int(level)] = _weight(row["weight"], where)
+        lines[int(level)] = line
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")
     return weights, lines

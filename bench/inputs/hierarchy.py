@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable
-from bench.machine.files import read_text, read_toml
+from bench.inputs.parsing import read_text_file
+from bench.machine.files import read_toml
 
 TREE_COLUMNS = ("node", "parent", "words")
 AT_THE_TOP = -1
@@ -102,10 +103,10 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             yield f"{path}: node {number}", {key: str(value) for key, value in table.items()}
         return
     try:
-        reader = csv.DictReader(StringIO(read_text(path), newline=""))
+        reader = csv.DictReader(StringIO(read_text_file(path), newline=""))
         if not {"node", "parent"} <= set(reader.fieldnames or ()) <= set(TREE_COLUMNS):
             raise UserError(f"{path}:1: the first line must name {', '.join(TREE_COLUMNS)}.")
         for row in reader:
             yield f"{path}:{reader.line_num}", row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--hierarchy: {path} is not a UTF-8 CSV file: {error}.") from error
+    except csv.Error as error:
+        raise UserError(f"{path} is not a CSV file: {error}.") from error

@@ -14,15 +14,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import (
     MOST_ANSWERS,
     Chance,
-    Item,
-    Sample,
     answer_of,
     asks_for_images,
     chance,
@@ -31,8 +28,6 @@ from bench.contracts.dataset import (
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import ClassNames, comparable
 from bench.inputs.labels import check_ids, unique_ids
-from bench.inputs.pixels import is_ordinary
-from bench.inputs.prompts import Prompts
 from bench.inputs.rows import image_column, images_of
 from bench.inputs.survey import digest
 from bench.machine.files import LINES, has_control
@@ -48,7 +43,6 @@ class ItemTable:
     shapes: tuple[tuple[int, int], ...]  # (I, T) of each item
     answers: tuple[int, ...]  # see `bench.contracts.dataset`
     texts: tuple[tuple[str, ...], ...]  # the candidates of each item
-    groups: tuple[str | None, ...]  # group of each item; None without groups
 
     @property
     def names(self) -> ClassNames:
@@ -99,13 +93,7 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
         _check_shape(shape, shapes[0] if shapes else shape, at)
         shapes.append(shape)
         answers.append(_answer(right, shape, at))
-    groups: Iterable[Any] = rows["group"] if "group" in columns else (None for _ in names)
-    return ItemTable(
-        tuple(shapes),
-        tuple(answers),
-        tuple(texts),
-        tuple(None if group is None else str(group) for group in groups),
-    )
+    return ItemTable(tuple(shapes), tuple(answers), tuple(texts))
 
 
 def holds_items(rows: datasets.Dataset) -> bool:
@@ -201,44 +189,3 @@ def item_ids(rows: Any, where: str) -> tuple[str, ...]:
             yield hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     return tuple(unique_ids(made()))
-
-
-@dataclass(frozen=True)
-class ItemRows:
-    """The items of a split: what a `Split` has of them beside ids and answers."""
-
-    sample_ids: tuple[str, ...]
-    table: ItemTable
-    rows: datasets.Dataset
-
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """The row of each item."""
-        return {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
-
-    def pool(self, sample_ids: Sequence[str]) -> Prompts:
-        """Return the texts of some items, each once, in the order in which they first occur."""
-        first: dict[str, str] = {}
-        for sample_id in sample_ids:
-            for text in self.table.texts[self.row_of[sample_id]]:
-                first.setdefault(text, f"item {quoted(sample_id)}")
-        return Prompts(tuple(first), (0,) * len(first), tuple(first.values()))
-
-    def sample(self, sample_id: str, pool: Prompts) -> Sample:
-        """Return one item, with the places of its texts in the pool."""
-        row = self.row_of[sample_id]
-        item = Item(
-            images_of(self.rows[row]), tuple(pool.index[text] for text in self.table.texts[row])
-        )
-        return Sample(sample_id, self.table.answers[row], {}, item, self.table.groups[row])
-
-    def surveyed(self) -> tuple[str, bool]:
-        """Return a hash of the items, whatever their order, and whether all images are ordinary."""
-        lines, ordinary = [], True
-        table = self.table
-        for row, sample_id in enumerate(self.sample_ids):
-            images = images_of(self.rows[row])
-            content = [sample_id, table.answers[row], table.texts[row], table.groups[row]]
-            lines.append(json.dumps([*content, *map(digest, images)]))
-            ordinary = ordinary and all(map(is_ordinary, images))
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import UserError, quoted
@@ -16,22 +15,15 @@ UNLABELLED = -1  # what `datasets` writes for a label that is not known
 LONGEST_ID = 4096  # of a sample id; the longest path there is
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The labels of a dataset.
-
-    `classes` are in label order, as the data or the author spells them; `indices` [n] is the class
-    of each image, None where it has no label.
-    """
-
-    classes: tuple[str, ...]
-    indices: tuple[int | None, ...]
+Labels = tuple[tuple[str, ...], tuple[int | None, ...]]
 
 
 def read_labels(
     values: Sequence[object], feature: Any, declared: Sequence[str] | None, where: str
 ) -> Labels:
-    """Return the labels of a column as class indices (UserError).
+    """Return the classes in label order, as they are spelt, and the class index of each image.
+
+    The index is None where an image has no label. A UserError for labels that are not consistent.
 
     Args:
         values: the column.
@@ -46,14 +38,14 @@ def read_labels(
         if declared is not None:
             check_order(names, declared, where)
             names = tuple(declared)
-        return Labels(names, _indices(values, names, where))
+        return names, _indices(values, names, where)
     dtype = str(getattr(feature, "dtype", feature))
     if isinstance(feature, datasets.Value) and dtype in ("string", "large_string"):
         return _from_text(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype.lstrip("u").startswith("int"):
         return _from_numbers(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype == "null":
-        return Labels(tuple(declared or ()), (None,) * len(values))
+        return tuple(declared or ()), (None,) * len(values)
     raise UserError(
         f"{where}: the column 'label' holds {quoted(dtype)}; class names or whole numbers are"
         " wanted."
@@ -102,19 +94,31 @@ def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: 
         strange = next((v for v, position in index.items() if position < 0), None)
         if strange is not None:
             raise UserError(f"{where}: the label {quoted(strange)} is not one of its classes.")
-    return Labels(names, tuple(None if v is None else index[v] for v in texts))
+    return names, tuple(None if v is None else index[v] for v in texts)
 
 
 def _from_numbers(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
     if declared is not None:
-        return Labels(tuple(declared), _indices(values, declared, where))
+        return tuple(declared), _indices(values, declared, where)
     numbers = {v for v in values if isinstance(v, int) and v != UNLABELLED}
     if any(number < 0 for number in numbers):
         raise UserError(f"{where}: the label {min(numbers)} is negative.")
     order = {number: position for position, number in enumerate(sorted(numbers))}
-    return Labels(
-        tuple(map(str, order)), tuple(order.get(v) if isinstance(v, int) else None for v in values)
-    )
+    indices = tuple(order.get(v) if isinstance(v, int) else None for v in values)
+    return tuple(map(str, order)), indices
+
+
+def as_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
+    """Return labels that are all whole numbers as such, -1 for an empty one; None: they are words.
+
+    `at` names the place of each in messages; a UserError for a number of more than 64 bits.
+    """
+    if not all(label == "" or label.removeprefix("-").isdecimal() for label in labels):
+        return None
+    for label, place in zip(labels, at, strict=True):
+        if len(label) > LABEL_DIGITS:
+            raise UserError(f"{place}: the label {quoted(label)} is too large.")
+    return [int(label or UNLABELLED) for label in labels]
 
 
 def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:

@@ -5,17 +5,30 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.errors import UserError, quoted
-from bench.machine.files import is_there, is_utf8
+from bench.errors import UserError, did_you_mean, quoted
+from bench.machine.files import is_there, is_utf8, read_text
 
 MOST_COLUMNS = 1_000
 Lines = Iterator[tuple[int, dict[str, str]]]
 MOST_SHARDS = 1_000_000  # that a pattern may mean
+
+
+def read_text_file(file: Path) -> str:
+    """Return the text of a file; `UserError`: it cannot be read, or is not UTF-8."""
+    try:
+        return read_text(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a text file in UTF-8: {error}.") from None
+
+
+def read_csv_file(file: Path) -> tuple[list[str], Lines]:
+    """Return the columns and the lines of a file; see `read_csv` (UserError)."""
+    return read_csv(read_text_file(file), str(file))
 
 
 def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
@@ -50,6 +63,21 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
             raise UserError(f"{where} is not a CSV file: {error}.") from None
 
     return head, lines()
+
+
+def check_column(name: str, columns: Iterable[str], where: str) -> None:
+    """Refuse a table without the column `name` (UserError)."""
+    columns = list(columns)
+    if name not in columns:
+        raise UserError(
+            f"{where} has no column {quoted(name)}.{did_you_mean(name, columns)} Its columns:"
+            f" {in_words(columns)}."
+        )
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Return names that came with data for a message, without control characters."""
+    return quoted(", ".join(names) or "none", 400)[1:-1]
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 
 from bench.discovery.places import PLACEHOLDER
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import comparable
-from bench.machine.files import LINES, has_control, read_text
+from bench.inputs.parsing import in_words, read_csv_file
+from bench.machine.files import LINES, has_control
 
 PROMPT_COLUMNS = ("prompt", "classname", "classidx")
-REST = "\0"  # where the reader puts values without a column
 _ARTICLE = r"\b([Aa])n?\s+(?=\{class\})"
 _OWN_ARTICLE = re.compile(r"(an?|the)\s+", re.IGNORECASE)
 # Letters and numbers that are spoken with a vowel first: an SUV, an 8, an 18-wheeler.
@@ -65,20 +63,25 @@ def from_template(
     Nothing else of a user's template changes (`as_written`); in the toolkit's own, the article
     before `{class}` is put right.
     """
-    if PLACEHOLDER not in template:
-        raise UserError(
-            f"The template {quoted(template)} has no {PLACEHOLDER}, so that every class would get"
-            f" the same prompt. Write it like 'a photo of a {PLACEHOLDER}'."
-        )
-    if strange := re.search(r"[{}][^{}]*\}?", template.replace(PLACEHOLDER, "")):
-        raise UserError(
-            f"The template {quoted(template)} has {quoted(strange.group())}, and {PLACEHOLDER} is"
-            " all that is filled in."
-        )
+    check_template(template)
     phrases = phrases or {}
     insert = fill_as_written if as_written else fill
     texts = [insert(template, phrases.get(name, name)) for name in classes]
     return _distinct(Prompts(tuple(texts), tuple(range(len(classes))), tuple(classes)))
+
+
+def check_template(template: str, name: str = "The template") -> None:
+    """Refuse a template without `{class}`, or with other braces (UserError)."""
+    if PLACEHOLDER not in template:
+        raise UserError(
+            f"{name} {quoted(template)} has no {PLACEHOLDER}, so that every class would get the"
+            f" same prompt. Write it like 'a photo of a {PLACEHOLDER}'."
+        )
+    if strange := re.search(r"[{}][^{}]*\}?", template.replace(PLACEHOLDER, "")):
+        raise UserError(
+            f"{name} {quoted(template)} has {quoted(strange.group())}, and {PLACEHOLDER} is all"
+            " that is filled in."
+        )
 
 
 def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
@@ -115,44 +118,33 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     texts: list[str] = []
     class_of_prompt: list[int] = []
     sources: list[str] = []
-    try:
-        reader = csv.DictReader(StringIO(read_text(path), newline=""), restkey=REST)
-        _check_head(list(reader.fieldnames or []), path)
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if REST in row:
-                raise UserError(f"{where}: more columns than the first line names.")
-            if not (text := (row["prompt"] or "").strip()):
-                raise UserError(f"{where}: the prompt is empty.")
-            texts.append(text)
-            class_of_prompt.append(_class_of(row, classes, index, where))
-            sources.append(where)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--prompts: {path} is not a UTF-8 CSV file: {error}.") from error
+    head, lines = read_csv_file(path)
+    for column in PROMPT_COLUMNS:
+        if column not in head:
+            raise UserError(
+                f"{path}:1: the column {column!r} is missing; the first line must name"
+                f" {','.join(PROMPT_COLUMNS)} (found: {in_words(head)})."
+            )
+    for line, row in lines:
+        where = f"{path}:{line}"
+        if not (text := row["prompt"].strip()):
+            raise UserError(f"{where}: the prompt is empty.")
+        texts.append(text)
+        class_of_prompt.append(_class_of(row, classes, index, where))
+        sources.append(where)
     without = [name for number, name in enumerate(classes) if number not in set(class_of_prompt)]
     if without:
         raise UserError(
             f"{path}: no prompt for {len(without)} of {len(classes)} classes:"
-            f" {', '.join(map(repr, without[:5]))}{' …' if len(without) > 5 else ''}."
+            f" {some_of(map(repr, without), 5)}."
         )
     return _distinct(Prompts(tuple(texts), tuple(class_of_prompt), tuple(sources)))
 
 
-def _check_head(head: Sequence[str], path: Path) -> None:
-    for column in PROMPT_COLUMNS:
-        if head.count(column) != 1:
-            what = "occurs twice" if column in head else "is missing"
-            first_line = quoted(",".join(head))[1:-1] or "nothing"
-            raise UserError(
-                f"{path}:1: the column {column!r} {what}; the first line must name"
-                f" {','.join(PROMPT_COLUMNS)} (found: {first_line})."
-            )
-
-
 def _class_of(
-    row: Mapping[str, str | None], classes: Sequence[str], index: Mapping[str, int], where: str
+    row: Mapping[str, str], classes: Sequence[str], index: Mapping[str, int], where: str
 ) -> int:
-    name, number = row["classname"] or "", (row["classidx"] or "").strip()
+    name, number = row["classname"], row["classidx"].strip()
     if not number.isdecimal() or len(number) > 9 or int(number) >= len(classes):
         raise UserError(
             f"{where}: classidx {quoted(number)} is not one of 0 … {len(classes) - 1},"

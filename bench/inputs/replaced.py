@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from bench.contracts.dataset import Sample, StoredImage
 from bench.errors import UserError, quoted
+from bench.inputs.parsing import check_column
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import column_values, rows_of, stored_rows
@@ -51,10 +51,7 @@ def blinded(
                 _destroyed(image, f"{name} {number}" if control == "noise" else None)
                 for number, image in enumerate(sample.images)
             )
-        if sample.item is None:
-            yield replace(sample, image=images[0])
-        else:
-            yield replace(sample, item=replace(sample.item, images=images))
+        yield sample.with_images(images)
 
 
 def partners(sample_ids: Sequence[str]) -> dict[str, str]:
@@ -94,11 +91,7 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
 
     A box is x, y, width and height in pixels of the image as a person sees it (UserError).
     """
-    if column not in rows.column_names:
-        raise UserError(
-            f"{where}: there is no column {column!r} of boxes; its columns:"
-            f" {', '.join(rows.column_names)}."
-        )
+    check_column(column, rows.column_names, where)
     at = [f"{where}: image {row}" for row in range(1, len(rows) + 1)]
     return cropped(rows, column_values(rows, column), at)
 

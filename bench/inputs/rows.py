@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import datasets
 
 
-def labelled(
+def drop_unlabelled(
     rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
 ) -> tuple[datasets.Dataset, list[int]]:
     """Return the rows that have a label, with their labels; a UserError unless `skip`."""
@@ -35,41 +35,48 @@ def labelled(
     return rows, [index for index in indices if index is not None]
 
 
-def settled(
+def checked_rows(
     rows: datasets.Dataset,
-    indices: Sequence[int],
-    classes: ClassNames,
+    column: str,
     where: str,
-    data_dir: Path | None,
+    root: Path | None,
+    ids: Sequence[object] | None = None,
+    labels: tuple[Sequence[int], ClassNames] | None = None,
 ) -> datasets.Dataset:
-    """Return the rows with checked ids, class indices, and files inside the folder (UserError)."""
+    """Return the rows with checked ids, and with image files inside the folder (UserError).
+
+    Args:
+        rows: those of a plugin.
+        column: that of the images.
+        where: what messages call the dataset.
+        root: the folder that the data lies in; None: the rows name files absolutely.
+        ids: the sample ids; None: the rows' own, or hashes of the images.
+        labels: class indices and classes, in place of the rows' own.
+    """
     import datasets
     import pyarrow as pa
 
-    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
     table, places = stored_rows(rows)
     files = files_behind(rows, table)
-    ids: Sequence[object]
-    if "sample_id" in rows.column_names:
+    images = resolve_paths(table.column(column), root, where)
+    if ids is None and "sample_id" in rows.column_names:
         ids = column_values(rows, "sample_id")
-    else:
-        surveyed = survey(settle(table.column("image"), root, where), files)
+    elif ids is None:
+        surveyed = survey(images, files)
         ids = unique_ids(surveyed.digest(row)[:16] for row in places)
-    columns = {
-        **{name: table.column(name) for name in table.column_names},
-        "image": settle(table.column("image"), root, where),
-        "label": pa.array(_spread(indices, places, len(table)), pa.int64()),
-        "sample_id": pa.array(_spread(check_ids(ids, where), places, len(table)), pa.string()),
+    columns = {**{name: table.column(name) for name in table.column_names}, column: images}
+    features = {name: rows.features[name] for name in table.column_names}
+    replaced: dict[str, tuple[Sequence[Any], Any]] = {
+        "sample_id": (check_ids(ids, where), datasets.Value("string"))
     }
-    features = datasets.Features(
-        {
-            **{name: rows.features[name] for name in table.column_names},
-            "image": datasets.Image(decode=False),
-            "label": datasets.ClassLabel(names=list(classes.names)),
-            "sample_id": datasets.Value("string"),
-        }
-    )
-    settled = rows_of(pa.table(columns), features, rows.split, files)
+    if isinstance(features[column], datasets.Image):
+        features[column] = datasets.Image(decode=False)
+    if labels is not None:
+        replaced["label"] = (labels[0], datasets.ClassLabel(names=list(labels[1].names)))
+    for name, (values, feature) in replaced.items():
+        columns[name] = pa.array(_spread(values, places, len(table)), feature.pa_type)
+        features[name] = feature
+    settled = rows_of(pa.table(columns), datasets.Features(features), rows.split, files)
     return settled if places == range(len(table)) else settled.select(places)
 
 
@@ -91,6 +98,25 @@ def rows_of(
         split=None if split is None else datasets.NamedSplit(str(split)),
         indices_table=indices,
         fingerprint=generate_random_fingerprint(),
+    )
+
+
+def labelled_images(
+    columns: Mapping[str, Sequence[Any]], label: Any = None, split: str | None = None
+) -> datasets.Dataset:
+    """Return a dataset with the columns image, label and any others, which are texts.
+
+    `label` is the feature of the labels; None: text.
+    """
+    import datasets
+
+    text = datasets.Value("string")
+    features = dict.fromkeys(columns, text)
+    features |= {"image": datasets.Image(), "label": label or text}
+    return datasets.Dataset.from_dict(
+        dict(columns),
+        features=datasets.Features(features),
+        split=None if split is None else datasets.NamedSplit(split),
     )
 
 
@@ -140,11 +166,10 @@ def list_of(feature: Any) -> Any:
     return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
 
 
-def as_stored(rows: Any, where: str) -> Any:
-    """Return the rows with images that are not decoded; `UserError`: there are none."""
+def as_stored(rows: Any, column: str, where: str) -> Any:
+    """Return the rows with images that are not decoded; `UserError`: the column holds none."""
     import datasets
 
-    column = image_column(rows.column_names, where)
     feature, stored = rows.features[column], datasets.Image(decode=False)
     if column == "images":
         entry = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
@@ -156,29 +181,12 @@ def as_stored(rows: Any, where: str) -> Any:
     return rows.cast_column(column, stored)
 
 
-def settled_items(rows: Any, ids: Sequence[str], where: str, data_dir: Path | None) -> Any:
-    """Return the rows with their ids, and with files inside the folder (UserError)."""
-    import datasets
-
-    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
-    column = image_column(rows.column_names, where)
-    table = rows.data.table
-    if rows._indices is not None:
-        table = table.take(rows._indices.column(0))
-    if "sample_id" not in rows.column_names:
-        table = table.append_column("sample_id", [list(ids)])
-    place = table.column_names.index(column)
-    table = table.set_column(place, column, settle(table.column(column), root, where))
-    features = datasets.Features({**rows.features, "sample_id": datasets.Value("string")})
-    return rows_of(table.cast(features.arrow_schema), features, rows.split)
-
-
 def images_of(row: Any) -> tuple[Any, ...]:
     """Return the encoded images of a row."""
     return tuple(row["images"] or ()) if "images" in row else (row["image"],)
 
 
-def settle(column: Any, root: Path | None, where: str) -> Any:
+def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
     """Return a column of stored images with every file name made absolute, inside the root.
 
     Args:
@@ -193,10 +201,10 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
 
     if kinds.is_list(column.type) or kinds.is_large_list(column.type):
         return pa.chunked_array(
-            [_settled_lists(chunk, root, where) for chunk in column.chunks], column.type
+            [_resolve_lists(chunk, root, where) for chunk in column.chunks], column.type
         )
 
-    def settled(chunk: Any) -> Any:
+    def resolved(chunk: Any) -> Any:
         stored = chunk.field("bytes")
         if stored.null_count == 0:
             return chunk
@@ -209,13 +217,13 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
             [stored, pa.array(named, pa.string())], ["bytes", "path"], mask=chunk.is_null()
         )
 
-    return pa.chunked_array([settled(chunk) for chunk in column.chunks], column.type)
+    return pa.chunked_array([resolved(chunk) for chunk in column.chunks], column.type)
 
 
-def _settled_lists(chunk: Any, root: Path | None, where: str) -> Any:
+def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:
     import pyarrow as pa
 
-    images = settle(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
+    images = resolve_paths(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
     lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     ends = [0, *lengths.cumsum().tolist()]
     starts = pa.array(ends, pa.int32())

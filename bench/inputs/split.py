@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.dataset import Sample
+from bench.contracts.dataset import Item, Sample
+from bench.errors import quoted
 from bench.inputs.class_names import ClassNames
-from bench.inputs.items import ItemRows
+from bench.inputs.items import ItemTable
+from bench.inputs.pixels import VERSION, is_ordinary
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import images_of, stored_rows
 from bench.inputs.survey import Surveyed, digest, files_behind, survey
@@ -29,10 +31,10 @@ class Split:
     split: str
     named: ClassNames
     sample_ids: tuple[str, ...]  # [n], unique, in the dataset's order
-    labels: tuple[int, ...]  # [n], class indices
+    labels: tuple[int, ...]  # [n], class indices, or the answers of items
     rows: datasets.Dataset  # [n], with the columns image (not decoded), label and sample_id
-    items: ItemRows | None = None  # the texts and images of a dataset whose rows are items
-    group_columns: tuple[str, ...] = ()  # the columns that divide ordinary images into groups
+    items: ItemTable | None = None  # the texts of a dataset whose rows are items
+    group_columns: tuple[str, ...] = ()  # the columns that divide samples into groups
     border: int = 0  # number of pixels that are cut from each side of an image
     survey: tuple[str, bool] | None = None
     """Fingerprint, and whether all images are ordinary, where a reader has them; None: every image
@@ -51,8 +53,6 @@ class Split:
     @property
     def decoding(self) -> int | None:
         """How images are decoded that are not ordinary; None: all of these are."""
-        from bench.inputs.pixels import VERSION
-
         return None if self._surveyed[1] else VERSION
 
     @cached_property
@@ -61,14 +61,19 @@ class Split:
         if self.survey is not None:
             return self.survey
         if self.items is not None:
-            return self.items.surveyed()
-        surveyed, places = self._images
-        lines = [
-            f"{sample_id} {label} {surveyed.digest(row)}"
-            for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
-        ]
-        lines += [f"border {self.border}"] * (self.border > 0)
-        ordinary = all(surveyed.ordinary(row) for row in places)
+            lines, ordinary = [], True
+            for place, row in enumerate(self.rows):
+                facts = [self.sample_ids[place], *self._facts(place, row)]
+                lines.append(json.dumps(facts))
+                ordinary = ordinary and all(map(is_ordinary, images_of(row)))
+        else:
+            surveyed, places = self._images
+            lines = [
+                f"{sample_id} {label} {surveyed.digest(row)}"
+                for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
+            ]
+            lines += [f"border {self.border}"] * (self.border > 0)
+            ordinary = all(surveyed.ordinary(row) for row in places)
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
     def digests(self) -> list[str]:
@@ -84,38 +89,55 @@ class Split:
 
     def content(self, sample_id: str, read: bool = False) -> str:
         """Return a hash of one sample; its images are `read`, or their earlier hashes are used."""
-        row = self.row_of[sample_id]
-        if self.items is not None:
-            table = self.items.table
-            facts = [table.answers[row], table.texts[row], table.groups[row]]
-            facts += map(digest, self.images(sample_id))
-        elif read:
-            facts = [self.labels[row], digest(self.rows[row]["image"])]
+        place = self.row_of[sample_id]
+        if read or self.items is not None:
+            facts = self._facts(place, self.rows[place])
         else:
             surveyed, places = self._images
-            facts = [self.labels[row], surveyed.digest(places[row])]
+            facts = [self.labels[place], surveyed.digest(places[place])]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+    def _facts(self, place: int, row: Mapping[str, Any]) -> list[Any]:
+        """Return the label of a row and the hashes of its images; texts and group of an item."""
+        if self.items is None:
+            return [self.labels[place], digest(row["image"])]
+        texts = self.items.texts[place]
+        return [self.labels[place], texts, self._group(row), *map(digest, images_of(row))]
+
+    def pool(self, sample_ids: Iterable[str]) -> Prompts:
+        """Return the texts of some items, each once, in the order in which they first occur."""
+        assert self.items is not None
+        first: dict[str, str] = {}
+        for sample_id in sample_ids:
+            for text in self.items.texts[self.row_of[sample_id]]:
+                first.setdefault(text, f"item {quoted(sample_id)}")
+        return Prompts(tuple(first), (0,) * len(first), tuple(first.values()))
 
     def samples(self, sample_ids: Iterable[str], pool: Prompts | None = None) -> Iterator[Sample]:
         """Yield the samples with these ids, one at a time; no id is asked for before its turn.
 
         `pool` are the texts that those of items are among; None: the texts of these items.
         """
-        if self.items is not None:
-            if pool is None:
-                sample_ids = list(sample_ids)
-                pool = self.items.pool(sample_ids)
-            for sample_id in sample_ids:
-                yield self.items.sample(sample_id, pool)
-            return
+        if self.items is not None and pool is None:
+            sample_ids = list(sample_ids)
+            pool = self.pool(sample_ids)
         for sample_id in sample_ids:
             place = self.row_of[sample_id]
-            row = self.rows[place]
-            image = self._cut(row["image"])
-            yield Sample(sample_id, self.labels[place], image, group=self._group(row))
+            row, label = self.rows[place], self.labels[place]
+            images, group = self._images_of(row), self._group(row)
+            if self.items is None or pool is None:
+                yield Sample(sample_id, label, images[0], group=group)
+                continue
+            texts = tuple(pool.index[text] for text in self.items.texts[place])
+            yield Sample(sample_id, label, {}, Item(images, texts), group)
 
-    def _cut(self, image: Any) -> Any:
-        return {**image, "border": self.border} if self.border and image else image
+    def images(self, sample_id: str) -> tuple[Any, ...]:
+        """Return the encoded images of one sample."""
+        return self._images_of(self.rows[self.row_of[sample_id]])
+
+    def _images_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        images = images_of(row) if self.items else (row["image"],)
+        return tuple({**i, "border": self.border} if self.border and i else i for i in images)
 
     def _group(self, row: Mapping[str, Any]) -> str | None:
         """Return the group of a row, None where it has none: of several columns all of them."""
@@ -123,11 +145,6 @@ class Split:
         if self.group_columns == ("group",):
             return str(values[0][1]) if values else None
         return ", ".join(f"{name} {value}" for name, value in values) or None
-
-    def images(self, sample_id: str) -> tuple[Any, ...]:
-        """Return the encoded images of one sample."""
-        row = self.rows[self.row_of[sample_id]]
-        return tuple(map(self._cut, images_of(row)))
 
     @cached_property
     def row_of(self) -> dict[str, int]:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from bench.discovery.places import PLACEHOLDER
 from bench.errors import UserError
 from bench.inputs.draws import Ints, even_order, sub_grid
-from bench.inputs.prompts import Prompts, from_template
-from bench.machine.files import read_text
+from bench.inputs.parsing import read_text_file
+from bench.inputs.prompts import Prompts, check_template, from_template
 
 RULES = ("best", "mean", "spread")
 
@@ -41,11 +41,7 @@ def read_templates(values: Sequence[str]) -> tuple[str, ...]:
     where_of: dict[str, str] = {}
     for value in values:
         for template, where in _read(value):
-            if PLACEHOLDER not in template:
-                raise UserError(
-                    f"{where}the template {template!r} has no {PLACEHOLDER}, so that every class"
-                    f" would get the same prompt. Write it like 'a photo of a {PLACEHOLDER}'."
-                )
+            check_template(template, f"{where}the template")
             if template in where_of:
                 raise UserError(f"{where}the template {template!r} was there before.")
             where_of[template] = where
@@ -56,10 +52,7 @@ def _read(value: str) -> list[tuple[str, str]]:
     path = Path(value)
     if PLACEHOLDER in value or not path.is_file():
         return [(value, "--template: ")]
-    try:
-        lines = read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--template: {path} is not a UTF-8 text file: {error}.") from error
+    lines = read_text_file(path).splitlines()
     templates = [(line.strip(), f"{path}:{n}: ") for n, line in enumerate(lines, 1) if line.strip()]
     if not templates:
         raise UserError(f"--template: {path} holds no templates.")

@@ -19,7 +19,7 @@ from typing import Any
 from bench.errors import AbsentError, UserError
 from bench.machine.cache import cache_dir, file_digest, keep, recall, stamp
 from bench.machine.files import read_text, regular_file
-from bench.machine.hub import refusal
+from bench.machine.offline import refusal
 
 COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has one of these endings
 MOST_FILES = 20_000  # of the folder of one model
@@ -234,7 +234,7 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     return Weights(location, None, fingerprint(Path(location)))
 
 
-def gate(repository: str, licence: str | None = None) -> str:
+def licence_advice(repository: str, licence: str | None = None) -> str:
     """Return what to do where the Hub gives weights only to those who accepted their licence."""
     named = f" ({licence})" if licence else ""
     return (
@@ -253,7 +253,7 @@ def _from_hub(repository: str, commit: str, name: str) -> Path | None:
         return None
     except GatedRepoError:
         raise AbsentError(
-            f"The weights {repository}: {name} was refused by the Hub. {gate(repository)}"
+            f"The weights {repository}: {name} was refused by the Hub. {licence_advice(repository)}"
         ) from None
     except Exception as error:
         raise UserError(

@@ -2,6 +2,9 @@
 
 The Hub's libraries use only what is in their caches. Whatever else asks for another machine, also
 in a plugin, meets an error where Python opens a connection.
+
+Where the Hub does not answer, its libraries ask again and again. It is asked once, for seconds, and
+then only their caches are used.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from ipaddress import ip_address
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+HUB_TIMEOUT = 5.0  # seconds for an answer, and for the look-up of the Hub's address
 VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 # The libraries read the variables once, when they are imported.
 _CONSTANTS = {
@@ -96,6 +100,42 @@ def as_settings_say(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return call
+
+
+def hub_silence() -> str | None:
+    """Return why the Hub is not asked, in words, where no network is used or none answers."""
+    if (reason := offline_reason()) is not None:
+        return reason
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return "the Hub was not asked (HF_HUB_OFFLINE)"
+    problems = ["TimeoutError"]
+
+    def ask() -> None:
+        try:
+            address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+            get_session().head(address, timeout=HUB_TIMEOUT)
+            problems.clear()
+        except Exception as error:  # each version of its client raises others
+            problems[:] = [type(error).__name__]
+
+    thread = Thread(target=ask, daemon=True)  # nothing interrupts the look-up of an address
+    thread.start()
+    thread.join(HUB_TIMEOUT + 1)
+    return f"the Hub does not answer ({problems[0]})" if problems else None
+
+
+@contextmanager
+def asking_hub() -> Iterator[None]:
+    """Use only what is on this machine within the block, or a function, if the Hub is silent."""
+    with offline(hub_silence()):
+        yield
+
+
+def refusal(error: BaseException) -> str:
+    """Return what the Hub did instead of giving what was asked for, in words."""
+    return offline_reason() or f"the Hub did not give it ({type(error).__name__})"
 
 
 def _imported() -> Iterator[tuple[Any, str]]:

@@ -18,7 +18,7 @@ from bench.discovery.loading import exhaustive
 from bench.engine.items import Questions, plain_question
 from bench.errors import AbsentError, UserError
 from bench.inputs.subsets import limited
-from bench.machine.hub import asks_hub, refusal
+from bench.machine.offline import asking_hub, refusal
 from bench.running.command import recording_command
 from bench.store.cells import FirstOrder, holds_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
@@ -224,7 +224,7 @@ def find_recording(name: str, results: str) -> Path:
     )
 
 
-@asks_hub
+@asking_hub()
 def _fetched(repository: str) -> Path:
     """Return the folder of an error table of the Hub, downloaded once (UserError)."""
     from huggingface_hub import snapshot_download

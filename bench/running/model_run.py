@@ -68,7 +68,7 @@ def problems(prepared: Prepared) -> list[tuple[Problem, int]]:
         return kind.problem(prepared, kind.columns(prepared.resolved, classes))
 
     if split is not None and split.items is not None:
-        shapes = sorted({(texts, images) for images, texts in split.items.table.shapes})
+        shapes = sorted({(texts, images) for images, texts in split.items.shapes})
         return [(problem(np.arange(texts)), images) for texts, images in shapes]
     classes = np.array(prepared.prompts.class_of_prompt)
     if not config.candidates_from:

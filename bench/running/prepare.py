@@ -13,7 +13,7 @@ from bench.inputs.altered import with_files
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
-from bench.inputs.weights import Weights, gate
+from bench.inputs.weights import Weights, licence_advice
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import as_settings_say
 from bench.running.manifest import make_manifest
@@ -161,4 +161,4 @@ def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
     except AbsentError as error:
         if not spec.gated or resolved.source.weights:
             raise
-        raise AbsentError(f"{error}\n{gate(weights, spec.licence)}") from None
+        raise AbsentError(f"{error}\n{licence_advice(weights, spec.licence)}") from None

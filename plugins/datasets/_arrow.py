@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from bench.inputs.parsing import parse_json
 from bench.inputs.rows import rows_of
 from bench.machine.cache import cache_dir, made_once, stamp
 from bench.machine.files import inside, open_regular, read_bytes
-from bench_plugins.datasets._columns import ANY, ImageColumns, Wanted, choose_columns, convert
+from bench_plugins.datasets._columns import (
+    ANY,
+    ImageColumns,
+    Wanted,
+    choose_columns,
+    convert,
+    standard_rows,
+)
 from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders, tell_missing
 
 
@@ -42,6 +50,16 @@ def converted(
     return made_once(target, schema, tables)
 
 
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn a failure of Arrow into a UserError: WHAT cannot be read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"{what} cannot be read: {reason}") from None
+
+
 VERIFIED = {"page_checksum_verification": True}  # of pages that have one
 PARQUET_BATCH = 100  # read at a time; the Hub's own files are written by as many
 
@@ -57,19 +75,12 @@ def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datas
     chosen = chosen_split(split, by_split, str(source))
     root = source.parent if source.is_file() else source
     files = [inside(root, str(path)) for path in by_split[chosen]]
-    try:
+    others = [path for name in by_split if name != chosen for path in by_split[name]]
+    with reading(f"The parquet files in {source}"):
         columns = _common_columns(files, wanted)
         rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
-        others = [
-            inside(root, str(path))
-            for name in by_split
-            if name != chosen
-            for path in by_split[name]
-        ]
+        others = [inside(root, str(path)) for path in others]
         rows = _with_classes_of(rows, others, columns, source)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"The parquet files in {source} cannot be read: {reason}") from None
     return rows_of(rows.data, rows.features, chosen, rows.info.download_checksums or ())
 
 
@@ -140,19 +151,13 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
         parts = {"all": folder}
     chosen = chosen_split(split, parts, f"The saved dataset {folder}")
     place = parts[chosen]
-    try:
+    with reading(f"The saved dataset {place}"):
         tables = []
         for name in _files(folder, place):
             file = inside(folder, str(place / name))
             open_regular(file).close()  # no pipe or device is mapped
             tables.append(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
-        table = pa.concat_tables(tables)
-        columns = choose_columns(table.schema, str(place), wanted)
-        converted = convert(table, columns, folder)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"The saved dataset {place} cannot be read: {reason}") from None
-    return rows_of(converted, columns.features, chosen)
+        return standard_rows(pa.concat_tables(tables), str(place), wanted, folder, chosen)
 
 
 def _files(folder: Path, place: Path) -> Sequence[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,32 @@ import datasets
 import pyarrow as pa
 from datasets.features.features import generate_from_arrow_type
 
-from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.rows import settle
+from bench.errors import UserError, quoted
+from bench.inputs.parsing import check_column, in_words
+from bench.inputs.rows import resolve_paths, rows_of
 
 SAMPLE_ID = "sample_id"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that the user or a declaration names."""
+    """The columns that the user or a declaration names, by parameters of the dataset."""
 
-    image: str | None = None  # the images'; None: `image`, or the only one that holds images
-    label: str | None = None
-    """The labels'; None: `label`, the only `ClassLabel`, or the only text or numbers."""
-    id: str | None = None  # the sample ids'; None: `sample_id`, where there is one
+    image_column: str | None = None  # None: `image`, or the only one that holds images
+    label_column: str | None = None
+    """None: `label`, the only `ClassLabel`, or the only text or numbers."""
+    id_column: str | None = None  # of the sample ids; None: `sample_id`, where there is one
     keep: tuple[str, ...] = ()  # others that the rows keep, such as groups or boxes
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The columns beside those of images and labels."""
+        return (*filter(None, [self.id_column]), *self.keep)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*filter(None, [self.image_column, self.label_column]), *self.others)
 
 
 ANY = Wanted()
@@ -56,34 +67,16 @@ class ImageColumns:
         return datasets.Features({**own, **dict(self.kept)})
 
 
-def labelled_images(
-    images: Sequence[Any],
-    labels: Sequence[str | int],
-    ids: Sequence[str],
-    label: Any,
-    split: str | None,
-    kept: Mapping[str, Sequence[str]] | None = None,
-) -> datasets.Dataset:
-    """Return a dataset of images, labels with the feature `label`, sample ids and kept texts."""
-    text, kept = datasets.Value("string"), kept or {}
-    features = {"image": datasets.Image(), "label": label, SAMPLE_ID: text}
-    return datasets.Dataset.from_dict(
-        {"image": images, "label": labels, SAMPLE_ID: ids, **kept},
-        features=datasets.Features({**features, **dict.fromkeys(kept, text)}),
-        split=None if split is None else datasets.NamedSplit(split),
-    )
-
-
 def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> ImageColumns:
     """Find the columns of image and label in an Arrow schema; a UserError for none or several."""
     types = {name: _plain(schema.field(name).type) for name in schema.names}
     features, unreadable = _features(schema)
     images = [name for name in types if _may_be_image(types[name])]
-    image = _choose("image", wanted.image, images, schema.names, where)
-    others = [name for name in types if name not in (image, SAMPLE_ID, wanted.id, *wanted.keep)]
+    image = choose_column(wanted.image_column, ("image",), schema.names, where, "image", images)
+    others = [name for name in types if name not in (image, SAMPLE_ID, *wanted.others)]
     labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
     labels = labels or [n for n in others if _may_be_label(types[n])]
-    label = _choose("label", wanted.label, labels, schema.names, where)
+    label = choose_column(wanted.label_column, ("label",), schema.names, where, "label", labels)
     if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
         raise UserError(
             f"{where}: the column {image!r} holds {types[image]}; expected images: a struct of"
@@ -100,31 +93,35 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Image
             f" of its classes would be lost: {unreadable[label]}."
         )
     feature = features.get(label) or datasets.Value(str(types[label]))
-    for name in (wanted.id, *wanted.keep):
-        if name is not None and name not in schema.names:
-            raise UserError(
-                f"{where} has no column {name!r}.{did_you_mean(name, schema.names)} Its columns:"
-                f" {', '.join(schema.names)}."
-            )
-    ids = wanted.id or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
+    for name in wanted.others:
+        check_column(name, schema.names, where)
+    ids = wanted.id_column or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
     kept = tuple(
         (name, features.get(name) or generate_from_arrow_type(types[name])) for name in wanted.keep
     )
     return ImageColumns(image, label, feature, ids, kept)
 
 
-def _choose(
-    kind: str, name: str | None, likely: Sequence[str], there: Sequence[str], where: str
+def choose_column(
+    wanted: str | None,
+    usual: Sequence[str],
+    columns: Sequence[str],
+    where: str,
+    kind: str,
+    likely: Sequence[str] = (),
 ) -> str:
-    if name is not None and name not in there:
-        raise UserError(f"{where} has no column {name!r}; its columns: {', '.join(there)}.")
-    if name is not None or kind in there:
-        return name or kind
-    if len(likely) == 1:
-        return likely[0]
+    """Return the column wanted, the first with a usual name, or the only likely one (UserError)."""
+    if wanted is not None:
+        check_column(wanted, columns, where)
+        return wanted
+    named = next((name for name in usual if name in columns), None)
+    if named is not None or len(likely) == 1:
+        return named or likely[0]
+    apart = len(columns) == 1 and any(mark in columns[0] for mark in ";\t|")
+    name_it = f"Name the right one with --{kind}-column."
     raise UserError(
-        f"{where} has no column {kind!r}; its columns: {', '.join(there)}. Name the right one with"
-        f" --{kind}-column."
+        f"{where} has no column {' or '.join(map(repr, usual))}; its columns: {in_words(columns)}."
+        f" {'Commas must stand between columns.' if apart else name_it}"
     )
 
 
@@ -181,6 +178,22 @@ def _may_be_image(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind))
 
 
+def standard_rows(
+    table: pa.Table,
+    where: str,
+    wanted: Wanted,
+    root: Path,
+    split: str,
+    files: Sequence[str] = (),
+) -> datasets.Dataset:
+    """Return a table's rows with the columns image, label and perhaps sample_id (UserError).
+
+    `files` alone make up the table, if any; see `convert`.
+    """
+    columns = choose_columns(table.schema, where, wanted)
+    return rows_of(convert(table, columns, root), columns.features, split, files)
+
+
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
     """Return a table of image, label and perhaps sample_id, files inside `root` (UserError)."""
     features = columns.features
@@ -191,7 +204,9 @@ def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
             column = column.cast(_plain(column.type))
         if name == "image":
             chunks = [features[name].cast_storage(chunk) for chunk in column.chunks]
-            column = settle(pa.chunked_array(chunks, features[name].pa_type), root, str(root))
+            column = resolve_paths(
+                pa.chunked_array(chunks, features[name].pa_type), root, str(root)
+            )
         if isinstance(features[name], datasets.ClassLabel):
             column = column.cast(pa.int64())
         if name == SAMPLE_ID:

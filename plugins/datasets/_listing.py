@@ -11,12 +11,11 @@ from pathlib import Path
 
 import datasets
 
-from bench.errors import UserError, quoted, warn_user
+from bench.errors import UserError, quoted, some_of, warn_user
+from bench.inputs.rows import labelled_images
 from bench.machine.files import is_utf8
-from bench_plugins.datasets._columns import labelled_images
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-NAMED_AT_MOST = 3  # folders or types named in a message
 
 
 @dataclass
@@ -29,8 +28,6 @@ class LeftOut:
     hidden: int = 0  # number of hidden files with the suffix of an image
     types: Counter[str] = field(default_factory=Counter)
     """Number of files by suffix, of those that are no images."""
-    classes: list[str] = field(default_factory=list)  # class folders without an image
-    beside: list[str] = field(default_factory=list)  # folders beside those of the splits
     others: list[str] = field(default_factory=list)  # anything else, in words
 
     def tell(self, folder: Path) -> None:
@@ -45,28 +42,21 @@ class LeftOut:
             _count(self.folders, "hidden folder"),
             _count(self.links, "linked folder"),
             plural(self.hidden, "hidden file") if self.hidden else "",
-            f"{plural(self.types.total(), 'file')} of other types ({_some(types)})"
+            f"{plural(self.types.total(), 'file')} of other types ({some_of(types)})"
             if types
             else "",
-            _count(self.classes, "class folder", "without images "),
-            _count(self.beside, "folder", "beside the splits "),
             *self.others,
         ]
         return ", ".join(part for part in parts if part)
 
 
 def _count(names: list[str], what: str, which: str = "") -> str:
-    return f"{plural(len(names), what)} {which}({_some(names)})" if names else ""
+    return f"{plural(len(names), what)} {which}({some_of(names)})" if names else ""
 
 
 def plural(count: int, what: str) -> str:
     """Return a number with its noun."""
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMED_AT_MOST])
-    return f"{shown}, …" if len(names) > NAMED_AT_MOST else shown
 
 
 def is_hidden(name: str) -> bool:
@@ -79,9 +69,9 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
 
 
-def find_files(folder: Path, left_out: LeftOut) -> list[Path]:
+def find_files(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """Return the visible files below a folder, links to folders not followed (UserError)."""
-    paths: list[Path] = []
+    paths, left_out = list[Path](), left_out or LeftOut()
     for parent, folders, files in os.walk(folder, onerror=_cannot_list):
         left_out.folders += sorted(filter(is_hidden, folders))
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -101,28 +91,26 @@ def _cannot_list(error: OSError) -> None:
     raise UserError(f"The folder {error.filename} cannot be listed: {error.strerror}.")
 
 
-def find_images(folder: Path, left_out: LeftOut) -> list[Path]:
+def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """Return the files below a folder that are called images, hidden ones left out (UserError).
 
     They are named, not opened: one that is corrupt, a broken link or no file at all is found when
     its turn comes, and costs no other.
     """
+    left_out = left_out or LeftOut()
     files = find_files(folder, left_out)
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    left_out.types.update(
-        ending for path in files if (ending := path.suffix.lower()) not in IMAGE_SUFFIXES
-    )
-    return images
+    endings = [path.suffix.lower() for path in files]
+    left_out.types.update(ending for ending in endings if ending not in IMAGE_SUFFIXES)
+    return [path for path, ending in zip(files, endings, strict=True) if ending in IMAGE_SUFFIXES]
 
 
 def tell_missing(names: Sequence[str], source: Path) -> None:
     """Warn of classes that only other splits have images of."""
     if names:
-        shown = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
         what, count = ("class", "it is") if len(names) == 1 else ("classes", "they are")
         warn_user(
-            f"{source} has no images of {len(names)} {what} that other splits have ({shown});"
-            f" {count} still among the possible answers."
+            f"{source} has no images of {len(names)} {what} that other splits have"
+            f" ({some_of(names)}); {count} still among the possible answers."
         )
 
 
@@ -135,7 +123,7 @@ def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
         return {"all": [source]}
     by_split: dict[str, list[Path]] = {}
     begins = re.compile("|".join(SPLIT_NAMES))
-    for path in find_files(source, LeftOut()):
+    for path in find_files(source):
         if path.suffix == ending:
             named = begins.match(path.stem) or begins.match(path.parent.name)
             by_split.setdefault(named.group() if named else "all", []).append(path)
@@ -174,19 +162,23 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> dataset
         path.relative_to(part).parts[0]
         for part in parts
         if part != folder
-        for path in find_images(part, LeftOut())
+        for path in find_images(part)
         if path.parent != part
     }
-    left_out.classes = [
+    empty = [
         path.name
         for path in subfolders(folder)
         if path.name not in names | elsewhere and not path.is_symlink()
     ]
-    if parts:
-        left_out.beside = [p.name for p in subfolders(folder.parent) if p not in parts]
+    unused = [path.name for path in subfolders(folder.parent) if path not in parts] if parts else []
+    left_out.others += [
+        _count(empty, "class folder", "without images "),
+        _count(unused, "folder", "beside the splits "),
+    ]
     left_out.tell(folder)
     tell_missing(sorted(elsewhere - names), folder)
     classes = datasets.ClassLabel(names=sorted(names | elsewhere))
     ids = [path.relative_to(folder).as_posix() for path in files]
     labels = [classes.str2int(sample_id.split("/")[0]) for sample_id in ids]
-    return labelled_images([str(path) for path in files], labels, ids, classes, split)
+    columns = {"image": [str(path) for path in files], "label": labels, "sample_id": ids}
+    return labelled_images(columns, classes, split)

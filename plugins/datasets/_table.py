@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, quoted
 from bench.inputs.class_names import comparable, readable
-from bench.inputs.labels import LABEL_DIGITS, tidy
-from bench.inputs.parsing import MOST_COLUMNS, name_of, parse_json, read_csv, text_of
-from bench.machine.files import OutsideError, inside, read_text, regular_file
-from bench_plugins.datasets._columns import ANY, Wanted, labelled_images
+from bench.inputs.labels import as_numbers, tidy
+from bench.inputs.parsing import (
+    MOST_COLUMNS,
+    check_column,
+    name_of,
+    parse_json,
+    read_csv_file,
+    read_text_file,
+    text_of,
+)
+from bench.inputs.rows import labelled_images
+from bench.machine.files import OutsideError, inside, regular_file
+from bench_plugins.datasets._columns import ANY, Wanted, choose_column
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -21,19 +30,6 @@ JSON_LINES = (".jsonl", ".ndjson")
 IMAGE_COLUMNS = ("file_name", "filename", "image", "file", "path")  # in order of preference
 LABEL_COLUMNS = ("label", "class")
 JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
-
-
-class TableRow(NamedTuple):
-    """A line of the table."""
-
-    line: int
-    file: str
-    label: str
-    id: str | None
-    kept: tuple[str, ...]
-
-
-TableRows = list[TableRow]
 
 
 def find_table(root: Path, folder: Path) -> Path | None:
@@ -46,8 +42,8 @@ def find_table(root: Path, folder: Path) -> Path | None:
 def has_labels(table: Path, wanted: Wanted = ANY) -> bool:
     """Tell whether the file says labels, not only captions or boxes (UserError)."""
     head, _ = _read(table)
-    loose = any(path.parent == table.parent for path in find_images(table.parent, LeftOut()))
-    return loose or wanted.label is not None or any(name in head for name in LABEL_COLUMNS)
+    loose = any(path.parent == table.parent for path in find_images(table.parent))
+    return loose or wanted.label_column is not None or any(name in head for name in LABEL_COLUMNS)
 
 
 def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> datasets.Dataset:
@@ -56,72 +52,61 @@ def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> d
     Columns are those of `wanted`, else the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`; the
     names of the files are the ids, and lead from `folder`. Labels must not contradict the folders.
     """
-    rows = read_rows(table, wanted)
-    names = [_name(folder, table, row) for row in rows]
-    first: dict[str, int] = {}
-    for name, (line, *_) in zip(names, rows, strict=True):
-        if first.setdefault(name, line) != line:
-            raise UserError(f"{table}:{line}: {quoted(name)} is already in line {first[name]}.")
-    _check_folders(names, rows, table)
+    head, lines = _read(table)
+    image = choose_column(wanted.image_column, IMAGE_COLUMNS, head, str(table), "image")
+    label = choose_column(wanted.label_column, LABEL_COLUMNS, head, str(table), "label")
+    for name in wanted.others:
+        check_column(name, head, str(table))
+    line_of: dict[str, int] = {}
+    labels: list[str] = []
+    ids: list[str] = []
+    kept: dict[str, list[str]] = {name: [] for name in wanted.keep}
+    for line, row in lines:
+        at = f"{table}:{line}"
+        file = _cell(row, image, at)
+        if not file:
+            raise UserError(f"{at}: the column {image!r} names no file.")
+        name = _name(folder, file, at)
+        if name in line_of:
+            raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
+        line_of[name] = line
+        labels.append(_cell(row, label, at))
+        ids.append(_cell(row, wanted.id_column, at) if wanted.id_column else name)
+        if not ids[-1]:
+            raise UserError(f"{at}: the column {wanted.id_column!r} is empty.")
+        for column, texts in kept.items():
+            texts.append(text_of(row.get(column), column, at).strip())
+    if not line_of:
+        raise UserError(f"{table} names no images.")
+    _check_folders(line_of, labels, table)
     left_out = LeftOut()
     images = find_images(folder, left_out)
     left_out.types.pop(table.suffix.lower(), None)
-    unnamed = sum(path.relative_to(folder).as_posix() not in first for path in images)
+    unnamed = sum(path.relative_to(folder).as_posix() not in line_of for path in images)
     if unnamed:
         left_out.others.append(f"{plural(unnamed, 'image')} that {table.name} does not name")
     left_out.tell(folder)
-    labels: Sequence[str | int] = [row.label for row in rows]
-    kind = "string"
-    if all(row.label == "" or row.label.removeprefix("-").isdecimal() for row in rows):
-        for row in rows:
-            if len(row.label) > LABEL_DIGITS:
-                raise UserError(f"{table}:{row.line}: the label {quoted(row.label)} is too large.")
-        labels, kind = [int(row.label or -1) for row in rows], "int64"
-    paths = [str(folder / name) for name in names]
-    ids = [row.id or name for row, name in zip(rows, names, strict=True)]
-    kept = {name: [row.kept[i] for row in rows] for i, name in enumerate(wanted.keep)}
-    return labelled_images(paths, labels, ids, datasets.Value(kind), split, kept)
+    numbers = as_numbers(labels, [f"{table}:{line}" for line in line_of.values()])
+    columns: dict[str, Sequence[Any]] = {
+        "image": [str(folder / name) for name in line_of],
+        "label": labels if numbers is None else numbers,
+        "sample_id": ids,
+        **kept,
+    }
+    return labelled_images(columns, datasets.Value("string" if numbers is None else "int64"), split)
 
 
-def read_rows(table: Path, wanted: Wanted = ANY) -> TableRows:
-    """Return the lines of a table; `UserError`: as `load_table`."""
-    head, lines = _read(table)
-    image = _column(table, head, wanted.image, IMAGE_COLUMNS, "--image-column")
-    label = _column(table, head, wanted.label, LABEL_COLUMNS, "--label-column")
-    for name in (wanted.id, *wanted.keep):
-        if name is not None:
-            _column(table, head, name, (), "--id-column")
-    rows = []
-    for line, row in lines:
-        at = f"{table}:{line}"
-        file, own_id = tidy(_name_of(row.get(image), image, at), image, at), None
-        if not file:
-            raise UserError(f"{at}: the column {image!r} names no file.")
-        if wanted.id:
-            own_id = tidy(_name_of(row.get(wanted.id), wanted.id, at), wanted.id, at)
-            if not own_id:
-                raise UserError(f"{at}: the column {wanted.id!r} is empty.")
-        own_label = tidy(_name_of(row.get(label), label, at), label, at)
-        kept = tuple(text_of(row.get(name), name, at).strip() for name in wanted.keep)
-        rows.append(TableRow(line, file, own_label, own_id, kept))
-    if not rows:
-        raise UserError(f"{table} names no images.")
-    return rows
-
-
-def _name_of(value: Any, what: str, at: str) -> str:
-    return "" if value is None else name_of(value, what, f"{at}:")
+def _cell(row: Mapping[str, Any], column: str, at: str) -> str:
+    """Return a text or whole number without spaces around it; empty where there is none."""
+    value = row.get(column)
+    return "" if value is None else tidy(name_of(value, column, f"{at}:"), column, at)
 
 
 def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]]]]:
     """Return the names of the columns, and the other lines with their numbers, lazily."""
-    kind = "text" if table.suffix.lower() in JSON_LINES else "CSV"
-    try:
-        text = read_text(table)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{table} is not a {kind} file in UTF-8: {error}.") from None
-    if kind == "CSV":
-        return read_csv(text, str(table))
+    if table.suffix.lower() not in JSON_LINES:
+        return read_csv_file(table)
+    text = read_text_file(table)
     head: dict[str, None] = {}
     for line, value in _objects(table, text):
         head.update(dict.fromkeys(value))
@@ -146,36 +131,14 @@ def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, value
 
 
-def _column(
-    table: Path, head: Sequence[str], named: str | None, usual: Sequence[str], option: str
-) -> str:
-    if named is not None:
-        if named not in head:
-            raise UserError(
-                f"{table}:1: there is no column {quoted(named)}.{did_you_mean(named, head)} The"
-                f" columns: {', '.join(head)}."
-            )
-        return named
-    for name in usual:
-        if name in head:
-            return name
-    apart = len(head) == 1 and any(mark in head[0] for mark in ";\t|")
-    hint = "Commas must stand between columns." if apart else f"Name the right one with {option}."
-    raise UserError(
-        f"{table}:1: none of the columns ({quoted(', '.join(head))[1:-1]}) is called"
-        f" {' or '.join(usual)}. {hint}"
-    )
-
-
-def _name(folder: Path, table: Path, row: TableRow) -> str:
+def _name(folder: Path, name: str, at: str) -> str:
     """Return a file's name from the folder on; what it leads to is checked when it is loaded."""
-    line, name = row.line, row.file
     try:
         path = inside(folder, name)
     except OutsideError as error:
-        raise OutsideError(f"{table}:{line}: {error}") from None
+        raise OutsideError(f"{at}: {error}") from None
     if not path.exists() and not (folder / name).is_symlink():
-        raise UserError(f"{table}:{line}: there is no file {quoted(name)} in {folder}.")
+        raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
     return Path(name).relative_to(folder).as_posix() if Path(name).is_absolute() else _tidy(name)
 
 
@@ -189,10 +152,10 @@ def _tidy(name: str) -> str:
     return "/".join(parts)
 
 
-def _check_folders(names: Sequence[str], rows: TableRows, table: Path) -> None:
+def _check_folders(line_of: Mapping[str, int], labels: Sequence[str], table: Path) -> None:
     """Refuse a table that labels an image as one class where it lies in the folder of another."""
-    classes = {comparable(word) for word in readable(sorted({row.label for row in rows}))}
-    for name, (line, _, label, *_) in zip(names, rows, strict=True):
+    classes = {comparable(word) for word in readable(sorted(set(labels)))}
+    for (name, line), label in zip(line_of.items(), labels, strict=True):
         if "/" not in name:
             continue
         folder, own = (comparable(readable([word])[0]) for word in (name.split("/")[0], label))

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.class_names import check_names
-from bench.inputs.labels import LABEL_DIGITS, tidy
-from bench.inputs.parsing import expand, name_of, parse_json, text_of
+from bench.inputs.labels import as_numbers, tidy
+from bench.inputs.parsing import expand, name_of, parse_json, read_text_file, text_of
 from bench.inputs.rows import rows_of
-from bench.machine.files import inside, is_utf8, open_regular, read_text, regular_file
+from bench.machine.files import inside, is_utf8, open_regular, regular_file
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
 from bench_plugins.datasets._listing import IMAGE_SUFFIXES, chosen_split, splits_of
@@ -66,12 +66,10 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     arrow = str(converted("tars", files, repr(wanted), schema, tables))
     table = datasets.Dataset.from_file(arrow).data.table
     labels = table["label"].to_pylist()
-    if all(label.removeprefix("-").isdecimal() for label in labels):
-        if too_long := [label for label in labels if len(label) > LABEL_DIGITS]:
-            raise UserError(f"{source}: the label {quoted(too_long[0])} is out of range.")
+    numbers = as_numbers(labels, [str(source)] * len(labels))
+    if numbers is not None:
         features["label"] = _meaning(root, by_split[chosen][0])
-        numbers = pa.array([int(label) for label in labels], pa.int64())
-        table = table.set_column(1, "label", numbers)
+        table = table.set_column(1, "label", pa.array(numbers, pa.int64()))
     table = _with_unique_ids(table, files)
     return rows_of(table, features, chosen, [arrow])
 
@@ -95,12 +93,10 @@ def _class_names(root: Path, name: str) -> list[str] | None:
     file = regular_file(root, name)
     if file is None:
         return None
-    try:
-        names = [tidy(line, "class", str(root / name)) for line in read_text(file).split("\n")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{root / name} cannot be read: {error}.") from None
+    where = str(root / name)
+    names = [tidy(line, "class", where) for line in read_text_file(file).split("\n")]
     names = [name for name in names if name]
-    check_names(names, str(root / name))
+    check_names(names, where)
     return names
 
 
@@ -121,8 +117,8 @@ def _rows(path: Path, wanted: Wanted) -> Iterator[dict[str, Any]]:
         facts = _facts(path, key, sample)
         at = f"{path}: in {key}.json"
         own_id = key
-        if wanted.id is not None:
-            own_id = name_of(_fact(facts, wanted.id, path, key), wanted.id, at)
+        if wanted.id_column is not None:
+            own_id = name_of(_fact(facts, wanted.id_column, path, key), wanted.id_column, at)
         yield {
             "image": {"bytes": sample[images[0]], "path": None},
             "label": _label(path, key, sample, facts, wanted),
@@ -148,10 +144,10 @@ def _fact(facts: dict[str, Any], name: str, path: Path, key: str) -> Any:
 
 
 def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], wanted: Wanted) -> str:
-    if wanted.label is not None:
-        _fact(facts, wanted.label, path, key)
-    name = wanted.label or next((name for name in LABELS if name in facts), None)
-    if "cls" in sample and wanted.label is None:
+    if wanted.label_column is not None:
+        _fact(facts, wanted.label_column, path, key)
+    name = wanted.label_column or next((name for name in LABELS if name in facts), None)
+    if "cls" in sample and wanted.label_column is None:
         label = _decoded(sample["cls"], f"{path}: {key}.cls")
     elif name is not None:
         value = facts[name]

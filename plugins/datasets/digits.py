@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from bench_plugins.datasets._columns import labelled_images
+from bench.inputs.rows import labelled_images
 
 # Places of the 360 images of `test`, 20 % stratified: `train_test_split` of scikit-learn chose them
 # with random_state=0, and they are fixed for good.
@@ -41,7 +41,8 @@ def _split(split: str | None) -> datasets.Dataset:
     images = [Image.fromarray(image, mode="L") for image in pixels]
     ids = [f"digit-{row:04d}" for row in rows]
     classes = datasets.ClassLabel(names=[str(digit) for digit in range(10)])
-    made = labelled_images(images, labels[rows].tolist(), ids, classes, split)
+    columns = {"image": images, "label": labels[rows].tolist(), "sample_id": ids}
+    made = labelled_images(columns, classes, split)
     if file is not None:  # what was found in the images is remembered while these are the same
         made.info.download_checksums = {str(f): {} for f in (file, TEST, Path(__file__))}
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import datasets
 
@@ -12,7 +13,6 @@ from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
-    LeftOut,
     chosen_split,
     find_files,
     load_images,
@@ -25,16 +25,9 @@ from bench_plugins.datasets._tars import load_tars
 class Folder:
     """Images in folders or with a table of labels, parquet, tars, or a saved dataset."""
 
-    def __init__(
-        self,
-        labels: str | None = None,
-        image_column: str | None = None,
-        label_column: str | None = None,
-        id_column: str | None = None,
-        keep: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, labels: str | None = None, **columns: Any) -> None:
         self.labels = None if labels is None else Path(labels)
-        self.columns = Wanted(image_column, label_column, id_column, tuple(keep))
+        self.columns = Wanted(**columns)
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split: the one named, else test, validation, train, or all there is."""
@@ -43,44 +36,33 @@ class Folder:
             if source.is_file():
                 raise UserError(f"--labels goes with a folder of images, and {source} is a file.")
             return self._load_whole_table(source, self.labels, split)
-        if not source.is_dir():
-            return self._load_file(source, split)
-        if is_saved(source):
+        is_folder = source.is_dir()
+        if is_folder and is_saved(source):
             return load_saved(source, split, self.columns)
-        endings = {path.suffix for path in find_files(source, LeftOut())}
+        files = find_files(source) if is_folder else [Path(source.name.lower())]
+        endings = {path.suffix for path in files}
         if ".parquet" in endings:
             return load_parquet(source, split, self.columns)
         if ".tar" in endings and not endings & IMAGE_SUFFIXES:
             return load_tars(source, split, self.columns)
+        if endings & {".csv", *JSON_LINES} and not is_folder:
+            return self._load_whole_table(source.parent, source, split)
+        if not is_folder:
+            raise UserError(
+                f"{source} is neither a folder nor a .parquet file, nor one that ends in .tar, .csv"
+                " or .jsonl."
+            )
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
         table = find_table(source, whole)
         if table is not None and has_labels(table, self.columns):
             return load_table(whole, table, name, self.columns)
-        if self.columns == Wanted(keep=self.columns.keep) != ANY:
-            raise UserError(
-                f"{whole} holds no column {quoted(self.columns.keep[0])}: a folder per class has"
-                f" none, and there is neither {METADATA[0]} nor parquet."
-            )
         if self.columns != ANY:
             raise UserError(
-                f"--image-column, --label-column and --id-column name columns of a table, and"
-                f" {whole} holds none: neither {METADATA[0]} nor parquet."
+                f"There is no column {quoted(self.columns.names[0])}, since {whole} holds no table:"
+                f" neither {METADATA[0]} nor parquet."
             )
         return load_images(whole, name, parts)
-
-    def _load_file(self, source: Path, split: str | None) -> datasets.Dataset:
-        ending = source.suffix.lower()
-        if ending == ".parquet":
-            return load_parquet(source, split, self.columns)
-        if ending == ".tar":
-            return load_tars(source, split, self.columns)
-        if ending in (".csv", *JSON_LINES):
-            return self._load_whole_table(source.parent, source, split)
-        raise UserError(
-            f"{source} is neither a folder nor a .parquet file, nor one that ends in .tar, .csv or"
-            " .jsonl."
-        )
 
     def _load_whole_table(self, folder: Path, table: Path, split: str | None) -> datasets.Dataset:
         """Return all images that a table of no splits names; UserError: another split is asked."""

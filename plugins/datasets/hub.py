@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from bench.errors import AbsentError, UserError, did_you_mean, quoted
 from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular
-from bench.machine.hub import asks_hub, refusal
-from bench.machine.offline import offline_reason
-from bench_plugins.datasets._columns import Wanted, choose_columns, convert
+from bench.machine.offline import asking_hub, offline_reason, refusal
+from bench_plugins.datasets._arrow import reading
+from bench_plugins.datasets._columns import Wanted, standard_rows
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
 
@@ -48,25 +48,16 @@ def parse_source(source: str) -> HubSource:
     first = source_parts["first"]
     if first is not None and int(first) < 1:
         raise UserError(f"{quoted('hf:' + source)}: expected at least one image.")
-    names = ("revision", "config", "split")
-    revision, config, split = (source_parts[name] or None for name in names)
-    count = int(first) if first else None
-    return HubSource(source_parts["repository"], revision, config, split, count)
+    stated: dict[str, Any] = {name: text for name, text in source_parts.groupdict().items() if text}
+    return HubSource(**{**stated, "first": int(first) if first else None})
 
 
 class Hub:
     """A dataset of the Hub, read without running any of its code."""
 
-    def __init__(
-        self,
-        source: str = "",
-        image_column: str | None = None,
-        label_column: str | None = None,
-        id_column: str | None = None,
-        keep: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, source: str = "", **columns: Any) -> None:
         self.place = parse_source(source)
-        self.columns = Wanted(image_column, label_column, id_column, tuple(keep))
+        self.columns = columns
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split; a UserError if it is missing or does not hold labelled images."""
@@ -78,11 +69,9 @@ class Hub:
         split = split or place.split
         if data_dir is not None:
             own = Path(data_dir, place.config or "")
-            wanted = self.columns
-            folder = Folder(None, wanted.image, wanted.label, wanted.id, wanted.keep)
-            return folder.load(split, str(own if own.is_dir() else data_dir))
+            return Folder(**self.columns).load(split, str(own if own.is_dir() else data_dir))
         rows, name = self._rows(split)
-        return as_rows(rows, name, self.columns, f"hf:{place.repository}")
+        return as_rows(rows, name, Wanted(**self.columns), f"hf:{place.repository}")
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split with all its columns, images not decoded, for items; raises as `load`."""
@@ -95,7 +84,7 @@ class Hub:
                 rows = rows.cast_column(name, datasets.Image(decode=False))
         return rows
 
-    @asks_hub
+    @asking_hub()
     def _rows(self, split: str | None) -> tuple[datasets.Dataset, str]:
         """Return a split and its name; raises as `load`."""
         try:
@@ -134,26 +123,22 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
     if not files:
         raise UserError(f"{folder} holds no parquet files of {split}.")
     tables = []
-    try:
+    with reading(f"The parquet files in {folder}"):
         for path in files:
             with open_regular(inside(folder, str(path))) as file:
                 tables.append(pq.read_table(file))
         table = pa.concat_tables(tables)
         return rows_of(table, datasets.Features.from_arrow_schema(table.schema))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"The parquet files in {folder} cannot be read: {reason}") from None
 
 
 def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> datasets.Dataset:
     """Return a dataset's rows with the columns image, label and perhaps sample_id."""
     if rows._indices is not None:
         rows = rows.flatten_indices()
-    schema = rows.features.arrow_schema
-    columns = choose_columns(schema, where, wanted)
+    files = [file["filename"] for file in rows.cache_files]
     # Files that a row names are the cache's own.
-    table = convert(rows.data.table, columns, Path(datasets.config.HF_DATASETS_CACHE).parent)
-    return rows_of(table, columns.features, split, [file["filename"] for file in rows.cache_files])
+    root = Path(datasets.config.HF_DATASETS_CACHE).parent
+    return standard_rows(rows.data.table, where, wanted, root, split, files)
 
 
 def _one_of(

@@ -11,12 +11,13 @@ from typing import Any
 import datasets
 
 from bench.errors import AbsentError, UserError, warn_user
+from bench.inputs.class_names import letters
 from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
 from bench.inputs.survey import Surveyed, digest, files_behind, survey
 from bench.machine.cache import cache_dir, keep, recall
-from bench.machine.hub import asks_hub, refusal
+from bench.machine.offline import asking_hub, refusal
 from bench_plugins.datasets._arrow import load_parquet
 from bench_plugins.datasets._listing import load_images
 
@@ -89,7 +90,7 @@ def _local(data_dir: str) -> datasets.Dataset:
     return load_images(nested, "all")
 
 
-@asks_hub
+@asking_hub()
 def _from_hub() -> datasets.Dataset:
     try:
         return datasets.load_dataset(HUB_ID, split="train")
@@ -106,21 +107,17 @@ def _check_classes(rows: datasets.Dataset, source: str) -> None:
     """Labels must be the 21 classes in order, whatever the spelling of their names."""
     from bench.discovery.loading import load_plugins
 
-    wanted = [_key(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
+    wanted = [letters(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
     feature = rows.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
         raise UserError(f"{source}: the column 'label' must be a ClassLabel of 21 classes.")
-    names = [_key(name) for name in feature.names]
+    names = [letters(name) for name in feature.names]
     if names != wanted:
         missing = sorted(set(wanted) - set(names)) or sorted(set(names) - set(wanted))
         raise UserError(
             f"{source} does not hold UC Merced's 21 classes in order: found {len(names)},"
             f" differing at {missing[:3]}. For another dataset, name its folder instead."
         )
-
-
-def _key(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalpha())
 
 
 def _pixel_hashes(rows: datasets.Dataset, surveyed: Surveyed) -> list[str]:

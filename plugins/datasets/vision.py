@@ -11,10 +11,10 @@ import datasets
 import torchvision
 
 from bench.errors import AbsentError, UserError, did_you_mean
+from bench.inputs.rows import labelled_images
 from bench.machine.cache import cache_dir
 from bench.machine.files import inside
 from bench.machine.offline import is_offline
-from bench_plugins.datasets._columns import labelled_images
 from bench_plugins.datasets._listing import chosen_split
 
 Splits = Mapping[str, Mapping[str, Any]]  # split → the arguments that choose it
@@ -111,16 +111,14 @@ class TorchVision:
         return self._rows(made, chosen, root)
 
     def _rows(self, made: Any, split: str, root: Path) -> datasets.Dataset:
-        images, labels, ids = [], [], []
-        for image, label, own_id in _items(made, split, root):
-            images.append(image)
-            labels.append(int(label))
-            ids.append(own_id)
-        if not images:
+        rows = list(_items(made, split, root))
+        if not rows:
             raise UserError(f"torchvision:{self.name}: there are no images of {split} in {root}.")
+        images, labels, ids = map(list, zip(*rows, strict=True))
+        columns = {"image": images, "label": labels, "sample_id": ids}
         names = self._classes(made, labels)
         kind = datasets.Value("int64") if names is None else datasets.ClassLabel(names=names)
-        return labelled_images(images, labels, ids, kind, split)
+        return labelled_images(columns, kind, split)
 
     def _classes(self, made: Any, labels: list[int]) -> list[str] | None:
         """Return the class names that torchvision knows; None: the labels are mere numbers."""
@@ -147,21 +145,15 @@ def _items(made: Any, split: str, root: Path) -> Iterator[tuple[dict[str, Any], 
         pairs = list(zip(files, made._labels, strict=True))
     if isinstance(getattr(made, "data", None), list) and hasattr(made, "targets"):
         pairs = list(zip(made.data, made.targets, strict=True))
-    if pairs and all(isinstance(pair[0], str | Path) for pair in pairs):
-        for file, label in pairs:
-            path = inside(root, str(Path(file).absolute()))
-            yield {"bytes": None, "path": str(path)}, label, _below(root, file)
-        return
-    for row in range(len(made)):
-        image, label = made[row]
-        if name := getattr(image, "filename", ""):  # opened, and not changed since
-            path = inside(root, str(Path(name).absolute()))
-            yield {"bytes": None, "path": str(path)}, label, _below(root, name)
+    if not pairs or not all(isinstance(pair[0], str | Path) for pair in pairs):
+        pairs = (made[row] for row in range(len(made)))
+    for row, (image, label) in enumerate(pairs):
+        # Of an image: it is opened, and was not changed since.
+        if name := image if isinstance(image, str | Path) else getattr(image, "filename", ""):
+            path = Path(name).absolute()
+            stored = {"bytes": None, "path": str(inside(root, str(path)))}
+            yield stored, int(label), path.relative_to(root.absolute()).as_posix()
             continue
         file = BytesIO()
         image.convert("L" if image.mode in ("L", "1") else "RGB").save(file, "PPM")
-        yield {"bytes": file.getvalue(), "path": None}, label, f"{split}-{row:06d}"
-
-
-def _below(root: Path, file: str | Path) -> str:
-    return Path(file).absolute().relative_to(root.absolute()).as_posix()
+        yield {"bytes": file.getvalue(), "path": None}, int(label), f"{split}-{row:06d}"

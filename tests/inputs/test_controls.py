@@ -19,8 +19,7 @@ SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=Tr
 
 
 def destroyed(split: Split, control: str) -> dict[str, Sample]:
-    assert split.items is not None
-    pool = split.items.pool(split.sample_ids)
+    pool = split.pool(split.sample_ids)
     return {s.sample_id: s for s in blinded(split, split.sample_ids, pool, control)}
 
 

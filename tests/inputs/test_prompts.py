@@ -119,12 +119,12 @@ MISTAKES = {
     "wrong index": (f"{HEAD}a,harbor,0\n", ":2: class 'harbor' has index 1"),
     "index out of range": (f"{HEAD}a,harbor,9\n", ":2: classidx '9'"),
     "a repeated column": ("prompt,prompt,classname,classidx\n", ":1: the column 'prompt' occurs"),
-    "too many columns": (f"{HEAD}a,harbor,1,x\n", ":2: more columns than the first line names"),
+    "too many columns": (f"{HEAD}a,harbor,1,x\n", ":2: 4 columns, and the first line names 3"),
     "a long index": (f"{HEAD}a,harbor,{'1' * 5000}\n", ":2: classidx '111"),
-    "no index": (f"{HEAD}a,harbor\n", ":2: classidx ''"),
+    "no index": (f"{HEAD}a,harbor\n", ":2: 2 columns, and the first line names 3"),
     "empty prompt": (f"{HEAD}a,harbor,1\n ,harbor,1\n", ":3: the prompt is empty"),
     "class without prompt": (f"{HEAD}a,harbor,1\n", "no prompt for 1 of 2 classes: 'dense"),
-    "not text": (b"\xff\xfe\x00", "not a UTF-8 CSV file"),
+    "not text": (b"\xff\xfe\x00", "not a text file in UTF-8"),
 }
 
 

@@ -155,8 +155,7 @@ from helpers.command import bench
 done = bench("run", "hf:owner/nothing", "--backbone", "random", "--results", sys.argv[1])
 assert done.code == 2 and "the Hub does not answer (" in done.err, done.err
 assert not [wait for wait in waits if wait >= 1], waits  # between attempts of the Hub's client
-from bench.machine.hub import hub_silence
-from bench.machine.offline import is_offline, offline
+from bench.machine.offline import hub_silence, is_offline, offline
 assert not is_offline() and "does not answer" in hub_silence()
 with offline():
     assert hub_silence() == "the Hub was not asked (--offline)"

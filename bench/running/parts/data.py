@@ -14,7 +14,7 @@ from bench.discovery.loading import Plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import parse_corruption
 from bench.inputs.data import FOLDER, DataSource, check_data_dir
-from bench.inputs.declared import is_scheme, unknown_scheme
+from bench.inputs.declared import dataset_of_scheme
 from bench.inputs.subsets import parse_shard
 from bench.machine.files import is_there, regular_file
 from bench.machine.offline import as_settings_say
@@ -97,16 +97,13 @@ def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
             f"{name} is a collection of {len(names)} datasets, and a run has one:"
             f" {', '.join(names)}."
         )
-    scheme = name.partition(":")[0]
-    if scheme in plugins.datasets and plugins.datasets.get(scheme).scheme:
-        return data_source(settings, plugins.datasets.get(scheme))
+    if (spec := dataset_of_scheme(name, plugins.datasets)) is not None:
+        return data_source(settings, spec)
     if name.endswith(DECLARATION):
         return data_source(settings, _declared(Path(name), plugins))
     inside = f"dataset{DECLARATION}"
     if is_path(name) and is_there(name) and regular_file(Path(name), inside) is not None:
         return data_source(settings, _declared(Path(name, inside), plugins, in_data=True))
-    if is_scheme(name) and not name.startswith("."):
-        raise UserError(unknown_scheme(scheme))
     if is_path(name):
         name, data_dir = FOLDER, name
     spec = registered(plugins.datasets, name)

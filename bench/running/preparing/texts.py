@@ -14,7 +14,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.places import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
 from bench.inputs.hierarchy import Hierarchy, read_hierarchy
-from bench.inputs.items import ItemRows
+from bench.inputs.items import ItemTable
 from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited
@@ -46,13 +46,13 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
             f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, and"
             f" every item of dataset {name!r} has texts of its own. `race` needs no gradients."
         )
-    if asks_for_images(*split.items.table.shapes[0]) and not resolved.strategy.same_draws:
+    if asks_for_images(*split.items.shapes[0]) and not resolved.strategy.same_draws:
         raise UserError(
             f"The items of dataset {name!r} ask which image fits a text. Strategy {strategy!r}"
             " compares texts of one image only. Use --strategy full."
         )
     sample_ids = limited(split.sample_ids, split.labels, resolved.config.limit)
-    return split.items.pool(sample_ids)
+    return split.pool(sample_ids)
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
@@ -142,7 +142,7 @@ def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
 def text_score_warning(resolved: Resolved, split: Split) -> str | None:
     """Return a warning where the strategy gives a text score only."""
     assert split.items is not None
-    images, texts = split.items.table.shapes[0]
+    images, texts = split.items.shapes[0]
     if images == 1 or texts == 1 or resolved.strategy.same_draws:
         return None
     return (
@@ -152,13 +152,13 @@ def text_score_warning(resolved: Resolved, split: Split) -> str | None:
     )
 
 
-def describe_items(resolved: Resolved, items: ItemRows, pool: Prompts) -> Items:
+def describe_items(resolved: Resolved, items: ItemTable, pool: Prompts) -> Items:
     """Return the manifest's entry of the items."""
-    table, chance = items.table, items.table.chance
+    chance = items.chance
     both = {"image_chance": chance.image, "group_chance": chance.group}
     return Items(
-        images=table.shapes[0][0],
-        texts=max(texts for _, texts in table.shapes),
+        images=items.shapes[0][0],
+        texts=max(texts for _, texts in items.shapes),
         pool=len(pool.texts),
         chance=chance.answer,
         images_compared=resolved.strategy.same_draws,

@@ -266,7 +266,7 @@ def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
 def _check_null_subtracted(prepared: Prepared) -> None:
     """Refuse `--subtract-null` where no images are compared."""
     resolved, split = prepared.resolved, prepared.split
-    images = 1 if split is None or split.items is None else split.items.table.shapes[0][0]
+    images = 1 if split is None or split.items is None else split.items.shapes[0][0]
     if images == 1:
         raise UserError(
             "--subtract-null: subtracting the null's error changes no decision among texts of one"

@@ -10,7 +10,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
-from bench.inputs.rows import column_values, settle, stored_rows
+from bench.inputs.rows import column_values, resolve_paths, stored_rows
 from bench.inputs.survey import digest, stored_images
 from bench.running.parts.data import find_dataset
 from bench.running.settings import make_config
@@ -71,10 +71,8 @@ def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
         chunks = [feature.cast_storage(chunk) for chunk in table.column(name).chunks]
     except (pa.ArrowException, TypeError, ValueError, KeyError):
         raise UserError(f"The column {name!r} holds {kind}, neither labels nor images.") from None
-    root = data.place.parent if data.place and data.place.is_file() else data.place
-    stored = list(
-        stored_images(settle(pa.chunked_array(chunks, feature.pa_type), root, data.label))
-    )
+    images = resolve_paths(pa.chunked_array(chunks, feature.pa_type), data.root, data.label)
+    stored = list(stored_images(images))
     texts = []
     for row in places:
         if (image := stored[row]) is None or (image["bytes"] is None and image["path"] is None):

@@ -7,7 +7,7 @@ from bench.discovery import backbones
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
-from bench.inputs.weights import COUNTED, gate, resolve
+from bench.inputs.weights import COUNTED, licence_advice, resolve
 from bench.running.parts.scorer import INDEX, find_backbone
 from bench.running.settings import RunConfig
 from bench.store.fields import Document
@@ -51,8 +51,8 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
                 weights.location, revision=weights.revision, allow_patterns=wanted
             )
     except AbsentError as error:
-        if spec.gated and not backbone.weights and gate(source) not in str(error):
-            raise AbsentError(f"{error}\n{gate(source, spec.licence)}") from None
+        if spec.gated and not backbone.weights and licence_advice(source) not in str(error):
+            raise AbsentError(f"{error}\n{licence_advice(source, spec.licence)}") from None
         raise
     return Fetched(
         name=name,

@@ -166,7 +166,7 @@ CLASS_NAMES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (os.mkfifo, "is not a regular file"),
     "equal names": (lambda path: path.write_text("cat\nCat\n"), "have the same name"),
     "control characters": (lambda path: path.write_text("cat\nd\x1bog\n"), "control character"),
-    "not UTF-8": (lambda path: path.write_bytes(b"\xff"), "cannot be read"),
+    "not UTF-8": (lambda path: path.write_bytes(b"\xff"), "is not a text file in UTF-8"),
 }
 
 

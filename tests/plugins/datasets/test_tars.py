@@ -91,7 +91,7 @@ def test_a_tar_that_is_cut_off_is_named(tmp_path: Path, kept: int) -> None:
             {"2.json": b'{"label": ["cat"]}'},
             r"in 2.json the label is \['cat'\]; expected a text",
         ),
-        ({"2.cls": b"9" * 20}, "the label '9{20}' is out of range"),
+        ({"2.cls": b"9" * 20}, "the label '9{20}' is too large"),
     ],
 )
 def test_a_label_that_makes_no_sense_is_named(
