@@ -170,12 +170,12 @@ def images_needed(
     return low + 1 + bisect_left(range(low + 1, high), power, key=power_of)
 
 
-def smallest_difference(n: int, discordance: float, power: float = DEFAULT_POWER) -> float | None:
-    """Return the smallest difference that n images show with this power; None: none."""
+def smallest_difference(n: int, discordance: float) -> float | None:
+    """Return the smallest difference that n images show with a power of 80 %; None: none."""
     from scipy.optimize import brentq
 
     def excess(difference: float) -> float:
-        return exact_power(n, difference, discordance) - power
+        return exact_power(n, difference, discordance) - DEFAULT_POWER
 
     return None if excess(discordance) < 0 else float(brentq(excess, 0.0, discordance))
 
@@ -200,10 +200,10 @@ def unpaired_images(difference: float, accuracy: float | None, power: float) -> 
 
 
 def simulated_power(
-    n: int, difference: float, discordance: float, studies: int = SIMULATED, seed: int = 0
+    n: int, difference: float, discordance: float, studies: int = SIMULATED
 ) -> float:
     """Return the share of simulated studies of n images that find the difference."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     wins = (discordance + difference) / (2 * discordance)
     discordant = rng.binomial(n, discordance, size=studies)
     won = rng.binomial(discordant, wins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from math import log
 from typing import Any, Literal, NamedTuple
 
@@ -12,10 +13,11 @@ from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.stats.paired import ALPHA
 from bench.stats.sequential import (
+    accuracy_anytime,
     anytime_interval,
     anytime_p,
     first_narrow,
-    largest_log_capital,
+    log_capital,
     two_sided_p,
 )
 from bench.store.questions import QuestionAnswer, Verdict
@@ -150,8 +152,7 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     low, high = anytime_interval(used.accuracies, population)
     more: dict[str, Any] = {}
     if question.whole_split or used.weights is not None:
-        ends = anytime_interval(2 * used.right - 1)
-        more["accuracy_anytime_ci95"] = tuple((end + 1) / 2 for end in ends)
+        more["accuracy_anytime_ci95"] = accuracy_anytime(used.right)
     if used.other is not None:
         ends = anytime_interval(used.differences, population)
         more["p"] = current_p(question, used)
@@ -172,15 +173,12 @@ def _decide(
 ) -> tuple[Verdict, int]:
     """Return the verdict and the number of images that it takes."""
 
-    def above(bound: float, alpha: float) -> int:
+    def above(bound: float, alpha: float, sign: int = 1) -> int:
         """Return the number of values that show a mean above `bound`; one too many: not shown."""
-        shown = largest_log_capital(values, bound, population) >= log(1 / alpha)
+        shown = log_capital(sign * values, sign * bound, population) >= log(1 / alpha)
         return int(shown.argmax()) + 1 if shown.any() else len(values) + 1
 
-    def below(bound: float, alpha: float) -> int:
-        shown = largest_log_capital(-values, -bound, population) >= log(1 / alpha)
-        return int(shown.argmax()) + 1 if shown.any() else len(values) + 1
-
+    below = partial(above, sign=-1)
     # Of two verdicts only one can be wrong, so each has the whole level; two ends share it.
     verdicts: dict[Verdict, int]
     if kind == "differs":

@@ -11,7 +11,7 @@ shown not to be the best leave, and are scored no further.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import exp, inf, log
 from typing import Literal, NamedTuple
@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bench.contracts.strategy import Floats
+from bench.stats.many import holm
 from bench.stats.paired import ALPHA
 
 MAX_STEPS = 45  # of a bisection: its ends are known to 1e-13
@@ -41,50 +42,52 @@ def log_capital(values: Floats, mean: float, population: int | None = None) -> F
     """
     if not len(values):
         return np.zeros(0)
-
-    if population is None:
-        expected = np.full(len(values), mean)
-    else:  # the mean of the images that are left, if the hypothesis holds (section 5 of the paper)
-        before = np.cumsum(values) - values
-        left = population - np.arange(len(values))
-        expected = (population * mean - before) / left
-    possible = np.minimum.accumulate(expected) > -1
-    expected = np.clip(expected, -1 + 1e-12, 1.0)
-    returns = (values - expected) / (1 + expected)
-    paths = np.cumsum(np.log1p(np.multiply.outer(returns, BETS)), axis=0) + LOG_PRIOR
-    largest = paths.max(axis=1)
-    capital: Floats = largest + np.log(np.exp(paths - largest[:, None]).sum(axis=1))
-    capital[~possible] = inf  # no values of the images that are left have so small a mean
+    expected = _expected(values, mean, population)
+    capital = _log_sum(np.cumsum(_log_growth(values, expected), axis=0) + LOG_PRIOR)
+    capital[np.minimum.accumulate(expected) <= -1] = inf  # no images left have so small a mean
     if population == len(values) and values.sum() > population * mean + 1e-9:
         capital[-1] = inf
     return capital
 
 
-def simulated_stops(
-    difference: float, discordance: float, most: int, studies: int = 400, seed: int = 0
-) -> Floats:
+def _expected(values: Floats, mean: float, population: int | None) -> Floats:
+    """Return the mean of the images that are left before each value, if the hypothesis holds."""
+    if population is None:
+        return np.full(len(values), mean)
+    before = np.cumsum(values) - values
+    left = population - np.arange(len(values))
+    return np.asarray((population * mean - before) / left)  # section 5 of the paper
+
+
+def _log_growth(values: Floats, expected: Floats) -> Floats:
+    """Return the logarithm of each bet's growth by each value, float64 [n, bets]."""
+    expected = np.clip(expected, -1 + 1e-12, 1.0)
+    returns = (values - expected) / (1 + expected)
+    return np.log1p(np.multiply.outer(returns, BETS))
+
+
+def _log_sum(logs: Floats) -> Floats:
+    """Return the logarithm of the sum along the last axis of numbers given as logarithms."""
+    largest = logs.max(axis=-1)
+    return np.asarray(largest + np.log(np.exp(logs - largest[..., None]).sum(axis=-1)))
+
+
+def simulated_stops(difference: float, discordance: float, most: int, studies: int = 400) -> Floats:
     """Return after how many images simulated comparisons are decided, float64 [studies].
 
-    Both runs answer the same images; of `most` images, 400 numbers are looked at. inf: undecided.
+    Both runs answer the same images. The test is made at 400 numbers of images, up to `most`;
+    infinity: it decides at none of them.
     """
-    rng, step = np.random.default_rng(seed), max(1, most // 400)
+    rng, step = np.random.default_rng(0), max(1, most // 400)
     shares = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
     counts = rng.multinomial(step, shares, size=(studies, most // step)).cumsum(axis=1)
     wins, losses = counts[..., 0, None], counts[..., 1, None]
     decided = np.zeros(wins.shape[:2], dtype=bool)
     for won, lost in ((wins, losses), (losses, wins)):
         paths = won * np.log1p(BETS) + lost * np.log1p(-BETS) + LOG_PRIOR
-        largest = paths.max(axis=-1)
-        capital = largest + np.log(np.exp(paths - largest[..., None]).sum(axis=-1))
-        decided |= capital >= log(2 / ALPHA)
+        decided |= _log_sum(paths) >= log(2 / ALPHA)
     stops: Floats = np.where(decided.any(axis=1), (decided.argmax(axis=1) + 1.0) * step, inf)
     return stops
-
-
-def largest_log_capital(values: Floats, mean: float, population: int | None = None) -> Floats:
-    """Return the largest `log_capital` so far after each value, float64 [n]."""
-    largest: Floats = np.maximum.accumulate(log_capital(values, mean, population))
-    return largest
 
 
 def anytime_p(values: Floats, mean: float, population: int | None = None) -> float:
@@ -102,42 +105,53 @@ def two_sided_p(values: Floats, population: int | None = None) -> float:
     return min(1.0, 2 * min(ends))
 
 
-def anytime_interval(
-    values: Floats, population: int | None = None, alpha: float = ALPHA
-) -> tuple[float, float]:
-    """Return the interval that holds the mean at every number of values with 1 - α together.
+def anytime_interval(values: Floats, population: int | None = None) -> tuple[float, float]:
+    """Return the interval that holds the mean at every number of values with 95 % together.
 
-    Each end is a one-sided test at α/2: an interval without 0 and a `two_sided_p` below α are the
-    same.
+    Each end is a one-sided test at 2.5 %: an interval without 0 and a `two_sided_p` below 5 % are
+    the same.
     """
-    low = _lower(values, population, alpha / 2)
-    return low, -_lower(-values, population, alpha / 2)
+    *_, (low, _) = _bisection(values, population)
+    *_, (high, _) = _bisection(-values, population)
+    return low, -high
 
 
-def _last_log_capital(values: Floats, mean: float, population: int | None) -> float:
-    """Return the last of `log_capital`, which depends on the order only with a population."""
-    if population is not None:
-        return float(log_capital(values, mean, population)[-1])
-    distinct, counts = np.unique(values, return_counts=True)
-    returns = (distinct - mean) / (1 + max(mean, -1 + 1e-12))
-    paths = counts @ np.log1p(np.multiply.outer(returns, BETS)) + LOG_PRIOR
-    return float(np.logaddexp.reduce(paths))
+def _bisection(values: Floats, population: int | None) -> Iterator[tuple[float, float]]:
+    """Yield bounds of the largest mean that is rejected after the last value, ever closer.
+
+    The lower one of the last bounds is that mean.
+    """
+    low, high, needed, n = -1.0, 1.0, log(2 / ALPHA), len(values)
+    yield low, high
+    total, counts = values.sum(), np.ones(n, dtype=np.int64)
+    if population is None:  # the order does not matter
+        values, counts = np.unique(values, return_counts=True)
+    for _ in range(MAX_STEPS if n else 0):
+        middle = (low + high) / 2
+        expected = _expected(values, middle, population)
+        rejected = expected.min() <= -1 or (population == n and total > n * middle + 1e-9)
+        if not rejected:
+            growth = (counts[:, None] * _log_growth(values, expected)).sum(axis=0)
+            rejected = _log_sum(growth + LOG_PRIOR) >= needed
+        low, high = (middle, high) if rejected else (low, middle)
+        yield low, high
 
 
 def accuracy_anytime(right: Floats) -> tuple[float, float]:
     """Return the `anytime_interval` of an accuracy from float64 [n] results in [0, 1]."""
     low, high = anytime_interval(2 * right - 1)
-    return max((low + 1) / 2, 0.0), min((high + 1) / 2, 1.0)
+    return (low + 1) / 2, (high + 1) / 2
 
 
-def _lower(values: Floats, population: int | None, alpha: float) -> float:
-    """Return the largest mean that is rejected from below after the last value."""
-    low, high, needed = -1.0, 1.0, log(1 / alpha)
-    for _ in range(MAX_STEPS if len(values) else 0):
-        middle = (low + high) / 2
-        rejected = _last_log_capital(values, middle, population) >= needed
-        low, high = (middle, high) if rejected else (low, middle)
-    return low
+def is_narrow(values: Floats, width: float, population: int | None = None) -> bool:
+    """Return whether `anytime_interval` is at most so wide, from the few steps that show it."""
+    ends = (_bisection(side, population) for side in (values, -values))
+    for (low, low_most), (high, high_most) in zip(*ends, strict=True):
+        if -high - low <= width:  # the ends only come closer
+            return True
+        if -high_most - low_most > width:
+            return False
+    return False
 
 
 def first_narrow(
@@ -152,10 +166,8 @@ def first_narrow(
     while n <= len(values):
         # An interval that holds at every n is never narrower than one for this n alone.
         near = population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5
-        if n >= since and near:
-            low, high = anytime_interval(values[:n], population)
-            if high - low <= width:
-                return n
+        if n >= since and near and is_narrow(values[:n], width, population):
+            return n
         n += max(1, n // 50)
     return population if population == len(values) else None  # all is known of a whole split
 
@@ -213,9 +225,8 @@ def _best(
     alpha = ALPHA if margin is None else ALPHA / 2
     out = {}
     for method, own in results.items():
-        paths = np.stack([_capital(results[o], own) for o in results if o != method])
-        largest = paths.max(axis=0)
-        mean = largest + np.log(np.exp(paths - largest).mean(axis=0))
+        paths = np.stack([_capital(results[o], own) for o in results if o != method], axis=-1)
+        mean = _log_sum(paths) - log(len(results) - 1)
         if (shown := np.flatnonzero(mean >= log(1 / alpha))).size:
             out[method] = int(shown[0]) + 1
     left = tuple(method for method in order if method not in out and len(results[method]) == most)
@@ -223,7 +234,7 @@ def _best(
     if margin is not None and len(left) > 1:
         needed = log(2 * (len(results) - 1) / ALPHA)
         close = [
-            largest_log_capital(results[leader] - results[other], -margin)[-1] >= needed
+            log_capital(results[leader] - results[other], -margin).max() >= needed
             for other in left[1:]
         ]
         left = left if not all(close) else (leader,)
@@ -247,29 +258,19 @@ def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float |
     """
     alpha = ALPHA if margin is None else ALPHA / 2
     pairs = list(combinations(order, 2))
-    differ: list[float] = []
-    equal: list[float] = []
-    for a, b in pairs:
+    differ, equal = np.ones((2, len(pairs)))
+    for place, (a, b) in enumerate(pairs):
         shared = min(len(results[a]), len(results[b]))
         values = results[a][:shared] - results[b][:shared]
-        differ.append(min(1.0, 2 * min(_p(sign * values, 0.0) for sign in (1, -1))))
+        differ[place] = min(1.0, 2 * min(_smallest_p(sign * values, 0.0) for sign in (1, -1)))
         if margin is not None:
-            equal.append(max(_p(sign * values, -margin) for sign in (1, -1)))
-    resolved = _holm(differ, alpha) | _holm(equal, alpha)
-    unresolved = tuple(pair for place, pair in enumerate(pairs) if place not in resolved)
+            equal[place] = max(_smallest_p(sign * values, -margin) for sign in (1, -1))
+    shown = np.minimum(holm(differ), holm(equal)) <= alpha
+    unresolved = tuple(pairs[place] for place in np.flatnonzero(~shown))
     left = {method for pair in unresolved for method in pair}
     return Standings({}, tuple(m for m in order if m in left), order[0], unresolved)
 
 
-def _p(values: Floats, mean: float) -> float:
-    return float(np.exp(-max(largest_log_capital(values, mean)[-1], 0.0)))
-
-
-def _holm(p: Sequence[float], alpha: float) -> set[int]:
-    """Return the places of the hypotheses that Holm's procedure rejects."""
-    rejected: set[int] = set()
-    for place in sorted(range(len(p)), key=lambda place: p[place]):
-        if p[place] > alpha / (len(p) - len(rejected)):
-            break
-        rejected.add(place)
-    return rejected
+def _smallest_p(values: Floats, mean: float) -> float:
+    """Return the smallest `anytime_p` so far."""
+    return exp(-max(float(log_capital(values, mean).max()), 0.0))

@@ -17,7 +17,7 @@ from bench.stats.power import (
     smallest_difference,
     unpaired_images,
 )
-from bench.stats.sequential import largest_log_capital, simulated_stops
+from bench.stats.sequential import log_capital, simulated_stops
 
 
 def test_the_rejected_counts_are_the_binomial_tests() -> None:
@@ -108,7 +108,7 @@ def test_simulated_stops_are_those_of_the_test() -> None:
     rng, stops = np.random.default_rng(1), []
     for _ in range(200):
         values = rng.choice([1.0, -1.0, 0.0], size=400, p=[0.3, 0.1, 0.6])
-        crossed = [largest_log_capital(sign * values, 0.0) >= np.log(40) for sign in (1, -1)]
+        crossed = [log_capital(sign * values, 0.0) >= np.log(40) for sign in (1, -1)]
         either = crossed[0] | crossed[1]
         stops.append(int(either.argmax()) + 1 if either.any() else 400)
     simulated = np.minimum(simulated_stops(0.2, 0.4, 400, 200), 400)

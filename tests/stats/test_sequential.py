@@ -13,7 +13,7 @@ from bench.stats.sequential import (
     anytime_p,
     first_narrow,
     interval_course,
-    largest_log_capital,
+    is_narrow,
     log_capital,
 )
 
@@ -69,7 +69,7 @@ def test_the_level_holds_although_every_image_is_looked_at() -> None:
     needed, rejected = math.log(1 / 0.05), 0
     for seed in range(400):
         values = differences(300, 0.0, 0.3, seed)
-        rejected += bool(largest_log_capital(values, 0.0)[-1] >= needed)
+        rejected += bool(log_capital(values, 0.0).max() >= needed)
     assert 0 < rejected <= 20
 
 
@@ -96,6 +96,25 @@ def test_the_first_narrow_number_is_the_smallest() -> None:
     low, high = anytime_interval(values[:n])
     assert high - low <= 0.3 and first_narrow(values[: n - 1], 0.3) is None
     assert first_narrow(values, 0.01) is None
+
+
+@pytest.mark.parametrize("population", [None, 300, 700])
+def test_a_width_is_shown_in_few_steps_of_the_bisection(population: int | None) -> None:
+    """The answer is that of the whole interval, at every number of values."""
+    rng = np.random.default_rng(5)
+    drawn = np.where(rng.random(300) < 0.8, 1.0, -1.0) * rng.choice([0.2, 1.0], 300)
+    for n in (1, 3, 40, 299, 300):
+        low, high = anytime_interval(drawn[:n], population)
+        for width in (0.9, 0.5, 0.2, 0.05, (high - low) * (1 - 1e-12), high - low):
+            assert is_narrow(drawn[:n], width, population) == (high - low <= width)
+    for width in (0.5, 0.3, 0.15):
+        looks, n = [], 1
+        while n <= len(drawn):
+            looks.append(n)
+            n += max(1, n // 50)
+        narrow = (n for n in looks if np.ptp(anytime_interval(drawn[:n], population)) <= width)
+        expected = next(narrow, population if population == len(drawn) else None)
+        assert first_narrow(drawn, width, population) == expected
 
 
 def test_no_value_says_nothing() -> None:
