@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from bench.stats import difference_tests
+from bench.stats import class_metrics
 from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import DifferenceTest, compare_over_images, compare_over_seeds
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", type=int, default=1000, help="simulated per line and null")
     studies = parser.parse_args().studies
-    difference_tests.FLIPS = 999  # a study has 20,000; the level is the same
+    class_metrics.PERMUTATIONS = 999  # a study has 20,000; the level is the same
     print("| images | seeds | ±seeds | images, these | images, any | seeds, any | Hillis | off |")
     print("| --: | --: | --: | --: | --: | --: | --: | --: |")
     for n, seeds, spread in product(IMAGES, SEEDS, SPREADS):

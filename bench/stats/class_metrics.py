@@ -8,7 +8,7 @@ over images serve all metrics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
 
-PERMUTATIONS = 20_000
+PERMUTATIONS = 20_000  # per test
 AT_ONCE = 1 << 24  # signs and counts in memory at a time
 
 
@@ -82,7 +82,6 @@ def exchange_p(
     a: Sequence[Ints],
     b: Sequence[Ints],
     clusters: Ints | None = None,
-    seed: int = 0,
 ) -> float:
     """Return the two-sided p of a paired permutation test that two methods have the same metric.
 
@@ -118,15 +117,23 @@ def exchange_p(
     alone = clusters is None
     times = counts[changes] if alone else np.ones(len(changes), dtype=np.int64)
     half = half[changes].multiply(1 / times[:, None]).tocsr()
-    rng, reached, left = np.random.default_rng(seed), 0, PERMUTATIONS
-    step = max(1, AT_ONCE // (len(changes) + 4 * classes))
-    while left:
-        size = min(step, left)
-        signs = 2 * rng.binomial(times, 0.5, size=(size, len(changes))) - times
+    reached = 0
+    for signs in random_signs(times, len(changes) + 4 * classes):
         permuted = np.abs(difference((half.T @ signs.T.astype(np.float64)).T))
         reached += int((permuted >= observed * (1 - 1e-9) - 1e-12).sum())
-        left -= size
     return (1 + reached) / (1 + PERMUTATIONS)
+
+
+def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
+    """Yield sums of `counts` random signs, int64 [some permutations, units], until all are drawn.
+
+    With `numbers` per permutation in memory, those of one array fit into it.
+    """
+    rng, left = np.random.default_rng(0), PERMUTATIONS
+    while left:
+        size = min(left, max(1, AT_ONCE // numbers))
+        yield 2 * rng.binomial(counts, 0.5, size=(size, len(counts))) - counts
+        left -= size
 
 
 def _units(

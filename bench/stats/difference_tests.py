@@ -15,11 +15,10 @@ import numpy as np
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
-from bench.stats.class_metrics import AT_ONCE, exchange_p
+from bench.stats.class_metrics import exchange_p, random_signs
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
 from bench.stats.paired import ALPHA, Z95, PairedTest, paired_test, score_statistic, with_zero
 
-FLIPS = 20_000  # per test
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences are 0
 
 
@@ -104,11 +103,11 @@ def compare_over_images(
         equal = None if margin is None else _score_equality(pair, margin)
         return DifferenceTest("mcnemar", pair.mcnemar_p, pair.difference_ci95, equal)
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
-    mean, error = float(change.mean()), _image_error(change, clusters)
     p, interval = sign_flips(change, clusters)
+    tested = _by_z("permutation", p, change, margin, clusters)
     if p > ALPHA:
-        interval = min(interval[0], mean - Z95 * error), max(interval[1], mean + Z95 * error)
-    return DifferenceTest("permutation", p, interval, _equality(mean, margin, _normal_tail(error)))
+        interval = min(interval[0], tested.interval[0]), max(interval[1], tested.interval[1])
+    return replace(tested, interval=interval)
 
 
 def compare_over_seeds(
@@ -146,11 +145,10 @@ def compare_by_exchange(
 
     `labels` are int64 [n], the true classes.
     """
-    change = (b.of_members.mean(axis=0) - a.of_members.mean(axis=0))[0]
+    change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     p = exchange_p(metric, labels, a.members, b.members, clusters)
-    mean, error = float(change.mean()), _image_error(change, clusters)
-    interval = with_zero((mean - Z95 * error, mean + Z95 * error), p)
-    return DifferenceTest("permutation", p, interval, _equality(mean, margin, _normal_tail(error)))
+    tested = _by_z("permutation", p, change, margin, clusters)
+    return replace(tested, interval=with_zero(tested.interval, p))
 
 
 def compare_by_influence(
@@ -162,13 +160,11 @@ def compare_by_influence(
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     mean, error = float(change.mean()), image_error(change[None, None], clusters)
     p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
-    equal = _equality(mean, margin, _normal_tail(_image_error(change, clusters)))
-    return DifferenceTest("influence", p, (mean - Z95 * error, mean + Z95 * error), equal)
+    tested = _by_z("influence", p, change, margin, clusters)
+    return replace(tested, interval=(mean - Z95 * error, mean + Z95 * error))
 
 
-def sign_flips(
-    values: Floats, clusters: Ints | None = None, seed: int = 0
-) -> tuple[float, tuple[float, float]]:
+def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tuple[float, float]]:
     """Return the two-sided p of a permutation test that the mean is 0, and the interval it gives.
 
     Under the null each image's two values may be exchanged, so that its difference may have either
@@ -183,10 +179,8 @@ def sign_flips(
     sums, sizes = unit_sums(values[None], clusters)
     rows, counts = np.unique(np.column_stack([sums[0], sizes]), axis=0, return_counts=True)
     total, n = float(values.sum()), len(values)
-    rng, ends, left = np.random.default_rng(seed), [], FLIPS
-    while left:
-        size = min(left, max(1, AT_ONCE // len(rows)))
-        signs = 2 * rng.binomial(counts, 0.5, size=(size, len(counts))) - counts
+    ends = []
+    for signs in random_signs(counts, len(rows)):
         flipped, signed = (signs @ rows).T
         with np.errstate(divide="ignore", invalid="ignore"):  # all signs alike reach any mean
             low = np.where(signed >= n, -np.inf, (total - flipped) / (n - signed))
@@ -194,13 +188,12 @@ def sign_flips(
         both = np.sort([low, high], axis=0)
         both[1][~np.isfinite(both[0])] = np.inf
         ends.append(both)
-        left -= size
     low, high = np.concatenate(ends, axis=1)
     reached = int(((low <= ZERO_DIFFERENCE) & (high >= -ZERO_DIFFERENCE)).sum())
-    place = int(ALPHA * (1 + FLIPS)) - 1
+    place = int(ALPHA * (1 + len(low))) - 1
     quantiles = np.sort(low)[place], np.sort(high)[-1 - place]
     lowest, highest = (0.0 if abs(end) <= ZERO_DIFFERENCE else float(end) for end in quantiles)
-    return (1 + reached) / (1 + FLIPS), (lowest, highest)
+    return (1 + reached) / (1 + len(low)), (lowest, highest)
 
 
 def _score_equality(pair: PairedTest, margin: float) -> float:
@@ -216,11 +209,15 @@ def _equality(mean: float, margin: float | None, tail: Callable[[float], float])
     return None if margin is None else max(tail(margin + mean), tail(margin - mean))
 
 
-def _normal_tail(error: float) -> Callable[[float], float]:
-    """Return the function distance → one-sided p, for this standard error."""
+def _by_z(
+    test: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
+) -> DifferenceTest:
+    """Return a test with z's interval and z tests of equality of differences, float64 [n]."""
     from scipy.special import ndtr
 
-    return lambda distance: float(ndtr(-distance / error))
+    mean, error = float(change.mean()), _image_error(change, clusters)
+    equal = _equality(mean, margin, lambda distance: float(ndtr(-distance / error)))
+    return DifferenceTest(test, p, (mean - Z95 * error, mean + Z95 * error), equal)
 
 
 def _image_error(change: Floats, clusters: Ints | None) -> float:

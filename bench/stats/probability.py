@@ -123,7 +123,7 @@ def binned_error(probability: Floats, right: Bools, groups: list[Ints]) -> float
 
 
 def calibration_interval(
-    probability: Floats, right: Bools, groups: list[Ints], seed: int = 0
+    probability: Floats, right: Bools, groups: list[Ints]
 ) -> tuple[float, tuple[float, float]]:
     """Return the expected error of exact probabilities, and the 95 % interval of the error.
 
@@ -138,7 +138,7 @@ def calibration_interval(
     sums = np.array([(probability[g] - right[g]).sum() for g in groups])
     spread = np.array([np.std(probability[g] - right[g]) * np.sqrt(len(g)) for g in groups])
     exact = np.array([(probability[g] * (1 - probability[g])).sum() for g in groups])
-    noise = np.random.default_rng(seed).normal(0.0, spread, size=(RESAMPLES, len(groups)))
+    noise = np.random.default_rng(0).normal(0.0, spread, size=(RESAMPLES, len(groups)))
     ece, expected = binned_error(probability, right, groups), np.sqrt(2 * exact / np.pi).sum() / n
     sizes, worst = np.array([len(g) for g in groups]), np.abs(sums).max()
     tried = [ece]
@@ -156,10 +156,10 @@ def _bin(probability: Floats, right: Bools) -> MassBin:
     return MassBin(n=n, probability=mean, accuracy=hits / n, accuracy_ci95=interval)
 
 
-def coverage(probability: Floats, right: Bools, points: int = 20) -> list[Covered]:
-    """Return accuracy against coverage at equal steps, from the most probable decisions on."""
+def coverage(probability: Floats, right: Bools) -> list[Covered]:
+    """Return accuracy against coverage at 20 equal steps, from the most probable decisions on."""
     hits, n = expected_hits(probability, right), len(right)
-    steps = np.unique(np.ceil(np.arange(1, points + 1) * n / points).astype(int))
+    steps = np.unique(np.ceil(np.arange(1, 21) * n / 20).astype(int))
     return [Covered(coverage=k / n, accuracy=min(hits[k - 1] / k, 1.0)) for k in steps.tolist()]
 
 

@@ -77,9 +77,7 @@ class SweepSize:
     cost: float
 
 
-def choose_sweep(
-    of: int, risk: float, full: float, race: float, otherwise: float, level: float = LEVEL
-) -> SweepSize:
+def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: float) -> SweepSize:
     """Return the sweep of least expected cost, out of `of` images.
 
     More images allow more disagreements. With c allowed, the fewest images that show the risk are
@@ -92,13 +90,12 @@ def choose_sweep(
         full: cost per image of the full sweep.
         race: expected cost per image of a race.
         otherwise: cost per image of what decides the others where no setting passes.
-        level: confidence level.
     """
     from scipy.stats import binom
 
     sizes: list[SweepSize] = []
     for allowed in range(most_differing(risk, of) + 1):
-        images = images_needed(risk, allowed, level, of)
+        images = images_needed(risk, allowed, of=of)
         if sizes and images * full >= min(size.cost for size in sizes):
             break  # the sweep alone costs more, and so does every larger one
         passes = float(binom.cdf(allowed, images, PLANNED_SHARE))

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from bench.contracts.strategy import Floats
-from bench.stats import difference_tests
+from bench.stats import class_metrics
 from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (
     DifferenceTest,
@@ -88,7 +88,7 @@ def test_an_interval_of_two_runs_has_0_where_the_exact_test_does_not_reject() ->
 
 
 def test_five_percent_of_equal_methods_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(difference_tests, "FLIPS", 999)
+    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
     rng = np.random.default_rng(2)
     p = np.array([compare_over_images(*runs(rng, 0.0)).p for _ in range(150)])
     assert 0.01 <= (p <= 0.05).mean() <= 0.10
