@@ -12,7 +12,7 @@ from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
 from bench.discovery.loading import metric_of_runs, metric_specs
 from bench.errors import UserError
-from bench.stats.evidence import RunEvidence
+from bench.stats.evidence import metric_input
 from bench.stats.measures import MeasuredMetric, make_metric, measure
 from bench.stats.metrics import INCOMPLETE, summarize, summary_so_far
 from bench.store.columns import labelled_samples
@@ -80,8 +80,8 @@ def with_label(run: StoredRun, column: str, value: str) -> RunData:
 def with_metric(run: RunData, name: str, parameters: Mapping[str, Any]) -> RunData:
     """Return a run with a metric of its images (UserError: it lacks what the metric needs)."""
     spec = metric_of_runs(name)
-    metric, stored = make_metric(spec, parameters), StoredRun(run.path, run.manifest, run.summary)
-    data = RunEvidence(stored, run.decided).data(spec, metric, {})
+    metric = make_metric(spec, parameters)
+    data = metric_input(run.path, run.manifest, run.decided, spec, metric)
     return replace(run, measured=measure(spec, metric, data, parameters))
 
 

@@ -56,17 +56,11 @@ def agreement_counts(same: int, n: int, population: int) -> tuple[int, int]:
         n: number of images drawn, without replacement.
         population: number of all images.
     """
-    from scipy.special import betaln, gammaln
+    from scipy.stats import betabinom, hypergeom
 
-    def choose(total: NDArray[np.float64] | int, part: NDArray[np.float64] | int) -> np.float64:
-        """Log of the binomial coefficient."""
-        total, part = np.asarray(total, float), np.asarray(part, float)
-        return gammaln(total + 1) - gammaln(part + 1) - gammaln(total - part + 1)  # type: ignore[no-any-return]
-
-    a, b = AGREEMENT_PRIOR
-    counts = np.arange(same, population - (n - same) + 1, dtype=np.float64)
-    drawn = choose(counts, same) + choose(population - counts, n - same) - choose(population, n)
-    expected = choose(n, same) + betaln(a + same, b + n - same) - betaln(a, b)
+    counts = np.arange(same, population - (n - same) + 1)
+    drawn = hypergeom.logpmf(same, population, counts, n)
+    expected = betabinom.logpmf(same, n, *AGREEMENT_PRIOR)
     kept = counts[expected - drawn < -log(1 - LEVEL)]
     return int(kept[0]), int(kept[-1])
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bench.contracts.measuring import Metric, MetricInput
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, images_failed
 from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning
-from bench.stats.evidence import RunEvidence
+from bench.stats.evidence import metric_input
 from bench.stats.measures import image_parts, make_metric, measured_difference, metric_value
 from bench.stats.paired import (
     ALPHA,
@@ -87,23 +89,32 @@ def compare(
     """
     a, b = read_run(path_a), read_run(path_b)
     check_comparable(a.manifest, b.manifest)
-    manifests, decided = (a.manifest, b.manifest), (a.decided(), b.decided())
-    if metric == "accuracy":
-        return compare_decided(manifests, decided, sequential)
     spec = load_plugins().metrics.get(metric)
-    made = make_metric(spec, parameters)
-    compared = compare_decided(manifests, decided)
-    rows = shared_rows(*decided)
+    made, top = make_metric(spec, parameters), "top5" in spec.needs
+    decided = a.decided(top), b.decided(top)
+    compared, rows = compare_decided((a.manifest, b.manifest), decided), shared_rows(*decided)
     of_a, of_b = (
-        RunEvidence(run, run.decided(top=True)).data(spec, made, {}).take(side)
-        for run, side in zip((a, b), rows, strict=True)
+        metric_input(run.path, run.manifest, own, spec, made).take(side)
+        for run, own, side in zip((a, b), decided, rows, strict=True)
     )
-    test = measured_difference(spec, made, of_a, of_b)
-    values = [metric_value(spec, made, data) for data in (of_a, of_b)]
+    update = {} if metric == "accuracy" else _tested(spec, made, of_a, of_b)
+    if sequential:
+        (base, kind), (new, _) = (image_parts(spec, made, data) for data in (of_a, of_b))
+        if kind != "images" or base is None or new is None or spec.range != (0.0, 1.0):
+            raise UserError(f"--sequential is for means over images, and {spec.words} is none.")
+        order = ordered_rows(decided[0].sample_ids.take(indices(rows[0])).to_pylist(), a.manifest)
+        update |= _in_order(new[order], base[order], a.manifest)
+    return compared.model_copy(update=update)
+
+
+def _tested(spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput) -> dict[str, Any]:
+    """Return the test of a metric on the images of both runs, and what it says of run B."""
+    test = measured_difference(spec, metric, a, b)
+    values = [metric_value(spec, metric, data) for data in (a, b)]
     change, significant = values[1] - values[0], test.p < ALPHA
-    update: dict[str, Any] = {
+    return {
         "tested": MetricDifference(
-            metric=metric,
+            metric=spec.name,
             a=values[0],
             b=values[1],
             difference=change,
@@ -114,13 +125,6 @@ def compare(
         "significant": significant,
         "regression": significant and spec.sign * change < 0,
     }
-    if sequential:
-        (base, kind), (new, _) = (image_parts(spec, made, data) for data in (of_a, of_b))
-        if kind != "images" or base is None or new is None or spec.range != (0.0, 1.0):
-            raise UserError(f"--sequential is for means over images, and {spec.words} is none.")
-        order = ordered_rows(a.decided().sample_ids.take(indices(rows[0])).to_pylist(), a.manifest)
-        update |= _in_order(new[order], base[order], a.manifest)
-    return compared.model_copy(update=update)
 
 
 def _in_order(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
@@ -139,9 +143,7 @@ def _in_order(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
 
 
 def compare_decided(
-    manifests: tuple[Manifest, Manifest],
-    decided: tuple[Decisions, Decisions],
-    sequential: bool = False,
+    manifests: tuple[Manifest, Manifest], decided: tuple[Decisions, Decisions]
 ) -> Comparison:
     """Compare accuracies of run B and run A, the baseline, from their decisions; see `compare`."""
     check_comparable(*manifests)
@@ -156,11 +158,6 @@ def compare_decided(
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
     n, same = len(labels), int((a.predictions[rows_a] == b.predictions[rows_b]).sum())
     outcome = paired_test(right_a, right_b)
-    in_order: dict[str, Any] = {}
-    if sequential:
-        order = ordered_rows(a.sample_ids.take(indices(rows_a)).to_pylist(), manifests[0])
-        new, base = (right.astype(float)[order] for right in (right_b, right_a))
-        in_order = _in_order(new, base, manifests[0])
     significant = outcome.mcnemar_p < ALPHA
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
@@ -169,7 +166,6 @@ def compare_decided(
         run_a=names[0],
         run_b=names[1],
         **outcome.plain(),
-        **in_order,
         significant=significant,
         regression=significant and outcome.difference < 0,
         agreement=same / n,

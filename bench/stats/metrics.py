@@ -46,7 +46,7 @@ def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = No
 def _registered(
     decided: Decisions, classes: Sequence[str], items: Items | None
 ) -> dict[str, float | None]:
-    """Return the value of each metric that the decisions have what it needs for."""
+    """Return the value of each metric of summaries, None where something it needs is missing."""
     data = MetricInput(
         classes=tuple(classes),
         labels=decided.labels,

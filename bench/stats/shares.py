@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
+from bench.stats.paired import Z95
 from bench.store.decisions import Decisions
 from bench.store.documents import Items
 from bench.store.summary import Group
@@ -28,9 +29,8 @@ def wilson(correct: Counts, n: Counts) -> tuple[Floats, Floats]:
     `n` is above 0; for a weighted mean it is the effective number.
     """
     share = correct / n
-    z = 1.959963984540054  # 97.5 % point of the normal distribution
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    reach = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    reach = Z95 / (1 + Z95**2 / n) * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     low = np.where(correct == 0, 0.0, centre - reach)
     high = np.where(correct == n, 1.0, centre + reach)
     return low, high
@@ -72,10 +72,9 @@ def per_group(decided: Decisions) -> list[Group]:
     """Return the accuracy of each group, the worst first; []: the images have no groups."""
     if decided.groups is None:
         return []
-    names = np.array([name or "" for name in decided.groups.to_pylist()])
     groups = []
-    for name in sorted(set(names.tolist()) - {""}):
-        right = decided.correct[names == name]
+    for name in sorted(set(decided.groups.tolist()) - {""}):
+        right = decided.correct[decided.groups == name]
         interval = accuracy_interval(int(right.sum()), len(right))
         accuracy = float(right.mean())
         groups.append(Group(group=name, n=len(right), accuracy=accuracy, accuracy_ci95=interval))

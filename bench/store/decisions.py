@@ -51,7 +51,7 @@ class Decisions:
     gaps: Floats | None = None  # [n, 9], other scores less the winner's; inf: none
     draws: Ints | None = None  # of the winner; 0 where the sample failed
     in_candidates: NDArray[np.bool_] | None = None  # whether the true class was a candidate
-    groups: Any = None  # pyarrow strings, null where a sample has no group
+    groups: NDArray[np.str_] | None = None  # "" where a sample has no group
     image_right: NDArray[np.bool_] | None = None  # whether an item's images are right
     group_right: NDArray[np.bool_] | None = None  # whether all of an item is right
     decided_by: Any = None  # pyarrow strings, what ended each image, null where unreported
@@ -110,6 +110,7 @@ def _from_table(table: Any) -> Decisions:
 
     labels = values(table["label"])
     of_top = _from_top(table, labels) if "top" in table.column_names else {}
+    groups = _if_any(table["group"])
     # Without linearisations, an image's equivalents are its evaluations.
     equivalents = pc.coalesce(table["equivalents"], table["evaluations"].cast("double"))
     return Decisions(
@@ -126,7 +127,7 @@ def _from_table(table: Any) -> Decisions:
         failed=truths(table["error"].is_valid()),
         **of_top,
         in_candidates=_truths(table["in_candidates"]),
-        groups=_if_any(table["group"]),
+        groups=None if groups is None else np.array(groups.fill_null("").to_pylist()),
         image_right=_truths(table["image_right"]),
         group_right=_truths(table["group_right"]),
         decided_by=_if_any(table["decided_by"]),
@@ -144,10 +145,8 @@ def _truths(column: Any) -> NDArray[np.bool_] | None:
 
 def _from_top(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
     """Return the columns `in_top5`, `runner_up`, `gaps` and `draws` of `Decisions`."""
-    entries = table["top"].combine_chunks()  # [n] lists of [class, score, draws]
-    sizes = values(entries.value_lengths(), 0)
+    sizes, flat = _top_entries(table)
     start = np.cumsum(sizes) - sizes  # of each image's entries among all of them
-    flat = values(entries.flatten().flatten(), np.nan).reshape(-1, 3)
     in_top5 = np.zeros(len(labels), dtype=bool)
     runner_up = np.full(len(labels), NOBODY, dtype=np.int64)
     gaps = np.full((len(labels), TOP_CLASSES - 1), np.inf)
@@ -164,6 +163,13 @@ def _from_top(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
             gaps[has, place - 1] = scores - flat[start[has], 1]
     gaps[np.isnan(gaps)] = np.inf  # a class without a draw has no score
     return {"in_top5": in_top5, "runner_up": runner_up, "gaps": gaps, "draws": draws}
+
+
+def _top_entries(table: Any) -> tuple[Ints, Floats]:
+    """Return the number of each image's best classes, and their class, score, draws, [all, 3]."""
+    entries = table["top"].combine_chunks()
+    sizes = values(entries.value_lengths(), 0)
+    return sizes, values(entries.flatten().flatten(), np.nan).reshape(-1, 3)
 
 
 def class_scores(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
@@ -195,9 +201,7 @@ def _of_records(path: Path, classes: int, sample_ids: Any) -> tuple[Floats, Ints
 
     table = read_table(path, classes, top=True)
     stored = table["sample_id"].combine_chunks()
-    entries = table.take(pc.index_in(sample_ids, value_set=stored))["top"].combine_chunks()
-    sizes = values(entries.value_lengths(), 0)
-    flat = values(entries.flatten().flatten(), np.nan).reshape(-1, 3)
+    sizes, flat = _top_entries(table.take(pc.index_in(sample_ids, value_set=stored)))
     rows, of_class = np.repeat(np.arange(len(sizes)), sizes), flat[:, 0].astype(np.int64)
     scores = np.full((len(sizes), classes), np.nan)
     draws = np.zeros((len(sizes), classes), dtype=np.int64)

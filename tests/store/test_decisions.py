@@ -41,7 +41,7 @@ def test_columns_that_no_image_has_are_none() -> None:
     decided = as_decisions([a_record("a", 0, 0)])
     assert decided.groups is None and decided.decided_by is None and decided.image_right is None
     grouped = as_decisions([a_record("a", 0, 0, group="g"), a_record("b", 0, None)])
-    assert grouped.groups.to_pylist() == ["g", None]
+    assert grouped.groups is not None and grouped.groups.tolist() == ["g", ""]
 
 
 def test_the_order_is_the_manifest_s(tmp_path: Path) -> None:

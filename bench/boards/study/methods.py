@@ -198,16 +198,14 @@ def clusters_of(members: Sequence[MethodRuns]) -> Ints | None:
     """Return which images belong together, where they have groups."""
     if not members or members[0].decided.groups is None:
         return None
-    groups = members[0].decided.groups.to_pylist()
-    _, codes = np.unique([group or "" for group in groups], return_inverse=True)
+    _, codes = np.unique(members[0].decided.groups, return_inverse=True)
     return np.asarray(codes, dtype=np.int64)
 
 
 def worst_group_of(method: MethodRuns) -> Group | None:
     """Return the group with the lowest mean accuracy over the runs of a method."""
-    if method.decided.groups is None:
+    if (names := method.decided.groups) is None:
         return None
-    names = np.array([group or "" for group in method.decided.groups.to_pylist()])
     right = (method.predictions == method.decided.labels).mean(axis=(0, 1))
     shares = [
         (float(right[names == group].mean()), str(group)) for group in np.unique(names) if group
