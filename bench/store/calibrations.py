@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
-from bench.machine.files import write_atomically, writing
+from bench.machine.files import writing
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,
@@ -22,8 +22,8 @@ from bench.store.fields import (
     RunId,
     Share,
     read_document,
-    to_json,
     without_none,
+    write_document,
 )
 from bench.store.folder import places, read_manifest
 from bench.store.identity import StrategyIdentity, digest
@@ -157,7 +157,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         first = calibration.key
     name = CALIBRATION if first == calibration.key else BESIDE.replace("*", calibration.key)
     with writing(path / name):
-        write_atomically(path / name, to_json(calibration.plain()))
+        write_document(path / name, calibration)
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:

@@ -6,9 +6,7 @@ whether they changed, and labels of other data are refused.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,9 +18,10 @@ from numpy.typing import NDArray
 from bench.contracts.measuring import NO_ANSWER
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, did_you_mean
-from bench.machine.files import read_text, write_atomically
+from bench.inputs.parsing import Lines, read_csv
+from bench.machine.files import read_text
 from bench.store.documents import Manifest
-from bench.store.fields import Count, Document, read_document, to_json
+from bench.store.fields import Count, Document, read_document, write_document
 
 COLUMNS_FILE = "columns.json"
 COLUMNS_FORMAT = 1
@@ -60,7 +59,7 @@ def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> 
         digest=_digest(columns),
         columns=columns,
     )
-    write_atomically(path / COLUMNS_FILE, to_json(document.plain()))
+    write_document(path / COLUMNS_FILE, document)
     return document
 
 
@@ -114,14 +113,15 @@ def labelled_samples(path: Path, manifest: Manifest, name: str, value: str) -> l
 
 def read_columns_csv(file: Path) -> dict[str, dict[str, str]]:
     """Return the columns of a CSV file with a column sample_id (UserError: it is not one)."""
-    rows = _rows(file, (ID,))
-    names = [name for name in rows[0] if name != ID]
+    head, lines = _read(file, (ID,))
+    names = [name for name in head if name != ID]
     if not names:
         raise UserError(f"{file} has no column beside {ID}.")
-    twice, count = Counter(row[ID] for row in rows).most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{file} has image {twice!r} {count} times.")
-    return {name: {row[ID]: row[name] or "" for row in rows} for name in names}
+    rows = [row for _, row in lines]
+    for sample, count in Counter(row[ID] for row in rows).most_common(1):
+        if count > 1:
+            raise UserError(f"{file} has image {sample!r} {count} times.")
+    return {name: {row[ID]: row[name] for row in rows} for name in names}
 
 
 def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> dict[str, Ints]:
@@ -138,7 +138,7 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
     class_of = {name: label for label, name in enumerate(manifest.classes)}
     place = {sample: row for row, sample in enumerate(sample_ids)}
     raters: dict[str, Ints] = {}
-    for line, row in enumerate(_rows(file, (SUBJECT, ID, ANSWER)), start=2):
+    for line, row in _read(file, (SUBJECT, ID, ANSWER))[1]:
         answer = row[ANSWER].strip()
         if answer and answer not in class_of:
             raise UserError(
@@ -158,17 +158,15 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
     return raters
 
 
-def _rows(file: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+def _read(file: Path, needed: Sequence[str]) -> tuple[list[str], Lines]:
+    """Return the names of a CSV file's columns, and its other lines with their numbers."""
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(file), newline="")))
-    except (OSError, ValueError, csv.Error) as error:
+        head, lines = read_csv(read_text(file), str(file))
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}.") from None
-    missing = [name for name in needed if not rows or name not in rows[0]]
-    if missing:
+    if not set(needed) <= set(head):
         raise UserError(f"{file}: a CSV file with the columns {', '.join(needed)} is needed.")
-    if any(None in row or None in row.values() for row in rows):
-        raise UserError(f"{file}: a line has another number of values than the first.")
-    return rows
+    return head, lines
 
 
 def _digest(columns: Mapping[str, Column]) -> str:

@@ -5,7 +5,7 @@ Unknown fields, of a newer version of the toolkit or of a user, are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -203,15 +203,17 @@ class Manifest(Document):
         """Number of images."""
         return self.asked or len(self.samples)
 
-    def as_unknown_as(self, others: Iterable[Self]) -> Self:
-        """Return a manifest for lines of all these runs: margin errors are unknown if one's are."""
-        if self.margin_errors_known and not all(run.margin_errors_known for run in others):
-            return self.model_copy(update={"pairs_averaged": False})
-        return self
+    def as_unknown_as(self, others: Sequence[Self]) -> Self:
+        """Return a manifest for lines of all these runs, which knows no more than any of them.
 
-    def unpriced(self) -> Self:
-        """Return a copy without the cost of a linearised draw, where some of it was timed."""
-        return self.model_copy(update={"linearisation_cost": None})
+        Margin errors are unknown if one's are; the cost of a linearised draw is if one timed it.
+        """
+        unknown: dict[str, Any] = {}
+        if self.margin_errors_known and not all(run.margin_errors_known for run in others):
+            unknown["pairs_averaged"] = False
+        if self.linearisation_cost and any(run.linearisation_cost is None for run in others):
+            unknown["linearisation_cost"] = None
+        return self.model_copy(update=unknown)
 
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:
@@ -242,9 +244,7 @@ def migrated(manifest: Raw) -> Raw:
 
 def changed_code(manifests: Sequence[Manifest]) -> list[str]:
     """Return the distributions whose sources are not the same in all manifests that know them."""
-    return sorted(
-        name for name, hashes in _hashes([m.environment for m in manifests]).items() if hashes[1:]
-    )
+    return sorted(name for name, hashes in _hashes(manifests).items() if hashes[1:])
 
 
 def mixed_code_warning(manifests: Sequence[Manifest], what: str) -> str | None:
@@ -259,18 +259,18 @@ def mixed_code_warning(manifests: Sequence[Manifest], what: str) -> str | None:
 
 def with_code_of(manifest: Manifest, others: Sequence[Manifest]) -> Manifest:
     """Return a manifest that records the code of all manifests: hashes joined by ` + `."""
-    hashes = _hashes([m.environment for m in (*others, manifest)])
+    hashes = _hashes([*others, manifest])
     if not hashes:
         return manifest
     code = {name: " + ".join(of_name) for name, of_name in sorted(hashes.items())}
     return manifest.model_copy(update={"environment": {**manifest.environment, "code": code}})
 
 
-def _hashes(environments: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the different hashes of each distribution, in order."""
+def _hashes(manifests: Sequence[Manifest]) -> dict[str, list[str]]:
+    """Return the different hashes of each distribution's code, in order."""
     hashes: dict[str, list[str]] = {}
-    for environment in environments:
-        code = environment.get("code")
+    for manifest in manifests:
+        code = manifest.environment.get("code")
         for name, joined in code.items() if isinstance(code, Mapping) else ():
             earlier = hashes.setdefault(str(name), [])
             earlier += [sha for sha in str(joined).split(" + ") if sha not in earlier]

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, from_json
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
-from bench.machine.files import read_bytes, regular_file
+from bench.machine.files import read_bytes, regular_file, write_atomically
 
 MAX_INT = 2**63 - 1  # the largest int64, as columns hold them
 MAX_JSON_BYTES = 500_000_000  # a manifest of a million samples has about 50 million
@@ -174,6 +174,11 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def write_document(path: Path, document: Document, durable: bool = True) -> None:
+    """Write a document into a file at once (OSError); see `write_atomically`."""
+    write_atomically(path, to_json(document.plain()), durable)
+
+
 def first_problem(error: ValidationError) -> str:
     """Return the first problem in one line, such as `dataset.n_total: Field required`."""
     first = error.errors(include_url=False, include_input=False)[0]
@@ -181,17 +186,17 @@ def first_problem(error: ValidationError) -> str:
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 
-def read_json(root: Path, name: str, most: int = MAX_JSON_BYTES) -> Any:
+def read_json(root: Path, name: str) -> Any:
     """Return the content of the JSON file `name` in a folder.
 
-    UserError: it is absent, not a regular file inside the folder, larger than `most` bytes, or not
-    JSON, which has no NaN and no infinity.
+    UserError: it is absent, not a regular file inside the folder, larger than 500 MB, or not JSON,
+    which has no NaN and no infinity.
     """
     file = regular_file(root, name)
     if file is None:
         raise UserError(f"There is no file {root / name}.")
     try:
-        return from_json(read_bytes(file, most), allow_inf_nan=False)
+        return from_json(read_bytes(file, MAX_JSON_BYTES), allow_inf_nan=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{root / name} cannot be read: {error}.") from None
 

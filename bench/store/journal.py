@@ -230,16 +230,12 @@ def to_table(records: Sequence[Any], top: bool = True) -> Any:
     import pyarrow as pa
 
     schema = _schema(top)
-    return pa.table(
-        {
-            field.name: pa.array([_as(field.type, r.get(field.name)) for r in records], field.type)
-            for field in schema
-        }
-    )
+    rows = [{f.name: _as(f.type, record.get(f.name)) for f in schema} for record in records]
+    return pa.Table.from_pylist(rows, schema)
 
 
 def _as(kind: Any, value: Any) -> Any:
-    """Return a value with integers as floats where the type is double: Arrow converts few."""
+    """Return a value with integers as floats in a column of doubles: Arrow refuses large ones."""
     if isinstance(value, list):
         return [_as(kind.value_type, item) for item in value]
     return float(value) if isinstance(value, int) and str(kind) == "double" else value

@@ -67,8 +67,6 @@ class Merge:
         """Return the manifest of the merged run, with the number of images if parts are absent."""
         manifests = [source.manifest for source in self.sources]
         largest = max(manifests, key=asked_of)
-        if any(m.linearisation_cost is None for m in manifests) and largest.linearisation_cost:
-            largest = largest.unpriced()
         largest = with_code_of(largest.as_unknown_as(manifests), manifests)
         return whole(
             largest,

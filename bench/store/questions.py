@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from bench.machine.files import write_atomically
-from bench.store.fields import Count, Document, Interval, Share, read_document, to_json
+from bench.store.fields import Count, Document, Interval, Share, read_document, write_document
 
 QUESTIONS, QUESTIONS_FORMAT = "questions.json", 1
 Verdict = Literal["better", "worse", "within", "outside", "narrow", "open"]
@@ -88,17 +87,13 @@ class StoredQuestions(Document):
 
 
 def read_questions(path: Path) -> list[AskedQuestion]:
-    """Return the questions of the run in a folder.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Return the questions of the run in a folder; UserError: the file is damaged."""
     if not (path / QUESTIONS).exists():
         return []
-    what = "a run's questions"
-    return read_document(
-        StoredQuestions, path, QUESTIONS, what=what, newest=QUESTIONS_FORMAT
-    ).questions
+    stored = read_document(
+        StoredQuestions, path, QUESTIONS, what="a run's questions", newest=QUESTIONS_FORMAT
+    )
+    return stored.questions
 
 
 def ending_answer(questions: Iterable[AskedQuestion], images: int) -> QuestionAnswer | None:
@@ -124,17 +119,13 @@ def ask_question(path: Path, question: str, decided: int) -> AskedQuestion:
 
 def write_answer(path: Path, answer: QuestionAnswer) -> None:
     """Write the answer of a question that was asked before."""
-    _write(
-        path,
-        [
-            entry.model_copy(update={"answer": answer})
-            if entry.question == answer.question
-            else entry
-            for entry in read_questions(path)
-        ],
-    )
+    entries = [
+        entry.model_copy(update={"answer": answer}) if entry.question == answer.question else entry
+        for entry in read_questions(path)
+    ]
+    _write(path, entries)
 
 
 def _write(path: Path, questions: list[AskedQuestion]) -> None:
     document = StoredQuestions(format=QUESTIONS_FORMAT, questions=questions)
-    write_atomically(path / QUESTIONS, to_json(document.plain()))
+    write_document(path / QUESTIONS, document)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from bench.machine.files import regular_file, write_atomically
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import (
-    ADDING,
     MANIFEST,
     SHARDS,
     list_runs,
+    places,
     read_manifest,
     read_summary,
     shards_of,
@@ -100,12 +99,10 @@ def with_tags(paths: Sequence[Path], tags: Collection[str]) -> Sequence[Path]:
 def list_shards(results: Path) -> list[Path]:
     """Return the folders of the shards below `results` that are not part of a merged run yet."""
     unmerged: list[Path] = []
-    for folder, below, files in os.walk(results):
-        run = Path(folder)
-        shards = [s for s in shards_of(run) if (s / MANIFEST).exists()] if SHARDS in below else []
-        merged = _whole_run(run) if shards and MANIFEST in files else None
+    for run in places(results, SHARDS):
+        shards = [shard for shard in shards_of(run) if (shard / MANIFEST).exists()]
+        merged = _whole_run(run) if shards and (run / MANIFEST).exists() else None
         unmerged += [s for s in shards if merged is None or not _is_part(s, merged)]
-        below[:] = [n for n in below if not (shards or MANIFEST in files or n.startswith(ADDING))]
     return sorted(unmerged)
 
 

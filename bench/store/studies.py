@@ -24,7 +24,7 @@ from bench.store.fields import (
     RunId,
     Share,
     read_document,
-    to_json,
+    write_document,
 )
 
 STUDIES, STUDY, DECLARED = "studies", "study.json", "study.toml"
@@ -108,7 +108,7 @@ def write_study(folder: Path, study: Study, declared: str | None = None) -> None
     folder.mkdir(parents=True, exist_ok=True)
     if declared is not None:
         write_atomically(folder / DECLARED, declared)
-    write_atomically(folder / STUDY, to_json(study.plain()), durable=False)
+    write_document(folder / STUDY, study, durable=False)
 
 
 def read_study(folder: Path) -> Study:

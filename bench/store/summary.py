@@ -14,7 +14,6 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from bench.machine.files import write_atomically
 from bench.store.decisions import Decisions
 from bench.store.documents import BackboneInfo, Data, Fitted
 from bench.store.fields import (
@@ -27,8 +26,8 @@ from bench.store.fields import (
     RunId,
     Share,
     read_document,
-    to_json,
     without_none,
+    write_document,
 )
 from bench.store.identity import StrategyIdentity
 from bench.store.journal import read_lines
@@ -180,7 +179,7 @@ def read_again(path: Path, decided: Decisions) -> Again | None:
 
 def write_again(path: Path, again: Again) -> None:
     """Write `again.json` into a run's folder."""
-    write_atomically(path / AGAIN, to_json(again.plain()))
+    write_document(path / AGAIN, again)
 
 
 AUDIT = "audit.jsonl"

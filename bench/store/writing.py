@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
-from bench.machine.files import link, regular_file, replacing, write_atomically, writing
+from bench.machine.files import link, regular_file, replacing, writing
 from bench.store.cells import Times, has_cells, part_path, write_cells, write_first_order
 from bench.store.documents import Fitted, Manifest, StoredConfig, mixed_code_warning, with_code_of
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
-from bench.store.fields import to_json, without_none
+from bench.store.fields import without_none, write_document
 from bench.store.folder import (
     LOCK,
     MANIFEST,
@@ -148,15 +148,13 @@ class RunFolder:
                 changed = "has changed since this run began"
                 self.mixed_code = mixed_code_warning([earlier, now], changed)
                 now = with_code_of(now, [earlier])
-            if earlier.linearisation_cost is None and now.linearisation_cost is not None:
-                now = now.unpriced()
             self.manifest = now
             if now.plain() == earlier.plain():
                 return
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
+        write_document(self.path / MANIFEST, self.manifest)
 
     def narrow(self, sample_ids: Sequence[str]) -> None:
         """Ask for these samples only, beside those that were asked for before this process.
@@ -239,7 +237,7 @@ class RunFolder:
     def finish(self, summary: Summary) -> None:
         """Write the summary, last and atomically."""
         with self._writing():
-            write_atomically(self.path / SUMMARY, to_json(summary.plain()))
+            write_document(self.path / SUMMARY, summary)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -261,4 +259,4 @@ def label(path: Path, config: StoredConfig) -> None:
     if (labelled := stored.config.labelled_as(config)) != stored.config:
         with writing(f"The note in {path}"), FileLock(path / LOCK, timeout=1):
             manifest = read_manifest(path).model_copy(update={"config": labelled})
-            write_atomically(path / MANIFEST, to_json(manifest.plain()))
+            write_document(path / MANIFEST, manifest)
