@@ -16,7 +16,7 @@ GROWTH = 8  # each round adds at least 1 / 8 of the draws seen, so that looking 
 
 
 class RaceRules:
-    """What the settings of a race decide: its rounds, and the order of its draws."""
+    """The settings of a race; see `bench_plugins.strategies.race.Race`."""
 
     bound: str
     delta: float
@@ -32,22 +32,16 @@ class RaceRules:
         """The fewest draws that a bound needs."""
         return 1 if self.deviation else 2
 
-    def draw_order(self, problem: Problem) -> Ints:
-        """Return int64 [N], the order in which draws are asked for."""
-        if self.bound == "t":
-            return by_bands(self.order, problem.timesteps)
-        return shuffled(len(problem.timesteps), problem.seed)
-
-    def step(self, seen: int) -> int:
-        """Return the draws that the next round adds to `seen`."""
-        return max(1, seen // GROWTH) if seen else self.first
-
 
 class RaceSession(Elimination):
     """One image's race."""
 
     def __init__(self, strategy: RaceRules, problem: Problem, order: Ints | None = None) -> None:
-        super().__init__(problem, strategy.draw_order(problem) if order is None else order)
+        if order is None and strategy.bound == "t":
+            order = by_bands(strategy.order, problem.timesteps)
+        elif order is None:
+            order = shuffled(len(problem.timesteps), problem.seed)
+        super().__init__(problem, order)
         self.strategy = strategy
         self.largest = 0.0  # absolute difference from a leader so far
         timesteps = problem.timesteps[self.order]
@@ -76,7 +70,7 @@ class RaceSession(Elimination):
 
     def wanted(self) -> int:
         """Return the size of the next round: with the `t` bound, whole timesteps."""
-        step = self.strategy.step(self.seen)
+        step = max(1, self.seen // GROWTH) if self.seen else self.strategy.first
         if self.strategy.bound != "t":
             return step
         enough = np.searchsorted(self.whole, min(self.seen + step, len(self.order)))

@@ -10,7 +10,6 @@ import numpy as np
 from bench.contracts.strategy import (
     ErrorTable,
     Evaluate,
-    Ints,
     Linearise,
     Outcome,
     Problem,
@@ -18,49 +17,44 @@ from bench.contracts.strategy import (
     Session,
     Strategy,
 )
+from bench.inputs.draws import sub_grid
 
 
-class Full(Strategy):
-    """Every prompt on every draw: the decision that other strategies approximate for less.
+class OneBlock(Strategy):
+    """Every prompt on the same draws, in one request.
 
     Args:
         draws: N, the draws of the plan.
+
+    Attributes:
+        samples: how many of them are asked for, spread evenly.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "full",
-        "summary": "every prompt on every draw",
-        "exhaustive": True,
-    }
     same_draws = True
 
     def __init__(self, draws: int = 500) -> None:
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw is needed")
-        self.draws = draws
-
-    @staticmethod
-    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return itself as it is."""
-        return [{}]
+        self.draws = self.samples = draws
 
     def start(self, problem: Problem) -> Session:
         """Start one image."""
-        return OneBlock(problem, np.arange(len(problem.timesteps)))
+        return OneBlockSession(problem, self.samples)
 
     def at_most(self, problem: Problem) -> float:
         """Return the cost per image, in evaluations."""
-        return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+        draws = min(self.samples, len(problem.timesteps))
+        return problem.price(len(problem.class_of_prompt), draws)
 
 
-class OneBlock:
-    """One block: all prompts on some draws."""
+class OneBlockSession:
+    """One image: all prompts on evenly spread draws."""
 
-    def __init__(self, problem: Problem, draws: Ints) -> None:
-        self.table, self.draws = ErrorTable(problem), draws
+    def __init__(self, problem: Problem, samples: int) -> None:
+        self.table, self.draws = ErrorTable(problem), sub_grid(samples, len(problem.timesteps))
         self.requested = False
 
-    def ask(self) -> Evaluate | None:
+    def ask(self) -> Evaluate | Linearise | None:
         """Return the block, once."""
         if self.requested:
             return None
@@ -76,7 +70,22 @@ class OneBlock:
         return self.table.outcome()
 
 
-class FullTree(Full):
+class Full(OneBlock):
+    """Every prompt on every draw: the decision that other strategies approximate for less."""
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "full",
+        "summary": "every prompt on every draw",
+        "exhaustive": True,
+    }
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return itself as it is."""
+        return [{}]
+
+
+class FullTree(OneBlock):
     """The exhaustive decision, with every inner node's prompt on every draw as well.
 
     The inner nodes do not influence the decision. With `--save-errors` they are recorded beside the
@@ -89,13 +98,8 @@ class FullTree(Full):
     }
     uses_hierarchy = True
 
-    @staticmethod
-    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return none: it decides as `full` does."""
-        return []
 
-
-class FullLinearised(Full):
+class FullLinearised(OneBlock):
     """The exhaustive decision, with every draw linearised at the mean of the prompts.
 
     The linearisations do not influence the decision. With `--save-errors` they are recorded beside
@@ -108,14 +112,9 @@ class FullLinearised(Full):
     }
     linearises = True
 
-    @staticmethod
-    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return none: it decides as `full` does."""
-        return []
-
     def start(self, problem: Problem) -> Session:
         """Start one image."""
-        return FullLinearisedSession(problem)
+        return FullLinearisedSession(problem, self.samples)
 
     def at_most(self, problem: Problem) -> float:
         """Return the cost per image, in evaluations, with that of the linearisations."""
@@ -123,27 +122,22 @@ class FullLinearised(Full):
         return super().at_most(problem) + linearised * problem.linearisation_cost
 
 
-class FullLinearisedSession:
+class FullLinearisedSession(OneBlockSession):
     """One linearisation of all draws, then the block of all cells."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.full = OneBlock(problem, np.arange(len(problem.timesteps)))
+    def __init__(self, problem: Problem, samples: int) -> None:
+        super().__init__(problem, samples)
         self.linearised = not problem.can_linearise
 
     def ask(self) -> Evaluate | Linearise | None:
         """Return the linearisation, the cells, None."""
         if self.linearised:
-            return self.full.ask()
-        prompts, draws = self.full.table.errors.shape
-        return Linearise(np.arange(draws), np.full(prompts, 1 / prompts))
+            return super().ask()
+        self.linearised = True
+        prompts = len(self.table.errors)
+        return Linearise(self.draws, np.full(prompts, 1 / prompts))
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Take the errors; what the linearisation says decides nothing."""
-        if isinstance(request, Linearise):
-            self.linearised = True
-        else:
-            self.full.tell(request, reply)
-
-    def outcome(self) -> Outcome:
-        """Rank the classes by score."""
-        return self.full.outcome()
+        """Take the errors; first-order errors decide nothing."""
+        if isinstance(request, Evaluate):
+            super().tell(request, reply)

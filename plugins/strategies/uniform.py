@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bench.contracts.strategy import Problem, Strategy
-from bench.inputs.draws import sub_grid
 from bench_plugins.strategies.full import OneBlock
 
 
-class Uniform(Strategy):
+class Uniform(OneBlock):
     """Every prompt on the same few draws, spread evenly over all of them.
 
     Args:
@@ -22,25 +20,15 @@ class Uniform(Strategy):
         "name": "uniform",
         "summary": "every prompt on a few evenly spread draws",
     }
-    same_draws = True
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
-        samples = min(50, draws) if samples is None else samples
-        if not 1 <= samples <= draws:
+        super().__init__(draws)
+        self.samples = min(50, draws) if samples is None else samples
+        if not 1 <= self.samples <= draws:
             raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
-        self.samples, self.draws = samples, draws
-        self.settled = {"samples": samples}
+        self.settled = {"samples": self.samples}
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return powers of two below the draws."""
         return [{"samples": n} for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
-
-    def start(self, problem: Problem) -> OneBlock:
-        """Start one image."""
-        return OneBlock(problem, sub_grid(self.samples, len(problem.timesteps)))
-
-    def at_most(self, problem: Problem) -> float:
-        """Return the cost per image, in evaluations."""
-        draws = min(self.samples, len(problem.timesteps))
-        return problem.price(len(problem.class_of_prompt), draws)

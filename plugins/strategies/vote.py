@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.contracts.strategy import Floats, Outcome, Problem, Strategy
-from bench.inputs.draws import sub_grid
-from bench_plugins.strategies.full import OneBlock
+from bench.contracts.strategy import Floats, Outcome, Problem
+from bench_plugins.strategies.full import OneBlockSession
+from bench_plugins.strategies.uniform import Uniform
 
 VOTE_DECIMALS = 9  # decimals of a sum of votes: equal sums of thirds must be equal
 
 
-class Vote(Strategy):
+class Vote(Uniform):
     """Each draw votes for the class with its lowest error, and the class with most votes wins.
 
     A draw's vote counts as much as its weight. Classes with the same lowest error on a draw share
@@ -31,13 +31,10 @@ class Vote(Strategy):
         "name": "vote",
         "summary": "every prompt on every draw, and each draw votes for its best class",
     }
+    same_draws = False  # the lowest score does not decide
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
-        samples = draws if samples is None else samples
-        if not 1 <= samples <= draws:
-            raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
-        self.samples, self.draws = samples, draws
-        self.settled = {"samples": samples}
+        super().__init__(draws if samples is None else samples, draws)
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -46,15 +43,10 @@ class Vote(Strategy):
 
     def start(self, problem: Problem) -> VoteSession:
         """Start one image."""
-        return VoteSession(problem, sub_grid(self.samples, len(problem.timesteps)))
-
-    def at_most(self, problem: Problem) -> float:
-        """Return the cost per image, in evaluations."""
-        draws = min(self.samples, len(problem.timesteps))
-        return problem.price(len(problem.class_of_prompt), draws)
+        return VoteSession(problem, self.samples)
 
 
-class VoteSession(OneBlock):
+class VoteSession(OneBlockSession):
     """One block of cells, whose draws vote."""
 
     def outcome(self) -> Outcome:

@@ -12,8 +12,8 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 
 from bench.engine.images import preprocess
-from bench_plugins.training.data import LabelledImages, augment
-from bench_plugins.training.loop import descend, learning_rate, log, resumable
+from bench_plugins.training.data import LabelledImages, augmented
+from bench_plugins.training.loop import Phase
 from bench_plugins.training.recipes import Recipe
 
 VAE_BATCH = 64
@@ -21,7 +21,7 @@ FIRST_LOG_VARIANCE = -6.0  # of the posterior: latents that begin as noise hide 
 
 
 def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
-    """An untrained autoencoder of the recipe's shape, which begins with a narrow posterior."""
+    """Return an untrained autoencoder, which begins with a narrow posterior."""
     depth = len(recipe.vae_channels)
     vae = AutoencoderKL(
         block_out_channels=recipe.vae_channels,
@@ -40,10 +40,11 @@ def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
 
 
 def reconstruction_loss(output: torch.Tensor, pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Mean absolute error of lightness and colour and, weighted, of their differences across, down.
+    """Return the mean absolute error of lightness and colour, and of their differences, weighted.
 
-    The differences keep texture, which the pixels alone would blur away and land use is told by.
-    The colour weighs more than it has of the pixels' variance, or it is learned last, and late.
+    The differences across and down keep texture, which tells land use and which the pixels alone
+    would blur away. Colour weighs more than its share of the pixels' variance, or it is learned
+    last.
     """
     luma, red_blue, green = (1 / 3) ** 0.5, 0.5**0.5, (1 / 6) ** 0.5
     colour = recipe.colour_weight
@@ -68,27 +69,20 @@ def train_autoencoder(
     optimiser = torch.optim.AdamW(
         vae.parameters(), recipe.vae_learning_rate, betas=(0.9, 0.98), weight_decay=1e-3
     )
-    for step in resumable(
-        "autoencoder", recipe.vae_steps, folder, {"vae": vae, "optimiser": optimiser}
-    ):
+    steps, peak = recipe.vae_steps, recipe.vae_learning_rate
+    phase = Phase("autoencoder", steps, peak, folder, seed, vae=vae, optimiser=optimiser)
+    for step in phase.steps():
         rng = np.random.default_rng((seed, step))
-        torch.manual_seed(seed * 1_000_003 + step)
         chosen = rng.integers(0, len(train), recipe.vae_batch)
-        pixels = preprocess(
-            [augment(train.images[i], recipe, rng) for i in chosen], recipe.resolution
-        )
+        pixels = augmented([train.images[i] for i in chosen], recipe, rng)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist
             output = vae.decode(posterior.sample()).sample
         reconstruction = reconstruction_loss(output, pixels, recipe)
         spread = posterior.kl().mean() / posterior.mean[0].numel()
         loss = reconstruction + recipe.kl_weight * spread
-        rate = learning_rate(step, recipe.vae_steps, recipe.vae_learning_rate)
-        descend(optimiser, loss, rate, 1.0)
-        if step % 50 == 49:
-            error = (output.float() - pixels).abs().mean().item()
-            losses = {"loss": loss.item(), "l1": error, "kl": spread.item()}
-            log(folder, phase="autoencoder", step=step + 1, **losses)
+        phase.descend(loss, 1.0)
+        phase.log_losses(loss=loss, l1=(output.float() - pixels).abs().mean(), kl=spread)
     vae.eval()
     if recipe.vae_steps:
         plain = preprocess(train.images[:512], recipe.resolution)
@@ -98,7 +92,7 @@ def train_autoencoder(
 
 
 def encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
-    """Latents as a backbone sees them: the posterior's mean times the scaling factor, float32."""
+    """Return float32 latents as a backbone does: the posterior's mean times the scaling factor."""
     with torch.no_grad():
         means = [vae.encode(chunk).latent_dist.mean for chunk in torch.split(pixels, VAE_BATCH)]
     latents: torch.Tensor = torch.cat(means) * vae.config.scaling_factor
@@ -106,17 +100,17 @@ def encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def encode_part(vae: AutoencoderKL, recipe: Recipe, part: LabelledImages) -> torch.Tensor:
-    """Latents of the images as they are evaluated, float32 ``[n, channels, size, size]``."""
+    """Return latents of the images as they are evaluated, float32 ``[n, channels, size, size]``."""
     return encode(vae, preprocess(part.images, recipe.resolution))
 
 
 def encode_views(
     vae: AutoencoderKL, recipe: Recipe, part: LabelledImages, folder: Path, seed: int
 ) -> torch.Tensor:
-    """Latents of `views` copies of each image, float16 ``[n, views, channels, size, size]``.
+    """Return latents of `views` copies of each image, float16 ``[n, views, channels, size, size]``.
 
-    The first view is the unaugmented image. Encoded once and kept beside the checkpoints, so that
-    the autoencoder is not in the denoiser's loop.
+    The first view is the unaugmented image. They are encoded once and kept beside the checkpoints,
+    so that the autoencoder is not in the denoiser's loop.
     """
     path = folder / "latents.safetensors"
     if path.exists():
@@ -124,9 +118,7 @@ def encode_views(
     views = [encode_part(vae, recipe, part).half()]
     for view in track(range(1, recipe.views), "views", console=Console(stderr=True)):
         rng = np.random.default_rng((seed, 7, view))
-        pixels = preprocess(
-            [augment(image, recipe, rng) for image in part.images], recipe.resolution
-        )
+        pixels = augmented(part.images, recipe, rng)
         with torch.autocast("cpu", torch.bfloat16):
             views.append(encode(vae, pixels).half())
     latents = torch.stack(views, dim=1).contiguous()

@@ -28,7 +28,7 @@ def sample(
     seed: int,
     guidance: float = 2.0,
 ) -> torch.Tensor:
-    """Images from the model, `per_class` for each prompt in order.
+    """Return images from the model, `per_class` for each prompt in order.
 
     Returns:
         float32 ``[n, 3, size, size]`` in [-1, 1].
@@ -53,7 +53,7 @@ def sample(
 
 
 def write_contact_sheet(samples: torch.Tensor, columns: int, path: Path) -> None:
-    """One row a class; generated images only."""
+    """Write generated images as a PNG, one row per class."""
     pixels = ((samples + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     rows = [np.concatenate(list(row), axis=1) for row in np.split(pixels, len(pixels) // columns)]
     Image.fromarray(np.concatenate(rows)).save(path, optimize=True)

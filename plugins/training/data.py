@@ -7,9 +7,11 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageEnhance
 from PIL.Image import Image as Picture
 from sklearn.model_selection import train_test_split
@@ -19,7 +21,8 @@ from transformers import CLIPTokenizer
 
 import bench
 from bench.discovery.loading import load_plugins
-from bench.engine.images import resize_and_crop
+from bench.engine.images import preprocess, resize_and_crop
+from bench.machine.files import read_toml
 from bench_plugins.training.recipes import Recipe
 
 NULL_CAPTION = ""
@@ -31,118 +34,45 @@ class Captions:
     """Wordings of each class: names in templates. The first of each makes the default prompt."""
 
     templates: tuple[str, ...]
-    names: dict[str, tuple[str, ...]]
-    others: tuple[str, ...] = ()  # names of things in no image, so that other words mean something
+    names: tuple[tuple[str, ...], ...]  # of each class, in class order
+    others: tuple[str, ...]  # names of things in no image, so that other words mean something
 
     @property
     def prompts(self) -> list[str]:
         """The default prompt of each class, in class order."""
-        return [self.templates[0].format(names[0]) for names in self.names.values()]
+        return [self.templates[0].format(names[0]) for names in self.names]
 
     def draw(self, rng: random.Random) -> list[str]:
-        """One wording a class, in class order: half of the time the default prompt."""
+        """Return one wording per class, in class order: half of the time the default prompt."""
 
         def word(names: tuple[str, ...]) -> str:
             if rng.random() < DEFAULT_SHARE:
                 return self.templates[0].format(names[0])
             return rng.choice(self.templates).format(rng.choice(names))
 
-        return [word(names) for names in self.names.values()]
+        return [word(names) for names in self.names]
 
     def distract(self, rng: random.Random) -> list[str]:
-        """Wordings of other things, as many as there are classes; none where none are known."""
+        """Return wordings of other things, one per class; none where none are known."""
         count = len(self.names) if self.others else 0
         return [rng.choice(self.templates).format(rng.choice(self.others)) for _ in range(count)]
 
     def __iter__(self) -> Iterator[str]:
-        """Every wording of the classes."""
-        for names in self.names.values():
+        """Yield every wording of the classes."""
+        for names in self.names:
             for template in self.templates:
                 yield from (template.format(name) for name in names)
 
 
-DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-DIGIT_CAPTIONS = Captions(
-    templates=(
-        "a handwritten digit {}",
-        "a photo of the digit {}",
-        "a photo of a {}",
-        "the digit {}",
-        "the number {}",
-        "a handwritten {}",
-        "a scan of a handwritten {}",
-        "handwriting: the numeral {}",
-        "a picture of the number {}",
-        "a blurry image of a {}.",
-        "an image of the handwritten number {}",
-        "{}",
-    ),
-    names={word: (word, str(value)) for value, word in enumerate(DIGIT_WORDS)},
-)
-
-LANDUSE_CAPTIONS = Captions(
-    templates=(
-        "a satellite photo of {}",
-        "a satellite image of {}",
-        "an aerial photo of {}",
-        "an aerial view of {}",
-        "a photo of {}",
-        "an overhead image of {}",
-        "{} seen from above",
-        "a centered satellite photo of {}.",
-        "remote sensing image: {}",
-        "{}",
-    ),
-    names={
-        "agricultural": ("agricultural land", "agricultural", "farmland", "crop fields"),
-        "airplane": ("an airplane", "airplane", "a plane", "an aircraft"),
-        "baseballdiamond": ("a baseball diamond", "baseball diamond", "a baseball field"),
-        "beach": ("a beach", "beach", "a sandy shore"),
-        "buildings": ("buildings", "large buildings", "office buildings"),
-        "chaparral": ("chaparral", "shrubland", "dry bushes"),
-        "denseresidential": (
-            "a dense residential area",
-            "dense residential",
-            "densely packed houses",
-        ),
-        "forest": ("a forest", "forest", "trees", "woodland"),
-        "freeway": ("a freeway", "freeway", "a highway"),
-        "golfcourse": ("a golf course", "golf course", "a fairway with bunkers"),
-        "harbor": ("a harbor", "harbor", "boats in a marina"),
-        "intersection": ("an intersection", "intersection", "a crossroads"),
-        "mediumresidential": (
-            "a medium residential area",
-            "medium residential",
-            "houses with gardens",
-        ),
-        "mobilehomepark": ("a mobile home park", "mobile home park", "rows of mobile homes"),
-        "overpass": ("an overpass", "overpass", "a bridge over a road"),
-        "parkinglot": ("a parking lot", "parking lot", "parked cars"),
-        "river": ("a river", "river", "a stream"),
-        "runway": ("a runway", "runway", "an airport runway"),
-        "sparseresidential": ("a sparse residential area", "sparse residential", "a lone house"),
-        "storagetanks": ("storage tanks", "storage tank", "oil tanks"),
-        "tenniscourt": ("a tennis court", "tennis court", "tennis courts"),
-    },
-    others=(
-        "an apple", "a bear", "a beaver", "a bed", "a bee", "a bottle", "a bus", "a butterfly",
-        "a camel", "a castle", "a caterpillar", "cattle", "a chimpanzee", "a clock", "a cockroach",
-        "a couch", "a crab", "a crocodile", "a dinosaur", "a dolphin", "a flatfish", "a fox",
-        "a hamster", "a kangaroo", "a keyboard", "a leopard", "a lion", "a lizard", "a lobster",
-        "a man", "a mouse", "mushrooms", "oranges", "orchids", "an otter", "pears", "a plate",
-        "poppies", "a porcupine", "a possum", "a rabbit", "a raccoon", "roses", "a seal", "a shark",
-        "a shrew", "a skunk", "a snail", "a snake", "a squirrel", "a streetcar", "sunflowers",
-        "peppers", "a table", "a telephone", "a television", "a tiger", "a trout", "a turtle",
-        "a wardrobe", "a whale", "a wolf", "a woman", "a worm", "a tractor", "a pickup truck",
-        "a portrait", "a page of text", "a pizza", "a face", "a dress", "a planet", "a hammer",
-        "a pencil", "a coin", "a drum", "a flag", "a helmet", "a jacket", "a kitchen", "a ladder",
-        "a mug", "a necklace", "an owl", "a piano", "a quilt", "a robot", "scissors", "a teapot",
-        "an umbrella", "a vase", "a watch", "a zebra", "an office desk", "a bookshelf", "a horse",
-    ),
-)  # fmt: skip
-
-CAPTIONS = {"digits": DIGIT_CAPTIONS, "landuse": LANDUSE_CAPTIONS}
+def read_captions(recipe: Recipe) -> Captions:
+    """Return the captions of a recipe: those of its dataset's default prompts, and further ones."""
+    wordings = read_toml(files(__package__) / "captions.toml")[recipe.name]
+    spec = load_plugins().datasets.get(recipe.dataset)
+    return Captions(
+        templates=(spec.template.replace("{class}", "{}"), *wordings["templates"]),
+        names=tuple((spec.phrases.get(c, c), *wordings["names"][c]) for c in spec.classes or ()),
+        others=tuple(wordings.get("others", ())),
+    )
 
 
 def train_tokenizer(captions: Captions, length: int, folder: Path) -> CLIPTokenizer:
@@ -223,8 +153,13 @@ def read(dataset: str, split: str, data_dir: Path | None) -> LabelledImages:
     return LabelledImages(images, np.array(rows["label"], dtype=np.int64), list(rows["sample_id"]))
 
 
-def augment(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture:
-    """A random view of a training image: digits are moved, land is cropped, mirrored and relit."""
+def augmented(images: list[Picture], recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
+    """Return a random view of each training image, float32 ``[n, 3, size, size]``."""
+    return preprocess([_view(image, recipe, rng) for image in images], recipe.resolution)
+
+
+def _view(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture:
+    """Return an image at random: digits are moved, land is cropped, mirrored and relit."""
     size = recipe.resolution
     if recipe.dataset == "digits":
         square = resize_and_crop(image, size)

@@ -24,7 +24,7 @@ class Standardised(nn.Module):
         self.gain = nn.Parameter(torch.ones(len(kernel), 1, 1, 1))
 
     def forward(self, kernel: Tensor) -> Tensor:
-        """The kernel that convolves."""
+        """Return the kernel that convolves."""
         variance, mean = torch.var_mean(kernel, (1, 2, 3), keepdim=True, correction=0)
         fan_in = kernel[0].numel()
         return self.gain * (kernel - mean) * torch.rsqrt(variance * fan_in + EPSILON)
@@ -41,9 +41,9 @@ def standardise(network: nn.Module) -> None:
 
 @torch.no_grad()
 def shorten(network: nn.Module) -> None:
-    """Scale the kernels that are standardised to the length they began with, in place.
+    """Scale standardised kernels to the length that they began with, in place.
 
-    It changes nothing that they compute. But a kernel grows as it learns, and the longer it is the
+    What they compute stays the same. But a kernel grows as it learns, and the longer it is, the
     less a step turns it: a new phase would learn several times slower than its learning rate says.
     """
     for module in network.modules():
@@ -62,21 +62,21 @@ def bake(network: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the UNet makes of a noised latent before it hears a prompt, one row per latent."""
+    """What the UNet computes of a noised latent before a prompt enters, one row per latent."""
 
     deepest: Tensor
     skipped: tuple[Tensor, ...]
     time: Tensor
 
     def rows(self, index: Tensor) -> Seen:
-        """These rows, repeated as often as they are asked for."""
+        """Return some rows, which may repeat."""
         return Seen(
             self.deepest[index], tuple(skip[index] for skip in self.skipped), self.time[index]
         )
 
 
 class TextDenoiser(nn.Module):
-    """Text encoder, UNet and noise schedule: predicts what was asked of it under a prompt."""
+    """Text encoder, UNet and noise schedule, which predict the target under a prompt."""
 
     alphas_cumprod: Tensor
 
@@ -115,7 +115,7 @@ class TextDenoiser(nn.Module):
             for heard in reversed(recipe.up_attention)
         )
         self.time_width = 4 * recipe.unet_channels[0]
-        self.late_text = recipe.pooled_text and recipe.late_text
+        self.late_text = recipe.late_text
         self.unet = UNet2DConditionModel(
             sample_size=recipe.latent_size,
             in_channels=recipe.latent_channels,
@@ -130,7 +130,7 @@ class TextDenoiser(nn.Module):
             dropout=recipe.dropout,
             resnet_time_scale_shift="scale_shift",
             time_embedding_dim=self.time_width * (2 if self.late_text else 1),
-            addition_embed_type="text" if recipe.pooled_text else None,
+            addition_embed_type="text",
             addition_embed_type_num_heads=4,
         )
         # Fused attention's backward pass costs five times the plain one's on a few tokens (CPU).
@@ -156,13 +156,13 @@ class TextDenoiser(nn.Module):
             resnet.time_emb_proj.weight[:, self.time_width :] = 0.0
 
     def encode(self, prompts: list[str]) -> Tensor:
-        """Text conditioning of each prompt, padded: ``[prompts, length, width]``."""
+        """Return the conditioning of each prompt, padded: ``[prompts, length, width]``."""
         tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
         hidden: Tensor = self.text_encoder(tokens.input_ids).last_hidden_state
         return hidden
 
     def corrupt(self, x_0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The noised latent x_t, and the target in the space of the prediction."""
+        """Return the noised latent x_t, and the target in the space of the prediction."""
         alpha = self.alphas_cumprod[t].view(-1, 1, 1, 1)
         signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         x_t = signal * x_0 + sigma * noise
@@ -171,14 +171,14 @@ class TextDenoiser(nn.Module):
         return x_t, noise
 
     def forward(self, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """Prediction for each cell, the shape of `x_t`."""
+        """Return the prediction for each cell, of the shape of `x_t`."""
         output: Tensor = self.unet(x_t, t, text).sample
         return output
 
     def see(self, x_t: Tensor, t: Tensor) -> Seen:
-        """The first half of `forward`, the same for every prompt.
+        """Return the first half of `forward`, the same for every prompt.
 
-        Only where the prompt is first heard in the middle: no attention on the way down, and pooled
+        Only where the prompt first enters in the middle: no attention on the way down, and pooled
         text, if any, late.
         """
         time = self.unet.time_embedding(self.unet.time_proj(t).to(x_t.dtype))
@@ -190,7 +190,7 @@ class TextDenoiser(nn.Module):
         return Seen(self.unet.mid_block.resnets[0](hidden, time), tuple(skipped), time)
 
     def tell(self, seen: Seen, text: Tensor) -> Tensor:
-        """The second half: the prediction for each row of `seen` under its row of `text`."""
+        """Return the second half: the prediction for each row of `seen` under its row of `text`."""
         hidden, skipped, time = seen.deepest, seen.skipped, seen.time
         if self.late_text:
             time = time + self.unet.add_embedding(text)
@@ -209,7 +209,7 @@ class TextDenoiser(nn.Module):
         return output
 
     def fit(self, seen: Seen, text: Tensor) -> Tensor:
-        """How well each text fits what was seen: logits ``[n, prompts]``.
+        """Return how well each text fits what was seen: logits ``[n, prompts]``.
 
         They are the logits of the middle's cross-attention, queries against keys, averaged over
         heads, places and tokens, less those of the start token, which is the same in every prompt.

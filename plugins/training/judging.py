@@ -18,12 +18,11 @@ from torch.nn import functional
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Interview
 from bench.contracts.strategy import Evaluate, Problem
-from bench.engine.images import preprocess
 from bench.inputs.draws import parse_plan
 from bench_plugins.strategies.adaptive import Adaptive
-from bench_plugins.training.data import LabelledImages, augment
+from bench_plugins.training.data import LabelledImages, augmented
 from bench_plugins.training.denoiser import TextDenoiser
-from bench_plugins.training.loop import descend, learning_rate, log, resumable
+from bench_plugins.training.loop import Phase
 from bench_plugins.training.recipes import Recipe
 
 CELLS_PER_CALL = 168
@@ -37,7 +36,7 @@ def draw_errors(
     seed: int = 0,
     plan: str = "grid",
 ) -> np.ndarray:
-    """Errors of every cell, float32 ``[images, draws, prompts]``.
+    """Return the error of every cell, float32 ``[images, draws, prompts]``.
 
     Timesteps are those of the toolkit's draw plan; the noise is another.
     """
@@ -65,7 +64,7 @@ def draw_errors(
 
 
 def full(errors: np.ndarray) -> np.ndarray:
-    """Predicted prompt of each image from every draw."""
+    """Return the predicted prompt of each image from every draw."""
     predictions: np.ndarray = errors.mean(1).argmin(-1)
     return predictions
 
@@ -73,7 +72,7 @@ def full(errors: np.ndarray) -> np.ndarray:
 def adaptive(
     errors: np.ndarray, samples: tuple[int, ...], keep: tuple[int, ...]
 ) -> tuple[np.ndarray, float]:
-    """Predicted prompt of each image by the `adaptive` strategy, and the evaluations per image."""
+    """Return each image's prompt by the strategy `adaptive`, and the evaluations per image."""
     images, draws, prompts = errors.shape
     problem = Problem(np.arange(prompts), np.arange(draws), np.ones(draws))
     strategy = Adaptive(samples, keep, draws=draws)
@@ -109,7 +108,7 @@ class Judge(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(width, classes))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits ``[n, classes]``."""
+        """Return logits ``[n, classes]``."""
         logits: Tensor = self.head(self.features(pixels).mean((2, 3)))
         return logits
 
@@ -119,35 +118,31 @@ def train_judge(
 ) -> Judge:
     """Train on augmented views of the training images, every other one through the autoencoder.
 
-    Samples come out of its decoder: a judge who has not seen what that blurs would judge the blur.
+    Samples come out of its decoder; a judge who has not seen its blur would judge the blur.
     """
     torch.manual_seed(seed)
     judge = Judge(classes, recipe.resolution)
     cast(Any, judge).to(memory_format=torch.channels_last)  # some stubs of torch lack it
     optimiser = torch.optim.AdamW(judge.parameters(), PEAK, weight_decay=0.02)
     labels = torch.from_numpy(train.labels)
-    for step in resumable(
-        "judge", recipe.judge_steps, folder, {"judge": judge, "optimiser": optimiser}
-    ):
+    parts = {"judge": judge, "optimiser": optimiser}
+    phase = Phase("judge", recipe.judge_steps, PEAK, folder, seed, **parts)
+    for step in phase.steps():
         rng = np.random.default_rng((seed, 11, step))
-        torch.manual_seed(seed * 1_000_003 + step)
         chosen = rng.integers(0, len(train), JUDGE_BATCH)
-        pixels = preprocess(
-            [augment(train.images[i], recipe, rng) for i in chosen], recipe.resolution
-        )
+        pixels = augmented([train.images[i] for i in chosen], recipe, rng)
         pixels[::2] = reconstruct(vae, pixels[::2])
         with torch.autocast("cpu", torch.bfloat16):
             logits = judge(pixels.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
-        descend(optimiser, loss, learning_rate(step, recipe.judge_steps, PEAK))
-        if (step + 1) % 50 == 0:
-            log(folder, phase="judge", step=step + 1, loss=loss.item())
+        phase.descend(loss)
+        phase.log_losses(loss=loss)
     judge.eval()
     return judge
 
 
 def reconstruct(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """The images as they come back from the autoencoder, float32 ``[n, 3, size, size]``."""
+    """Return the images as the autoencoder gives them back, float32 ``[n, 3, size, size]``."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         latents = [vae.encode(chunk).latent_dist.mean for chunk in torch.split(pixels, JUDGE_BATCH)]
         images = [vae.decode(chunk).sample.float() for chunk in latents]
@@ -155,7 +150,7 @@ def reconstruct(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
 
 
 def accuracy(judge: Judge, pixels: Tensor, labels: Tensor) -> float:
-    """Share of images that the judge gives their label."""
+    """Return the share of images that the judge gives their label."""
     with torch.no_grad():
         named = torch.cat([judge(part).argmax(1) for part in torch.split(pixels, JUDGE_BATCH)])
     return (named == labels).float().mean().item()

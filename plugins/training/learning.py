@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,39 +14,29 @@ from torch.nn import functional
 from bench_plugins.training import judging
 from bench_plugins.training.data import NULL_CAPTION, Captions
 from bench_plugins.training.denoiser import TextDenoiser, shorten
-from bench_plugins.training.loop import Stateful, descend, learning_rate, log, resumable
+from bench_plugins.training.loop import Phase
 from bench_plugins.training.recipes import Contrast, Recipe
 
 LABEL_SMOOTHING = 0.05
 LEAST_BELIEF = 0.1  # of all wrong prompts together, so that each is drawn now and then
 
-
-@dataclass(frozen=True)
-class Losses:
-    """What a step learns from: means over its images."""
-
-    denoising: Tensor  # squared error under the image's own caption, sometimes the empty one
-    contrast: Tensor  # cross-entropy of the true prompt against wrong ones, by their errors
-    belief: Tensor  # squared error under each prompt from a target off by how little it fits
-    fit: Tensor  # cross-entropy of the middle's attention to the true prompt
-    apart: Tensor  # how near each other the texts lie; see `nearness`
+Losses = dict[str, Tensor]
 
 
 def stratified(count: int) -> Tensor:
-    """Uniform numbers in [0, 1), one from each of `count` equal parts, in random order."""
+    """Return uniform numbers in [0, 1), one from each of `count` equal parts, in random order."""
     return (torch.randperm(count) + torch.rand(count)) / count
 
 
 def generative_losses(
     model: TextDenoiser, latents: Tensor, labels: Tensor, wording: list[str], null_rate: float
 ) -> Losses:
-    """The denoising loss alone, over all noise levels."""
+    """Return the denoising loss alone, over all noise levels."""
     t = (stratified(len(latents)) * len(model.alphas_cumprod)).long()
     x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
     captions = torch.where(torch.rand(len(labels)) < null_rate, len(wording), labels)
     text = model.encode([*wording, NULL_CAPTION])
-    loss = functional.mse_loss(model(x_t, t, text[captions]).float(), target)
-    return Losses(loss, *torch.zeros(4))
+    return {"loss": functional.mse_loss(model(x_t, t, text[captions]).float(), target)}
 
 
 def discriminative_losses(
@@ -57,16 +47,23 @@ def discriminative_losses(
     null_rate: float,
     contrast: Contrast,
 ) -> Losses:
-    """All losses: the fit of every image, denoising of the first ones, contrast of the next.
+    """Return all losses: the fit of every image, denoising of the first ones, contrast of the next.
 
     The prompts of an image share x_t, as they do when it is classified, and what the UNet computes
-    before it hears them. Wrong prompts are drawn as often as they fit; the first
-    of `wording` are the classes', in order, what follows is wrong for all images.
+    before they enter. Wrong prompts are drawn as often as they fit. The first of `wording` are
+    the classes', in order; what follows is wrong for all images.
 
     Near equal predictions under all prompts, the cross-entropy of errors has next to no slope: an
     error grows with the square of what a prompt changes. So under a wrong prompt the denoiser is
     also taught, by plain regression, to miss by a constant, whose square is how much worse that
     prompt fits than the best, in nats over `contrast.scale`.
+
+    Returns:
+        Means over the images. `loss`: the squared error under the image's own caption, sometimes
+        the empty one. `fit`: the cross-entropy of the middle's attention to the true prompt.
+        `apart`: how near each other the texts lie; see `nearness`. If images are scored, too,
+        `cross_entropy`: of the true prompt against wrong ones, by their errors; and `belief`: the
+        squared error under each prompt from a target off by how little it fits.
     """
     denoised, scored = contrast.denoised, contrast.scored
     even = stratified(denoised) * len(model.alphas_cumprod)
@@ -88,27 +85,24 @@ def discriminative_losses(
     image = torch.cat([image[:denoised], image[rows].repeat_interleave(prompts.shape[1])])
     output = model.tell(seen.rows(image), text[torch.cat([own, prompts.flatten()])]).float()
     error = output - target[image]
-    denoising = error[:denoised].square().mean()
+    losses = {"loss": error[:denoised].square().mean()}
+    further = {"fit": fit, "apart": nearness(text[:-1])}
     if not scored:
-        none = torch.zeros(())
-        return Losses(denoising, none, none, fit, nearness(text[:-1]))
+        return losses | further
 
     error = error[denoised:].view(*prompts.shape, *error.shape[1:])
     against = log_belief.amax(1, keepdim=True) - log_belief.gather(1, prompts)
     miss = (against / contrast.scale).sqrt()
     miss[:, 0] = 0.0
     decision = -contrast.scale * error.square().mean((2, 3, 4))
-    return Losses(
-        denoising,
-        functional.cross_entropy(decision, torch.zeros(scored, dtype=torch.long)),
-        (error - miss[:, :, None, None, None]).square().mean(),
-        fit,
-        nearness(text[:-1]),
-    )
+    first = torch.zeros(scored, dtype=torch.long)
+    losses["cross_entropy"] = functional.cross_entropy(decision, first)
+    losses["belief"] = (error - miss[:, :, None, None, None]).square().mean()
+    return losses | further
 
 
 def nearness(text: Tensor) -> Tensor:
-    """How near each other the texts lie: log of the mean exp(−2 distance²) of two on the sphere.
+    """Return the log of the mean exp(−2 distance²) of two texts on the sphere: how near they lie.
 
     Wang and Isola, "Understanding contrastive representation learning through alignment and
     uniformity", ICML 2020. Texts of other things are all wrong for all images, and would become one
@@ -126,7 +120,7 @@ def train_denoiser(
     validation: tuple[Tensor, Tensor],
     folder: Path,
     seed: int,
-    phase: str = "denoiser",
+    name: str = "denoiser",
     contrast: Contrast | None = None,
 ) -> TextDenoiser:
     """Train on latents ``[n, views, …]`` and return the moving average of the weights.
@@ -135,6 +129,10 @@ def train_denoiser(
     """
     settings = contrast or recipe
     steps, batch, peak = settings.steps, settings.batch, settings.learning_rate
+    weights = {"loss": 1.0}
+    if contrast:
+        weights |= {"cross_entropy": contrast.weight, "belief": contrast.belief_weight}
+        weights |= {"fit": contrast.fit_weight, "apart": contrast.apart_weight}
     latents, labels = train
     model.requires_grad_(True)  # the average of an earlier phase comes without
     shorten(model.unet)
@@ -142,9 +140,9 @@ def train_denoiser(
     optimiser = torch.optim.AdamW(
         model.parameters(), peak, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    parts: dict[str, Stateful] = {"model": model, "average": average, "optimiser": optimiser}
-    for step in resumable(phase, steps, folder, parts):
-        torch.manual_seed(seed * 1_000_003 + step)
+    parts = {"model": model, "average": average, "optimiser": optimiser}
+    phase = Phase(name, steps, peak, folder, seed, **parts)
+    for step in phase.steps():
         rng = random.Random(seed * 1_000_003 + step)
         wording = captions.draw(rng)
         chosen = torch.randint(len(latents), (batch,))
@@ -156,40 +154,25 @@ def train_denoiser(
         with torch.autocast("cpu", torch.bfloat16):
             if contrast:
                 losses = discriminative_losses(*common, contrast)
-                loss = losses.denoising + contrast.weight * losses.contrast
-                loss = loss + contrast.belief_weight * losses.belief
-                loss = loss + contrast.fit_weight * losses.fit
-                loss = loss + contrast.apart_weight * losses.apart
             else:
                 losses = generative_losses(*common)
-                loss = losses.denoising
-        descend(optimiser, loss, learning_rate(step, steps, peak), 1.0)
+            loss: Any = sum(weights[name] * value for name, value in losses.items())
+        phase.descend(loss, 1.0)
         model.deafen()
         decay = recipe.ema_decay if contrast else min(recipe.ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
             for shadow, weight in zip(average.parameters(), model.parameters(), strict=True):
                 shadow.lerp_(weight, 1 - decay)
-        if (step + 1) % 50 == 0:
-            log(
-                folder,
-                phase=phase,
-                step=step + 1,
-                loss=losses.denoising.item(),
-                cross_entropy=losses.contrast.item(),
-                belief=losses.belief.item(),
-                fit=losses.fit.item(),
-                apart=losses.apart.item(),
-            )
+        phase.log_losses(**losses)
         if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
-            figures = validate(recipe, average, captions, validation)
-            log(folder, phase=phase, step=step + 1, **figures)
+            phase.log(**validate(recipe, average, captions, validation))
     return average.eval()
 
 
 def validate(
     recipe: Recipe, model: TextDenoiser, captions: Captions, validation: tuple[Tensor, Tensor]
 ) -> dict[str, float]:
-    """Denoising loss under the true prompts and accuracy, on the first validation images."""
+    """Return denoising loss under the true prompts and accuracy, on the first validation images."""
     latents, labels = (values[: recipe.validation_images] for values in validation)
     errors = judging.draw_errors(model, latents, captions.prompts, recipe.validation_draws)
     own = errors[torch.arange(len(labels)).numpy(), :, labels.numpy()]
@@ -200,7 +183,7 @@ def validate(
 def own_loss(
     model: TextDenoiser, captions: Captions, validation: tuple[Tensor, Tensor], draws: int
 ) -> float:
-    """Denoising loss of images under their own default prompts, over an even grid of draws."""
+    """Return the denoising loss under the images' default prompts, over an even grid of draws."""
     latents, labels = validation
     total = 0.0
     for index, prompt in enumerate(captions.prompts):

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import StableDiffusionPipeline
 
 from bench.engine.images import preprocess
 from bench_plugins.training import autoencoder, card, data, denoiser, judging, learning
-from bench_plugins.training.data import CAPTIONS, train_tokenizer
+from bench_plugins.training.data import read_captions, train_tokenizer
 from bench_plugins.training.denoiser import bake
 from bench_plugins.training.recipes import RECIPES
 
@@ -31,7 +32,8 @@ def train_backbone(
 
     Checkpoints and the log lie in ``<out>.training``; delete that folder to start over.
     """
-    recipe, captions = RECIPES[name], CAPTIONS[name]
+    recipe = RECIPES[name]
+    captions = read_captions(recipe)
     if steps is not None:
         recipe = dataclasses.replace(
             recipe,
@@ -69,8 +71,6 @@ def train_backbone(
 
     bake(model.unet)
     save(vae, model, out)
-    for part_of_model in (vae, model.text_encoder, model.unet):
-        part_of_model.half().float()  # what a reader of the half-precision weights gets
     figures: dict[str, Any] = {"validation_losses": losses}
     for part_name in ("validation", "test") if test else ("validation",):
         part = getattr(parts, part_name)
@@ -103,16 +103,15 @@ def train_backbone(
 
 
 def save(vae: torch.nn.Module, model: denoiser.TextDenoiser, out: Path) -> None:
-    """Write a Stable Diffusion pipeline folder, half-precision safetensors."""
-    import copy
+    """Write a Stable Diffusion pipeline folder, half-precision safetensors.
 
-    from diffusers import StableDiffusionPipeline
-
+    The weights are rounded to what a reader of the folder gets.
+    """
     pipeline = StableDiffusionPipeline(
-        vae=copy.deepcopy(vae),
-        text_encoder=copy.deepcopy(model.text_encoder),
+        vae=vae,
+        text_encoder=model.text_encoder,
         tokenizer=model.tokenizer,
-        unet=copy.deepcopy(model.unet),
+        unet=model.unet,
         scheduler=model.scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -120,4 +119,5 @@ def save(vae: torch.nn.Module, model: denoiser.TextDenoiser, out: Path) -> None:
     )
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(out, safe_serialization=True)
+    pipeline.to(dtype=torch.float32)
     model.tokenizer.backend_tokenizer.model.save(str(out / "tokenizer"))

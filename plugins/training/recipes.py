@@ -66,8 +66,9 @@ class Recipe:
     # Whether each level, from the outside in, has cross-attention; the middle always has.
     down_attention: tuple[bool, ...]
     up_attention: tuple[bool, ...]
-    pooled_text: bool = True  # add the pooled text to the time embedding of every block, too
-    late_text: bool = False  # but not on the way down and in the middle's first half
+    # Keep the pooled text, which is added to the time embedding of every block, from the way down
+    # and the first half of the middle.
+    late_text: bool = False
     standardised: bool = False  # standardise the UNet's kernels while it learns
 
     prediction_type: str  # the scheduler's

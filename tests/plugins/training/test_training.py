@@ -15,9 +15,10 @@ import torch
 from helpers.places import ROOT
 from safetensors.numpy import load_file
 
-from bench_plugins.training import card, data, judging, learning, loop, pipeline
-from bench_plugins.training.data import CAPTIONS, train_tokenizer
+from bench_plugins.training import card, data, judging, loop, pipeline
+from bench_plugins.training.data import read_captions, train_tokenizer
 from bench_plugins.training.denoiser import TextDenoiser, bake
+from bench_plugins.training.loop import Phase
 from bench_plugins.training.recipes import RECIPES
 
 IMAGES = 100  # of each split
@@ -83,13 +84,13 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 def test_a_stopped_training_goes_on_to_the_same_weights(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object, **values: object) -> None:
-        if values.get("phase") == "denoiser":
+    def stop(phase: Phase, **values: object) -> None:
+        if phase.name == "denoiser":
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
-        stopped.setattr(learning, "log", stop)
+        stopped.setattr(Phase, "log", stop)
         pipeline.train_backbone("digits", None, tmp_path / "stopped", seed=0, test=False)
     pipeline.train_backbone("digits", None, tmp_path / "stopped", seed=0, test=False)
     first, second = weights(trained), weights(tmp_path / "stopped")
@@ -106,7 +107,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
 @pytest.fixture
 def tiny(tmp_path: Path) -> TextDenoiser:
     """An untrained denoiser of the land's shape, with gains that are not one."""
-    captions = CAPTIONS["landuse"]
+    captions = read_captions(RECIPES["landuse"])
     recipe = dataclasses.replace(RECIPES["landuse"], unet_channels=(8, 16, 32), norm_groups=4)
     tokenizer = train_tokenizer(captions, recipe.text_length, tmp_path / "tokenizer")
     torch.manual_seed(0)
@@ -160,7 +161,8 @@ def test_shipped_weights_are_small_and_open() -> None:
 
 
 def test_the_tokenizer_takes_any_text(tmp_path: Path) -> None:
-    for name, captions in CAPTIONS.items():
+    for name, recipe in RECIPES.items():
+        captions = read_captions(recipe)
         tokenizer = train_tokenizer(captions, 32, tmp_path / name)
         for text in [*captions.prompts, "Zürich – 東京", "a\tb"]:
             assert tokenizer.unk_token_id not in tokenizer(text).input_ids[1:-1]
@@ -170,8 +172,8 @@ def test_the_tokenizer_takes_any_text(tmp_path: Path) -> None:
 def test_prompts_of_the_training_are_those_of_the_toolkit() -> None:
     import bench
 
-    assert CAPTIONS["digits"].prompts == bench.prompts("digits")
-    assert CAPTIONS["landuse"].prompts == bench.prompts("ucmerced")
+    for recipe in RECIPES.values():
+        assert read_captions(recipe).prompts == bench.prompts(recipe.dataset)
 
 
 def test_watching_by_hand() -> None:
@@ -186,6 +188,6 @@ def test_watching_by_hand() -> None:
 
 def test_a_log_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal there is no bar: a line a checkpoint, here the last step's."""
-    steps = list(loop.resumable("denoiser", 3, tmp_path, {}))
-    assert steps == [0, 1, 2] and list(loop.resumable("denoiser", 3, tmp_path, {})) == []
+    phase = Phase("denoiser", 3, 1e-3, tmp_path, seed=0)
+    assert list(phase.steps()) == [0, 1, 2] and list(phase.steps()) == []
     assert capsys.readouterr().err == "denoiser: 3 of 3 steps, 0.0 min left\n"
