@@ -1,4 +1,4 @@
-"""Metrics: averages over classes are declared here; each other one is a module with its `spec`."""
+"""Metrics. Averages of per-class ratios are registered here, others by the `spec` of a class."""
 
 from __future__ import annotations
 

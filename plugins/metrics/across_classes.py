@@ -1,4 +1,7 @@
-"""Ranking of the images by the score of a class: area under the ROC curve, average precision."""
+"""Metrics that rank images by the score of a class: area under the ROC curve, average precision.
+
+Dimensions: [n] images, [C] classes.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,40 @@ from bench.contracts.problem import Floats
 
 
 class _OneAgainstRest(Metric):
-    """A metric that ranks all images by the score of each class and is averaged over classes.
+    """One-against-rest metric: rank all images by the score of each class, average over classes.
 
-    Errors of two images do not compare: some images are hard for every class. So the score of a
-    class is relative to the image's other classes before images are ranked.
+    Errors of two images are not comparable, because some images are hard for every class. So the
+    score of a class is made relative to the image's other classes before images are ranked.
 
     Args:
-        across: difference: mean error of the image's classes less that of the class; softmax: the
-            softmax of the negative errors over the classes.
-        temperature: number by which errors are divided in the softmax.
+        across: `difference` for the mean error of all classes minus the error of the class;
+            `softmax` for the softmax of the negative errors over the classes.
+        temperature: divisor of the errors in the softmax.
     """
 
     def __init__(
         self, across: Literal["difference", "softmax"] = "difference", temperature: float = 1.0
     ) -> None:
         if not temperature > 0:
-            raise ValueError(f"temperature={temperature} is not above 0")
+            raise ValueError(f"temperature must be above 0, got {temperature}")
         self.across, self.temperature = across, temperature
 
     def relative(self, scores: Floats) -> Floats:
-        """Return scores that compare across images, from errors; float64 [n, C], higher better."""
+        """Turn errors, float64 [n, C], into scores that are comparable across images.
+
+        Higher is better.
+        """
         if self.across == "difference":
             return np.asarray(scores.mean(axis=1, keepdims=True) - scores)
         logits = -scores / self.temperature
-        likely = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(likely / likely.sum(axis=1, keepdims=True))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
-    def of_classes(self, data: MetricInput) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
-        """Yield whether each image is of a class, and its score, for classes with both kinds."""
+    def by_class(self, data: MetricInput) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
+        """Yield, for each class, which images are positive, bool [n], and their scores [n].
+
+        Classes without positive or without negative images are left out.
+        """
         assert data.scores is not None
         columns = self.relative(data.scores).T
         for label, column in enumerate(columns):
@@ -62,21 +71,21 @@ class Auroc(_OneAgainstRest):
     }
 
     def value(self, data: MetricInput) -> float:
-        """Return the mean of sklearn's area over the classes with images."""
+        """Return scikit-learn's area, averaged over the classes with images."""
         from sklearn.metrics import roc_auc_score
 
-        return _mean([roc_auc_score(*pair) for pair in self.of_classes(data)])
+        return _mean([roc_auc_score(*pair) for pair in self.by_class(data)])
 
     def influence(self, data: MetricInput) -> Floats:
-        """Return the structural components (DeLong et al., Biometrics 44, 1988) as influence.
+        """Return influence values from structural components (DeLong et al., Biometrics 44, 1988).
 
-        The component of a positive image is the share of negatives below it, of a negative image
-        that of positives above it; ties count half.
+        The component of a positive image is the share of negatives below it, and that of a negative
+        image the share of positives above it. Ties count half.
         """
         from scipy.stats import rankdata
 
         rows = []
-        for positive, score in self.of_classes(data):
+        for positive, score in self.by_class(data):
             n, count = len(score), int(positive.sum())
             ranks, component = rankdata(score), np.empty(n)
             component[positive] = (ranks[positive] - rankdata(score[positive])) / (n - count)
@@ -98,27 +107,30 @@ class AveragePrecision(_OneAgainstRest):
     }
 
     def value(self, data: MetricInput) -> float:
-        """Return the mean of sklearn's average precision over the classes with images."""
+        """Return scikit-learn's average precision, averaged over the classes with images."""
         from sklearn.metrics import average_precision_score
 
-        return _mean([average_precision_score(*pair) for pair in self.of_classes(data)])
+        return _mean([average_precision_score(*pair) for pair in self.by_class(data)])
 
     def influence(self, data: MetricInput) -> Floats:
-        """Return the derivative of the average precision in the weight of each image.
+        """Return influence values: the average precision plus its derivative in an image's weight.
 
-        With T_i positive and F_i of all images at or above positive image i, the metric is the mean
-        of T_i / F_i over positives. Another image at or above i moves the term by -T_i / F_i^2, and
-        a positive one by 1 / F_i beside.
+        Let F_i be the number of images at or above positive image i, and T_i the number of positive
+        ones among them. The metric is the mean of T_i / F_i over positive images. The derivative of
+        this term in the weight of another image at or above i is -T_i / F_i², plus 1 / F_i if that
+        image is positive.
         """
         rows = []
-        for positive, score in self.of_classes(data):
+        for positive, score in self.by_class(data):
             order = np.argsort(-score, kind="stable")
             ordered, hit = score[order], positive[order].astype(np.float64)
-            last = np.searchsorted(-ordered, -ordered, side="right") - 1  # of each image's ties
+            # The first and the last of the images that tie with each image.
+            first = np.searchsorted(-ordered, -ordered, side="left")
+            last = np.searchsorted(-ordered, -ordered, side="right") - 1
             above, hits = last + 1.0, np.cumsum(hit)[last]
             precision, count = hits / above, hit.sum()
-            first = np.searchsorted(-ordered, -ordered, side="left")
-            gained, lost = (_from(hit / above, first), _from(hit * hits / above**2, first))
+            gained = _sums_from(first, hit / above)
+            lost = _sums_from(first, hit * hits / above**2)
             value = float((hit * precision).sum() / count)
             slope = (hit * (precision - value) + hit * gained - lost) / count
             row = np.empty(len(score))
@@ -127,8 +139,8 @@ class AveragePrecision(_OneAgainstRest):
         return np.asarray(np.mean(rows, axis=0))
 
 
-def _from(terms: Floats, first: NDArray[np.int64]) -> Floats:
-    """Return, for each place, the sum of the terms from there to the end."""
+def _sums_from(first: NDArray[np.int64], terms: Floats) -> Floats:
+    """Return, for each position in `first`, the sum of the terms from there to the end."""
     return np.asarray(np.cumsum(terms[::-1])[::-1][first])
 
 

@@ -1,4 +1,4 @@
-"""Which of two a decision is for: the shape or the texture, one set of prompts or another."""
+"""Preferences between two alternatives: shape or texture, one set of classes or another."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bench.contracts.problem import Floats
 
 
 class _Preference(Metric):
-    """Share of decisions for the first of two, among those for either."""
+    """Share of decisions for the first of two alternatives, among decisions for either."""
 
     @abstractmethod
-    def decided(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return whether each decision is for the first, and whether for the second."""
+    def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return two masks of the decisions [n]: for the first and for the second alternative."""
 
     def image_values(self, data: MetricInput) -> Floats:
-        """Return 1 for a decision for the first, else 0."""
-        return self.decided(data)[0].astype(np.float64)
+        """Return 1 for a decision for the first alternative, else 0."""
+        return self.preferred(data)[0].astype(np.float64)
 
     def image_weights(self, data: MetricInput) -> Floats:
-        """Return 1 for a decision for either, else 0."""
-        first, second = self.decided(data)
+        """Return 1 for a decision for either alternative, else 0."""
+        first, second = self.preferred(data)
         return (first | second).astype(np.float64)
 
 
@@ -33,7 +33,7 @@ class ShapeBias(_Preference):
     """Share of decisions for the shape among those for the shape or the texture of an image.
 
     Geirhos et al., ImageNet-trained CNNs are biased towards texture, ICLR 2019. Images whose shape
-    and texture are of one class, and decisions for a third class, are left out.
+    and texture have the same class, and decisions for a third class, are left out.
 
     Args:
         shape: further label with the class of the shape.
@@ -50,26 +50,26 @@ class ShapeBias(_Preference):
 
     def __init__(self, shape: str = "shape", texture: str = "texture") -> None:
         if shape == texture:
-            raise ValueError(f"shape and texture are both {shape!r}")
+            raise ValueError(f"shape and texture must be different columns, got {shape!r} twice")
         self.columns = (shape, texture)
 
-    def decided(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return whether each decision is for the shape, and whether it is for the texture."""
+    def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return masks of the decisions for the shape and for the texture."""
         names = np.array([*data.classes, ""])[data.predictions]
         shape, texture = (data.columns[name] for name in self.columns)
-        counts = (names != "") & (shape != texture)
-        return counts & (names == shape), counts & (names == texture)
+        counted = (names != "") & (shape != texture)
+        return counted & (names == shape), counted & (names == texture)
 
 
 class AssociationRate(_Preference):
-    """Share of images decided for the first set of classes among those for either set.
+    """Share of images decided for a first set of classes, among those decided for either set.
 
-    Radford et al. (2103.00020, section 7.1) count such rates for each group of people:
-    `--by COLUMN` shows the rate of each group.
+    Radford et al. (2103.00020, section 7.1) report such rates for groups of people; `--by COLUMN`
+    shows the rate of each group.
 
     Args:
         first: names of the classes of the first set.
-        second: names of the classes of the second set; empty: all others.
+        second: names of the classes of the second set; empty for all other classes.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -83,15 +83,15 @@ class AssociationRate(_Preference):
 
     def __init__(self, first: tuple[str, ...] = (), second: tuple[str, ...] = ()) -> None:
         if both := sorted(set(first) & set(second)):
-            raise ValueError(f"{both[0]!r} is in both sets")
+            raise ValueError(f"first and second must not overlap, got {both[0]!r} in both sets")
         self.first, self.second = first, second
 
-    def decided(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return whether each decision is for the first set, and whether for the second."""
+    def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return masks of the decisions for the first and for the second set of classes."""
         if not self.first:
             raise ValueError("name the classes of the first set: --set first=NAME,NAME")
-        if strange := [n for n in (*self.first, *self.second) if n not in data.classes]:
-            raise ValueError(f"{strange[0]!r} is no class of the run")
+        if unknown := [n for n in (*self.first, *self.second) if n not in data.classes]:
+            raise ValueError(f"{unknown[0]!r} is not a class of the run")
         names = np.array([*data.classes, ""])[data.predictions]
         first = np.isin(names, self.first)
         others = np.isin(names, self.second) if self.second else ~first & (names != "")

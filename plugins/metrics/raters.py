@@ -1,4 +1,4 @@
-"""Agreement with others: error consistency."""
+"""Agreement with raters, which are other runs or people."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 class ErrorConsistency(Metric):
     """Cohen's kappa of being right on the same images (Geirhos et al., NeurIPS 2020).
 
-    0 is what two independent raters with these accuracies reach, 1 is right and wrong on the same
-    images. With several raters it is the mean over them, each on the images that it saw.
+    0 is expected of two independent raters with these accuracies; 1 means right and wrong on the
+    same images. With several raters, it is the mean of their kappas, each on the images the rater
+    saw.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -25,7 +26,10 @@ class ErrorConsistency(Metric):
     }
 
     def value(self, data: MetricInput) -> float:
-        """Return the mean of kappa over the raters for whom it is defined."""
+        """Return the mean of kappa over the raters for whom it is defined.
+
+        It is undefined if the run and the rater are both right, or both wrong, on all images.
+        """
         right = data.predictions == data.labels
         kappas = []
         for answers in data.raters.values():

@@ -176,9 +176,9 @@ def test_association_rate_counts_the_decisions_for_either_set() -> None:
     assert value_of("association_rate", data, first=("bear",), second=("cat",)) == 2 / 3
     for parameters, problem in (
         ({}, "name the classes"),
-        ({"first": ("lion",)}, "'lion' is no class"),
+        ({"first": ("lion",)}, "'lion' is not a class"),
     ):
         with pytest.raises(ValueError, match=problem):
             value_of("association_rate", data, **parameters)
-    with pytest.raises(UserError, match="'bear' is in both"):
+    with pytest.raises(UserError, match="'bear' in both"):
         _made("association_rate", first=("bear",), second=("bear",))

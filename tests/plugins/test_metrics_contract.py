@@ -11,7 +11,7 @@ import pytest
 from bench.contracts.measuring import MetricInput
 from bench.testing import MetricContract
 from bench_plugins.metrics.across_classes import Auroc, AveragePrecision
-from bench_plugins.metrics.further_labels import MultiLabelAccuracy
+from bench_plugins.metrics.membership import MultiLabelAccuracy
 from bench_plugins.metrics.preferences import AssociationRate, ShapeBias
 from bench_plugins.metrics.raters import ErrorConsistency
 
