@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from scipy.special import digamma, expit, polygamma, stdtr, stdtrit
 
 from bench.inputs.draws import sub_grid
-from bench_plugins.strategies._bounds import POOLED
+from bench_plugins.strategies._bounds import POOLED_DOF
 from bench_plugins.strategies._elimination import by_bands
 from bench_plugins.strategies._odds import MIN_OVERTAKEN, Evidence, fit_odds
-from bench_plugins.strategies._published import ENOUGH, PRIOR_FREEDOM, first_stage, staged_order
+from bench_plugins.strategies._published import (
+    MIN_TOTAL_DOF,
+    PRIOR_DOF,
+    first_stage,
+    staged_order,
+)
 from bench_plugins.strategies._racing import GROWTH
 
 Floats = NDArray[np.float64]
@@ -94,7 +99,7 @@ def dial(delta: float, shared: bool = False) -> Rule:
     """Return the bound `t`; `shared`: its level, among rivals and looks (the old `schedule`)."""
 
     def rule(look: Look) -> Bools:
-        variance, freedom, _ = pooled(look, np.where(look.rivals, look.variance, 0), POOLED)
+        variance, freedom, _ = pooled(look, np.where(look.rivals, look.variance, 0), POOLED_DOF)
         level = delta / (look.gap.shape[1] - 1) / look.looks if shared else delta
         return np.asarray(look.distance(variance) > np.abs(stdtrit(freedom, level)))
 
@@ -115,7 +120,7 @@ def spending(delta: float, memory: bool, estimated: bool = False) -> Rule:
         if not look.number:
             return np.zeros_like(look.rivals)
         variances = look.last if memory else np.where(look.rivals, look.variance, 0)
-        variance, freedom, _ = pooled(look, variances, PRIOR_FREEDOM)
+        variance, freedom, _ = pooled(look, variances, PRIOR_DOF)
         if estimated:
             prior, location = estimated_prior(variances, look.freedom)
             variance = (look.freedom * look.variance + prior * location) / (look.freedom + prior)
@@ -150,8 +155,8 @@ def estimated_prior(variances: Floats, freedom: float) -> tuple[Floats, Floats]:
 
 
 def signs(look: Look) -> Floats:
-    """Return float64 [B, P, 7], the signs of `Evidence`."""
-    variance, freedom, mean = pooled(look, look.last, PRIOR_FREEDOM)
+    """Return float64 [B, P, 7], the features of `Evidence`."""
+    variance, freedom, mean = pooled(look, look.last, PRIOR_DOF)
     share = look.draws / look.n_draws
     rows = Evidence(
         look.distance(variance).ravel(),
@@ -161,7 +166,7 @@ def signs(look: Look) -> Floats:
         look.variance.ravel(),
         np.broadcast_to(mean, look.gap.shape).ravel(),  # type: ignore[arg-type]  # of each table
     )
-    return rows.signs().reshape(*look.gap.shape, -1)
+    return rows.features().reshape(*look.gap.shape, -1)
 
 
 def by_odds(odds: tuple[float, ...], delta: float) -> Rule:
@@ -241,7 +246,7 @@ def race(
             last[active] = np.where(living, variance, last[active])
             rivals = living.copy()
             rivals[rows, leaders] = False
-            number += (prompts - 1) * (seen - 1) >= ENOUGH
+            number += (prompts - 1) * (seen - 1) >= MIN_TOTAL_DOF
             gap = np.where(rivals, means - means[rows, leaders][:, None], 0)
             args = (gap, variance, last[active], rivals, leaders)
             look = Look(*args, seen, n_draws, number, looks)

@@ -1,6 +1,7 @@
-"""Strategies: each decides which cells are evaluated, and when an image is decided.
+"""Strategies: rules that choose which cells are evaluated and when an image is decided.
 
-Each is one module here, whose class says in `spec` how it is registered.
+Each module here defines one strategy, or closely related ones. The `spec` of a class holds the
+fields of its registration.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How far a mean over some of the draws can be from the mean over all of them.
+"""Bounds on the mean paired difference over all N draws, given some of the draws.
 
-Each function takes paired differences d_k = (error of a prompt) - (error of the leader), and says
-whether their mean over all N draws is significantly positive.
+A paired difference is the error of a prompt minus the error of the leader on the same draw.
+Dimensions: [A] prompts still alive, [n] draws seen so far.
 """
 
 from __future__ import annotations
@@ -13,74 +13,88 @@ import numpy as np
 from bench.contracts.strategy import Floats
 
 TINY = np.finfo(np.float64).tiny
-POOLED = 8  # degrees of freedom that the mean variance of all rivals counts as
-LEARNED = 16  # that a variance learned from other images counts as
+POOLED_DOF = 8  # degrees of freedom that the mean variance of all rivals counts as
+LEARNED_DOF = 16  # degrees of freedom that a variance learned from other images counts as
 
 
 def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 0.0) -> Floats:
-    """Return float64 [A]: the lower end of a one-sided t interval for draws spread over timesteps.
+    """Return float64 [A]: the lower ends of one-sided t intervals for draws spread over timesteps.
 
-    The variance of the mean is estimated from neighbours in the order of the timesteps, so that the
-    trend along them, which an even sub-grid averages out, does not count as noise: the successive
-    difference s² = sum (d_{i+1} - d_i)² / (2 (n - 1)), with 2 (n - 1)² / (3 n - 4) degrees of
-    freedom (von Neumann, Kent, Bellinson & Hart, Ann. Math. Stat. 12, 1941); and, because the
-    draws are a finite set, times 1 - n / N.
+    The variance of the mean is the `successive_variance`, times 1 - n / N because the draws are a
+    finite set.
 
-    After four draws such a variance is sometimes tiny by chance, and then a race loses its winner.
-    So each variance is averaged with the mean variance of all rivals, which counts as 8 degrees of
-    freedom (as in Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004). In hard races (21 classes with
-    gaps scaled down to 0.3, made from 40 recorded training digits) a level of 0.05 then agrees
-    with the exhaustive decision on 99.5 % at 546 evaluations; without it on 78 % at 593.
+    After four draws such a variance is sometimes tiny by chance, and the race then drops its
+    winner. So each variance is moderated: averaged with the mean variance of all rivals, which
+    counts as 8 degrees of freedom (as in Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004). In hard
+    races (21 classes with gaps scaled down to 0.3, made from 40 recorded training digits) a level
+    of 0.05 then agrees with the exhaustive decision on 99.5 % of images at 546 evaluations,
+    compared with 78 % at 593 without moderation.
 
-    Variances differ little from image to image (design/racing.md). So where their root mean square
-    over other images is known, it is averaged in as well, and counts as 16 degrees of freedom; then
-    a bound needs a single draw.
+    Variances differ little from image to image (design/racing.md). So if their root mean square
+    over other images is known (`deviation`), it is averaged in as well and counts as 16 degrees of
+    freedom. A single draw is then enough for a bound.
 
     Args:
-        differences: float64 [A, n], in timestep order, n >= 2, or 1 with a deviation.
+        differences: float64 [A, n], in timestep order; n >= 2, or n >= 1 with a deviation.
         n_draws: N.
-        delta: the level of one comparison.
-        deviation: the standard deviation of a difference on a draw over other images; 0: unknown.
+        delta: level of one comparison.
+        deviation: standard deviation of the difference on one draw, learned from other images; 0 if
+            unknown.
     """
     from scipy.special import stdtrit
 
     n = differences.shape[1]
-    variance, freedom = successive_variance(differences)
-    rivals = variance > 0  # the leader has none
+    variance, dof = successive_variance(differences)
+    rivals = variance > 0  # 0 for the leader
     if rivals.sum() > 1:
-        pooled = POOLED * variance[rivals].mean()
-        variance = np.where(rivals, (freedom * variance + pooled) / (freedom + POOLED), variance)
-        freedom += POOLED
+        moderated, dof = moderate(variance, dof, float(variance[rivals].mean()), POOLED_DOF)
+        variance = np.where(rivals, moderated, variance)
     if deviation:
-        variance = (freedom * variance + LEARNED * deviation**2) / (freedom + LEARNED)
-        freedom += LEARNED
-    factor = abs(stdtrit(freedom, delta)) * sqrt((1 - n / n_draws) / n)
+        variance, dof = moderate(variance, dof, deviation**2, LEARNED_DOF)
+    factor = abs(stdtrit(dof, delta)) * sqrt((1 - n / n_draws) / n)
     return np.asarray(differences.mean(axis=1) - factor * np.sqrt(variance))
 
 
 def successive_variance(differences: Floats) -> tuple[Floats, float]:
-    """Return the variances of [A, n] differences, float64 [A], and their degrees of freedom."""
+    """Return the variances of [A, n] differences, float64 [A], and their degrees of freedom.
+
+    They are estimated from neighbours in timestep order, so that a trend along the timesteps, which
+    an even sub-grid averages out, does not count as noise: s² = sum (d_{i+1} - d_i)² / (2 (n - 1)),
+    with 2 (n - 1)² / (3 n - 4) degrees of freedom (von Neumann, Kent, Bellinson & Hart, Ann. Math.
+    Stat. 12, 1941). A single draw has variance 0 with 0 degrees of freedom.
+    """
     n = differences.shape[1]
     steps = differences[:, 1:] - differences[:, :-1]  # np.diff takes three times as long
     variance = np.einsum("an,an->a", steps, steps) / max(1, 2 * (n - 1))
     return np.asarray(variance), 2 * (n - 1) ** 2 / (3 * n - 4) if n > 1 else 0.0
 
 
+def moderate(variance: Floats, dof: float, prior: float, prior_dof: int) -> tuple[Floats, float]:
+    """Average variances with a prior one, weighted by degrees of freedom.
+
+    Returns:
+        The moderated variances and their degrees of freedom, `dof` + `prior_dof`.
+    """
+    total = dof + prior_dof
+    return np.asarray((dof * variance + prior_dof * prior) / total), total
+
+
 def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:
-    """Return float64 [A]: the log of the most that betting against "the mean is <= 0" has won.
+    """Return float64 [A]: the largest log wealth so far of bets against "the mean is <= 0".
 
     Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86,
-    2024, section 5 (sampling without replacement). If the mean of all N values is 0 or less, then
-    after i - 1 of them, in random order, the next is expected to be c_i = -S_{i-1} / (N - i + 1)
-    at the most, S being their sum. So a gambler who stakes l_i >= 0, chosen before the draw, owns
-    W_n = prod (1 + l_i (d_i - c_i)), a supermartingale that starts at 1, and by Ville's inequality
-    W ever reaches 1 / alpha with probability alpha at most: it holds at every look at no cost.
-    The stakes are those of their aGRAPA rule, at most 3/4 of what could lose everything.
+    2024, section 5 (sampling without replacement). Under the null hypothesis that the mean of all N
+    values is 0 or less, and with the values in random order, the i-th is expected to be at most
+    c_i = -S_{i-1} / (N - i + 1), where S is the sum so far. A gambler who stakes l_i >= 0, chosen
+    before the draw, has the wealth W_n = prod (1 + l_i (d_i - c_i)), a test supermartingale that
+    starts at 1. By Ville's inequality, W ever reaches 1 / alpha with probability at most alpha, so
+    the test is valid at every look without a correction. The stakes follow the paper's aGRAPA rule,
+    limited to 3/4 of the stake that could lose everything.
 
     Args:
         differences: float64 [A, n], in the order drawn.
         n_draws: N.
-        span: the largest absolute difference there can be.
+        span: the largest possible absolute difference.
     """
     before = np.arange(differences.shape[1])
     sums = np.cumsum(differences, axis=1) - differences
@@ -90,8 +104,8 @@ def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:
     # The variance so far, with one pseudo-observation of (span / 2)².
     variance = (span**2 / 4 + np.maximum(squares - before * mean**2, 0.0)) / (before + 1)
     edge = np.maximum(mean - expected, 0.0)
-    # Where even draws of -span could not bring the mean down to 0, c_i is below -span: no stake
-    # can lose; the bound below is large enough.
+    # If even draws of -span could not bring the mean down to 0, c_i is below -span and no stake can
+    # lose. The floor of span / N then keeps the stakes finite.
     worst = np.maximum(span + expected, span / n_draws)
     stakes = np.minimum(edge / (variance + edge**2 + TINY), 0.75 / (worst + TINY))
     wealth = np.cumsum(np.log1p(np.maximum(stakes * (differences - expected), -0.75)), axis=1)

@@ -1,4 +1,4 @@
-"""What strategies that drop prompts have in common: the survivors, and the order of draws."""
+"""Shared by strategies that drop prompts: the surviving prompts, and the order of the draws."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from bench.inputs.draws import even_order
 
 
 class Elimination:
-    """One image whose surviving prompts have all seen the same draws, a prefix of `order`.
+    """One image whose surviving prompts have all been evaluated on the same draws.
 
-    `wanted` says how many draws come next, and `survivors` which prompts stay. The image is decided
-    when all survivors are prompts of one class, or when the draws are used up: then the lowest
-    score over all draws wins, which is the exhaustive decision among the survivors.
+    These draws are a prefix of `order`. A subclass decides how many come next (`round_size`) and
+    which prompts stay (`survivors`). The image is decided when all survivors are prompts of one
+    class, or when the draws are used up. In the latter case the lowest score over all draws wins,
+    which is the exhaustive decision among the survivors.
 
     Attributes:
+        order: int64 [N], the order in which draws are requested.
         alive: int64 [A], the surviving prompts, ascending.
-        seen: how many draws of `order` they have.
+        seen: number of draws of `order` evaluated so far.
     """
 
     def __init__(self, problem: Problem, order: Ints) -> None:
@@ -39,23 +41,27 @@ class Elimination:
         self.alive = np.arange(len(problem.class_of_prompt))
         self.seen = 0
 
-    def wanted(self) -> int:
-        """Return how many draws to ask for next, at least one."""
+    def round_size(self) -> int:
+        """Return the number of draws to request next, at least 1."""
         raise NotImplementedError
 
     def survivors(self) -> NDArray[np.bool_]:
         """Return bool [A]: which of `alive` survive the draws seen so far."""
         raise NotImplementedError
 
-    def ask(self) -> Evaluate | Linearise | None:
-        """Return the survivors on their next draws."""
+    def one_class_left(self) -> bool:
+        """Return whether all survivors are prompts of the same class."""
         classes = self.problem.class_of_prompt[self.alive]
-        if self.seen and (self.seen == len(self.order) or (classes == classes[0]).all()):
+        return bool((classes == classes[0]).all())
+
+    def ask(self) -> Evaluate | Linearise | None:
+        """Return the survivors on their next draws, or None when the image is decided."""
+        if self.seen and (self.seen == len(self.order) or self.one_class_left()):
             return None
-        return Evaluate(self.alive, self.order[self.seen : self.seen + self.wanted()])
+        return Evaluate(self.alive, self.order[self.seen : self.seen + self.round_size()])
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Take the errors and drop prompts that cannot win."""
+        """Record the errors and drop prompts that cannot win."""
         self.table.tell(request, reply)
         self.seen += len(request.draws)
         self.alive = self.alive[self.survivors()]
@@ -67,10 +73,10 @@ class Elimination:
     def terms(self, as_drawn: bool = False) -> Floats:
         """Return float64 [A, n]: the survivors' weighted errors on the draws seen.
 
-        Their mean orders the prompts as their scores do.
+        Their row means order the prompts as the scores do.
 
         Args:
-            as_drawn: in the order of the draws; else in the order of the timesteps.
+            as_drawn: columns in the order of the draws, rather than of the timesteps.
         """
         seen = self.order[: self.seen]
         seen = seen if as_drawn else np.sort(seen)
@@ -78,22 +84,22 @@ class Elimination:
 
 
 def shuffled(n_draws: int, seed: int) -> Ints:
-    """Return int64 [N], a uniformly random permutation of the draws; the same for every image."""
+    """Return int64 [N], a uniformly random permutation of the draws, the same for every image."""
     return np.random.default_rng([seed, n_draws]).permutation(n_draws)
 
 
 def by_bands(bands: str, timesteps: Ints) -> Ints:
-    """Return int64 [N]: the draws of the bands first, band by band, the others after them.
+    """Return int64 [N]: the draws in each band of timesteps, band by band, then the others.
 
-    Within each part the order is even, and draws of one timestep come together.
+    Within each part the order is even, and draws of the same timestep are adjacent.
 
     Args:
-        bands: timesteps, such as `650-850` or `650-850,400-650`; both ends belong to a band, and
-            `even` means none.
+        bands: inclusive ranges of timesteps, such as `650-850` or `650-850,400-650`, or `even` for
+            none.
         timesteps: int64 [N], of the draws, ascending.
 
     Raises:
-        ValueError: the text is not of that form.
+        ValueError: if `bands` does not have this form.
     """
     distinct, unit_of_draw = np.unique(timesteps, return_inverse=True)
     order = even_order(len(distinct))
@@ -107,7 +113,7 @@ def by_bands(bands: str, timesteps: Ints) -> Ints:
 
 
 def timestep_means(values: Floats, timesteps: Ints) -> Floats:
-    """Return float64 [A, u]: the means of `values`, [A, n], over the draws of each timestep.
+    """Return float64 [A, u]: the means of the values over the draws of each of u timesteps.
 
     Args:
         values: float64 [A, n].
@@ -116,17 +122,17 @@ def timestep_means(values: Floats, timesteps: Ints) -> Floats:
     new = np.ones(len(timesteps), dtype=bool)
     np.not_equal(timesteps[1:], timesteps[:-1], out=new[1:])
     if new.all():
-        return np.ascontiguousarray(values)  # so that sums over it round as those of means do
+        return np.ascontiguousarray(values)  # so that sums are rounded as those of means are
     starts = np.flatnonzero(new)
     sums = np.add.reduceat(values, starts, axis=1)
     return np.asarray(sums / np.diff(starts, append=len(timesteps)))
 
 
 def parse_bands(bands: str) -> list[tuple[int, int]]:
-    """Return the (low, high) of each band.
+    """Return the (low, high) of each band; see `by_bands`.
 
     Raises:
-        ValueError: the text is not of the form that `by_bands` takes.
+        ValueError: if the text has another form.
     """
     if bands == "even":
         return []
@@ -134,6 +140,6 @@ def parse_bands(bands: str) -> list[tuple[int, int]]:
     limits = [(int(pair[1]), int(pair[2])) for pair in pairs if pair]
     if len(limits) < len(pairs) or any(low > high for low, high in limits):
         raise ValueError(
-            f"order={bands} is neither 'even' nor bands of timesteps such as 650-850,400-650"
+            f"order must be 'even' or bands of timesteps such as 650-850,400-650, got {bands}"
         )
     return limits

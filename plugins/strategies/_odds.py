@@ -1,4 +1,4 @@
-"""How likely a rival ends ahead of a race's leader, learned from images with every error known."""
+"""The probability that a rival ends ahead of a race's leader, learned from fully swept images."""
 
 from __future__ import annotations
 
@@ -11,60 +11,60 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Floats
 from bench_plugins.strategies._bounds import TINY
 
-SIGNS = 7  # weights, the first of them constant
-FARTHEST = 50.0  # standard errors; a rival farther away counts as this far
-MAX_SPREAD = 5.0  # of the logarithm of a variance
-MIN_OVERTAKEN = 5  # rivals that ended ahead, for weights to be learned
+N_FEATURES = 7  # the first is constant
+MAX_DISTANCE = 50.0  # standard errors; a rival farther behind counts as this far
+MAX_LOG_RATIO = 5.0  # of a variance to the pooled variance
+MIN_OVERTAKEN = 5  # rivals on either side of the leader that the regression needs
 
 
 class Evidence(NamedTuple):
-    """What a race has seen of its prompts.
+    """What a race knows of its surviving prompts at one look.
 
     Attributes:
-        distance: float64 [A], of each mean from the leader's, in standard errors.
-        freedom: degrees of freedom of these errors.
-        draws: draws seen.
-        share: share of all draws that they are.
+        distance: float64 [A], how far each mean is above the leader's, in standard errors.
+        dof: degrees of freedom of these standard errors.
+        draws: number of draws seen.
+        fraction: fraction of all draws seen.
         variance: float64 [A], of each prompt's differences from the leader.
         pooled: mean variance of all prompts.
     """
 
     distance: Floats
-    freedom: float
+    dof: float
     draws: int
-    share: float
+    fraction: float
     variance: Floats
     pooled: float
 
-    def signs(self) -> Floats:
-        """Return float64 [A, 7], what the weights of `odds` are about."""
-        far, constant = np.clip(self.distance, 0, FARTHEST), np.ones(len(self.distance))
-        spread = np.log((self.variance + TINY) / (self.pooled + TINY))
+    def features(self) -> Floats:
+        """Return float64 [A, 7], the features that the weights `odds` belong to."""
+        far, constant = np.clip(self.distance, 0, MAX_DISTANCE), np.ones(len(self.distance))
+        log_ratio = np.log((self.variance + TINY) / (self.pooled + TINY))
         columns = (
             *(constant, far, np.log1p(far), far * np.log(self.draws)),
-            *(constant * np.log(self.draws), constant * np.log1p(-self.share)),
-            np.clip(spread, -MAX_SPREAD, MAX_SPREAD),
+            *(constant * np.log(self.draws), constant * np.log1p(-self.fraction)),
+            np.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO),
         )
         return np.stack(columns, axis=1)
 
 
-def fit_odds(signs: Sequence[Floats], ahead: Sequence[NDArray[np.bool_]]) -> tuple[float, ...]:
-    """Return the weights of a logistic regression of "this rival ends ahead of the leader".
+def fit_odds(features: Sequence[Floats], ahead: Sequence[NDArray[np.bool_]]) -> tuple[float, ...]:
+    """Fit a logistic regression of "this rival ends ahead of the leader"; return its weights.
 
     Args:
-        signs: float64 [n, 7] per look.
+        features: float64 [n, 7] per look.
         ahead: bool [n] per look.
 
     Raises:
-        ValueError: too few rivals ended ahead for it to be learned.
+        ValueError: if too few rivals ended ahead of the leader, or behind it.
     """
     from sklearn.linear_model import LogisticRegression
 
-    rows, overtaken = np.concatenate(signs)[:, 1:], np.concatenate(ahead)
+    rows, overtaken = np.concatenate(features)[:, 1:], np.concatenate(ahead)
     if min(overtaken.sum(), (~overtaken).sum()) < MIN_OVERTAKEN:
         raise ValueError(
-            f"{overtaken.sum()} of {len(overtaken)} rivals ended ahead of the leader;"
-            f" {MIN_OVERTAKEN} or more are needed"
+            f"{overtaken.sum()} of {len(overtaken)} rivals ended ahead of the leader; expected"
+            f" at least {MIN_OVERTAKEN} ahead and {MIN_OVERTAKEN} behind"
         )
     centre, spread = rows.mean(axis=0), rows.std(axis=0) + TINY
     model = LogisticRegression(max_iter=1000).fit((rows - centre) / spread, overtaken)

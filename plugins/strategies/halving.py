@@ -17,13 +17,13 @@ from bench_plugins.strategies._elimination import Elimination
 class Halving(Strategy):
     """Spend an equal share of the budget in each round, and keep the better half of the prompts.
 
-    There are ceil(log2 P) rounds for P prompts. Unlike the published algorithm, a score is the
-    mean over the draws of all rounds so far: the draws are shared, so forgetting them
-    gains nothing. The draws come in a nested, even order.
+    There are ceil(log2 P) rounds for P prompts. Unlike in the published algorithm, a score is the
+    mean over the draws of all rounds so far, because the draws are shared and forgetting them
+    gains nothing. The draws are in a nested, even order.
 
     Args:
-        budget: evaluations per image, divided by the number of prompts: the number of draws
-            that `uniform` takes at the same cost; None: 40, or the draws where there are fewer.
+        budget: evaluations per image divided by the number of prompts, which is the number of
+            draws of `uniform` at the same cost; None for 40, or all draws if there are fewer.
         draws: N, the draws of the plan.
     """
 
@@ -35,13 +35,13 @@ class Halving(Strategy):
     def __init__(self, budget: int | None = None, draws: int = 500) -> None:
         budget = min(40, draws) if budget is None else budget
         if not 1 <= budget <= draws:
-            raise ValueError(f"budget={budget} must lie between 1 and draws={draws}")
+            raise ValueError(f"budget must be between 1 and draws={draws}, got {budget}")
         self.budget, self.draws = budget, draws
         self.settled = {"budget": budget}
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return powers of two below the draws."""
+        """Return powers of two below the number of draws."""
         return [{"budget": n} for n in (2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
 
     def start(self, problem: Problem) -> HalvingSession:
@@ -49,27 +49,25 @@ class Halving(Strategy):
         return HalvingSession(self.budget, problem)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the largest cost per image, in evaluations."""
-        alive, seen, total = len(problem.class_of_prompt), 0, 0.0
-        rounds = _rounds(alive)
+        """Return the highest cost per image, in evaluations."""
+        prompts = alive = len(problem.class_of_prompt)
+        seen, total = 0, 0.0
         while seen < len(problem.timesteps) and (alive > 1 or not seen):
-            fresh = _share(self.budget, len(problem.class_of_prompt), rounds, alive)
-            fresh = min(fresh, len(problem.timesteps) - seen)
-            seen, total, alive = seen + fresh, total + problem.price(alive, fresh), ceil(alive / 2)
+            step = min(_round_size(self.budget, prompts, alive), len(problem.timesteps) - seen)
+            seen, total, alive = seen + step, total + problem.price(alive, step), ceil(alive / 2)
         return total
 
 
 class HalvingSession(Elimination):
-    """One image in one of the rounds."""
+    """One image, whose prompts are halved in each round."""
 
     def __init__(self, budget: int, problem: Problem) -> None:
         super().__init__(problem, even_order(len(problem.timesteps)))
         self.budget = budget
-        self.prompts = len(self.alive)
 
-    def wanted(self) -> int:
-        """Return the round's share of the budget, in draws."""
-        return _share(self.budget, self.prompts, _rounds(self.prompts), len(self.alive))
+    def round_size(self) -> int:
+        """Return the number of draws that an equal share of the budget pays for."""
+        return _round_size(self.budget, len(self.problem.class_of_prompt), len(self.alive))
 
     def survivors(self) -> NDArray[np.bool_]:
         """Keep the better half; ties go to the lower prompt index."""
@@ -79,9 +77,7 @@ class HalvingSession(Elimination):
         return keep
 
 
-def _rounds(prompts: int) -> int:
-    return max(1, ceil(log2(prompts)))
-
-
-def _share(budget: int, prompts: int, rounds: int, alive: int) -> int:
+def _round_size(budget: int, prompts: int, alive: int) -> int:
+    """Return the draws that a round's share of `budget` draws per prompt gives the survivors."""
+    rounds = max(1, ceil(log2(prompts)))
     return max(1, budget * prompts // (rounds * alive))

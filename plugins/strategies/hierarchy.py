@@ -1,10 +1,13 @@
-"""Going down a tree of classes (Hierarchical Diffusion Classifiers, arXiv 2411.12073, 2024)."""
+"""Descent in a tree of classes (Hierarchical Diffusion Classifiers, arXiv 2411.12073, 2024).
+
+The nodes of the tree are the C classes, numbered from 0, and the inner nodes, numbered from C.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,28 +34,28 @@ TREE_RULES = ("fixed", "dynamic", "race")
 class DownTree(Strategy):
     """Compare the nodes of a level on a few draws, drop some, and continue with their children.
 
-    Each round evaluates the prompts of the nodes reached so far; the inner nodes that are kept are
-    replaced by their children, until classes alone are left. An inner node's error bounds none of
-    its classes' errors: whatever the rule, a dropped node may hold the full sweep's winner. Only a
-    calibration (`--risk`) can promise anything.
+    Each round evaluates the prompts of the nodes reached so far. The inner nodes that are kept are
+    replaced by their children, until only classes are left. The error of an inner node is not a
+    bound on the errors of its classes, so under every rule a dropped node may hold the full sweep's
+    winner. Only a calibration (`--risk`) can promise anything.
 
     `fixed` keeps a share of the nodes in each round, and `dynamic` those whose score is within some
-    standard deviations (of the nodes' scores) of the lowest; then the schedule of `adaptive`
+    standard deviations (of the nodes' scores) of the lowest. The schedule of `adaptive` then
     decides among the classes. With `race`, nodes and classes are dropped as by the strategy `race`.
 
     Args:
         rule: `race`, `fixed` or `dynamic`.
-        samples: draws per round, with `race` the most; None: a tenth of the draws.
-        keep: for `fixed`: the share of the nodes that is kept.
-        deviations: for `dynamic`: how many standard deviations a node may be behind.
-        delta: for `race`: the level of one comparison.
+        samples: draws per round, for `race` the maximum; None for a tenth of the draws.
+        keep: for `fixed`: share of the nodes to keep.
+        deviations: for `dynamic`: number of standard deviations a node may be behind.
+        delta: for `race`: level of one comparison.
         first: for `race`: draws before the first look.
         draws: N, the draws of the plan.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "hierarchy",
-        "summary": "go down a tree of classes (--hierarchy), and drop nodes on the way",
+        "summary": "descend in a tree of classes (--hierarchy), and drop nodes on the way",
         "recorder": "full-hierarchy",
         "safest_first": (
             {"samples": 16, "delta": 1e-4},
@@ -77,13 +80,13 @@ class DownTree(Strategy):
     ) -> None:
         samples = max(1, draws // 10) if samples is None else samples
         if rule not in TREE_RULES:
-            raise ValueError(f"rule={rule} is not one of {', '.join(TREE_RULES)}")
+            raise ValueError(f"rule must be one of {', '.join(TREE_RULES)}, got {rule}")
         if samples < 1:
-            raise ValueError(f"samples={samples}: a round needs at least one draw")
+            raise ValueError(f"samples must be at least 1, got {samples}")
         if not 0 < keep <= 1:
-            raise ValueError(f"keep={keep:g} must be above 0 and at most 1")
+            raise ValueError(f"keep must be above 0 and at most 1, got {keep:g}")
         if deviations < 0:
-            raise ValueError(f"deviations={deviations:g} must not be negative")
+            raise ValueError(f"deviations must not be negative, got {deviations:g}")
         self.rule, self.samples, self.keep, self.draws = rule, min(samples, draws), keep, draws
         self.deviations = deviations
         self.race = Race(delta=delta, first=first, draws=draws)
@@ -93,43 +96,49 @@ class DownTree(Strategy):
         """Start one image."""
         return Descent(self, problem)
 
-    def last(self, problem: Problem) -> Session:
-        """Return what decides among classes, in a problem that has no tree."""
+    def last_round(self, problem: Problem) -> Session:
+        """Return the session that decides among classes; `problem` has no tree."""
         strategy = self.race if self.rule == "race" else Adaptive(draws=len(problem.timesteps))
         return strategy.start(problem)
 
 
 class Descent:
-    """One image on its way down."""
+    """One image on its way down the tree.
+
+    Attributes:
+        below: bool [C, C + J], whether a class is a node or lies below it.
+        rounds: int64 [C], number of rounds that a class, or a node above it, survived.
+        rank: int64 [C], in the last round, highest for the best class; 0 for classes not in it.
+    """
 
     def __init__(self, strategy: DownTree, problem: Problem) -> None:
         self.strategy, self.problem = strategy, problem
         self.table = ErrorTable(problem)
         n, parents = problem.n_classes, problem.parents
         self.parents = np.full(n, AT_THE_TOP) if parents is None else parents
-        self.below = np.zeros((n, len(self.parents)), dtype=bool)  # which class is below which node
-        current = np.arange(n)
-        while (on := current >= 0).any():
-            self.below[np.flatnonzero(on), current[on]] = True
-            current = np.where(on, self.parents[current], AT_THE_TOP)
-        self.rounds = np.zeros(n, dtype=np.int64)  # that each class, or a node above it, survived
-        self.place = np.zeros(n, dtype=np.int64)  # of each class in the last round, best: highest
+        self.below = np.zeros((n, len(self.parents)), dtype=bool)
+        node = np.arange(n)
+        while (inside := node >= 0).any():
+            self.below[np.flatnonzero(inside), node[inside]] = True
+            node = np.where(inside, self.parents[node], AT_THE_TOP)
+        self.rounds = np.zeros(n, dtype=np.int64)
+        self.rank = np.zeros(n, dtype=np.int64)
         self._requests = self._descend()
         self._request = next(self._requests, None)
 
     def ask(self) -> Evaluate | None:
-        """Return the next cells, or None at the end."""
+        """Return the next cells, or None when the image is decided."""
         return self._request
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Take the errors."""
+        """Record the errors and prepare the next request."""
         self.table.tell(request, reply)
         self._request = next(self._requests, None)
 
     def outcome(self) -> Outcome:
-        """Rank the classes by the round that they came to, then as the last round does."""
+        """Rank the classes by the number of rounds survived, then by rank in the last round."""
         n, classes = len(self.rounds), self.problem.class_of_prompt
-        survived = self.rounds * (n + 1) + self.place
+        survived = self.rounds * (n + 1) + self.rank
         return self.table.outcome(np.where(classes < n, survived[np.minimum(classes, n - 1)], 0))
 
     def _descend(self) -> Iterator[Evaluate]:
@@ -141,12 +150,12 @@ class Descent:
             children = np.flatnonzero(np.isin(self.parents, nodes[nodes >= n]))
             nodes = np.sort(np.concatenate([nodes[nodes < n], children]))
         prompts, problem = self._among(nodes)
-        session = self.strategy.last(problem)
+        session = self.strategy.last_round(problem)
         yield from self._drive(session, prompts)
-        self.place[nodes[session.outcome().ranking[::-1]]] = np.arange(1, len(nodes) + 1)
+        self.rank[nodes[session.outcome().ranking[::-1]]] = np.arange(1, len(nodes) + 1)
 
     def _round(self, nodes: Ints) -> Generator[Evaluate, None, Ints]:
-        """Compare nodes, and return those that are kept."""
+        """Yield requests that compare the nodes, and return the nodes to keep."""
         strategy, (prompts, problem) = self.strategy, self._among(nodes)
         draws = len(self.problem.timesteps)
         if strategy.rule == "race":
@@ -165,17 +174,20 @@ class Descent:
         return np.asarray(nodes[scores <= scores.min() + strategy.deviations * scores.std()])
 
     def _among(self, nodes: Ints) -> tuple[Ints, Problem]:
-        """Return the prompts of some nodes, and the problem of which of these nodes it is."""
+        """Return the prompts of some nodes, and the problem of deciding among these nodes."""
         prompts = np.flatnonzero(np.isin(self.problem.class_of_prompt, nodes))
         numbers = np.searchsorted(nodes, self.problem.class_of_prompt[prompts])
         return prompts, replace(self.problem, class_of_prompt=numbers, parents=None)
 
     def _drive(
-        self, session: Session, prompts: Ints, most: int | None = None
+        self, session: Session, prompts: Ints, max_draws: int | None = None
     ) -> Iterator[Evaluate]:
-        """Hold a strategy's dialogue about some prompts, up to `most` draws of each."""
-        seen = 0
-        while isinstance(request := session.ask(), Evaluate) and (most is None or seen < most):
+        """Yield requests that drive another strategy's session until it ends or has `max_draws`.
+
+        The session's prompts are indices into `prompts`.
+        """
+        seen, limit = 0, inf if max_draws is None else max_draws
+        while isinstance(request := session.ask(), Evaluate) and seen < limit:
             seen += len(request.draws)
             chosen = prompts[request.prompts]
             yield from self._errors(chosen, request.draws)
@@ -183,9 +195,9 @@ class Descent:
             session.tell(request, Reply(values, float(values.size)))
 
     def _errors(self, prompts: Ints, draws: Ints) -> Iterator[Evaluate]:
-        """Ask for the cells of a block that are not known yet."""
-        lacking = np.isnan(self.table.errors[np.ix_(prompts, draws)])
-        for pattern in np.unique(lacking, axis=0):
+        """Yield requests for the cells of a block that have not been evaluated yet."""
+        missing = np.isnan(self.table.errors[np.ix_(prompts, draws)])
+        for pattern in np.unique(missing, axis=0):
             if pattern.any():
-                alike = (lacking == pattern).all(axis=1)
+                alike = (missing == pattern).all(axis=1)
                 yield Evaluate(prompts[alike], draws[pattern])

@@ -13,34 +13,33 @@ from bench_plugins.strategies._elimination import Elimination, shuffled
 
 
 class PairedTTest(Strategy):
-    """After each draw, drop every prompt that a paired t-test finds worse than the best one.
+    """After each draw, drop every prompt that differs significantly from the best one.
 
     All surviving prompts are scored on one more draw. After `min_scores` draws, each is compared
     with the best prompt so far by Student's paired t-test (two-sided, as SciPy's `ttest_rel`), and
-    dropped where p < `cutoff`. The published algorithm draws timesteps at random and stops at
-    2,000 scores. Here it takes the draws of the run in a random order and stops when they are
-    used up. It tests at every draw without a correction for that, so `cutoff` does not bound the
-    probability of a wrong decision.
+    dropped if p < `cutoff`. The published algorithm draws timesteps at random and stops at 2,000
+    scores. This implementation uses the draws of the run in a random order and stops when they are
+    used up. It tests after every draw without correcting for multiple tests, so `cutoff` does not
+    bound the probability of a wrong decision.
 
     Args:
         min_scores: draws before the first test.
-        cutoff: a prompt is dropped below this p.
+        cutoff: p-value below which a prompt is dropped.
         draws: N, the draws of the plan.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "paired-ttest",
-        "summary": "Clark & Jaini 2023: drop prompts that a paired t-test finds worse than the"
-        " best",
+        "summary": "Clark & Jaini 2023: drop prompts that are worse by a paired t-test",
     }
 
     def __init__(self, min_scores: int = 20, cutoff: float = 2e-3, draws: int = 500) -> None:
         if min_scores < 2:
-            raise ValueError(f"min_scores={min_scores}: a t-test needs two draws at least")
+            raise ValueError(f"min_scores must be at least 2 for a t-test, got {min_scores}")
         if not 0 < cutoff < 1:
-            raise ValueError(f"cutoff={cutoff} must lie between 0 and 1")
+            raise ValueError(f"cutoff must be between 0 and 1, got {cutoff}")
         if draws < 1:
-            raise ValueError(f"draws={draws}: at least one draw is needed")
+            raise ValueError(f"draws must be at least 1, got {draws}")
         self.min_scores, self.cutoff, self.draws = min_scores, cutoff, draws
         self.level = cutoff
 
@@ -54,7 +53,7 @@ class PairedTTest(Strategy):
         return PairedTTestSession(self.min_scores, self.cutoff, problem)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the largest cost per image: every prompt on every draw."""
+        """Return the highest cost per image: every prompt on every draw."""
         return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
 
     def at_least(self, problem: Problem) -> float:
@@ -64,16 +63,16 @@ class PairedTTest(Strategy):
 
 
 class PairedTTestSession(Elimination):
-    """One image; keeps sums of differences from the best prompt: O(A) time per draw."""
+    """One image. Running sums of differences from the best prompt make a draw cost O(A) time."""
 
     def __init__(self, min_scores: int, cutoff: float, problem: Problem) -> None:
         super().__init__(problem, shuffled(len(problem.timesteps), problem.seed))
         self.min_scores, self.cutoff = min_scores, cutoff
-        self.best = -1  # the prompt that the sums are differences from
-        self.sums = self.squares = np.zeros(0)
+        self.best = -1  # the prompt from which the differences are taken
+        self.sums = self.squares = np.zeros(0)  # of the differences and their squares, [A]
 
-    def wanted(self) -> int:
-        """Return the draws up to the first test, then one at a time."""
+    def round_size(self) -> int:
+        """Return the number of draws up to the first test, then 1."""
         return max(1, self.min_scores - self.seen)
 
     def survivors(self) -> NDArray[np.bool_]:
@@ -94,8 +93,8 @@ class PairedTTestSession(Elimination):
             self.sums, self.squares = self.sums + difference, self.squares + difference**2
         if n < max(2, min(self.min_scores, len(self.order))):
             return np.ones(len(self.alive), dtype=bool)
-        # |t| > t* where t = mean / sqrt(variance / n): compared without dividing, so that a
-        # constant difference is told apart and a difference of zero never is.
+        # Test |t| > t* for t = mean / sqrt(variance / n) without dividing, so that a constant
+        # difference is significant unless it is zero.
         variance = np.maximum(self.squares - self.sums**2 / n, 0.0) / (n - 1)
         critical = stdtrit(n - 1, 1 - self.cutoff / 2)
         keep = np.abs(self.sums) <= critical * np.sqrt(n * variance)

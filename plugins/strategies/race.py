@@ -10,94 +10,96 @@ import numpy as np
 from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Evaluate, Floats, Problem, Replaced, Reply, Strategy
 from bench_plugins.strategies._elimination import parse_bands
-from bench_plugins.strategies._odds import SIGNS, fit_odds
+from bench_plugins.strategies._odds import N_FEATURES, fit_odds
 from bench_plugins.strategies._published import PublishedSession, Witness, published_cost
-from bench_plugins.strategies._racing import RaceRules, RaceSession
+from bench_plugins.strategies._racing import RaceSession
 
 BOUNDS = ("t", "betting")
 PUBLISHED_CEILING = "published"
-PAST = "Earlier versions had more; their runs can be shown but not resumed"
+RETIRED_HINT = "Earlier versions had others; their runs can be shown but not resumed"
 UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED_CEILING, "first": 2, "delta": 0.001}
 
 
-class Race(RaceRules, Strategy):
+class Race(Strategy):
     """Score all prompts on a few shared draws, drop those that cannot win, repeat.
 
     The *leader* is the surviving prompt with the lowest score. At every look, a prompt is dropped
-    when a lower bound on the mean difference between its errors and the leader's is above zero.
-    The aim is the exhaustive decision, a mean over a *finite* set of N draws. The part that has
-    been seen is certain, so the bounds shrink to zero as the draws are used up, and a race that
-    never drops a prompt decides exactly as `full` does. Each round adds at least an eighth of the
-    draws seen. A race ends when the survivors are prompts of a single class.
+    if a lower confidence bound on the mean difference between its errors and the leader's is above
+    zero. The aim is the exhaustive decision, a mean over a *finite* set of N draws. The draws seen
+    are known exactly, so the bounds shrink to zero as the draws are used up, and a race that never
+    drops a prompt decides exactly as `full` does. Each round adds at least an eighth of the draws
+    seen. A race ends when the survivors are prompts of a single class.
 
     What the bounds promise:
 
-    `t` (fast). Draws come evenly spread over the levels (van der Corput). The variance of their
-    mean is estimated from neighbouring levels and moderated by the variances of the other rivals.
-    Draws that share a level (`--plan antithetic`) come together and count as one. Each comparison
-    has level `delta` if the differences, without their trend along the levels, are independent,
-    normal and about equally variable. Nothing corrects for the number of looks and prompts. With
-    `order`, the first draws represent all of them only if the prompts have the same order at all
-    levels. So `delta` is a dial and not a promise. Of tied classes it loses far more, 16 to 75 % at
-    0.02 (docs/promises.md). `bench sweep` measures which share of decisions it keeps.
+    `t` (fast). Draws are evenly spread over the levels (van der Corput). The variance of their mean
+    is estimated from neighbouring levels and moderated by the variances of the other rivals. Draws
+    that share a level (`--plan antithetic`) are requested together and count as one. Each
+    comparison has level `delta` if the differences, without their trend along the levels, are
+    independent, normal and about equally variable. There is no correction for the number of looks
+    and prompts. With `order`, the first draws represent all of them only if the prompts have the
+    same order at all levels. So `delta` is a dial and not a promise. Among tied classes the race
+    loses the winner far more often, 16 to 75 % at 0.02 (docs/promises.md). `bench sweep` measures
+    which share of decisions it keeps.
 
     `betting`, with `span`. Draws come in uniformly random order. Over that order, the decision of
     an image differs from the exhaustive one with probability at most `delta`, *provided that* the
     weighted errors of two prompts on a draw never differ by more than `span`. The exhaustive winner
-    is lost only if a bound fails that puts it above one of the P - 1 others; each of these has
-    level delta / (P - 1), a union bound, and holds at all looks together. The user must know `span`
+    is lost only if a bound wrongly puts it above one of the P - 1 others. Each bound has level
+    delta / (P - 1), by a union bound, and holds at all looks together. The user must know `span`
     (`bench learn-order` shows the largest recorded difference). Without it, twice the largest
     difference from a leader so far is used, and nothing is promised: with rare large errors
     `betting` then loses 13 % of tied winners at a `delta` of 0.05.
 
     `ceiling=published` races on the draws of the default schedule of `adaptive`, stage by stage, so
-    no image costs more than there. At the end of its first stage, as many of the surviving prompts
-    are kept as what is left pays for on all other draws: the five of the schedule, or more where
-    the bound has saved something. So where the schedule decides as `full` does, such a race does
-    so too, unless a bound has dropped the winner. That happens for an image with probability
-    `delta`, if the differences are as bound `t` wants them: a rival is dropped when the probability
-    of its being ahead, times the rivals left, is below a share of `delta`, 6 / (pi j)² at look j.
-    Variances are moderated by those of *all* prompts, of dropped ones too, and nobody is dropped
-    before the differences have 20 degrees of freedom together. `order` holds within each stage.
+    no image costs more than it does there. At the end of the first stage, the remaining budget
+    decides how many surviving prompts are kept: the five of the schedule, or more if the bound has
+    saved evaluations. So if the schedule decides as `full` does, such a race does so too, unless a
+    bound has dropped the winner. That happens for an image with probability at most `delta` if the
+    differences meet the assumptions of bound `t`: a rival is dropped when its probability of being
+    ahead, times the number of rivals left, is below the share of `delta` for this look, which is
+    6 / (pi j)² at look j. Variances are moderated by those of *all* prompts, including dropped
+    ones, and nobody is dropped before the differences have 20 degrees of freedom in total. `order`
+    applies within each stage.
 
-    With `odds`, learned from other images (`bench learn-odds`), that probability is a logistic
-    regression's, and all of `delta` counts at each look. It knows how heavy the tails of these
-    errors are, and how close their classes; without odds nothing defends a race from errors so
-    rare that none was seen (design/racing.md).
+    With `odds`, learned from other images (`bench learn-odds`), that probability comes from a
+    logistic regression, and each look uses all of `delta`. The regression reflects how heavy the
+    tails of these errors are and how close the classes. Without odds, nothing protects a race from
+    errors so rare that none has been seen (design/racing.md).
 
     With a `tie`, fixed before the run, a race also ends when no survivor of another class can be
     better than the leader by more than `tie`, by the same bounds at the same levels (an
-    epsilon-best arm: Even-Dar, Mannor & Mansour, JMLR 7, 2006). `decided_by` says `tie`. Such an
-    image is decided and counted as any other; what may differ from the full sweep's decision is
-    worth at most `tie`.
+    epsilon-best arm: Even-Dar, Mannor & Mansour, JMLR 7, 2006). `decided_by` is then `tie`. Such an
+    image is decided and counted as any other. If its decision differs from the full sweep's, the
+    score is at most `tie` worse.
 
     Args:
         delta: level of the bounds; lower is safer and costs more.
-        bound: `t` (fast), or `betting` (it needs a `span`).
+        bound: `t` (fast), or `betting` (needs a `span`).
         first: draws before the first look.
-        order: for `t`: levels to ask for first, such as `650-850,400-650` (`bench learn-order`
-            finds them); `even`: none.
-        span: for `betting`: the largest possible difference between two errors on one draw; 0: not
-            known, and nothing is promised.
+        order: for `t`: levels to evaluate first, such as `650-850,400-650` (`bench learn-order`
+            finds them), or `even` for none.
+        span: for `betting`: the largest possible difference between two errors on one draw; 0 if
+            unknown, and then nothing is promised.
         draws: N, the draws of the plan.
-        ceiling: `published`: no image costs more than under the default schedule of `adaptive`;
-            None: every prompt on every draw.
-        deviation: for `t`: the standard deviation of the difference between two prompts on a draw,
-            learned from other images (`bench learn-order`), so that `first` may be 1; 0: unknown.
-        tie: difference of two scores that does not matter, in the unit of the error; 0: every
-            difference matters.
-        odds: for `ceiling=published`: seven weights from `bench learn-odds`; None: the bound `t`.
+        ceiling: `published` for at most the cost of the default schedule of `adaptive`; None for at
+            most every prompt on every draw.
+        deviation: for `t`: standard deviation of the difference between two prompts on a draw,
+            learned from other images (`bench learn-order`), which allows `first=1`; 0 if unknown.
+        tie: difference between two scores that does not matter, in the unit of the error; 0 if
+            every difference matters.
+        odds: for `ceiling=published`: seven weights from `bench learn-odds`; None for bound `t`.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "race",
         "summary": "drop a prompt as soon as its paired difference from the leader is significant",
         "default": True,
-        # Below, UNPROVEN: a spec is literal.
+        # A copy of UNPROVEN, because a spec must be a literal.
         "unproven": {"ceiling": "published", "first": 2, "delta": 0.001},
         "retired": {"growth": 8},
-        # A low level costs little where prompts are far apart, and a first look at few draws saves
-        # most. So the first look becomes small while the level is low, and then the level rises.
+        # A low level costs little if prompts are far apart, and an early first look saves most. So
+        # the first look comes earlier while the level is low, and then the level rises.
         "safest_first": (
             {"first": 8, "delta": 1e-5},
             {"first": 4, "delta": 1e-5},
@@ -128,27 +130,38 @@ class Race(RaceRules, Strategy):
         odds: Annotated[tuple[float, ...] | None, LATER] = None,
     ) -> None:
         if not 0 < delta < 1:
-            raise ValueError(f"delta={delta} must lie between 0 and 1")
+            raise ValueError(f"delta must be between 0 and 1, got {delta}")
         if bound not in BOUNDS:
-            past = f". {PAST}" if bound == "serfling" else ""
-            raise ValueError(f"bound={bound} is not one of {', '.join(BOUNDS)}{past}")
+            hint = f". {RETIRED_HINT}" if bound == "serfling" else ""
+            raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}{hint}")
         if deviation < 0 or (deviation and bound != "t"):
-            raise ValueError(f"deviation={deviation:g} must not be negative, and goes with bound=t")
-        if first < (1 if deviation else 2) or draws < 1:
-            raise ValueError("first must be 2 or more (1 with a deviation), draws 1 or more")
+            raise ValueError(
+                f"deviation must not be negative and requires bound=t, got {deviation:g} with"
+                f" bound={bound}"
+            )
+        least = 1 if deviation else 2
+        if first < least:
+            raise ValueError(f"first must be at least 2 (1 with a deviation), got {first}")
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, got {draws}")
         if tie < 0:
-            raise ValueError(f"tie={tie:g} must not be negative; 0 says that all of it matters")
+            raise ValueError(f"tie must not be negative (0: every difference matters), got {tie:g}")
         if span < 0:
-            raise ValueError(f"span={span} must not be negative; 0 says that it is not known")
+            raise ValueError(f"span must not be negative (0: unknown), got {span}")
         if bound != "t" and order != "even":
-            raise ValueError(f"order goes with bound=t: bound={bound} needs a random order")
+            raise ValueError(f"order requires bound=t, because bound={bound} needs a random order")
         parse_bands(order)
         if ceiling not in (None, PUBLISHED_CEILING):
-            raise ValueError(f"ceiling={ceiling} is not {PUBLISHED_CEILING}. {PAST}")
+            raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {RETIRED_HINT}")
         if ceiling and bound != "t":
-            raise ValueError(f"ceiling={ceiling} goes with bound=t: the schedule says which draws")
-        if odds is not None and (len(odds) != SIGNS or not ceiling):
-            raise ValueError(f"odds are {SIGNS} numbers, and go with ceiling={PUBLISHED_CEILING}")
+            raise ValueError(
+                f"ceiling={ceiling} requires bound=t, because the schedule determines the draws"
+            )
+        if odds is not None and (len(odds) != N_FEATURES or not ceiling):
+            raise ValueError(
+                f"odds must be {N_FEATURES} numbers and require ceiling={PUBLISHED_CEILING}, got"
+                f" {len(odds)} with ceiling={ceiling}"
+            )
         self.ceiling, self.deviation, self.level = ceiling, deviation, delta
         self.delta, self.bound, self.first = delta, bound, first
         self.order, self.span, self.draws = order, span, draws
@@ -156,7 +169,7 @@ class Race(RaceRules, Strategy):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return levels of the bound: as it is, with the ceiling, and with what was learned."""
+        """Return levels of the bound: alone, with the ceiling, and with learned parameters."""
         deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
         settings: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
         settings += [{"delta": delta, "first": 2} for delta in (0.02, 0.005)]
@@ -174,7 +187,7 @@ class Race(RaceRules, Strategy):
 
     def at_least(self, problem: Problem) -> float:
         """Return the lowest cost per image, in evaluations: all prompts, up to the first look."""
-        return self.start(problem).least(len(problem.class_of_prompt))
+        return self.start(problem).first_look_cost(len(problem.class_of_prompt))
 
     def at_most(self, problem: Problem) -> float:
         """Return the largest cost per image: every prompt on every draw, or the ceiling."""
@@ -182,7 +195,7 @@ class Race(RaceRules, Strategy):
         return published_cost(problem) if self.ceiling else whole
 
     def replaces(self, problem: Problem) -> Replaced | None:
-        """Return the schedule of `adaptive`; None where there is a ceiling."""
+        """Return the schedule of `adaptive`, or None if there is a ceiling."""
         if self.ceiling is not None:
             return None
         settings = {**UNPROVEN, "delta": min(self.delta, UNPROVEN["delta"])}
@@ -191,12 +204,14 @@ class Race(RaceRules, Strategy):
         return Replaced("adaptive", published_cost(problem), settings)
 
     def learn(self, images: Iterable[tuple[Problem, Floats]]) -> dict[str, Any]:
-        """Return the `odds` of images with every error known, float64 [P, N].
+        """Return the `odds` fitted to images whose errors, float64 [P, N], are all known.
 
-        The signs of a rival are noted at every look of a race under the published ceiling that
-        drops nobody but what the schedule cuts.
+        Every rival is one row of the regression at every look of a `Witness` race.
+
+        Raises:
+            ValueError: if too few rivals ended ahead of the leader.
         """
-        signs, ahead = [], []
+        features, ahead = [], []
         for problem, errors in images:
             session = Witness(self, problem)
             while isinstance(request := session.ask(), Evaluate):
@@ -204,25 +219,29 @@ class Race(RaceRules, Strategy):
                 cost = problem.price(len(request.prompts), len(request.draws))
                 session.tell(request, Reply(values.astype(np.float32), cost))
             scores = (errors * problem.weights).mean(axis=1)
-            for noted, prompts, leader in session.noted:
+            for row, prompts, leader in session.records:
                 rivals = prompts != leader
-                signs.append(noted[rivals])
+                features.append(row[rivals])
                 ahead.append(scores[prompts[rivals]] < scores[leader])
-        return {"odds": fit_odds(signs, ahead)}
+        return {"odds": fit_odds(features, ahead)}
 
-    def cheapest(self, problem: Problem, errors: Floats) -> float:
-        """Return the cost of the cheapest proof that an all-knowing race could give.
+    def cheapest(self, problem: Problem, errors: Floats) -> float | None:
+        """Return the cost of the cheapest proof by an oracle that uses the bound of this race.
 
-        It knows the exhaustive winner, and for each rival the fewest draws of this race's order
-        after which the bound puts the rival above the winner: two at least, one with a deviation.
-        It may not choose draws by their errors: then the bound would mean nothing. Variances are
-        pooled over all rivals. The winner has as many draws as the slowest rival; other prompts of
-        its class have none.
+        None with a ceiling, under which the schedule drops prompts without a proof.
+
+        The oracle knows the exhaustive winner and, for each rival, the smallest number of draws, in
+        the order of this race, after which the bound puts the rival above the winner: at least two,
+        or one with a deviation. It must not choose draws by their errors, because that would
+        invalidate the bound. Variances are pooled over all rivals. The winner needs as many draws
+        as the slowest rival; other prompts of its class need none.
 
         Args:
-            problem: what the image asks.
+            problem: the image's problem.
             errors: float64 [P, N].
         """
+        if self.ceiling:
+            return None
         session = self.start(problem)
         terms = errors * problem.weights
         winner = int(terms.mean(axis=1).argmin())
@@ -230,7 +249,7 @@ class Race(RaceRules, Strategy):
         differences = terms[classes != classes[winner]] - terms[winner]
         n_draws = len(problem.timesteps)
         needed = np.full(len(differences), n_draws)
-        for seen in range(min(self.least, n_draws), n_draws):
+        for seen in range(min(session.min_draws, n_draws), n_draws):
             session.seen = seen
             drawn = session.order[:seen]
             shown = differences[:, drawn if self.bound == "betting" else np.sort(drawn)]

@@ -1,4 +1,4 @@
-"""Screening: one gradient per draw ranks all prompts; only those that can still win are raced."""
+"""Screening: rank all prompts by one gradient per draw, and race only those that can still win."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ from bench_plugins.strategies.race import Race
 
 
 class ScreenRace(Strategy):
-    """Linearise a few draws at the mean of the prompts, keep the best, and race the kept prompts.
+    """Linearise a few draws at the mean of the prompts, keep the best prompts and race them.
 
     The *first-order score* of a prompt is the mean of its first-order errors over `samples` evenly
     spread draws. A prompt is *in reach* if its first-order score exceeds the lowest by at most
     `reach` standard deviations of the prompts' scores; this unit makes images of different
     contrast comparable. Prompts in reach are raced on exact errors as in `race` (bound `t`). So a
-    winner is lost either in the screen (it was out of reach) or in the race.
+    winner is lost either in the screen, if it is out of reach, or in the race.
 
     `bench learn-screen` finds the `reach` that keeps the winner of another image, exchangeable
     with the recorded ones, with a stated probability (split conformal prediction). The default has
-    no such level: it kept the winner of 98 % of 105 training images of UC Merced, on which it was
-    chosen, and of all 360 digits (design/screening.md).
+    no such level: it kept the winner of 98 % of the 105 training images of UC Merced on which it
+    was chosen, and of all 360 digits (design/screening.md).
 
-    Where the denoiser is far from linear, a gradient at the mean of *all* prompts says little about
+    If the denoiser is far from linear, a gradient at the mean of *all* prompts says little about
     the prompts near the winner. With `screens=2` the prompts in reach are screened again on the
     same draws, linearised at the mean of the kept prompts, if that is cheaper than racing them at
-    once. This second reach cannot be calibrated: no recording has an image's own mixtures.
+    once. This second reach cannot be calibrated, because recordings hold linearisations at the mean
+    of all prompts only.
 
     A screen costs about three evaluations per draw, whatever the number of prompts. If the backbone
     cannot linearise (`Problem.can_linearise`), all prompts race.
@@ -54,17 +55,17 @@ class ScreenRace(Strategy):
         reach: how far a prompt may lie above the lowest first-order score, in standard deviations
             of the prompts' first-order scores.
         samples: draws to linearise.
-        screens: the most screens.
+        screens: maximum number of screens.
         delta: level of the race's bound.
         first: draws before the first look of the race.
-        order: levels that the race asks for first.
+        order: levels that the race evaluates first.
         draws: N, the draws of the plan.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "screen-race",
         "summary": "rank all prompts by one gradient per draw, then race those that can still win",
-        # A winner that is out of reach is lost, whatever the race does.
+        # The reach comes first, because the race cannot recover a winner that is out of reach.
         "safest_first": (
             {"reach": 4.0, "first": 4, "delta": 1e-5},
             {"reach": 4.0, "first": 2, "delta": 1e-4},
@@ -91,18 +92,18 @@ class ScreenRace(Strategy):
         draws: int = 500,
     ) -> None:
         if not reach >= 0:
-            raise ValueError(f"reach={reach} must be 0 or more")
+            raise ValueError(f"reach must be at least 0, got {reach}")
         if not 1 <= samples <= draws:
-            raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
+            raise ValueError(f"samples must be between 1 and draws={draws}, got {samples}")
         if screens < 1:
-            raise ValueError(f"screens={screens} must be 1 or more")
+            raise ValueError(f"screens must be at least 1, got {screens}")
         self.race = Race(delta=delta, first=first, order=order, draws=draws)
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
         self.level = delta
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return several reaches, with two first looks of the race."""
+        """Return several reaches, each with an early and a late first look of the race."""
         reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0) if linearised else ()
         return [{"reach": reach, "first": first} for first in (2, 4) for reach in reaches]
 
@@ -117,10 +118,10 @@ class ScreenRace(Strategy):
         session = self.start(problem)
         if not isinstance(session, ScreenRaceSession):
             return self.race.at_least(problem)
-        return session.screen_cost + session.least(1)
+        return session.screen_cost + session.first_look_cost(1)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the largest cost per image: the screens and a race of all."""
+        """Return the highest cost per image: all screens and a race of all prompts."""
         if not problem.can_linearise:
             return self.race.at_most(problem)
         draws = min(self.samples, len(problem.timesteps)) * self.screens
@@ -128,7 +129,7 @@ class ScreenRace(Strategy):
         return whole + draws * problem.linearisation_cost
 
     def replaces(self, problem: Problem) -> Replaced:
-        """Return the schedule of `adaptive`; no setting keeps a screen below its cost."""
+        """Return the schedule of `adaptive`; no parameters keep its cost below that."""
         return Replaced("adaptive", published_cost(problem), {})
 
 
@@ -140,11 +141,11 @@ class ScreenRaceSession(RaceSession):
         self.reach, self.screens = strategy.reach, strategy.screens
         self.screened = sub_grid(strategy.samples, len(problem.timesteps))
         self.screen_cost = len(self.screened) * problem.linearisation_cost
-        self.first_order: Floats = np.zeros((0, 0))  # [P, samples], of the last screen
-        self.ranked = np.arange(len(self.alive))  # all prompts, best first, by the screens
+        self.first_order: Floats = np.zeros((0, 0))  # errors of the last screen, [P, samples]
+        self.ranked = np.arange(len(self.alive))  # all prompts, best first according to the screens
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return screens while they are worth their cost, then what the race asks for."""
+        """Return screens while they are worth their cost, then the requests of the race."""
         if not self.seen and self.screens and self.worth_a_screen():
             mixture = np.zeros(len(self.ranked))
             mixture[self.alive] = 1 / len(self.alive)
@@ -152,14 +153,17 @@ class ScreenRaceSession(RaceSession):
         return super().ask()
 
     def worth_a_screen(self) -> bool:
-        """Return True before the first screen, or if the last helped and a race costs more."""
+        """Return whether to screen: the first time, or if a screen costs less than the first look.
+
+        After a screen that dropped no prompt, another is useless.
+        """
         if not self.first_order.size:
             return True
-        look = len(self.alive) * self.strategy.first
+        look = len(self.alive) * self.settings.first
         return len(self.alive) < len(self.ranked) and look > LINEARISATION_COST * len(self.screened)
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Take first-order errors and drop prompts out of reach; take errors as a race does."""
+        """Drop prompts out of reach by their first-order errors, or those that the race drops."""
         if isinstance(request, Evaluate):
             super().tell(request, reply)
             return
@@ -171,15 +175,15 @@ class ScreenRaceSession(RaceSession):
         self.alive = self.alive[distances(scores) <= self.reach]
 
     def scores(self) -> Floats:
-        """Return float64 [P], the first-order scores of the last screen."""
+        """Return float64 [P]: the first-order scores of the last screen."""
         weights = self.problem.weights[self.screened]
         return np.asarray(np.average(self.first_order, axis=1, weights=weights))
 
     def outcome(self) -> Outcome:
-        """Rank the raced prompts as a race does, and the others after them in the screens' order.
+        """Rank the raced prompts as a race does, then the others as the screens ranked them.
 
-        The others have no draws and no score. If the runner-up is one of them, margin and standard
-        error are those of the first-order errors.
+        The others have no draws and no score. If the runner-up is one of them, the margin and its
+        standard error are computed from first-order errors.
         """
         if not self.first_order.size:
             return super().outcome()

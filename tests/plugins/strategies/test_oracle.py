@@ -33,6 +33,11 @@ def test_two_draws_of_each_prompt_are_the_least() -> None:
     assert race.cheapest(problem(4, cell_cost=3), table([0, 9, 9, 9], 1e-6)) == 3 * 4 * 2
 
 
+def test_a_race_under_a_ceiling_proves_nothing() -> None:
+    race = Race(ceiling="published", first=2, draws=N)
+    assert race.cheapest(problem(4), table([0, 9, 9, 9], 1e-6)) is None
+
+
 def test_what_cannot_be_proved_takes_all_draws() -> None:
     assert Race(draws=N).cheapest(problem(2), np.zeros((2, N))) == 2 * N
 
@@ -50,4 +55,5 @@ def test_against_one_rival_no_race_that_is_right_is_cheaper(bound: str, seed: in
     decided = decide(Sample("", 0, {}), errors.astype(np.float32), race, problem(2))
     assert decided.outcome is not None
     if decided.outcome.ranking[0] == errors.mean(axis=1).argmin():
-        assert 4 <= race.cheapest(problem(2), errors) <= decided.equivalents
+        proof = race.cheapest(problem(2), errors)
+        assert proof is not None and 4 <= proof <= decided.equivalents

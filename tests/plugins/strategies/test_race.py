@@ -130,10 +130,10 @@ def test_weights_enter_the_race() -> None:
     ("params", "message"),
     [
         ({"delta": 0.0}, "between 0 and 1"),
-        ({"bound": "hoeffding"}, "not one of t, betting"),
-        ({"first": 1}, "2 or more"),
+        ({"bound": "hoeffding"}, "one of t, betting, got"),
+        ({"first": 1}, "at least 2"),
         ({"deviation": -0.1}, "must not be negative"),
-        ({"deviation": 0.1, "bound": "betting"}, "goes with bound=t"),
+        ({"deviation": 0.1, "bound": "betting"}, "requires bound=t"),
         ({"deviation": 0.1, "first": 0}, "1 with a deviation"),
         ({"span": -1.0}, "must not be negative"),
         ({"bound": "betting", "order": "1-2"}, "random order"),
