@@ -1,1 +1,1 @@
-"""Finding plugins, and keeping those that fail from harming the others."""
+"""Discovery of plugins, and isolation of those that fail."""

@@ -1,7 +1,8 @@
-"""What a backbone's class declares before a backbone is made; calls are guarded.
+"""Call the methods of a backbone's class that need no backbone object.
 
-`weights` is a `bench.inputs.weights.Weights` or None. All functions raise a `PluginError` where the
-class fails, or returns something else than the contract says.
+`weights` is a `bench.inputs.weights.Weights` or None. All functions raise a `PluginError` if the
+class fails or returns something that violates the contract. A `UserError` of the class, such as
+about unsuitable weights, is raised unchanged.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ def can_linearise(spec: BackboneSpec) -> bool:
 
 
 def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
-    """Refuse weights that would not load (UserError); `settings`: dtype and parameters."""
+    """Let the class refuse weights that would not load; `settings` are dtype and parameters."""
     _call(spec, "check_weights", weights, **settings)
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:
-    """Return the parameters that identify a run, with those that the weights decide (UserError).
+    """Return the parameters that identify a run, including those that the weights imply.
 
-    A parameter that came later is left out at its default, so that earlier ids stay.
+    A parameter that was added `later` is left out at its default, so that earlier run ids stay
+    valid.
     """
     recorded = {
         name: value
@@ -43,51 +45,51 @@ def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters
     }
     if weights is None:
         return recorded
-    decided = _call(spec, "weight_parameters", weights, **parameters)
+    implied = _call(spec, "weight_parameters", weights, **parameters)
     with guard(spec.label, "weight_parameters()"):
-        return {**recorded, **decided}
+        return {**recorded, **implied}
 
 
 def count_tokens(
     spec: BackboneSpec, weights: Any, texts: Sequence[str]
 ) -> tuple[list[int], int] | None:
-    """Return the tokens of each text and their limit; None where the backbone cannot count."""
+    """Return the number of tokens of each text, and the limit; None if they cannot be counted."""
     counted = _call(spec, "token_counts", weights, texts)
     if counted is None:
         return None
     with guard(spec.label, "token_counts()"):
-        counts, most = [int(count) for count in counted[0]], int(counted[1])
+        counts, limit = [int(count) for count in counted[0]], int(counted[1])
     if len(counts) != len(texts):
         raise PluginError(
             spec.label, f"token_counts() returned {len(counts)} counts for {len(texts)} texts"
         )
-    return counts, most
+    return counts, limit
 
 
 def count_operations(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the floating-point operations of one evaluation; None if unknown."""
+    """Return the floating-point operations of one evaluation, None if unknown."""
     return _positive(spec, "evaluation_flops", weights, resolution)
 
 
 def memory_of_weights(
     spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any
 ) -> float | None:
-    """Return the bytes of the weights that are in memory together; None if unknown."""
+    """Return the peak memory of the weights in bytes, None if unknown."""
     return _positive(spec, "memory", weights, dtype, **parameters)
 
 
 def working_memory(spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any) -> float | None:
-    """Return the bytes beside the weights for one cell and one image; None if unknown."""
+    """Return the bytes needed for one cell and one image in addition to the weights, or None."""
     return _positive(spec, "working_memory", weights, dtype, **parameters)
 
 
 def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the evaluations that a linearised draw counts as; None if unknown."""
+    """Return the cost of a linearised draw in evaluations, None if unknown."""
     return _positive(spec, "linearisation_cost", weights, resolution)
 
 
 def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels | None:
-    """Return the noise levels (UserError); None where only a backbone that is made has them."""
+    """Return the noise levels, or None if only a backbone object has them."""
     levels = _call(spec, "level_table", weights, **parameters)
     if levels is not None and not isinstance(levels, Levels):
         raise PluginError(spec.label, f"level_table() returned a {type(levels).__name__}")
@@ -95,29 +97,32 @@ def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels |
 
 
 def read_reduction(backbone: Any, who: str) -> str:
-    """Return the reduction of a likelihood or its class; raise `PluginError` where it has none."""
+    """Return the reduction that a likelihood, or its class, declares."""
     with guard(who, "reading its reduction"):
         reduction: Any = getattr(backbone, "reduction", None)
     if reduction not in REDUCTIONS:
         raise PluginError(
-            who, f"its reduction is {one_line(reduction)}; expected one of {', '.join(REDUCTIONS)}"
+            who, f"reduction must be one of {', '.join(REDUCTIONS)}, got {one_line(reduction)}"
         )
     return str(reduction)
 
 
 def _call(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> Any:
-    """Return what a method of the class, or its default in the contract, returns."""
+    """Call a method of the class, or its default in the contract."""
     kind = with_defaults(load_target(spec), Backbone)
     with guard(spec.label, f"{method}()"):
         return getattr(kind, method)(*arguments, **keywords)
 
 
 def _positive(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> float | None:
+    """Call a method whose result must be None or a positive finite number."""
     number = _call(spec, method, *arguments, **keywords)
     if number is None:
         return None
     with guard(spec.label, f"{method}()"):
         value = float(number)
     if not (value > 0 and isfinite(value)):
-        raise PluginError(spec.label, f"{method}() returned {one_line(number)}")
+        raise PluginError(
+            spec.label, f"{method}() must return a positive number or None, got {one_line(number)}"
+        )
     return value

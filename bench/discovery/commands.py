@@ -1,7 +1,8 @@
-"""The toolkit's own commands, read from the heads of their files; none is imported.
+"""The toolkit's own commands, read from the source of their modules without importing them.
 
-The docstring of a module of `bench.cli` says for each of its commands the line in `bench --help`,
-the group and the place there. The command is the function `compare_command`:
+The docstring of a module of `bench.cli` declares, for each of its commands, the line in
+`bench --help`, the group there and the position in the group. The command below is the function
+`compare_command`:
 
     \"\"\"`bench compare`. Compare two runs on the same images.
 
@@ -16,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-# As help shows them; a group that is not named here comes last.
+# In the order of `bench --help`; other groups come last.
 GROUPS = (
     "Score images",
     "Look at results",
@@ -27,7 +28,7 @@ GROUPS = (
 )
 _FOLDER = Path(__file__).parents[1] / "cli"
 _HEAD = re.compile(r"^(?:\"\"\")?`bench ([\w-]+)`\. (.+)\n\nGroup: (.+), (\d+)\.$", re.MULTILINE)
-_HEAD_LENGTH = 600  # characters
+_HEAD_LENGTH = 600  # characters that are read of a file
 
 
 class OwnCommand(NamedTuple):
@@ -38,22 +39,21 @@ class OwnCommand(NamedTuple):
     function: str
     help: str
     group: str
-    place: int
+    position: int
 
 
 @cache
 def own_commands() -> dict[str, OwnCommand]:
-    """Return the commands by name, in the order of `bench --help`. No plugin can replace one."""
+    """Return the toolkit's commands by name, in the order of `bench --help`."""
     commands = []
     for path in _FOLDER.glob("*.py"):
         with path.open(encoding="utf-8") as file:
-            for name, line, group, place in _HEAD.findall(file.read(_HEAD_LENGTH)):
+            for name, line, group, position in _HEAD.findall(file.read(_HEAD_LENGTH)):
                 module, function = f"bench.cli.{path.stem}", f"{name.replace('-', '_')}_command"
-                commands.append(OwnCommand(name, module, function, line, group, int(place)))
-    return {command.name: command for command in sorted(commands, key=_order)}
+                commands.append(OwnCommand(name, module, function, line, group, int(position)))
+    return {command.name: command for command in sorted(commands, key=_sort_key)}
 
 
-def _order(command: OwnCommand) -> tuple[int, str, int, str]:
-    last = len(GROUPS)
-    first = GROUPS.index(command.group) if command.group in GROUPS else last
-    return first, command.group, command.place, command.name
+def _sort_key(command: OwnCommand) -> tuple[int, str, int, str]:
+    rank = GROUPS.index(command.group) if command.group in GROUPS else len(GROUPS)
+    return rank, command.group, command.position, command.name

@@ -1,16 +1,17 @@
 """Registrations that are read from files: datasets in TOML, and classes with a literal `spec`.
 
-A plugin package may hold TOML files and nothing else but the line that registers them,
-`register_toml(register, __name__)`. The `spec` of a class holds the fields of its registration; the
-parameters, their defaults and types are those of `__init__`, and their help is the docstring's. The
-modules are not imported, so that `bench --help` and listings do without numpy.
+A plugin package may consist of TOML files and one line that registers them,
+`register_toml(register, __name__)`. The `spec` of a class holds the fields of its registration. The
+names, types and defaults of its parameters are those of `__init__`, and their help texts come from
+the docstring. Modules are parsed but not imported, so that `bench --help` and listings do not
+import numpy. An invalid TOML file raises a UserError.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -31,38 +32,45 @@ from bench.discovery.places import (
 from bench.errors import UserError, quoted
 from bench.machine.files import read_text, read_toml
 
-_MARK = re.compile(r"^    spec\b", re.MULTILINE)
-_ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
-_NAMES = {
+_SPEC_LINE = re.compile(r"^    spec\b", re.MULTILINE)
+_ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)  # in a docstring
+# Names that annotations of parameters may use.
+_TYPES = {
     **{kind.__name__: kind for kind in (bool, float, int, str, tuple)},
     **{"Annotated": Annotated, "LATER": LATER, "Literal": Literal},
 }
 
 
 def register_modules(register: Callable[..., None], package: str) -> None:
-    """Register every class with a literal `spec` in a package such as `__name__` (ValueError)."""
+    """Register every class with a literal `spec` in a package, usually `__name__`.
+
+    Raises:
+        ValueError: if a spec has no name, or is not a literal; if a parameter has no type or no
+            default.
+    """
     for file in sorted(files(package).iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".py") or not _MARK.search(source := file.read_text("utf-8")):
+        source = file.read_text("utf-8") if file.name.endswith(".py") else ""
+        if not _SPEC_LINE.search(source):
             continue
         classes = {c.name: c for c in ast.parse(source).body if isinstance(c, ast.ClassDef)}
-        for kind, declared in classes.items():
-            if (stated := _assigned(declared)) is None:
+        for class_name, node in classes.items():
+            if (spec := _spec_value(node)) is None:
                 continue
-            target = f"{package}.{file.name.removesuffix('.py')}:{kind}"
+            target = f"{package}.{file.name.removesuffix('.py')}:{class_name}"
             try:
-                fields = {"parameters": _parameters(declared, classes), **ast.literal_eval(stated)}
+                fields = {"parameters": _parameters(node, classes), **ast.literal_eval(spec)}
                 name = fields.pop("name")
             except (ValueError, NameError, TypeError, KeyError) as error:
                 raise ValueError(
-                    f"{target}: its spec needs a name, and each parameter a type and a default, all"
-                    f" of them literals: {error}"
+                    f"{target}: spec must be a literal with a name, and each parameter must have a"
+                    f" type and a literal default: {error}"
                 ) from None
             register(name, target=target, **fields)
 
 
-def _assigned(declared: ast.ClassDef) -> ast.expr | None:
-    """Return the value that a class assigns to `spec`."""
-    for line in declared.body:
+def _spec_value(node: ast.ClassDef) -> ast.expr | None:
+    """Return the value that a class assigns to `spec`; None if it has no `spec`."""
+    for line in node.body:
         if isinstance(line, ast.Assign | ast.AnnAssign):
             target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
             if ast.unparse(target) == "spec":
@@ -70,52 +78,58 @@ def _assigned(declared: ast.ClassDef) -> ast.expr | None:
     return None
 
 
-def _parameters(declared: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> dict[str, Parameter]:
-    """Return the parameters of a class's `__init__`, or of that of its base in the module."""
-    for line in declared.body:
+def _parameters(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> dict[str, Parameter]:
+    """Return the parameters of `__init__`, which may be inherited from a base in the module."""
+    for line in node.body:
         if isinstance(line, ast.FunctionDef) and line.name == "__init__":
-            help_of = dict(_described(ast.get_docstring(declared) or ""))
+            help_texts = _argument_texts(ast.get_docstring(node) or "")
             positional = zip(line.args.args[1:], line.args.defaults, strict=True)
             by_name = zip(line.args.kwonlyargs, line.args.kw_defaults, strict=True)
             return {
-                argument.arg: _parameter(argument, default, help_of.get(argument.arg, ""))
+                argument.arg: _parameter(argument, default, help_texts.get(argument.arg, ""))
                 for argument, default in (*positional, *by_name)
             }
-    names = map(ast.unparse, declared.bases)
+    names = map(ast.unparse, node.bases)
     bases = [classes[name] for name in names if name in classes]
     return _parameters(bases[0], classes) if bases else {}
 
 
 def _parameter(argument: ast.arg, default: ast.expr | None, text: str) -> Parameter:
     if argument.annotation is None or default is None:
-        raise ValueError(f"{argument.arg} lacks one")
+        raise ValueError(f"{argument.arg} has no type or no default")
     code = compile(ast.Expression(argument.annotation), argument.arg, "eval")
-    kind = eval(code, {"__builtins__": {}}, dict(_NAMES))
-    later = get_origin(kind) is Annotated and LATER in get_args(kind)
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if isinstance(kind, UnionType) or get_origin(kind) is Union:
-        kind = Union[tuple(part for part in get_args(kind) if part is not NoneType)]  # noqa: UP007
-    return Parameter(ast.literal_eval(default), text, type=kind, later=later)
+    annotation = eval(code, {"__builtins__": {}}, dict(_TYPES))
+    later = get_origin(annotation) is Annotated and LATER in get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        members = tuple(part for part in get_args(annotation) if part is not NoneType)
+        annotation = Union[members]  # noqa: UP007
+    return Parameter(ast.literal_eval(default), text, type=annotation, later=later)
 
 
-def _described(docstring: str) -> Iterator[tuple[str, str]]:
-    """Yield each argument of a docstring with its description, on one line."""
+def _argument_texts(docstring: str) -> dict[str, str]:
+    """Return the description of each argument in a docstring, on one line."""
     _, _, arguments = docstring.partition("\nArgs:\n")
-    for name, text in _ENTRY.findall(arguments.partition("\n\n")[0]):
-        yield name, " ".join(text.split()).removesuffix(".")
+    entries = _ARGUMENT.findall(arguments.partition("\n\n")[0])
+    return {name: " ".join(text.split()).removesuffix(".") for name, text in entries}
 
 
-MOST_LETTERS = 100  # of a name, which is part of a folder's
-PROTOCOL_KEYS = ("name", "summary", "version", "source", "metric", "published", "images")
-PROTOCOL_TABLES = ("differs", "settings")
+MAX_NAME = 100  # characters, because names of folders contain it
+PROTOCOL_KEYS = (
+    *("name", "summary", "version", "source", "metric", "published", "images"),
+    *("differs", "settings"),
+)
 COLLECTION_KEYS = ("summary", "datasets")
 
 
 def register_toml(register: Callable[..., None], package: str, folder: str = "") -> None:
-    """Register every dataset that a `.toml` file of a package's `folder` declares (UserError).
+    """Register every dataset that a `.toml` file of a package declares.
 
-    `register` is the callback of the hook `register_datasets`, `package` usually `__name__`.
+    Args:
+        register: the callback of the hook `register_datasets`.
+        package: name of the package, usually `__name__`.
+        folder: folder in the package, if not the package itself.
     """
     place = files(package).joinpath(folder) if folder else files(package)
     for file in _toml_files(place):
@@ -123,10 +137,10 @@ def register_toml(register: Callable[..., None], package: str, folder: str = "")
 
 
 def register_protocols(register: Callable[..., None], package: str, folder: str) -> None:
-    """Register the protocols that `.toml` files of a package's folder declare (UserError)."""
+    """Register the protocols that the `.toml` files in a folder of a package declare."""
     for file in _toml_files(files(package).joinpath(folder)):
         fields = read_toml(file)
-        refuse_unknown(fields, (*PROTOCOL_KEYS, *PROTOCOL_TABLES), str(file))
+        refuse_unknown(fields, PROTOCOL_KEYS, str(file))
         if "name" not in fields:
             raise UserError(f"{file}: the key 'name' is missing.")
         fields["differs"] = tuple(fields.get("differs", ()))
@@ -134,11 +148,11 @@ def register_protocols(register: Callable[..., None], package: str, folder: str)
 
 
 def register_collections(register: Callable[..., None], package: str, name: str) -> None:
-    """Register the collections that a package's TOML file declares, one per table (UserError)."""
+    """Register the collections that a TOML file of a package declares, one per table."""
     file = files(package).joinpath(name)
     for collection, fields in read_toml(file).items():
         if not isinstance(fields, Mapping):
-            raise UserError(f"{file}: {collection} is not a table.")
+            raise UserError(f"{file}: {collection} must be a table, got {quoted(fields)}.")
         refuse_unknown(fields, COLLECTION_KEYS, f"{file}, [{collection}]")
         register(collection, **{**fields, "datasets": tuple(fields.get("datasets", ()))})
 
@@ -149,14 +163,14 @@ def _toml_files(folder: Traversable) -> list[Traversable]:
 
 
 def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
-    """Return the dataset that a file declares (UserError).
+    """Return the dataset that a TOML file declares.
 
-    A declaration that the user names may name files and weights anywhere, which a warning lists.
-    One that was found `in_data` may name only what lies in that folder, and neither a source with a
-    network nor a backbone.
+    A file that came with the data (`in_data`) may refer only to files in its folder, and neither to
+    an online source nor to a backbone. A file that the user named may refer to files and weights
+    anywhere; a warning lists those outside its folder.
     """
     if path.is_dir():
-        raise UserError(f"{quoted(str(path))} is a folder, and no TOML file.")
+        raise UserError(f"{quoted(str(path))} is a folder; expected a TOML file.")
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}.")
     try:
@@ -170,17 +184,19 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
 def declared_fields(
     table: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `DatasetSpec` that a TOML file declares (UserError).
+    """Return the fields of `DatasetSpec` that a TOML file declares.
 
     Args:
-        table: the file's keys and values; changed.
+        table: keys and values of the file; changed in place.
         where: the file, for messages.
-        folder: the folder from which its names lead.
-        in_data: see `load_spec`; None: the file belongs to an installed package.
+        folder: the folder to which the file's references are relative.
+        in_data: see `load_spec`; None if the file belongs to an installed package.
     """
     check_keys(table, where)
-    if len(table["name"]) > MOST_LETTERS:
-        raise UserError(f"{where}: a name has at most {MOST_LETTERS} characters.")
+    if len(table["name"]) > MAX_NAME:
+        raise UserError(
+            f"{where}: name must have at most {MAX_NAME} characters, got {len(table['name'])}."
+        )
     if in_data is not None and isinstance(folder, Path):
         check_places(table, where, folder, in_data)
     table |= {key: _lines(table[key], key, where, folder) for key in LISTS if key in table}
@@ -190,8 +206,8 @@ def declared_fields(
     counts = table.get("splits", {}).items()
     table["splits"] = splits = {name: None if n == UNKNOWN_COUNT else n for name, n in counts}
     if splits:
-        evaluated = [name for name in ("test", "validation", "train") if name in splits]
-        table.setdefault("split", [*evaluated, *splits][0])
+        preferred = [name for name in ("test", "validation", "train") if name in splits]
+        table.setdefault("split", [*preferred, *splits][0])
     if isinstance(folder, Path) and is_path(table["source"]):
         table["source"] = str(Path(folder, table["source"]).absolute())
     check_texts(table, where)
@@ -199,7 +215,7 @@ def declared_fields(
 
 
 def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, ...]:
-    """Return a list of texts: as written, or the lines of the text file that is named."""
+    """Return a list of texts, or the non-empty lines of the text file that `value` names."""
     if isinstance(value, str):
         try:
             text = read_text(folder.joinpath(value))
@@ -207,5 +223,5 @@ def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, 
             raise UserError(f"{where}: {key} = {quoted(value)} cannot be read: {error}.") from None
         value = [line.strip() for line in text.splitlines() if line.strip()]
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise UserError(f"{where}: {key} must be a list of texts, or the name of a text file.")
+        raise UserError(f"{where}: {key} must be a list of texts or the name of a text file.")
     return tuple(value)

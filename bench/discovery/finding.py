@@ -1,4 +1,4 @@
-"""Finding plugins: the entry points of what is installed, those that cannot be read included."""
+"""Find installed plugins by their entry points, including those whose metadata is unreadable."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ OWN_DISTRIBUTION = "diffusion-classifier-bench"
 
 @dataclass
 class Plugin:
-    """One entry point, or one distribution whose entry points cannot be read."""
+    """One entry point, or one distribution whose entry points cannot be read.
+
+    Attributes:
+        module: value of the entry point, empty if it cannot be read.
+        registered: its registrations, such as `dataset digits`, once it is loaded.
+        error: why it cannot be read or loaded, if so.
+    """
 
     name: str
     distribution: str
     version: str
-    module: str = ""  # value of the entry point
+    module: str
     registered: list[str] = field(default_factory=list)
-    error: str | None = None  # why it cannot be read or loaded
+    error: str | None = None
 
     @property
     def builtin(self) -> bool:
@@ -40,60 +46,61 @@ class Plugin:
 def find() -> list[Plugin]:
     """Return the plugins to load, the toolkit's own first.
 
-    `BENCH_LOAD_PLUGINS`: unset loads all, empty only the toolkit's own, a comma-separated list
-    only those besides. `BENCH_BLOCK_PLUGINS` lists plugins to leave out. Both take names of
-    plugins and of distributions.
+    The variable `BENCH_LOAD_PLUGINS` names the plugins to load besides the toolkit's own: all if it
+    is unset, none if it is empty, otherwise those of a comma-separated list. Those of
+    `BENCH_BLOCK_PLUGINS` are left out. Both take names of plugins and of distributions.
     """
     plugins: dict[tuple[str, str], Plugin] = {}
     for distribution in distributions():
         for plugin in _plugins_of(distribution):
-            # First on the path wins, as it does for imports.
+            # The first on the path wins, as for imports.
             plugins.setdefault((plugin.distribution, plugin.name), plugin)
     order = sorted(plugins, key=lambda key: (key[0] != OWN_DISTRIBUTION, key))
-    return [plugins[key] for key in order if _wanted(plugins[key])]
+    return [plugins[key] for key in order if _is_enabled(plugins[key])]
 
 
 def _plugins_of(distribution: Distribution) -> Iterator[Plugin]:
     try:
         entry_points = [point for point in distribution.entry_points if point.group == GROUP]
-    except Exception as error:  # a file of the wrong encoding or form
+    except Exception as error:  # such as a file of the wrong encoding
         name = _name_of(distribution)
-        if _meant_for_us(distribution):
-            problem = f"its entry points cannot be read: {one_line(error)}"
-            yield Plugin(name, name, "", error=problem)
+        if _has_our_group(distribution):
+            reason = f"its entry points cannot be read: {one_line(error)}"
+            yield Plugin(name, name, "", "", error=reason)
         return
     for point in entry_points:
         name = _name_of(distribution)
         try:
             yield Plugin(point.name, name, distribution.version, point.value)
         except Exception as error:
-            problem = f"its METADATA cannot be read: {one_line(error)}"
-            yield Plugin(point.name, name, "", error=problem)
+            reason = f"its METADATA cannot be read: {one_line(error)}"
+            yield Plugin(point.name, name, "", "", error=reason)
 
 
 def _name_of(distribution: Distribution) -> str:
-    """Return the distribution's name, or its folder's if that cannot be read."""
+    """Return the distribution's name, or that of its folder if its name cannot be read."""
     with suppress(Exception):
         if name := distribution.name:
             return name
     return Path(str(distribution._path)).stem if isinstance(distribution, PathDistribution) else "?"
 
 
-def _meant_for_us(distribution: Distribution) -> bool:
+def _has_our_group(distribution: Distribution) -> bool:
+    """Return whether the entry points include ours; True if the file cannot even be decoded."""
     try:
         return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
     except Exception:
         return True
 
 
-def _wanted(plugin: Plugin) -> bool:
+def _is_enabled(plugin: Plugin) -> bool:
     names = {plugin.name, plugin.distribution}
-    if names & _listed("BENCH_BLOCK_PLUGINS"):
+    if names & _names_in("BENCH_BLOCK_PLUGINS"):
         return False
     if plugin.builtin or "BENCH_LOAD_PLUGINS" not in os.environ:
         return True
-    return bool(names & _listed("BENCH_LOAD_PLUGINS"))
+    return bool(names & _names_in("BENCH_LOAD_PLUGINS"))
 
 
-def _listed(variable: str) -> set[str]:
+def _names_in(variable: str) -> set[str]:
     return {item.strip() for item in os.environ.get(variable, "").split(",") if item.strip()}

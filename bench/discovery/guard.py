@@ -1,4 +1,4 @@
-"""The guard around plugin code: errors name the plugin, and what it prints goes to stderr."""
+"""Run plugin code so that its errors name the plugin and its output goes to stderr."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ import pluggy
 from bench import interrupts
 from bench.errors import BenchError, PluginError, UserError, warn_user
 
-LONGEST = 300  # characters of a plugin's message that are shown
+MAX_CHARACTERS = 300  # of a plugin's message
 
 
 @contextmanager
 def guard(
     who: str, doing: str, passing: tuple[type[BaseException], ...] = (UserError,)
 ) -> Iterator[None]:
-    """Run plugin code, and turn whatever it raises into a `PluginError` that names it.
+    """Run plugin code, and turn any exception into a `PluginError` that names the plugin.
 
-    That includes SystemExit and a KeyboardInterrupt of its own; the user's interrupts pass, and so
-    do `passing`, such as a `UserError`, which teaches by itself. `who` is a plugin's label, `doing`
-    the call, such as `ask()`.
+    This includes SystemExit, and KeyboardInterrupt unless the user caused it.
+
+    Args:
+        who: label of the plugin.
+        doing: the call, such as `ask()`.
+        passing: exceptions that are raised unchanged, besides `PluginError`.
     """
     passing = (PluginError, *passing)
     try:
@@ -34,7 +37,7 @@ def guard(
     except passing:
         raise
     except BaseException as error:
-        interrupts.check()  # which the plugin may have turned into another error
+        interrupts.check()  # the plugin may have replaced the user's interrupt by another error
         if interrupts.is_users(error):
             raise
         text = one_line(error)
@@ -46,19 +49,22 @@ def guard(
 
 
 def one_line(value: object) -> str:
-    """Return the text of any object of a plugin on one line of at most 300 characters."""
+    """Return the text of any object on one line of at most 300 characters; never raises."""
     try:
         text = " ".join(str(value).split())
-    except BaseException:  # even its text may fail
+    except BaseException:
         interrupts.check()
         return f"a {type(value).__name__} without a text"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} …"
 
 
 def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
-    """Call every listener of a run event, a hook's name; one that fails is named in a warning.
+    """Call all plugins that implement a run event. If one fails, a warning names it.
 
-    `facts` are the hook's arguments, plain data, of which each listener gets a copy.
+    Args:
+        manager: the manager with which the plugins are registered.
+        event: name of the hook.
+        facts: arguments of the hook, plain data. Each plugin receives a copy.
     """
     implementations = getattr(manager.hook, event).get_hookimpls()
     listeners = dict.fromkeys(hook.plugin for hook in reversed(implementations))
@@ -78,7 +84,7 @@ STDOUT, STDERR = 1, 2
 
 @contextmanager
 def set_aside() -> Iterator[Callable[[str], None]]:
-    """Send to stderr whatever is printed, by C code too; yield a function that prints on stdout."""
+    """Redirect stdout to stderr, also for C code; yield a function that writes a line to stdout."""
     out, sys.stdout = sys.stdout, sys.stderr
     try:
         with _descriptor_set_aside(out) as kept:
@@ -100,7 +106,10 @@ def set_aside() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _descriptor_set_aside(out: TextIO) -> Iterator[int | None]:
-    """Redirect the process's own stdout; a test's or a notebook's has no descriptor."""
+    """Redirect the stdout of the process; yield a copy of its descriptor.
+
+    Yields None if `out` is not the stdout of the process, as in a test or a notebook.
+    """
     out.flush()
     try:
         own = out.fileno() == STDOUT

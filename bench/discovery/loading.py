@@ -1,6 +1,6 @@
-"""Loading plugins: one at a time, and one that fails harms nobody else.
+"""Load plugins one at a time, so that a plugin that fails does not affect the others.
 
-`BENCH_STRICT_PLUGINS=1` turns a plugin's failure into the command's.
+With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.commands import own_commands
-from bench.discovery.finding import GROUP, OWN_DISTRIBUTION, Plugin, find
+from bench.discovery.finding import GROUP, Plugin, find
 from bench.discovery.guard import guard, set_aside
 from bench.discovery.registry import Registry
 from bench.errors import BenchError, PluginError, UserError
 
-Staged = list[tuple[Registry[Any], Spec]]
+Staged = list[tuple[Registry[Any], Spec]]  # registrations of a plugin that is being loaded
 
 
 class Plugins:
-    """Everything that is installed: the registries, the commands and the hooks."""
+    """The loaded plugins: their registrations, commands and hooks.
+
+    Attributes:
+        manager: pluggy's manager, which calls the hooks of run events.
+        commands: commands that plugins add to `bench`, by name.
+        command_owners: label of the plugin that added a command, by the command's name.
+        loaded: all plugins, including those that failed.
+    """
 
     def __init__(self) -> None:
         self.manager = _new_manager()
@@ -42,15 +49,19 @@ class Plugins:
         own = (self.datasets, self.backbones, self.strategies, self.views, self.metrics)
         self._registries: list[Registry[Any]] = [*own, self.collections, self.protocols]
         self.commands: dict[str, click.Command] = {}
-        self.command_owners: dict[str, str] = {}  # command → the plugin's label
+        self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []
 
     def versions(self) -> dict[str, str]:
-        """Return distribution → version of the plugins that loaded."""
+        """Return distribution → version of the plugins that loaded successfully."""
         return {p.distribution: p.version for p in self.loaded if p.error is None}
 
     def load(self, plugin: Plugin) -> None:
-        """Load one plugin whole, or leave no trace of it but its error."""
+        """Load one plugin completely, or set its `error` and register nothing of it.
+
+        Raises:
+            BenchError: if it fails and `BENCH_STRICT_PLUGINS` is 1.
+        """
         self.loaded.append(plugin)
         staged: Staged = []
         cli = click.Group()
@@ -69,6 +80,7 @@ class Plugins:
         plugin.registered += [f"command {name}" for name in cli.commands]
 
     def _stage_all(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
+        """Import the plugin and call its hooks, which fill `staged` and `cli`."""
         who = plugin.label
         if plugin.error is not None:
             raise PluginError(who, plugin.error)
@@ -76,8 +88,8 @@ class Plugins:
             module = EntryPoint(plugin.name, plugin.module, GROUP).load()
         if self.manager.is_registered(module):
             other = self.manager.get_name(module)
-            raise PluginError(who, f"its module {plugin.module} is that of {other} already")
-        # A manager of its own: hooks of this plugin alone, and misspelt hooks are its error.
+            raise PluginError(who, f"its module {plugin.module} already belongs to {other}")
+        # A separate manager calls the hooks of this plugin only, and finds its misspelt hooks.
         manager = _new_manager()
         with guard(who, "reading its hooks"):
             manager.register(module)
@@ -96,18 +108,18 @@ class Plugins:
 
     def _refuse_clashes(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
         for registry, spec in staged:
-            registry.refuse_clash(spec, plugin.distribution, OWN_DISTRIBUTION)
+            registry.refuse_clash(spec, plugin.distribution)
             default = registry.default()
             if default is not None and registry.is_default(spec):
                 raise UserError(
-                    f"The {spec.kind} {spec.name!r} says default=True, and so does"
-                    f" {default.name!r} of {registry.owner(default.name)}: there is one default."
+                    f"Only one {spec.kind} can have default=True, but {spec.name!r} and"
+                    f" {default.name!r} of {registry.owner(default.name)} both do."
                 )
         for name in cli.commands:
             if name in own_commands():
-                raise UserError(f"The command {name!r} is the toolkit's own.")
+                raise UserError(f"The command {name!r} is reserved for the toolkit.")
             if name in self.commands:
-                raise UserError(f"The command {name!r} is another plugin's already.")
+                raise UserError(f"The command {name!r} is already added by another plugin.")
 
     def _fail(self, plugin: Plugin, error: BenchError, staged: Staged) -> None:
         plugin.error = error.problem if isinstance(error, PluginError) else str(error)
@@ -128,13 +140,15 @@ def _new_manager() -> pluggy.PluginManager:
 
 
 def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[..., None]:
+    """Return the callback `register` of a hook, which appends a spec to `staged`."""
+
     def register(name: str, **fields: Any) -> None:
         spec = registry.kind(name=name, owner=plugin.label, **fields)
-        for other, earlier in staged:
-            if other is registry and spec.name == earlier.name:
+        for earlier in (earlier for other, earlier in staged if other is registry):
+            if spec.name == earlier.name:
                 raise ValueError(f"{registry.kind.kind} {name!r} is registered twice")
-            if other is registry and registry.is_default(spec) and registry.is_default(earlier):
-                raise ValueError(f"both {earlier.name!r} and {name!r} say default=True")
+            if registry.is_default(spec) and registry.is_default(earlier):
+                raise ValueError(f"{earlier.name!r} and {name!r} both have default=True")
         staged.append((registry, spec))
 
     return register
@@ -142,7 +156,10 @@ def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[
 
 @cache
 def load_plugins() -> Plugins:
-    """Load every installed plugin once per process, the toolkit's own first."""
+    """Load every installed plugin once per process, the toolkit's own first.
+
+    Whatever plugins print is sent to stderr.
+    """
     plugins = Plugins()
     with set_aside():
         for plugin in find():
@@ -151,9 +168,12 @@ def load_plugins() -> Plugins:
 
 
 def exhaustive() -> str:
-    """Return the name of the strategy that evaluates every prompt on every draw (UserError).
+    """Return the name of the strategy that evaluates every prompt on every draw.
 
-    Others are compared with its decisions, and its recordings are replayed.
+    Other strategies are compared with its decisions and replayed on its recordings.
+
+    Raises:
+        UserError: if no such strategy is installed.
     """
     for spec in load_plugins().strategies:
         if spec.exhaustive:
@@ -162,11 +182,15 @@ def exhaustive() -> str:
 
 
 def learning(parameter: str) -> StrategySpec:
-    """Return the strategy with a parameter that is learned from recordings (UserError)."""
+    """Return the strategy that learns a parameter of this name from recordings.
+
+    Raises:
+        UserError: if no such strategy is installed.
+    """
     for spec in load_plugins().strategies:
         if parameter in spec.learned:
             return spec
-    raise UserError(f"No installed strategy learns its parameter {parameter!r} from recordings.")
+    raise UserError(f"No installed strategy learns a parameter {parameter!r} from recordings.")
 
 
 def metric_specs() -> dict[str, MetricSpec]:
@@ -175,11 +199,15 @@ def metric_specs() -> dict[str, MetricSpec]:
 
 
 def metric_of_runs(name: str) -> MetricSpec:
-    """Return a metric that each run has by itself; UserError: none, or it compares with a rater."""
+    """Return the spec of a metric that needs no rater to compare with.
+
+    Raises:
+        UserError: if the metric is unknown or needs a rater.
+    """
     spec = load_plugins().metrics.get(name)
     if "rater" in spec.needs:
         raise UserError(
-            f"There is no rater here, which {spec.words} compares with:"
-            f" bench show RUN --metric {name} --with OTHER has one."
+            f"There is no rater here for {spec.words} to compare with. Name one with:"
+            f" bench show RUN --metric {name} --with OTHER"
         )
     return spec

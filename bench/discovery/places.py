@@ -1,7 +1,8 @@
-"""The checks of a declaration: the types of its keys, and the files that it may name.
+"""Checks of a dataset's TOML declaration: types of its keys, and files that it may refer to.
 
-`bench run ./folder` takes a declaration that is found in the folder. Whoever made the data wrote
-it, so it must not make the toolkit read other files of the machine or ask a network.
+`bench run ./folder` uses a declaration in the folder. It was written by whoever made the data, so
+it must not make the toolkit read other files on the machine or use the network. Each check raises a
+UserError for the first problem; `where` is the file, for messages.
 """
 
 from __future__ import annotations
@@ -15,63 +16,68 @@ from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.machine.files import OutsideError, has_control, inside
 
 PLACEHOLDER = "{class}"
-DOWNLOAD = "download"  # the source of a dataset that is only read from its original download
-UNKNOWN_COUNT = "unknown"  # the number of images of a split
-LISTS = ("classes", "found", "groups")  # lists, or names of text files
+DOWNLOAD = "download"  # the source of a dataset that is read only from a local original download
+UNKNOWN_COUNT = "unknown"  # as the number of images of a split
+LISTS = ("classes", "found", "groups")  # their values are lists of texts or names of text files
 
-# The types of the keys: [str] is a list of texts; None is checked where it is read.
-Kinds = Mapping[str, Any]
-_TABLES = ("splits", "split_names", "phrases", "checksums", "templates", "labels")
-KEYS: Kinds = {
+TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
+
+# Types of the values by key, `...` for any key: a type, [str] for a list of texts, another such
+# mapping for a table, or None for values that are checked later.
+Types = Mapping[Any, Any]
+_ANY: Types = {...: None}
+_TEXTS: Types = {...: str}
+_LAYOUT: Types = {
+    **dict.fromkeys(("root", "line", "images", "reader", "marker", *TABLE_KEYS), str),
+    **dict.fromkeys(("lists", "splits", "split_values"), _TEXTS),
+    "first_label": int,
+}
+_ITEM: Types = {
+    **dict.fromkeys(("file", "folder", "group", "id"), str),
+    **{key: [str] for key in ("images", "texts", "box")},
+    **{"files": _TEXTS, "label": int, "pairing": [int]},
+}
+DECLARATION_TYPES: Types = {
     **dict.fromkeys(("name", "summary", "template", "source", "split", "backbone"), str),
     **dict.fromkeys(("homepage", "licence", "citation", "box"), str),
-    **dict.fromkeys(("item", "columns", "layout", *_TABLES), dict),
+    **{"item": _ITEM, "columns": dict.fromkeys(("image", "label", "id"), str), "layout": _LAYOUT},
+    **dict.fromkeys(("split_names", "phrases", "checksums"), _TEXTS),
+    **dict.fromkeys(("splits", "templates", "labels"), _ANY),
     **dict.fromkeys(LISTS, None),
     **dict.fromkeys(("unverified", "items", "leave_out_others"), bool),
     **dict.fromkeys(("version", "border"), int),
 }
-TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
-LAYOUT_KEYS: Kinds = {
-    **dict.fromkeys(("root", "line", "images", "reader", "marker", *TABLE_KEYS), str),
-    **dict.fromkeys(("lists", "splits", "split_values"), dict),
-    "first_label": int,
-}
-ITEM_KEYS: Kinds = {
-    **dict.fromkeys(("file", "folder", "group", "id"), str),
-    **{key: [str] for key in ("images", "texts", "box")},
-    **{"files": dict, "label": int, "pairing": [int]},
-}
-COLUMN_KEYS: Kinds = dict.fromkeys(("image", "label", "id"), str)
-_WORDS = {str: "text", dict: "a table", bool: "true or false", int: "a whole number"}
+_WORDS = {str: "text", bool: "true or false", int: "a whole number"}
 _SCHEME = re.compile(r"[a-z][a-z0-9_-]+:(?!//)")
 
 
 def is_path(source: str) -> bool:
-    """Return whether a source is a file or folder, and not `hf:owner/name` or the like."""
+    """Return whether a source is a file or folder, rather than `hf:owner/name` or the like."""
     return source != DOWNLOAD and not _SCHEME.match(source)
 
 
 def check_places(table: Mapping[str, Any], where: str, folder: Path, in_data: bool) -> None:
-    """Refuse a declaration `in_data` that leads out of its folder (UserError); warn of others.
+    """Refuse references outside `folder` in a declaration that came with the data (`in_data`).
 
-    Its values have the right types; `where` is its file, for messages.
+    In a declaration that the user named, they only cause a warning. The keys and types of the
+    values have already been checked.
     """
-    elsewhere = [
+    outside = [
         f"{key} = {quoted(name)}"
-        for key, name in _names(table)
+        for key, name in _references(table)
         if _leads_out(folder, key, name, in_data)
     ]
-    if elsewhere and in_data:
+    if outside and in_data:
         raise UserError(
-            f"{where} was found with the data, and names what is not in its folder: {elsewhere[0]}."
+            f"{where} came with the data, but refers to something outside its folder: {outside[0]}."
             f" If you trust it, name the file itself: bench run {where}"
         )
-    if elsewhere:
-        warn_user(f"{where} names what is not in its folder: {', '.join(elsewhere)}.")
+    if outside:
+        warn_user(f"{where} refers to something outside its folder: {', '.join(outside)}.")
 
 
-def _names(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each key that names a source, weights or a text file, with the name."""
+def _references(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key whose value refers to a source, weights or a text file, with the value."""
     names = {key: table.get(key) for key in ("source", "backbone", *LISTS)}
     names["layout.reader"] = table.get("layout", {}).get("reader")
     for sets in ("templates", "labels"):
@@ -80,9 +86,9 @@ def _names(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _leads_out(folder: Path, key: str, name: str, in_data: bool) -> bool:
-    if key == "backbone":  # a registered name is the user's choice as well
+    if key == "backbone":  # data may not choose one, not even by a registered name
         return in_data or "/" in name or "\\" in name
-    if key == "layout.reader":  # it reads the copy that --data-dir names
+    if key == "layout.reader":  # code that reads the copy given by --data-dir
         return in_data
     if key == "source" and not is_path(name):
         return name != DOWNLOAD
@@ -94,66 +100,68 @@ def _leads_out(folder: Path, key: str, name: str, in_data: bool) -> bool:
 
 
 def check_keys(table: Mapping[str, Any], where: str) -> None:
-    """Refuse a declaration with unknown or missing keys, or values of other types (UserError)."""
-    check_types(table, KEYS, where)
+    """Check the whole declaration for unknown or missing keys, and values of the wrong type."""
+    _check_types(table, DECLARATION_TYPES, where)
     for key in ("name", "source"):
         if key not in table:
             raise UserError(f"{where}: the key {key!r} is missing.")
     layout, item = table.get("layout", {}), table.get("item", {})
-    check_types(layout, LAYOUT_KEYS, f"{where}, [layout]")
-    check_types(item, ITEM_KEYS, f"{where}, [item]")
-    check_types(table.get("columns", {}), COLUMN_KEYS, f"{where}, [columns]")
-    texts = {f"[{name}]": table.get(name, {}) for name in ("split_names", "phrases", "checksums")}
-    for name in ("lists", "splits", "split_values"):
-        texts[f"[layout], {name}"] = layout.get(name, {})
-    texts["[item], files"] = item.get("files", {})
-    for name, values in texts.items():
-        check_types(values, dict.fromkeys(values, str), f"{where}, {name}")
     for name, count in table.get("splits", {}).items():
         if count != UNKNOWN_COUNT and (type(count) is not int or count < 1):
             raise UserError(
-                f"{where}: splits.{name} = {quoted(count)}: expected a number of images, or"
-                f' "{UNKNOWN_COUNT}".'
+                f"{where}: splits.{name} must be a number of images or"
+                f' "{UNKNOWN_COUNT}", got {quoted(count)}.'
             )
     if table.get("items") and not {"images", "texts"} <= item.keys():
-        raise UserError(f"{where}: items = true needs a table [item] with images and texts.")
+        raise UserError(f"{where}: items = true requires a table [item] with images and texts.")
     if "table" in layout and not set(TABLE_KEYS) <= layout.keys():
         missing = sorted(set(TABLE_KEYS) - layout.keys())
-        raise UserError(f"{where}, [layout]: a table needs {', '.join(missing)} too.")
+        raise UserError(f"{where}, [layout]: a table also requires {', '.join(missing)}.")
     if ("reader" in layout) != ("marker" in layout):
-        raise UserError(f"{where}, [layout]: reader and marker go together.")
+        raise UserError(f"{where}, [layout]: reader and marker require each other.")
 
 
-def check_types(table: Mapping[str, Any], kinds: Kinds, at: str) -> None:
-    """Refuse unknown keys and values of other types; `UserError`: the first of them."""
-    refuse_unknown(table, kinds, at)
+def _check_types(table: Mapping[str, Any], types: Types, at: str) -> None:
+    """Check a table, and the tables in it, for unknown keys and values of the wrong type."""
+    if ... not in types:
+        refuse_unknown(table, types, at)
     for key, value in table.items():
-        kind = kinds[key]
-        if isinstance(kind, list):
-            if type(value) is not list or {type(entry) for entry in value} != set(kind):
-                word = "numbers" if kind == [int] else "fields"
-                raise UserError(f"{at}: {key} must be a list of {word}.")
-        elif kind is not None and type(value) is not kind:
-            raise UserError(f"{at}: {key} = {quoted(value)} is not {_WORDS[kind]}.")
+        match types.get(key, types.get(...)):
+            case None:
+                continue
+            case Mapping() as nested:
+                right, description = isinstance(value, dict), "a table"
+                if right:
+                    _check_types(value, nested, f"{at}, [{key}]")
+            case [entry_type]:
+                right = type(value) is list and {type(entry) for entry in value} == {entry_type}
+                description = "a list of " + ("numbers" if entry_type is int else "fields")
+            case expected:
+                right, description = type(value) is expected, _WORDS[expected]
+        if not right:
+            raise UserError(f"{at}: {key} must be {description}, got {quoted(value)}.")
 
 
 def refuse_unknown(table: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
-    """Refuse a key that a TOML file may not have; `UserError`: the key, with the closest ones."""
+    """Refuse an unknown key of a TOML file, with close matches."""
     keys = tuple(keys)
     for key in table:
         if key not in keys:
             raise UserError(
-                f"{where}: unknown key {key!r}.{did_you_mean(key, keys)} The keys:"
+                f"{where}: unknown key {key!r}.{did_you_mean(key, keys)} Possible keys:"
                 f" {', '.join(sorted(keys))}."
             )
 
 
 def check_texts(table: Mapping[str, Any], where: str) -> None:
-    """Refuse what would fail late: phrases of no class, templates without a class (UserError)."""
+    """Check texts that would fail later, such as templates without a placeholder.
+
+    In `table`, text files have been replaced by their lines.
+    """
     templates = [("template", table.get("template", PLACEHOLDER))]
     for key, lines in table["templates"].items():
         if not lines:
-            raise UserError(f"{where}: templates.{key} holds no templates.")
+            raise UserError(f"{where}: templates.{key} is empty.")
         templates += [(f"templates.{key}", line) for line in lines]
     phrases = table.get("phrases", {})
     texts = [*templates, *((f"phrases.{name}", phrase) for name, phrase in phrases.items())]
@@ -163,29 +171,32 @@ def check_texts(table: Mapping[str, Any], where: str) -> None:
         if has_control(text):
             raise UserError(f"{where}: {key} has control characters in {quoted(text)}.")
     classes = table.get("classes", ())
-    first: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for name in classes:
-        other = first.setdefault(" ".join(name.casefold().split()), name)
+        other = seen.setdefault(" ".join(name.casefold().split()), name)
         if other is not name:
             raise UserError(f"{where}: the classes {other!r} and {name!r} are the same.")
     if "classes" in table and len(classes) < 2:
-        raise UserError(f"{where}: classes has {len(classes)}; expected at least two.")
+        raise UserError(f"{where}: expected at least two classes, got {len(classes)}.")
     for key, template in templates:
         if PLACEHOLDER not in template:
             raise UserError(f"{where}: {key} {quoted(template)} has no {PLACEHOLDER}.")
     for name, phrase in phrases.items():
         if not phrase.strip():
             raise UserError(f"{where}: phrases.{name} is empty.")
-    for key, kind, names in (
+    for key, plural, names in (
         ("phrases", "classes", classes),
         ("split_names", "splits", table.get("splits", {})),
     ):
         for name in table.get(key, {}):
             if name not in names:
                 raise UserError(
-                    f"{where}: {key} has {name!r}, which is not one of the {kind}."
+                    f"{where}: {key} has {name!r}, which is not one of the {plural}."
                     f"{did_you_mean(name, names)}"
                 )
     for name, value in table.get("checksums", {}).items():
         if not re.fullmatch(r"md5:[0-9a-f]{32}|sha256:\w{64}", value):
-            raise UserError(f"{where}: checksums.{name}: write md5:… or sha256:… in hex digits.")
+            raise UserError(
+                f"{where}: checksums.{name} must be md5:… or sha256:… in hex digits, got"
+                f" {quoted(value)}."
+            )

@@ -1,4 +1,4 @@
-"""Look-up of specs by name, with the error that the user needs when a name is not there."""
+"""Look-up of specs by name, with helpful errors for unknown names."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from bench.contracts.specs import BackboneSpec, Spec, StrategySpec
+from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.errors import UserError, did_you_mean
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
 class Registry(Generic[SpecT]):
-    """The specs of one kind.
+    """The registered specs of one type, such as datasets.
 
     Attributes:
-        unusable: names that a plugin claimed and that cannot be used, with the reason.
-        failures: the plugins that failed, each with its error.
+        kind: the spec class.
+        listing: plural name, as in `bench list datasets` and the hook `register_datasets`.
+        unusable: names that a plugin tried to register but that cannot be used, with the reason.
+        failures: messages of the plugins that failed.
     """
 
     def __init__(self, kind: type[SpecT], listing: str) -> None:
@@ -36,49 +39,54 @@ class Registry(Generic[SpecT]):
         """Return the distribution that registered `name`."""
         return self._owners.get(name)
 
-    def refuse_clash(self, spec: Spec, claimant: str, builtin: str) -> None:
-        """Refuse a name that is taken (UserError); of two third parties, neither gets it.
+    def refuse_clash(self, spec: Spec, distribution: str) -> None:
+        """Refuse to register the spec of a distribution under a name that is already taken.
 
-        `claimant` is the later spec's distribution; `builtin`, the toolkit's own, keeps its names.
+        The toolkit keeps its names. If two other distributions use a name, it becomes unusable.
+
+        Raises:
+            UserError: if the name is taken.
         """
         owner = self.owner(spec.name)
         if owner is None:
             return
-        if owner == builtin:
-            raise UserError(f"The {spec.kind} name {spec.name!r} is the toolkit's own.")
+        if owner == OWN_DISTRIBUTION:
+            raise UserError(f"The {spec.kind} name {spec.name!r} is reserved for the toolkit.")
         self.unusable[spec.name] = (
-            f"The {spec.kind} name {spec.name!r} is claimed by two distributions, {owner!r}"
-            f" and {claimant!r}. Uninstall one of them, or leave one out with"
-            f" BENCH_BLOCK_PLUGINS={claimant}."
+            f"The {spec.kind} name {spec.name!r} is used by two distributions, {owner!r}"
+            f" and {distribution!r}. Uninstall one of them, or leave one out with"
+            f" BENCH_BLOCK_PLUGINS={distribution}."
         )
         raise UserError(self.unusable[spec.name])
 
     def default(self) -> SpecT | None:
-        """Return the spec that is used where nobody names one."""
+        """Return the spec to use if the user names none; None if no spec is the default."""
         return next((spec for spec in self if self.is_default(spec)), None)
 
     @staticmethod
     def is_default(spec: Spec) -> bool:
-        """Return whether the spec claims to be the default of its kind."""
+        """Return whether the spec is declared as the default of its kind."""
         return isinstance(spec, BackboneSpec | StrategySpec) and spec.default
 
     def get(self, name: str) -> SpecT:
-        """Return the spec called `name`; `UserError`: the name is unknown, or its plugin failed."""
+        """Return the spec called `name`.
+
+        Raises:
+            UserError: if the name is unknown or unusable.
+        """
         if name in self.unusable:
             raise UserError(self.unusable[name])
         if name not in self._specs:
             kind = self.kind.kind
-            failed = "".join(
-                f"\nA plugin that failed may have meant to: {f}" for f in self.failures
-            )
+            hints = "".join(f"\nIt may belong to a plugin that failed: {f}" for f in self.failures)
             raise UserError(
                 f"Unknown {kind} {name!r}.{did_you_mean(name, self._specs)}"
-                f" `bench list {self.listing}` shows all of them.{failed}"
+                f" `bench list {self.listing}` shows all of them.{hints}"
             )
         return self._specs[name]
 
     def by_name(self) -> dict[str, SpecT]:
-        """Return the specs by name, in the order of their registration."""
+        """Return the specs by name, in order of registration."""
         return dict(self._specs)
 
     def __contains__(self, name: str) -> bool:

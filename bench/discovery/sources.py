@@ -1,4 +1,4 @@
-"""Hashes of the sources that compute a run's numbers: the toolkit's, and those of its plugins."""
+"""Hashes of the source code that a run's results depend on: the toolkit's and its plugins'."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from pathlib import Path
 from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.loading import Plugins
 
-SUFFIXES = (".py", ".toml")  # of code, and of declared datasets and models
+SUFFIXES = (".py", ".toml")  # code, and declarations of datasets and models
 
 
 def code_of(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, str]:
-    """Return distribution → hash of its sources, of the toolkit and of `owners` (None: left out).
+    """Return distribution → hash of its sources, for the toolkit and the distributions `owners`.
 
-    A version number is not enough: two checkouts of one version may differ in a loss.
+    A version number is not enough, because two checkouts of the same version may compute a loss
+    differently. None is ignored in `owners`.
     """
     names = {OWN_DISTRIBUTION, *filter(None, owners)}
     return {name: _hash_of(tuple(sorted(_packages(plugins, name)))) for name in sorted(names)}
 
 
 def _packages(plugins: Plugins, distribution: str) -> set[str]:
-    """Return the top-level modules of a distribution: of its entry points and its targets."""
+    """Return the top-level modules that hold a distribution's entry points and targets."""
     modules = {plugin.module for plugin in plugins.loaded if plugin.distribution == distribution}
     modules |= {
         spec.target
@@ -48,10 +49,10 @@ def _hash_of(packages: tuple[str, ...]) -> str:
 
 
 def _files(package: str) -> Iterable[tuple[str, Path]]:
-    """Return the source files of a top-level module, with their paths in it."""
+    """Return the source files of a top-level module, each with its path relative to the module."""
     try:
         spec = find_spec(package)
-    except ValueError:  # a module that was made in this process has no file
+    except ValueError:  # a module that was created in this process has no file
         return []
     if spec is None:
         return []

@@ -1,7 +1,7 @@
-"""From a spec to its class, with the contract's defaults, and to what the class makes.
+"""Import the class of a spec, instantiate it, and add the defaults of the contract.
 
-What a class or an object *declares* decides about defaults: a property is not evaluated, which may
-load a network.
+Whether a class or an object has a member of its own is determined without evaluating it, because a
+property may load a network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from bench.errors import UserError
 
 
 def load_target(spec: Spec) -> Any:
-    """Import and return the class of a spec; UserError: a package is missing; else PluginError."""
+    """Import and return the class of a spec.
+
+    Raises:
+        UserError: if a package is missing or too old.
+        PluginError: if the import fails for another reason.
+    """
     _check_version(spec)
     module, _, attribute = spec.target.partition(":")
     with guard(spec.label, f"importing {spec.target}"):
@@ -34,54 +39,62 @@ def load_target(spec: Spec) -> Any:
 
 
 def _check_version(spec: Spec) -> None:
-    """Refuse a library that is older than a backbone needs."""
-    package, _, least = (getattr(spec, "requires", None) or "").replace(" ", "").partition(">=")
-    with suppress(PackageNotFoundError):  # importing the class fails with the better message
-        if least and _numbers(installed := version(package)) < _numbers(least):
+    """Raise UserError if the library that a backbone `requires` is too old."""
+    package, _, minimum = (getattr(spec, "requires", None) or "").replace(" ", "").partition(">=")
+    with suppress(PackageNotFoundError):  # importing the class fails with a better message
+        if minimum and _numbers(installed := version(package)) < _numbers(minimum):
             raise UserError(
-                f"{spec.label} needs {package} {least} or newer; {installed} is installed."
+                f"{spec.label} needs {package} {minimum} or newer; {installed} is installed."
             )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version: (0, 42) of `0.42.dev0`."""
+    """Return the leading numbers of a version, such as (0, 42) for `0.42.dev0`."""
     return tuple(int(part) for part in takewhile(str.isdecimal, text.strip().split(".")))
 
 
 def make(
     spec: Spec, *arguments: Any, passing: tuple[type[BaseException], ...] = (), **keywords: Any
 ) -> Any:
-    """Return the spec's class called with arguments; a PluginError for errors but `passing`."""
+    """Instantiate the class of a spec.
+
+    Raises:
+        UserError: as `load_target` does, or if the class raises it.
+        PluginError: if the class raises another exception that is not in `passing`.
+    """
     target = load_target(spec)
     with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", (UserError, *passing)):
         return target(*arguments, **keywords)
 
 
 def offers(thing: object, default: Callable[..., Any]) -> bool:
-    """Return whether a thing has a method of its own in place of `default`, the contract's."""
+    """Return whether a class or object overrides `default`, a method of its contract."""
     method = getattr_static(thing, default.__name__, None)
     return method is not None and unwrap(method) is not default
 
 
 def with_defaults(thing: object, base: type) -> Any:
-    """Return the object or class with every member of the contract's base; None is no member."""
+    """Return the object or class, with missing members taken from the contract's base class.
+
+    A member that is None counts as missing.
+    """
     if isinstance(thing, base) or (isinstance(thing, type) and issubclass(thing, base)):
         return thing
     return _Adapted(thing, base)
 
 
 class _Adapted:
-    """A duck-typed class or object in front of the defaults of a base."""
+    """A duck-typed class or object that falls back to the members of a base class."""
 
     def __init__(self, thing: object, base: type) -> None:
         self._thing, self._base = thing, base
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # in no contract, and not set yet while an object is unpickled
+        if name.startswith("_"):  # never part of a contract, and unset during unpickling
             raise AttributeError(name)
         if getattr_static(self._thing, name, None) is not None:
             return getattr(self._thing, name)
-        default = getattr_static(self._base, name, self)  # which may be None
+        default = getattr_static(self._base, name, self)  # `self` if absent; a default may be None
         if default is self:
             return getattr(self._thing, name)
         return default.__get__(self, type(self)) if hasattr(default, "__get__") else default

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from bench import interrupts
-from bench.discovery.guard import LONGEST, guard, one_line
+from bench.discovery.guard import MAX_CHARACTERS, guard, one_line
 from bench.errors import PluginError, UserError
 
 
@@ -67,7 +67,7 @@ def test_what_passes() -> None:
 
 def test_a_message_is_one_line_of_sane_length() -> None:
     assert one_line("a\n\tb") == "a b"
-    assert len(one_line("x" * 1_000_000)) == LONGEST + 2
+    assert len(one_line("x" * 1_000_000)) == MAX_CHARACTERS + 2
 
 
 @pytest.mark.parametrize("number", list(interrupts.WORDS))

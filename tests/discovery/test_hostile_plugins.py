@@ -16,7 +16,7 @@ from helpers.command import bench_process
 from helpers.plugins import install, load_hooks
 
 from bench.contracts.hooks import hookimpl
-from bench.discovery.finding import OWN_DISTRIBUTION, Plugin, find
+from bench.discovery.finding import Plugin, find
 from bench.discovery.guard import tell
 from bench.discovery.loading import Plugins
 from bench.errors import BenchWarning, UserError
@@ -122,7 +122,7 @@ def test_a_builtin_name_stays_the_toolkits(plugins: Plugins) -> None:
 
     before = plugins.datasets.get("digits")
     plugin = load_hooks(plugins, "greedy", register_datasets)
-    assert plugin.error == "The dataset name 'digits' is the toolkit's own."
+    assert plugin.error == "The dataset name 'digits' is reserved for the toolkit."
     assert plugins.datasets.get("digits") is before
 
 
@@ -147,7 +147,7 @@ def test_there_is_one_default(plugins: Plugins) -> None:
         register("two", default=True, **MINE)
 
     error = load_hooks(plugins, "greedy", register_backbones).error
-    assert error and "'mine'" in error and f"'tiny-digits' of {OWN_DISTRIBUTION}" in error
+    assert error and "'mine'" in error and "'tiny-digits' of diffusion-classifier-bench" in error
     error = load_hooks(plugins, "greedier", register_strategies).error
     assert error and "'one'" in error and "'two'" in error
     default = plugins.backbones.default()
@@ -158,7 +158,9 @@ def test_a_command_must_be_one_and_leaves_the_toolkits_alone(plugins: Plugins) -
     def register_commands(cli: click.Group) -> None:
         cli.add_command(click.Command("run"))
 
-    assert "'run' is the toolkit's own" in str(load_hooks(plugins, "a", register_commands).error)
+    assert "'run' is reserved for the toolkit" in str(
+        load_hooks(plugins, "a", register_commands).error
+    )
 
     def not_a_command(cli: click.Group) -> None:
         cli.commands["mine"] = 5  # type: ignore[assignment]  # what is refused
@@ -277,7 +279,7 @@ def test_installed_plugins_that_misbehave(tmp_path: Path) -> None:
         ("import-exit", "import-exit"): "tried to end the program (exit code 0)",
         ("import-interrupt", "import-interrupt"): "raised KeyboardInterrupt",
         ("hook-exits", "hook-exits"): "register_commands() tried to end the program (exit code 7)",
-        ("two-points", "two"): "is that of plugin 'one' of two-points already",
+        ("two-points", "two"): "already belongs to plugin 'one' of two-points",
         ("latin-1.0", "latin"): "its METADATA cannot be read",
         ("bad-points", "bad-points"): "its entry points cannot be read",
         ("odd-point", "odd"): "importing a b c raised",

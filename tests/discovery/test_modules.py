@@ -104,7 +104,7 @@ def test_a_strategy_is_one_file(package: Path) -> None:
 )
 def test_what_is_no_literal_is_named(package: Path, wrong: str, right: str) -> None:
     (package / "poll.py").write_text(NEW.replace(wrong, right))
-    with pytest.raises(ValueError, match=r"copied_strategies\.poll:Vote: its spec needs"):
+    with pytest.raises(ValueError, match=r"copied_strategies\.poll:Vote: spec must be"):
         registered(package)
 
 

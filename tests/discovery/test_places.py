@@ -47,7 +47,7 @@ def data(tmp_path: Path) -> Path:
 def test_what_came_with_data_names_nothing_outside(case: str, data: Path) -> None:
     (data / "dataset.toml").write_text(HEAD + OUT[case].replace("{out}", str(data.parent / "out")))
     done = bench("prompts", data)
-    assert done.code == 2 and "names what is not in its folder" in done.err
+    assert done.code == 2 and "refers to something outside its folder" in done.err
     assert "secret" not in done.err + done.out and "root:" not in done.err + done.out
 
 
@@ -80,7 +80,9 @@ def test_images_behind_links_that_lead_out_are_refused(data: Path) -> None:
 def test_a_file_that_the_user_names_may_lead_elsewhere_and_says_so(data: Path) -> None:
     file = data / "birds.toml"
     file.write_text(f'{HEAD}source = "../out"\nbackbone = "owner/name"\n{CLASSES}')
-    with pytest.warns(BenchWarning, match=r"not in its folder: source = '../out', backbone = 'own"):
+    with pytest.warns(
+        BenchWarning, match=r"outside its folder: source = '../out', backbone = 'own"
+    ):
         spec = load_spec(file)
     assert load_split(DataSource(spec)).classes == ("robin", "house finch")
 

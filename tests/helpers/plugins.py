@@ -29,8 +29,9 @@ def load_hooks(plugins: Plugins, name: str, *hooks: Callable[..., None]) -> Plug
     for hook in hooks:
         setattr(module, hook.__name__, hookimpl(hook))
     sys.modules[module.__name__] = module
+    plugin = Plugin(name, name, "1.0", module.__name__)
     try:
-        plugins.load(Plugin(name, name, "1.0", module.__name__))
+        plugins.load(plugin)
     finally:
         del sys.modules[module.__name__]
-    return plugins.loaded[-1]
+    return plugin
