@@ -1,1 +1,1 @@
-"""This machine: devices, versions, the cache folder and remembered speeds."""
+"""The machine: devices, versions, files, network, the cache folder and remembered speeds."""

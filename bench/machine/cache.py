@@ -1,9 +1,10 @@
-"""The toolkit's cache folder, whose entries are used only if their content is what was written.
+"""The toolkit's cache folder. An entry is used only if its content is what was written.
 
-Every entry has the SHA-256 of its content: a small one in front of it, a large one in a file beside
-it. That of a small entry is compared whenever it is read. That of a large one is compared again
-only when size, times or file number have changed, since tens of gigabytes are mapped rather than
-read. A damaged entry is never used; it is made again, with a warning.
+Every entry has the SHA-256 of its content: a small entry at its beginning, a large one in a
+separate file. The digest of a small entry is checked at every read. That of a large entry is
+checked again only if its size, times or inode have changed, because tens of gigabytes are
+memory-mapped rather than read. A damaged entry is never used; it is removed with a warning and
+created again.
 """
 
 from __future__ import annotations
@@ -23,32 +24,35 @@ from bench.errors import UserError, warn_user
 from bench.machine.files import open_regular, read_bytes, replacing, write_atomically
 
 DIGITS = 64  # hex digits of a SHA-256
-SEAL = ".sha256"  # suffix of the file beside a large entry
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST)
+SEAL = ".sha256"  # suffix of the file with the digest of a large entry
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST)
 
 
 def cache_dir(*parts: str) -> Path:
-    """Return a folder in `BENCH_CACHE_DIR` or `~/.cache/bench`, and create it if need be."""
+    """Return a folder in `BENCH_CACHE_DIR` or `~/.cache/bench`, created if necessary.
+
+    If it cannot be created, the folder is a temporary one of this process.
+    """
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("BENCH_CACHE_DIR") or user / "bench", *parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a read-only home must not stop a run: what is cached can be made again
-        folder = Path(_private().name, *parts)
+    except OSError:  # a read-only home must not stop a run, because the cache is optional
+        folder = Path(_temporary().name, *parts)
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @cache
-def _private() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder of this process alone, which is removed at its end."""
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for this process only, which is removed at its end."""
     return tempfile.TemporaryDirectory(prefix="bench-cache-")
 
 
 def keep(path: Path, content: str | bytes) -> None:
-    """Write a small entry, unless the disk is full.
+    """Write a small entry; do nothing if it cannot be written.
 
-    It is not forced to the disk, which takes 5 ms per file: after a power cut it is made again.
+    It is not synced to the disk, which would take 5 ms per file, and may be lost in a power cut.
     """
     content = content.encode() if isinstance(content, str) else content
     digest = hashlib.sha256(content).hexdigest()
@@ -57,12 +61,12 @@ def keep(path: Path, content: str | bytes) -> None:
 
 
 def recall(path: Path) -> bytes | None:
-    """Return the content of a small entry; None where it is not there, or damaged."""
+    """Return the content of a small entry; None if it is missing or damaged."""
     try:
         stored = read_bytes(path)
-    except (FileNotFoundError, PermissionError):  # another user's is not one of ours
+    except (FileNotFoundError, PermissionError):  # missing, or another user's
         return None
-    except OSError:  # such as a pipe
+    except OSError:  # not a regular file
         discard(path)
         return None
     content = stored[DIGITS:]
@@ -74,20 +78,25 @@ def recall(path: Path) -> bytes | None:
 
 @contextmanager
 def keeping(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
-    """Yield a file for a large entry, which takes its place when the block ends (OSError)."""
+    """Yield a file to write a large entry, which replaces `path` when the block ends.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     seal = path.with_name(path.name + SEAL)
     with replacing(path, durable) as file:
         yield file
         file.flush()
         digest = file_digest(Path(file.name))
-        seal.unlink(missing_ok=True)  # of the file which is replaced
+        seal.unlink(missing_ok=True)  # it belongs to the file that is about to be replaced
     write_atomically(seal, f"{digest} {stamp(path)}", durable=False)
 
 
 def is_kept(path: Path, always: bool = False) -> bool:
-    """Return whether a large entry is there and has the content that was written.
+    """Return whether a large entry exists with the content that was written.
 
-    All of it is read `always`, or if it looks different from when it was read last.
+    Its content is read if `always` is set, or if its size, times or inode have changed since the
+    last check. A damaged entry is removed with a warning.
     """
     seal = path.with_name(path.name + SEAL)
     try:
@@ -98,11 +107,11 @@ def is_kept(path: Path, always: bool = False) -> bool:
         if current == sealed and not always:
             return True
         if digest == file_digest(path):
-            if current != sealed:  # such as in a copy of the whole cache
+            if current != sealed:  # for example in a copy of the whole cache
                 with suppress(OSError):
                     write_atomically(seal, f"{digest} {current}", durable=False)
             return True
-    except (FileNotFoundError, PermissionError):  # never finished, or another user's
+    except (FileNotFoundError, PermissionError):  # missing, incomplete, or another user's
         return False
     except OSError:
         pass
@@ -111,29 +120,35 @@ def is_kept(path: Path, always: bool = False) -> bool:
 
 
 def discard(path: Path) -> None:
-    """Warn of a damaged entry and remove it, so that nothing stands in the way of a new one."""
-    warn_user(f"{path} in the cache is damaged; it is made again.")
+    """Warn about a damaged entry and remove it."""
+    warn_user(f"{path} in the cache is damaged and will be created again.")
     with suppress(OSError):
         path.unlink()
 
 
 def file_digest(path: Path, kind: str = "sha256") -> str:
-    """Return a hash of a regular file in hex digits; `OSError`: see `open_regular`."""
+    """Return the hash of a regular file in hex digits; raises OSError as `open_regular` does."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
 def stamp(path: Path) -> str:
-    """Return size, times and number of a file; nobody sets back the time of its last change."""
-    facts = path.stat()
-    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
+    """Return size, modification time, change time and inode of a file, as text.
+
+    Programs can set back the modification time, but not the change time.
+    """
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def made_once(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) -> Path:
-    """Return an Arrow file of rows, which is written whole where it is not there or damaged.
+    """Return the Arrow file `target` in the cache, after writing it if it is missing or damaged.
 
-    Its name depends on all that decides its rows, which `tables` makes, some at a time, so that few
-    are in memory. A UserError if the disk does not take it.
+    Its name must depend on everything that determines its rows. `tables` returns the rows as
+    several tables, so that few rows are in memory.
+
+    Raises:
+        UserError: if the file cannot be written.
     """
     import pyarrow as pa
 
@@ -143,10 +158,10 @@ def made_once(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) ->
                 for table in tables():
                     stream.write_table(table)
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in NOT_WRITABLE:
                 raise
             raise UserError(
-                f"The cache folder {target.parent} does not take {target.name}: {error.strerror}."
-                " Make room there, or name another folder in BENCH_CACHE_DIR."
+                f"Cannot write {target.name} to the cache folder {target.parent}: {error.strerror}."
+                " Make room there, or set BENCH_CACHE_DIR to another folder."
             ) from None
     return target

@@ -1,4 +1,4 @@
-"""The device to use, the record of the machine in a manifest, and its remembered measurements."""
+"""Choice of device, the record of the machine in a manifest, and remembered measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from filelock import FileLock
 
@@ -24,26 +24,30 @@ from bench.machine.devices import assumed_speed
 _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow")
 
 
-def pick_device(wanted: str | None) -> str:
-    """Return the wanted device (UserError: it is not there), or the best of this machine."""
+def pick_device(requested: str | None) -> str:
+    """Return the requested device, or the best of this machine if None.
+
+    Raises:
+        UserError: if the requested device is not available.
+    """
     import torch
 
-    if wanted is None:
+    if requested is None:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(wanted)
+        device = torch.device(requested)
         torch.empty(1, device=device)
     except Exception as error:  # torch raises RuntimeError, AssertionError or ValueError here
         raise UserError(
-            f"--device {wanted!r} cannot be used here: {str(error).splitlines()[0]}"
+            f"--device {requested!r} cannot be used here: {str(error).splitlines()[0]}"
         ) from None
     return str(device)
 
 
 def devices() -> list[str]:
-    """Return the devices that a run may use, best first, with their memory where it is known."""
+    """Return descriptions of the devices that a run can use, best first."""
     import torch
 
     names = []
@@ -55,12 +59,12 @@ def devices() -> list[str]:
 
 
 def device_memory(device: str) -> int | None:
-    """Return the bytes of a device's memory, without importing torch; None if unknown."""
-    kind, _, number = device.partition(":")
+    """Return the size of a device's memory in bytes, without importing torch; None if unknown."""
+    device_type, _, number = device.partition(":")
     try:
-        if kind == "cpu":
+        if device_type == "cpu":
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if kind != "cuda":
+        if device_type != "cuda":
             return None
         command = ["nvidia-smi", f"--id={number or 0}", "--query-gpu=memory.total"]
         command.append("--format=csv,noheader,nounits")
@@ -71,7 +75,7 @@ def device_memory(device: str) -> int | None:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Return whether a device multiplies in bfloat16 itself: NVIDIA GPUs from Ampere on."""
+    """Return whether a device supports bfloat16 in hardware, as NVIDIA GPUs since Ampere do."""
     import torch
 
     if torch.device(device).type != "cuda":
@@ -81,7 +85,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def peak_memory() -> int | None:
-    """Return the most memory used so far in bytes: the GPU's if one is in use."""
+    """Return the peak memory in bytes, of the GPU if one is used; None if unknown."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
@@ -93,24 +97,10 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class Environment(TypedDict):
-    """Record of where a run was made, for its manifest."""
+def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> dict[str, Any]:
+    """Return the record of the environment for a manifest: versions, git state and platform.
 
-    python: str
-    platform: str
-    cpus: int | None
-    packages: dict[str, str]
-    plugins: dict[str, str]
-    code: dict[str, str]
-    git: str | None
-
-
-def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> Environment:
-    """Return versions of packages and plugins, hashes of sources, git state and hardware.
-
-    Args:
-        plugins: distribution → version.
-        code: distribution → hash of its sources.
+    `plugins` maps distributions to versions, and `code` maps them to hashes of their sources.
     """
     return {
         "python": platform.python_version(),
@@ -125,7 +115,7 @@ def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> Environm
 
 @cache
 def installed_packages() -> dict[str, str]:
-    """Return the version of each library that computes; those that are absent are left out."""
+    """Return the version of each installed library that may influence results."""
     packages = {}
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
@@ -135,9 +125,9 @@ def installed_packages() -> dict[str, str]:
 
 @cache
 def _git_state() -> str | None:
-    """Return the toolkit's commit, `+dirty` where its files differ; None outside a checkout.
+    """Return the toolkit's commit, with `+dirty` if files are modified; None outside a checkout.
 
-    Asked once: what a process has imported stays as it was.
+    The result is cached, because the code that a process has imported does not change.
     """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
@@ -151,30 +141,30 @@ def _git_state() -> str | None:
         return None
 
 
-def likely_device(wanted: str | None) -> str:
-    """Return the kind of device a run would take, without importing torch."""
-    if wanted:
-        return wanted.partition(":")[0]
+def likely_device(requested: str | None) -> str:
+    """Return the type of device that a run would use, without importing torch."""
+    if requested:
+        return requested.partition(":")[0]
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
 def remember_speed(backbone: str, device: str, dtype: str, evaluations_per_second: float) -> None:
-    """Keep the speed of a run that was long enough to measure it."""
+    """Store the measured speed of a run."""
     _remember("speeds", f"{backbone} {device} {dtype}", evaluations_per_second)
 
 
 def remember_batch_size(key: str, size: int) -> None:
-    """Keep the batch size that was measured to be best for `key`."""
+    """Store the batch size that was measured to be best for `key`."""
     _remember("batch_sizes", key, size)
 
 
 def forget_larger(key: str, size: int) -> None:
-    """Lower the batch size kept for `key` to one that fits into memory."""
+    """Lower the batch size stored for `key` to `size`, the largest that fits into memory."""
     remember_batch_size(key, min(size, remembered_batch_size(key) or size))
 
 
 def remembered_batch_size(key: str) -> int | None:
-    """Return the batch size kept for `key`, None where there is none."""
+    """Return the batch size stored for `key`, None if there is none."""
     size = _recall("batch_sizes").get(key)
     return int(size) if size else None
 
@@ -182,7 +172,10 @@ def remembered_batch_size(key: str) -> int | None:
 def estimate(
     backbone: str, device: str, dtype: str, flops: float | None, tf32: bool = False
 ) -> tuple[float | None, str]:
-    """Return evaluations per second, None if unknown, and the source of the number."""
+    """Return evaluations per second, None if unknown, and a text on where the number is from.
+
+    `flops` are the floating-point operations of one evaluation, None if unknown.
+    """
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:
         return measured, f"measured on this machine: {measured:,.0f} evaluations per second"
@@ -192,16 +185,16 @@ def estimate(
     return None, "unknown: this backbone has not run on this machine yet"
 
 
-def _remember(kind: str, key: str, value: float) -> None:
-    path = cache_dir() / f"{kind}.bin"
-    # Locked, or one of two runs would forget the other's; without a lock nothing is kept.
+def _remember(table: str, key: str, value: float) -> None:
+    path = cache_dir() / f"{table}.bin"
+    # Without the lock, one of two concurrent runs would overwrite the other's value.
     with suppress(OSError), FileLock(f"{path}.lock"):
-        keep(path, json.dumps({**_recall(kind), key: value}, indent=1))
+        keep(path, json.dumps({**_recall(table), key: value}, indent=1))
 
 
-def _recall(kind: str) -> dict[str, float]:
+def _recall(table: str) -> dict[str, float]:
     try:
-        stored = json.loads(recall(cache_dir() / f"{kind}.bin") or "{}")
+        stored = json.loads(recall(cache_dir() / f"{table}.bin") or "{}")
     except ValueError:
         return {}
     return stored if isinstance(stored, dict) else {}

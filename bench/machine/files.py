@@ -1,11 +1,12 @@
-"""Files that data, weights and stored runs name: regular, inside their folder and bounded in size.
+"""Safe access to files that data, weights and stored runs refer to, and atomic writing.
 
-A file is opened without waiting for it, so that a FIFO cannot block, and is checked again when it
-is open. Everything that came with data is read by the functions of this module.
+Files must be regular, inside their folder and limited in size. A file is opened in non-blocking
+mode, so that a FIFO cannot block, and checked again once it is open. All files that come with data
+are read by the functions of this module.
 
-One layout of links is allowed: that of the Hugging Face Hub's cache, where `snapshots/COMMIT/…`
-links to `blobs/` beside it.
-TOML files are read in bounded time, with values of bounded depth.
+Links out of a folder are refused except in the layout of the Hugging Face Hub's cache, where
+`snapshots/COMMIT/…` links to the sibling folder `blobs/`. TOML files are read in bounded time, with
+values of bounded depth.
 """
 
 from __future__ import annotations
@@ -27,36 +28,41 @@ from typing import Any
 
 from bench.errors import UserError, quoted
 
-HUB = ("models--", "datasets--")  # how the Hub's cache names the copy of a repository
-NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # the latter: Windows
-LARGEST_TEXT = 200_000_000  # bytes, twice a table of a million images
-LINES = "\t\n\r"  # control characters that texts of several lines have
-_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Cs: half of a pair, as in a name that was not UTF-8
+HUB_PREFIXES = ("models--", "datasets--")  # of repository folders in the Hub's cache
+NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # O_BINARY on Windows
+MAX_TEXT_BYTES = 200_000_000  # twice the size of a table of a million images
+LINES = "\t\n\r"  # control characters that are allowed in texts of several lines
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Cs: lone surrogates, as in names that are not UTF-8
 
 
 class OutsideError(UserError):
-    """A name that leads out of the folder it was found in."""
+    """A name leads out of the folder that it is relative to."""
 
 
 def inside(root: Path, name: str) -> Path:
-    """Return the file that `name` means below `root`, links resolved, if any; else OutsideError."""
+    """Return the path of `name` below `root` with links resolved. It need not exist.
+
+    Raises:
+        OutsideError: if it leads out of `root` or cannot be a file name.
+    """
     try:
         path = Path(os.path.realpath(root / name))
     except ValueError:
         raise OutsideError(f"{root}: {quoted(name)} is not the name of a file.") from None
     if not _within(path, root):
         raise OutsideError(
-            f"{root}: {quoted(name)} leads out of the folder, and only what lies in it is read."
+            f"{root}: {quoted(name)} leads out of the folder, and only files in it are read."
             " Copy the file into it, or name a folder that holds both."
         )
     return path
 
 
 def regular_file(root: Path, name: str) -> Path | None:
-    """Return a regular file of a folder, links resolved; None if it is not there.
+    """Return the path of a regular file in a folder, links resolved; None if it does not exist.
 
-    A UserError for anything else, since a FIFO or a device may block for ever, and for a link that
-    leads out of the folder.
+    Raises:
+        UserError: if it is not a regular file, because a FIFO or a device may block for ever, or if
+            it is a link that leads out of the folder or nowhere.
     """
     path = root / name
     try:
@@ -66,11 +72,11 @@ def regular_file(root: Path, name: str) -> Path | None:
         if path.is_symlink():
             raise UserError(f"{path} is a broken link.") from None
         return None
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
         raise UserError(f"{path} cannot be read: {error}.") from None
     if not _within(real, root):
         raise UserError(
-            f"{path} is a link that leads out of the folder {root}. Put a copy in its place."
+            f"{path} is a link that leads out of the folder {root}. Replace it by a copy."
         )
     if not stat.S_ISREG(mode):
         raise UserError(f"{path} is not a regular file.")
@@ -78,19 +84,23 @@ def regular_file(root: Path, name: str) -> Path | None:
 
 
 def is_there(path: str | Path) -> bool:
-    """Return whether a path exists; False for what cannot be the name of a file."""
-    return os.path.exists(path)  # noqa: PTH110  # pathlib's raises on names that are too long
+    """Return whether a path exists; False for names that no file can have."""
+    return os.path.exists(path)  # noqa: PTH110  # Path.exists raises if a name is too long
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading; an OSError for a folder, device or pipe, unopened."""
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: if it does not exist or is a folder, device or pipe, which is not opened.
+    """
     try:
-        _expect_regular(os.stat(path).st_mode, path)  # noqa: PTH116  # twice as quick as pathlib's
+        _expect_regular(os.stat(path).st_mode, path)  # noqa: PTH116  # twice as fast as Path.stat
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
     except ValueError:
         raise OSError(f"{quoted(str(path))} is not the name of a file") from None
-    descriptor = os.open(path, os.O_RDONLY | NO_WAITING)
+    descriptor = os.open(path, os.O_RDONLY | NON_BLOCKING)
     try:
         _expect_regular(os.fstat(descriptor).st_mode, path)
     except OSError:
@@ -99,18 +109,25 @@ def open_regular(path: str | Path) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
-def read_bytes(path: str | Path, most: int = LARGEST_TEXT) -> bytes:
-    """Return the content of a regular file of at most so many bytes; an OSError otherwise."""
+def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        OSError: if it is not a regular file, or has more than `max_bytes`.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise OSError(f"{path} is larger than {most:,} bytes")
+        if size > max_bytes:
+            raise OSError(f"{path} is larger than {max_bytes:,} bytes")
         return file.read(size)
 
 
-def read_text(path: Traversable, most: int = LARGEST_TEXT) -> str:
-    """Return the text of a file, or of one in a package, without a byte order mark (OSError)."""
-    content = read_bytes(path, most) if isinstance(path, Path) else path.read_bytes()
+def read_text(path: Traversable, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Return the text of a UTF-8 file, or of a resource in a package, without a byte order mark.
+
+    Raises OSError as `read_bytes` does, and UnicodeDecodeError if it is not UTF-8.
+    """
+    content = read_bytes(path, max_bytes) if isinstance(path, Path) else path.read_bytes()
     return content.decode("utf-8-sig")
 
 
@@ -120,43 +137,43 @@ def _expect_regular(mode: int, path: str | Path) -> None:
 
 
 def _within(real: Path, root: Path) -> bool:
-    # The usual case is decided without pathlib, which is slow for thousands of files.
+    # Most paths are decided here without pathlib, which is slow for thousands of files.
     if str(real).startswith(f"{os.path.realpath(root).rstrip(os.sep)}{os.sep}"):
         return True
-    return any(real.is_relative_to(place) for place in _places(root))
+    return any(real.is_relative_to(folder) for folder in _allowed_folders(root))
 
 
-def _places(root: Path) -> Iterator[Path]:
-    """Yield the folders in which a folder's files may lie."""
+def _allowed_folders(root: Path) -> Iterator[Path]:
+    """Yield the folders in which the files of `root` may be."""
     real = Path(os.path.realpath(root))
     yield real
     for folder in (real, *real.parents):
         repository = folder.parent.parent
-        if folder.parent.name == "snapshots" and repository.name.startswith(HUB):
+        if folder.parent.name == "snapshots" and repository.name.startswith(HUB_PREFIXES):
             yield folder
             yield repository / "blobs"
             return
 
 
 def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
-    """Write a file at once; see `replacing`."""
+    """Write a file atomically; see `replacing`."""
     with replacing(path, durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
-    """Yield a file to write, which takes the place of `path` when the block ends without an error.
+    """Yield a temporary file to write, which replaces `path` when the block ends without an error.
 
-    A reader, or the next process after a kill, sees all of it or none; if it is `durable`, also
-    after a power cut.
+    Other processes see either the whole file or none of it, even if this process is killed, and
+    with `durable` even after a power cut.
 
     Raises:
-        OSError: it cannot be written, or a device, a pipe or a folder has its name.
+        OSError: if the file cannot be written, or if `path` is a device, a pipe or a folder.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "it is there, and is not a regular file", str(path))
-    # Not mkstemp: its files are for the user alone, and results are read by others.
+        raise OSError(errno.EEXIST, "it exists and is not a regular file", str(path))
+    # Not mkstemp, because only the user could read its files, and results are shared.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
     try:
         with temporary.open("wb") as file:
@@ -168,12 +185,12 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the name that its user knows
+            error.filename = str(path)  # the name that the user knows
         raise
 
 
 def link(file: Path, target: Path) -> None:
-    """Link a file that is never changed, or copy it where links are impossible; atomic."""
+    """Hard-link a file that never changes, or copy it if links are impossible, atomically."""
     temporary = target.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     try:
@@ -184,7 +201,7 @@ def link(file: Path, target: Path) -> None:
 
 
 def has_control(text: str, allowed: str = "") -> bool:
-    """Return whether a text has control characters, other than `allowed`, or lone surrogates."""
+    """Return whether a text has control characters or lone surrogates, except those `allowed`."""
     return not text.isprintable() and any(
         unicodedata.category(character) in _CONTROL and character not in allowed
         for character in text
@@ -192,7 +209,7 @@ def has_control(text: str, allowed: str = "") -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether a text can be encoded; names of files need not."""
+    """Return whether a text can be encoded in UTF-8. Names of files may contain other bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -200,40 +217,43 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-MOST_BYTES = 2_000_000  # twice the declaration of 22,000 classes
-DEEPEST = 50  # tables and lists in each other
+MAX_TOML_BYTES = 2_000_000  # twice the size of a declaration with 22,000 classes
+MAX_DEPTH = 50  # of nested tables and lists
 INT64 = range(-(2**63), 2**63)  # the integers of TOML
 
 # The parser's time is cubic in the parts of a dotted key: 20,000 of them took 18 seconds.
 _PART = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
-_LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
+_LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}")
 
 
 def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
-    """Return the content of a TOML file, which `option` named, for messages (UserError).
+    """Return the content of a TOML file, with at most 2 MB, 50 levels and 64-bit integers.
 
-    It has at most 2 MB, 50 levels and integers of 64 bits.
+    `option` is the option that named the file, for messages.
+
+    Raises:
+        UserError: if the file cannot be read, is invalid or exceeds a limit.
     """
     try:
-        text = read_text(file, MOST_BYTES)
+        text = read_text(file, MAX_TOML_BYTES)
         if _LONG_KEY.search(text):
-            raise ValueError(f"a key has more than {DEEPEST} parts")
+            raise ValueError(f"a key has more than {MAX_DEPTH} parts")
         table = tomllib.loads(text)
-        _check(table)
+        _check_values(table)
     except RecursionError:
-        error: object = f"it is nested more than {DEEPEST} deep"
-    except (OSError, ValueError) as wrong:  # int() raises ValueError on 5,000 digits
-        error = wrong
+        reason: object = f"it is nested more than {MAX_DEPTH} deep"
+    except (OSError, ValueError) as error:  # int() raises ValueError for 5,000 digits
+        reason = error
     else:
         return table
     prefix = f"{option}: " if option else ""
-    raise UserError(f"{prefix}{file} is not a TOML file: {str(error)[:300]}.")
+    raise UserError(f"{prefix}{file} is not a TOML file: {str(reason)[:300]}.")
 
 
-def _check(table: dict[str, Any]) -> None:
-    """Refuse values that could not be printed, hashed or stored."""
+def _check_values(table: dict[str, Any]) -> None:
+    """Raise for values that could not be printed, hashed or stored."""
     level: list[Any] = [table]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         nested: list[Any] = []
         for value in level:
             nested += value.values() if isinstance(value, dict) else value
@@ -246,7 +266,7 @@ def _check(table: dict[str, Any]) -> None:
 
 @contextmanager
 def writing(what: object) -> Iterator[None]:
-    """Turn a failure to write into a UserError: WHAT cannot be written."""
+    """Turn an OSError in the block into a UserError, "`what` cannot be written"."""
     try:
         yield
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.boards.formats import assignments
 from bench.errors import images_failed
-from bench.machine.devices import REACHED
+from bench.machine.devices import PEAK_UTILISATION
 from bench.render.tables import cell_text, console, print_explained, table
 from bench.running.prepared import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
@@ -17,7 +17,7 @@ from bench.running.verbs.reproduce import Reproduction
 PER_IMAGE = "evaluations_per_image"
 _ELSEWHERE = "seconds_elsewhere"
 _ROW_NAMES = {"seconds": "time", _ELSEWHERE: "time elsewhere"}
-_ASSUMED = f"assumed: {REACHED:.0%} of each one's published peak"
+_ASSUMED = f"assumed: {PEAK_UTILISATION:.0%} of each one's published peak"
 _SHORT = 3600.0  # seconds; nobody asks for another device
 
 

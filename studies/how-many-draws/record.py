@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.errors import BenchError, UserError
-from bench.machine.devices import PEAKS, REACHED, assumed_speed
+from bench.machine.devices import PEAK_UTILISATION, PEAKS, assumed_speed
 from bench.machine.files import write_atomically
 from bench.running.study.file import DeclaredStudy, read_study_file
 from bench.running.study.plan import plan_study
@@ -119,8 +119,9 @@ def print_plan(steps: Sequence[Step], hours: float, device: str) -> None:
         f"{'all':<18} {images:>7,} {evaluations:>12,} {tflop:>11,.0f}{summed} {size / 1e6:>10,.0f}"
     )
     print(
-        f"\nHours: the published dense peak in the step's dtype, of which {100 * REACHED:.0f} % is"
-        " assumed. Classifiers are not in them: minutes, with the reading of data."
+        "\nHours: the published dense peak in the step's dtype, of which"
+        f" {100 * PEAK_UTILISATION:.0f} % is assumed."
+        " Classifiers are not in them: minutes, with the reading of data."
     )
     dropped = [step.name for step in steps if step.name not in fits]
     print(

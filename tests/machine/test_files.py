@@ -51,4 +51,4 @@ def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
     path.write_bytes("\ufeffé".encode())
     assert read_text(path) == "é"
     with pytest.raises(OSError, match="larger than 4 bytes"):
-        read_bytes(path, most=4)
+        read_bytes(path, max_bytes=4)

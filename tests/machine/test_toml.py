@@ -9,7 +9,7 @@ import pytest
 from helpers.command import bench
 
 from bench.errors import UserError
-from bench.machine.files import MOST_BYTES, read_toml
+from bench.machine.files import MAX_TOML_BYTES, read_toml
 
 WRONG: dict[str, tuple[str | bytes, str]] = {
     "nested lists": ("x = " + "[" * 3000 + "]" * 3000, "nested more than 50 deep"),
@@ -19,7 +19,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "decimal digits": ("x = " + "9" * 5000, "is not a TOML file"),
     "hexadecimal digits": ("x = [0x" + "f" * 5000 + "]", "more than 64 bits"),
     "not UTF-8": (b"x = '\xff'", "is not a TOML file"),
-    "too large": ("#" * (MOST_BYTES + 1), "larger than 2,000,000 bytes"),
+    "too large": ("#" * (MAX_TOML_BYTES + 1), "larger than 2,000,000 bytes"),
 }
 
 
