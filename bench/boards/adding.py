@@ -1,4 +1,7 @@
-"""Adding to `results/published/`: a run is written beside it, checked, and only then moved in."""
+"""Add runs and reported results to the published results, `results/published/`.
+
+A run is copied to a temporary folder, checked there, and only then moved to its place.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.boards.published import PUBLISHED_FILES, Totals, problems
+from bench.boards.published import Totals, problems
 from bench.boards.rows import REPORTED_FILE, ReportedResult, read_reported
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive, load_plugins
@@ -24,13 +27,14 @@ from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import first_problem, to_json
-from bench.store.folder import ADDING, asked_records
+from bench.store.folder import ADDING, MANIFEST, SUMMARY, asked_records
+from bench.store.journal import JOURNAL
 from bench.store.records import Record
 from bench.store.runs import read_run
 from bench.store.summary import AUDIT, read_swept
 
-FLOAT32_DIGITS = 6  # significant digits of a float32
-PUBLISHED_TOP = 5  # classes kept per record, as many as top5_accuracy needs
+SIGNIFICANT_DIGITS = 6  # of the numbers in a record
+PUBLISHED_TOP = 5  # number of classes kept per record, as many as top5_accuracy needs
 
 
 def publish_run(
@@ -40,14 +44,22 @@ def publish_run(
     private: bool = False,
     replace: bool = False,
 ) -> Path:
-    """Copy a complete run into `published/<run_id>/`, small and free of this machine's paths.
+    """Copy a complete run to `published/<run_id>/` and return that folder.
 
-    Per sample the five best classes are kept, and six significant digits. No image is copied.
-    `subset` accepts a part of the split and `private` data that is not a registered dataset, which
-    boards mark; `replace` replaces a published run of the same id with other content.
+    The copy is small: it keeps the five best classes of each sample, six significant digits, no
+    image, and no absolute path of this machine.
 
-    UserError: the run is not complete, not on the whole split of a registered dataset, does not
-    pass `problems`, or is published already. Nothing is changed then.
+    Args:
+        run: folder of the run.
+        published: folder of the published results, created if missing.
+        subset: whether to accept a run on part of the split, which leaderboards label as a subset.
+        private: whether to accept data that others cannot get, which leaderboards label as private.
+        replace: whether to overwrite a published run that has the same id and other content.
+
+    Raises:
+        UserError: the run is incomplete, is on a subset or on private data that was not accepted,
+            fails a check of `problems`, or is already published with other content. Nothing is
+            changed in this case.
     """
     stored = read_run(run)
     manifest, summary, totals = stored.manifest, stored.finished(), Totals(published)
@@ -55,31 +67,30 @@ def publish_run(
     if data.n_samples < data.n_total and not subset:
         raise UserError(
             f"{summary.run_id} has {data.n_samples:,} of the split's {data.n_total:,} images. Run"
-            " the whole split, or add it with --subset: it is marked as a subset, without a rank."
+            " the whole split, or add it with --subset, labelled as a subset and without a rank."
         )
     if reason := _not_public(manifest, totals):
         if not private:
             raise UserError(
-                f"{reason} Others cannot repeat it; --private adds it, marked as private data."
+                f"{reason} Others cannot repeat it; --private adds it, labelled as private data."
             )
         manifest = manifest.model_copy(update={"private_data": True})
     records = [_compact(record) for record in asked_records(run, manifest)]
     if len(records) != summary.dataset.n_samples:
         raise UserError(
-            f"{run}: the summary is of {summary.dataset.n_samples} images, {len(records)} are"
-            " decided. The same `bench run` brings it up to date."
+            f"{run}: the summary covers {summary.dataset.n_samples} images, but {len(records)} are"
+            " decided. The same `bench run` command updates it."
         )
-    # What the records say today: a summary written by an older version may lack a metric.
-    today = metrics(as_decisions(records), manifest.classes, manifest.items)
-    summary = summary.model_copy(update={"metrics": today})
-    texts = (
-        to_json(without_paths(manifest.plain())),
-        _lines(records),
-        to_json(without_paths(summary.plain())),
-    )
-    contents = dict(zip(PUBLISHED_FILES, texts, strict=True))
+    # Compute the metrics again, because a summary of an older version may lack some.
+    current = metrics(as_decisions(records), manifest.classes, manifest.items)
+    summary = summary.model_copy(update={"metrics": current})
+    contents = {
+        MANIFEST: to_json(without_paths(manifest.plain())),
+        JOURNAL: json_lines(records),
+        SUMMARY: to_json(without_paths(summary.plain())),
+    }
     if swept := read_swept(run):
-        contents[AUDIT] = _lines(swept.values())
+        contents[AUDIT] = json_lines(swept.values())
     target = Path(published, manifest.run_id)
     with writing(published):
         published.mkdir(parents=True, exist_ok=True)
@@ -87,31 +98,31 @@ def publish_run(
             return target
         if os.path.lexists(target) and not replace:
             raise UserError(f"{target} already exists, with other content. --replace changes it.")
-        with TemporaryDirectory(prefix=ADDING, dir=published, ignore_cleanup_errors=True) as beside:
-            new = Path(beside, target.name)
+        with TemporaryDirectory(
+            prefix=ADDING, dir=published, ignore_cleanup_errors=True
+        ) as temporary:
+            new = Path(temporary, target.name)
             new.mkdir()
             for name, content in contents.items():
                 write_atomically(new / name, content)
             if errors := list(problems(new, totals)):
                 raise UserError(f"{run} cannot be published as it is: {'; '.join(errors)}.")
-            if target.is_symlink() or (target.exists() and not target.is_dir()):
-                raise UserError(f"{target} is a link or a file, not a folder. Move it away first.")
-            old = Path(f"{beside}-old")  # beside it: what fails from here on deletes no result
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+            _move_in(new, target)
     return target
 
 
 def add_reported(file: Path, published: Path) -> list[ReportedResult]:
-    """Add the results of a file to `published/reported.json`; UserError: one is invalid."""
+    """Add the results in a file to `published/reported.json`, and return them.
+
+    Raises:
+        UserError: a result is invalid, or is already there. Nothing is changed in this case.
+    """
     new, target = read_reported(file.resolve()), published / REPORTED_FILE
     added = read_reported(target) if os.path.lexists(target) else []
-    for place, result in enumerate(new):
-        if result in added or result in new[:place]:
+    for index, result in enumerate(new):
+        if result in added or result in new[:index]:
             raise UserError(
-                f"{target} has this result already: {result.dataset}/{result.split},"
+                f"{target} already has this result: {result.dataset}/{result.split},"
                 f" {result.backbone}, {result.strategy}."
             )
     rows = [result.model_dump(exclude_unset=True) for result in (*added, *new)]
@@ -122,7 +133,7 @@ def add_reported(file: Path, published: Path) -> list[ReportedResult]:
 
 
 def _not_public(manifest: Manifest, totals: Totals) -> str | None:
-    """Return why others cannot get the run's data; None where they can."""
+    """Return why others cannot get the run's data, or None if they can."""
     data, registered = manifest.dataset, load_plugins().datasets
     if manifest.identity.dataset.name == FOLDER:
         return f"{manifest.run_id} is on a folder of images, {data.name!r}."
@@ -134,13 +145,27 @@ def _not_public(manifest: Manifest, totals: Totals) -> str | None:
 
 
 def _holds(target: Path, contents: Mapping[str, str]) -> bool:
+    """Return whether a folder has exactly these files, given as name → content."""
     try:
         return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
     except (OSError, ValueError):
         return False
 
 
-def _lines(rows: Iterable[Any]) -> str:
+def _move_in(new: Path, target: Path) -> None:
+    """Move a folder to `target` and delete the folder that was there."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UserError(f"{target} is a link or a file, not a folder. Move it away first.")
+    # Outside the temporary folder, so that the old run survives if the second move fails.
+    old = target.with_name(f"{ADDING}{os.getpid()}-old")
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def json_lines(rows: Iterable[Any]) -> str:
+    """Return rows as JSON Lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -150,11 +175,11 @@ def _compact(record: Record) -> Any:
 
 
 def _rounded(value: Any) -> Any:
-    return float(f"{value:.{FLOAT32_DIGITS}g}") if isinstance(value, float) else value
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
 
 
 def without_paths(value: Any) -> Any:
-    """Return the value with absolute paths cut to their last part, and no results_dir."""
+    """Return a JSON value with absolute paths cut to their last part and `results_dir` removed."""
     if isinstance(value, Mapping):
         return {k: without_paths(v) for k, v in value.items() if k != "results_dir"}
     if isinstance(value, list):
@@ -167,28 +192,32 @@ class _Choice(BaseModel):
 
     strategy: str | None = None
     params: Parameters = Field(default_factory=dict)
-    audit: int | None = Field(None, ge=1)  # images to sweep afterwards; None: no audit
+    audit: int | None = Field(None, ge=1)  # number of images to audit afterwards; None: no audit
 
 
 class PublishedBoard(BaseModel):
-    """What is published of one backbone on one dataset."""
+    """The runs to publish of one backbone on one dataset, as listed in `results/publish.toml`."""
 
     model_config = ConfigDict(extra="forbid")
 
     dataset: str
     backbone: str
-    draws: int | None = Field(None, ge=1)  # None: nothing is recorded, so nothing can be replayed
-    record: str | None = None  # strategy that is recorded; None: the exhaustive one
-    live: list[_Choice] = []
-    replay: list[_Choice] = []
+    draws: int | None = Field(None, ge=1)  # draws to record; None: no recording, so no replays
+    record: str | None = None  # strategy to record; None: the exhaustive one
+    live: list[_Choice] = []  # runs to make with the model
+    replay: list[_Choice] = []  # runs to replay on the recording
 
 
 def read_table(file: Path) -> list[PublishedBoard]:
-    """Read the boards of a TOML file; UserError: there is none, or an entry does not fit."""
+    """Read the boards listed in a TOML file.
+
+    Raises:
+        UserError: the file is missing, or an entry is invalid.
+    """
     try:
         entries = read_toml(file).get("board", [])
         return [PublishedBoard.model_validate(entry) for entry in entries]
-    except (OSError, ValueError) as error:  # pydantic's is a ValueError
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         problem = first_problem(error) if isinstance(error, ValidationError) else error
         raise UserError(f"{file} is not a table of boards: {problem}") from None
 
@@ -200,10 +229,19 @@ def publish(
     limit: int | None = None,
     data_dir: str | None = None,
 ) -> Iterator[Path]:
-    """Make the runs of a board and yield their published folders; the same call resumes.
+    """Make the runs of a board, and yield the folder of each after it is published.
 
-    The runs with their recorded errors are made in the folder `work`, of `limit` images to try it;
-    the small copies in `published`. UserError: invalid input, before anything is scored.
+    Repeating an interrupted call resumes it.
+
+    Args:
+        board: the runs to make.
+        work: folder in which the full runs are kept, with their recorded errors.
+        published: folder for the small copies.
+        limit: number of images per run, for a trial; None: the whole split.
+        data_dir: local copy of the dataset, if it needs one.
+
+    Raises:
+        UserError: the input of a run is invalid, which is checked before that run is scored.
     """
     from bench.recordings.replay import prepare_replay
     from bench.running.execute import execute

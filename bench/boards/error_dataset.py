@@ -1,12 +1,11 @@
-"""A recorded run as a dataset for others: its errors in few files, with a card.
+"""Export a recorded run as a dataset: its errors in a few parquet files, with a dataset card.
 
-The folder is that of a run, so every command that takes a run takes it too. Its columns are
-described for tools that read Croissant 1.0 (MLCommons).
+The exported folder has the layout of a run, so every command that reads a run reads it as well. A
+Croissant 1.0 file (MLCommons) describes its columns to other tools.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.adding import without_paths
+from bench.boards.adding import json_lines, without_paths
 from bench.boards.formats import assignments
 from bench.boards.text import markdown, visible, yaml_value
 from bench.contracts.specs import provenance
@@ -39,12 +38,12 @@ Errors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sharing:
-    """How errors are shared.
+    """Options of an exported dataset.
 
     Attributes:
-        licence: SPDX id of the licence of the errors; None: none is stated.
-        error_bits: number of bits kept of each draw's standard deviation over the prompts; None:
-            errors stay exact.
+        licence: SPDX id of the licence of the errors; None: not stated.
+        error_bits: errors are rounded to 2^-error_bits of their draw's standard deviation over the
+            prompts; None: they stay exact.
     """
 
     licence: str | None = None
@@ -52,18 +51,22 @@ class Sharing:
 
 
 def write_error_dataset(run: Path, out: Path, sharing: Sharing | None = None) -> list[Path]:
-    """Write a recorded run as a dataset in the empty or new folder `out`, and return its files.
+    """Write a recorded run as a dataset to the empty or new folder `out`, and return its files.
 
-    It has a card, a Croissant description, the documents of the run, and the errors as parquet; no
-    path of this machine and no image. UserError: the run recorded too little, or `out` cannot be
-    written.
+    The dataset has a card, a Croissant description, the run's documents, and its errors as parquet.
+    It has no image, and no absolute path of this machine.
+
+    Raises:
+        UserError: the run has no complete recording, or `out` is not empty or cannot be written.
     """
     sharing = sharing or Sharing()
     recording = open_recording(run)
     if sharing.error_bits and (recording.path / "first_order").is_dir():
-        raise UserError("--error-bits: first-order errors were recorded, too, and stay exact.")
+        raise UserError(
+            "--error-bits: the run also recorded first-order errors, which cannot be rounded."
+        )
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise UserError(f"--out {out} already exists. Name a folder that is empty or new.")
+        raise UserError(f"--out {out} already exists and is not an empty folder. Name a new one.")
     try:
         with writing(f"--out {out}"):
             out.mkdir(parents=True, exist_ok=True)
@@ -81,16 +84,16 @@ def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
             write_packed(out / kind, _tables(recording, kind, sample_ids, sharing.error_bits))
     if (recording.path / DRAWS).is_file():
         shutil.copyfile(recording.path / DRAWS, out / DRAWS)
-    # Of a run of which some images failed, those that can be replayed.
+    # If some images of the run failed, only the others can be replayed.
     manifest = recording.manifest.model_copy(update={"samples": sample_ids})
     if sharing.error_bits is not None:
         manifest = _rounded_manifest(manifest, sharing.error_bits)
     content = manifest.plain()
-    identity = content.pop("identity")  # what the run is: a replay names it
+    identity = content.pop("identity")  # unchanged, because a replay refers to it
     write_atomically(out / MANIFEST, to_json({**without_paths(content), "identity": identity}))
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in recording.records)
-    write_atomically(out / JOURNAL, "".join(lines))
-    summary = None if sharing.error_bits else read_summary(recording.path)  # of the exact errors
+    write_atomically(out / JOURNAL, json_lines(recording.records))
+    # The summary is that of the exact errors.
+    summary = None if sharing.error_bits else read_summary(recording.path)
     if summary is not None and summary.dataset.n_samples == len(sample_ids):
         write_atomically(out / SUMMARY, to_json(without_paths(summary.plain())))
     schema = whole_part(out / "errors", sample_ids[0]).schema
@@ -106,7 +109,7 @@ def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
 
 
 def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
-    """Return the manifest of a run whose errors were rounded: it has an id of its own."""
+    """Return the manifest of the rounded recording, which has its own identity and run id."""
     scoring = manifest.identity.scoring.model_copy(update={"error_bits": bits})
     identity = manifest.identity.model_copy(update={"scoring": scoring})
     names = (manifest.dataset.name, manifest.backbone.name, manifest.strategy.name)
@@ -118,33 +121,43 @@ def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
 def _tables(
     recording: Recording, kind: str, sample_ids: list[str], bits: int | None
 ) -> Iterator[tuple[str, Any]]:
+    """Yield each sample id with the table of its errors, which are rounded if `bits` is set."""
     import pyarrow as pa
 
     for sample_id in sample_ids:
         table = whole_part(recording.path / kind, sample_id)
-        place = table.schema.get_field_index("sample_id")
-        if place >= 0:  # a dictionary of one word in each part; in a file, plain text
-            table = table.set_column(place, "sample_id", table["sample_id"].cast("string"))
+        column = table.schema.get_field_index("sample_id")
+        if column >= 0:  # dictionary-encoded in the parts of a run, plain text in the export
+            table = table.set_column(column, "sample_id", table["sample_id"].cast("string"))
         if bits is not None:
             errors = rounded(table["error"].to_numpy(), table["draw"].to_numpy(), bits)
-            place = table.schema.get_field_index("error")
-            table = table.set_column(place, "error", pa.array(errors))
+            column = table.schema.get_field_index("error")
+            table = table.set_column(column, "error", pa.array(errors))
         yield sample_id, table
 
 
 def rounded(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
-    """Return errors [cells] rounded to steps of about 2^-bits of their draw's spread, float32.
+    """Round errors to multiples of about 2^-bits of their draw's spread, so that they compress.
 
-    The spread is the standard deviation over the prompts of a draw, and the step the power of two
-    below. What decides is the difference of two prompts on one draw, so that the step is small
-    against it; the bits below are zeros, which take no room.
+    Decisions depend on the differences between prompts on one draw. The spread is therefore the
+    standard deviation over the prompts of a draw, and the step is 2^-bits times the largest power
+    of two that does not exceed it.
+
+    Args:
+        errors: float32 [cells].
+        draws: index of each cell's draw, int32 [cells].
+        bits: number of bits kept of the spread.
+
+    Returns:
+        The rounded errors, float32 [cells]. A draw without spread keeps its errors.
     """
-    _, place = np.unique(draws, return_inverse=True)
-    exact, count = errors.astype(np.float64), np.bincount(place)
-    centred = exact - (np.bincount(place, exact) / count)[place]
-    spread = np.sqrt(np.bincount(place, centred**2) / count)
+    _, group = np.unique(draws, return_inverse=True)
+    exact, count = errors.astype(np.float64), np.bincount(group)
+    centred = exact - (np.bincount(group, exact) / count)[group]
+    spread = np.sqrt(np.bincount(group, centred**2) / count)
     exponent = np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - bits
-    step = np.where(spread > 0, 2.0**exponent, 2.0**-149)[place]  # no spread: as it is
+    # 2^-149 is the smallest positive float32, so that this step changes nothing.
+    step = np.where(spread > 0, 2.0**exponent, 2.0**-149)[group]
     return np.asarray(np.round(exact / step) * step, np.float32)
 
 
@@ -154,7 +167,7 @@ def _title(manifest: Manifest) -> str:
 
 
 def card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str:
-    """Return the dataset's card; `manifest` is the one that is shared."""
+    """Return the dataset card as Markdown; `manifest` is the exported one."""
     from huggingface_hub import DatasetCardData
 
     data, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
@@ -178,12 +191,12 @@ def card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str:
 
 # Denoising errors of {markdown(backbone.name)} on {markdown(data.name)}/{markdown(data.split)}
 
-Every error that the run {name} measured: one for each image, noise draw and prompt. With it,
-strategies of diffusion classification can be compared without the model and without a GPU:
+Every error that the run {name} measured: one for each image, noise draw and prompt. With these
+errors, strategies of diffusion classification can be compared without the model and without a GPU:
 
 ```sh
 pip install diffusion-classifier-bench
-bench replay hf:OWNER/NAME --strategy race     # or the folder, where it lies on this machine
+bench replay hf:OWNER/NAME --strategy race     # or the path of a local copy
 bench sweep hf:OWNER/NAME                      # every strategy: cost against agreement
 ```
 
@@ -204,20 +217,20 @@ bench sweep hf:OWNER/NAME                      # every strategy: cost against ag
 | file | content |
 |---|---|
 | `errors/packed-*.parquet` | `sample_id`, `prompt` (index), `draw`, `timestep`, `error` (float32) |
-| `first_order/packed-*.parquet` | likewise, first-order errors, where the run linearised |
-| `draws.parquet` | what each draw is: its level, time and weight |
-| `samples.jsonl` | what the run decided of each image; `label` is the index of its class |
+| `first_order/packed-*.parquet` | the same columns for first-order errors, if the run linearised |
+| `draws.parquet` | level, time and weight of each draw |
+| `samples.jsonl` | the run's decision on each image; `label` is the index of its class |
 | `manifest.json` | settings, identity, classes, prompts, versions |
 | `croissant.json` | the columns, for tools that read [Croissant](https://mlcommons.org/croissant) |
 
-No image is included. The images are those of the dataset, whose licence holds for them.
+No image is included. The images belong to the dataset, and its licence applies to them.
 """
 
 
 def _precision(bits: int | None) -> str:
     if bits is None:
-        return "exact, as they were measured"
-    return f"rounded to about 1/{2**bits:,} of their standard deviation over the prompts of a draw"
+        return "exact"
+    return f"rounded to about 1/{2**bits:,} of a draw's standard deviation over the prompts"
 
 
 _TYPES = {
@@ -226,7 +239,7 @@ _TYPES = {
     "double": "sc:Float",
     "int32": "sc:Integer",
     "int64": "sc:Integer",
-}  # parquet's type → schema.org's
+}  # type in parquet → type in schema.org
 _CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -249,28 +262,23 @@ _CONTEXT = {
 def croissant(
     name: str, description: str, licence: str | None, created: str, errors: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the JSON-LD of an error dataset.
+    """Return the Croissant description of an error dataset, as JSON-LD.
 
     Args:
         name: id of the run.
         description: one sentence.
-        licence: an SPDX id, or None where none was stated.
-        created: when it was recorded, ISO 8601.
-        errors: column of `errors/*.parquet` → parquet's type.
+        licence: SPDX id, or None if no licence was stated.
+        created: time of the recording, in ISO 8601.
+        errors: column of `errors/*.parquet` → its type in parquet.
     """
-    files = {
-        "@type": "cr:FileSet",
-        "@id": "errors-files",
-        "encodingFormat": "application/vnd.apache.parquet",
-        "includes": "errors/*.parquet",
-    }
+    files = {"@id": "errors-files"}
     fields = [
         {
             "@type": "cr:Field",
             "@id": f"errors/{column}",
             "name": column,
             "dataType": _TYPES[kind],
-            "source": {"fileSet": {"@id": files["@id"]}, "extract": {"column": column}},
+            "source": {"fileSet": files, "extract": {"column": column}},
         }
         for column, kind in errors.items()
     ]
@@ -281,7 +289,14 @@ def croissant(
         "name": name,
         "description": description,
         "datePublished": created,
-        "distribution": [files],
+        "distribution": [
+            {
+                "@type": "cr:FileSet",
+                **files,
+                "encodingFormat": "application/vnd.apache.parquet",
+                "includes": "errors/*.parquet",
+            }
+        ],
         "recordSet": [
             {"@type": "cr:RecordSet", "@id": "errors", "name": "errors", "field": fields}
         ],

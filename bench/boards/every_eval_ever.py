@@ -1,7 +1,7 @@
-"""A run for Every Eval Ever, a shared database of evaluation results (arXiv 2606.14516).
+"""Export a run for Every Eval Ever, a shared database of evaluation results (arXiv 2606.14516).
 
-Two files are written where its repository keeps them: one document of the run, whose metrics are
-its results, and one line per image. They follow the schemas of version 0.3.0.
+Two files are written, at their paths in the database's repository: a document with one result per
+metric, and JSON Lines with one line per image. They follow its schemas of version 0.3.0.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ from bench.store.runs import StoredRun, read_run
 from bench.store.summary import Summary
 
 SCHEMA_VERSION = "0.3.0"
-MOST_CHOICES = 100  # classes that each line lists; where there are more, none
-_UNUSUAL = re.compile(r"[^\w.+-]")  # in a name of a folder
+MAX_CHOICES = 100  # with more classes, the lines do not list them
+OWNER = "diffusion-classifier-bench"  # of models that are not on the Hub
+_UNUSUAL = re.compile(r"[^\w.+-]")  # characters to avoid in the name of a folder
 
 
 def write_every_eval_ever(run: Path, out: Path) -> list[Path]:
-    """Write a run's document and its images below the folder `out`; return the two files.
+    """Write a run's document and its images below the folder `out`, and return the two files.
 
-    UserError: the run is not complete, or a file cannot be written.
+    Raises:
+        UserError: the run is incomplete, or a file cannot be written.
     """
     stored = read_run(run)
     manifest, summary = stored.manifest, stored.finished()
@@ -88,12 +90,12 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _model_id(manifest: Manifest) -> tuple[str, str]:
-    """Return owner and name of the model: those of the Hub where its weights are from there."""
+    """Return the owner and the name of the model, as on the Hub if its weights are from there."""
     weights = (manifest.backbone.weights or "").removeprefix("hf:").partition("@")[0]
     if re.fullmatch(r"[\w.-]+/[\w.-]+", weights) and not Path(weights).exists():
         owner, _, name = weights.partition("/")
         return owner, name
-    return "diffusion-classifier-bench", manifest.backbone.name.replace("/", "-")
+    return OWNER, manifest.backbone.name.replace("/", "-")
 
 
 def _folder_name(name: str) -> str:
@@ -102,13 +104,12 @@ def _folder_name(name: str) -> str:
 
 def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, Any]:
     backbone = manifest.backbone
-    on_the_hub = model[0] != "diffusion-classifier-bench"
     return {
         "name": backbone.name,
         "id": "/".join(model),
         "additional_details": {
             "deployment_type": "self_deployed",
-            "model_availability": "open_weights" if on_the_hub else "unknown",
+            "model_availability": "unknown" if model[0] == OWNER else "open_weights",
             "trained_on": provenance(backbone.trained_on),
             **without_none(
                 weights=backbone.weights, revision=backbone.revision, dtype=backbone.dtype
@@ -131,7 +132,7 @@ def _results(manifest: Manifest, summary: Summary) -> list[dict[str, Any]]:
             details["uncertainty"] = {"confidence_interval": interval, "num_samples": images}
         results.append(
             {
-                "evaluation_result_id": _result_id(manifest, name),
+                "evaluation_result_id": f"{manifest.run_id}/{name}",
                 "evaluation_name": _name(manifest),
                 "source_data": _source(manifest),
                 "metric_config": _metric(name, metric),
@@ -144,10 +145,6 @@ def _results(manifest: Manifest, summary: Summary) -> list[dict[str, Any]]:
 
 def _name(manifest: Manifest) -> str:
     return f"{manifest.dataset.name}/{manifest.dataset.split}"
-
-
-def _result_id(manifest: Manifest, metric: str) -> str:
-    return f"{manifest.run_id}/{metric}"
 
 
 def _metric(name: str, metric: MetricSpec) -> dict[str, Any]:
@@ -176,7 +173,7 @@ def _source(manifest: Manifest) -> dict[str, Any]:
     shared = {"dataset_name": name, "additional_details": details}
     try:
         repository, _ = on_hub(manifest, None)
-    except UserError:  # it is not from there
+    except UserError:  # the dataset is not known to be on the Hub
         return {**shared, "source_type": "other"}
     hub = {"hf_repo": repository, "hf_split": data.split, "samples_number": len(manifest.samples)}
     return {**shared, "source_type": "hf_dataset", **hub}
@@ -198,8 +195,9 @@ def _settings(manifest: Manifest, summary: Summary) -> dict[str, Any]:
 
 
 def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the line of each decided image; `shared` are fields that all lines have."""
     manifest = stored.manifest
-    choices = manifest.classes if len(manifest.classes) <= MOST_CHOICES else None
+    choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
     for row in sample_rows(stored.path, manifest):
         answer, seconds = row["prediction"] or "", row["seconds"]
         question = f"Which class does the image {row['sample_id']} show?"
@@ -207,7 +205,7 @@ def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, A
         yield {
             **shared,
             "evaluation_name": _name(manifest),
-            "evaluation_result_id": _result_id(manifest, "accuracy"),
+            "evaluation_result_id": f"{manifest.run_id}/accuracy",
             "sample_id": row["sample_id"],
             "sample_hash": hashlib.sha256((question + "".join(reference)).encode()).hexdigest(),
             "interaction_type": "single_turn",

@@ -1,4 +1,4 @@
-"""The leaderboard for a README, a spreadsheet and a web page, and a run for a paper."""
+"""Export the leaderboard as Markdown, CSV, HTML and a figure, and a run as a LaTeX table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.store.runs import read_run
 
 
 def board_tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
-    """Return one table per board; the last one says what ranks mean."""
+    """Return one table per board; below the last one, ranks are explained."""
     tables = [tabulate(board, title) for title, board in boards(rows)]
     if tables:
         tables[-1].below.append(RANKED)
@@ -26,7 +26,7 @@ def board_tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
 
 
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """Return one table of all boards, one column per field of the rows, numbers unrounded."""
+    """Return all boards as one CSV table, with a column per field and numbers not rounded."""
     if not rows:
         return ""
     lines = []
@@ -39,7 +39,11 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def to_latex(run: Path) -> str:
-    """Return a run's figures as a table for LaTeX's `booktabs`; UserError: it is not complete."""
+    """Return a run's figures as a LaTeX table, which needs the package `booktabs`.
+
+    Raises:
+        UserError: the run is incomplete.
+    """
     stored = read_run(run)
     row = run_row(run, stored.manifest, stored.finished())
     low, high = row.shown_ci95 or (row.accuracy, row.accuracy)
@@ -68,35 +72,53 @@ def to_latex(run: Path) -> str:
     return formatted([table], "latex")
 
 
+# Lines around the table in a README.
 BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderboard -->"
 PICTURE = "leaderboard.png"
 
 
 def render(published: Path, readme: Path, shipped: Path | None = None) -> list[Path]:
-    """Write the leaderboard into the README, its picture and the `shipped` rows; return files."""
+    """Write the leaderboard of the published results, and return the written files.
+
+    Args:
+        published: folder of the published results; the figure is written there.
+        readme: Markdown file with the two lines `BEGIN` and `END`; what is between is replaced.
+        shipped: JSON file of the rows that come with the package; None: not written.
+
+    Raises:
+        UserError: a file cannot be read or written, or `readme` lacks one of the two lines.
+    """
     rows = own_boards(published)
-    text = _with_table(readme, rows)
-    written = [readme, *([published / PICTURE] if rows else []), *([shipped] if shipped else [])]
+    texts = _texts(published, rows, readme, shipped)
     with writing("The leaderboard"):
-        write_atomically(readme, text)
+        for file, text in texts.items():
+            write_atomically(file, text)
         if rows:
             draw(rows, published / PICTURE)
-        if shipped:
-            write_atomically(shipped, as_shipped(leaderboard(published)))
-    return written
+    return [*texts, *([published / PICTURE] if rows else [])]
 
 
 def stale(published: Path, readme: Path, shipped: Path | None = None) -> list[str]:
-    """Return what `render` would change, one line each."""
+    """Return the files that `render` would change, as one sentence each."""
     rows = own_boards(published)
-    changes = []
-    if _read(readme) != _with_table(readme, rows):
-        changes.append(f"{readme}: its leaderboard is not that of {published}")
+    changes = [
+        f"{file} does not show the results in {published}"
+        for file, text in _texts(published, rows, readme, shipped).items()
+        if _read(file) != text
+    ]
     if rows and _drawn_from(published / PICTURE) != _digest(rows):
         changes.append(f"{published / PICTURE} was not drawn from these results")
-    if shipped and _read(shipped) != as_shipped(leaderboard(published)):
-        changes.append(f"{shipped}: its rows are not those of {published}")
     return changes
+
+
+def _texts(
+    published: Path, rows: Sequence[LeaderboardRow], readme: Path, shipped: Path | None
+) -> dict[Path, str]:
+    """Return the text files that `render` writes, by path."""
+    texts = {readme: _with_table(readme, rows)}
+    if shipped:
+        texts[shipped] = as_shipped(leaderboard(published))
+    return texts
 
 
 def _read(file: Path) -> str:
@@ -109,7 +131,7 @@ def _read(file: Path) -> str:
 
 
 def own_boards(published: Path) -> list[LeaderboardRow]:
-    """Return the rows of the boards on which a run of this toolkit stands."""
+    """Return the rows of the boards that have a run of this toolkit, not only reported results."""
     rows = leaderboard(published)
     own = {r.board[:3] for r in rows if r.kind != "reported"}
     return [r for r in rows if r.board[:3] in own]
@@ -142,23 +164,23 @@ def _drawn_from(picture: Path) -> str | None:
 
 
 def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
-    """Draw accuracy and its interval against evaluation equivalents per image, one panel per board.
+    """Plot accuracy with its interval against evaluation equivalents per image, a panel per board.
 
-    The metadata `Source` of the picture is the digest of its rows, so that a stale one is
-    recognised.
+    The digest of the rows is stored in the picture's metadata as `Source`, so that `stale` can tell
+    when the picture is out of date.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
     panels = list(boards(rows))
     figure = Figure(figsize=(6.5 * len(panels), 5), layout="constrained")
-    places = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, board) in zip(places, panels, strict=True):
+    columns = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, board) in zip(columns, panels, strict=True):
         costed = [(r.cost, r.shown_ci95, r) for r in board if r.cost and r.shown_ci95]
         for cost, (low, high), row in sorted(costed, key=lambda point: point[0]):
             value = row.accuracy
             live = row.kind == "measured"
-            mark = "" if live else f" ({row.kind})"
+            suffix = "" if live else f" ({row.kind})"
             axes.errorbar(
                 cost,
                 value,
@@ -166,11 +188,11 @@ def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
                 fmt="o" if live else "s",
                 markerfacecolor=None if live else "white",
                 capsize=3,
-                label=f"{row.backbone} · {row.strategy}{mark}",
+                label=f"{row.backbone} · {row.strategy}{suffix}",
             )
         axes.set_xscale("log")
         axes.set_title(title, fontsize=10)
-        axes.xaxis.set_minor_formatter(NullFormatter())  # they would run into each other
+        axes.xaxis.set_minor_formatter(NullFormatter())  # minor labels would overlap
         axes.set_xlabel("evaluation equivalents per image; a classifier: one pass")
         axes.set_ylabel("accuracy, 95 % interval")
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Rows of the leaderboard in words: title of the board, marks, cost, parameters."""
+"""Format leaderboard rows as text: board titles, labels, costs and parameters."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 
-if TYPE_CHECKING:  # listings use this module, and need no pydantic
+if TYPE_CHECKING:  # so that listing commands, which import this module, do not load pydantic
     from bench.boards.rows import LeaderboardRow
     from bench.discovery.registry import Registry
 
 
 def boards(rows: Sequence[LeaderboardRow]) -> Iterator[tuple[str, list[LeaderboardRow]]]:
-    """Yield title and rows of each board; rows of a board follow each other."""
-    data: dict[Any, set[str | None]] = {}  # fingerprints under one title
+    """Yield the title and the rows of each board. Rows must be grouped by board already.
+
+    If boards have the same dataset, split and version, their titles also name the data.
+    """
+    fingerprints: dict[str, set[str | None]] = {}
     for row in rows:
-        data.setdefault(_name(row), set()).add(row.fingerprint)
+        fingerprints.setdefault(_name(row), set()).add(row.fingerprint)
     for (name, fingerprint), group in groupby(rows, key=lambda r: (_name(r), r.fingerprint)):
-        several = len(data[name]) > 1 and fingerprint is not None
+        several = len(fingerprints[name]) > 1 and fingerprint is not None
         yield name + (f", data {fingerprint[:8]}" if several else ""), list(group)
 
 
@@ -31,8 +34,12 @@ def _name(row: LeaderboardRow) -> str:
 
 
 def notes(row: LeaderboardRow, sources: list[str]) -> list[str]:
-    """Return what marks a row; a reported one also with the number of its source."""
-    texts = [text for kind, text in marks(row) if kind != "draws"]  # the plan is a setting
+    """Return the labels of a row.
+
+    The label of a reported row also has the number of its source, which is appended to `sources`
+    in place if it is new.
+    """
+    texts = [text for kind, text in marks(row) if kind != "draws"]  # tables show it as a setting
     if row.kind == "reported":
         if row.source not in sources:
             sources.append(row.source)
@@ -41,7 +48,7 @@ def notes(row: LeaderboardRow, sources: list[str]) -> list[str]:
 
 
 def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
-    """Return what distinguishes a row, as (kind of mark, text)."""
+    """Return the labels of a row, which say how it differs from a usual one, as (kind, text)."""
     texts = []
     if row.kind == "subset":
         texts.append(("subset", row.stopped or f"subset of {row.n_total:,}"))
@@ -53,16 +60,16 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
         top = row.parameters.get("top")
         texts.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
     texts.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))
-    if row.draw_plan not in (None, "grid"):  # draws that are not the usual ones
+    if row.draw_plan not in (None, "grid"):  # not the default plan
         texts.append(("draws", f"draws {row.draw_plan}"))
     if row.cost_timed:
         texts.append(("timed", "cost timed"))
     if row.in_memory:
         texts.append(("in-memory", f"{row.in_memory} in memory"))
     if row.audited and row.agreement_ci95:
-        least = floor(1000 * row.agreement_ci95[0]) / 10
+        lower = floor(1000 * row.agreement_ci95[0]) / 10
         same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"
-        texts.append(("audited", f"{same}, ≥ {least:g} %"))
+        texts.append(("audited", f"{same}, ≥ {lower:g} %"))
     if row.private_data:
         texts.append(("private", "private data"))
     if row.failed_samples:
@@ -71,26 +78,26 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
 
 
 def cost_text(row: LeaderboardRow, digits: int = 0) -> str:
-    """Return the cost per image; a classifier's has a unit of its own."""
+    """Return the cost per image: evaluation equivalents, or one pass of a classifier."""
     if row.cost is None:
         return "–"
     return "1 pass" if row.classifier else f"{row.cost:,.{digits}f}"
 
 
 def value_text(value: Any, missing: str = "–", separator: str = ",") -> str:
-    """Return a value as `--set` takes it: 5,50; `missing` for None."""
+    """Return a value in the syntax of `--set`, such as `5,50`, or `missing` for None."""
     if value is None:
         return missing
     return separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def assignments(params: Mapping[str, Any]) -> str:
-    """Return parameters as `--set` takes them: samples=5,50 keep=3,1."""
+    """Return parameters in the syntax of `--set`, such as `samples=5,50 keep=3,1`."""
     return " ".join(f"{k}={value_text(v)}" for k, v in params.items() if v is not None)
 
 
 def chosen(kind: Literal["strategies", "backbones"], name: str, params: Parameters) -> Parameters:
-    """Return the parameters that are not at their default; of an unknown name, all."""
+    """Return the parameters that differ from their default; all of them if `name` is unknown."""
     from bench.discovery.loading import load_plugins
 
     registry: Registry[Any] = getattr(load_plugins(), kind)

@@ -1,4 +1,4 @@
-"""A run for the Hugging Face Hub: in a model card, in `.eval_results/`, and sent there."""
+"""Export a run for the Hugging Face Hub, as a model card or `.eval_results/` entry, and push it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ EVAL_RESULTS = ".eval_results"  # folder in a model's repository
 
 
 def model_index(run: Path) -> str:
-    """Return the YAML of a model card's header: `model-index` with one result per metric.
+    """Return the YAML header of a model card, whose `model-index` has one result per metric.
 
-    It names the task, the dataset with its version, split, fingerprint and number of images, the
-    strategy with its parameters, and the cost, so that the figures can be reproduced. UserError:
-    the run is not complete.
+    To make the figures reproducible, it states the dataset's version, split, fingerprint and number
+    of images, the strategy with its parameters, and the cost.
+
+    Raises:
+        UserError: the run is incomplete.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -79,14 +81,18 @@ def model_index(run: Path) -> str:
 
 
 def eval_results(run: Path, dataset: str | None = None, task: str | None = None) -> str:
-    """Return the YAML of one entry of `.eval_results/`: the accuracy, between 0 and 1.
+    """Return the YAML of an entry of `.eval_results/`, whose value is the accuracy from 0 to 1.
 
-    The format holds one value per entry, so strategy, cost and interval are in the notes. `dataset`
-    is the benchmark's id on the Hub, None for the registered source of the dataset; `task` is the
-    task's id in that benchmark.
+    An entry holds a single value, so strategy, cost and interval are stated in its notes.
 
-    UserError: the run is not complete, its dataset is not known to be on the Hub, or the installed
-    huggingface_hub has no such entries.
+    Args:
+        run: folder of the run.
+        dataset: id of the benchmark on the Hub; None: the registered source of the run's dataset.
+        task: id of the task in the benchmark; None: `default`.
+
+    Raises:
+        UserError: the run is incomplete, its dataset is not known to be on the Hub, or the
+            installed version of huggingface_hub does not support these entries.
     """
     try:
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
@@ -97,7 +103,7 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
             f"--format eval-results needs huggingface_hub 1.4 or newer, and"
             f" {huggingface_hub.__version__} is installed: pip install -U huggingface_hub"
         ) from None
-    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # not in its list
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # not in __all__
 
     stored = read_run(run)
     summary = stored.finished()
@@ -114,7 +120,15 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
 
 
 def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
-    """Return the id of a run's dataset on the Hub, and its revision where that is a commit."""
+    """Return the id of a run's dataset on the Hub, and its revision if that is a commit hash.
+
+    Args:
+        manifest: manifest of the run.
+        stated: the id that the user stated; None: the registered source of the dataset.
+
+    Raises:
+        UserError: the dataset is not known to be on the Hub.
+    """
     name = manifest.config.dataset
     source = f"{SCHEME}{stated.removeprefix(SCHEME)}" if stated else name
     registered = load_plugins().datasets
@@ -122,11 +136,11 @@ def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
         source = registered.get(name).source or ""
     if not source.startswith(SCHEME):
         raise UserError(
-            f"{manifest.run_id}: where its dataset {name!r} is on the Hub is not known. Name it"
+            f"{manifest.run_id}: its dataset {name!r} is not known to be on the Hub. Name it there"
             " with --hub-dataset owner/name."
         )
     path, _, revision = source.removeprefix(SCHEME).partition("@")
-    dataset_id = "/".join(path.split("/")[:2])  # what follows names a part of it
+    dataset_id = "/".join(path.split("/")[:2])  # the rest is a path inside the repository
     return dataset_id, revision if len(revision) == 40 else None
 
 
@@ -151,16 +165,16 @@ def _notes(run: StoredRun) -> str:
 
 @dataclass(frozen=True)
 class Push:
-    """A folder whose files go to a repository, `owner/name`, in one commit."""
+    """Files to be sent to a repository on the Hub in one commit."""
 
-    kind: Literal["model", "dataset"]
-    repository: str
-    folder: Path
-    message: str
+    kind: Literal["model", "dataset"]  # type of the repository
+    repository: str  # id of the repository, `owner/name`
+    folder: Path  # folder that holds the files
+    message: str  # message of the commit
 
     @property
     def files(self) -> dict[str, Path]:
-        """Path in the repository → file."""
+        """The files by their path in the repository."""
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path for path in paths}
 
@@ -174,12 +188,21 @@ def prepared(
     task: str | None = None,
     sharing: Sharing | None = None,
 ) -> Iterator[Push]:
-    """Yield `eval-results` for a model's repository, or `errors` for a dataset's, in a folder.
+    """Write the files of a push to a temporary folder, which is deleted when the context ends.
 
-    UserError: the run does not have it, or the repository's name is not owner/name.
+    Args:
+        run: folder of the run.
+        kind: `eval-results`, for a model's repository, or `errors`, for a dataset's repository.
+        repository: id of the repository, `owner/name`.
+        dataset: see `eval_results`.
+        task: see `eval_results`.
+        sharing: options of the dataset of errors.
+
+    Raises:
+        UserError: the run lacks what `kind` needs, or `repository` is not of the form owner/name.
     """
     if repository.count("/") != 1 or not all(repository.split("/")):
-        raise UserError(f"--to {repository}: write it as owner/name.")
+        raise UserError(f"--to {repository}: expected the form owner/name.")
     name = read_run(run).manifest.run_id
     with tempfile.TemporaryDirectory(prefix="bench-push-") as temporary:
         folder = Path(temporary, "push")
@@ -194,7 +217,16 @@ def prepared(
 
 
 def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
-    """Commit the files, or open a pull request, and return its address; BenchError: refused."""
+    """Send the files to the Hub, and return the URL of the commit or of the pull request.
+
+    Args:
+        push: the files and the repository.
+        pull_request: whether to open a pull request instead of committing.
+        create: whether to create the repository, as a private one, if it does not exist.
+
+    Raises:
+        BenchError: the Hub refused the request or cannot be reached.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -219,7 +251,7 @@ def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
         raise BenchError(
             f"--to {push.repository}: the Hub refused it ({status}).{advice}"
         ) from error
-    except Exception as error:  # the Hub's client raises many kinds
+    except Exception as error:  # the Hub's client raises many types
         raise BenchError(
             f"--to {push.repository}: the Hub cannot be reached ({type(error).__name__})."
         ) from error

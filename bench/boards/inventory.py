@@ -1,4 +1,4 @@
-"""The stored runs, complete or not, as `bench list runs` shows them."""
+"""List stored runs, complete or not, and recordings, for `bench list`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.store.runs import StoredRun, list_shards, read_runs
 
 
 class InventoryRow(BaseModel):
-    """One run folder; one that cannot be read has only id, status, path and error."""
+    """One run's folder. If it cannot be read, only id, status, path and error are set."""
 
     run_id: str
     status: Literal["complete", "failed_samples", "incomplete", "unreadable"]
@@ -26,26 +26,26 @@ class InventoryRow(BaseModel):
     split: str | None = None
     backbone: str | None = None
     strategy: str | None = None
-    differs: Settings = {}  # settings that differ among the runs of this kind
-    shard: str | None = None  # which part of a run, such as 3/16
+    differs: Settings = {}  # settings that are not the same in all rows of the same kind
+    shard: str | None = None  # number of the shard and of shards, such as 3/16; None: a whole run
     done: int | None = None  # number of decided images
     total: int | None = None  # number of images of the run
     failed: int | None = None  # number of decided images that failed
-    accuracy: float | None = None  # accuracy on the decided images; None: there are none
-    stopped: str | None = None  # where a question ended it and what it shows, in words
+    accuracy: float | None = None  # accuracy on the decided images; None if there are none
+    stopped: str | None = None  # where a stopping rule ended the run and what it shows, in words
     anytime_ci95: tuple[float, float] | None = None
-    """95 % interval of its accuracy, valid at any number of images; None: no question ended it."""
-    note: str | None = None  # what its user wrote about it
+    """Confidence sequence of the accuracy, 95 %; None if no stopping rule ended the run."""
+    note: str | None = None  # the user's note
     tags: list[str] = []
     created: str | None = None
     path: str
     error: str | None = None
-    settings: Settings = Field({}, exclude=True)  # all of the run's, which may differ
-    labels: str = Field("", exclude=True)  # tags and note, in words
+    settings: Settings = Field({}, exclude=True)  # all settings of the run
+    labels: str = Field("", exclude=True)  # tags and note, as one text
 
 
 class RecordingRow(BaseModel):
-    """One run that kept the error of every cell, so that strategies can be replayed on it."""
+    """A run with recorded errors, on which strategies can be replayed."""
 
     run_id: str
     dataset: str
@@ -53,20 +53,20 @@ class RecordingRow(BaseModel):
     backbone: str
     images: int  # number of images with recorded errors
     images_asked: int  # number of images of the run
-    prompts: int  # number of prompts; of items, the largest number of texts
+    prompts: int  # number of prompts; for a dataset of items, the largest number of texts
     draws: int
-    first_order: bool  # whether first-order errors were recorded, too
+    first_order: bool  # whether first-order errors were also recorded
     bytes: int  # size of the recorded errors on disk
     path: str
 
     @property
     def bytes_per_image(self) -> float:
-        """Size per image."""
+        """Size of the recorded errors per image, in bytes."""
         return self.bytes / self.images
 
 
 def stored_recordings(folder: Path) -> list[RecordingRow]:
-    """Return the recordings at any depth below a folder, by path; other runs are left out."""
+    """Return the recordings at any depth below a folder, sorted by path."""
     rows = []
     for path in run_folders(folder):
         with suppress(UserError):
@@ -91,7 +91,7 @@ def stored_recordings(folder: Path) -> list[RecordingRow]:
 
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
-    """Return the runs and unmerged shards at any depth below a folder, by path."""
+    """Return the runs and unmerged shards at any depth below a folder, sorted by path."""
     rows: list[InventoryRow] = []
     for run in read_runs(
         run_folders(folder), lambda path, error: rows.append(unreadable(path, error))
@@ -102,16 +102,16 @@ def stored_runs(folder: Path) -> list[InventoryRow]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Return the folders of runs and of shards at any depth below a folder, by path."""
+    """Return the folders of runs and unmerged shards at any depth below a folder, sorted."""
     return sorted([*list_runs(folder), *list_shards(folder)])
 
 
 def tell_apart(rows: Iterable[InventoryRow]) -> None:
-    """Set in each row the settings in which it differs from rows of its kind."""
-    alike: dict[tuple[str | None, ...], list[InventoryRow]] = {}
+    """Set `differs` in place, among the rows of the same dataset, split, backbone and strategy."""
+    kinds: dict[tuple[str | None, ...], list[InventoryRow]] = {}
     for row in rows:
-        alike.setdefault((row.dataset, row.split, row.backbone, row.strategy), []).append(row)
-    for group in alike.values():
+        kinds.setdefault((row.dataset, row.split, row.backbone, row.strategy), []).append(row)
+    for group in kinds.values():
         for row, differs in zip(group, differing([r.settings for r in group]), strict=True):
             row.differs = differs
 
@@ -122,7 +122,7 @@ def unreadable(path: Path, error: UserError) -> InventoryRow:
 
 
 def row_of(run: StoredRun) -> InventoryRow:
-    """Return the row of a run, without the settings that tell it apart."""
+    """Return the row of a run; `differs` is set by `tell_apart`."""
     manifest, summary = run.manifest, run.summary
     row = InventoryRow(
         run_id=manifest.run_id,

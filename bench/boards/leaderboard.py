@@ -1,4 +1,4 @@
-"""The leaderboard: stored runs, and results that others reported, ranked within their kind."""
+"""Rank stored runs on leaderboards, beside published rows and results that others reported."""
 
 from __future__ import annotations
 
@@ -38,18 +38,24 @@ def leaderboard(
     shipped: Rows = (),
     tags: Collection[str] = (),
 ) -> list[LeaderboardRow]:
-    """Return the rows of every dataset's board, best accuracy first.
+    """Return the rows of all boards, grouped by board, best accuracy first.
 
-    Rows of one board share dataset, version, split and data (its fingerprint). Ranks are among runs
-    of a kind: measured on the whole split, and either zero-shot or trained on the same data. A rank
-    is one more than the number of runs of its kind that are significantly better, by McNemar's
-    exact test on the same images, corrected for all pairs of the kind on the board (Holm, 5 %). The
-    only run of its kind, subsets, replays and reported results have no rank.
+    Rows of one board have the same dataset, version, split and data (by fingerprint). Runs are
+    ranked if they were measured on the whole split, among those that are zero-shot or among those
+    trained on the same data. A rank is one more than the number of these runs that are
+    significantly better by McNemar's exact test on the same images, with Holm's correction for all
+    pairs (5 %). Subsets, replays, reported results, and a run with no other to rank with have none.
 
-    Runs and `reported.json` files at any depth below the folders are included; a run that lies in
-    several of them counts once. `shipped` are rows of runs that are not here: they keep their rank
-    on a board without runs that are here, and have none beside these. UserError: no folder exists
-    and no row is shipped. With `tags`, all rows are of runs here that have each of them.
+    Args:
+        folders: folders that are searched for runs and `reported.json` files at any depth. A run
+            found several times is included once.
+        dataset: only rows of this dataset; None: all datasets.
+        shipped: rows of published runs that are not in these folders. They keep their ranks on
+            boards without other runs, and have no rank elsewhere.
+        tags: only runs that have all these tags, without reported results and `shipped`; none: all.
+
+    Raises:
+        UserError: no folder exists, and there are no `shipped` rows.
     """
     folders = [folders] if isinstance(folders, Path) else folders
     existing = [folder for folder in folders if folder.is_dir()]
@@ -69,7 +75,13 @@ def arrange(
     shipped: Rows = (),
     decided: Callable[[str], Decisions] | None = None,
 ) -> list[LeaderboardRow]:
-    """Return the rows by board, best first, with ranks; `decided` reads decisions in a folder."""
+    """Return the rows grouped by board, best accuracy first, with ranks.
+
+    Args:
+        rows: rows of runs and reported results.
+        shipped: see `leaderboard`.
+        decided: function from the path of a run to its decisions; None: read them.
+    """
     rows = _placed(list(rows))
     here = {_key(row) for row in rows}
     rows += [row for row in shipped if _key(row) not in here]
@@ -79,9 +91,12 @@ def arrange(
 
 
 def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[LeaderboardRow]:
-    """Return the rows with a metric of the runs that are here.
+    """Return the rows with another metric, computed from the stored runs.
 
-    A warning says what a run lacks. UserError: there is no such metric or parameter.
+    A warning is issued for each run that lacks what the metric needs.
+
+    Raises:
+        UserError: the metric or a parameter is unknown.
     """
     spec = metric_of_runs(name)
     make_metric(spec, parameters)
@@ -118,7 +133,7 @@ def _stored(
 
 
 def _placed(rows: Rows) -> list[LeaderboardRow]:
-    """Place reported results, which name no version and no data, on the newest board there is."""
+    """Assign reported results, which state no version or data, to the newest matching board."""
     newest: dict[tuple[str, str], tuple[int, str]] = {}
     for row in rows:
         if row.kind != REPORTED:
@@ -135,69 +150,62 @@ def _placed(rows: Rows) -> list[LeaderboardRow]:
 
 
 def ranked(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[LeaderboardRow]:
-    """Return the rows of one board with their ranks, as `leaderboard` explains them."""
+    """Return the rows of one board with their ranks, as explained in `leaderboard`."""
     groups: dict[tuple[str, str], list[int]] = {}
-    for place, row in enumerate(board):
+    for index, row in enumerate(board):
         if row.kind == MEASURED and row.path is not None:
-            groups.setdefault(row.training, []).append(place)
+            groups.setdefault(row.training, []).append(index)
     if not groups:
-        return list(board)  # rows that come with the package keep their ranks
-    placed: dict[int, int | None] = {}
-    for places_of_group in groups.values():
-        better = _significantly_better([board[place] for place in places_of_group], decided)
-        placed |= zip(places_of_group, ranks(better), strict=True)
-    return [row.model_copy(update={"rank": placed.get(place)}) for place, row in enumerate(board)]
+        return list(board)  # published rows keep their ranks
+    rank_of: dict[int, int | None] = {}
+    for indices in groups.values():
+        better = _significantly_better([board[index] for index in indices], decided)
+        rank_of |= zip(indices, ranks(better), strict=True)
+    return [row.model_copy(update={"rank": rank_of.get(index)}) for index, row in enumerate(board)]
 
 
 def _significantly_better(rows: Rows, decided: Callable[[str], Decisions]) -> NDArray[np.bool_]:
-    """Return bool [R, R]: whether row i is significantly better than row j, among all pairs.
+    """Return whether row i is significantly better than row j, bool [R, R], by Holm over all pairs.
 
-    Decisions are read only of runs with similar accuracies: p is largest where as few images as
-    possible are right in both runs. If that p is significant among all pairs (Bonferroni), so is
-    the pair, and Holm's correction of the others does not depend on its p.
+    Decisions are read only of runs with similar accuracies. The p-value of a pair is largest if as
+    few images as possible are right in both runs. If even this bound is significant after
+    Bonferroni's correction, Holm's procedure rejects the pair as well, and its result for the other
+    pairs is the same without it.
     """
     n = np.array([row.n_samples or 0 for row in rows])
     right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])
     pairs = len(rows) * (len(rows) - 1) // 2
-    # Runs with the same numbers are alike here: there are few of these, and many pairs of runs.
-    (of_kind, n_of_kind), kind = np.unique(np.stack([right, n]), axis=1, return_inverse=True)
+    # The bound depends only on these two counts, which many runs have in common.
+    (counts, sizes), kind = np.unique(np.stack([right, n]), axis=1, return_inverse=True)
     kind = kind.reshape(-1)
-    both = np.maximum(0, of_kind[:, None] + of_kind - np.minimum(n_of_kind[:, None], n_of_kind))
-    largest = mcnemar(of_kind[:, None] - both, (of_kind[:, None] - both).T)
-    unsure = (largest * pairs > ALPHA)[kind][:, kind]
-    np.fill_diagonal(unsure, False)
+    both = np.maximum(0, counts[:, None] + counts - np.minimum(sizes[:, None], sizes))
+    bound = mcnemar(counts[:, None] - both, (counts[:, None] - both).T)
+    unsure = (bound * pairs > ALPHA)[kind][:, kind]
     better = right[:, None] > right
+    np.fill_diagonal(unsure, False)
     needed = np.flatnonzero(unsure.any(axis=1))
     if len(needed):
-        wins = paired_wins(decided(rows[place].path or "") for place in needed.tolist())
+        wins = paired_wins(decided(rows[index].path or "") for index in needed.tolist())
         block = np.ix_(needed, needed)
-        better[block] &= ~unsure[block] | _significant(wins, unsure[block])
+        tested = np.nonzero(np.triu(unsure[block]))
+        significant = ~unsure[block]
+        significant[tested] = holm(mcnemar(wins[tested], wins.T[tested])) <= ALPHA
+        better[block] &= significant | significant.T
     return better
 
 
-def _significant(wins: NDArray[np.int32], tested: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return bool [R, R]: whether McNemar's p of two runs is at most 5 % among all pairs (Holm).
-
-    The pairs that are not `tested` have a smaller p than any that decides, so that Holm's factors
-    of the tested ones are the same without them.
-    """
-    pairs = np.nonzero(np.triu(tested))
-    significant = np.zeros(wins.shape, dtype=bool)
-    significant[pairs] = holm(mcnemar(wins[pairs], wins.T[pairs])) <= ALPHA
-    return significant | significant.T
-
-
 def shipped_rows(dataset: str | None = None) -> list[LeaderboardRow]:
-    """Return the published rows that come with the package; nothing can rank them anew."""
+    """Return the published rows that come with the package, with the ranks they have there."""
     text = files("bench.boards").joinpath(PUBLISHED_ROWS.name).read_text("utf-8")
     rows = [LeaderboardRow.model_validate(row) for row in json.loads(text)]
     return [row for row in rows if dataset in (None, row.dataset)]
 
 
 def as_shipped(rows: Rows) -> str:
-    """Return the content of the package's file for the rows of the published results."""
+    """Return rows of published results as the JSON file that comes with the package."""
     return to_json([{**row.plain(), "path": None} for row in rows])
 
 
 def _key(row: LeaderboardRow) -> tuple[str | int | None, ...]:
+    """Return what identifies a result, whether its run is stored or only its published row."""
     return row.source, row.dataset, row.split, row.backbone, row.n_samples

@@ -1,7 +1,7 @@
-"""`results/published/`: complete runs, small enough to commit, and the checks they must pass.
+"""Validate published results: small copies of complete runs in `results/published/`.
 
-Everybody can write a manifest. What follows from its identity, the records or registered specs is
-computed again; the rest is taken on trust, and `TRUST` names it.
+Submitted files may contain anything. Whatever follows from a run's identity, its records or
+registered specs is computed again and compared; `TRUST` states what cannot be checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from bench.inputs.data import DataSource, load_classes
 from bench.stats.agreement import read_audit
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
-from bench.store.folder import LOCK, MANIFEST, SUMMARY, list_runs, places, read_manifest
+from bench.store.folder import (
+    LOCK,
+    MANIFEST,
+    SUMMARY,
+    list_runs,
+    places,
+    read_manifest,
+)
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
@@ -29,9 +36,9 @@ from bench.store.summary import AUDIT, read_swept
 PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY)
 OPTIONAL_FILES = (AUDIT,)
 MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
-ROUNDED = 1e-3  # relative error of sums and times by six digits of each record's cost
-OF_MANIFEST = ("run_id", "dataset", "backbone", "strategy")
-# Values that do not follow from the records: see `TRUST`.
+COST_TOLERANCE = 1e-3  # relative; the costs in records are rounded to six significant digits
+FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a summary
+# Fields that do not follow from the records; see `TRUST`.
 TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from"})
 TRUST = (
     "Taken on trust: what the records say of each image, the hashes of data and weights, times and"
@@ -41,7 +48,7 @@ TRUST = (
 
 
 def validate(published: Path) -> list[str]:
-    """Return what is wrong with the results in a folder, one line each; none: all is valid."""
+    """Return the problems of the published results in a folder, one line each."""
     totals = Totals(published)
     errors = [
         f"{run.name}: {problem}"
@@ -57,7 +64,7 @@ def validate(published: Path) -> list[str]:
 
 
 def problems(run: Path, totals: Totals) -> Iterator[str]:
-    """Yield what is wrong with a published run, beside runs with these `totals`."""
+    """Yield the problems of a published run, also in comparison with the `totals` of other runs."""
     try:
         stored = read_run(run)
     except UserError as error:
@@ -67,64 +74,72 @@ def problems(run: Path, totals: Totals) -> Iterator[str]:
     if summary is None:
         yield "it has no summary.json"
         return
-    wanted = run_id(
+    expected = run_id(
         manifest.dataset.name, manifest.backbone.name, manifest.strategy.name, manifest.identity
     )
-    if not wanted == manifest.run_id == summary.run_id == run.name:
-        yield f"its identity makes it {wanted}, not {manifest.run_id} in {run.name}"
+    if not expected == manifest.run_id == summary.run_id == run.name:
+        yield f"by its identity it is {expected}, not {manifest.run_id} in {run.name}"
     yield from contradictions(manifest, totals)
     if summary.replayed_from != manifest.replayed_from:
-        yield "manifest and summary do not name the same replayed run"
+        yield "its manifest and its summary name different replayed runs"
     decided = stored.decided(top=True)
     if len(decided) != len(manifest.samples) or len(decided) != summary.dataset.n_samples:
         yield f"{len(decided)} records for {len(manifest.samples)} samples"
         return
     cost = summary.cost
-    today = summarize(manifest, decided, cost.total_seconds, cost.peak_memory_bytes)
-    yield from _differences("", today.plain(), summary.plain())
+    computed = summarize(manifest, decided, cost.total_seconds, cost.peak_memory_bytes)
+    yield from _differences("", computed.plain(), summary.plain())
     if cost.linearisation_cost is not None:
-        gradients = today.cost.linearisations * cost.linearisation_cost
-        priced = (today.cost.evaluations + gradients) / len(decided)
-        per_image = today.cost.equivalents_per_image
-        if not math.isclose(priced, per_image, rel_tol=ROUNDED):
-            yield f"its cost per image is {per_image}, by its price {priced}"
+        gradients = computed.cost.linearisations * cost.linearisation_cost
+        priced = (computed.cost.evaluations + gradients) / len(decided)
+        per_image = computed.cost.equivalents_per_image
+        if not math.isclose(priced, per_image, rel_tol=COST_TOLERANCE):
+            yield (
+                f"its cost per image is {per_image} by its records, {priced} by its price of a"
+                " linearised draw"
+            )
     swept, audit = read_swept(run), read_audit(run, manifest)
     if len(swept) != (counted := audit.images if audit else 0):
         yield (
             f"{AUDIT} has {len(swept):,} images, of which {counted:,} are the first of its random"
-            " order: a chosen few show nothing of the others"
+            " order; hand-picked images say nothing about the others"
         )
-    yield from _odd_files(run)
+    yield from _file_problems(run)
 
 
-def _odd_files(run: Path) -> Iterator[str]:
+def _file_problems(run: Path) -> Iterator[str]:
     for path in sorted(run.rglob("*")):
         allowed = *PUBLISHED_FILES, *OPTIONAL_FILES
         if path.relative_to(run).as_posix() not in (*allowed, LOCK):
-            yield f"{path.name} does not belong there: only {', '.join(allowed)}"
+            yield f"{path.name} does not belong there; expected only {', '.join(allowed)}"
     size = sum((run / name).stat().st_size for name in PUBLISHED_FILES)
     if size > MAX_RUN_BYTES:
         yield f"it takes {size:,} bytes, more than {MAX_RUN_BYTES:,}"
 
 
-def _differences(place: str, computed: Any, stored: Any) -> Iterator[str]:
+def _differences(field: str, computed: Any, stored: Any) -> Iterator[str]:
+    """Yield the fields of a stored summary that differ from the computed one.
+
+    `field` is the dotted name of the field whose values are compared; empty: the whole summary.
+    """
     if isinstance(computed, dict) and isinstance(stored, dict):
         for name in sorted(stored.keys() - TRUSTED):
-            yield from _differences(f"{place}.{name}".strip("."), computed.get(name), stored[name])
+            yield from _differences(f"{field}.{name}".strip("."), computed.get(name), stored[name])
         return
-    # Earlier versions gave no value where there is one today, and a top-5 accuracy, of 1, where
-    # there are five classes or fewer.
-    comparable = stored is not None and (place, computed, stored) != (
+    # Earlier versions left some values out, and wrote a top-5 accuracy of 1 for five classes or
+    # fewer, which have none now.
+    comparable = stored is not None and (field, computed, stored) != (
         "metrics.top5_accuracy",
         None,
         1,
     )
-    if comparable and not _close(computed, stored, ROUNDED * place.startswith("cost")):
-        source = "manifest" if place.partition(".")[0] in OF_MANIFEST else "records"
-        yield f"its {place} is {computed} by its {source}, {stored} by its summary"
+    if comparable and not _close(computed, stored, COST_TOLERANCE * field.startswith("cost")):
+        source = "manifest" if field.partition(".")[0] in FROM_MANIFEST else "records"
+        yield f"its {field} is {computed} by its {source}, {stored} by its summary"
 
 
 def _close(computed: Any, stored: Any, tolerance: float) -> bool:
+    """Return whether two values are equal, up to a relative tolerance for floats."""
     if isinstance(computed, list) and isinstance(stored, list):
         pairs = zip(computed, stored, strict=False)
         return len(computed) == len(stored) and all(_close(*pair, tolerance) for pair in pairs)
@@ -134,7 +149,7 @@ def _close(computed: Any, stored: Any, tolerance: float) -> bool:
 
 
 class Totals:
-    """Numbers of images that the runs in the folder `published` state for their splits."""
+    """The numbers of images that runs in the folder `published` state for their whole splits."""
 
     def __init__(self, published: Path) -> None:
         self._totals: dict[str, dict[str, int]] = {}
@@ -146,25 +161,25 @@ class Totals:
                     runs[manifest.run_id] = manifest.dataset.n_total
 
     def problem(self, manifest: Manifest) -> str | None:
-        """Return what is wrong with the number of images that a run states for its split."""
+        """Return why the number of images that a run states for its split is wrong, or None."""
         data, datasets = manifest.identity.dataset, load_plugins().datasets
         runs = self._totals.get(digest(data.plain()), {})  # on the same images
         total = manifest.dataset.n_total
         others = {other for run_id, other in runs.items() if run_id != manifest.run_id}
         if others - {total}:
             theirs = " and ".join(f"{other:,}" for other in sorted(others))
-            return f"its n_total is {total:,}, and other runs on the same images have {theirs}"
+            return f"its n_total is {total:,}, but other runs on the same images have {theirs}"
         if others or data.name not in datasets:
             return None
         spec = datasets.get(data.name)
         size = spec.splits.get(data.split) if spec.version == data.version else None
         if size in (None, total):
             return None
-        return f"its n_total is {total:,}, and {data.name}/{data.split} has {size:,}"
+        return f"its n_total is {total:,}, but {data.name}/{data.split} has {size:,}"
 
 
 def contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
-    """Yield where a manifest contradicts its identity, other runs or registered specs."""
+    """Yield contradictions between a manifest and its identity, other runs or registered specs."""
     identity, data, backbone = manifest.identity, manifest.dataset, manifest.backbone
     replayed = identity.replayed.run_id if identity.replayed else None
     pairs = {
@@ -179,23 +194,24 @@ def contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
         pairs["prompts' hash"] = (prompts_digest(manifest.prompts), identity.prompts)
     for name, (stated, hashed) in pairs.items():
         if stated != hashed:
-            yield f"its {name} is {quoted(stated)}, by its identity {quoted(hashed)}"
+            yield f"its {name} is {quoted(stated)}, but {quoted(hashed)} by its identity"
     if len(set(manifest.samples)) < len(manifest.samples):
-        yield "it names a sample twice"
+        yield "it lists a sample twice"
     if len(manifest.samples) > data.n_total:
-        yield f"it has {len(manifest.samples):,} samples of {data.n_total:,} images"
+        yield f"it has {len(manifest.samples):,} samples, but only {data.n_total:,} images"
     if not manifest.private_data:
         if problem := totals.problem(manifest):
             yield problem
-        yield from _of_classes(manifest)
+        yield from _class_problems(manifest)
     backbones = load_plugins().backbones
     if identity.backbone.name in backbones:
         spec = backbones.get(identity.backbone.name)
         if spec.version == identity.backbone.version:
-            yield from _of_backbone(manifest, spec)
+            yield from _training_problems(manifest, spec)
 
 
-def _of_classes(manifest: Manifest) -> Iterator[str]:
+def _class_problems(manifest: Manifest) -> Iterator[str]:
+    """Yield where the class names differ from those of the registered dataset."""
     datasets, identity = load_plugins().datasets, manifest.identity.dataset
     spec = datasets.get(identity.name) if identity.name in datasets else None
     if spec is None or spec.version != identity.version or spec.classes is None:
@@ -204,18 +220,19 @@ def _of_classes(manifest: Manifest) -> Iterator[str]:
         return
     registered = load_classes(DataSource(spec)).names
     if len(registered) != len(manifest.classes):
-        yield f"it has {len(manifest.classes)} classes, and {identity.name} has {len(registered)}"
+        yield f"it has {len(manifest.classes)} classes, but {identity.name} has {len(registered)}"
         return
     for number, (stated, expected) in enumerate(zip(manifest.classes, registered, strict=True)):
         if stated != expected:
             yield (
-                f"its class {number} is {quoted(stated)}, and that of {identity.name} is"
+                f"its class {number} is {quoted(stated)}, but that of {identity.name} is"
                 f" {quoted(expected)}"
             )
             return
 
 
-def _of_backbone(manifest: Manifest, spec: BackboneSpec) -> Iterator[str]:
+def _training_problems(manifest: Manifest, spec: BackboneSpec) -> Iterator[str]:
+    """Yield where the stated training data contradicts the registered backbone."""
     learned, stated = manifest.identity.learned_from, manifest.backbone.trained_on
     if manifest.config.weights is not None:
         expected: str | None = UNKNOWN
@@ -224,8 +241,8 @@ def _of_backbone(manifest: Manifest, spec: BackboneSpec) -> Iterator[str]:
     else:
         expected = spec.trained_on
     weighting = str(manifest.config.plain().get("weighting"))
-    more = manifest.identity.candidates is not None or weighting.startswith("learned")
-    if more and (expected is None or str(stated).startswith(f"{expected} + ")):
-        return  # the candidates or weights were learned from the data that another run names
+    learned_more = manifest.identity.candidates is not None or weighting.startswith("learned")
+    if learned_more and (expected is None or str(stated).startswith(f"{expected} + ")):
+        return  # the candidates or draw weights were learned from the data of another run
     if stated != expected:
-        yield f"its trained_on is {quoted(stated)}, by backbone {spec.name} {quoted(expected)}"
+        yield f"its trained_on is {quoted(stated)}, but {quoted(expected)} for {spec.name}"

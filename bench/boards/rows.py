@@ -1,4 +1,4 @@
-"""The rows of a leaderboard: of stored runs, and of what others reported, in `reported.json`."""
+"""Leaderboard rows, made from stored runs or from results that others reported."""
 
 from __future__ import annotations
 
@@ -33,102 +33,102 @@ from bench.store.runs import LeftOut, warn
 from bench.store.summary import Summary
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
-AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
+AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate classes per image
 CORRUPTED = "corrupted"  # a run on corrupted images
 
 
 class LeaderboardRow(Figures, FullDocument):
-    """One result, as JSON and CSV give it; what is not known is None."""
+    """One result, as in JSON and CSV; unknown values are None."""
 
-    rank: int | None = None  # rank among results that compare; None: ranked with none
+    rank: int | None = None  # rank among comparable runs; None: not ranked
     kind: str
-    """Measured, subset, candidates (a run among the best classes of another run) and corrupted (a
-    run on corrupted images), which are ranked with none, replayed, reported; on a report's page
-    also incomplete."""
+    """Kind of result: `measured`, which alone is ranked, `subset`, `replayed`, `candidates` (a run
+    that decided among the best classes of another run), `corrupted` (a run on corrupted images) or
+    `reported`; in reports also `incomplete`."""
     dataset: str  # registered name
-    version: int | None  # version of the dataset's definition
+    version: int | None  # version of the registered dataset
     split: str  # split of the dataset
     fingerprint: str | None = None  # hash of the data
     backbone: str  # registered name
-    trained_on: str | None  # `dataset/split`; None: zero-shot; `unknown`, `undeclared`
+    trained_on: str | None  # `dataset/split`, `unknown` or `undeclared`; None: zero-shot
     weights: str | None = None  # hash of the backbone's files
     strategy: str  # strategy that decided
     params: Parameters  # parameters of the strategy
-    draw_plan: str | None = None  # levels of the draws, and their pairing
+    draw_plan: str | None = None  # plan of the draws' levels and noise
     seed: int | None = None  # seed of the noise
     loss: str | None = None  # function from differences to errors
     space: str | None = None  # space in which the error is measured
-    dtype: str | None = None  # data type of the backbone's computation
+    dtype: str | None = None  # data type in which the backbone computes
     parameters: Parameters = Field({})  # all other settings, the backbone's parameters first
-    template: str | None = None  # the user's; None: the dataset's, or a file of prompts
+    template: str | None = None  # the user's template; None: the dataset's, or a file of prompts
     prompt: str | None = None  # first prompt
-    classes: int | None = None  # number of classes: the chance level is one over it
+    classes: int | None = None  # number of classes
     accuracy: float  # share of images whose prediction is right
     accuracy_ci95: tuple[float, float] | None  # 95 % interval of the accuracy
-    n_samples: int | None  # number of images decided
+    n_samples: int | None  # number of decided images
     n_total: int | None  # number of images of the whole split
-    failed_samples: int | None = None  # images that could not be scored; they count as wrong
-    evaluations_per_image: float | None  # forward passes of the network
-    evaluation_equivalents_per_image: float | None  # evaluations, and gradients counted in them
-    cost_timed: bool | None = None  # whether a clock counted the gradients, on one machine
+    failed_samples: int | None = None  # number of images that failed and therefore count as wrong
+    evaluations_per_image: float | None  # number of forward passes of the network
+    evaluation_equivalents_per_image: float | None  # evaluations plus the cost of gradients
+    cost_timed: bool | None = None  # whether the cost of gradients was timed on one machine
     seconds: float | None = None  # scoring time
-    replayed_from: str | None = None  # run whose errors were replayed, of a replay
-    audited: int | None = None  # images that were swept with every prompt on every draw
-    audited_same: int | None = None  # of these, images that the full sweep decides as the run does
+    replayed_from: str | None = None  # run whose errors were replayed; None: not a replay
+    audited: int | None = None  # number of images that were audited by a full sweep
+    audited_same: int | None = None  # number of these that the full sweep decides as the run does
     agreement_ci95: tuple[float, float] | None = None
-    """95 % interval of the share of all decisions that are the full sweep's, by the audit."""
+    """95 % interval of the share of all decisions that agree with the full sweep."""
     anytime_ci95: tuple[float, float] | None = None
-    """95 % interval of the accuracy of a run that a question ended, valid at any n; others None."""
-    stopped: str | None = None  # where a question ended the run and what it shows, in words
+    """Confidence sequence of the accuracy, 95 %, if a stopping rule ended the run."""
+    stopped: str | None = None  # where a stopping rule ended the run and what it shows, in words
     private_data: bool = False  # whether others cannot get the data
-    in_memory: str | None = None  # class of the object that scored and that no command can name
+    in_memory: str | None = None  # class of the object that scored, if it exists only in memory
     run_id: str | None = None  # id of the run
-    command: str | None = None  # command that makes the run again
+    command: str | None = None  # command that repeats the run
     source: str  # `run ID`, or where a result was reported
-    path: str | None = None  # the run's folder; None: it is not here
+    path: str | None = None  # folder of the run; None: not on this machine
 
-    _asked: str = PrivateAttr("")  # metric that was asked for
+    _extra_metric: str = PrivateAttr("")  # metric for which the user requested a column
 
     def with_metric(self, name: str, value: float | None) -> Self:
-        """Return the row with a metric that was asked for; None: it has none."""
+        """Return the row with the value of a metric that gets a column at the user's request."""
         row = self.model_copy(update={name: value})
-        row._asked = name
+        row._extra_metric = name
         return row
 
     def shows(self, metric: MetricSpec) -> bool:
-        """Tell whether it has a value for a column of this metric on a board."""
-        wanted = metric.column or metric.name == self._asked
-        return wanted and self.figure(metric.name) is not None
+        """Return whether the row has a value for a column of this metric."""
+        has_column = metric.column or metric.name == self._extra_metric
+        return has_column and self.figure(metric.name) is not None
 
     @property
     def shown_ci95(self) -> tuple[float, float] | None:
-        """The interval of the accuracy that is valid for this row."""
+        """The 95 % interval of the accuracy, valid also if a stopping rule ended the run."""
         return self.anytime_ci95 or self.accuracy_ci95
 
     @property
     def cost(self) -> float | None:
-        """Evaluation equivalents per image, of a classifier its one pass; None: not known."""
+        """Evaluation equivalents per image, 1 for a classifier; None if unknown."""
         return 1.0 if self.classifier else self.evaluation_equivalents_per_image
 
     @property
     def classifier(self) -> bool:
-        """Whether a classifier decided, which has no draws and looks at each image once."""
-        drawn = self.loss or self.draw_plan or "reduction" in self.parameters
-        return not drawn and self.kind != REPORTED
+        """Whether the backbone is a classifier, which scores an image in one pass without draws."""
+        has_draws = self.loss or self.draw_plan or "reduction" in self.parameters
+        return not has_draws and self.kind != REPORTED
 
     @property
     def seconds_per_image(self) -> float | None:
-        """Seconds of scoring per image; None: not known."""
+        """Scoring time per image in seconds; None if unknown."""
         return self.seconds / self.n_samples if self.seconds and self.n_samples else None
 
     @property
     def training(self) -> tuple[str, str]:
-        """What rows share whose backbones were trained on the same data."""
+        """Key that is equal for rows whose backbones were trained on the same data."""
         return training_group(self.trained_on, self.weights or self.backbone)
 
     @property
     def board(self) -> tuple[str, int, str, str]:
-        """What the rows of one board share, in the order of the boards."""
+        """Key of the board to which the row belongs, by which boards are sorted."""
         return self.dataset, self.version or 0, self.split, self.fingerprint or ""
 
 
@@ -136,13 +136,13 @@ Rows = Sequence[LeaderboardRow]
 
 
 def user_template(manifest: Manifest) -> str | None:
-    """Return the template of the user; several are joined."""
+    """Return the user's template, several of them joined; None if the user set none."""
     template = manifest.config.template
     return " · ".join(template) if isinstance(template, list) else template
 
 
 def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
-    """Return the row of a run, without its rank."""
+    """Return the row of a run; its rank is not set."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
     audit, stop = read_audit(path, manifest), ending_answer(read_questions(path), data.n_samples)
     kind = REPLAYED if summary.replayed_from else MEASURED
@@ -166,7 +166,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         dtype=identity.backbone.dtype,
         parameters=other_settings(manifest),
         template=user_template(manifest),
-        # A run that learned its classes read no prompt.
+        # A run that learned its classes from images used no prompts.
         prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
         accuracy_ci95=values.accuracy_ci95,
@@ -193,7 +193,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     )
 
 
-# Fields of an identity that have a column of their own, or stand for one.
+# Fields of an identity that have their own column, or that a column implies.
 IN_COLUMNS = {
     "backbone": ("name", "version", "weights", "dtype", "parameters"),
     "scoring": ("loss", "space", "draw_plan"),
@@ -205,13 +205,13 @@ IN_COLUMNS = {
 
 
 def other_settings(manifest: Manifest) -> Parameters:
-    """Return the settings that change the numbers of a run and have no column of their own."""
+    """Return the settings that affect the figures of a run and have no column of their own."""
     identity, config = manifest.identity, manifest.config.plain()
     settings = dict(identity.backbone.parameters)
     parts = {"backbone": identity.backbone, "scoring": identity.scoring, "identity": identity}
     for part, document in parts.items():
         for name, value in document.plain().items():
-            if isinstance(value, str) and value.startswith("sha256 "):  # a file: as it was named
+            if isinstance(value, str) and value.startswith("sha256 "):  # show the file's name
                 value = config.get(name) or value[:15]
             if name not in IN_COLUMNS[part]:
                 settings[name] = value[:8] if name == "hierarchy" else value  # a hash
@@ -219,13 +219,16 @@ def other_settings(manifest: Manifest) -> Parameters:
         settings |= {"candidates_from": source.run_id, "top": source.top}
     if (stated := identity.calibrated) is not None:
         settings |= {"risk": stated.risk, "calibrated_on": stated.run_id}
-    if settings.get("noise") == f"seed {identity.seed}":  # the column of the seed shows it
+    if settings.get("noise") == f"seed {identity.seed}":  # shown in the column `seed`
         del settings["noise"]
     return settings
 
 
 def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[LeaderboardRow]:
-    """Yield the rows of all reported results at any depth below some folders, each file once."""
+    """Yield the rows of all `reported.json` files at any depth below some folders.
+
+    `left_out` is called with each file that cannot be read, and the error.
+    """
     holders = (place for folder in folders for place in places(folder, REPORTED_FILE))
     for file in sorted({(holder / REPORTED_FILE).resolve() for holder in holders}):
         try:
@@ -235,7 +238,11 @@ def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[
 
 
 def reported_rows(file: Path) -> list[LeaderboardRow]:
-    """Return the rows of a file of reported results; UserError: the file is damaged."""
+    """Return the rows of a file of reported results.
+
+    Raises:
+        UserError: the file is missing or invalid.
+    """
     return [
         LeaderboardRow(
             **result.model_dump(),
@@ -252,7 +259,7 @@ REPORTED_FILE = "reported.json"
 
 def _one_line(text: str) -> str:
     if has_control(text):
-        raise ValueError("it is one line, without control characters")
+        raise ValueError("expected one line, without control characters")
     return text
 
 
@@ -260,29 +267,33 @@ Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_
 
 
 class ReportedResult(Figures):
-    """One result from a paper or a report. Shares are from 0 to 1, never per cent."""
+    """One result from a paper or a report. Shares are between 0 and 1, not in percent."""
 
-    dataset: Line  # the registered name
+    dataset: Line  # registered name
     split: Line  # split of the dataset
-    version: Positive | None = None  # the version of the dataset's definition
+    version: Positive | None = None  # version of the registered dataset
     backbone: Line  # backbone that scored
     trained_on: Line | None = None  # `dataset/split`; null: zero-shot
     strategy: Line  # strategy that decided
-    accuracy: Share  # the share of images whose prediction is right
+    accuracy: Share  # share of images whose prediction is right
     accuracy_ci95: Interval | None = None  # 95 % interval of the accuracy
-    n_samples: Positive | None = None  # images scored
-    n_total: Positive | None = None  # images of the whole split
+    n_samples: Positive | None = None  # number of images scored
+    n_total: Positive | None = None  # number of images of the whole split
     evaluations_per_image: Amount | None = Field(None, gt=0)  # forward passes of the network
-    source: Line = Field(min_length=10)  # who, where and when: enough to find it
+    source: Line = Field(min_length=10)  # author, publication and place in it
 
     @classmethod
     def refuses(cls, name: str) -> bool:
-        """Return whether a name is no metric, so that misspelt fields are found."""
+        """Return whether a name is not that of a metric, so that misspelt fields are rejected."""
         return name not in metric_specs()
 
 
 def read_reported(path: Path) -> list[ReportedResult]:
-    """Read one reported result, or a list of them; the UserError names entry and field."""
+    """Read a JSON file with one reported result or a list of them.
+
+    Raises:
+        UserError: the file is missing or invalid; the message names the entry and the field.
+    """
     entries = read_json(path.parent, path.name)
     try:
         content = [entries] if isinstance(entries, dict) else entries

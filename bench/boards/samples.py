@@ -1,4 +1,4 @@
-"""The images of a run as a table: one row per image, with the names of their classes."""
+"""Export the images of a run as a table, with one row per decided image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.store.documents import Manifest
 from bench.store.folder import asked_records
 
 SampleRow = dict[str, Any]
-"""One decided image, by column; a failed one has no prediction, and its error in words."""
+"""One decided image, by column. If it failed, `prediction` is None and `error` is its message."""
 
 SAMPLE_COLUMNS = {
     "sample_id": "string",
@@ -23,21 +23,21 @@ SAMPLE_COLUMNS = {
     "score": "double",
     "margin": "double",
     "margin_stderr": "double",
-    # The record's `confidence`, which is no probability that the full sweep would decide the same;
-    # only of fixed draws, since a strategy that stops does so where its margin is large.
+    # The `confidence` of the record. It is None for strategies that choose when to stop: they stop
+    # when the margin is large, which biases it.
     "stability": "double",
     "evaluations": "int64",
     "seconds": "double",
     "error": "string",
 }
-"""Name of each column → its type in Arrow."""
+"""Column → its Arrow type."""
 
 
 def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
-    """Yield the rows of the decided images that a manifest asks for, in its order."""
-    classes, errors_known = manifest.classes, manifest.margin_errors_known
+    """Yield the rows of the decided images, in the order of the manifest's samples."""
+    classes, has_errors = manifest.classes, manifest.margin_errors_known
     strategy = strategy_of(manifest)
-    unbiased = errors_known and strategy is not None and strategy.same_draws
+    unbiased = has_errors and strategy is not None and strategy.same_draws
     for record in asked_records(path, manifest):
         prediction = record["prediction"]
         row = {
@@ -45,19 +45,19 @@ def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
             "label": classes[record["label"]],
             "prediction": None if prediction is None else classes[prediction],
             "correct": prediction == record["label"],
-            "margin_stderr": record["margin_stderr"] if errors_known else None,
+            "margin_stderr": record["margin_stderr"] if has_errors else None,
             "stability": record["confidence"] if unbiased else None,
         }
         yield {name: row[name] for name in SAMPLE_COLUMNS}
 
 
 def to_csv(path: Path, manifest: Manifest) -> str:
-    """Return the table as CSV, safe to open in a spreadsheet."""
+    """Return the table as CSV that is safe to open in a spreadsheet."""
     return csv_text(SAMPLE_COLUMNS, (row.values() for row in sample_rows(path, manifest)))
 
 
 def to_parquet(path: Path, manifest: Manifest) -> bytes:
-    """Return the table as a parquet file; its metadata names the run."""
+    """Return the table as the content of a parquet file, with the run's id in its metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,7 +1,7 @@
-"""Names are text: how somebody else's name is written into each kind of output, and in tables.
+"""Escape untrusted names for each output format, and write tables in these formats.
 
-A class, an image or a backbone may be called anything. Whatever it is called, it must not move a
-terminal's cursor, become an element of a page, end a table or start a formula.
+Classes, images and backbones may have any name. No name may move a terminal's cursor, become an
+HTML element, end a table or start a spreadsheet formula.
 """
 
 from __future__ import annotations
@@ -14,56 +14,56 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-# Control characters (with those of the C1 block, which also start escape sequences), marks that
-# turn the direction of writing, separators of lines, and halves of surrogate pairs.
+# Control characters (including the C1 block, which also starts escape sequences), bidirectional
+# marks, line separators and unpaired surrogates.
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
 )
-# Underscores inside a word are text in Markdown already.
+# Underscores inside a word need no escape in Markdown.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
-MAX_LINE_CHARACTERS = 2_000  # on a line of a message: a name may have a million
+MAX_LINE_CHARACTERS = 2_000  # longer lines of messages are cut, because names may be long
 
 
 def in_a_line(name: str, reason: str) -> str:
-    """Return a note with the name that it is about, which most reasons have already."""
+    """Return a reason with the name of its subject in front, unless it contains the name."""
     return reason if name in reason else f"{name}: {reason}"
 
 
 def visible(text: object) -> str:
-    """Return a name on one line, with the characters that are not seen written as escapes."""
+    """Return a name on one line, with invisible characters written as escapes."""
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def short(name: object, most: int = 24) -> str:
-    """Return a name for a figure: visible, and of at most so many characters."""
+    """Return a name for a figure: on one line, and cut to `most` characters."""
     text = visible(name)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def message(text: object) -> str:
-    """Return a message for a terminal: its line breaks stay, and each line has an end."""
+    """Return a message for a terminal. Line breaks are kept, and long lines are cut."""
     return "\n".join(visible(_cut(line)) for line in str(text).split("\n"))
 
 
 def html(text: object) -> str:
-    """Return a name for HTML, in an element or in an attribute."""
+    """Escape a name for HTML, in the content of an element or in an attribute."""
     return escape(visible(text))
 
 
 def markdown(text: object) -> str:
-    """Return a name for a line or a table's cell of GitHub's Markdown."""
+    """Escape a name for a line or a table cell of GitHub-flavoured Markdown."""
     return _MARKDOWN.sub(r"\\\g<0>", escape(visible(text), quote=False))
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a value for a cell of CSV: text that a spreadsheet would compute gets a quote."""
+    """Escape a value for a CSV cell: text that a spreadsheet would compute gets a quote."""
     if not isinstance(value, str):
         return value
     text = visible(value)
-    computed = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
-    return f"'{text}" if computed else text
+    is_formula = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if is_formula else text
 
 
 def csv_text(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -76,7 +76,7 @@ def csv_text(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def yaml_value(value: Any) -> Any:
-    """Return a value for a YAML document with its texts, at any depth, made visible."""
+    """Return a value for a YAML document, with its texts at any depth passed to `visible`."""
     if isinstance(value, Mapping):
         return {yaml_value(key): yaml_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -115,27 +115,26 @@ class TextTable:
     head: list[str]  # names of the columns
     rows: list[list[str]]  # for each row one text per column
     right: frozenset[str] = frozenset()  # columns that are aligned to the right, as numbers are
-    optional: tuple[str, ...] = ()  # columns that a narrow terminal leaves out, in order
-    below: list[str] = field(default_factory=list)  # what a reader must know, one paragraph each
-    above: str = ""  # what all rows share; empty where that is nothing
-    sources: list[str] = field(default_factory=list)
-    """Where rows come from, in the order of the numbers by which cells name them."""
+    optional: tuple[str, ...] = ()  # columns that a narrow terminal hides, the first one first
+    below: list[str] = field(default_factory=list)  # paragraphs below the table
+    above: str = ""  # line above the table, such as what all rows share
+    sources: list[str] = field(default_factory=list)  # sources; cells refer to their numbers
 
     @property
     def numbered(self) -> list[str]:
-        """The sources, each after its number."""
+        """The sources, each with its number, from 1."""
         return [f"({number}) {source}" for number, source in enumerate(self.sources, start=1)]
 
 
 def formatted(tables: Sequence[TextTable], form: str, title: str = "") -> str:
-    """Return tables as `markdown`, `csv` or `latex`, or as an `html` page of this title."""
+    """Return tables as `markdown`, `csv` or `latex`, or as an `html` page with a title."""
     if form == "html":
         return to_html(tables, title)
     return {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}[form](tables)
 
 
 def to_markdown(tables: Sequence[TextTable]) -> str:
-    """Return GitHub's Markdown."""
+    """Return tables as GitHub-flavoured Markdown."""
     text: list[str] = []
     for table in tables:
         text += [f"**{markdown(table.title)}**", ""]
@@ -155,12 +154,12 @@ def _pipes(cells: Iterable[str]) -> str:
 
 
 def to_csv(tables: Sequence[TextTable]) -> str:
-    """Return CSV without the texts; several tables are separated by an empty line."""
+    """Return the cells of tables as CSV, with an empty line between two tables."""
     return "\n".join(csv_text(table.head, table.rows) for table in tables)
 
 
 def to_latex(tables: Sequence[TextTable]) -> str:
-    """Return tables for LaTeX with the packages `booktabs` and `fontenc` (T1: straight quotes)."""
+    """Return tables for LaTeX with `booktabs` and, for straight quotes, `fontenc` (T1)."""
     text = []
     for table in tables:
         columns = "".join("r" if name in table.right else "l" for name in table.head)
@@ -178,7 +177,7 @@ def _ampersands(cells: Sequence[str]) -> str:
 
 
 def latex(text: object) -> str:
-    """Return text for LaTeX; a hyphen that stands for a minus becomes one."""
+    """Escape text for LaTeX; the hyphen before a negative number becomes a minus sign."""
     signed = _NEGATIVE.sub("−", visible(text))
     return _TO_ESCAPE.sub(lambda match: _LATEX[match[0]], signed)
 
@@ -188,13 +187,13 @@ def _label(title: str) -> str:
 
 
 def to_html(tables: Sequence[TextTable], title: str) -> str:
-    """Return a page that needs no other file."""
+    """Return tables as a self-contained HTML page."""
     page = _PAGE.replace("TITLE", html(title))
     return "\n".join([page, *map(html_part, tables), "</body></html>", ""])
 
 
 def html_part(table: TextTable) -> str:
-    """Return a table with its heading and what a reader must know, for a page or a notebook."""
+    """Return a table with its heading and paragraphs as an HTML fragment, without a page."""
     sides = ["right" if name in table.right else "left" for name in table.head]
     text = [f"<h2>{html(table.title)}</h2>"]
     text += [f"<p>{html(table.above)}</p>"] if table.above else []

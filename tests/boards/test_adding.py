@@ -44,7 +44,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     [
         ({}, "'d', which is not a registered dataset", {"private": True}),
         ({"n_total": 60}, "30 of the split's 60 images", {"private": True, "subset": True}),
-        ({"dataset": "digits"}, "n_total is 30, and digits/test has 360", {"private": True}),
+        ({"dataset": "digits"}, "n_total is 30, but digits/test has 360", {"private": True}),
     ],
 )
 def test_what_others_cannot_make_again_needs_a_word(
@@ -110,9 +110,9 @@ def test_a_link_in_the_place_of_a_run_stays(tmp_path: Path) -> None:
 
 
 FORGED: dict[str, tuple[dict[str, Any], str]] = {
-    "a subset as the whole": ({"samples": 20}, "n_total is 20, and .* 360"),
-    "no training data": ({"trained_on": None}, "trained_on is None, by backbone tiny-digits"),
-    "reversed classes": ({"classes": "reversed"}, "class 0 is 'nine', and .* 'zero'"),
+    "a subset as the whole": ({"samples": 20}, "n_total is 20, but .* 360"),
+    "no training data": ({"trained_on": None}, "trained_on is None, but .* for tiny-digits"),
+    "reversed classes": ({"classes": "reversed"}, "class 0 is 'nine', but .* 'zero'"),
     "reversed prompts": ({"prompts": "reversed"}, "prompts' hash is"),
 }
 
@@ -166,7 +166,7 @@ def test_runs_on_the_same_images_say_the_same_total(tmp_path: Path) -> None:
         content["dataset"]["n_total"] = 211
         (tmp_path / run.name / name).write_text(json.dumps(content))
     found = " ".join(validate(tmp_path))
-    assert "n_total is 211, and other runs on the same images have 210" in found
+    assert "n_total is 211, but other runs on the same images have 210" in found
 
 
 def test_what_is_taken_on_trust_is_said(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import json
 import re
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.boards.columns import in_words
-from bench.boards.leaderboard import _significant, leaderboard, ranked
+from bench.boards.leaderboard import _significantly_better, leaderboard, ranked
 from bench.errors import BenchWarning
 from bench.stats.many import holm
 from bench.stats.metrics import confusion, metrics, worst_confusions
@@ -306,12 +308,20 @@ def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> N
 def test_significant_pairs_are_those_of_the_plain_correction(
     counts: list[list[bool]], repeats: int
 ) -> None:
-    """All pairs are corrected together, and both orders of a pair are significant."""
+    """Pairs that are significant by a bound are not read, which changes no other pair."""
     right = np.repeat(np.array(counts), repeats, axis=1)
-    wins = (right.astype(np.int32) @ (~right).astype(np.int32).T).astype(np.int32)
+    ids = pa.array([str(image) for image in range(right.shape[1])])
+    rows: Any = [
+        SimpleNamespace(n_samples=len(ids), accuracy=float(run.mean()), path=str(place))
+        for place, run in enumerate(right)
+    ]
+
+    def decided(path: str) -> Any:
+        return SimpleNamespace(sample_ids=ids, correct=right[int(path)])
+
+    wins = right.astype(np.int32) @ (~right).astype(np.int32).T
     first, second = np.triu_indices(len(wins), 1)
-    plain = holm(mcnemar(wins, wins.T)[first, second]) <= ALPHA
-    every = ~np.eye(len(wins), dtype=bool)
-    tested = _significant(wins, every)
-    assert np.array_equal(tested[first, second], plain)
-    assert np.array_equal(tested, tested.T)
+    significant = np.zeros(wins.shape, dtype=bool)
+    significant[first, second] = holm(mcnemar(wins, wins.T)[first, second]) <= ALPHA
+    significant |= significant.T
+    assert np.array_equal(_significantly_better(rows, decided), (wins > wins.T) & significant)

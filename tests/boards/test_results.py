@@ -127,7 +127,7 @@ def edit(file: Path, **changes: Any) -> None:
             "name is b by its manifest, c by its summary",
         ),
         ("summary.json", {"cost": {}}, "cost.evaluations: Field required"),
-        ("manifest.json", {"identity__seed": 7}, "its identity makes it d-b-full-"),
+        ("manifest.json", {"identity__seed": 7}, "by its identity it is d-b-full-"),
         ("summary.json", {"cost__evaluations_per_image": 0.001}, "evaluations_per_image is 50"),
         ("summary.json", {"cost__evaluation_equivalents": 3.0}, "evaluation_equivalents is 1500"),
         ("summary.json", {"cost__images_per_second": 9.0}, "images_per_second is 2"),
@@ -138,12 +138,12 @@ def edit(file: Path, **changes: Any) -> None:
         ("summary.json", {"decided_by": {"bound": 30}}, "decided_by is None"),
         ("summary.json", {"strategy__params": {"draws": 1}}, "strategy.params.draws is 5"),
         ("manifest.json", {"dataset__n_total": 0}, "dataset.n_total"),
-        ("manifest.json", {"dataset__n_total": 20}, "30 samples of 20 images"),
-        ("manifest.json", {"dataset__split": "train"}, "split is 'train', by its identity 'test'"),
-        ("manifest.json", {"backbone__dtype": "float16"}, "dtype is 'float16', by its identity"),
+        ("manifest.json", {"dataset__n_total": 20}, "30 samples, but only 20 images"),
+        ("manifest.json", {"dataset__split": "train"}, "split is 'train', but 'test' by"),
+        ("manifest.json", {"backbone__dtype": "float16"}, "dtype is 'float16', but .* by its"),
         ("manifest.json", {"strategy__params": {"draws": 1}}, "strategy is .* by its identity"),
         ("manifest.json", {"prompts": [["x", 0]]}, "prompts' hash is"),
-        ("manifest.json", {"samples": ["s0000"] * 30}, "names a sample twice"),
+        ("manifest.json", {"samples": ["s0000"] * 30}, "lists a sample twice"),
         ("manifest.json", {"format": 99}, "newer version"),
     ],
 )
@@ -185,7 +185,7 @@ def test_reported_results_are_added_once(tmp_path: Path) -> None:
         0.6,
         0.5,
     ]
-    with pytest.raises(UserError, match="has this result already"):
+    with pytest.raises(UserError, match="already has this result"):
         add_reported(file, published)
     for change, words in (
         ({"accuracy": 60.0}, "0.accuracy"),

@@ -1,1 +1,1 @@
-"""What a study says: its methods, what moves them and how they differ, as a report and tables."""
+"""Reports of studies: methods, sources of variation and differences, as documents and tables."""

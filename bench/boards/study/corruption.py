@@ -1,9 +1,9 @@
-"""The errors of a study's methods on corrupted images, by corruption and by severity.
+"""Errors of a study's methods on corrupted images, by corruption and by severity.
 
-As Hendrycks & Dietterich (ICLR 2019): a corruption's error is the mean over its severities, and the
-mean corruption error that over corruptions. Theirs divides each corruption's error by AlexNet's,
-which is known for ImageNet alone; here nothing is divided. The error in any other metric of which
-more is better is what it lacks to the largest value.
+After Hendrycks & Dietterich (ICLR 2019): the error under a corruption is the mean over its
+severities, and the mean corruption error is the mean over the corruptions. They divide by the error
+of AlexNet, which is known for ImageNet only; here errors are not divided. The error in a metric is
+the largest value of the metric minus its value, so it is defined only if larger is better.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from bench.stats.crossed import spread
 from bench.store.fields import Document, Number, Positive
 from bench.store.studies import Study
 
-AXIS = "corrupt"  # its values are NAME:SEVERITY, or `none`
+AXIS = "corrupt"  # axis whose values are `NAME:SEVERITY`, or `none`
 CLEAN = "none"
 
 
 class CorruptionErrors(Document):
-    """The errors of one method on corrupted images of one dataset: of the accuracy, its shares."""
+    """Errors of one method on corrupted images of one dataset; those of the accuracy are shares."""
 
-    board: str  # the dataset and its split
-    method: str  # values on all axes but those of the data, and those that are taken together
-    images: Positive  # number of images, the same under every corruption
-    clean: Number | None = None  # error on the images as they are; None: not in the study
+    board: str  # dataset and split
+    method: str  # name of the method in tables
+    images: Positive  # number of images, which are the same under every corruption
+    clean: Number | None = None  # error on uncorrupted images; None: not in the study
     severities: dict[str, Number]  # severity → mean error over the corruptions
     corruptions: dict[str, Number]  # corruption → mean error over its severities
-    error: Number  # mean corruption error: the mean over corruptions
-    interval: tuple[Number, Number]  # 95 % interval of it over other images
+    error: Number  # mean corruption error, the mean over corruptions
+    interval: tuple[Number, Number]  # 95 % interval of `error` over other images
 
 
 def is_clean(run: StudyRun) -> bool:
-    """Tell whether a run is on images as they are."""
+    """Return whether a run is on uncorrupted images."""
     return run.row.axes.get(AXIS, CLEAN) == CLEAN
 
 
@@ -50,17 +50,18 @@ def corruption_errors(
     spec: MetricSpec,
     metric: Metric,
 ) -> list[CorruptionErrors]:
-    """Return the errors of each method that has complete runs of every corruption of the study.
+    """Return the errors of each method that has runs on the same images for every corruption.
 
-    None, in a metric of which more is not better.
+    The list is empty if larger values of the metric are not better. For the arguments see
+    `study_report`.
     """
     if spec.sign < 1:
         return []
     names = list(dict.fromkeys(run.row.axes.get(AXIS, CLEAN) for run in runs))
     methods: dict[tuple[str, str], dict[str, MethodRuns]] = {}
     for name in names:
-        those = [run for run in runs if run.row.axes.get(AXIS, CLEAN) == name]
-        for board, members in read_methods(those, study, over, spec, metric).items():
+        of_corruption = [run for run in runs if run.row.axes.get(AXIS, CLEAN) == name]
+        for board, members in read_methods(of_corruption, study, over, spec, metric).items():
             for method in members:
                 methods.setdefault((board, method.name), {})[name] = method
     return [
@@ -72,21 +73,22 @@ def corruption_errors(
 
 
 def _errors(
-    board: str, method: str, runs: dict[str, MethodRuns], within: tuple[float, float]
+    board: str, method: str, runs: dict[str, MethodRuns], metric_range: tuple[float, float]
 ) -> CorruptionErrors:
-    largest = within[1] - within[0]
-    wrong: dict[str, Floats] = {
-        name: within[1] - run.measured.mean(axis=(0, 1)) for name, run in runs.items()
+    """Return the errors of a method from its runs by value on the axis of corruptions."""
+    low, high = metric_range
+    errors: dict[str, Floats] = {  # float64 [images], the means over the runs
+        name: high - run.measured.mean(axis=(0, 1)) for name, run in runs.items()
     }
-    clean = wrong.pop(CLEAN, None)
+    clean = errors.pop(CLEAN, None)
     corruptions: dict[str, list[Floats]] = {}
     severities: dict[str, list[float]] = {}
-    for name, values in wrong.items():
-        kind, _, severity = name.partition(":")
-        corruptions.setdefault(kind, []).append(values)
+    for name, values in errors.items():
+        corruption, _, severity = name.partition(":")
+        corruptions.setdefault(corruption, []).append(values)
         severities.setdefault(severity, []).append(float(values.mean()))
     by_image = np.mean([np.mean(values, axis=0) for values in corruptions.values()], axis=0)
-    mean = spread(by_image[None, None], within=(0.0, largest))
+    mean = spread(by_image[None, None], within=(0.0, high - low))
     return CorruptionErrors(
         board=board,
         method=method,

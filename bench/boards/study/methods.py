@@ -1,9 +1,12 @@
-"""The methods of a study: their runs read into arrays, image by image."""
+"""Group the runs of a study by method, and read their results into arrays over images.
+
+In shapes, S is the number of seeds, T the number of templates and n the number of images.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,78 +27,90 @@ from bench.store.decisions import Decisions
 from bench.store.studies import Study
 from bench.store.summary import Group
 
-NONE = "–"  # the value of an axis that a cell does not have
+NONE = "–"  # shown where a cell has no value on an axis
 
 
 @dataclass(frozen=True)
 class MethodRuns:
-    """The runs of one method on one dataset."""
+    """The runs of one method on one dataset: all seeds with all templates, on the same images."""
 
-    name: str
-    axes: dict[str, str]
-    members: list[StudyRun]
-    predictions: Ints  # int64 [seeds, templates, n], the predicted classes
-    measured: Floats  # image values of the tested metric, whose mean it is, likewise
-    method: Method  # what these values are
-    seeds: tuple[str, ...]  # names of the seeds in the study, in the order of `predictions`
-    decided: Decisions  # decisions of the first run, in the order of `predictions`
+    name: str  # name in tables
+    axes: dict[str, str]  # axis → value
+    members: list[StudyRun]  # the S × T runs
+    predictions: Ints  # predicted classes, int64 [S, T, n]
+    measured: Floats  # values of the images whose mean is the tested metric, float64 [S, T, n]
+    method: Method  # kind of the values in `measured`
+    seeds: tuple[str, ...]  # seeds, in the order of the arrays
+    decided: Decisions  # decisions of the first run, whose images have the order of the arrays
 
     @property
     def answers(self) -> Answers:
-        """The predictions and values under the name of the method."""
+        """The arrays as input of a test."""
         return Answers(self.name, (self.predictions,), (self.measured,), self.method)
 
     @property
     def right(self) -> Floats:
-        """Whether each image is right, float64 [seeds, templates, n]."""
+        """Whether each prediction is right, 0 or 1, float64 [S, T, n]."""
         return np.asarray(self.predictions == self.decided.labels, dtype=np.float64)
 
-    def changed(self, change: Callable[[Any], Any]) -> MethodRuns:
-        """Return the runs with arrays that this changes."""
-        return replace(self, predictions=change(self.predictions), measured=change(self.measured))
+    def mapped(self, function: Callable[[Any], Any]) -> MethodRuns:
+        """Return a copy with a function applied to `predictions` and `measured`."""
+        predictions, measured = function(self.predictions), function(self.measured)
+        return replace(self, predictions=predictions, measured=measured)
 
     @property
     def cost(self) -> float:
         """Evaluation equivalents per image, mean over the runs."""
         return float(np.mean([member.row.cost or 0.0 for member in self.members]))
 
-    @property
-    def images(self) -> int:
-        """Number of images that all runs have."""
-        return len(self.decided)
+
+def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the axes whose value differs between cells, which are given as axis → value."""
+    return [name for name in names if len({cell.get(name, NONE) for cell in cells}) > 1]
 
 
 def read_methods(
     runs: Iterable[StudyRun], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
 ) -> dict[str, list[MethodRuns]]:
-    """Return the methods of each dataset that have a decided image, with a metric of them.
+    """Read the methods of a study that have decided images.
 
-    UserError: a run lacks what the metric needs.
+    Args:
+        runs: runs of the study.
+        study: the study.
+        over: axes, of `seed` and `template`, over which the runs of a method are pooled.
+        spec: declaration of the tested metric.
+        metric: the tested metric.
+
+    Returns:
+        Name of the dataset and split → its methods.
+
+    Raises:
+        UserError: a run lacks what the metric needs.
     """
     boards: dict[str, dict[str, list[StudyRun]]] = {}
     apart = [name for name in study.axes if name not in (*DATA, *over)]
-    varied = [n for n in apart if len({r.axes.get(n, NONE) for r in study.cells}) > 1]
-    made = [run for run in runs if run.run is not None and run.row.dataset is not None]
+    varied = varied_axes(apart, [cell.axes for cell in study.cells])
+    stored = [run for run in runs if run.run is not None and run.row.dataset is not None]
     labels: dict[str, set[str]] = {}  # board → names of its dataset in the study
-    for run in made:
+    for run in stored:
         labels.setdefault(board_of(run.row), set()).add(run.row.axes.get("dataset", NONE))
-    for run in made:
+    for run in stored:
         board = board_of(run.row)
         if len(labels[board]) > 1:
             board = f"{board} ({run.row.axes.get('dataset', NONE)})"
         axes = run.row.axes
-        shown = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
-        boards.setdefault(board, {}).setdefault(shown, []).append(run)
+        name = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
+        boards.setdefault(board, {}).setdefault(name, []).append(run)
     decided: dict[str, list[MethodRuns]] = {}
     for board, methods in boards.items():
-        for shown, members in methods.items():
-            if (method := _read(shown, members, apart, over, spec, metric)) is not None:
+        for name, members in methods.items():
+            if (method := _read(name, members, apart, over, spec, metric)) is not None:
                 decided.setdefault(board, []).append(method)
     return decided
 
 
 def board_of(row: StudyRow) -> str:
-    """Return the dataset and split of a run."""
+    """Return the dataset and split of a run, as a name."""
     return f"{row.dataset}/{row.split}"
 
 
@@ -107,9 +122,9 @@ def _read(
     spec: MetricSpec,
     metric: Metric,
 ) -> MethodRuns | None:
-    """Read a method's decisions into one array: of the runs that are of the most images.
+    """Read the runs of a method that have the most images.
 
-    `apart` are the axes whose values tell methods apart. None: the runs are of different images.
+    `apart` are the axes that distinguish methods. Return None if the runs are on different images.
     """
     most = max(member.row.n or 0 for member in members)
     grid: dict[tuple[str, str], StudyRun] = {}
@@ -122,29 +137,40 @@ def _read(
     seeds, templates = _complete(set(grid))
     used = [grid[seed, template] for seed in seeds for template in templates]
     first: Decisions | None = None
-    planes, measured = [], []
+    predictions, measured = [], []
     method: Method = "images"
     for run in (member.run for member in used if member.run is not None):
         decided, image_values, kind = read_values(run, spec, metric)
         first = first or decided
-        if (places := _places(decided, first)) is None:
+        if (rows := _rows_of(first, decided)) is None:
             return None
-        planes.append(decided.predictions[places])
-        measured.append(image_values[places])
+        predictions.append(decided.predictions[rows])
+        measured.append(image_values[rows])
         method = kind if method == "images" else method
     if first is None:
         return None
     shape = len(seeds), len(templates), len(first)
-    stacked, of_metric = np.reshape(planes, shape), np.reshape(measured, shape)
-    values_of = members[0].row.axes
-    axes = {axis: values_of[axis] for axis in apart if axis in values_of}
-    return MethodRuns(name, axes, used, stacked, of_metric, method, tuple(seeds), first)
+    cell = members[0].row.axes
+    return MethodRuns(
+        name,
+        {axis: cell[axis] for axis in apart if axis in cell},
+        used,
+        np.reshape(predictions, shape),
+        np.reshape(measured, shape),
+        method,
+        tuple(seeds),
+        first,
+    )
 
 
-def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Return as many seeds and templates as possible, all combinations of which are there."""
-    seeds, templates = ({key[axis] for key in there} for axis in (0, 1))
-    while missing := [(s, t) for s in seeds for t in templates if (s, t) not in there]:
+def _complete(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return seeds and templates whose combinations are all among `cells`.
+
+    The seed or template that lacks the largest share of its combinations is dropped until none is
+    missing.
+    """
+    seeds, templates = ({key[axis] for key in cells} for axis in (0, 1))
+    while missing := [(s, t) for s in seeds for t in templates if (s, t) not in cells]:
         worst_seed = max(sorted(seeds), key=lambda s: sum(key[0] == s for key in missing))
         worst_template = max(sorted(templates), key=lambda t: sum(key[1] == t for key in missing))
         share_seed = sum(key[0] == worst_seed for key in missing) / len(templates)
@@ -156,46 +182,50 @@ def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return sorted(seeds), sorted(templates)
 
 
-def _places(of: Decisions, first: Decisions) -> Ints | None:
-    """Return the rows of the first run's images in another run; None: it lacks some."""
+def _rows_of(first: Decisions, other: Decisions) -> Ints | None:
+    """Return the rows of the images of `first` in `other`; None if an image or a label differs."""
     import pyarrow.compute as pc
 
-    rows = pc.index_in(first.sample_ids, value_set=of.sample_ids)
-    if rows.null_count:
+    matches = pc.index_in(first.sample_ids, value_set=other.sample_ids)
+    if matches.null_count:
         return None
-    places = values(rows)
-    return places if np.array_equal(of.labels[places], first.labels) else None
+    rows = values(matches)
+    return rows if np.array_equal(other.labels[rows], first.labels) else None
 
 
 def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
-    """Return the methods with the most images, the same ones, in the order of the first method."""
-    most = max((method.images for method in members), default=0)
-    largest = [method for method in members if method.images == most]
-    kept = []
+    """Return the methods that have the most images, if these are those of the first such method.
+
+    The images of all returned methods have the order of the first one.
+    """
+    most = max((len(method.decided) for method in members), default=0)
+    largest = [method for method in members if len(method.decided) == most]
+    same = []
     for method in largest:
         first = largest[0].decided
-        if (places := _places(method.decided, first)) is not None:
-            moved = method.changed(partial(np.take, indices=places, axis=2))
-            kept.append(replace(moved, decided=first))
-    return kept
+        if (rows := _rows_of(first, method.decided)) is not None:
+            ordered = method.mapped(partial(np.take, indices=rows, axis=2))
+            same.append(replace(ordered, decided=first))
+    return same
 
 
 def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
-    """Return the methods that can be compared over seeds: those with the same, enough, seeds.
+    """Return the methods that can be compared over seeds.
 
-    One whose run does not depend on the seed has the same decisions under each.
+    These are the methods with the most common set of at least `LEAST_SEEDS` seeds, and those that
+    do not depend on a seed, whose decisions are repeated for each seed.
     """
     counts = Counter(m.seeds for m in members if len(m.seeds) >= LEAST_SEEDS)
     usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=())
     return [
-        m if m.seeds == usual else m.changed(partial(np.repeat, repeats=len(usual), axis=0))
+        m if m.seeds == usual else m.mapped(partial(np.repeat, repeats=len(usual), axis=0))
         for m in members
         if usual and m.seeds in (usual, (NONE,))
     ]
 
 
 def clusters_of(members: Sequence[MethodRuns]) -> Ints | None:
-    """Return which images belong together, where they have groups."""
+    """Return the group of each image as a number, int64 [n], or None if images have no groups."""
     if not members or members[0].decided.groups is None:
         return None
     _, codes = np.unique(members[0].decided.groups, return_inverse=True)
@@ -203,7 +233,7 @@ def clusters_of(members: Sequence[MethodRuns]) -> Ints | None:
 
 
 def worst_group_of(method: MethodRuns) -> Group | None:
-    """Return the group with the lowest mean accuracy over the runs of a method."""
+    """Return the group of images with the lowest mean accuracy over the runs, if there are any."""
     if (names := method.decided.groups) is None:
         return None
     right = (method.predictions == method.decided.labels).mean(axis=(0, 1))

@@ -1,4 +1,4 @@
-"""What a study says: its methods on each dataset, what moves them, and which of them differ."""
+"""Make the report of a study: its methods on each dataset, their spread and their differences."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from bench.boards.study.methods import (
     of_most_images,
     of_same_seeds,
     read_methods,
+    varied_axes,
     worst_group_of,
 )
 from bench.boards.study.rows import study_run
@@ -56,12 +57,18 @@ def study_report(
     margin: float | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> StudyReport:
-    """Return the report of a study, of the runs that are there.
+    """Return the report of a study, based on the runs that are stored so far.
 
-    `over` are the axes whose runs are taken together, some of `seed` and `template`; differences
-    are tested in `metric`, with its `parameters`, and below `margin` count as none (None: the
-    margin of the study's file). UserError: there is no such study, no such axis to take together,
-    or a run lacks what the metric needs.
+    Args:
+        folder: folder of the study.
+        over: axes, of `seed` and `template`, over which the runs of a method are pooled.
+        metric: name of the metric whose differences are tested.
+        margin: smaller differences count as equal; None: the margin in the study's file.
+        parameters: parameters of the metric.
+
+    Raises:
+        UserError: the study is missing, runs cannot be pooled over these axes, or a run lacks what
+            the metric needs.
     """
     spec = metric_of_runs(metric)
     made = make_metric(spec, parameters)
@@ -70,7 +77,7 @@ def study_report(
         if name not in OVER:
             raise UserError(f"--over {name}: runs can be pooled over {' and '.join(OVER)}.")
     if study.over == "seeds" and "seed" not in over:
-        raise UserError('The study tests over seeds (over = "seeds"); --over has to name seed.')
+        raise UserError('The study tests over seeds (over = "seeds"), so --over must include seed.')
     margin = study.margin if margin is None else margin
     runs = [study_run(cell, results_of(folder)) for cell in study.cells]
     clean = [run for run in runs if is_clean(run)]
@@ -79,7 +86,7 @@ def study_report(
     groups: list[StudyGroup] = []
     of_methods: list[BoardDifferences] = []
     of_groups: list[BoardDifferences] = []
-    compared: dict[str, list[str]] = {}  # board → the methods with a difference from each other
+    compared: dict[str, list[str]] = {}  # board → the methods that are compared with each other
     counts = count_looks([results_of(folder)])
     looks = {
         board_of(made.row): counts[key]
@@ -92,7 +99,7 @@ def study_report(
         same = of_same_seeds(whole) if study.over == "seeds" else whole
         compared[board] = [method.name for method in same]
         methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
-        if study.stop is not None:  # its results ended it: a test of fixed images has no level
+        if study.stop is not None:  # tests that assume a fixed number of images would be invalid
             continue
         answers, labels = [method.answers for method in same], whole[0].decided.labels
         differences = compare_all(answers, labels, spec, margin, clusters, study.over)
@@ -102,11 +109,11 @@ def study_report(
         of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
     of_methods, of_groups = _corrected(of_methods), _corrected(of_groups)
     sign = spec.sign
-    placed = {board.board: _ranks(board, compared[board.board], sign) for board in of_methods}
+    rank_of = {board.board: _ranks(board, compared[board.board], sign) for board in of_methods}
     methods = [
-        m.model_copy(update={"rank": placed.get(m.board, {}).get(m.method)}) for m in methods
+        m.model_copy(update={"rank": rank_of.get(m.board, {}).get(m.method)}) for m in methods
     ]
-    order = {board: place for place, board in enumerate(boards)}
+    order = {board: index for index, board in enumerate(boards)}
     methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.accuracy))
     report = StudyReport(
         name=study.name,
@@ -144,7 +151,7 @@ def _method(
     clusters = clusters_of([method]) if study.whole_groups else None
     seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
     first = rows[0]
-    place = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
+    cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
     tested = None
     if metric.name != "accuracy":
         tested = spread(method.measured, clusters, study.over, metric.range)
@@ -155,7 +162,7 @@ def _method(
         trained_on=first.trained_on,
         runs=len(rows),
         declared=sum(
-            all(cell.axes.get(name) == value for name, value in place.items())
+            all(cell.axes.get(name) == value for name, value in cell_axes.items())
             for cell in study.cells
         ),
         spread=spread(method.right, clusters, study.over),
@@ -169,6 +176,7 @@ def _method(
 
 
 def _corrected(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
+    """Return the differences with p-values corrected for the differences of all boards."""
     flat = iter(corrected([pair for board in boards for pair in board.differences]))
     return [
         board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
@@ -177,33 +185,39 @@ def _corrected(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
 
 
 def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, int | None]:
-    """Return each method's rank; `sign` is 1 where more is better, -1 less, 0 neither: no ranks."""
+    """Return the rank of each method by name.
+
+    `sign` is 1 if larger values of the metric are better, and -1 if smaller ones are. With 0, there
+    are no ranks.
+    """
     if not sign:
         return {}
-    place = {name: row for row, name in enumerate(names)}
+    index = {name: row for row, name in enumerate(names)}
     better = np.zeros((len(names), len(names)), dtype=bool)
     for pair in board.differences:
         winner, loser = (pair.b, pair.a) if sign * pair.difference > 0 else (pair.a, pair.b)
-        better[place[winner], place[loser]] = pair.different
+        better[index[winner], index[loser]] = pair.different
     return dict(zip(names, ranks(better), strict=True))
 
 
 def _mean_ranks(methods: Sequence[StudyMethod], sign: int) -> MeanRanks | None:
+    """Return the mean ranks of the methods that every board has; for `sign` see `_ranks`."""
     boards = list(dict.fromkeys(m.board for m in methods))
-    by = {(m.board, m.method): sign * m.shown.accuracy for m in methods}
+    value = {(m.board, m.method): sign * m.shown.accuracy for m in methods}
     names = [
         name
         for name in dict.fromkeys(m.method for m in methods)
-        if all((board, name) in by for board in boards)
+        if all((board, name) in value for board in boards)
     ]
     if not names or not sign:
         return None
-    return mean_ranks(names, np.array([[by[board, name] for name in names] for board in boards]))
+    return mean_ranks(names, np.array([[value[board, name] for name in names] for board in boards]))
 
 
 def _robustness(
     methods: Sequence[StudyMethod], shifts: Sequence[tuple[str, str]]
 ) -> list[Robustness]:
+    """Return the robustness of the methods under shifts, given as (usual, shifted) datasets."""
     results = []
     for usual, shifted in shifts:
         before, after = (
@@ -228,48 +242,43 @@ def _compare_groups(
     metric: MetricSpec,
     margin: float | None,
 ) -> tuple[list[StudyGroup], list[Difference]]:
+    """Return the groups of methods by the group of their backbone, and their differences.
+
+    The methods must be on the same images.
+    """
     groups = study.backbone_groups.items()
-    of_backbone = {name: group for group, names in groups for name in names}
-    pooled: dict[str, list[MethodRuns]] = {}
-    axes: dict[str, dict[str, str]] = {}
+    group_of = {name: group for group, names in groups for name in names}
+    pooled: dict[tuple[tuple[str, str], ...], list[MethodRuns]] = {}  # axes and values → methods
     for method in methods:
-        if (group := of_backbone.get(method.axes.get(BACKBONE, ""))) is not None:
-            place = {**method.axes, BACKBONE: group}
-            name = " ".join(place.values())
-            pooled.setdefault(name, []).append(method)
-            axes[name] = place
+        if (group := group_of.get(method.axes.get(BACKBONE, ""))) is not None:
+            pooled.setdefault(tuple({**method.axes, BACKBONE: group}.items()), []).append(method)
     if not pooled:
         return [], []
-    varied = [
-        axis
-        for axis in dict.fromkeys(axis for place in axes.values() for axis in place)
-        if len({place.get(axis) for place in axes.values()}) > 1
-    ] or [BACKBONE]
+    cells = [dict(key) for key in pooled]
+    varied = varied_axes(dict.fromkeys(axis for cell in cells for axis in cell), cells)
     labels = methods[0].decided.labels
     clusters = clusters_of(methods) if study.whole_groups else None
     answers, studied = [], []
-    for name, members in pooled.items():
-        called = " ".join(axes[name][axis] for axis in varied if axis in axes[name])
-        kinds = {method.method for method in members}
+    for axes, members in zip(cells, pooled.values(), strict=True):
         answer = Answers(
-            called,
+            " ".join(axes[axis] for axis in varied or [BACKBONE] if axis in axes),
             tuple(method.predictions for method in members),
             tuple(method.measured for method in members),
-            "influence" if "influence" in kinds else "images",
+            "influence" if any(m.method == "influence" for m in members) else "images",
         )
-        moved = spread(answer.of_members, clusters, within=metric.range)
+        variation = spread(answer.of_members, clusters, within=metric.range)
         answers.append(answer)
         studied.append(
             StudyGroup(
                 board=board,
-                group=called,
-                axes=axes[name],
+                group=answer.name,
+                axes=axes,
                 methods=[method.name for method in members],
                 images=len(labels),
-                value=moved.accuracy,
-                interval=moved.interval,
-                of_images=moved.of_images,
-                of_backbones=moved.of_seeds,  # the first axis of what is resampled
+                value=variation.accuracy,
+                interval=variation.interval,
+                of_images=variation.of_images,
+                of_backbones=variation.of_seeds,  # `spread` is given members in the place of seeds
                 cost=float(np.mean([method.cost for method in members])),
             )
         )

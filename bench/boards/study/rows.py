@@ -1,4 +1,4 @@
-"""The runs of a study as rows: one for each cell, with what is stored of it."""
+"""Rows of a study's report: one per declared run, with the figures of the stored run."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from bench.store.summary import Group, Summary
 
 
 class StudyRow(Figures, FullDocument):
-    """One cell of a study; what is not known yet is None."""
+    """One run of a study; values that are not known yet are None."""
 
-    axes: dict[str, str]  # axis → its value in words
+    axes: dict[str, str]  # axis → value
     status: CellStatus  # waiting, pilot, complete, failed_samples or failed
     error: str | None = None  # reason of the failure
     run_id: str | None = None  # id of the run
-    path: str | None = None  # the run's folder
-    images: Count | None = None  # number of images asked for
-    n: Count | None = None  # images decided; the figures are of these
-    dataset: str | None = None  # its name; of a folder the folder's own
+    path: str | None = None  # folder of the run
+    images: Count | None = None  # number of images of the run
+    n: Count | None = None  # number of decided images, which the figures cover
+    dataset: str | None = None  # name of the dataset or of its folder
     split: str | None = None  # split of the dataset
     fingerprint: str | None = None  # hash of the data
-    backbone: str | None = None  # the registered name
+    backbone: str | None = None  # registered name
     trained_on: str | None = None  # `dataset/split`; None: zero-shot
     strategy: str | None = None  # strategy that decided
-    accuracy: Share | None = None  # the share of images whose prediction is right
+    accuracy: Share | None = None  # share of images whose prediction is right
     accuracy_ci95: Interval | None = None  # 95 % interval of the accuracy
-    cost: float | None = None  # evaluation equivalents per image, of a classifier its one pass
+    cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
     seconds: float | None = None  # scoring time
-    failed_samples: Count | None = None  # images that could not be scored
-    worst_group: Group | None = None  # group with the lowest accuracy, where there are groups
+    failed_samples: Count | None = None  # number of images that could not be scored
+    worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A row, with the run behind it where there is one."""
+    """A row and its stored run, or None if there is none yet."""
 
     row: StudyRow
     run: StoredRun | None = None
 
 
 def study_run(cell: StudyCell, results: Path) -> StudyRun:
-    """Return the row of a study's cell, with its run in the folder of results."""
+    """Return the row of a declared run, with the run itself if the folder `results` has it."""
     bare = StudyRow(
         axes=cell.axes,
         status=cell.status,
@@ -62,8 +62,7 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
             run = read_run(path)
             limit = cell.config.limit
             if run.summary is not None and limit is not None:
-                # the stored run may be of more images than this study asks for
-                run = _limited(run, limit)
+                run = _limited(run, limit)  # it may have more images than the study declares
             summary = run.summary if run.complete else None
             if summary is None:
                 summary = summary_so_far(run.manifest, run.summary, run.some_decided())
@@ -72,6 +71,7 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
 
 
 def _limited(run: StoredRun, limit: int) -> StoredRun:
+    """Return a run restricted to `limit` images; its summary is dropped if any are left out."""
     from bench.inputs.subsets import limited
 
     manifest = run.manifest
@@ -84,6 +84,7 @@ def _limited(run: StoredRun, limit: int) -> StoredRun:
 
 
 def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
+    """Return a row with the figures of its run."""
     data, figures = run.manifest.dataset, summary.metrics
     return row.model_copy(
         update={

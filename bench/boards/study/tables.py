@@ -1,12 +1,13 @@
-"""A study as tables: its methods line by line, or any two axes against each other."""
+"""Tables of a study: its methods and their differences, or one axis against another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean, stdev
 
 from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.documents import StudyGroup, StudyMethod, StudyReport
-from bench.boards.study.methods import NONE
+from bench.boards.study.methods import NONE, varied_axes
 from bench.boards.study.rows import StudyRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
@@ -18,18 +19,22 @@ from bench.store.studies import BoardStanding
 
 
 def check_pivoted(value: str) -> None:
-    """Raise a UserError if a pivoted table cannot show this."""
+    """Check that a pivoted table can show a value.
+
+    Raises:
+        UserError: it cannot.
+    """
     metrics = [name for name, metric in metric_specs().items() if metric.in_summaries]
     values = (*metrics, "cost", "seconds", "n", "status")
     if value not in values:
         raise UserError(
-            f"--value {value}: a table cannot show it.{did_you_mean(value, values)} It shows"
-            f" {', '.join(values)}."
+            f"--value {value}: a table cannot show it.{did_you_mean(value, values)} Expected one"
+            f" of {', '.join(values)}."
         )
 
 
 def study_tables(report: StudyReport) -> list[TextTable]:
-    """Return a table of methods for each dataset, and of their differences."""
+    """Return the tables of a report: methods and differences by dataset, then the other results."""
     tables = []
     boards = list(dict.fromkeys(method.board for method in report.methods))
     metric = metric_specs()[report.metric]
@@ -40,9 +45,9 @@ def study_tables(report: StudyReport) -> list[TextTable]:
             tables.append(_groups(f"{board}: groups of backbones", groups, metric))
     tables += [_standing(board) for board in report.standings]
     words = f"differences in {metric.words}"
-    for compared, of in ((report.differences, ""), (report.group_differences, " of groups")):
+    for compared, suffix in ((report.differences, ""), (report.group_differences, " of groups")):
         tables += [
-            _differences(f"{board.board}: {words}{of}", board.differences, metric)
+            _differences(f"{board.board}: {words}{suffix}", board.differences, metric)
             for board in compared
             if board.differences
         ]
@@ -60,10 +65,10 @@ def study_tables(report: StudyReport) -> list[TextTable]:
         tables += _corruption(board, [e for e in report.corruption if e.board == board], metric)
     failed = [row for row in report.rows if row.status == "failed"]
     if failed:
-        places: dict[str, list[str]] = {}  # why → runs
+        runs_of: dict[str, list[str]] = {}  # reason → runs
         for row in failed:
-            places.setdefault(row.error or "", []).append(_place(row, report.axes))
-        lines = [["\n".join(runs), why] for why, runs in places.items()]
+            runs_of.setdefault(row.error or "", []).append(_run_name(row, report.axes))
+        lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
         tables.append(TextTable("Runs that failed", ["run", "why"], lines))
     if report.notes:
         tables = tables or [TextTable(report.name, ["run"], [])]
@@ -72,15 +77,20 @@ def study_tables(report: StudyReport) -> list[TextTable]:
 
 
 def _head(metric: MetricSpec) -> str:
+    """Return the head of the column of a metric."""
     return "acc" if metric.name == "accuracy" else metric.words
 
 
 def _methods(
     board: str, methods: Sequence[StudyMethod], metric: MetricSpec, stopped: bool
 ) -> TextTable:
-    """Return the table of methods; of a study that stops, without what fixed images would say."""
+    """Return the table of methods on one dataset.
+
+    If a stopping rule ended the study (`stopped`), ranks and intervals for a fixed number of images
+    are left out, because they would be invalid.
+    """
     names = list(dict.fromkeys(name for method in methods for name in method.axes))
-    varied = [n for n in names if len({m.axes.get(n, NONE) for m in methods}) > 1] or names[:1]
+    varied = varied_axes(names, [method.axes for method in methods]) or names[:1]
     lines = []
     for method in methods:
         s = method.shown
@@ -121,15 +131,16 @@ def _methods(
 
 
 def _standing(board: BoardStanding) -> TextTable:
+    """Return the table of a dataset of a study with a stopping rule."""
     head = ["method", "acc", "95 %", "images", "shown", "after"]
-    words = {"left": "not the best", "open": NONE, "best": "best", "ranked": "ranked"}
+    verdicts = {"left": "not the best", "open": NONE, "best": "best", "ranked": "ranked"}
     lines = [
         [
             method.method,
             f"{100 * method.accuracy:.1f}",
             "–".join(f"{100 * end:.1f}" for end in method.anytime_ci95),
             f"{method.images:,}",
-            words[method.verdict],
+            verdicts[method.verdict],
             NONE if method.shown_after is None else f"{method.shown_after:,}",
         ]
         for method in board.methods
@@ -155,7 +166,7 @@ def _groups(title: str, groups: Sequence[StudyGroup], metric: MetricSpec) -> Tex
     right = frozenset(head) - {"group", "95 %"}
     text = (
         "A group is the mean of its backbones. Its interval and its differences are over other"
-        " images, for these backbones; ±backbones is what another backbone moves."
+        " images, for these backbones; ±backbones is the standard deviation over backbones."
     )
     return TextTable(title, head, lines, right, ("±images", "cost"), [text])
 
@@ -201,8 +212,9 @@ def _robustness(report: StudyReport) -> TextTable:
         for shift in report.robustness
     ]
     text = (
-        "Expected: by a line through the other methods' accuracies on both, in logits (Taori et"
-        " al. 2020). Effective robustness is what a method has beyond it."
+        "The expected accuracy is by a line through the other methods' accuracies before and after,"
+        " in logits (Taori et al. 2020). Effective robustness is the accuracy minus the expected"
+        " one."
     )
     return TextTable(
         "Effective robustness", head, lines, frozenset(head[3:]), ("usual", "shifted"), [text]
@@ -212,7 +224,7 @@ def _robustness(report: StudyReport) -> TextTable:
 def _corruption(
     board: str, methods: Sequence[CorruptionErrors], metric: MetricSpec
 ) -> Iterator[TextTable]:
-    """Yield the errors by severity, and by corruption."""
+    """Yield the table of errors by severity, and that by corruption."""
     severities = list(methods[0].severities)
     head = ["method", "clean", *severities, "mean", "95 %"]
     lines = [
@@ -226,9 +238,9 @@ def _corruption(
         for m in methods
     ]
     text = (
-        f"{error_words(metric)}, of {methods[0].images:,} images by severity: the mean over"
-        f" {len(methods[0].corruptions)} corruptions. The mean corruption error is that over all;"
-        " it is not divided by another model's."
+        f"{error_words(metric)}, on {methods[0].images:,} images by severity: the mean over"
+        f" {len(methods[0].corruptions)} corruptions. The last mean, over all severities, is the"
+        " mean corruption error; it is not divided by another model's."
     )
     title = f"{board}: errors under corruption"
     yield TextTable(title, head, lines, frozenset(head[1:-1]), below=[text])
@@ -241,13 +253,23 @@ def _corruption(
 
 
 def error_words(metric: MetricSpec) -> str:
-    """Return what the errors on corrupted images are in this metric."""
+    """Return the name of the error in a metric, with its unit."""
     error = "Error" if metric.name == "accuracy" else f"{metric.range[1]:g} less {metric.words}"
     return f"{error}, %" if metric.unit == "share" else error
 
 
 def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> TextTable:
-    """Return the mean of `value` over all but two axes of a study; UserError: no such axis."""
+    """Return a table of two axes, whose cells are the mean of `value` over all other axes.
+
+    Args:
+        report: the study's report.
+        rows: axis of the rows.
+        columns: axis of the columns.
+        value: field of `StudyRow` that is shown; see `check_pivoted`.
+
+    Raises:
+        UserError: the study has no such axis, or both are the same.
+    """
     for name in (rows, columns):
         if name not in report.axes:
             raise UserError(
@@ -265,11 +287,11 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
         [line, *(_pivoted(cells.get((line, head), []), value) for head in heads)] for line in lines
     ]
     others = [name for name in report.axes if name not in (rows, columns)]
-    varied = [n for n in others if len({row.axes.get(n, NONE) for row in report.rows}) > 1]
+    varied = varied_axes(others, [row.axes for row in report.rows])
     below = report.notes[:1]
     if varied and value != "status":
         below = [
-            f"Each is the mean over {', '.join(varied)}; ± is the standard deviation of runs.",
+            f"Values are means over {', '.join(varied)}; ± is the standard deviation of runs.",
             *below,
         ]
     metric = metric_specs().get(value)
@@ -284,15 +306,12 @@ def _pivoted(rows: Sequence[StudyRow], value: str) -> str:
     values = [float(number) for row in rows if (number := getattr(row, value)) is not None]
     if not values:
         return NONE
-    mean = sum(values) / len(values)
+    mean = fmean(values)
     if value in ("cost", "seconds", "n"):
         return f"{mean:,.0f}" if mean >= 10 else f"{mean:.2f}"
     shown = f"{100 * mean:.1f}"
-    if len(values) > 1:
-        deviation = (sum((number - mean) ** 2 for number in values) / (len(values) - 1)) ** 0.5
-        shown += f" ±{100 * deviation:.1f}"
-    return shown
+    return f"{shown} ±{100 * stdev(values):.1f}" if len(values) > 1 else shown
 
 
-def _place(row: StudyRow, axes: Sequence[str]) -> str:
+def _run_name(row: StudyRow, axes: Sequence[str]) -> str:
     return ", ".join(row.axes[name] for name in axes if name in row.axes)

@@ -140,7 +140,7 @@ def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
     assert "over other images and other seeds, for these templates" in text
     assert "A rank is one more than the number of methods" in text
     apart = bench(*shown, "--over", "template")
-    assert apart.code == 2 and "--over has to name seed" in apart.err
+    assert apart.code == 2 and "--over must include seed" in apart.err
 
 
 def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
