@@ -7,7 +7,7 @@ list is one value. Everything else is a setting that all runs share.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -19,22 +19,19 @@ from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.settings import RunConfig, make_config
 from bench.running.study.values import (
-    PILOT_IMAGES,
     PLURALS,
     Entries,
-    Rounds,
     Table,
+    check_groups,
     check_seeds,
+    check_shifts,
+    check_stop,
     exclusion,
-    groups_of,
     in_text,
     is_excluded,
     read_entries,
-    rounds_of,
-    shifts_of,
     tables_of,
 )
-from bench.stats.crossed import Over
 from bench.store.studies import STUDY, find_study, study_folder
 
 TABLE_AXES = ("dataset", "backbone", "strategy")  # whose values may be tables with a `name`
@@ -63,23 +60,13 @@ class DeclaredCell:
     config: RunConfig
 
 
-@dataclass(frozen=True)
-class DeclaredStudy:
+class DeclaredStudy(Entries):
     """A study as its file declares it."""
 
-    name: str  # name of the study and its folder
     file: Path
     text: str  # content of the file
     axes: tuple[str, ...]  # names of the axes, in the order of tables
     cells: tuple[DeclaredCell, ...]  # every run, each once
-    pilot: int = PILOT_IMAGES  # images of every run that are scored before any run is scored whole
-    margin: float | None = None  # accuracies that differ by less count as equal; None: not set
-    shifts: tuple[tuple[str, str], ...] = ()  # datasets of which the second is a shift of the first
-    backbone_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The name of each group of backbones → its backbones."""
-    whole_groups: bool = False  # whether the images of a group are drawn together
-    over: Over = "images"
-    rounds: Rounds | None = None  # how it stops; None: every run scores all of its images
 
 
 def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
@@ -128,21 +115,11 @@ def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredSt
     entries = read_entries(study, path)
     check_seeds(entries, [cell.axes for cell in cells])
     names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
-    registered = names if all(name in registry for name in names) else set()
-    return DeclaredStudy(
-        name=entries.name,
-        file=path,
-        text=text,
-        axes=_ordered(labels),
-        cells=cells,
-        pilot=entries.pilot,
-        margin=entries.margin,
-        shifts=shifts_of(entries, registered),
-        backbone_groups=groups_of(entries, labels),
-        whole_groups=entries.whole_groups,
-        over=entries.over,
-        rounds=rounds_of(entries, study),
-    )
+    if all(name in registry for name in names):
+        check_shifts(entries, names)
+    check_groups(entries, labels.get("backbone", {}))
+    check_stop(entries, study)
+    return DeclaredStudy(**dict(entries), file=path, text=text, axes=_ordered(labels), cells=cells)
 
 
 def _check_labels(cells: Sequence[DeclaredCell]) -> None:
@@ -229,7 +206,7 @@ def _choices(name: str, values: Sequence[object]) -> list[Choice]:
         if isinstance(value, dict) and name in TABLE_AXES:
             choices += _from_table(name, value)
         elif name == "dataset" and isinstance(value, str):
-            names = expand_datasets([value], load_plugins())
+            names = expand_datasets([value])
             choices += [Choice(dataset, {name: dataset}, {}) for dataset in names]
         elif name == "corrupt" and isinstance(value, str):
             choices += [Choice(text, {name: text}, {}) for text in expand_corruptions(value)]
@@ -249,7 +226,7 @@ def _from_table(axis: str, table: Table) -> Iterator[Choice]:
     if axis == "dataset" and params:
         wrong = next(iter(params))
         raise UserError(f"unknown setting {wrong!r}.{did_you_mean(wrong, RunConfig.model_fields)}")
-    names = expand_datasets([name], load_plugins()) if axis == "dataset" else [name]
+    names = expand_datasets([name]) if axis == "dataset" else [name]
     if label is None and len(names) == 1:
         label = " ".join([name, *(f"{k}={in_text(v)}" for k, v in rest.items() if k != "data_dir")])
     for value in names:

@@ -21,11 +21,10 @@ from bench.running.resolve import Resolved, resolve
 from bench.running.scorers import kind_of
 from bench.running.settings import WHY, RunConfig, check_scope, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
-from bench.running.study.rounds import Methods, boards_of, expected_images
+from bench.running.study.rounds import Methods, boards_of, expected_images, right_of
 from bench.running.verbs.estimate import make_plan
-from bench.store.decisions import read_decisions
 from bench.store.fields import Count, Document
-from bench.store.folder import MANIFEST, read_manifest
+from bench.store.folder import MANIFEST
 
 
 def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
@@ -59,7 +58,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
         if others:
             text = f"One run instead of {len(others) + 1}, which does not depend on"
             notes[f"{in_words(axes)}: {text} {' or '.join(ignored)}."] = None
-    return replace(declared, cells=tuple(cells)), list(notes)
+    return declared.model_copy(update={"cells": tuple(cells)}), list(notes)
 
 
 def _what_is_read(config: RunConfig, resolved: Resolved) -> str:
@@ -194,21 +193,21 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
 
 def _stop(declared: DeclaredStudy, cells: Sequence[PlannedCell]) -> PlannedStop | None:
     """Return the images of a study that stops; None: it does not, or data is not here."""
-    rounds, totals = declared.rounds, [cell.images for cell in cells]
-    if rounds is None or None in totals:
+    totals = [cell.images for cell in cells]
+    if declared.stop is None or None in totals:
         return None
     least = most = 0
     expected: float | None = 0.0
     for methods in boards_of(declared).values():
         runs = sum(map(len, methods.values()))
         total = totals[next(iter(methods.values()))[0]] or 0
-        least, most = least + min(rounds.first, total) * runs, most + total * runs
+        least, most = least + min(declared.first_round, total) * runs, most + total * runs
         results = _shared_results(declared, methods, cells)
         if expected is None or results is None:
             expected = None
         else:
             per_method = runs / len(methods)
-            expected += per_method * expected_images(results, total, rounds, declared.margin)
+            expected += per_method * expected_images(results, total, declared)
     return PlannedStop(
         least=least, most=most, expected=None if expected is None else round(expected)
     )
@@ -218,18 +217,16 @@ def _shared_results(
     declared: DeclaredStudy, methods: Methods, cells: Sequence[PlannedCell]
 ) -> dict[str, Floats] | None:
     """Return whether each method is right on the images that all its runs have decided."""
-    right: dict[int, dict[str, bool]] = {}
+    right: dict[int, dict[str, float]] = {}
     for place in chain.from_iterable(methods.values()):
         folder = Path(declared.cells[place].config.results, cells[place].run_id or "")
         if not (folder / MANIFEST).exists():
             return None
-        decided = read_decisions(folder, read_manifest(folder))
-        ids = decided.sample_ids.to_pylist()
-        right[place] = dict(zip(ids, decided.correct.tolist(), strict=True))
+        right[place] = right_of(folder)
     shared = sorted(set.intersection(*(set(run) for run in right.values())))
     if not shared:
         return None
     return {
-        method: np.mean([[float(right[p][i]) for i in shared] for p in places], axis=0)
+        method: np.mean([[right[p][i] for i in shared] for p in places], axis=0)
         for method, places in methods.items()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bench.contracts.strategy import Floats
 from bench.inputs.subsets import random_order
 from bench.running.prepared import Prepared
 from bench.running.study.file import DeclaredStudy
-from bench.running.study.values import Rounds
+from bench.running.study.values import Entries
 from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
@@ -83,25 +84,25 @@ def next_round(n: int, growth: float, total: int) -> int:
     return min(total, max(n + 1, round(n * growth)))
 
 
-def expected_images(
-    results: Mapping[str, Floats], total: int, rounds: Rounds, margin: float | None
-) -> float:
+def expected_images(results: Mapping[str, Floats], total: int, entries: Entries) -> float:
     """Return the mean number of images that all methods take together, in simulated studies.
 
-    `results` are per method on the same images, which are drawn with replacement.
+    `results` are per method on the same images, which are drawn with replacement. `entries` are
+    those of a study that stops.
     """
+    assert entries.stop is not None
     rng, taken = np.random.default_rng(0), 0
     n_images = len(next(iter(results.values())))
     for _ in range(SIMULATED_STUDIES):
         drawn = rng.integers(0, n_images, total)
-        lengths, n = dict.fromkeys(results, 0), min(rounds.first, total)
+        lengths, n = dict.fromkeys(results, 0), min(entries.first_round, total)
         open_methods = list(results)
         while open_methods:
             lengths.update(dict.fromkeys(open_methods, n))
             so_far = {m: results[m][drawn[:length]] for m, length in lengths.items()}
-            shown = standings(so_far, rounds.stop, margin)
+            shown = standings(so_far, entries.stop, entries.margin)
             open_methods = [m for m in shown.open if n < total]
-            n = next_round(n, rounds.growth, total)
+            n = next_round(n, entries.growth, total)
         taken += sum(lengths.values())
     return taken / SIMULATED_STUDIES
 
@@ -154,18 +155,18 @@ def _verdict(method: str, shown: Standings, stop: Stop) -> str:
     return "best" if method == shown.leader else "left"
 
 
+def right_of(folder: Path) -> dict[str, float]:
+    """Return whether a run is right, 1.0 or 0.0, on each image that it has decided."""
+    decided = read_decisions(folder, read_manifest(folder))
+    right = decided.correct.astype(float).tolist()
+    return dict(zip(decided.sample_ids.to_pylist(), right, strict=True))
+
+
 def _right(folder: Path, prefix: Prefix) -> Floats:
     """Return whether a run is right, float64 [n], on the first images that it has decided."""
-    manifest = read_manifest(folder)
-    decided = read_decisions(folder, manifest)
-    ids = decided.sample_ids.to_pylist()
-    right = dict(zip(ids, decided.correct.astype(float).tolist(), strict=True))
-    values: list[float] = []
-    for sample_id in prefix.samples:
-        if sample_id not in right:
-            break
-        values.append(right[sample_id])
-    return np.array(values)
+    right = right_of(folder)
+    decided = takewhile(lambda sample_id: sample_id in right, prefix.samples)
+    return np.array([right[sample_id] for sample_id in decided])
 
 
 def _same_length(columns: Sequence[Floats]) -> list[Floats]:

@@ -31,7 +31,7 @@ from bench.running.study.rounds import (
     without_failed,
 )
 from bench.running.study.state import Clock, now, of_backbone, of_data, of_prompts, start_study
-from bench.running.study.values import Rounds
+from bench.stats.sequential import Stop
 from bench.store.studies import BoardStanding, Study, StudyCell, study_folder, write_study
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
@@ -103,8 +103,8 @@ class _Course:
         try:
             if self.declared.pilot:
                 self._stage(PILOT, [p for p in self._order() if self._wants_pilot(p)], pilot_only)
-            if self.declared.rounds is not None:
-                self._rounds(self.declared.rounds, pilot_only)
+            if self.declared.stop is not None:
+                self._rounds(self.declared.stop, pilot_only)
             elif not pilot_only:
                 self._stage(WHOLE, self._order(), last=True)
         finally:
@@ -112,11 +112,11 @@ class _Course:
             self._write()
         return self.study
 
-    def _rounds(self, rounds: Rounds, first_only: bool) -> None:
+    def _rounds(self, stop: Stop, first_only: bool) -> None:
         """Score the same next images with all open methods, round by round, on each dataset."""
         boards: Mapping[str, Methods] = boards_of(self.declared)
         for board, methods in boards.items():
-            prefix, standing, n = Prefix(), None, rounds.first
+            prefix, standing, n = Prefix(), None, self.declared.first_round
             while standing is None or not (standing.decided or standing.images == standing.total):
                 open_methods = still_open(methods, standing)
                 cells = {place for method in open_methods for place in methods[method]}
@@ -127,20 +127,18 @@ class _Course:
                 methods = without_failed(methods, failed)
                 if not methods:
                     break
-                standing = self._standing(board, methods, prefix, rounds)
+                standing = self._standing(board, methods, prefix, stop)
                 others = [s for s in self.study.standings if s.board != board]
                 self.study = self.study.model_copy(update={"standings": [*others, standing]})
-                n = next_round(n, rounds.growth, standing.total)
+                n = next_round(n, self.declared.growth, standing.total)
                 if first_only:
                     break
 
-    def _standing(
-        self, board: str, methods: Methods, prefix: Prefix, rounds: Rounds
-    ) -> BoardStanding:
+    def _standing(self, board: str, methods: Methods, prefix: Prefix, stop: Stop) -> BoardStanding:
         results = Path(self.declared.cells[0].config.results)
         runs = {place: self.cells[place].run_id for places in methods.values() for place in places}
         folders = {place: results / run_id for place, run_id in runs.items() if run_id}
-        return board_standing(board, methods, folders, prefix, rounds.stop, self.declared.margin)
+        return board_standing(board, methods, folders, prefix, stop, self.declared.margin)
 
     def _order(self) -> list[int]:
         """Return the places of the cells, those of one backbone next to each other."""

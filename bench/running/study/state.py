@@ -11,13 +11,18 @@ from bench.discovery.loading import load_plugins
 from bench.running.parts.data import DATA_SETTINGS
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredCell, DeclaredStudy
+from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
+from bench.store.fields import without_none
 from bench.store.studies import STUDY, STUDY_FORMAT, Study, StudyCell, read_study, study_folder
 
 OF_THE_MACHINE = (
     *("results", "device", "batch_size", "offline", "executor", "workers", "ray_address"),
     *("save_errors", "limit"),
 )
+
+
+ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop"}  # as in the file
 
 
 def start_study(declared: DeclaredStudy, results: Path) -> Study:
@@ -43,20 +48,14 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
             fresh = fresh.model_copy(update=kept)
         cells.append(fresh)
     return Study(
+        **declared.model_dump(include=ENTRIES),
         format=STUDY_FORMAT,
-        name=declared.name,
         file=str(declared.file),
         created=created,
         updated=begun,
         axes=list(declared.axes),
         cells=cells,
-        pilot=declared.pilot,
-        margin=declared.margin,
-        shifts=list(declared.shifts),
-        backbone_groups={group: list(names) for group, names in declared.backbone_groups.items()},
-        whole_groups=declared.whole_groups,
-        over=declared.over,
-        **({"stop": declared.rounds.stop} if declared.rounds else {}),
+        **without_none(stop=declared.stop),
     )
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+)
 
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import slug
@@ -61,8 +68,15 @@ def is_excluded(axes: Mapping[str, str], excluded: Sequence[Mapping[str, frozens
     return any(all(axes.get(n) in labels for n, labels in table.items()) for table in excluded)
 
 
+Label = Annotated[str, BeforeValidator(in_text)]
+Labels = Annotated[
+    list[Label], Field(min_length=1), AfterValidator(lambda names: list(dict.fromkeys(names)))
+]
+Pair = Annotated[tuple[str, str], Strict(False)]  # TOML has lists alone
+
+
 class Entries(BaseModel):
-    """The entries of a study's file that are about the study itself, and not settings of its runs.
+    """The entries of a study's file about the study itself, and not settings of its runs.
 
     What each must be is in `EXPECTED`.
     """
@@ -78,8 +92,8 @@ class Entries(BaseModel):
     growth: float = Field(1.5, gt=1, le=100)  # images of a round over those of the round before
     whole_groups: bool = False  # whether the images of a group are drawn together
     over: Over = "images"
-    shifts: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
-    backbone_groups: dict[str, Annotated[list[object], Field(min_length=1)]] = {}
+    shifts: list[Pair] = []  # datasets of which the second is a shift of the first
+    backbone_groups: dict[str, Labels] = {}  # the name of each group of backbones → its backbones
 
 
 EXPECTED = {
@@ -111,43 +125,28 @@ def read_entries(study: Table, path: Path) -> Entries:
         raise UserError(f"{key} = {stated[key]!r}: {EXPECTED[key]}.") from None
 
 
-@dataclass(frozen=True)
-class Rounds:
-    """How a study stops: its question, and the images of its rounds."""
-
-    stop: Stop
-    first: int = 50  # number of images of the first round
-    growth: float = 1.5  # images of a round over those of the round before
-
-
-def rounds_of(entries: Entries, study: Table) -> Rounds | None:
-    """Return how a study stops; None: it scores all images of every run."""
+def check_stop(entries: Entries, study: Table) -> None:
+    """Refuse rounds without a stop, and a stop beside another end of the runs (UserError)."""
     if entries.stop is None:
         if unused := {"first_round", "growth"} & set(study):
             raise UserError(f'{unused.pop()} is of a study that stops: write stop = "best" too.')
-        return None
+        return
     if "limit" in study:
         raise UserError("stop and limit both end runs. Keep one of the two.")
     if "pilot" in study:
         raise UserError("pilot: the first round of a study that stops is its pilot: first_round.")
-    return Rounds(entries.stop, entries.first_round, entries.growth)
 
 
-def groups_of(
-    entries: Entries, labels: Mapping[str, Mapping[str, None]]
-) -> dict[str, tuple[str, ...]]:
-    """Return the name of each group of backbones → their labels."""
-    backbones, read = labels.get("backbone", {}), dict[str, tuple[str, ...]]()
+def check_groups(entries: Entries, backbones: Collection[str]) -> None:
+    """Refuse groups of other backbones than these, and a backbone in two groups (UserError)."""
     placed: dict[str, str] = {}
     for group, names in entries.backbone_groups.items():
-        for name in map(in_text, names):
+        for name in names:
             if name not in backbones:
                 close = did_you_mean(name, backbones)
                 raise UserError(f"[backbone_groups]: the study has no backbone {name!r}.{close}")
             if placed.setdefault(name, group) != group:
                 raise UserError(f"[backbone_groups]: {name} is in {placed[name]} and in {group}.")
-        read[group] = tuple(dict.fromkeys(map(in_text, names)))
-    return read
 
 
 def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
@@ -170,10 +169,9 @@ def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
             )
 
 
-def shifts_of(entries: Entries, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of `datasets`, empty: any, of which the second is a shift of the first."""
+def check_shifts(entries: Entries, datasets: Collection[str]) -> None:
+    """Refuse shifts of other datasets than these (UserError)."""
     for name in (name for pair in entries.shifts for name in pair):
-        if datasets and name.split("/")[0] not in datasets:
+        if name.split("/")[0] not in datasets:
             close = did_you_mean(name, datasets)
             raise UserError(f"shifts: the study has no dataset {name!r}.{close}")
-    return tuple((usual, shifted) for usual, shifted in entries.shifts)

@@ -13,7 +13,7 @@ from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
 from bench.running.study.rounds import Prefix, expected_images, next_round
-from bench.running.study.values import Rounds
+from bench.running.study.values import Entries
 from bench.store.folder import read_manifest
 
 STOPPING = """
@@ -146,10 +146,11 @@ def test_rounds_and_prefixes() -> None:
 
 
 def test_expected_images_lie_between_the_least_and_the_most() -> None:
-    rng, rounds = np.random.default_rng(0), Rounds("best", first=20, growth=2.0)
+    rng = np.random.default_rng(0)
+    entries = Entries(name="x", stop="best", first_round=20, growth=2.0)
     good, bad = (rng.random(60) < 0.9).astype(float), (rng.random(60) < 0.2).astype(float)
-    assert 40 <= expected_images({"good": good, "bad": bad}, 500, rounds, None) < 100
-    assert expected_images({"good": good, "same": good}, 500, rounds, None) == 1000
+    assert 40 <= expected_images({"good": good, "bad": bad}, 500, entries) < 100
+    assert expected_images({"good": good, "same": good}, 500, entries) == 1000
 
 
 def test_the_state_of_a_study_without_a_stop_is_as_before(stopping: Path, tmp_path: Path) -> None:
