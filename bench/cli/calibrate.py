@@ -74,12 +74,12 @@ def calibrate_command(
     # A run at the lowest risk that can be kept, and its probabilities.
     option = in_results(results)
     risks = [f"{choice.risk:g}" for choice in chosen if choice.params is not None]
-    words: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
     what = "score other images"
     if risks:
-        words = ("--strategy", learned.settings[0].strategy.name, "--risk", risks[-1])
+        settings = {"strategy": learned.settings[0].strategy.name, "risk": risks[-1]}
         what = f"score other images at a risk of {risks[-1]}"
-    steps = [(what, f"{other_images_command(read_manifest(path), *words)}{option}")]
+    steps = [(what, f"{other_images_command(read_manifest(path), **settings)}{option}")]
     if fitted:
         shown = f"bench show THAT_RUN --statistics{option}"
         steps.append(("then see how probable it is that they are right", shown))

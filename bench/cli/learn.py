@@ -66,8 +66,7 @@ def learning_command(
 
 
 def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
-    words = [word for key, value in params.items() for word in ("--set", f"{key}={value}")]
-    return other_images_command(read_manifest(path), "--strategy", learning(ability).name, *words)
+    return other_images_command(read_manifest(path), params, strategy=learning(ability).name)
 
 
 @learning_command(learn_order)

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import ast
 import shlex
-from collections.abc import Mapping, Set
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any
 
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.inputs.data import FOLDER
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
+from bench.store.fields import without_none
 from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
 # Settings of an object in memory, which are not those of `bench.run`.
 OF_HANDING_OVER = ("backbone", "weights", "dtype", "resolution", "normalize")
-_OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"}
-_OWN |= {"fresh", "min_accuracy", "note", "tag"}
-_OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
-_OF_THE_MACHINE |= {"executor", "workers", "ray_address"}
-_LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}
+_LEFT_OUT = {
+    # of one run alone
+    *("dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"),
+    *("fresh", "min_accuracy", "note", "tag", "shard"),
+    # of the machine
+    *("results", "offline", "device", "batch_size", "compile", "layout", "attention"),
+    *("executor", "workers", "ray_address"),
+}
 
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
     """Return the command that records every error of a run's images, by default exhaustively."""
-    settings = _settings(manifest)
-    shared = _shared_params(settings, manifest)
-    words = [*_subject(settings), "--strategy", strategy or exhaustive(), *shared, "--save-errors"]
-    return _typed(manifest, [*words, *_options(settings, _LEFT_OUT)])
+    settings, strategy = _settings(manifest), strategy or exhaustive()
+    params = _shared_params(settings, manifest)
+    return _command(manifest, settings, strategy=strategy, params=params, save_errors=True)
 
 
 def reproducing_command(manifest: Manifest) -> str:
@@ -39,63 +40,49 @@ def reproducing_command(manifest: Manifest) -> str:
     folder.
     """
     settings = _settings(manifest)
-    params = settings.get("params")
-    params = params if isinstance(params, dict) else {}
-    chosen = ["--strategy", manifest.strategy.name]
+    chosen: dict[str, Any] = {"strategy": manifest.strategy.name}
+    params = settings["params"]
     if (stated := manifest.identity.calibrated) is not None:
         if stated.of is not None:  # where no setting passed, another strategy decided
-            named = settings.get("strategy")
-            chosen = ["--strategy", str(named)] if named else []
-        chosen += ["--risk", f"{stated.risk:g}"]
+            chosen["strategy"] = settings.get("strategy")
+        chosen["risk"] = stated.risk
     elif not manifest.replayed_from:
         params = {**_not_default(manifest.strategy), **params}
-    chosen += [word for key, value in params.items() for word in ("--set", f"{key}={_text(value)}")]
+    chosen["params"] = params
     if manifest.replayed_from:
-        more = ["--limit", str(settings["limit"])] if settings.get("limit") else []
+        chosen["limit"] = settings.get("limit")
         own = manifest.identity.scoring.weighting or UNIFORM
         if own != (settings.get("weighting") or UNIFORM) and not own.startswith("sha256 "):
-            more += ["--weighting", own]  # another one than the recording's
-        return shlex.join(["bench", "replay", manifest.replayed_from, *chosen, *more])
-    errors = ["--save-errors"] if settings.get("save_errors") is True else []
-    words = [*_subject(settings), *chosen, *errors, *_options(settings, _LEFT_OUT)]
-    return _typed(manifest, words)
+            chosen["weighting"] = own  # another one than the recording's
+        words = _options(without_none(**chosen))
+        return shlex.join(["bench", "replay", manifest.replayed_from, *words])
+    return _command(manifest, settings, **chosen, save_errors=settings.get("save_errors") or None)
 
 
-def other_images_command(manifest: Manifest, *more: str) -> str:
-    """Return the command that scores other images of a run's dataset; `more`: further words."""
+def other_images_command(
+    manifest: Manifest, params: Mapping[str, Any] | None = None, **chosen: Any
+) -> str:
+    """Return the command that scores other images of a run's dataset.
+
+    `params` and `chosen` are parameters and settings that are its own.
+    """
     settings = _settings(manifest)
-    split = [] if settings.get("split") else ["--split", "OTHER"]
-    shared = _shared_params(settings, manifest)
-    options = [*split, *more, *shared, *_options(settings, _LEFT_OUT | {"split", "limit"})]
-    return _typed(manifest, [*_subject(settings), *options])
+    split = None if settings.get("split") else "OTHER"
+    own = {**(params or {}), **_shared_params(settings, manifest)}
+    return _command(manifest, {**settings, "limit": None}, split=split, **chosen, params=own)
 
 
-def _typed(manifest: Manifest, words: list[str]) -> str:
-    """Return a command; of a backbone that was in memory, what to call in Python with it."""
-    if (thing := manifest.backbone.in_memory) is None:
-        return shlex.join(words)
-    arguments: dict[str, Any] = {}
-    options = iter(words[3:])
-    for word in options:
-        name = word.removeprefix("--").replace("-", "_")
-        if name == "set":
-            key, _, value = next(options).partition("=")
-            arguments.setdefault("params", {})[key] = _literal(value)
-        elif isinstance(RunConfig.model_fields[name].default, bool):
-            arguments[name] = True
-        elif (value := next(options)) and name not in OF_HANDING_OVER:
-            arguments[name] = _literal(value)
-    called = "".join(f", {name}={value!r}" for name, value in arguments.items())
-    source = f" from {thing['source']}" if thing.get("source") else ""
-    chosen = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())
-    pipe = f"bench.load_backbone(pipe{chosen})" if chosen else "pipe"
-    return f"bench.run({words[2]!r}, backbone={pipe}{called})  # pipe: {thing.get('class')}{source}"
+def same_options(config: RunConfig, *more: str, **changes: str | None) -> str:
+    """Return a command that scores, with the settings of a command that did something else."""
+    return shlex.join(["bench", *run_command(config.model_copy(update=changes)), *more])
 
 
-def _literal(text: str) -> Any:
-    with suppress(ValueError, SyntaxError):  # a text stays one
-        return ast.literal_eval(text)
-    return text
+def run_command(config: RunConfig) -> list[str]:
+    """Return the words after `bench` of a run, without `--shard`, `--fresh`, `--min-accuracy`."""
+    settings = _not_at_default(
+        dict(config), {"dataset", "params", "shard", "fresh", "min_accuracy"}
+    )
+    return ["run", config.dataset, *_options({"params": config.params, **settings})]
 
 
 def stored_settings(manifest: Manifest) -> dict[str, Any]:
@@ -103,27 +90,31 @@ def stored_settings(manifest: Manifest) -> dict[str, Any]:
 
     `params` has all parameters that the user named.
     """
-    settings = _settings(manifest)
-    _subject(settings)
     kept = {"dataset", "backbone", "params", *(set(RunConfig.model_fields) - _LEFT_OUT)}
-    return {name: value for name, value in settings.items() if name in kept}
+    return {name: value for name, value in _settings(manifest).items() if name in kept}
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
-    """Return a run's settings; of a version without `guidance_null`, what it then did."""
+    """Return a run's settings; a folder's path takes the place of its name.
+
+    Those of a version without `guidance_null` say what it then did.
+    """
     settings, scoring = manifest.config.plain(), manifest.identity.scoring
     if scoring.guidance is not None and scoring.guidance_null is None:
         settings["guidance_null"] = "cell"
+    if not isinstance(settings.get("params"), dict):
+        settings["params"] = {}
+    for kind, path in (("dataset", "data_dir"), ("backbone", "weights")):
+        if settings.get(kind) == FOLDER and settings.get(path):
+            settings[kind] = settings.pop(path)
     return settings
 
 
-def _shared_params(settings: Mapping[str, object], manifest: Manifest) -> list[str]:
+def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     """Return the parameters that a run of any strategy must share: draws, and the backbone's."""
-    params, backbones = settings.get("params"), load_plugins().backbones
-    name = manifest.backbone.name
+    backbones, name = load_plugins().backbones, manifest.backbone.name
     shared = {"draws", *(backbones.get(name).parameters if name in backbones else {})}
-    chosen = params.items() if isinstance(params, dict) else ()
-    return [w for key, value in chosen if key in shared for w in ("--set", f"{key}={_text(value)}")]
+    return {key: value for key, value in settings["params"].items() if key in shared}
 
 
 def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
@@ -135,39 +126,50 @@ def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
     return {name: value for name, value in params.items() if not spec.is_default(name, value)}
 
 
-def _subject(settings: dict[str, object]) -> list[str]:
-    """Return the words that name dataset and backbone; a folder's path takes its name's place."""
-    for kind, path in (("dataset", "data_dir"), ("backbone", "weights")):
-        if settings.get(kind) == FOLDER and settings.get(path):
-            settings[kind] = settings.pop(path)
-    words = ["bench", "run", str(settings["dataset"])]
-    if settings.get("backbone"):
-        words += ["--backbone", str(settings["backbone"])]
-    return words
+def _not_at_default(settings: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
+    """Return the settings but `left_out` that are not at their default, in the order of help."""
+    return {
+        name: settings.get(name)
+        for name, field in RunConfig.model_fields.items()
+        if name not in left_out and settings.get(name) not in (None, field.default)
+    }
 
 
-def _options(settings: Mapping[str, object], left_out: Set[str]) -> list[str]:
+def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> str:
+    """Return the command with chosen settings, and those of a run that any strategy shares.
+
+    Of a backbone that was in memory, it is what to call in Python.
+    """
+    dataset = str(settings["dataset"])
+    shared = _not_at_default(settings, _LEFT_OUT | chosen.keys())
+    own = without_none(backbone=settings.get("backbone"), **chosen, **shared)
+    if (thing := manifest.backbone.in_memory) is None:
+        return shlex.join(["bench", "run", dataset, *_options(own)])
+    called = "".join(
+        f", {name}={value!r}"
+        for name, value in own.items()
+        if value != {} and name not in OF_HANDING_OVER
+    )
+    source = f" from {thing['source']}" if thing.get("source") else ""
+    made = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())
+    pipe = f"bench.load_backbone(pipe{made})" if made else "pipe"
+    return f"bench.run({dataset!r}, backbone={pipe}{called})  # pipe: {thing.get('class')}{source}"
+
+
+def _options(settings: Mapping[str, Any]) -> list[str]:
+    """Return the options of settings, in their order."""
     words: list[str] = []
-    for name, field in RunConfig.model_fields.items():
-        value, flag = settings.get(name), "--" + name.replace("_", "-")
-        if name not in left_out and value is not None and value != field.default:
+    for name, value in settings.items():
+        option = "--" + name.replace("_", "-")
+        if name == "params":
+            words += [w for key, v in value.items() for w in ("--set", f"{key}={_text(v)}")]
+        elif value is True:
+            words.append(option)
+        else:
             values = value if isinstance(value, list) else [value]
-            words += [flag] if value is True else [w for v in values for w in (flag, str(v))]
+            words += [word for v in values for word in (option, str(v))]
     return words
 
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def same_options(config: RunConfig, *more: str, **changes: str | None) -> str:
-    """Return a command that scores, with the settings of a command that did something else."""
-    return shlex.join(["bench", *run_command(config.model_copy(update=changes)), *more])
-
-
-def run_command(config: RunConfig) -> list[str]:
-    """Return the words after `bench` of a run, without `--shard`, `--fresh`, `--min-accuracy`."""
-    params = [w for key, value in config.params.items() for w in ("--set", f"{key}={value}")]
-    settings = {name: getattr(config, name) for name in RunConfig.model_fields}
-    left_out = {"dataset", "params", "shard", "fresh", "min_accuracy"}
-    return ["run", config.dataset, *params, *_options(settings, left_out)]
