@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cli.progress import shown
 from bench.contracts.specs import DatasetSpec
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split, slug
 from bench.inputs.items import holds_items
@@ -50,7 +49,7 @@ def load_dataset(
     """
     from bench.inputs.decoded import decoded
 
-    data = find_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
+    data = find_dataset(RunConfig(dataset=name, data_dir=data_dir))
     return decoded(load_split(data, split).rows, data.spec.border)
 
 

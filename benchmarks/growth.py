@@ -20,7 +20,7 @@ import numpy as np
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Problem
 from bench.recordings.recording import open_recording
-from bench.recordings.replay import decide, strategy_for
+from bench.recordings.replay import decide, decider_for
 from bench.stats.shares import accuracy_interval
 
 CLASSES = (10, 21, 50, 100, 200, 500, 1000)
@@ -68,7 +68,7 @@ def main() -> None:
             made.append(rng.permutation(np.concatenate([winner[None], winner + rivals])))
         truth = [int(table.astype(float).mean(axis=1).argmin()) for table in made]
         for name, params in settings(n_draws, arguments.order):
-            strategy = strategy_for(recording, name, params)[1]
+            strategy = decider_for(recording, name, params).strategy
             evaluations = equal = 0
             for table, best in zip(made, truth, strict=True):
                 decided = decide(Sample("", 0, {}), table, strategy, problem)

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import decide, strategy_for
+from bench.recordings.replay import decide, decider_for
 from bench.stats.shares import accuracy_interval
 
 RIVALS = 3
@@ -44,7 +44,7 @@ def races(recording: Recording, label: str) -> None:
     tables = [recording.errors(sample.sample_id) for sample in samples]
     truth = [int(table.astype(np.float64).mean(axis=1).argmin()) for table in tables]
     for delta in LEVELS:
-        strategy = strategy_for(recording, "race", {"delta": delta, "order": "even"})[1]
+        strategy = decider_for(recording, "race", {"delta": delta, "order": "even"}).strategy
         decided = [decide(Sample("", 0, {}), t, strategy, recording.problem) for t in tables]
         equal = sum(
             d.outcome is not None and d.outcome.ranking[0] == best

@@ -23,7 +23,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.running.parts.decision import make_strategy
+from bench.running.parts.decision import make_decider
 
 Tables = list[NDArray[np.float32]]
 
@@ -116,7 +116,7 @@ def share(tables: Tables, name: str, params: Mapping[str, Any]) -> Share:
         params: its parameters besides the number of draws.
     """
     spec = load_plugins().strategies.get(name)
-    strategy = make_strategy(spec, {"draws": DRAWS, **measured(tables, params)})[1]
+    strategy = make_decider(spec, {"draws": DRAWS, **measured(tables, params)}).strategy
     lost, evaluations = [], 0
     for seed, errors in enumerate(tables):
         classes = np.arange(len(errors))

@@ -118,8 +118,7 @@ def measure(
     split, real = run.split, run.prompts
     assert split is not None
     phrases = [
-        run.resolved.dataset.phrases.get(c, text)
-        for c, text in zip(split.classes, real.texts, strict=True)
+        run.dataset.phrases.get(c, text) for c, text in zip(split.classes, real.texts, strict=True)
     ]
     run = replace(run, prompts=crowd(real, phrases, count))
     ModelRun(run).check()

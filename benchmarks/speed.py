@@ -116,21 +116,21 @@ def engine_against_bare(
     """Time all of it in turns and return rates and ratios."""
     run = on_digits(backbone, "full")
     samples = list(ModelRun(run).samples(run.sample_ids))
-    network = kind_of(run.resolved).load(run)  # not folded, not compiled: the bare one
+    network = kind_of(run).load(run)  # not folded, not compiled: the bare one
     assert isinstance(network, CheckedDenoiser)
     conditioning = network.encode_prompts(run.prompts.texts)
     sizes = {str(s): bare(network, conditioning, s, 256) for s in (16, 32, 64, 128)}
     table = {int(s): median(r) for s, r in in_turns(sizes, max(3, rounds // 2), clock).items()}
     best = smallest_of_the_best(table)
     works = {"bare": bare(network, conditioning, best, cells)}
-    shared = kind_of(run.resolved).load(run)
+    shared = kind_of(run).load(run)
     for name in STRATEGIES:
         one = on_digits(backbone, name)
-        engine = denoising(kind_of(one.resolved).open_engine(one, shared))
+        engine = denoising(kind_of(one).open_engine(one, shared))
         engine.batch_size = best
         works[name] = scoring(engine, one.strategy, samples, cells)
         if name == "full":
-            plain = denoising(kind_of(run.resolved).open_engine(run, network))
+            plain = denoising(kind_of(run).open_engine(run, network))
             # `network` is folded by now; a conditioning is still taken as the bare one takes it.
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
@@ -157,9 +157,9 @@ def short_runs(pairs: int, evaluations: int, clock: Callable[[], float]) -> dict
     Unlike `engine_against_bare`, a run ends: its last batches are not full.
     """
     run = on_digits("tiny-digits", "full")
-    network, shared = kind_of(run.resolved).load(run), kind_of(run.resolved).load(run)
+    network, shared = kind_of(run).load(run), kind_of(run).load(run)
     assert isinstance(network, CheckedDenoiser)
-    engine = denoising(kind_of(run.resolved).open_engine(run, shared))
+    engine = denoising(kind_of(run).open_engine(run, shared))
     engine.batch_size = 64
     each = len(run.prompts.texts) * STRATEGIES["full"]["draws"]
     images = list(ModelRun(run).samples(run.sample_ids))[: max(1, round(evaluations / each))]

@@ -20,7 +20,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.running.parts.decision import make_strategy
+from bench.running.parts.decision import make_decider
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -49,7 +49,7 @@ def main() -> None:
     for label, params in SETTINGS.items():
         spec = load_plugins().strategies.get(label.split()[0])
         given = {"draws": shape[1], **params}
-        strategy = make_strategy(spec, given)[1]
+        strategy = make_decider(spec, given).strategy
         started = time.process_time()
         decided = decide(Sample("", 0, {}), errors, strategy, problem)
         seconds = time.process_time() - started

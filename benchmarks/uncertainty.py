@@ -48,7 +48,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.inputs.draws import timestep_grid
 from bench.recordings.recording import Tables, open_recording
 from bench.recordings.replay import decide
-from bench.running.parts.decision import make_strategy
+from bench.running.parts.decision import make_decider
 from bench.stats.agreement import flip_probability, repeatability
 from bench.stats.shares import exact_interval
 from bench.store.decisions import Decisions, as_decisions
@@ -216,7 +216,7 @@ def main() -> None:
         print("| strategy | cost | seen | estimate | again | Phi | spread, points |")
         print("|---|--:|--:|--:|--:|--:|--:|", flush=True)
         for strategy, params in settings(draws, linearised=given.what != "tables"):
-            made = make_strategy(registry.get(strategy), {"draws": draws, **params})[1]
+            made = make_decider(registry.get(strategy), {"draws": draws, **params}).strategy
             said = " ".join([strategy, *(f"{k}={v}" for k, v in params.items())])
             print(f"| {said} | {' | '.join(row(made, sweeps))} |", flush=True)
 

@@ -25,7 +25,7 @@ import bench
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Evaluate, Reply
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import strategy_for
+from bench.recordings.replay import decider_for
 
 matplotlib.use("Agg")
 HERE = Path(__file__).parent / "concepts"
@@ -120,7 +120,7 @@ def draws(recorded: Recorded) -> Figure:
 
 def asked(recorded: Recorded, sample: Sample, name: str) -> NDArray[np.int64]:
     """Return when each cell was asked for, [prompts, draws], from 1 on; 0: never."""
-    strategy = strategy_for(recorded.recording, name, {})[1]
+    strategy = decider_for(recorded.recording, name, {}).strategy
     session = strategy.start(recorded.recording.problem)
     errors, turn = recorded.errors(sample), 0
     when = np.zeros(errors.shape, dtype=np.int64)

@@ -18,7 +18,6 @@ import click
 from bench.cli.options import json_option
 from bench.cli.output import PROBLEMS_FOUND, next_steps, print_json, say
 from bench.cli.settings import config_from_options, config_options
-from bench.discovery.loading import load_plugins
 from bench.inputs.checking import check_data
 from bench.render.tables import table
 from bench.running.command import same_options
@@ -41,7 +40,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
     without images, class names that look like ids, checksums of the original download.
     """
     config = config_from_options(ctx, **options)
-    data = find_dataset(config, load_plugins())
+    data = find_dataset(config)
     printed = time.perf_counter()
 
     def progress(split: str, done: int, total: int) -> None:
@@ -88,7 +87,7 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
     """
     config = config_from_options(ctx, **options)
     prepared = prepare(config, images=False)
-    named, prompts, name = prepared.named, prepared.prompts, prepared.resolved.backbone_name
+    named, prompts, name = prepared.named, prepared.prompts, prepared.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
     if prepared.absent:
         note = f"No token counts: {prepared.absent[0]}"
@@ -108,6 +107,6 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
     keys = [key for key in heads if key != "found" or named.changed]
     table([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
-    backbone = config.backbone or (None if prepared.resolved.dataset.backbone else "NAME")
+    backbone = config.backbone or (None if prepared.dataset.backbone else "NAME")
     command = same_options(config, "--dry-run", backbone=backbone)
     next_steps(("see what asking them costs", command))

@@ -19,7 +19,7 @@ from bench.machine.environment import peak_memory, remember_batch_size, remember
 from bench.machine.offline import as_settings_say
 from bench.perf.work import bare, evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
 from bench.running.model_run import check
-from bench.running.parts.decision import make_strategy
+from bench.running.parts.decision import make_decider
 from bench.running.prepare import prepare
 from bench.running.scorers import kind_of
 from bench.running.scorers.draws import speed_key
@@ -88,11 +88,10 @@ def measure(
     if config.dataset == NO_DATASET:
         made_up = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES)
     prepared = prepare(config, made_up, images=False)
-    resolved = prepared.resolved
-    scorer = kind_of(resolved)
+    scorer = kind_of(prepared)
     if not scorer.batches_cells:
         raise UserError(
-            f"Backbone {resolved.backbone_name!r} is not a denoiser: it has no batches."
+            f"Backbone {prepared.backbone_name!r} is not a denoiser: it has no batches."
         )
     check(prepared)
     backbone = scorer.load(prepared)
@@ -100,11 +99,11 @@ def measure(
     samples = pictures(backbone.resolution)
 
     # Each strategy has draws of its own, so an engine of its own; all share the network.
-    engines, gradients = {}, can_linearise(resolved.backbone)
+    engines, gradients = {}, can_linearise(prepared.backbone)
     without_tree = (
         spec.name
         for spec in load_plugins().strategies
-        if not make_strategy(spec, {})[1].uses_hierarchy
+        if not make_decider(spec, {}).strategy.uses_hierarchy
     )
     for name in strategies or without_tree:
         variant = prepare(_with_strategy(config, name), made_up, images=False)
@@ -116,7 +115,7 @@ def measure(
         engines[name] = engine, variant
     conditioning = backbone.encode_prompts(prepared.prompts.texts[:64])
     flops = evaluation_flops(backbone, conditioning)
-    dtype = resolved.dtype
+    dtype = prepared.dtype
     peak = matmul_peak(backbone.device, getattr(torch, dtype))
 
     if config.batch_size != "auto":
@@ -145,10 +144,10 @@ def measure(
     if config.batch_size == "auto":
         name = device_name(backbone.device)
         remember_batch_size(f"{speed_key(prepared)} {name}", best)
-    usual = speeds.get(resolved.decider.spec.name, max(speeds.values()))
-    remember_speed(resolved.backbone_name, backbone.device.type, dtype, usual)
+    usual = speeds.get(prepared.decider.spec.name, max(speeds.values()))
+    remember_speed(prepared.backbone_name, backbone.device.type, dtype, usual)
     return Measured(
-        backbone=resolved.backbone_name,
+        backbone=prepared.backbone_name,
         device=device_name(backbone.device),
         dtype=dtype,
         settings=Switches(**{name: getattr(config, name) for name in Switches.model_fields}),
@@ -177,8 +176,7 @@ def _fitting(
                 raise
             break
         fitting.append(size)
-    if backbone.device.type == "cuda":
-        torch.cuda.empty_cache()
+    torch.cuda.empty_cache()
     return tuple(fitting)
 
 

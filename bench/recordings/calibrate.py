@@ -11,7 +11,7 @@ from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError, warn_user
 from bench.inputs.subsets import limited
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import replayed, strategy_for
+from bench.recordings.replay import decider_for, replayed
 from bench.stats.probability import fit_probability
 from bench.stats.risk import LEVEL
 from bench.store.calibrations import (
@@ -146,16 +146,14 @@ def _replayed(
     tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
     tried += [(name, {**base, **setting}) for setting in listed]
     tried += [(name, base)]
-    identities, strategies = zip(
-        *(strategy_for(recording, strategy, its) for strategy, its in tried), strict=True
-    )
-    records = replayed(recording, recording.samples(), strategies)
-    full, *decided = map(as_decisions, records)
+    deciders = [decider_for(recording, strategy, its) for strategy, its in tried]
+    strategies = [decider.strategy for decider in deciders]
+    full, *decided = map(as_decisions, replayed(recording, recording.samples(), strategies))
     settings = [
-        _setting(identity, decisions, full)
-        for identity, decisions in zip(identities[1:], decided, strict=True)
+        _setting(decider.identity, decisions, full)
+        for decider, decisions in zip(deciders[1:], decided, strict=True)
     ]
-    others = [_setting(identities[0], full)]
+    others = [_setting(deciders[0].identity, full)]
     usual_setting = settings.pop()
     if usual_setting.strategy not in [setting.strategy for setting in (*settings, *others)]:
         others.append(usual_setting)

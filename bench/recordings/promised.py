@@ -14,7 +14,7 @@ from bench.errors import UserError, warn_user
 from bench.machine.offline import as_settings_say
 from bench.recordings.calibrate import calibrate
 from bench.running.execute import Finished
-from bench.running.prepare import prepare
+from bench.running.prepare import prepare_again
 from bench.running.prepared import PlannedSweep, Prepared
 from bench.running.run import SharedBackbone, prepare_run, run_prepared
 from bench.running.settings import RunConfig
@@ -33,7 +33,7 @@ def run(
     loaded: Any = None,
     tell: Tell = lambda text: None,
 ) -> Finished:
-    """Make the run that `config` describes, or resume it; see `bench.running.run.run`.
+    """Make the run that `config` describes, or resume it; see `prepare_run` and `run_prepared`.
 
     Where its risk has no calibration yet, `tell` is called with the plan, and the sweep is made
     first. A shard of a run is not swept for: it raises a UserError.
@@ -43,9 +43,9 @@ def run(
     if sweep is not None and sweep.calibration is None and config.shard is None:
         _tell(sweep, tell)
         shared = SharedBackbone()
-        _make(prepared, sweep, dataset, shared)
-        prepared = prepare(config, dataset, loaded=loaded, split=prepared.split)
-    return run_prepared(prepared, dataset, shared)
+        _make(prepared, sweep, shared)
+        prepared = prepare_again(prepared, config)
+    return run_prepared(prepared, shared)
 
 
 @as_settings_say
@@ -62,7 +62,7 @@ def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
         )
     if prepared.sweep.calibration is None:
         _tell(prepared.sweep, tell)
-    return _make(prepared, prepared.sweep, None, SharedBackbone())
+    return _make(prepared, prepared.sweep, SharedBackbone())
 
 
 def _tell(sweep: PlannedSweep, tell: Tell) -> None:
@@ -72,18 +72,9 @@ def _tell(sweep: PlannedSweep, tell: Tell) -> None:
         warn_user(warning)
 
 
-def _make(
-    prepared: Prepared, sweep: PlannedSweep, dataset: DatasetSpec | None, shared: SharedBackbone
-) -> Finished:
+def _make(prepared: Prepared, sweep: PlannedSweep, shared: SharedBackbone) -> Finished:
     """Sweep the images that are not swept yet, and calibrate on all of them."""
-    run = prepare(
-        sweep.config,
-        dataset,
-        loaded=prepared.loaded,
-        split=prepared.split,
-        samples=sweep.samples,
-    )
-    finished = run_prepared(run, dataset, shared)
+    finished = run_prepared(prepare_again(prepared, sweep.config, sweep.samples), shared)
     if sweep.config.shard is None and sweep.calibration is None:
         strategy = sweep.candidates[0]
         tested = sweep.tested

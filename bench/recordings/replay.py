@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem, Strategy
 from bench.discovery.loading import learning, load_plugins
 from bench.discovery.sources import code_of
-from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import limited
@@ -26,13 +25,14 @@ from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.recordings.weighing import check_measured, weighed
 from bench.running.command import recording_command
-from bench.running.parts.decision import make_strategy
+from bench.running.executors.protocol import Executable
+from bench.running.parts.decision import Decider, make_decider
 from bench.running.preparing.risk import Stated, check_risk, choose_setting
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.folder import whole
-from bench.store.identity import CalibratedOn, Source, StrategyIdentity
+from bench.store.identity import CalibratedOn, Source
 from bench.store.records import Record, make_record
 
 
@@ -90,18 +90,17 @@ def decide(
     raise AssertionError("a sample has an image")
 
 
-def strategy_for(
-    recording: Recording, name: str, params: Mapping[str, Any]
-) -> tuple[StrategyIdentity, CheckedStrategy]:
-    """Return a strategy on the recorded draws, and its identity; a UserError if it does not fit."""
+def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> Decider:
+    """Return a strategy on the recorded draws; a UserError if it does not fit."""
     spec = load_plugins().strategies.get(name)
     n_draws = recording.n_draws
     recorded = {"draws": n_draws} if "draws" in spec.parameters else {}
-    parameters, strategy = make_strategy(spec, {**recorded, **params})
-    if parameters["draws"] != n_draws:
+    decider = make_decider(spec, {**recorded, **params})
+    strategy = decider.strategy
+    if strategy.draws != n_draws:
         raise UserError(
             f"{recording.manifest.run_id} recorded {n_draws} draws; a replay cannot use"
-            f" draws={parameters['draws']}, since other draws have other noise. Leave draws out, or"
+            f" draws={strategy.draws}, since other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
     strategy.check(_largest(recording))
@@ -129,7 +128,7 @@ def strategy_for(
             f"Strategy {name!r} compares texts of one image only, and the items of"
             f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
         )
-    return StrategyIdentity(name=name, version=spec.version, params=parameters), strategy
+    return decider
 
 
 def _largest(recording: Recording) -> Problem:
@@ -141,26 +140,14 @@ def _largest(recording: Recording) -> Problem:
 
 
 @dataclass
-class PreparedReplay:
+class PreparedReplay(Executable):
     """A replay, checked and ready for `execute`: a recording in the place of a model."""
 
-    recording: Recording
-    manifest: Manifest
-    strategy: CheckedStrategy
-    folder: Path
-    fresh: bool
-    started: float
+    recording: Recording = field(kw_only=True)
 
-    save_errors = False  # they are kept already
-    timed = False  # no model ran
-    sweep: tuple[Path, Sequence[str]] | None = None
-
-    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
+    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield the recorded samples with these ids, without their images."""
         return iter(self.recording.samples(sample_ids))
-
-    def check(self) -> None:
-        """Do nothing: all was checked when the replay was prepared."""
 
     def open_engine(self) -> ReplayEngine:
         """Return what answers from the recording."""
@@ -200,35 +187,35 @@ def prepare_replay(
     check_measured(recording, loss, space)
     if weighting is not None:
         recording = weighed(recording, weighting)
-    identity, made = strategy_for(recording, strategy, params)
+    decider = decider_for(recording, strategy, params)
     settings: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
     settings["results"] = str(results)
-    manifest = _manifest(recording, identity, settings, made.same_draws)
+    manifest = _manifest(recording, decider, settings)
     if risk is not None:
-        spec = load_plugins().strategies.get(strategy)
-        stated = Stated(risk, spec, params, identity.params, results)
+        stated = Stated(risk, decider, params, results)
         check_risk(stated)
         chosen, calibrated = choose_setting(stated, manifest)
-        identity, made = strategy_for(recording, strategy, chosen)
+        decider = decider_for(recording, strategy, chosen)
         settings["risk"] = risk
-        manifest = _manifest(recording, identity, settings, made.same_draws, calibrated)
+        manifest = _manifest(recording, decider, settings, calibrated)
     folder = results / manifest.run_id
-    return PreparedReplay(recording, manifest, made, folder, fresh, started)
+    return PreparedReplay(
+        manifest, decider.strategy, folder, started, fresh, timed=False, recording=recording
+    )
 
 
 def _manifest(
     recording: Recording,
-    strategy: StrategyIdentity,
+    decider: Decider,
     settings: Mapping[str, Any],
-    compared: bool,
     calibrated: CalibratedOn | None = None,
 ) -> Manifest:
-    """Return the manifest of the replay; `compared`: the strategy compares images of an item."""
-    source = as_compared(recording.manifest, compared)
+    source = as_compared(recording.manifest, decider.strategy.same_draws)
+    strategy = decider.identity
     if source.part or source.asked:
         source = whole(source)
     plugins = load_plugins()
-    decider = plugins.strategies.owner(strategy.name)
+    owner = plugins.strategies.owner(strategy.name)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
     changed = {"strategy": strategy, "replayed": replayed, **without_none(calibrated=calibrated)}
     identity = source.identity.model_copy(update=changed)
@@ -244,7 +231,7 @@ def _manifest(
             "config": source.config.model_copy(update={**settings, "save_errors": False}),
             "strategy": strategy,
             "samples": limited(sample_ids, labels, settings["limit"]),
-            "environment": environment(plugins.versions(), code_of(plugins, [decider])),
+            "environment": environment(plugins.versions(), code_of(plugins, [owner])),
             "replayed_from": source.run_id,
             **({"pairs_averaged": True} if identity.scoring.antithetic else {}),
         }

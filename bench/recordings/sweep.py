@@ -18,7 +18,7 @@ from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import as_compared, replayed, strategy_for
+from bench.recordings.replay import as_compared, decider_for, replayed
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
@@ -112,16 +112,17 @@ def sweep(
     recording = open_draws(path)
     if settings is None:
         settings = default_grid(recording.n_draws, recording.problem.can_linearise)
-    prepared = [strategy_for(recording, name, params) for name, params in settings]
-    strategies = [strategy for _, strategy in prepared]
+    deciders = [decider_for(recording, name, params) for name, params in settings]
+    strategies = [decider.strategy for decider in deciders]
     samples = recording.some(limit)
-    full = strategy_for(recording, exhaustive(), {})[1]
+    full = decider_for(recording, exhaustive(), {}).strategy
     swept, *decided = replayed(recording, samples, [full, *strategies])
     decisions = as_decisions(swept).predictions
     rows = []
-    for (identity, strategy), records in zip(prepared, decided, strict=True):
-        changed = {"strategy": identity, "replayed_from": recording.manifest.run_id}
-        manifest = as_compared(recording.manifest, strategy.same_draws).model_copy(update=changed)
+    for decider, records in zip(deciders, decided, strict=True):
+        changed = {"strategy": decider.identity, "replayed_from": recording.manifest.run_id}
+        compared = as_compared(recording.manifest, decider.strategy.same_draws)
+        manifest = compared.model_copy(update=changed)
         rows.append(_row(manifest, records, decisions, pareto=True))
     beaten = [any(other.beats(row) for other in rows) for row in rows]
     rows = [

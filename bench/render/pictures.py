@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.boards.text import short, visible
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import corrupted
 from bench.inputs.data import load_split
@@ -164,6 +163,6 @@ def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Imag
 
 def _named(manifest: Manifest) -> Split:
     config = RunConfig(**manifest.config.plain())
-    data = find_dataset(config, load_plugins())
+    data = find_dataset(config)
     with offline(config.offline):
         return load_split(data, config.split)

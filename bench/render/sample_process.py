@@ -22,7 +22,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import corrupted
 from bench.inputs.data import load_split
@@ -109,7 +108,7 @@ def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
     """Return the data, and how its images are corrupted; or why there is none."""
     try:
         config = make_config(settings)
-        data = find_dataset(config, load_plugins())
+        data = find_dataset(config)
         split = load_split(data, config.split)
         return split, config.corrupt
     except UserError as error:

@@ -115,7 +115,7 @@ def execute(
 
 def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
     """Return the stored summary, or of fewer images one made from their records; None: none."""
-    stored = _stored_summary(path)
+    stored = stored_summary(path)
     if stored is None:
         return None
     if len(manifest.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
@@ -172,7 +172,7 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     here = time.perf_counter() - run.started
-    stored, whole = _stored_summary(folder.path), folder.manifest
+    stored, whole = stored_summary(folder.path), folder.manifest
     # Earlier versions of the toolkit wrote it into the summary alone.
     fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
@@ -192,7 +192,8 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     return Finished(run.manifest, summary, folder.path)
 
 
-def _stored_summary(path: Path) -> Summary | None:
+def stored_summary(path: Path) -> Summary | None:
+    """Return the summary of a run; None where it has none, or a damaged one."""
     try:
         return read_summary(path)
     except UserError:  # damaged: it is made again from the records

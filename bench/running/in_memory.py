@@ -35,7 +35,7 @@ OF_A_NAME = ("normalize", "resolution", "revision", "layout", "attention", "comp
 def load_named(name: str, weights: str | None, device: str | None, dtype: str | None) -> Any:
     """Return a backbone by its name or folder."""
     config = RunConfig(dataset="-", backbone=name, weights=weights)
-    resolved = find_backbone(config, None, load_plugins())
+    resolved = find_backbone(config)
     spec, source = resolved.spec, resolved.weights or resolved.spec.weights
     device, dtype = pick_device(device), resolve_dtype(dtype, spec, device)
     folder = resolve_weights(source, spec.revision) if source else None
@@ -114,7 +114,7 @@ def with_probe(prepared: Prepared) -> Prepared:
     sample = prepared.sample_ids[0] if earlier is None else earlier.sample
     probe = _probe(prepared, sample)
     difference = 0.0 if earlier is None else _difference(earlier, probe)
-    if difference > (tolerance := TOLERANCES[prepared.resolved.dtype]):
+    if difference > (tolerance := TOLERANCES[prepared.dtype]):
         raise UserError(
             f"{prepared.folder}: this backbone's predictions differ from those with which the run"
             f" began by {difference:.2g} of their size ({tolerance:g} would be rounding). What it"
@@ -139,7 +139,7 @@ def _probe(prepared: Prepared, sample_id: str) -> Probe:
     from bench.engine.trees import mapped
     from bench.inputs.pixels import decode
 
-    denoiser: Any = kind_of(prepared.resolved).make(prepared)
+    denoiser: Any = kind_of(prepared).make(prepared)
     assert isinstance(denoiser, CheckedDenoiser)
     sample = next(run_samples(prepared, [sample_id]))
     levels, count = denoiser.levels, min(PROBED_TEXTS, len(prepared.prompts.texts))

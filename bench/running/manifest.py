@@ -37,7 +37,6 @@ from bench.store.identity import (
     DataIdentity,
     Identity,
     LearnedFrom,
-    StrategyIdentity,
 )
 
 
@@ -48,19 +47,15 @@ def make_manifest(
     sample_ids: Sequence[str] | None = None,
 ) -> Manifest:
     """Return the manifest of a run, of `sample_ids` or of those that its settings name."""
-    resolved, split, prompts = prepared.resolved, prepared.split, prepared.prompts
-    config, weights, learns_from = resolved.config, prepared.weights, prepared.learns_from
+    split, prompts = prepared.split, prepared.prompts
+    config, weights, learns_from = prepared.config, prepared.weights, prepared.learns_from
     assert split is not None, "prepared without images"
-    half: tuple[Share, ...] = () if resolved.dtype == "float32" else ("half",)
-    strategy = StrategyIdentity(
-        name=resolved.decider.spec.name,
-        version=resolved.decider.spec.version,
-        params=dict(resolved.decider.parameters),
-    )
+    half: tuple[Share, ...] = () if prepared.dtype == "float32" else ("half",)
+    strategy = prepared.decider.identity
     identity = Identity(
         version=ids.IDENTITY_VERSION,
         dataset=DataIdentity(
-            name=resolved.dataset.name,
+            name=prepared.dataset.name,
             version=split.version,
             split=split.split,
             fingerprint=split.fingerprint,
@@ -71,16 +66,16 @@ def make_manifest(
         if split.items
         else ids.prompts_digest(prompts.pairs),
         backbone=BackboneIdentity(
-            name=resolved.backbone.name,
-            version=resolved.backbone.version,
+            name=prepared.backbone.name,
+            version=prepared.backbone.version,
             weights=weights.fingerprint if weights else None,
-            dtype=resolved.dtype,
+            dtype=prepared.dtype,
             parameters=recorded_parameters(
-                resolved.backbone, weights, resolved.backbone_parameters
+                prepared.backbone, weights, prepared.backbone_parameters
             ),
             **identity_share(config, "precision", *half),
         ),
-        scoring=kind_of(resolved).scoring(resolved, prepared.weighting),
+        scoring=kind_of(prepared).scoring(prepared),
         strategy=strategy,
         seed=config.seed,
         **identity_share(config, "run"),
@@ -101,20 +96,20 @@ def make_manifest(
     plugins = load_plugins()
     return Manifest(
         format=MANIFEST_FORMAT,
-        run_id=ids.run_id(split.name, resolved.backbone_name, resolved.decider.spec.name, identity),
+        run_id=ids.run_id(split.name, prepared.backbone_name, strategy.name, identity),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=StoredConfig(**resolved.recorded_settings()),
+        config=StoredConfig(**prepared.recorded_settings()),
         dataset=Data(
             name=split.name, version=split.version, split=split.split, n_total=len(split.sample_ids)
         ),
         backbone=BackboneInfo(
-            name=resolved.backbone_name,
-            version=resolved.backbone.version,
+            name=prepared.backbone_name,
+            version=prepared.backbone.version,
             weights=weights.location if weights else None,
             revision=weights.revision if weights else None,
-            dtype=resolved.dtype,
-            trained_on=resolved.trained_on,
+            dtype=prepared.dtype,
+            trained_on=prepared.trained_on,
             **without_none(
                 in_memory=dict(weights.description) if isinstance(weights, InMemory) else None
             ),
@@ -122,17 +117,17 @@ def make_manifest(
         strategy=strategy,
         classes=list(split.classes),
         prompts=[] if split.items else prompts.pairs,
-        environment=environment(plugins.versions(), code_of(plugins, owners_of(resolved))),
+        environment=environment(plugins.versions(), code_of(plugins, owners_of(prepared))),
         samples=samples,
         **without_none(
             parents=None if prompts.parents is None else list(prompts.parents),
             part=part,
             sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
-            linearisation_cost=linearisation_cost(resolved, weights)
-            if resolved.strategy.linearises
+            linearisation_cost=linearisation_cost(prepared)
+            if prepared.strategy.linearises
             else None,
-            items=describe_items(resolved, split.items, prompts) if split.items else None,
+            items=describe_items(prepared, split.items, prompts) if split.items else None,
         ),
     )
 

@@ -14,7 +14,7 @@ from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery import backbones
 from bench.errors import UserError, warn_user
 from bench.inputs.survey import CHECKING, reading
-from bench.running.executors.protocol import Swept
+from bench.running.executors.protocol import Executable
 from bench.running.prepared import Prepared, run_samples
 from bench.running.scorers import kind_of, open_engine
 
@@ -32,12 +32,12 @@ def check(prepared: Prepared) -> None:
     """Refuse a run that could not be scored (UserError); imports the backbone's class."""
     if prepared.absent:
         raise UserError(prepared.absent[0])
-    resolved, prompts = prepared.resolved, prepared.prompts
-    spec, strategy = resolved.backbone, resolved.strategy
-    kind = kind_of(resolved)
-    kind.check_settings(resolved)
+    prompts = prepared.prompts
+    spec, strategy = prepared.backbone, prepared.strategy
+    kind = kind_of(prepared)
+    kind.check_settings(prepared)
     backbones.check_weights(
-        spec, prepared.weights, dtype=resolved.dtype, **resolved.backbone_parameters
+        spec, prepared.weights, dtype=prepared.dtype, **prepared.backbone_parameters
     )
     if (counted := token_counts(prepared)) is not None:
         counts, limit = counted
@@ -48,8 +48,8 @@ def check(prepared: Prepared) -> None:
                 )
     if strategy.linearises and not backbones.can_linearise(spec):
         raise UserError(
-            f"Strategy {resolved.decider.spec.name!r} needs gradients to the text conditioning,"
-            f" and backbone {resolved.backbone_name!r} does not offer them. `race` needs no"
+            f"Strategy {prepared.decider.spec.name!r} needs gradients to the text conditioning,"
+            f" and backbone {prepared.backbone_name!r} does not offer them. `race` needs no"
             " gradients."
         )
     strategy.check(problems(prepared)[-1][0])
@@ -62,10 +62,10 @@ def problems(prepared: Prepared) -> list[tuple[Problem, int]]:
     That is one pair, or one per size of items or of candidates. Draws have no levels yet, and costs
     are those of the run.
     """
-    split, config, kind = prepared.split, prepared.config, kind_of(prepared.resolved)
+    split, config, kind = prepared.split, prepared.config, kind_of(prepared)
 
     def problem(classes: Ints) -> Problem:
-        return kind.problem(prepared, kind.columns(prepared.resolved, classes))
+        return kind.problem(prepared, kind.columns(prepared, classes))
 
     if split is not None and split.items is not None:
         shapes = sorted({(texts, images) for images, texts in split.items.shapes})
@@ -84,9 +84,7 @@ def problems(prepared: Prepared) -> list[tuple[Problem, int]]:
 
 def token_counts(prepared: Prepared) -> tuple[list[int], int] | None:
     """Return the tokens per prompt and their limit; None of a backbone without tokens."""
-    return backbones.count_tokens(
-        prepared.resolved.backbone, prepared.weights, prepared.prompts.texts
-    )
+    return backbones.count_tokens(prepared.backbone, prepared.weights, prepared.prompts.texts)
 
 
 def check_precision(prepared: Prepared, engine: Engine) -> str | None:
@@ -114,11 +112,13 @@ def check_precision(prepared: Prepared, engine: Engine) -> str | None:
         class_of_prompt=tuple(range(len(prompts))),
         parents=None,
     )
-    half = prepared.resolved.dtype
+    half = prepared.dtype
     config = prepared.config.model_copy(update={"batch_size": PROMPTS, "compile": False})
-    resolved = replace(prepared.resolved, config=config, dtype="float32", checks_dtype=False)
+    exactly = replace(
+        prepared, config=config, dtype="float32", checks_dtype=False, prompts=few, loaded=None
+    )
     try:
-        other = open_engine(replace(prepared, resolved=resolved, prompts=few, loaded=None))
+        other = open_engine(exactly)
         assert isinstance(other, DenoisingEngine)
         exact = _differences(other, prepared, np.arange(len(prompts)), chosen)
     except torch.OutOfMemoryError:
@@ -162,26 +162,29 @@ def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, dra
     return np.asarray(errors[1:] - errors[0])
 
 
-class ModelRun:
-    """A run whose errors a model computes; see `Executable`.
+class ModelRun(Executable):
+    """A run whose errors a model computes.
 
     `shared_backbone` is called when the run is scored, and returns the loaded backbone that several
     runs share, or None: the run loads its own.
     """
-
-    timed = True  # its records hold the seconds that the model took
 
     def __init__(
         self,
         prepared: Prepared,
         shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None,
     ) -> None:
+        config, sweep = prepared.config, prepared.sweep
+        super().__init__(
+            prepared.manifest,
+            prepared.strategy,
+            prepared.folder,
+            prepared.started,
+            config.fresh,
+            config.save_errors,
+            sweep=None if sweep is None else (sweep.folder, sweep.samples),
+        )
         self.prepared, self.shared_backbone = prepared, shared_backbone
-        self.manifest, self.folder = prepared.manifest, prepared.folder
-        self.strategy, self.started = prepared.strategy, prepared.started
-        self.fresh, self.save_errors = prepared.config.fresh, prepared.config.save_errors
-        sweep = prepared.sweep
-        self.sweep: Swept | None = None if sweep is None else (sweep.folder, sweep.samples)
 
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield the images with these ids; each id is taken when its image is."""
@@ -193,14 +196,12 @@ class ModelRun:
 
     def open_engine(self) -> Engine:
         """Load the backbone, unless it is shared, and return the engine that fits it."""
-        kind = kind_of(self.prepared.resolved)
-        reading.stage = f"Loading {self.prepared.resolved.backbone_name}"
+        kind = kind_of(self.prepared)
+        reading.stage = f"Loading {self.prepared.backbone_name}"
         try:
             engine = kind.open_engine(self.prepared, self.shared_backbone())
         finally:
             reading.stage = CHECKING  # and not what it was: runs may begin at once
-        if self.prepared.resolved.checks_dtype and (
-            warning := check_precision(self.prepared, engine)
-        ):
+        if self.prepared.checks_dtype and (warning := check_precision(self.prepared, engine)):
             warn_user(warning)
         return engine

@@ -34,8 +34,6 @@ from bench.running.preparing.texts import (
 )
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig, check_scope
-from bench.store.documents import Manifest, Sweep
-from bench.store.identity import CalibratedOn
 
 if TYPE_CHECKING:
     import datasets
@@ -92,34 +90,37 @@ def prepare(
         warnings.append(gain)
         resolved = _also_trained_on(resolved, data_learned)
     prepared = Prepared(
-        resolved,
-        named,
-        prompts,
-        weights,
-        split,
-        None,
-        absent,
-        started,
-        weighting,
-        tuple(filter(None, warnings)),
-        loaded,
-        learns_from,
-        shortlist,
+        **vars(resolved),
+        named=named,
+        prompts=prompts,
+        weights=weights,
+        split=split,
+        absent=absent,
+        started=started,
+        weighting=weighting,
+        warnings=tuple(filter(None, warnings)),
+        loaded=loaded,
+        learns_from=learns_from,
+        shortlist=shortlist,
     )
     if split is None or absent:
         return prepared
 
-    def described(
-        of: Resolved, calibrated: CalibratedOn | None = None, sweep: Sweep | None = None
-    ) -> Manifest:
-        return make_manifest(replace(prepared, resolved=of), calibrated, sweep, samples)
+    prepared = replace(prepared, described=make_manifest(prepared, sample_ids=samples))
+    if stated is None:
+        return prepared
+    if not has_calibration(stated, prepared.manifest):
+        return with_sweep(prepared, stated, samples)
+    prepared, calibrated = with_risk(prepared, stated, prepared.manifest)
+    return replace(prepared, described=make_manifest(prepared, calibrated, sample_ids=samples))
 
-    manifest = described(resolved)
-    if stated is not None and has_calibration(stated, manifest):
-        resolved, calibrated = with_risk(resolved, stated, manifest)
-        manifest, stated = described(resolved, calibrated), None
-    prepared = replace(prepared, resolved=resolved, described=manifest)
-    return prepared if stated is None else with_sweep(prepared, stated, described)
+
+def prepare_again(
+    prepared: Prepared, config: RunConfig, samples: Sequence[str] | None = None
+) -> Prepared:
+    """Prepare another run on the images of one, and with its backbone where a caller loaded it."""
+    loaded, split = prepared.loaded, prepared.split
+    return prepare(config, prepared.data, loaded=loaded, split=split, samples=samples)
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:

@@ -9,7 +9,6 @@ from typing import Any
 
 from bench.contracts.dataset import Sample
 from bench.discovery.loading import exhaustive
-from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.corruptions import corrupted
@@ -104,18 +103,17 @@ class PlannedSweep:
         )
 
 
-@dataclass(frozen=True)
-class Prepared:
+@dataclass(frozen=True, kw_only=True)
+class Prepared(Resolved):
     """A run, resolved and checked, before anything heavy is loaded."""
 
-    resolved: Resolved
     named: ClassNames  # the classes in label order, in words and as the data spells them
     prompts: Prompts
     weights: Weights | None
     """The located checkpoint; None where the backbone needs none, or it is absent."""
     split: Split | None  # the images; None where only classes and prompts were asked for
-    described: Manifest | None  # the manifest; None without the images or the weights
-    absent: tuple[str, ...]  # what this machine lacks to execute it
+    described: Manifest | None = None  # the manifest; None without the images or the weights
+    absent: tuple[str, ...] = ()  # what this machine lacks to execute it
     started: float  # start of preparing it, on `time.perf_counter`'s clock
     weighting: Weighting  # the weights over the levels, also where they were learned
     warnings: tuple[str, ...] = ()  # for the user, before the run
@@ -128,19 +126,9 @@ class Prepared:
     calibrated on other images."""
 
     @property
-    def config(self) -> RunConfig:
-        """Settings as they were read."""
-        return self.resolved.config
-
-    @property
     def classes(self) -> tuple[str, ...]:
         """Classes in words, in label order."""
         return self.named.names
-
-    @property
-    def strategy(self) -> CheckedStrategy:
-        """Strategy, made from its parameters."""
-        return self.resolved.strategy
 
     @property
     def manifest(self) -> Manifest:

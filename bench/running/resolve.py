@@ -58,6 +58,15 @@ class Resolved:
         """Strategy that decides the images."""
         return self.decider.strategy
 
+    def without_risk(self) -> RunConfig:
+        """Return the settings, with the strategy and the parameters that a risk has chosen."""
+        if self.config.risk is None:
+            return self.config
+        decider = self.decider
+        params = {**self.config.params, **decider.parameters}
+        changes = {"risk": None, "strategy": decider.spec.name, "params": params}
+        return self.config.model_copy(update=changes)
+
     def recorded_settings(self) -> dict[str, Any]:
         """Return the settings with the resolved names, as the manifest holds them."""
         return {
@@ -74,17 +83,16 @@ class Resolved:
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
     """Resolve every name of the settings, with `dataset` instead of theirs (UserError)."""
-    plugins = load_plugins()
     if dataset is None:
-        dataset = find_dataset(config, plugins)
+        dataset = find_dataset(config)
     data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
-    source = find_backbone(config, data.spec, plugins)
+    source = find_backbone(config, data.spec)
     if config.template and config.prompts:
         raise UserError(
             "--template and --prompts exclude each other: the file holds whole prompts."
         )
     dtype = resolve_dtype(config.dtype, source.spec, config.device)
-    decider = find_strategy(config, source.spec, plugins)
+    decider = find_strategy(config, source.spec)
     options = {
         name: value
         for name in ("normalize", "resolution")
@@ -105,7 +113,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         template=config.template or (None if config.prompts else source.spec.template),
         decider=decider,
         plan=find_plan(config, source.spec),
-        views=None if config.views is None else resolve_views(config.views, plugins),
+        views=None if config.views is None else resolve_views(config.views),
         checks_dtype=config.dtype == AUTO and dtype != "float32",
     )
 

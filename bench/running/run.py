@@ -19,7 +19,7 @@ from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.running.in_memory import with_probe
 from bench.running.model_run import ModelRun
-from bench.running.prepare import prepare
+from bench.running.prepare import prepare, prepare_again
 from bench.running.prepared import Prepared
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
@@ -42,7 +42,7 @@ def warm_up(config: RunConfig) -> str:
     check_executor(config)
     prepared = prepare(config)
     if (sweep := prepared.sweep) is not None and sweep.calibration is None:
-        prepared = prepare(sweep.config)  # the same backbone and prompts
+        prepared = prepare_again(prepared, sweep.config)  # the same backbone and prompts
     run = ModelRun(prepared)
     run.check()
     run.open_engine()
@@ -50,28 +50,23 @@ def warm_up(config: RunConfig) -> str:
 
 
 @as_settings_say
-def run(
-    config: RunConfig,
-    dataset: DatasetSpec | None = None,  # instead of the registered one that `config` names
-    rows: datasets.Dataset | None = None,  # images, where they are in memory
-    loaded: Any = None,  # backbone that `config` names, where the caller has loaded it
-) -> Finished:
+def run(config: RunConfig) -> Finished:
     """Make the run that `config` describes, or resume it.
 
     Raises:
         UserError: something is wrong that the user can fix; nothing was scored.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
-    return run_prepared(prepare_run(config, dataset, rows, loaded), dataset)
+    return run_prepared(prepare_run(config))
 
 
 def prepare_run(
     config: RunConfig,
-    dataset: DatasetSpec | None = None,
-    rows: datasets.Dataset | None = None,
-    loaded: Any = None,
+    dataset: DatasetSpec | None = None,  # instead of the registered one that `config` names
+    rows: datasets.Dataset | None = None,  # images, where they are in memory
+    loaded: Any = None,  # backbone that `config` names, where the caller has loaded it
 ) -> Prepared:
-    """Prepare a run, and warn of what a user should know before it; see `run`."""
+    """Prepare a run, and warn of what a user should know before it."""
     if config.executor == "ray" and not (dataset is rows is loaded is None):
         raise UserError(
             "--executor ray: workers are told names and prepare by themselves. Name the dataset and"
@@ -80,26 +75,21 @@ def prepare_run(
         )
     check_executor(config)
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
-    if prepared.resolved.backbone.objects:
+    if prepared.backbone.objects:
         prepared = with_probe(prepared)
     for warning in prepared.warnings:
         warn_user(warning)
     return prepared
 
 
-def run_prepared(
-    prepared: Prepared, dataset: DatasetSpec | None = None, shared: SharedBackbone | None = None
-) -> Finished:
+def run_prepared(prepared: Prepared, shared: SharedBackbone | None = None) -> Finished:
     """Score a prepared run, and decide some images a second time where its settings say so.
 
-    Args:
-        prepared: the run.
-        dataset: as for `run`.
-        shared: the backbone that runs before it have loaded; None: there were none.
+    `shared` is the backbone that runs before it have loaded; None: there were none.
     """
     watch = watch_of(prepared)
     after = {
-        name: (count, change(prepared, dataset), decide)
+        name: (count, change(prepared), decide)
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
@@ -146,14 +136,14 @@ class SharedBackbone:
         Prompts of `others`, the settings of runs that will use it too, are encoded before its
         network is loaded, so that text encoders are never in memory beside it.
         """
-        if prepared.resolved.backbone.learns:
+        if prepared.backbone.learns:
             self.free()
             return None
         key = _loading_key(prepared)
         if self._backbone is None or key != self._key:
             self.free()
             first = chain([prepared], _prepared(others))
-            self._backbone = kind_of(prepared.resolved).load(prepared, first)
+            self._backbone = kind_of(prepared).load(prepared, first)
             self._key = key
         return self._backbone
 
@@ -162,10 +152,10 @@ class SharedBackbone:
         device = getattr(self._backbone, "device", None)
         self._backbone, self._key = None, None
         if device is not None:  # a model, whose parts may point at each other
-            from bench.engine.transfer import free_memory
+            import torch
 
             gc.collect()
-            free_memory(device)
+            torch.cuda.empty_cache()
 
 
 def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> ModelRun:
@@ -174,14 +164,12 @@ def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConf
 
 
 def _loading_key(prepared: Prepared) -> object:
-    config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
+    config, spec, weights = prepared.config, prepared.backbone, prepared.weights
     return (
-        (spec.name, spec.version, pick_device(config.device), prepared.resolved.dtype, config.tf32),
+        (spec.name, spec.version, pick_device(config.device), prepared.dtype, config.tf32),
         (config.compile, config.layout, config.attention),
         (weights.location, weights.revision, weights.fingerprint) if weights else None,
-        sorted(
-            (name, repr(value)) for name, value in prepared.resolved.backbone_parameters.items()
-        ),
+        sorted((name, repr(value)) for name, value in prepared.backbone_parameters.items()),
     )
 
 

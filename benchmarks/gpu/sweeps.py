@@ -50,7 +50,7 @@ def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Prepared:
 
 def engine_of(run: Prepared) -> DenoisingEngine:
     """Return the engine of a prepared run of a denoiser."""
-    engine = kind_of(run.resolved).open_engine(run)
+    engine = kind_of(run).open_engine(run)
     assert isinstance(engine, DenoisingEngine)
     return engine
 

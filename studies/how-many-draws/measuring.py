@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide
 from bench.recordings.sweep import default_grid
-from bench.running.parts.decision import make_strategy
+from bench.running.parts.decision import make_decider
 from bench.stats.shares import accuracy_interval
 from bench.store.folder import list_runs
 from bench.store.records import make_record
@@ -202,7 +202,7 @@ def _fits(recording: Recording, name: str, params: Any) -> bool:
 
 def _made(name: str, params: Any, draws: int) -> Any:
     spec = load_plugins().strategies.get(name)
-    return make_strategy(spec, {"draws": draws, **params})[1]
+    return make_decider(spec, {"draws": draws, **params}).strategy
 
 
 def _text(params: Any) -> str:

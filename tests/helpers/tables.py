@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.running.parts.decision import make_strategy
+from bench.running.parts.decision import make_decider
 
 Errors = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ def make_problem(errors: Errors, per_class: int = 1, seed: int = 0) -> Problem:
 def make(name: str, draws: int | None, **params: Any) -> CheckedStrategy:
     """Return a registered strategy."""
     given: Mapping[str, Any] = {"draws": draws, **params}
-    return make_strategy(load_plugins().strategies.get(name), given)[1]
+    return make_decider(load_plugins().strategies.get(name), given).strategy
 
 
 def run(strategy: Strategy, errors: Errors, per_class: int = 1) -> Decided:

@@ -49,14 +49,14 @@ def test_the_command_takes_auto() -> None:
 def test_a_run_is_known_by_the_dtype_that_auto_resolves_to() -> None:
     found = [prepare(make_config({**DIGITS, "dtype": dtype})) for dtype in ("auto", None)]
     assert found[0].manifest.run_id == found[1].manifest.run_id
-    assert found[0].resolved.dtype == "float32" and not found[0].resolved.checks_dtype
+    assert found[0].dtype == "float32" and not found[0].checks_dtype
 
 
 @pytest.fixture
 def in_half() -> Prepared:
     """A run for which `auto` chose bfloat16."""
     run = prepare(make_config({**DIGITS, "dtype": "bfloat16"}))
-    return replace(run, resolved=replace(run.resolved, checks_dtype=True))
+    return replace(run, checks_dtype=True)
 
 
 def test_sixty_four_cells_are_compared_with_float32(

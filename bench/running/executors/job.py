@@ -27,12 +27,9 @@ NUMERICAL = ("diffusers", "numpy", "torch", "transformers")  # another version, 
 def job_of(run: Prepared) -> Job:
     """Return a run's settings, and what workers must find with them."""
     here = {"executor": "local", "workers": None, "ray_address": None, "fresh": False}
-    chosen: dict[str, object] = {"shard": None, "dtype": run.resolved.dtype}
-    if run.config.risk is not None:  # a worker may not see the calibration
-        decider = run.resolved.decider
-        params = {**run.config.params, **decider.parameters}
-        chosen |= {"risk": None, "strategy": decider.spec.name, "params": params}
-    config = run.config.model_copy(update={**here, **chosen})
+    chosen = {"shard": None, "dtype": run.dtype}
+    # A worker may not see the calibration of a risk.
+    config = run.without_risk().model_copy(update={**here, **chosen})
     versions, code, split = load_plugins().versions(), run.manifest.environment["code"], run.split
     assert split is not None
     return Job(
@@ -117,21 +114,21 @@ def _public(version: str | None) -> str | None:
 
 def lacks_texts(prepared: Prepared) -> bool:
     """Return whether prompts would have to be encoded here."""
-    return not all(is_kept(file) for file in kind_of(prepared.resolved).text_files(prepared))
+    return not all(is_kept(file) for file in kind_of(prepared).text_files(prepared))
 
 
 def kept_texts(prepared: Prepared) -> Texts:
     """Return the prompts that are encoded here; large ones are read when they are sent."""
     return {
         file.name: np.asarray(np.memmap(file, np.uint8, "r"))
-        for file in kind_of(prepared.resolved).text_files(prepared)
+        for file in kind_of(prepared).text_files(prepared)
         if is_kept(file, always=True)
     }
 
 
 def keep_texts(prepared: Prepared, texts: Texts) -> None:
     """Write prompts that another worker encoded; those that do not fit are encoded here."""
-    for file in kind_of(prepared.resolved).text_files(prepared):
+    for file in kind_of(prepared).text_files(prepared):
         if file.name in texts:
             with suppress(OSError), keeping(file, durable=False) as opened:
                 opened.write(texts[file.name].data)

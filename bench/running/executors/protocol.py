@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,33 +19,28 @@ from bench.store.documents import Manifest
 Swept = tuple[Path, Sequence[str]]  # the folder of a full sweep, and ids of some of its images
 
 
-class Executable(Protocol):
-    """What `execute` needs of a run, whether a model or a recording answers.
-
-    Attributes:
-        folder: of its results.
-        fresh: whether to start over instead of resuming.
-        save_errors: whether to keep the error of every cell.
-        started: start of preparing it, on `time.perf_counter`'s clock.
-        timed: whether its seconds are a model's; those of a recording mean nothing.
-        sweep: the images whose decisions are taken over from a full sweep; None: there are none.
-    """
+@dataclass
+class Executable(ABC):
+    """A run that `execute` scores, whether a model or a recording answers."""
 
     manifest: Manifest
     strategy: CheckedStrategy
-    folder: Path
-    fresh: bool
-    save_errors: bool
-    started: float
-    timed: bool
-    sweep: Swept | None
+    folder: Path  # folder of its results
+    started: float  # start of preparing it, on `time.perf_counter`'s clock
+    fresh: bool = False  # whether to start over instead of resuming
+    save_errors: bool = False  # whether to keep the error of every cell
+    timed: bool = True  # whether its seconds are a model's; those of a recording mean nothing
+    sweep: Swept | None = None  # images whose decisions are taken over from a full sweep
 
-    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
+    @abstractmethod
+    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield the images with these ids."""
 
     def check(self) -> None:
         """Make the last checks before anything is written or loaded."""
+        return None
 
+    @abstractmethod
     def open_engine(self) -> Engine:
         """Load what answers the strategy."""
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declared import load_spec
-from bench.discovery.loading import Plugins
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import parse_corruption
 from bench.inputs.data import FOLDER, DataSource, check_data_dir
@@ -88,9 +88,9 @@ class DataSettings(Chapter):
 
 
 @as_settings_say
-def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
+def find_dataset(settings: DataSettings) -> DataSource:
     """Find the dataset of a name, a scheme such as `hf:`, a TOML file, or a folder (UserError)."""
-    name, data_dir = settings.dataset, settings.data_dir
+    name, data_dir, plugins = settings.dataset, settings.data_dir, load_plugins()
     if name.startswith("@"):
         names = plugins.collections.get(name[1:]).datasets
         raise UserError(
@@ -100,10 +100,10 @@ def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
     if (spec := dataset_of_scheme(name, plugins.datasets)) is not None:
         return data_source(settings, spec)
     if name.endswith(DECLARATION):
-        return data_source(settings, _declared(Path(name), plugins))
+        return data_source(settings, _declared(Path(name)))
     inside = f"dataset{DECLARATION}"
     if is_path(name) and is_there(name) and regular_file(Path(name), inside) is not None:
-        return data_source(settings, _declared(Path(name, inside), plugins, in_data=True))
+        return data_source(settings, _declared(Path(name, inside), in_data=True))
     if is_path(name):
         name, data_dir = FOLDER, name
     spec = registered(plugins.datasets, name)
@@ -135,18 +135,19 @@ def data_source(
     return DataSource(spec, data_dir, chosen, words, skip, name)
 
 
-def expand_datasets(names: Sequence[str], plugins: Plugins) -> list[str]:
+def expand_datasets(names: Sequence[str]) -> list[str]:
     """Return distinct dataset names, `@NAME` replaced by the datasets of that collection."""
     expanded: list[str] = []
+    collections = load_plugins().collections
     for name in names:
-        expanded += plugins.collections.get(name[1:]).datasets if name.startswith("@") else (name,)
+        expanded += collections.get(name[1:]).datasets if name.startswith("@") else (name,)
     return list(dict.fromkeys(expanded))
 
 
-def _declared(file: Path, plugins: Plugins, in_data: bool = False) -> DatasetSpec:
+def _declared(file: Path, in_data: bool = False) -> DatasetSpec:
     """Return the dataset that a TOML file declares, the user's or one inside the data."""
     spec = load_spec(file, in_data)
-    if spec.name in plugins.datasets:
+    if spec.name in load_plugins().datasets:
         raise UserError(
             f"{file}: the name {spec.name!r} is that of a registered dataset; give it"
             " another, so that their results are not mixed up."

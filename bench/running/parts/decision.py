@@ -9,12 +9,13 @@ from typing import Any, Literal
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
 from bench.discovery.guard import one_line
-from bench.discovery.loading import Plugins, exhaustive
+from bench.discovery.loading import exhaustive, load_plugins
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.draws import MOST_DRAWS
 from bench.running.parts.setting import Chapter, Text, default_of, setting
+from bench.store.identity import StrategyIdentity
 
 Rule = Literal["best", "mean", "spread"]
 
@@ -67,25 +68,32 @@ class Decider:
     parameters: Parameters
     strategy: CheckedStrategy
 
+    @property
+    def identity(self) -> StrategyIdentity:
+        """Part of a run's identity."""
+        params = dict(self.parameters)
+        return StrategyIdentity(name=self.spec.name, version=self.spec.version, params=params)
 
-def find_strategy(settings: DecisionSettings, backbone: BackboneSpec, plugins: Plugins) -> Decider:
+
+def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider:
     """Find and make the strategy: the user's, the backbone's, or the default one."""
     usual: Parameters = {}
+    strategies = load_plugins().strategies
     if settings.strategy is not None:
-        spec = plugins.strategies.get(settings.strategy)
+        spec = strategies.get(settings.strategy)
     elif backbone.strategy is not None:
-        spec = plugins.strategies.get(backbone.strategy)
+        spec = strategies.get(backbone.strategy)
         usual = dict(backbone.strategy_parameters)
     else:
-        spec = default_of(plugins.strategies)
+        spec = default_of(strategies)
         if backbone.draws == 1:  # nothing can be left out
-            spec = plugins.strategies.get(exhaustive())
+            spec = strategies.get(exhaustive())
         usual = {} if settings.risk else dict(spec.unproven)
     if backbone.draws is not None and "draws" in spec.parameters:
         usual.setdefault("draws", backbone.draws)
     others = of_backbone(settings, backbone, spec)
     own = {name: value for name, value in settings.params.items() if name not in others}
-    return Decider(spec, *make_strategy(spec, {**usual, **own}))
+    return make_decider(spec, {**usual, **own})
 
 
 def of_backbone(
@@ -99,10 +107,8 @@ def of_backbone(
     }
 
 
-def make_strategy(
-    spec: StrategySpec, params: Mapping[str, Any]
-) -> tuple[Parameters, CheckedStrategy]:
-    """Return a strategy's recorded parameters (see `Decider`), and the strategy (UserError)."""
+def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
+    """Make a strategy; a UserError for parameters that it does not take."""
     parameters = spec.resolve_parameters(params)
     try:
         made = make(spec, passing=(ValueError,), **parameters)
@@ -119,4 +125,5 @@ def make_strategy(
         for name, value in parameters.items()
         if not (spec.parameters[name].later and value == spec.parameters[name].default)
     }
-    return {**recorded, **spec.retired, **strategy.settled, "draws": strategy.draws}, strategy
+    recorded |= {**spec.retired, **strategy.settled, "draws": strategy.draws}
+    return Decider(spec, recorded, strategy)

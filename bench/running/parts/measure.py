@@ -11,7 +11,7 @@ from pydantic import ValidationInfo, field_validator
 from bench.contracts.specs import BackboneSpec, ViewsSpec
 from bench.contracts.strategy import Ints
 from bench.discovery.guard import one_line
-from bench.discovery.loading import Plugins
+from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import PluginError, UserError
@@ -112,10 +112,10 @@ class ResolvedViews:
     views: CheckedViews
 
 
-def resolve_views(text: str, plugins: Plugins) -> ResolvedViews:
+def resolve_views(text: str) -> ResolvedViews:
     """Return the views of `NAME` or `NAME:VALUE`; the value is that of their first parameter."""
     name, colon, value = text.partition(":")
-    spec = plugins.views.get(name)
+    spec = load_plugins().views.get(name)
     first = next(iter(spec.parameters), None)
     if colon and first is None:
         raise UserError(f"--views {text}: the views {name!r} take no value.")

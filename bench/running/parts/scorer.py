@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.contracts.specs import ANY_PIPELINE, UNKNOWN, BackboneSpec, DatasetSpec
-from bench.discovery.loading import Plugins
-from bench.discovery.registry import Registry
+from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import parse_lora
@@ -82,24 +81,23 @@ class BackboneSource:
 
 
 @as_settings_say
-def find_backbone(
-    settings: ScorerSettings, dataset: DatasetSpec | None, plugins: Plugins
-) -> BackboneSource:
+def find_backbone(settings: ScorerSettings, dataset: DatasetSpec | None = None) -> BackboneSource:
     """Find the backbone: the user's, the dataset's, or the default one."""
     name, weights, file = settings.backbone, settings.weights, None
-    name = name or (dataset.backbone if dataset else None) or default_of(plugins.backbones).name
+    backbones = load_plugins().backbones
+    name = name or (dataset.backbone if dataset else None) or default_of(backbones).name
     if name.endswith(SINGLE_FILE):
         if weights:
             raise UserError("--weights goes with a registered backbone or a folder of configs.")
-        file, name = name, _config_source(name, plugins.backbones)
+        file, name = name, _config_source(name)
     elif weights and weights.endswith(SINGLE_FILE):
         file, weights = weights, None
     if is_path(name):
         if weights:
             raise UserError("--weights goes with a registered backbone, not with a folder.")
         weights = name
-        name = family_of(name, settings.revision, plugins.backbones) or FOLDER
-    spec = registered(plugins.backbones, name)
+        name = family_of(name, settings.revision) or FOLDER
+    spec = registered(backbones, name)
     if spec.takes_folders and not weights:
         raise UserError(f"Backbone {name!r} needs --weights FOLDER; or name the folder itself.")
     if spec.scorer != "denoiser" or not (file or settings.lora):
@@ -108,7 +106,7 @@ def find_backbone(
     if spec.family is None or not (weights := weights or spec.weights):
         option = "--lora" if texts else "A single file"
         raise UserError(f"{option} goes with a pipeline of diffusers, which {name!r} is not.")
-    any_class = _any_pipeline(plugins.backbones)
+    any_class = _any_pipeline()
     kept = {key: getattr(spec, key) for key in ("dtype", "revision", "template", "plan", "draws")}
     file = None if file is None else str(Path(file).expanduser().absolute())
     return BackboneSource(
@@ -116,24 +114,24 @@ def find_backbone(
     )
 
 
-def _any_pipeline(registry: Registry[BackboneSpec]) -> BackboneSpec:
+def _any_pipeline() -> BackboneSpec:
     """Return the backbone that runs a pipeline of any class by the pipeline's own code."""
-    for spec in registry:
+    for spec in load_plugins().backbones:
         if ANY_PIPELINE in spec.pipelines:
             return spec
     raise UserError("No backbone takes pipelines of any class: its plugin is not loaded.")
 
 
-def _config_source(file: str, registry: Registry[BackboneSpec]) -> str:
+def _config_source(file: str) -> str:
     """Return the Hub id whose configs and tokenizers a single file goes with (UserError)."""
     path = Path(file).expanduser().absolute()
     if not path.is_file():
         raise UserError(f"The weights file {path} does not exist.")
-    source: str = load_target(_any_pipeline(registry)).config_source(path)
+    source: str = load_target(_any_pipeline()).config_source(path)
     return source
 
 
-def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpec]) -> str | None:
+def family_of(weights: str, revision: str | None) -> str | None:
     """Return the backbone that loads a folder or Hub id (UserError); None: no class is named."""
     location = locate(weights)
     if Path(location).is_absolute():
@@ -146,7 +144,8 @@ def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpe
     pipeline = read_object(path, f"{weights}: {INDEX}").get("_class_name") if path else None
     if not isinstance(pipeline, str):
         return None
-    backbones = {name: spec for spec in registry if spec.takes_folders for name in spec.pipelines}
+    takers = (spec for spec in load_plugins().backbones if spec.takes_folders)
+    backbones = {name: spec for spec in takers for name in spec.pipelines}
     spec = backbones.get(pipeline) or backbones.get(ANY_PIPELINE)
     if spec is None:
         raise UserError(

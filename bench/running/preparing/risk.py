@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.contracts.specs import StrategySpec
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
-from bench.running.parts.decision import Decider, make_strategy
+from bench.running.parts.decision import Decider, make_decider
+from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
 from bench.running.scorers import kind_of
 from bench.stats.risk import images_needed, passing
@@ -22,6 +22,7 @@ from bench.store.calibrations import (
     find_calibrations,
 )
 from bench.store.documents import Manifest, RiskChoice
+from bench.store.fields import without_none
 from bench.store.identity import CalibratedOn
 
 RISKS = (0.1, 0.05, 0.02, 0.01)
@@ -32,9 +33,8 @@ class Stated:
     """A risk that was stated for a strategy."""
 
     risk: float  # the largest share of decisions that may differ from those of the full sweep
-    spec: StrategySpec
+    decider: Decider  # the strategy as it would be without a risk
     params: Mapping[str, Any]  # the user's parameters
-    parameters: Mapping[str, Any]  # all of the strategy's, as they would be without a risk
     results: Path  # the folder with the calibrations
 
     @property
@@ -53,15 +53,14 @@ def stated_risk(resolved: Resolved) -> Stated | None:
             f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} scores an image on one"
             " draw, on which every strategy decides as the full sweep does. Leave --risk out."
         )
-    folder = Path(config.results)
-    stated = Stated(config.risk, decider.spec, config.params, decider.parameters, folder)
+    stated = Stated(config.risk, decider, config.params, Path(config.results))
     check_risk(stated)
     return stated
 
 
 def check_risk(stated: Stated) -> None:
     """Refuse a risk for which no parameters can be chosen (UserError)."""
-    spec, option = stated.spec, stated.option
+    spec, option = stated.decider.spec, stated.option
     if not spec.safest_first:
         able = [other.name for other in load_plugins().strategies if other.safest_first]
         raise UserError(
@@ -78,12 +77,11 @@ def check_risk(stated: Stated) -> None:
 
 
 def with_risk(
-    resolved: Resolved, stated: Stated, manifest: Manifest
-) -> tuple[Resolved, CalibratedOn]:
+    prepared: Prepared, stated: Stated, manifest: Manifest
+) -> tuple[Prepared, CalibratedOn]:
     """Return a run with the parameters of its risk, and their calibration; see `choose_setting`."""
     chosen, calibrated = choose_setting(stated, manifest)
-    decider = Decider(stated.spec, *make_strategy(stated.spec, chosen))
-    return replace(resolved, decider=decider), calibrated
+    return replace(prepared, decider=make_decider(stated.decider.spec, chosen)), calibrated
 
 
 def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
@@ -95,26 +93,34 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
     Raises:
         UserError: there is no calibration for it, or too few images, or the images are the same.
     """
-    calibration = _calibration_for(stated, manifest)
+    calibration, parameters = _calibration_for(stated, manifest), stated.decider.parameters
     best = cheapest(calibration, stated.risk)
     if best is None:
         raise UserError(_too_few_message(calibration, stated.risk))
     for name in stated.params:
-        value = _value(stated, stated.parameters, name)
+        value = _value(stated, parameters, name)
         used = _value(stated, best.strategy.params, name)
-        if name in stated.parameters and value != used:
+        if name in parameters and value != used:
             raise UserError(
                 f"{stated.option}: --set {name}={value} differs from {name}={used}, with which it"
                 " was calibrated. Leave it out, or calibrate again with it."
             )
-    return dict(best.strategy.params), CalibratedOn(
+    return dict(best.strategy.params), calibrated_on(calibration, best, stated.risk)
+
+
+def calibrated_on(
+    calibration: Calibration, setting: CalibratedSetting, risk: float
+) -> CalibratedOn:
+    """Return what a run's identity says of the calibration of its setting."""
+    return CalibratedOn(
         run_id=calibration.run_id,
         identity=calibration.identity,
         split=calibration.split,
         images=calibration.images,
-        disagreements=best.disagreements or 0,
-        risk=stated.risk,
+        disagreements=setting.disagreements or 0,
+        risk=risk,
         level=calibration.level,
+        **without_none(of=calibration.of),
     )
 
 
@@ -160,7 +166,7 @@ def has_calibration(stated: Stated, manifest: Manifest) -> bool:
 
 def _calibrations(stated: Stated, manifest: Manifest) -> list[Calibrated]:
     """Return the calibrations of a run's question and strategy that are for other images."""
-    spec = stated.spec
+    spec = stated.decider.spec
     return [
         calibrated
         for calibrated in find_calibrations(stated.results)
@@ -174,9 +180,9 @@ def _calibrations(stated: Stated, manifest: Manifest) -> list[Calibrated]:
 
 
 def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
-    spec, same = stated.spec, _calibrations(stated, manifest)
+    spec, same = stated.decider.spec, _calibrations(stated, manifest)
     if not same:
-        recorded = other_images_command(manifest, "--strategy", exhaustive(), "--save-errors")
+        recorded = other_images_command(manifest, strategy=exhaustive(), save_errors=True)
         raise UserError(
             f"{stated.option}: no calibration in {stated.results} is of the same backbone, dataset,"
             f" prompts, draws and seed, and of strategy {spec.name!r}. Record other images, at"
@@ -199,17 +205,18 @@ def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
 
 def _has_parameters(stated: Stated, calibration: Calibration) -> bool:
     """Return whether the parameters that were not calibrated are the run's."""
+    own = stated.decider.parameters
     return all(
-        _value(stated, setting.strategy.params, name) == _value(stated, stated.parameters, name)
+        _value(stated, setting.strategy.params, name) == _value(stated, own, name)
         for setting in calibration.settings
-        for name in {**setting.strategy.params, **stated.parameters}
+        for name in {**setting.strategy.params, **own}
         if name not in calibration.chosen
     )
 
 
 def _value(stated: Stated, parameters: Mapping[str, Any], name: str) -> Any:
     """Return a parameter's value, as JSON has it; a later one is not recorded at its default."""
-    declared = stated.spec.parameters.get(name)
+    declared = stated.decider.spec.parameters.get(name)
     value = parameters.get(name, declared.default if declared else None)
     return list(value) if isinstance(value, tuple) else value
 

@@ -6,29 +6,27 @@ uniformly, tests the settings of the strategy on them, and races the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import drawn
+from bench.running.manifest import make_manifest
 from bench.running.model_run import problems
-from bench.running.parts.decision import Decider, make_strategy, of_backbone
+from bench.running.parts.decision import Decider, make_decider, of_backbone
 from bench.running.prepared import PlannedSweep, Prepared, SweepPlan
-from bench.running.preparing.risk import Stated, cheapest, choices
-from bench.running.resolve import Resolved
+from bench.running.preparing.risk import Stated, calibrated_on, cheapest, choices
 from bench.stats.risk import choose_sweep
 from bench.store.calibrations import CALIBRATION, Calibration, calibration_files, read_calibration
-from bench.store.documents import Manifest, Sweep
+from bench.store.documents import Sweep
 from bench.store.folder import read_records
-from bench.store.identity import CalibratedOn, StrategyIdentity, digest
+from bench.store.identity import digest
 
 # Expected cost of a race in first looks: it took 1.1 of them on UC Merced, 1.7 to 1.9 on clothes.
 RACE_COST = 2.0
 IMAGE_BYTES, CELL_BYTES = 2_500, 5  # of recorded errors: measured for 400 to 500,000 cells
-
-Describe = Callable[[Resolved, CalibratedOn | None, Sweep | None], Manifest]
 
 
 def plan_sweep(prepared: Prepared, stated: Stated) -> SweepPlan:
@@ -39,7 +37,7 @@ def plan_sweep(prepared: Prepared, stated: Stated) -> SweepPlan:
     Raises:
         UserError: the images cannot be recorded, or no race would be cheaper than the full sweep.
     """
-    config, split, spec = prepared.config, prepared.split, stated.spec
+    config, split, decider = prepared.config, prepared.split, stated.decider
     assert split is not None, "prepared without images"
     for name, why in (
         ("candidates_from", "a sweep records all classes"),
@@ -52,10 +50,7 @@ def plan_sweep(prepared: Prepared, stated: Stated) -> SweepPlan:
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
     full = _decider(exhaustive(), stated).strategy.at_most(problem) * images
     swept = _decider(_recorder(stated), stated).strategy.at_most(problem) * images
-    looks = [
-        make_strategy(spec, {**stated.parameters, **setting})[1].at_least(problem)
-        for setting in spec.safest_first
-    ]
+    looks = [candidate.strategy.at_least(problem) for candidate in _candidates(decider)]
     least = min((look * images for look in looks if look is not None), default=None)
     race = full / 2 if least is None else min(RACE_COST * least, full)
     replaced = prepared.strategy.replaces(problem)
@@ -63,7 +58,9 @@ def plan_sweep(prepared: Prepared, stated: Stated) -> SweepPlan:
     otherwise = full
     if config.risk_else == "schedule":
         if schedule is None:
-            raise UserError(f"--risk-else schedule: {spec.name} is in the place of no schedule.")
+            raise UserError(
+                f"--risk-else schedule: {decider.spec.name} is in the place of no schedule."
+            )
         otherwise = schedule
     size = choose_sweep(n, stated.risk, swept, race, otherwise)
     if size.images == n or (least is not None and least >= full):
@@ -92,18 +89,19 @@ def plan_sweep(prepared: Prepared, stated: Stated) -> SweepPlan:
     )
 
 
-def with_sweep(prepared: Prepared, stated: Stated, describe: Describe) -> Prepared:
+def with_sweep(prepared: Prepared, stated: Stated, samples: Sequence[str] | None) -> Prepared:
     """Return a run with its sweep, and with the setting that passed where it is calibrated.
 
     Args:
         prepared: the run as it would be without a risk.
         stated: its risk.
-        describe: returns the manifest of a resolved run.
+        samples: ids to score; None: as the settings say.
     """
-    plan, resolved, split = plan_sweep(prepared, stated), prepared.resolved, prepared.split
+    plan, split = plan_sweep(prepared, stated), prepared.split
     assert split is not None, "prepared without images"
+    race = stated.decider
     recorder = _decider(_recorder(stated), stated)
-    run = describe(replace(resolved, decider=recorder), None, None)
+    run = make_manifest(replace(prepared, decider=recorder))
     config = prepared.config.model_copy(
         update={
             **dict.fromkeys(("risk", "limit", "again", "audit", "min_accuracy")),
@@ -111,26 +109,18 @@ def with_sweep(prepared: Prepared, stated: Stated, describe: Describe) -> Prepar
             "save_errors": True,
             "strategy": recorder.spec.name,
             "params": {
-                **of_backbone(prepared.config, resolved.backbone, stated.spec),
-                "draws": stated.parameters["draws"],
+                **of_backbone(prepared.config, prepared.backbone, race.spec),
+                "draws": race.parameters["draws"],
             },
         }
     )
-    identity = digest(run.identity)
     sweep = PlannedSweep(
         plan,
         config,
         Path(config.results, run.run_id),
-        tuple(drawn(split.sample_ids, plan.swept, identity)),
-        stated.spec.safest_first,
-        tuple(
-            StrategyIdentity(
-                name=stated.spec.name,
-                version=stated.spec.version,
-                params=make_strategy(stated.spec, {**stated.parameters, **setting})[0],
-            )
-            for setting in stated.spec.safest_first
-        ),
+        tuple(drawn(split.sample_ids, plan.swept, digest(run.identity))),
+        race.spec.safest_first,
+        tuple(candidate.identity for candidate in _candidates(race)),
     )
     calibration = _stored_calibration(sweep)
     if calibration is None:
@@ -138,28 +128,16 @@ def with_sweep(prepared: Prepared, stated: Stated, describe: Describe) -> Prepar
     best = cheapest(calibration, stated.risk)
     decider = _otherwise(prepared, stated)
     if best is not None:
-        decider = Decider(stated.spec, *make_strategy(stated.spec, best.strategy.params))
-    calibrated = CalibratedOn(
-        run_id=run.run_id,
-        identity=identity,
-        split=split.split,
-        images=calibration.images,
-        disagreements=(best or calibration.settings[0]).disagreements or 0,
-        risk=stated.risk,
-        level=calibration.level,
-        of=plan.split,
-    )
+        decider = make_decider(race.spec, best.strategy.params)
+    calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
     described = Sweep(
         evaluation_equivalents_per_image=plan.sweep_cost / plan.swept,
         choices=choices(calibration),
     )
-    resolved = replace(resolved, decider=decider)
-    return replace(
-        prepared,
-        resolved=resolved,
-        described=describe(resolved, calibrated, described),
-        sweep=replace(sweep, calibration=calibration),
-    )
+    sweep = replace(sweep, calibration=calibration)
+    prepared = replace(prepared, decider=decider, sweep=sweep)
+    manifest = make_manifest(prepared, calibrated, described, samples)
+    return replace(prepared, described=manifest)
 
 
 def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
@@ -189,7 +167,8 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
 
 def _recorder(stated: Stated) -> str:
     """Return the strategy whose recordings this one can be replayed on."""
-    return stated.spec.recorder or next(iter(stated.spec.learned.values()), exhaustive())
+    spec = stated.decider.spec
+    return spec.recorder or next(iter(spec.learned.values()), exhaustive())
 
 
 def _otherwise(prepared: Prepared, stated: Stated) -> Decider:
@@ -203,4 +182,10 @@ def _otherwise(prepared: Prepared, stated: Stated) -> Decider:
 def _decider(name: str, stated: Stated) -> Decider:
     """Return a strategy on the draws of the race."""
     spec = load_plugins().strategies.get(name)
-    return Decider(spec, *make_strategy(spec, {"draws": stated.parameters["draws"]}))
+    return make_decider(spec, {"draws": stated.decider.parameters["draws"]})
+
+
+def _candidates(race: Decider) -> list[Decider]:
+    """Return the strategy with each setting that is tested, the safest first."""
+    spec, parameters = race.spec, race.parameters
+    return [make_decider(spec, {**parameters, **setting}) for setting in spec.safest_first]

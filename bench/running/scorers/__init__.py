@@ -26,4 +26,4 @@ def kind_of(resolved: Resolved) -> ScorerKind:
 
 def open_engine(prepared: Prepared) -> Engine:
     """Load a run's backbone and return the engine that fits it."""
-    return kind_of(prepared.resolved).open_engine(prepared)
+    return kind_of(prepared).open_engine(prepared)

@@ -15,10 +15,9 @@ from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery import backbones
-from bench.discovery.targets import load_target, make, offers
+from bench.discovery.targets import load_target, offers
 from bench.errors import UserError
 from bench.inputs.draws import read_noise
-from bench.inputs.estimand import Weighting
 from bench.inputs.templates import Columns, make_columns
 from bench.running.parts.measure import per_level, view_of_each_draw
 from bench.running.prepared import Prepared
@@ -43,7 +42,6 @@ from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
-    from bench.inputs.weights import Weights
     from bench.running.scorers.kind import CheckedBackbone
 
 
@@ -61,24 +59,24 @@ class DenoiserKind(ScorerKind):
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
         """Return the problem of an image, with draws on the model's levels and costs of cells."""
-        resolved, config = prepared.resolved, prepared.config
+        config = prepared.config
         guided, per_cell = config.guidance is not None, config.guidance_null == "cell"
         passes = 2 if guided and per_cell else 1
         problem = replace(
             super().problem(prepared, columns),
-            can_linearise=resolved.strategy.linearises,
+            can_linearise=prepared.strategy.linearises,
             cell_cost=columns.per_column * passes,
             null_cost=passes if config.subtract_null or (guided and not per_cell) else 0,
-            linearisation_cost=linearisation_cost(resolved, prepared.weights),
-            antithetic=resolved.plan.name == "antithetic",
+            linearisation_cost=linearisation_cost(prepared),
+            antithetic=prepared.plan.name == "antithetic",
         )
         if levels is None:
             return problem
         return replace(
             problem,
-            timesteps=draw_rows(resolved, levels),
+            timesteps=draw_rows(prepared, levels),
             weights=weights_of_draws(prepared, levels),
-            can_linearise=backbones.can_linearise(resolved.backbone),
+            can_linearise=backbones.can_linearise(prepared.backbone),
         )
 
     def check_abilities(self, prepared: Prepared) -> None:
@@ -86,14 +84,14 @@ class DenoiserKind(ScorerKind):
         super().check_abilities(prepared)
         if prepared.config.subtract_null:
             _check_null_subtracted(prepared)
-        config, resolved = prepared.config, prepared.resolved
-        target, name = load_target(resolved.backbone), resolved.backbone_name
+        config = prepared.config
+        target, name = load_target(prepared.backbone), prepared.backbone_name
         if config.guidance is not None and not offers(target, Denoiser.encode_null):
             raise UserError(
                 f"--guidance needs a conditioning of no prompt, and backbone {name!r} declares none"
                 " (encode_null)."
             )
-        of_latents = resolved.views is not None and resolved.views.views.of_latents
+        of_latents = prepared.views is not None and prepared.views.views.of_latents
         if of_latents and config.latent == "sample":
             raise UserError(
                 f"--views {config.views} are samples of the latent; leave --latent out."
@@ -112,37 +110,33 @@ class DenoiserKind(ScorerKind):
 
         Where the class does not declare enough, the model is made on the CPU.
         """
-        config, resolved = prepared.config, prepared.resolved
+        from bench.engine.denoiser import CheckedDenoiser
+
+        config = prepared.config
         weighted = prepared.weighting.name != "uniform"
         if not (config.noise or config.levels or config.plan or weighted):
             return
         levels = level_table(prepared)
         if levels is None or config.noise:
-            made = prepared.loaded or make(
-                resolved.backbone,
-                prepared.weights,
-                device="cpu",
-                dtype=resolved.dtype,
-                **resolved.backbone_parameters,
-            )
-            backbone = self.checked(resolved, made)
+            backbone = self.make(prepared, "cpu")
+            assert isinstance(backbone, CheckedDenoiser)
             levels = backbone.levels
             if config.noise:
-                read_noise(Path(config.noise), self.draws(resolved), backbone.latent_shape)
+                read_noise(Path(config.noise), self.draws(prepared), backbone.latent_shape)
         weights_of_draws(prepared, levels)
 
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
+    def scoring(self, prepared: Prepared) -> ScoringIdentity:
         """Return the definition of the error and the draws, without defaults."""
-        config = resolved.config
+        config = prepared.config
         return ScoringIdentity(
             loss=config.loss,
             space=config.space,
-            draw_plan=str(resolved.plan),
-            noise=noise_identity(config, self.draws(resolved)),
+            draw_plan=str(prepared.plan),
+            noise=noise_identity(config, self.draws(prepared)),
             **identity_share(config, "scoring"),
             **without_none(
-                weighting=weighting_identity(weighting),
-                views=views_identity(resolved.views),
+                weighting=weighting_identity(prepared.weighting),
+                views=views_identity(prepared.views),
                 guidance_null=None
                 if config.guidance is None or config.guidance_null == "cell"
                 else config.guidance_null,
@@ -187,16 +181,16 @@ class DenoiserKind(ScorerKind):
         from bench.engine.scoring import Scoring as Errors
         from bench.engine.scoring import coefficients
 
-        resolved, config = prepared.resolved, prepared.config
+        config = prepared.config
         denoiser = backbone or self.make(prepared)
         assert isinstance(denoiser, CheckedDenoiser)
-        columns = self.columns(resolved, np.array(prepared.prompts.class_of_prompt))
+        columns = self.columns(prepared, np.array(prepared.prompts.class_of_prompt))
         problem = self.problem(prepared, columns, denoiser.levels)
-        noise = run_noise(prepared, denoiser, self.draws(resolved))
+        noise = run_noise(prepared, denoiser, self.draws(prepared))
         conditioning = encode_texts(prepared, denoiser)
         if backbone is None:
             _set_up(prepared, denoiser)
-        views = resolved.views
+        views = prepared.views
         engine = DenoisingEngine(
             denoiser,
             conditioning,
@@ -209,7 +203,7 @@ class DenoiserKind(ScorerKind):
                 config.guidance,
                 config.guidance_null,
             ),
-            chosen_batch_size(resolved)
+            chosen_batch_size(prepared)
             or default_batch_size(denoiser.device.type, denoiser.latent_shape),
             latents=Latents(
                 denoiser,
@@ -218,14 +212,13 @@ class DenoiserKind(ScorerKind):
                 squashed=config.fit == "squash",
                 views=None if views is None else views.views,
             ),
-            view_of_draw=view_of_each_draw(views, self.draws(resolved), resolved.plan),
+            view_of_draw=view_of_each_draw(views, self.draws(prepared), prepared.plan),
             subtracts_null=config.subtract_null,
-            linearisation_cost=problem.linearisation_cost,
         )
         if config.batch_size == "auto":
             key = speed_key(prepared)
             settle_batch_size(engine, key)
-            if resolved.strategy.linearises:
+            if prepared.strategy.linearises:
                 settle_batch_size(engine.linear, f"{key} linearised")
         if config.compile:
             compile_network(denoiser)
@@ -233,14 +226,13 @@ class DenoiserKind(ScorerKind):
         return engine
 
 
-def linearisation_cost(resolved: Resolved, weights: Weights | None) -> float:
+def linearisation_cost(prepared: Prepared) -> float:
     """Return the cost of a linearised draw in evaluations, by default of the backbone's class."""
-    if not resolved.strategy.linearises:
+    if not prepared.strategy.linearises:
         return LINEARISATION_COST
-    cost = backbones.linearisation_cost(
-        resolved.backbone, weights, resolved.backbone_parameters.get("resolution")
-    )
-    null = resolved.config.guidance is not None
+    resolution = prepared.backbone_parameters.get("resolution")
+    cost = backbones.linearisation_cost(prepared.backbone, prepared.weights, resolution)
+    null = prepared.config.guidance is not None
     return (LINEARISATION_COST if cost is None else cost) + null
 
 
@@ -258,27 +250,27 @@ def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
     from bench.engine.acceleration import accelerate
 
     config = prepared.config
-    if prepared.resolved.backbone.objects:  # it is the caller's, and stays as it is
+    if prepared.backbone.objects:  # it is the caller's, and stays as it is
         return
     accelerate(backbone, config.layout, config.attention, config.compile)
 
 
 def _check_null_subtracted(prepared: Prepared) -> None:
     """Refuse `--subtract-null` where no images are compared."""
-    resolved, split = prepared.resolved, prepared.split
+    split = prepared.split
     images = 1 if split is None or split.items is None else split.items.shapes[0][0]
     if images == 1:
         raise UserError(
             "--subtract-null: subtracting the null's error changes no decision among texts of one"
             " image; it belongs to comparisons across images."
         )
-    if not resolved.strategy.same_draws:
+    if not prepared.strategy.same_draws:
         raise UserError(
-            f"--subtract-null: strategy {resolved.decider.spec.name!r} gives no image and group"
+            f"--subtract-null: strategy {prepared.decider.spec.name!r} gives no image and group"
             " score, which are what the null's error changes. Use --strategy full."
         )
-    if not offers(load_target(resolved.backbone), Denoiser.encode_null):
+    if not offers(load_target(prepared.backbone), Denoiser.encode_null):
         raise UserError(
             "--subtract-null needs a conditioning of no prompt, and backbone"
-            f" {resolved.backbone_name!r} declares none (encode_null)."
+            f" {prepared.backbone_name!r} declares none (encode_null)."
         )

@@ -15,7 +15,6 @@ from bench.discovery.backbones import read_reduction
 from bench.discovery.targets import load_target, offers
 from bench.errors import UserError
 from bench.inputs.draws import MOST_DRAWS
-from bench.inputs.estimand import Weighting
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns
 from bench.running.parts.measure import view_of_each_draw
@@ -47,7 +46,7 @@ class ClassifierKind(ScorerKind):
         """Return the problem of an image on its only draw, which has no noise level."""
         return replace(super().problem(prepared, columns), timesteps=np.zeros(1, np.int64))
 
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
+    def scoring(self, prepared: Prepared) -> ScoringIdentity:
         """Return an empty entry: no error is measured."""
         return ScoringIdentity()
 
@@ -61,19 +60,19 @@ class ClassifierKind(ScorerKind):
         """Return the engine; a classifier that learns is fitted first."""
         from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
 
-        resolved, prompts = prepared.resolved, prepared.prompts
+        prompts = prepared.prompts
         backbone = backbone or self.make(prepared)
         assert isinstance(backbone, CheckedClassifier)
-        columns = self.columns(resolved, np.array(prompts.class_of_prompt))
+        columns = self.columns(prepared, np.array(prompts.class_of_prompt))
         if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
-        fit = prepared.learns_from or find_fit_split(resolved, prepared.split)
+        fit = prepared.learns_from or find_fit_split(prepared, prepared.split)
         return ClassifyingEngine(
             backbone,
             prompts.texts,
             self.problem(prepared, columns),
             columns,
-            chosen_batch_size(resolved) or IMAGES_PER_BATCH,
+            chosen_batch_size(prepared) or IMAGES_PER_BATCH,
             backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None,
         )
 
@@ -89,7 +88,7 @@ class LikelihoodKind(ScorerKind):
     ) -> Problem:
         """Return the problem of an image, with the reduction of draws to a score."""
         problem = super().problem(prepared, columns)
-        return replace(problem, reduction=reduction_of(prepared.resolved))
+        return replace(problem, reduction=reduction_of(prepared))
 
     def check_settings(self, resolved: Resolved) -> None:
         """Refuse a text-only control, seeds and strategies that the likelihood cannot use."""
@@ -109,19 +108,19 @@ class LikelihoodKind(ScorerKind):
     def check_abilities(self, prepared: Prepared) -> None:
         """Refuse views of a latent, which a likelihood does not have."""
         super().check_abilities(prepared)
-        views = prepared.resolved.views
+        views = prepared.views
         if views is not None and views.views.of_latents:
             raise UserError(
                 f"--views {prepared.config.views} are samples of a latent, and backbone"
-                f" {prepared.resolved.backbone_name!r} is a likelihood, which takes images."
+                f" {prepared.backbone_name!r} is a likelihood, which takes images."
             )
 
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
+    def scoring(self, prepared: Prepared) -> ScoringIdentity:
         """Return the seed, the reduction and the views."""
         return ScoringIdentity(
-            noise=f"seed {resolved.config.seed}",
-            reduction=reduction_of(resolved),
-            **without_none(views=views_identity(resolved.views)),
+            noise=f"seed {prepared.config.seed}",
+            reduction=reduction_of(prepared),
+            **without_none(views=views_identity(prepared.views)),
         )
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedLikelihood:
@@ -134,19 +133,19 @@ class LikelihoodKind(ScorerKind):
         """Return the engine of the likelihood."""
         from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 
-        resolved, prompts = prepared.resolved, prepared.prompts
+        prompts = prepared.prompts
         backbone = backbone or self.make(prepared)
         assert isinstance(backbone, CheckedLikelihood)
         backbone.blind = prepared.config.control == TEXT_ONLY
-        columns = self.columns(resolved, np.array(prompts.class_of_prompt))
+        columns = self.columns(prepared, np.array(prompts.class_of_prompt))
         return LikelihoodEngine(
             backbone,
             prompts.texts,
             self.problem(prepared, columns),
             columns,
-            chosen_batch_size(resolved) or CELLS_PER_BATCH,
-            None if resolved.views is None else resolved.views.views,
-            view_of_each_draw(resolved.views, self.draws(resolved), resolved.plan),
+            chosen_batch_size(prepared) or CELLS_PER_BATCH,
+            None if prepared.views is None else prepared.views.views,
+            view_of_each_draw(prepared.views, self.draws(prepared), prepared.plan),
         )
 
 

@@ -30,15 +30,14 @@ def draw_rows(resolved: Resolved, levels: Levels) -> Ints:
 
 def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
     """Return float64 [N], the weight of each draw; a UserError for levels the model lacks."""
-    rows, space = draw_rows(prepared.resolved, levels), prepared.config.space
+    rows, space = draw_rows(prepared, levels), prepared.config.space
     return draw_weights(prepared.weighting, levels.rows(rows), space, rows, len(levels))
 
 
 def level_table(prepared: Prepared) -> Levels | None:
     """Return the noise levels that the backbone's class declares; None: the model must be made."""
-    resolved = prepared.resolved
     return backbones.level_table(
-        resolved.backbone, prepared.weights, **resolved.backbone_parameters
+        prepared.backbone, prepared.weights, **prepared.backbone_parameters
     )
 
 
@@ -46,7 +45,7 @@ def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> No
     """Return the noise of the run's draws, from the seed or the file, shared or per image."""
     from bench.engine.scoring import OwnNoise, SharedNoise
 
-    config, plan, shape = prepared.config, prepared.resolved.plan, backbone.latent_shape
+    config, plan, shape = prepared.config, prepared.plan, backbone.latent_shape
     if config.noise_per == "image":
         return OwnNoise(plan, config.seed, shape, backbone.device)
     if config.noise:
@@ -72,21 +71,21 @@ def needs_null(config: RunConfig) -> bool:
 def speed_key(prepared: Prepared) -> str:
     """Return the key of the best batch size: all that decides a speed but the device."""
     config = prepared.config
-    resolution = prepared.resolved.backbone_parameters.get("resolution")
+    resolution = prepared.backbone_parameters.get("resolution")
     twice = config.guidance is not None and config.guidance_null == "cell"
     guided = " guided" if twice else ""
     return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}{guided}"
 
 
 def _backbone_key(prepared: Prepared) -> str:
-    config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
+    config, spec, weights = prepared.config, prepared.backbone, prepared.weights
     fingerprint, rounding = weights.fingerprint if weights else "", " tf32" if config.tf32 else ""
-    return f"{spec.name} {spec.version} {fingerprint} {prepared.resolved.dtype}{rounding}"
+    return f"{spec.name} {spec.version} {fingerprint} {prepared.dtype}{rounding}"
 
 
 def conditioning_key(prepared: Prepared) -> str:
     """Return all that decides a conditioning but its text: some models take the resolution."""
-    spec, chosen = prepared.resolved.backbone, prepared.resolved.backbone_parameters
+    spec, chosen = prepared.backbone, prepared.backbone_parameters
     changed = {n: v for n, v in chosen.items() if v != spec.parameters[n].default}
     return f"{_backbone_key(prepared)} {sorted(changed.items())}"
 

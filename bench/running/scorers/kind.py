@@ -14,7 +14,6 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery.targets import make
 from bench.errors import UserError
-from bench.inputs.estimand import Weighting
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns, make_columns
 from bench.machine.environment import pick_device
@@ -49,7 +48,7 @@ class ScorerKind(ABC):
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
         """Return the problem of an image; `levels` None: not known yet, or there are none."""
-        n_draws, parents = self.draws(prepared.resolved), prepared.prompts.parents
+        n_draws, parents = self.draws(prepared), prepared.prompts.parents
         return Problem(
             columns.class_of_column,
             np.arange(n_draws),
@@ -69,7 +68,7 @@ class ScorerKind(ABC):
 
     def check_abilities(self, prepared: Prepared) -> None:
         """Refuse settings that need an ability that the backbone's class lacks (UserError)."""
-        config, views = prepared.config, prepared.resolved.views
+        config, views = prepared.config, prepared.views
         if views is not None and config.template_rule == "spread":
             raise UserError(
                 f"--views {config.views} and --template-rule spread both spread over the draws; use"
@@ -81,25 +80,28 @@ class ScorerKind(ABC):
         return None
 
     @abstractmethod
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
+    def scoring(self, prepared: Prepared) -> ScoringIdentity:
         """Return the errors and draws of a run for its identity."""
 
     @abstractmethod
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedBackbone:
         """Return a plugin's backbone with checks of every reply."""
 
-    def make(self, prepared: Prepared) -> CheckedBackbone:
-        """Return the caller's backbone or a new one, which may load its network later."""
-        config, spec, backbone = prepared.config, prepared.resolved.backbone, prepared.loaded
+    def make(self, prepared: Prepared, device: str | None = None) -> CheckedBackbone:
+        """Return the caller's backbone or a new one, which may load its network later.
+
+        It is made on the run's device, or on another one.
+        """
+        backbone = prepared.loaded
         if backbone is None:
             backbone = make(
-                spec,
+                prepared.backbone,
                 prepared.weights,
-                device=pick_device(config.device),
-                dtype=prepared.resolved.dtype,
-                **prepared.resolved.backbone_parameters,
+                device=pick_device(device or prepared.config.device),
+                dtype=prepared.dtype,
+                **prepared.backbone_parameters,
             )
-        return self.checked(prepared.resolved, backbone)
+        return self.checked(prepared, backbone)
 
     def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedBackbone:
         """Return the backbone with its network loaded and set up.

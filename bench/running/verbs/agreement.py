@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.contracts.decision import Decided
-from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError, warn_user
@@ -22,8 +22,8 @@ from bench.running.command import stored_settings
 from bench.running.execute import timed
 from bench.running.executors.protocol import LocalExecutor, OpenExecutor
 from bench.running.model_run import ModelRun, problems
-from bench.running.parts.decision import make_strategy, of_backbone
-from bench.running.prepare import prepare
+from bench.running.parts.decision import make_decider, of_backbone
+from bench.running.prepare import prepare, prepare_again
 from bench.running.prepared import Prepared
 from bench.running.settings import SETTINGS, RunConfig, make_config
 from bench.stats.agreement import Audit, read_audit, sweepable_rows
@@ -49,22 +49,18 @@ if TYPE_CHECKING:
     from bench.running.executors.protocol import OpenExecutor
 
 
-def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> Prepared:
+def with_other_noise(prepared: Prepared) -> Prepared:
     """Return a run with another seed, and for a denoiser with noise per image.
 
     So decisions change independently of each other, given the first run, and the interval of
     their number is exact. The seed is derived from the run's identity: the same every time.
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
-    changes: dict[str, object] = {"seed": seed, "fresh": False, "risk": None}
-    if prepared.resolved.backbone.scorer in SETTINGS["noise_per"].scorers:
+    changes: dict[str, object] = {"seed": seed, "fresh": False}
+    if prepared.backbone.scorer in SETTINGS["noise_per"].scorers:
         changes["noise_per"] = "image"
-    if prepared.config.risk is not None:  # its parameters were calibrated with the run's seed
-        decider = prepared.resolved.decider
-        changes["strategy"] = decider.spec.name
-        changes["params"] = {**prepared.config.params, **decider.parameters}
-    config = prepared.config.model_copy(update=changes)
-    return prepare(config, dataset, loaded=prepared.loaded, split=prepared.split)
+    # The parameters of a risk were calibrated with the run's seed.
+    return prepare_again(prepared, prepared.without_risk().model_copy(update=changes))
 
 
 def decided_again(
@@ -121,7 +117,7 @@ def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
     """Return the strategy of a stored run; None where it is missing, or no longer the same."""
     try:
         spec = load_plugins().strategies.get(manifest.strategy.name)
-        return make_strategy(spec, manifest.strategy.params)[1]
+        return make_decider(spec, manifest.strategy.params).strategy
     except BenchError:
         return None
 
@@ -129,11 +125,10 @@ def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
 OWN = ("strategy", "calibrated", "replayed")  # parts of an identity that a sweep need not share
 
 
-def as_full_sweep(prepared: Prepared, dataset: DatasetSpec | None = None) -> Prepared:
+def as_full_sweep(prepared: Prepared) -> Prepared:
     """Return the full sweep of a run's images, on the draws of the run."""
-    swept = _swept(prepared.config, prepared.resolved.backbone, prepared.strategy.draws)
-    config = swept.model_copy(update={"fresh": False, "risk": None})
-    return prepare(config, dataset, loaded=prepared.loaded, split=prepared.split)
+    swept = _swept(prepared.config, prepared.backbone, prepared.strategy.draws)
+    return prepare_again(prepared, swept.model_copy(update={"fresh": False, "risk": None}))
 
 
 def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:

@@ -121,9 +121,8 @@ def classify(
     stated = fitted = None
     if pictures is None:
         manifest = _manifest_of_pictures(prepared, len(images))
-        if (risk := stated_risk(prepared.resolved)) is not None:
-            resolved, stated = with_risk(prepared.resolved, risk, manifest)
-            prepared = replace(prepared, resolved=resolved)
+        if (risk := stated_risk(prepared)) is not None:
+            prepared, stated = with_risk(prepared, risk, manifest)
             manifest = _manifest_of_pictures(prepared, len(images))
         fitted = fit_for(manifest, find_calibrations(Path(prepared.config.results)))
     engine = open_engine(prepared)
@@ -152,7 +151,7 @@ def classify(
 def _manifest_of_pictures(prepared: Prepared, count: int) -> Manifest:
     import datasets
 
-    spec, rows = prepared.resolved.dataset, datasets.Dataset.from_dict({})
+    spec, rows = prepared.dataset, datasets.Dataset.from_dict({})
     ids, labels = tuple(f"picture:{n}" for n in range(count)), (0,) * count
     survey = ("", True)  # a calibration is of other images anyway
     pictures = Split(

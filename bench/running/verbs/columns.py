@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
@@ -32,7 +31,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
     decoded.
     """
     config = make_config(manifest.config.plain())
-    data = find_dataset(config, load_plugins())
+    data = find_dataset(config)
     split = load_split(data, manifest.dataset.split)
     if split.fingerprint != manifest.identity.dataset.fingerprint:
         raise UserError(

@@ -90,10 +90,7 @@ def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
             for name, value in sorted(os.environ.items())
             if name.startswith("BENCH_") or name in SHOWN_VARIABLES
         },
-        plugins=[
-            PluginState(name=p.name, distribution=p.distribution, version=p.version, error=p.error)
-            for p in plugins.loaded
-        ],
+        plugins=[PluginState.model_validate(p, from_attributes=True) for p in plugins.loaded],
         self_test=self_test(plugins)
         if testing
         else SelfTest(status="left out", said="it was not asked for"),

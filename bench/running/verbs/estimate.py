@@ -12,7 +12,6 @@ from pydantic import Field
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights, working_memory
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import missing_data
 from bench.inputs.subsets import parse_shard
@@ -87,7 +86,7 @@ def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights."""
     prepared = _prepare(config)
     missing = [*prepared.absent, *_missing(prepared)]
-    config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
+    config, prompts = prepared.config, prepared.prompts
     device = likely_device(config.device)
     _check(prepared)
     warnings = [*prepared.warnings, *missing]
@@ -95,48 +94,48 @@ def make_plan(config: RunConfig) -> Plan:
     warnings += too_much
     images, left = _images(prepared)
     again = None if config.again is None else min(config.again, images)
-    sizes, strategy = problems(prepared), resolved.strategy
+    sizes, strategy = problems(prepared), prepared.strategy
     whole = ceil if strategy.linearises else floor  # without gradients, the cost is a whole number
     most = max(whole(strategy.at_most(problem) * images) for problem, images in sizes)
     bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
     least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
     at_most = least != most if least is not None else len(sizes) > 1 or not strategy.bounds_cost
-    evaluations, params = most * (left + (again or 0)), dict(resolved.decider.parameters)
+    evaluations, params = most * (left + (again or 0)), dict(prepared.decider.parameters)
     if (risk := _risk(prepared)) is not None:
         evaluations = ceil(risk.sweep_cost + risk.rest_cost_at_most)
         warnings += filter(None, [risk.warning()])
         if (rest := risk.rest_cost_at_least) is not None:
             least = floor((risk.sweep_cost + rest) / images)
-        for name in resolved.decider.spec.safest_first[0]:
+        for name in prepared.decider.spec.safest_first[0]:
             del params[name]
     flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
-    speed, source = estimate(resolved.backbone_name, device, resolved.dtype, flops, config.tf32)
+    speed, source = estimate(prepared.backbone_name, device, prepared.dtype, flops, config.tf32)
     # A dtype that depends on the device is the model's own on those that have it.
-    dtype = resolved.backbone.dtype if config.dtype == AUTO else resolved.dtype
+    dtype = prepared.backbone.dtype if config.dtype == AUTO else prepared.dtype
     elsewhere = seconds_on_devices(evaluations * flops, dtype, config.tf32) if flops else None
-    kind, spec = kind_of(resolved), resolved.dataset
-    template = None if config.prompts or spec.items else resolved.template or spec.template
-    scoring = kind.scoring(resolved, prepared.weighting)
+    kind, spec = kind_of(prepared), prepared.dataset
+    template = None if config.prompts or spec.items else prepared.template or spec.template
+    scoring = kind.scoring(prepared)
     return Plan(
         run_id=prepared.described.run_id if prepared.described else None,
-        dataset=f"{resolved.data.title}/{_split(prepared)}",
+        dataset=f"{prepared.data.title}/{_split(prepared)}",
         images=images,
         images_to_score=left,
         prompts=len(prompts.texts),
         first_prompt=prompts.texts[0],
-        template=None if resolved.backbone.learns else template,
-        backbone=resolved.backbone_name,
-        trained_on=resolved.trained_on,
-        strategy=resolved.decider.spec.name,
+        template=None if prepared.backbone.learns else template,
+        backbone=prepared.backbone_name,
+        trained_on=prepared.trained_on,
+        strategy=prepared.decider.spec.name,
         params=params,
-        draws=kind.draws(resolved),
+        draws=kind.draws(prepared),
         plan=scoring.draw_plan,
         seed=None if config.noise or kind.one_draw else config.seed,
         noise=config.noise,
         loss=scoring.loss,
         space=scoring.space,
         device=device,
-        dtype=resolved.dtype,
+        dtype=prepared.dtype,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
         at_most=at_most,
@@ -159,7 +158,7 @@ def _risk(prepared: Prepared) -> SweepPlan | None:
     """Return the plan of a risk that is to be calibrated, also without the weights."""
     if prepared.sweep is not None:
         return prepared.sweep.plan if prepared.sweep.calibration is None else None
-    stated = stated_risk(prepared.resolved)
+    stated = stated_risk(prepared)
     if stated is None or prepared.described is not None or prepared.split is None:
         return None
     return plan_sweep(prepared, stated)
@@ -171,7 +170,7 @@ def _prepare(config: RunConfig) -> Prepared:
     It is loaded from a folder of the user's, and where a stored run may have decided some of its
     images.
     """
-    data = find_dataset(config, load_plugins())
+    data = find_dataset(config)
     spec = data.spec
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
     if not declared or data.data_dir or config.risk is not None:
@@ -193,11 +192,11 @@ def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) 
 
 def _split(prepared: Prepared) -> str:
     split = prepared.split.split if prepared.split else None
-    return str(split or prepared.config.split or prepared.resolved.dataset.split)
+    return str(split or prepared.config.split or prepared.dataset.split)
 
 
 def _images(prepared: Prepared) -> tuple[int, int]:
-    config, spec = prepared.config, prepared.resolved.dataset
+    config, spec = prepared.config, prepared.dataset
     if (manifest := prepared.described) is not None:
         left = None if config.fresh else missing(prepared.folder, manifest, config.save_errors)
         return len(manifest.samples), len(manifest.samples if left is None else left)
@@ -215,12 +214,12 @@ def _check(prepared: Prepared) -> None:
     weights = prepared.weights
     if not prepared.absent and (weights is None or weights.revision is None):
         check(prepared)
-        kind_of(prepared.resolved).check_draws(prepared)
+        kind_of(prepared).check_draws(prepared)
 
 
 def _missing(prepared: Prepared) -> Iterator[str]:
     """Yield why the data cannot be read and the device not be used here."""
-    config, data = prepared.config, prepared.resolved.data
+    config, data = prepared.config, prepared.data
     if prepared.split is None and (problem := missing_data(data, config.split)):
         yield problem
     if config.device:
@@ -232,8 +231,8 @@ def _missing(prepared: Prepared) -> Iterator[str]:
 
 def evaluation_flops(prepared: Prepared) -> float | None:
     """Return the operations per evaluation: the spec's, or counted by the backbone."""
-    spec, config = prepared.resolved.backbone, prepared.config
-    if prepared.resolved.source.weights is None and config.resolution is None and spec.flops:
+    spec, config = prepared.backbone, prepared.config
+    if prepared.source.weights is None and config.resolution is None and spec.flops:
         return spec.flops
     if prepared.weights is None:
         return None
@@ -245,12 +244,12 @@ def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
 
     Weights that are not on this machine are estimated by their number and the usual autoencoder.
     """
-    resolved, weights = prepared.resolved, prepared.weights
-    spec, dtype, parameters = resolved.backbone, resolved.dtype, resolved.backbone_parameters
+    weights = prepared.weights
+    spec, dtype, parameters = prepared.backbone, prepared.dtype, prepared.backbone_parameters
     size = _weight_bytes(prepared)
     if size is None:
         return None, []
-    working, denoises = None, kind_of(resolved).batches_cells
+    working, denoises = None, kind_of(prepared).batches_cells
     if weights is not None and weights.revision is None:
         working = working_memory(spec, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:
@@ -272,10 +271,9 @@ def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
 
 def _weight_bytes(prepared: Prepared) -> float | None:
     """Return the size of the weights: counted on this machine, or as the spec declares it."""
-    resolved, weights = prepared.resolved, prepared.weights
-    spec = resolved.backbone
+    spec, weights = prepared.backbone, prepared.weights
     if weights is not None and weights.revision is None:
-        return memory_of_weights(spec, weights, resolved.dtype, **resolved.backbone_parameters)
-    if not spec.size or resolved.source.weights is not None:
+        return memory_of_weights(spec, weights, prepared.dtype, **prepared.backbone_parameters)
+    if not spec.size or prepared.source.weights is not None:
         return None
-    return max(spec.size, spec.encoder_size or 0) * (4 if resolved.dtype == "float32" else 2)
+    return max(spec.size, spec.encoder_size or 0) * (4 if prepared.dtype == "float32" else 2)

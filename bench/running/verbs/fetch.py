@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bench.contracts.backbone import Backbone
 from bench.discovery import backbones
-from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
 from bench.inputs.weights import COUNTED, licence_advice, resolve
@@ -33,7 +32,7 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         UserError: there is no such backbone, or its weights are damaged.
     """
     config = RunConfig(dataset="-", backbone=name, revision=revision)
-    backbone = find_backbone(config, None, load_plugins())
+    backbone = find_backbone(config)
     spec, source = backbone.spec, backbone.weights or backbone.spec.weights
     if source is None:
         return Fetched(name=name, weights=None, revision=None, licence=spec.licence, folder=None)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.contracts.protocols import ProtocolSpec
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.running.parts.scorer import find_backbone
 from bench.running.run import run
@@ -50,7 +49,7 @@ def protocol_config(spec: ProtocolSpec, user: Mapping[str, Any]) -> tuple[RunCon
     if backbone is not None and backbone != own.get("backbone"):
         differs.append(f"backbone: {backbone} instead of {own.get('backbone', 'the default')}")
         config = RunConfig(dataset="-", backbone=backbone, offline=bool(user.get("offline")))
-        other = find_backbone(config, None, load_plugins()).spec
+        other = find_backbone(config).spec
         unfit = [n for n in ("normalize", "resolution") if n in own and n not in other.parameters]
         differs += [f"{name}: this backbone has no choice of it" for name in unfit]
         for name in (*OF_A_BACKBONE, *unfit):

@@ -17,16 +17,16 @@ from bench.errors import BenchError, StoreError, UserError, quoted, warn_user
 from bench.machine.files import write_atomically
 from bench.machine.offline import as_settings_say
 from bench.running.command import run_command
-from bench.running.execute import Finished
+from bench.running.execute import Finished, stored_summary
 from bench.running.executors.cluster import PASSED_ON
 from bench.running.model_run import check
 from bench.running.parts.scorer import AUTO
-from bench.running.prepare import prepare
+from bench.running.prepare import prepare, prepare_again
 from bench.running.settings import RunConfig
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
 from bench.store.documents import mixed_code_warning
-from bench.store.folder import MANIFEST, read_manifest, read_summary
+from bench.store.folder import MANIFEST, read_manifest
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL
 from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, plan_merge
@@ -55,7 +55,7 @@ def write_script(config: RunConfig, shards: int) -> Path:
     prepared = prepare(config)
     sweep = prepared.sweep
     if sweep is not None and sweep.calibration is None:
-        prepared = prepare(sweep.config, split=prepared.split, samples=sweep.samples)
+        prepared = prepare_again(prepared, sweep.config, sweep.samples)
     else:
         sweep = None
     manifest = prepared.manifest
@@ -162,8 +162,9 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
         decided = planned.decisions()
         if not planned.complete:
             return Finished(manifest, summary_so_far(manifest, None, decided), target)
-        shards = [_summary(part) for part in parts if part.path != target]
-        summary = summarize(manifest, decided, *_total_cost(shards or [_summary(parts[0])]))
+        shards = [stored_summary(part.path) for part in parts if part.path != target]
+        costs = _total_cost(shards or [stored_summary(parts[0].path)])
+        summary = summarize(manifest, decided, *costs)
         fits = [part.manifest.fitted for part in parts] + [s.fitted for s in shards if s]
         summary = summary.with_folder_and_fit(target, next(filter(None, fits), None))
         folder.finish(summary)
@@ -206,13 +207,6 @@ def _missing_shards_message(planned: Merge) -> str:
         f"{planned.decided:,} of {planned.total:,} images are decided{why}. Run what is missing;"
         " --partial merges without it."
     )
-
-
-def _summary(part: MergeSource) -> Summary | None:
-    try:
-        return read_summary(part.path)
-    except UserError:  # damaged: its cost is not known
-        return None
 
 
 def _total_cost(summaries: Sequence[Summary | None]) -> tuple[float | None, int | None]:

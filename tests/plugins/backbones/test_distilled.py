@@ -81,7 +81,7 @@ def first_call(pipe: Any, **asked: Any) -> tuple[dict[str, Any], torch.Tensor]:
 
 def backbone_of(folder: Path, **settings: Any) -> Any:
     registry = load_plugins().backbones
-    spec = registry.get(family_of(str(folder), None, registry) or "")
+    spec = registry.get(family_of(str(folder), None) or "")
     return make(spec, resolve(str(folder)), **settings)
 
 

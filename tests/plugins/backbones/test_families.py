@@ -67,7 +67,7 @@ def backbones(saved: Saved) -> Callable[[str], CheckedDenoiser]:
 
     @cache
     def of(kind: str) -> CheckedDenoiser:
-        spec = load_plugins().backbones.get(family_of(str(saved(kind)[0]), None, registry()) or "")
+        spec = load_plugins().backbones.get(family_of(str(saved(kind)[0]), None) or "")
         side = SIDES.get(kind, 16)
         return CheckedDenoiser(make(spec, resolve(str(saved(kind)[0])), resolution=side), kind)
 
@@ -189,7 +189,7 @@ def asked(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "dit"])
 def test_text_encoders_are_freed_before_the_network_is_loaded(kind: str, saved: Saved) -> None:
     folder = str(saved(kind)[0])
-    spec = registry().get(family_of(folder, None, registry()) or "")
+    spec = registry().get(family_of(folder, None) or "")
     made = make(spec, resolve(folder), resolution=SIDES.get(kind, 16))
     assert in_memory(made) == set()
     made.encode_prompts(texts(kind))
@@ -278,7 +278,7 @@ def test_half_precision_is_close_to_float32(
 ) -> None:
     """Every part takes what it is given in the dtype it runs in."""
     exact, folder = backbones(kind), str(saved(kind)[0])
-    spec = registry().get(family_of(folder, None, registry()) or "")
+    spec = registry().get(family_of(folder, None) or "")
     made = make(spec, resolve(folder), dtype=dtype, resolution=SIDES.get(kind, 16))
     half = CheckedDenoiser(made, kind)
     x_t = torch.randn(2, *exact.latent_shape, generator=torch.Generator().manual_seed(4))

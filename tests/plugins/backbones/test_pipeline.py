@@ -76,7 +76,7 @@ def test_a_folder_s_pipeline_is_the_one_in_memory(kind: str, saved: Saved) -> No
 def of_folder(folder: Path, **settings: Any) -> Any:
     """Return the backbone of a family, or of any class, that a folder's index names."""
     registry = load_plugins().backbones
-    spec = registry.get(family_of(str(folder), None, registry) or "")
+    spec = registry.get(family_of(str(folder), None) or "")
     return make(spec, resolve(str(folder)), **settings)
 
 

@@ -12,7 +12,7 @@ from helpers.places import ROOT
 from helpers.tables import Errors, concluded, make, make_problem, make_table, run
 
 from bench.discovery.loading import load_plugins
-from bench.running.parts.decision import make_strategy
+from bench.running.parts.decision import make_decider
 
 
 def noise_table(prompts: int, draws: int, seed: int) -> Errors:
@@ -58,7 +58,7 @@ def test_a_race_without_a_ceiling_says_which_one_keeps_it_to_the_schedule(
 
 def test_what_is_at_its_default_is_not_recorded_and_what_retired_is() -> None:
     for name in ("race", "screen-race"):
-        recorded = make_strategy(load_plugins().strategies.get(name), {"growth": "8"})[0]
+        recorded = make_decider(load_plugins().strategies.get(name), {"growth": "8"}).parameters
         assert recorded["growth"] == 8 and "ceiling" not in recorded and "odds" not in recorded
 
 
@@ -70,5 +70,7 @@ def test_published_races_can_be_made_again_with_the_parameters_in_their_identity
     manifest: Path,
 ) -> None:
     recorded = json.loads(manifest.read_text("utf-8"))["strategy"]
-    made = make_strategy(load_plugins().strategies.get(recorded["name"]), recorded["params"])[0]
+    made = make_decider(
+        load_plugins().strategies.get(recorded["name"]), recorded["params"]
+    ).parameters
     assert json.loads(json.dumps(made)) == recorded["params"]

@@ -22,11 +22,11 @@ def settings(**values: Any) -> DecisionSettings:
 def test_option_over_backbone_over_default() -> None:
     bare = replace(BACKBONE, strategy=None, strategy_parameters={}, draws=None)
     own = replace(bare, strategy="uniform", strategy_parameters={"draws": 7})
-    assert find_strategy(settings(), bare, PLUGINS).spec.name == "race"
-    assert find_strategy(settings(), replace(bare, draws=1), PLUGINS).spec.name == "full"
-    found = find_strategy(settings(), own, PLUGINS)
+    assert find_strategy(settings(), bare).spec.name == "race"
+    assert find_strategy(settings(), replace(bare, draws=1)).spec.name == "full"
+    found = find_strategy(settings(), own)
     assert (found.spec.name, found.parameters["draws"]) == ("uniform", 7)
-    found = find_strategy(settings(strategy="full", params={"draws": "3"}), own, PLUGINS)
+    found = find_strategy(settings(strategy="full", params={"draws": "3"}), own)
     assert (found.spec.name, found.parameters["draws"], found.strategy.draws) == ("full", 3, 3)
 
 
@@ -38,4 +38,4 @@ def test_a_parameter_of_the_backbone_is_none_of_the_strategy_s() -> None:
 
 def test_a_parameter_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(UserError, match="draws"):
-        find_strategy(settings(strategy="full", params={"draws": 10**9}), BACKBONE, PLUGINS)
+        find_strategy(settings(strategy="full", params={"draws": 10**9}), BACKBONE)

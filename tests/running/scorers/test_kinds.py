@@ -25,9 +25,9 @@ def prepared(**settings: Any) -> Prepared:
 
 def with_scorer(run: Prepared, scorer: Scorer) -> Prepared:
     """Return the run as if its backbone were of another kind."""
-    source = run.resolved.source
+    source = run.source
     spec = replace(source.spec, scorer=scorer, learns=False)
-    return replace(run, resolved=replace(run.resolved, source=replace(source, spec=spec)))
+    return replace(run, source=replace(source, spec=spec))
 
 
 def test_there_is_an_object_for_every_kind() -> None:
@@ -36,19 +36,19 @@ def test_there_is_an_object_for_every_kind() -> None:
 
 def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     run = prepared(backbone="random")
-    kind = kind_of(run.resolved)
-    problem = kind.problem(run, kind.columns(run.resolved, np.arange(10)))
-    assert kind.draws(run.resolved) == 1 and list(problem.timesteps) == [0]
-    assert kind.scoring(run.resolved, run.weighting).plain() == {}
+    kind = kind_of(run)
+    problem = kind.problem(run, kind.columns(run, np.arange(10)))
+    assert kind.draws(run) == 1 and list(problem.timesteps) == [0]
+    assert kind.scoring(run).plain() == {}
     assert kind.text_files(run) == []
 
 
 def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path]) -> None:
     run = prepared(backbone=str(pipelines["sd15"]))
-    kind = kind_of(run.resolved)
+    kind = kind_of(run)
 
     def cost(run: Prepared) -> tuple[float, float, float]:
-        problem = kind.problem(run, kind.columns(run.resolved, np.arange(10)))
+        problem = kind.problem(run, kind.columns(run, np.arange(10)))
         return problem.cell_cost, problem.null_cost, problem.linearisation_cost
 
     assert cost(run) == (1, 0, LINEARISATION_COST)
@@ -60,18 +60,18 @@ def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path
     assert cost(per_cell)[:2] == (2, 0)
     for base, null in ((guided, 1), (per_cell, 2)):
         config = base.config.model_copy(update={"subtract_null": True})
-        both = replace(base, resolved=replace(base.resolved, config=config))
+        both = replace(base, config=config)
         assert cost(both)[1] == null
 
 
 def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
     run = prepared(weighting="exp:-7")
-    kind = kind_of(run.resolved)
-    columns = kind.columns(run.resolved, np.arange(10))
+    kind = kind_of(run)
+    columns = kind.columns(run, np.arange(10))
     backbone = kind.make(run)
     levels: Any = getattr(backbone, "levels")  # noqa: B009  # a checked denoiser of some kind
     problem = kind.problem(run, columns, levels)
-    assert list(problem.timesteps) == list(run.resolved.plan.levels(8, len(levels)))
+    assert list(problem.timesteps) == list(run.plan.levels(8, len(levels)))
     assert len(set(problem.weights.tolist())) > 1
     assert set(kind.problem(run, columns).weights.tolist()) == {1.0}
 
@@ -87,10 +87,10 @@ def test_scoring_holds_only_what_differs_from_the_default() -> None:
 def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
     with pytest.raises(UserError, match="needs a likelihood"):
-        kind_of(run.resolved).check_settings(run.resolved)
+        kind_of(run).check_settings(run)
 
 
 def test_views_and_spread_templates_are_not_spread_together() -> None:
     run = prepared(views="flip", template=["a {class}", "the {class}"], template_rule="spread")
     with pytest.raises(UserError, match="both spread over the draws"):
-        kind_of(run.resolved).check_abilities(run)
+        kind_of(run).check_abilities(run)
