@@ -14,7 +14,7 @@ from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.loading import exhaustive, learning
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import replayed, strategy_for
+from bench.recordings.replay import decider_for, replayed
 from bench.stats.paired import paired_test
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import as_decisions
@@ -28,7 +28,6 @@ MIN_HELD_OUT = 20  # images, so that a fold has four or more
 MAX_LOSS = 0.05  # of agreement, that a recommendation leaves room for
 
 RaceParams = Mapping[str, Any]
-Raced = Callable[[Ints, Sequence[RaceParams]], list[list[Record]]]
 
 
 class PartCost(Document):
@@ -53,7 +52,19 @@ class OrderTrial(Document):
     difference_ci95: tuple[float, float]  # its interval, paired image by image (Tango)
 
 
-class LearnedOrder(Document):
+class LearnedRaces(Document):
+    """Races with parameters that were learned from a recording."""
+
+    run_id: str
+    n_samples: int
+    held_out: bool  # whether the trials are on images that were not learned from
+    trials: list[OrderTrial]  # the race without learned parameters, and with each choice of them
+    recommended: Parameters | None
+    """Parameters of the cheapest trial that costs less than the race without learned parameters and
+    is shown to agree with the full sweep as often, to within 5 points; None: there is none."""
+
+
+class LearnedOrder(LearnedRaces):
     """An order of the draws that was learned from a recording."""
 
     order: str  # band of timesteps, as `race` takes it
@@ -66,14 +77,7 @@ class LearnedOrder(Document):
     """Evaluations of `race` in the learned order with the deviation, which looks after one draw."""
     cost_even_with_deviation: float  # evaluations of `race` in the even order with its deviation
     span: float  # largest difference of two errors on a draw
-    n_samples: int
-    run_id: str
     parts: list[PartCost]
-    held_out: bool  # whether the trials are on images that were not learned from
-    trials: list[OrderTrial]  # the race without learned parameters, and with each choice of them
-    recommended: Parameters | None
-    """Parameters of the cheapest trial that costs less than the race without learned parameters and
-    is shown to agree with the full sweep as often, to within 5 points; None: there is none."""
 
 
 class _Evidence(NamedTuple):
@@ -131,19 +135,8 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
             for params, deviation in zip(plain, deviations, strict=True)
         ]
 
-    def raced(rows: Ints, choices: Sequence[RaceParams]) -> list[list[Record]]:
-        """Return the records of some images under each choice of parameters of the race."""
-        strategies = [strategy_for(recording, race, params)[1] for params in choices]
-        return replayed(recording, [samples[row] for row in rows], strategies)
-
-    every = np.arange(len(samples))
-    _, banded, even_known, banded_known = chosen = learned(every)
-    decided = raced(every, chosen)
-    costs = list(map(evaluations_per_image, decided))
-    held_out = len(samples) >= MIN_HELD_OUT
-    tried = cross_validated(len(samples), learned, raced) if held_out else decided
-    [full] = replayed(recording, samples, [strategy_for(recording, exhaustive(), {})[1]])
-    trials = order_trials(chosen, tried, full)
+    _, banded, even_known, banded_known = chosen = learned(np.arange(len(samples)))
+    costs = list(map(evaluations_per_image, raced(recording, samples, race, chosen)))
     mean = evidence.costs.mean(axis=0)
     return LearnedOrder(
         order=str(banded["order"]),
@@ -154,16 +147,12 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
         cost_with_deviation=costs[3],
         cost_even_with_deviation=costs[2],
         span=evidence.span,
-        n_samples=len(samples),
-        run_id=recording.manifest.run_id,
         parts=[
             PartCost(timesteps=name, cost=float(cost))
             for name, cost, (a, b) in zip(names, mean, bands, strict=True)
             if a == b
         ],
-        held_out=held_out,
-        trials=trials,
-        recommended=recommended(trials) if held_out else None,
+        **dict(learned_races(recording, samples, race, chosen, learned)),
     )
 
 
@@ -195,7 +184,7 @@ def _deviation(recording: Recording, evidence: _Evidence, rows: Ints, params: Ra
 
     Its mean over all N is subtracted, and one draw is taken among infinitely many.
     """
-    strategy = strategy_for(recording, learning("order").name, params)[1]
+    strategy = decider_for(recording, learning("order").name, params).strategy
     request = strategy.start(recording.problem).ask()
     share = 1 - 1 / recording.n_draws
     if request is None or not share:
@@ -236,17 +225,51 @@ def evaluations_per_image(records: Sequence[Record]) -> float:
     return float(np.mean([record["evaluations"] for record in records]))
 
 
-def cross_validated(
-    count: int, learned: Callable[[Ints], list[RaceParams]], raced: Raced
+def raced(
+    recording: Recording, samples: Sequence[Sample], race: str, choices: Sequence[RaceParams]
 ) -> list[list[Record]]:
-    """Return the records of all images, each under the choices that the other folds teach."""
-    fold_of = np.random.default_rng(0).permutation(count) % TRIAL_FOLDS
-    by_row: dict[int, tuple[Record, ...]] = {}
-    for fold in range(TRIAL_FOLDS):
-        rows = np.flatnonzero(fold_of == fold)
-        records = raced(rows, learned(np.flatnonzero(fold_of != fold)))
-        by_row |= zip(rows.tolist(), zip(*records, strict=True), strict=True)
-    return [list(choice) for choice in zip(*(by_row[row] for row in sorted(by_row)), strict=True)]
+    """Return the records of some images under each choice of parameters of a race."""
+    strategies = [decider_for(recording, race, params).strategy for params in choices]
+    return replayed(recording, samples, strategies)
+
+
+def learned_races(
+    recording: Recording,
+    samples: Sequence[Sample],
+    race: str,
+    chosen: Sequence[RaceParams],
+    learned: Callable[[Ints], Sequence[RaceParams]],
+) -> LearnedRaces:
+    """Try learned parameters of a race, with 20 images or more on images not learned from.
+
+    Args:
+        recording: the recording.
+        samples: its images.
+        race: name of the strategy.
+        chosen: choices of its parameters, as learned from all images; the first learned nothing.
+        learned: returns these choices as learned from the images with some indices.
+    """
+    held_out = len(samples) >= MIN_HELD_OUT
+    if held_out:
+        fold_of = np.random.default_rng(0).permutation(len(samples)) % TRIAL_FOLDS
+        by_row: dict[int, tuple[Record, ...]] = {}
+        for fold in range(TRIAL_FOLDS):
+            rows = np.flatnonzero(fold_of == fold).tolist()
+            choices = learned(np.flatnonzero(fold_of != fold))
+            records = raced(recording, [samples[row] for row in rows], race, choices)
+            by_row |= zip(rows, zip(*records, strict=True), strict=True)
+        tried = list(zip(*(by_row[row] for row in range(len(samples))), strict=True))
+    else:
+        tried = list(map(tuple, raced(recording, samples, race, chosen)))
+    [full] = raced(recording, samples, exhaustive(), [{}])
+    trials = order_trials(chosen, tried, full)
+    return LearnedRaces(
+        run_id=recording.manifest.run_id,
+        n_samples=len(samples),
+        held_out=held_out,
+        trials=trials,
+        recommended=recommended(trials) if held_out else None,
+    )
 
 
 def order_trials(
