@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,10 +73,6 @@ class Batch:
         """Return the batch of the chosen cells; they may repeat."""
         return Batch(self.cells[:, chosen], self.contents, self.images)
 
-    def filled(self, size: int) -> Batch:
-        """Return the batch with its last cell repeated until there are `size`."""
-        return self.part(np.minimum(np.arange(size), len(self) - 1))
-
     def deliver(self, errors: NDArray[np.float32]) -> Iterator[Flight]:
         """Hand the cells' errors to their flights; yield each whose request is complete."""
         start = 0
@@ -88,25 +85,66 @@ class Batch:
                 yield flight
 
 
+class ShrinkingBatches:
+    """Work in batches that are halved for good when memory runs out.
+
+    `out_of_memory` is called with every new batch size.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.out_of_memory: Callable[[int], None] = lambda size: None
+
+    def filled(self, count: int) -> int:
+        """Return the size that a batch of so many rows is filled to, by repeating the last one."""
+        sizes = (-(-self.batch_size // fraction) for fraction in BATCH_FRACTIONS)
+        return next(size for size in sizes if size >= count)
+
+    def in_batches(self, rows: Ints, work: Callable[[Ints], torch.Tensor]) -> torch.Tensor:
+        """Return what `work` makes of rows, one of its own for each; it takes a batch of them."""
+        count = len(rows)
+        if count > self.batch_size:
+            parts = np.array_split(rows, -(-count // self.batch_size))
+            return torch.cat([self.in_batches(part, work) for part in parts])
+        filled = rows[np.minimum(np.arange(self.filled(count)), count - 1)]
+        try:
+            return work(filled)[:count]
+        except torch.OutOfMemoryError:
+            if self.batch_size == 1:
+                raise
+        torch.cuda.empty_cache()
+        self.batch_size = max(1, min(self.batch_size, count) // 2)
+        self.out_of_memory(self.batch_size)
+        return self.in_batches(rows, work)
+
+
 class Queue:
     """Blocks of one kind that wait, with their number of cells.
 
-    `view_of_draw`, int64 [N], is the view that each draw sees; `joined` concatenates views.
+    `sized` has the batch size, `work` returns the errors of a batch, one row per cell, and
+    `view_of_draw`, int64 [N], is the view that each draw sees.
     """
 
-    def __init__(self, view_of_draw: Ints, joined: Callable[[list[Any]], Any] = torch.cat) -> None:
-        self.view_of_draw, self.joined = view_of_draw, joined
+    def __init__(
+        self, sized: ShrinkingBatches, work: Callable[[Batch], torch.Tensor], view_of_draw: Ints
+    ) -> None:
+        self.sized, self.work, self.view_of_draw = sized, work, view_of_draw
         self.blocks: deque[Block] = deque()
         self.cells = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the cells fill a batch."""
+        return self.cells >= self.sized.batch_size
 
     def append(self, block: Block) -> None:
         """Append a block."""
         self.blocks.append(block)
         self.cells += len(block.draws)
 
-    def cut(self, size: int) -> Batch:
-        """Remove up to `size` cells from the front, at least one, and return them as a batch."""
-        prompts, draws, parts = [], [], []
+    def cut(self) -> Batch:
+        """Remove a batch from the front, of at least one cell, and return it."""
+        prompts, draws, parts, size = [], [], [], self.sized.batch_size
         while self.blocks and size:
             block = self.blocks[0]
             stop = min(block.start + size, len(block.draws))
@@ -119,18 +157,15 @@ class Queue:
             if stop == len(block.draws):
                 self.blocks.popleft()
         flights = [block.flight for block, *_ in parts]
-        views, draw = len(flights[0].views), np.concatenate(draws)
+        contents, draw = [flight.views for flight in flights], np.concatenate(draws)
+        views = len(contents[0])
         part = np.repeat(np.arange(len(parts)), [count for *_, count in parts])
         cells = np.stack([np.concatenate(prompts), draw, part * views + self.view_of_draw[draw]])
         names = [flight.interview.decided.sample.sample_id for flight in flights]
         images = [name for name in names for _ in range(views)]
-        return Batch(cells, self.joined([flight.views for flight in flights]), images, parts)
-
-
-def filled_size(cells: int, full: int) -> int:
-    """Return the size that a batch of so many cells, at most `full`, is filled to."""
-    sizes = (-(-full // fraction) for fraction in BATCH_FRACTIONS)
-    return next(size for size in sizes if size >= cells)
+        if isinstance(contents[0], torch.Tensor):
+            return Batch(cells, torch.cat(contents), images, parts)
+        return Batch(cells, list(chain.from_iterable(contents)), images, parts)
 
 
 SECONDS = 1.5  # what measuring may take
@@ -196,8 +231,7 @@ def best_batch_size(engine: Batched) -> int:
         if not on_cpu and size > SMALLEST and seconds[size] > (2 - GAIN) * seconds[size // 2]:
             break
         size *= 2
-    if engine.backbone.device.type == "cuda":
-        torch.cuda.empty_cache()
+    torch.cuda.empty_cache()
     for _ in range(ROUNDS - 1):
         for size in seconds:
             seconds[size] = min(seconds[size], _seconds(engine, size))

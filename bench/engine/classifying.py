@@ -109,9 +109,8 @@ class ClassifyingEngine:
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each sample as it is decided."""
         for group in open_images(samples, self.batch_size):
-            images = [
-                image for _, opened in group if not isinstance(opened, str) for image in opened
-            ]
+            readable = [opened for _, opened in group if not isinstance(opened, str)]
+            images = [image for opened in readable for (image,) in opened]
             # Items have texts of their own: only those of the group are scored.
             own = sorted({t for sample, _ in group if sample.item for t in sample.item.texts})
             texts = [self.texts[text] for text in own] if own else self.texts

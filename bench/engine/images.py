@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from bench.inputs.templates import in_turn
 if TYPE_CHECKING:
     import torch
 
-Opened = tuple[Sample, list[Image.Image] | str]  # the reason where an image cannot be read
+# A sample, and the views of each of its images, or why one cannot be read.
+Opened = tuple[Sample, list[list[Image.Image]] | str]
 
 MAX_RESIZED_PIXELS = 2**27  # of an image before its middle is cut out; 400 MB
 # Pixels of a group of images: eight photographs of 12 megapixels, or two large images.
@@ -72,8 +73,12 @@ def preprocess(
     return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
 
 
-def open_images(samples: Iterable[Sample], size: int) -> Iterator[list[Opened]]:
-    """Yield groups of samples, each with its images, or with the reason why one cannot be read.
+def open_images(
+    samples: Iterable[Sample],
+    size: int,
+    views_of: Callable[[Image.Image, str], list[Image.Image]] = lambda image, name: [image],
+) -> Iterator[list[Opened]]:
+    """Yield groups of samples with the views of each image, which `views_of` makes with its name.
 
     A group has `size` images, or fewer where they are large, so that few large images are in
     memory at a time; those of an item are never parted.
@@ -81,11 +86,14 @@ def open_images(samples: Iterable[Sample], size: int) -> Iterator[list[Opened]]:
     group: list[Opened] = []
     count = pixels = 0
     for sample in samples:
-        opened = _open(sample)
-        group.append((sample, opened))
+        images = _open(sample)
         count += len(sample.images)
-        if not isinstance(opened, str):
-            pixels += sum(image.width * image.height for image in opened)
+        if isinstance(images, str):
+            group.append((sample, images))
+        else:
+            pixels += sum(image.width * image.height for image in images)
+            views = [views_of(image, name_of(sample, n)) for n, image in enumerate(images)]
+            group.append((sample, views))
         if count >= size or pixels >= MAX_GROUP_PIXELS:
             yield group
             group, count, pixels = [], 0, 0
@@ -126,12 +134,6 @@ class CheckedViews:
         if len(pictures) != self.count or not all(isinstance(p, Image.Image) for p in pictures):
             raise PluginError(self.who, f"of() did not return {self.count} images")
         return pictures
-
-    def of_sample(
-        self, sample: Sample, images: Sequence[Image.Image], seed: int
-    ) -> list[list[Image.Image]]:
-        """Return the views of each image of a sample."""
-        return [self.of(image, seed, name_of(sample, n)) for n, image in enumerate(images)]
 
 
 def view_seed(seed: int, name: str) -> int:

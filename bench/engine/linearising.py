@@ -8,16 +8,16 @@ computes a mixture's. No second copy of a large conditioning is made: it is read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Floats, Ints
 from bench.engine.acceleration import with_gradients
-from bench.engine.batching import filled_size
+from bench.engine.batching import ShrinkingBatches
 from bench.engine.scoring import Evaluator
-from bench.engine.transfer import Pool, free_memory
+from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import MixRest, count, grown, leaves
 from bench.errors import UserError
 
@@ -148,19 +148,18 @@ SHARE = 4  # a batch of linearisations is smaller by this factor: similar time, 
 Leaves = dict[str, torch.Tensor]
 
 
-class Lineariser:
+class Lineariser(ShrinkingBatches):
     """First-order errors of all prompts, for batches of (image, draw, mixture).
 
-    The batch size is a share of the engine's, `cells`, until it is measured, and halved for good
-    when memory runs out. `cost` is that of one linearised draw, in evaluations: one more once
-    activations are computed a second time to save memory.
+    The batch size is a share of the engine's, `cells`, until it is measured. `cost` is that of one
+    linearised draw, in evaluations: one more once activations are computed a second time to save
+    memory.
     """
 
     def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:
+        super().__init__(max(1, cells // SHARE))
         self.evaluator, self.backbone = evaluator, evaluator.backbone
         self.cost = cost
-        self.batch_size = max(1, cells // SHARE)
-        self.out_of_memory: Callable[[int], None] = lambda size: None
         self._saving = False
         self._made: Mixing | None = None
 
@@ -179,40 +178,17 @@ class Lineariser:
         mixtures: Sequence[Floats],  # float64 [P] each
         of_mixture: torch.Tensor,  # int64 [B], mixture at which each draw is linearised
     ) -> torch.Tensor:
-        """Return first-order errors, float32 [B, P].
-
-        Batches are filled up, and halved when memory runs out, as those of evaluations are.
-        """
+        """Return first-order errors, float32 [B, P]."""
         mixed = [self.mixing.mix(mixture) for mixture in mixtures]
         centres = {path: torch.cat([leaves[path] for leaves in mixed]) for path in mixed[0]}
         references = {path: leaf[of_mixture] for path, leaf in centres.items()}
-        return self._fitting(draw, latents, eps, references)
 
-    def _fitting(
-        self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, references: Leaves
-    ) -> torch.Tensor:
-        count, size = len(draw), self.batch_size
+        def values(rows: Ints) -> torch.Tensor:
+            chosen = to_device(rows, draw.device)
+            at = {path: leaf[chosen] for path, leaf in references.items()}
+            return self._values(draw[chosen], latents[chosen], eps[chosen], at)
 
-        def part(
-            rows: torch.Tensor | slice,
-        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Leaves]:
-            chosen = {path: leaf[rows] for path, leaf in references.items()}
-            return draw[rows], latents[rows], eps[rows], chosen
-
-        if count > size:
-            parts = [slice(i, i + size) for i in range(0, count, size)]
-            return torch.cat([self._fitting(*part(rows)) for rows in parts])
-        filled = torch.arange(filled_size(count, size), device=draw.device).clamp(max=count - 1)
-        try:
-            return self._values(*part(filled))[:count]
-        except torch.OutOfMemoryError:
-            if size == 1 and not self._save_memory():
-                raise
-        free_memory(self.backbone.device)
-        if size > 1:
-            self.batch_size = max(1, min(size, count) // 2)
-            self.out_of_memory(self.batch_size)
-        return self._fitting(draw, latents, eps, references)
+        return self.in_batches(np.arange(len(draw)), values)
 
     @torch.inference_mode()
     def rehearse(self, size: int) -> None:
@@ -221,25 +197,23 @@ class Lineariser:
         latents = torch.zeros(size, *self.backbone.latent_shape, device=self.backbone.device)
         first = self.mixing.mix(np.eye(1, self.mixing.prompts)[0])
         references = {path: leaf.expand(size, *leaf.shape[1:]) for path, leaf in first.items()}
-        batch = draw, latents, torch.zeros_like(latents), references
-        try:
-            self._values(*batch).cpu()
-            return
-        except torch.OutOfMemoryError:
-            if size > 1 or not self._save_memory():
-                raise
-        free_memory(self.backbone.device)
-        self._values(*batch).cpu()
-
-    def _save_memory(self) -> bool:
-        """Have the backbone keep less for a backward pass; False if it cannot do so (again)."""
-        if self._saving or not self.backbone.save_memory():
-            return False
-        self._saving = True
-        self.cost += 1
-        return True
+        self._values(draw, latents, torch.zeros_like(latents), references).cpu()
 
     def _values(
+        self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, references: Leaves
+    ) -> torch.Tensor:
+        """Return first-order errors; a backbone without memory for one draw keeps less for it."""
+        try:
+            return self._first_order(draw, latents, eps, references)
+        except torch.OutOfMemoryError:
+            if len(draw) > 1 or self._saving or not self.backbone.save_memory():
+                raise
+        self._saving = True
+        self.cost += 1
+        torch.cuda.empty_cache()
+        return self._first_order(draw, latents, eps, references)
+
+    def _first_order(
         self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, references: Leaves
     ) -> torch.Tensor:
         mixing = self.mixing

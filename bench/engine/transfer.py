@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from queue import Empty, Full, Queue
-from threading import Event, Thread
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -40,56 +40,20 @@ def fetch(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
     return wait
 
 
-def free_memory(device: torch.device) -> None:
-    """Free the GPU memory that torch caches, after memory has run out."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """Yield `items` in order, made by a thread that is at most `depth` of them ahead.
 
     An exception of an item is raised here, in its place. The thread ends with the iterator.
     """
-    # An item in a tuple, an error to raise, or None at the end.
-    made: Queue[tuple[T] | BaseException | None] = Queue(maxsize=depth)
-    stopped = Event()
-
-    def put(entry: tuple[T] | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                made.put(entry, timeout=0.1)
-                return
-            except Full:
-                continue
-
-    def work() -> None:
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        made = deque(thread.submit(next, iterator, end) for _ in range(depth))
         try:
-            for item in items:
-                put((item,))
-                if stopped.is_set():
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    worker = Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        while True:
-            entry = made.get()
-            if entry is None:
-                return
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry[0]
-    finally:
-        stopped.set()
-        while worker.is_alive():
-            try:  # makes room, so that a thread that waits for it sees the end
-                made.get_nowait()
-            except Empty:
-                worker.join(0.05)
+            while (item := made.popleft().result()) is not end:
+                made.append(thread.submit(next, iterator, end))
+                yield cast(T, item)
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part of its memory

@@ -17,7 +17,6 @@ import torch
 import transformers
 from torch import Tensor
 
-from bench.engine.transfer import free_memory
 from bench.engine.trees import Tree, mapped
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checked import CheckedFolder
@@ -148,4 +147,4 @@ class FolderPipeline(CheckedFolder):
                 if not self.keeps_encoders:
                     self.pipe.__dict__.update(empty)
                     self._loaded -= set(self.encoders)
-                    free_memory(self.device)
+                    torch.cuda.empty_cache()
