@@ -1,4 +1,4 @@
-"""Datasets: each loads one split as a `datasets.Dataset` with the columns image and label."""
+"""First-party datasets. Each loads a split as a `datasets.Dataset` with image and label columns."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from bench import hookimpl, register_toml
 from bench.contracts.specs import COLUMN_PARAMETERS, Parameter
 from bench.discovery import declared
-from bench_plugins.metrics import register_metrics as register_metrics  # under this entry point
+from bench_plugins.metrics import register_metrics as register_metrics  # shares the entry point
 
 _SOURCE = Parameter("", "what follows the colon")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# UC Merced's labels are the folder names in alphabetical order; these are the names in words,
-# each with what stands for {class} in a prompt, article included.
+# UC Merced's classes in label order, which is alphabetical by folder name, and the phrase that
+# replaces {class} in a prompt, with its article.
 _UCMERCED = {
     "agricultural": "agricultural land",
     "airplane": "an airplane",

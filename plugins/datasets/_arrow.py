@@ -1,4 +1,4 @@
-"""Parquet files and saved datasets, read as Arrow."""
+"""Load parquet files and datasets saved by `save_to_disk`, as Arrow tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bench.inputs.rows import rows_of
 from bench.machine.cache import cache_dir, made_once, stamp
 from bench.machine.files import inside, open_regular, read_bytes
 from bench_plugins.datasets._columns import (
-    ANY,
+    UNNAMED,
     ImageColumns,
-    Wanted,
+    NamedColumns,
     choose_columns,
     convert,
     standard_rows,
 )
-from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders, tell_missing
+from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders, warn_of_missing
 
 
 def converted(
@@ -35,10 +35,17 @@ def converted(
     schema: pa.Schema,
     tables: Callable[[], Iterator[pa.Table]],
 ) -> Path:
-    """Return an Arrow file with the rows of the files; made anew when one of them has changed.
+    """Convert files to one cached Arrow file, and return its path.
 
-    A change is noticed by size, file number and the time of the last change of any kind, which
-    nobody sets back. `kind` is a folder of the cache; another `key` makes another file.
+    The cache is invalidated when a file's size, inode or ctime changes. Outdated Arrow files of the
+    same source are deleted.
+
+    Args:
+        kind: subfolder of the cache.
+        files: the source files.
+        key: further settings that the result depends on.
+        schema: schema of the result.
+        tables: reads the source files; called only if there is no cached result.
     """
     place = hashlib.sha256(f"{files[0].parent} {files[0].name}".encode()).hexdigest()[:16]
     state = [key, *(f"{path} {stamp(path)}" for path in files)]
@@ -50,9 +57,13 @@ def converted(
     return made_once(target, schema, tables)
 
 
+VERIFIED = {"page_checksum_verification": True}  # of pages that have a checksum
+PARQUET_BATCH = 100  # rows per batch; the Hub writes its own files with as many
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn a failure of Arrow into a UserError: WHAT cannot be read."""
+    """Raise UserError with a short reason if Arrow data cannot be read."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -60,12 +71,12 @@ def reading(what: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be read: {reason}") from None
 
 
-VERIFIED = {"page_checksum_verification": True}  # of pages that have one
-PARQUET_BATCH = 100  # read at a time; the Hub's own files are written by as many
-
-
-def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
+def load_parquet(
+    source: Path, split: str | None, named: NamedColumns = UNNAMED
+) -> datasets.Dataset:
     """Return a split of a parquet file, or of a folder of them such as data/train-….parquet.
+
+    Warns about classes that only other splits contain.
 
     Raises:
         UserError: unreadable files, files that differ in their columns or classes, or an unknown
@@ -77,7 +88,7 @@ def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datas
     files = [inside(root, str(path)) for path in by_split[chosen]]
     others = [path for name in by_split if name != chosen for path in by_split[name]]
     with reading(f"The parquet files in {source}"):
-        columns = _common_columns(files, wanted)
+        columns = _common_columns(files, named)
         rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
         others = [inside(root, str(path)) for path in others]
         rows = _with_classes_of(rows, others, columns, source)
@@ -87,37 +98,43 @@ def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datas
 def _with_classes_of(
     rows: datasets.Dataset, others: Sequence[Path], columns: ImageColumns, source: Path
 ) -> datasets.Dataset:
-    """Number labels that are text by the classes of all splits, not of this one alone."""
+    """Return the rows with text labels replaced by class indices over all splits.
+
+    Rows with other labels, and those of a single split, are returned unchanged.
+    """
     table = rows.data.table
     if not others or rows.features["label"] != datasets.Value("string"):
         return rows
-    here, everywhere = set(table["label"].unique().to_pylist()), set()
+    labels = set(table["label"].unique().to_pylist())
+    label, other_labels = columns.sources["label"], set[Any]()
     for path in others:
         with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
-            if columns.label in parquet.schema_arrow.names:
-                everywhere |= set(parquet.read([columns.label])[columns.label].to_pylist())
-    names = sorted(name for name in here | everywhere if isinstance(name, str) and name.strip())
-    tell_missing([name for name in names if name not in here], source)
+            if label in parquet.schema_arrow.names:
+                other_labels |= set(parquet.read([label])[label].to_pylist())
+    classes = [name for name in labels | other_labels if isinstance(name, str) and name.strip()]
+    names = sorted(classes)
+    warn_of_missing([name for name in names if name not in labels], source)
     index = {name: position for position, name in enumerate(names)}
     features = rows.features.copy()
     features["label"] = datasets.ClassLabel(names=names)
-    labels = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
-    table = table.set_column(table.column_names.index("label"), "label", labels)
+    indices = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
+    table = table.set_column(table.column_names.index("label"), "label", indices)
     return rows_of(table, features, files=[file["filename"] for file in rows.cache_files])
 
 
-def _common_columns(files: Sequence[Path], wanted: Wanted) -> ImageColumns:
-    """Return the columns of all files, which must have the same and number the classes alike."""
+def _common_columns(files: Sequence[Path], named: NamedColumns) -> ImageColumns:
+    """Return the columns of the files. They must agree, also in the order of the classes."""
     first: ImageColumns | None = None
     for path in files:
         with open_regular(path) as file:
             schema = pq.read_schema(file)
-        columns = choose_columns(schema, str(path), wanted)
+        columns = choose_columns(schema, str(path), named)
         first = first or columns
         if columns != first:
             raise UserError(
                 f"{path} differs from {files[0].name} in its columns or in the order of its"
-                f" classes: {quoted(columns.label_feature)} against {quoted(first.label_feature)}."
+                f" classes: {quoted(columns.features['label'])} against"
+                f" {quoted(first.features['label'])}."
             )
     assert first is not None
     return first
@@ -129,8 +146,10 @@ def _converted(files: Sequence[Path], columns: ImageColumns, root: Path) -> Path
     def tables() -> Iterator[pa.Table]:
         for path in files:
             with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
-                for batch in parquet.iter_batches(PARQUET_BATCH, columns=columns.names):
-                    batch.validate(full=True)  # texts that are not UTF-8, for one
+                for batch in parquet.iter_batches(
+                    PARQUET_BATCH, columns=[*columns.sources.values()]
+                ):
+                    batch.validate(full=True)  # finds texts that are not UTF-8
                     yield convert(pa.Table.from_batches([batch]), columns, root).cast(schema)
 
     return converted("parquet", files, f"{columns} {root}", schema, tables)
@@ -140,12 +159,12 @@ STATE = "state.json"
 
 
 def is_saved(folder: Path) -> bool:
-    """Tell whether a folder is one that `save_to_disk` wrote: a split, or one per split."""
+    """Return whether `save_to_disk` wrote the folder, with one split or several."""
     return (folder / STATE).is_file() or (folder / "dataset_dict.json").is_file()
 
 
-def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
-    """Return a split of a saved dataset (UserError); nothing outside its folder is read."""
+def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -> datasets.Dataset:
+    """Return a split of a saved dataset, without reading outside its folder (UserError)."""
     parts = {path.name: path for path in subfolders(folder) if (path / STATE).is_file()}
     if (folder / STATE).is_file():
         parts = {"all": folder}
@@ -155,12 +174,13 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
         tables = []
         for name in _files(folder, place):
             file = inside(folder, str(place / name))
-            open_regular(file).close()  # no pipe or device is mapped
+            open_regular(file).close()  # refuses pipes and devices before mapping
             tables.append(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
-        return standard_rows(pa.concat_tables(tables), str(place), wanted, folder, chosen)
+        return standard_rows(pa.concat_tables(tables), str(place), named, folder, chosen)
 
 
 def _files(folder: Path, place: Path) -> Sequence[str]:
+    """Return the names of the Arrow files of a saved split (ValueError if there are none)."""
     state: Any = parse_json(read_bytes(inside(folder, str(place / STATE))))
     entries = state.get("_data_files") if isinstance(state, Mapping) else None
     names = [e.get("filename") if isinstance(e, Mapping) else None for e in entries or ()]

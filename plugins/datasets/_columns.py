@@ -1,9 +1,9 @@
-"""Tables of images: which columns hold the image and the label, whatever they are called."""
+"""Find the columns of images and labels in a table, and convert them to a common layout."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,63 +20,59 @@ SAMPLE_ID = "sample_id"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The columns that the user or a declaration names, by parameters of the dataset."""
+class NamedColumns:
+    """Column names set by the user or a declaration, as parameters of a dataset."""
 
-    image_column: str | None = None  # None: `image`, or the only one that holds images
+    image_column: str | None = None  # None for `image`, or the only column of images
     label_column: str | None = None
-    """None: `label`, the only `ClassLabel`, or the only text or numbers."""
-    id_column: str | None = None  # of the sample ids; None: `sample_id`, where there is one
-    keep: tuple[str, ...] = ()  # others that the rows keep, such as groups or boxes
+    """None for `label`, the only `ClassLabel`, or the only column of texts or numbers."""
+    id_column: str | None = None  # column of sample ids; None for `sample_id` if there is one
+    keep: tuple[str, ...] = ()  # further columns to keep, such as groups or boxes
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The columns beside those of images and labels."""
+        """All names except those of the image and label columns."""
         return (*filter(None, [self.id_column]), *self.keep)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """All names that are set."""
         return (*filter(None, [self.image_column, self.label_column]), *self.others)
 
 
-ANY = Wanted()
+UNNAMED = NamedColumns()
 
 
 @dataclass(frozen=True)
 class ImageColumns:
-    """What a table's columns are called, and what they hold."""
+    """The columns of the common layout: image, label, perhaps sample_id, and the kept ones."""
 
-    image: str
-    label: str
-    label_feature: Any
-    id: str | None
-    kept: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """The columns that are read."""
-        ids = [self.id] if self.id else []
-        return [self.image, self.label, *ids, *(name for name, _ in self.kept)]
-
-    @property
-    def features(self) -> datasets.Features:
-        """What the converted table holds."""
-        ids = {SAMPLE_ID: datasets.Value("string")} if self.id else {}
-        own = {"image": datasets.Image(), "label": self.label_feature, **ids}
-        return datasets.Features({**own, **dict(self.kept)})
+    sources: Mapping[str, str]  # column → name of the table's column with its values
+    features: datasets.Features  # column → feature; same order as `sources`
 
 
-def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> ImageColumns:
-    """Find the columns of image and label in an Arrow schema; a UserError for none or several."""
+def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED) -> ImageColumns:
+    """Choose the columns of image, label and id in an Arrow schema.
+
+    Args:
+        schema: schema of the table.
+        where: the table, for messages.
+        named: columns that the user named.
+
+    Raises:
+        UserError: a column is missing, ambiguous or of the wrong type, or its class names cannot be
+            read.
+    """
+    for name in named.others:
+        check_column(name, schema.names, where)
     types = {name: _plain(schema.field(name).type) for name in schema.names}
     features, unreadable = _features(schema)
     images = [name for name in types if _may_be_image(types[name])]
-    image = choose_column(wanted.image_column, ("image",), schema.names, where, "image", images)
-    others = [name for name in types if name not in (image, SAMPLE_ID, *wanted.others)]
+    image = choose_column(named.image_column, ("image",), schema.names, where, "image", images)
+    others = [name for name in types if name not in (image, SAMPLE_ID, *named.others)]
     labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
     labels = labels or [n for n in others if _may_be_label(types[n])]
-    label = choose_column(wanted.label_column, ("label",), schema.names, where, "label", labels)
+    label = choose_column(named.label_column, ("label",), schema.names, where, "label", labels)
     if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
         raise UserError(
             f"{where}: the column {image!r} holds {types[image]}; expected images: a struct of"
@@ -84,51 +80,60 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Image
         )
     if pa.types.is_nested(types[label]) and label not in features:
         raise UserError(
-            f"{where}: the column {label!r} holds {types[label]}; class names or whole numbers are"
-            " wanted. Name another with --label-column."
+            f"{where}: the column {label!r} holds {types[label]}; expected class names or whole"
+            " numbers. Name another with --label-column."
         )
     if label in unreadable and pa.types.is_integer(types[label]):  # texts are names themselves
         raise UserError(
-            f"{where}: what the file says of its column {label!r} cannot be read, so that the names"
-            f" of its classes would be lost: {unreadable[label]}."
+            f"{where}: the class names of the column {label!r} cannot be read: {unreadable[label]}."
         )
-    feature = features.get(label) or datasets.Value(str(types[label]))
-    for name in wanted.others:
-        check_column(name, schema.names, where)
-    ids = wanted.id_column or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
-    kept = tuple(
-        (name, features.get(name) or generate_from_arrow_type(types[name])) for name in wanted.keep
-    )
-    return ImageColumns(image, label, feature, ids, kept)
+    ids = named.id_column or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
+    sources = {"image": image, "label": label, **({SAMPLE_ID: ids} if ids else {})}
+    common = {
+        "image": datasets.Image(),
+        "label": features.get(label) or datasets.Value(str(types[label])),
+        **({SAMPLE_ID: datasets.Value("string")} if ids else {}),
+    }
+    for name in named.keep:
+        if sources.setdefault(name, name) != name:
+            raise UserError(
+                f"{where}: the column {name!r} cannot be kept: the {name} is in {sources[name]!r}."
+            )
+        common.setdefault(name, features.get(name) or generate_from_arrow_type(types[name]))
+    return ImageColumns(sources, datasets.Features(common))
 
 
 def choose_column(
-    wanted: str | None,
+    named: str | None,
     usual: Sequence[str],
     columns: Sequence[str],
     where: str,
     kind: str,
-    likely: Sequence[str] = (),
+    candidates: Sequence[str] = (),
 ) -> str:
-    """Return the column wanted, the first with a usual name, or the only likely one (UserError)."""
-    if wanted is not None:
-        check_column(wanted, columns, where)
-        return wanted
-    named = next((name for name in usual if name in columns), None)
-    if named is not None or len(likely) == 1:
-        return named or likely[0]
-    apart = len(columns) == 1 and any(mark in columns[0] for mark in ";\t|")
-    name_it = f"Name the right one with --{kind}-column."
+    """Return the named column, the first with a usual name, or the only candidate (UserError)."""
+    if named is not None:
+        check_column(named, columns, where)
+        return named
+    first = next((name for name in usual if name in columns), None)
+    if first is not None or len(candidates) == 1:
+        return first or candidates[0]
+    not_commas = len(columns) == 1 and any(mark in columns[0] for mark in ";\t|")
+    advice = f"Name the right one with --{kind}-column."
     raise UserError(
         f"{where} has no column {' or '.join(map(repr, usual))}; its columns: {in_words(columns)}."
-        f" {'Commas must stand between columns.' if apart else name_it}"
+        f" {'Separate columns by commas.' if not_commas else advice}"
     )
 
 
 def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what `datasets` wrote down of the columns, and what of it cannot be read, with why.
+    """Read the features that `datasets` stored in a schema.
 
-    Each column is read by itself, so that one that no version knows costs no other its names.
+    Each column is parsed on its own, so an unreadable one does not affect the others.
+
+    Returns:
+        The features by column, and the problems by column. Columns without a stored feature are in
+        neither.
     """
     stated = (schema.metadata or {}).get(b"huggingface")
     if stated is None:
@@ -136,12 +141,12 @@ def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         columns = dict(json.loads(stated)["info"]["features"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        return {}, dict.fromkeys(schema.names, f"it is not JSON of that form ({error!r:.100})")
+        return {}, dict.fromkeys(schema.names, f"invalid `datasets` metadata ({error!r:.100})")
     features: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
     gone = [name for name in columns if name not in schema.names]
     if gone and "ClassLabel" in str(columns[gone[0]]):
-        problem = f"it speaks of {quoted(gone[0])}, which is no column"
+        problem = f"the metadata describes {quoted(gone[0])}, which is not a column"
         unreadable = dict.fromkeys(set(schema.names) - set(columns), problem)
     for name in {*columns} & {*schema.names}:
         kind = _plain(schema.field(name).type)
@@ -154,13 +159,13 @@ def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
                     features[name] = feature
             elif datasets.Features({name: feature}).arrow_schema.field(name).type == kind:
                 features[name] = feature
-        except Exception as error:  # whatever somebody else wrote there
+        except Exception as error:  # the metadata may contain anything
             unreadable[name] = " ".join(str(error).split())[:200]
     return features, unreadable
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type without encodings that change nothing: dictionaries, large offsets."""
+    """Return the type of the values, without dictionary encoding or large offsets."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_large_string(kind):
@@ -181,24 +186,31 @@ def _may_be_image(kind: pa.DataType) -> bool:
 def standard_rows(
     table: pa.Table,
     where: str,
-    wanted: Wanted,
+    named: NamedColumns,
     root: Path,
     split: str,
     files: Sequence[str] = (),
 ) -> datasets.Dataset:
-    """Return a table's rows with the columns image, label and perhaps sample_id (UserError).
+    """Return a table's rows with columns renamed to image, label and perhaps sample_id.
 
-    `files` alone make up the table, if any; see `convert`.
+    `files` are the files that the table was read from, if it has no other content; see `convert`.
+
+    Raises:
+        UserError: as `choose_columns` and `convert`.
     """
-    columns = choose_columns(table.schema, where, wanted)
+    columns = choose_columns(table.schema, where, named)
     return rows_of(convert(table, columns, root), columns.features, split, files)
 
 
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
-    """Return a table of image, label and perhaps sample_id, files inside `root` (UserError)."""
+    """Return a table with the columns of `columns.features`.
+
+    Raises:
+        UserError: the path of an image leads out of `root`.
+    """
     features = columns.features
     converted = {}
-    for name, source in zip(features, columns.names, strict=True):
+    for name, source in columns.sources.items():
         column = table.column(source)
         if pa.types.is_dictionary(column.type) or column.type != _plain(column.type):
             column = column.cast(_plain(column.type))
@@ -210,6 +222,6 @@ def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
         if isinstance(features[name], datasets.ClassLabel):
             column = column.cast(pa.int64())
         if name == SAMPLE_ID:
-            column = column.cast(pa.string())  # numbers are ids as well
+            column = column.cast(pa.string())  # ids may be numbers
         converted[name] = column
     return pa.table(converted, metadata=features.arrow_schema.metadata)

@@ -1,7 +1,8 @@
-"""A folder of images and a CSV or JSONL file that names them with their labels."""
+"""Load a folder of images with a CSV or JSONL file that lists them with their labels."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from bench.inputs.parsing import (
 )
 from bench.inputs.rows import labelled_images
 from bench.machine.files import OutsideError, inside, regular_file
-from bench_plugins.datasets._columns import ANY, Wanted, choose_column
-from bench_plugins.datasets._listing import LeftOut, find_images, plural
+from bench_plugins.datasets._columns import UNNAMED, NamedColumns, choose_column
+from bench_plugins.datasets._listing import LeftOut, find_images
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -33,34 +34,43 @@ JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
 
 
 def find_table(root: Path, folder: Path) -> Path | None:
-    """Return the file beside images that says what they are (UserError); None: there is none."""
+    """Return the metadata file in a folder below `root`, or None (UserError if not regular)."""
     part = folder.relative_to(root)
-    there = (name for name in METADATA if regular_file(root, str(part / name)) is not None)
-    return next((folder / name for name in there), None)
+    names = (name for name in METADATA if regular_file(root, str(part / name)) is not None)
+    return next((folder / name for name in names), None)
 
 
-def has_labels(table: Path, wanted: Wanted = ANY) -> bool:
-    """Tell whether the file says labels, not only captions or boxes (UserError)."""
+def has_labels(table: Path, named: NamedColumns = UNNAMED) -> bool:
+    """Return whether the table has labels, rather than only captions or boxes (UserError).
+
+    It must have them if images lie beside it, in no class folder.
+    """
     head, _ = _read(table)
     loose = any(path.parent == table.parent for path in find_images(table.parent))
-    return loose or wanted.label_column is not None or any(name in head for name in LABEL_COLUMNS)
+    return loose or named.label_column is not None or any(name in head for name in LABEL_COLUMNS)
 
 
-def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> datasets.Dataset:
-    """Return the images that a CSV or JSONL file names, with their labels (UserError).
+def load_table(
+    folder: Path, table: Path, split: str, named: NamedColumns = UNNAMED
+) -> datasets.Dataset:
+    """Return the images that a CSV or JSONL file lists, with their labels.
 
-    Columns are those of `wanted`, else the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`; the
-    names of the files are the ids, and lead from `folder`. Labels must not contradict the folders.
+    Columns that are not named are the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`. File names
+    are relative to `folder` and are the sample ids, unless an id column is named. Warns about files
+    in the folder that are left out.
+
+    Raises:
+        UserError: the table is invalid, names a missing file, or contradicts the class folders.
     """
     head, lines = _read(table)
-    image = choose_column(wanted.image_column, IMAGE_COLUMNS, head, str(table), "image")
-    label = choose_column(wanted.label_column, LABEL_COLUMNS, head, str(table), "label")
-    for name in wanted.others:
+    image = choose_column(named.image_column, IMAGE_COLUMNS, head, str(table), "image")
+    label = choose_column(named.label_column, LABEL_COLUMNS, head, str(table), "label")
+    for name in named.others:
         check_column(name, head, str(table))
     line_of: dict[str, int] = {}
     labels: list[str] = []
     ids: list[str] = []
-    kept: dict[str, list[str]] = {name: [] for name in wanted.keep}
+    kept: dict[str, list[str]] = {name: [] for name in named.keep}
     for line, row in lines:
         at = f"{table}:{line}"
         file = _cell(row, image, at)
@@ -71,21 +81,20 @@ def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> d
             raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
         line_of[name] = line
         labels.append(_cell(row, label, at))
-        ids.append(_cell(row, wanted.id_column, at) if wanted.id_column else name)
+        ids.append(_cell(row, named.id_column, at) if named.id_column else name)
         if not ids[-1]:
-            raise UserError(f"{at}: the column {wanted.id_column!r} is empty.")
+            raise UserError(f"{at}: the column {named.id_column!r} is empty.")
         for column, texts in kept.items():
             texts.append(text_of(row.get(column), column, at).strip())
     if not line_of:
         raise UserError(f"{table} names no images.")
     _check_folders(line_of, labels, table)
     left_out = LeftOut()
-    images = find_images(folder, left_out)
-    left_out.types.pop(table.suffix.lower(), None)
-    unnamed = sum(path.relative_to(folder).as_posix() not in line_of for path in images)
-    if unnamed:
-        left_out.others.append(f"{plural(unnamed, 'image')} that {table.name} does not name")
-    left_out.tell(folder)
+    images = find_images(folder, left_out, expected=table.suffix.lower())
+    paths = (path.relative_to(folder).as_posix() for path in images)
+    unlisted = [path for path in paths if path not in line_of]
+    left_out.add(unlisted, "image", f" that {table.name} does not list")
+    left_out.warn(folder)
     numbers = as_numbers(labels, [f"{table}:{line}" for line in line_of.values()])
     columns: dict[str, Sequence[Any]] = {
         "image": [str(folder / name) for name in line_of],
@@ -97,13 +106,13 @@ def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> d
 
 
 def _cell(row: Mapping[str, Any], column: str, at: str) -> str:
-    """Return a text or whole number without spaces around it; empty where there is none."""
+    """Return a text or a whole number as stripped text, or an empty text if it is missing."""
     value = row.get(column)
     return "" if value is None else tidy(name_of(value, column, f"{at}:"), column, at)
 
 
 def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]]]]:
-    """Return the names of the columns, and the other lines with their numbers, lazily."""
+    """Return the names of the columns, and lazily the number and values of each further line."""
     if table.suffix.lower() not in JSON_LINES:
         return read_csv_file(table)
     text = read_text_file(table)
@@ -132,28 +141,20 @@ def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _name(folder: Path, name: str, at: str) -> str:
-    """Return a file's name from the folder on; what it leads to is checked when it is loaded."""
+    """Return a file's name relative to the folder. Its content is checked when it is loaded."""
     try:
         path = inside(folder, name)
     except OutsideError as error:
         raise OutsideError(f"{at}: {error}") from None
     if not path.exists() and not (folder / name).is_symlink():
         raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
-    return Path(name).relative_to(folder).as_posix() if Path(name).is_absolute() else _tidy(name)
-
-
-def _tidy(name: str) -> str:
-    parts: list[str] = []
-    for part in Path(name).parts:
-        if part == ".." and parts:
-            parts.pop()
-        else:
-            parts.append(part)
-    return "/".join(parts)
+    if Path(name).is_absolute():
+        return Path(name).relative_to(folder).as_posix()
+    return Path(os.path.normpath(name)).as_posix()
 
 
 def _check_folders(line_of: Mapping[str, int], labels: Sequence[str], table: Path) -> None:
-    """Refuse a table that labels an image as one class where it lies in the folder of another."""
+    """Raise UserError if the label of an image contradicts the class folder it lies in."""
     classes = {comparable(word) for word in readable(sorted(set(labels)))}
     for (name, line), label in zip(line_of.items(), labels, strict=True):
         if "/" not in name:

@@ -1,8 +1,8 @@
-"""The members of a tar, all of them, or an error.
+"""Read the members of a tar, and raise an error if any could be missed.
 
-Python's `tarfile` takes a damaged header, or a block of zeros between two members, for the end of
-the archive and says nothing; it follows negative sizes backwards and expands sparse members. Here
-each header is parsed by it, and what lies between them is checked.
+Python's `tarfile` silently treats a damaged header, or a block of zeros between two members, as the
+end of the archive. It follows negative sizes backwards and expands sparse members. Here, `tarfile`
+only parses each header; the structure of the archive is checked.
 """
 
 from __future__ import annotations
@@ -14,19 +14,16 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 BLOCK = tarfile.BLOCKSIZE
-MOST_IN_HEADER = 1_000_000  # bytes of a long name or of extended headers
-MOST_PADDING = 100_000_000  # bytes of zeros at the end; GNU tar writes 10 KiB
-SIZE_DIGITS = 18  # of a size
+MAX_HEADER = 1_000_000  # bytes of a long name or of extended headers
+MAX_PADDING = 100_000_000  # bytes of zeros at the end; GNU tar pads to 10 KiB
+SIZE_DIGITS = 18  # maximum number of digits of a size
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True)
 class TarMember:
-    """A member, at whose content the file stands.
-
-    Bytes of its name that are not UTF-8 are lone surrogates.
-    """
+    """A member of a tar. Bytes of its name that are not UTF-8 are lone surrogates."""
 
     name: str
     size: int
@@ -35,11 +32,13 @@ class TarMember:
 
 
 def read_members(file: BinaryIO) -> Iterator[TarMember]:
-    """Yield the members of a tar in order; each one's content is read before the next is asked for.
+    """Yield the members of a tar in order, with the file positioned at the member's content.
+
+    Read the content before requesting the next member.
 
     Raises:
         tarfile.TarError: a header is damaged, a size is negative, a member is sparse or cut off, or
-            something follows the end of the archive.
+            data follows the end of the archive.
     """
     total = os.fstat(file.fileno()).st_size
     place, long_name = 0, None
@@ -68,8 +67,8 @@ def read_members(file: BinaryIO) -> Iterator[TarMember]:
         if place > total:
             raise tarfile.ReadError("unexpected end of data")
         if is_extended or is_long:
-            if size > MOST_IN_HEADER:
-                raise tarfile.ReadError(f"a name or header has more than {MOST_IN_HEADER:,} bytes")
+            if size > MAX_HEADER:
+                raise tarfile.ReadError(f"a name or header has more than {MAX_HEADER:,} bytes")
             content = file.read(size)
             if is_long:
                 if header.type == tarfile.GNUTYPE_LONGNAME:
@@ -86,12 +85,12 @@ def read_members(file: BinaryIO) -> Iterator[TarMember]:
 
 def _size(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > SIZE_DIGITS:
-        raise tarfile.ReadError(f"the size {text[:40]!r} is not a number of bytes")
+        raise tarfile.ReadError(f"invalid size {text[:40]!r}: expected a number of bytes")
     return int(text)
 
 
 def _extended(content: bytes) -> dict[str, str]:
-    """Return the records of an extended header, each `LENGTH KEY=VALUE` and a line feed."""
+    """Parse the records of an extended header, each `LENGTH KEY=VALUE` and a line feed."""
     facts: dict[str, str] = {}
     place = 0
     while place < len(content):
@@ -107,13 +106,12 @@ def _extended(content: bytes) -> dict[str, str]:
 
 
 def _check_end(file: BinaryIO, rest: int) -> None:
-    """Refuse anything but zeros after the end of the archive."""
-    if rest > MOST_PADDING:
-        raise tarfile.ReadError(f"more than {MOST_PADDING:,} bytes follow the end of the archive")
+    """Raise ReadError if anything but zeros follows the end of the archive."""
+    if rest > MAX_PADDING:
+        raise tarfile.ReadError(f"more than {MAX_PADDING:,} bytes follow the end of the archive")
     if file.read(rest).strip(b"\0"):
         raise tarfile.ReadError(
-            "something follows the end of the archive: another tar, or members behind a damaged"
-            " block"
+            "data follows the end of the archive: another tar, or members behind a damaged block"
         )
     if rest % BLOCK:
-        raise tarfile.ReadError("its size is no whole number of blocks: it is cut off")
+        raise tarfile.ReadError("its size is not a multiple of the block size: it is cut off")

@@ -1,6 +1,6 @@
-"""WebDataset tars: files of one name, up to the first dot, are one image and its label.
+"""Load WebDataset tars: files with the same name up to the first dot are one sample.
 
-Only images, `cls`, `json` and `txt` are read, none of which runs code; all else is skipped.
+Only images and `cls`, `json` and `txt` files are read; other files are skipped. No code is run.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from bench.inputs.parsing import expand, name_of, parse_json, read_text_file, te
 from bench.inputs.rows import rows_of
 from bench.machine.files import inside, is_utf8, open_regular, regular_file
 from bench_plugins.datasets._arrow import converted
-from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
+from bench_plugins.datasets._columns import SAMPLE_ID, UNNAMED, NamedColumns
 from bench_plugins.datasets._listing import IMAGE_SUFFIXES, chosen_split, splits_of
 from bench_plugins.datasets._tar_members import TarMember, read_members
 
-TAR_BATCH = 100  # written at a time
-TAR_BATCH_BYTES = 64_000_000  # or, where images are large, so many bytes of them
-MAX_SAMPLE_BYTES = 200_000_000  # of the files of one name
-LABELS = ("label", "class", "cls")  # keys of a json file that hold the label
-CLASS_NAMES = "classnames.txt"  # of clip-benchmark's tars: one class per line
+TAR_BATCH = 100  # maximum number of images per converted batch
+TAR_BATCH_BYTES = 64_000_000  # size of the images at which a batch ends early
+MAX_SAMPLE_BYTES = 200_000_000  # of all files of a sample
+LABELS = ("label", "class", "cls")  # keys of a json file that may hold the label
+CLASS_NAMES = "classnames.txt"  # as in clip-benchmark's tars: one class per line
 
 Sample = dict[str, bytes]  # suffix → content
 
 
-def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
-    """Return a split of a tar, a folder of them, or a pattern such as `{000..031}.tar` (UserError).
+def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) -> datasets.Dataset:
+    """Return a split of a tar, a folder of tars, or a pattern such as `{000..031}.tar` (UserError).
 
-    An image's label is its `cls` file, a key of its `json` file (`label`, `class`, or the column
-    that is named), or its `txt` file. Its id is its name in the tar, or the json key that is named.
+    The label of an image is its `cls` file, a key of its `json` file (`label`, `class`, `cls` or
+    the named column), or its `txt` file. Its id is its name in the tar, or the named json key.
     """
     pattern = "{" in source.name and not source.exists()
     by_split = {"all": expand(str(source))} if pattern else splits_of(source, ".tar")
@@ -45,7 +45,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     root = source if source.is_dir() else source.parent
     files = [inside(root, str(path)) for path in by_split[chosen]]
     text = datasets.Value("string")
-    kept = dict.fromkeys(wanted.keep, text)
+    kept = dict.fromkeys(named.keep, text)
     features = datasets.Features(
         {"image": datasets.Image(), "label": text, SAMPLE_ID: text, **kept}
     )
@@ -55,7 +55,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
         rows: list[dict[str, Any]] = []
         size = 0
         for path in files:
-            for row in _rows(path, wanted):
+            for row in _rows(path, named):
                 rows.append(row)
                 size += len(row["image"]["bytes"])
                 if len(rows) == TAR_BATCH or size > TAR_BATCH_BYTES:
@@ -63,19 +63,22 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
                     rows, size = [], 0
         yield pa.Table.from_pylist(rows, schema=schema)
 
-    arrow = str(converted("tars", files, repr(wanted), schema, tables))
+    arrow = str(converted("tars", files, repr(named), schema, tables))
     table = datasets.Dataset.from_file(arrow).data.table
     labels = table["label"].to_pylist()
     numbers = as_numbers(labels, [str(source)] * len(labels))
     if numbers is not None:
-        features["label"] = _meaning(root, by_split[chosen][0])
+        features["label"] = _label_feature(root, by_split[chosen][0])
         table = table.set_column(1, "label", pa.array(numbers, pa.int64()))
     table = _with_unique_ids(table, files)
     return rows_of(table, features, chosen, [arrow])
 
 
-def _meaning(root: Path, first: Path) -> Any:
-    """Return what numbers mean: lines of `classnames.txt` in the folder, where there is one."""
+def _label_feature(root: Path, first: Path) -> Any:
+    """Return the feature of numeric labels: the classes in `classnames.txt` if there is one.
+
+    The file may lie in `root` or next to the `first` tar. Warns if it lies above `root`.
+    """
     for folder in dict.fromkeys((root, first.parent)):
         names = _class_names(root, str((folder / CLASS_NAMES).relative_to(root)))
         if names is not None:
@@ -89,7 +92,7 @@ def _meaning(root: Path, first: Path) -> Any:
 
 
 def _class_names(root: Path, name: str) -> list[str] | None:
-    """Return the classes that a file in the folder lists, one per line; None: it is not there."""
+    """Return the classes in a file, one per line; None if there is no such file (UserError)."""
     file = regular_file(root, name)
     if file is None:
         return None
@@ -101,7 +104,7 @@ def _class_names(root: Path, name: str) -> list[str] | None:
 
 
 def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
-    """Put the tar's name before the names in it, where two tars use the same ones."""
+    """Remove the tar's name from the ids, unless two tars use the same id."""
     ids = table[SAMPLE_ID].to_pylist()
     short = [full_id.partition(":")[2] for full_id in ids]
     chosen = short if len(set(short)) == len(short) else ids
@@ -109,21 +112,22 @@ def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
     return table.set_column(position, SAMPLE_ID, pa.array(chosen, pa.string()))
 
 
-def _rows(path: Path, wanted: Wanted) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, named: NamedColumns) -> Iterator[dict[str, Any]]:
+    """Yield image, label, id (TAR:ID) and kept columns of each sample with an image."""
     for key, sample in read_tar(path):
         images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
         if not images:
-            continue  # a caption, or a file of its own such as a list of classes
+            continue  # a caption or another file, such as a list of classes
         facts = _facts(path, key, sample)
         at = f"{path}: in {key}.json"
         own_id = key
-        if wanted.id_column is not None:
-            own_id = name_of(_fact(facts, wanted.id_column, path, key), wanted.id_column, at)
+        if named.id_column is not None:
+            own_id = name_of(_fact(facts, named.id_column, path, key), named.id_column, at)
         yield {
             "image": {"bytes": sample[images[0]], "path": None},
-            "label": _label(path, key, sample, facts, wanted),
+            "label": _label(path, key, sample, facts, named),
             SAMPLE_ID: f"{path.name}:{own_id}",
-            **{name: text_of(_fact(facts, name, path, key), name, at) for name in wanted.keep},
+            **{name: text_of(_fact(facts, name, path, key), name, at) for name in named.keep},
         }
 
 
@@ -143,11 +147,11 @@ def _fact(facts: dict[str, Any], name: str, path: Path, key: str) -> Any:
     return facts[name]
 
 
-def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], wanted: Wanted) -> str:
-    if wanted.label_column is not None:
-        _fact(facts, wanted.label_column, path, key)
-    name = wanted.label_column or next((name for name in LABELS if name in facts), None)
-    if "cls" in sample and wanted.label_column is None:
+def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], named: NamedColumns) -> str:
+    if named.label_column is not None:
+        _fact(facts, named.label_column, path, key)
+    name = named.label_column or next((name for name in LABELS if name in facts), None)
+    if "cls" in sample and named.label_column is None:
         label = _decoded(sample["cls"], f"{path}: {key}.cls")
     elif name is not None:
         value = facts[name]
@@ -157,8 +161,8 @@ def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], wanted: 
     label = tidy(label, "label", f"{path}: {key}")
     if not label:
         raise UserError(
-            f"{path}: the image {quoted(key)} has no label: {key}.cls, or {key}.json with a key"
-            " label. --label-column names another key."
+            f"{path}: the image {quoted(key)} has no label: expected {key}.cls, or {key}.json with"
+            " a key label. --label-column names another key."
         )
     return label
 
@@ -171,7 +175,7 @@ def _decoded(content: bytes, where: str) -> str:
 
 
 def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
-    """Yield name, and suffix → content of the files read, of each sample of a tar (UserError)."""
+    """Yield the name and the files, suffix → content, of each sample in a tar (UserError)."""
     key: str | None = None
     sample: Sample = {}
     names: set[str] = set()
@@ -198,7 +202,7 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
                     )
                 sample[suffix] = file.read(member.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a whole tar file, or is cut off: {error}.") from None
+        raise UserError(f"{path} is not a complete tar file: {error}.") from None
     if key is not None:
         yield key, sample
 
@@ -210,7 +214,7 @@ def _check_member(path: Path, member: TarMember, is_there: bool) -> None:
     if member.is_link:
         raise UserError(f"{path}: {name} is a link; write the tar with --hard-dereference.")
     if is_there:
-        raise UserError(f"{path}: {name} occurs twice: the name up to its first dot, and ending.")
+        raise UserError(f"{path}: {name} occurs twice: same name up to its first dot, same ending.")
 
 
 def _split(name: str) -> tuple[str, str]:

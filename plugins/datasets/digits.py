@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, read from its file: importing the package takes a second."""
+"""scikit-learn's handwritten digits, read without importing the package, which takes a second."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 from bench.inputs.rows import labelled_images
 
-# Places of the 360 images of `test`, 20 % stratified: `train_test_split` of scikit-learn chose them
-# with random_state=0, and they are fixed for good.
+# Row indices of the 360 `test` images: 20 %, stratified, chosen by scikit-learn's
+# `train_test_split` with random_state=0. They never change.
 TEST = Path(__file__).with_name("digits_test.txt")
 
 
@@ -23,14 +23,14 @@ class Digits:
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split: 360 images for `test`, the others for `train`.
 
-        The sample ids say the position in scikit-learn's array, which needs no `data_dir`.
+        The sample ids are positions in scikit-learn's array. `data_dir` is ignored.
         """
         return _split(split)
 
 
 @cache
 def _split(split: str | None) -> datasets.Dataset:
-    """Return a split, made once: a study asks for it in every run."""
+    """Return a split. Cached because a study loads it for every run."""
     file = _file()
     table = _read(file)
     labels = table[:, -1].astype(int)
@@ -43,13 +43,13 @@ def _split(split: str | None) -> datasets.Dataset:
     classes = datasets.ClassLabel(names=[str(digit) for digit in range(10)])
     columns = {"image": images, "label": labels[rows].tolist(), "sample_id": ids}
     made = labelled_images(columns, classes, split)
-    if file is not None:  # what was found in the images is remembered while these are the same
+    if file is not None:  # hashes of the images are cached as long as these files do not change
         made.info.download_checksums = {str(f): {} for f in (file, TEST, Path(__file__))}
     return made
 
 
 def _file() -> Path | None:
-    """Return scikit-learn's file; None: a version that keeps it elsewhere."""
+    """Return scikit-learn's file, or None if this version keeps it elsewhere."""
     package = find_spec("sklearn")
     folders = (package and package.submodule_search_locations) or ()
     files = [Path(folder, "datasets", "data", "digits.csv.gz") for folder in folders]

@@ -1,4 +1,4 @@
-"""Any folder or file of one's own: what kind of data it is, and which split is meant."""
+"""Load a folder or file of the user's: recognise the kind of data and choose the split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import datasets
 
 from bench.errors import UserError, quoted
 from bench_plugins.datasets._arrow import is_saved, load_parquet, load_saved
-from bench_plugins.datasets._columns import ANY, Wanted
+from bench_plugins.datasets._columns import UNNAMED, NamedColumns
 from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
@@ -23,14 +23,18 @@ from bench_plugins.datasets._tars import load_tars
 
 
 class Folder:
-    """Images in folders or with a table of labels, parquet, tars, or a saved dataset."""
+    """Images in class folders or with a table of labels, parquet, tars, or a saved dataset."""
 
     def __init__(self, labels: str | None = None, **columns: Any) -> None:
         self.labels = None if labels is None else Path(labels)
-        self.columns = Wanted(**columns)
+        self.columns = NamedColumns(**columns)
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split: the one named, else test, validation, train, or all there is."""
+        """Return a split: the named one, else the first of test, validation, train, or all images.
+
+        Raises:
+            UserError: the data is invalid, or there is no such split.
+        """
         source = Path(str(data_dir))
         if self.labels is not None:
             if source.is_file():
@@ -57,7 +61,7 @@ class Folder:
         table = find_table(source, whole)
         if table is not None and has_labels(table, self.columns):
             return load_table(whole, table, name, self.columns)
-        if self.columns != ANY:
+        if self.columns != UNNAMED:
             raise UserError(
                 f"There is no column {quoted(self.columns.names[0])}, since {whole} holds no table:"
                 f" neither {METADATA[0]} nor parquet."
@@ -65,14 +69,15 @@ class Folder:
         return load_images(whole, name, parts)
 
     def _load_whole_table(self, folder: Path, table: Path, split: str | None) -> datasets.Dataset:
-        """Return all images that a table of no splits names; UserError: another split is asked."""
+        """Return all images in a table without splits (UserError if a split is requested)."""
         return load_table(folder, table, chosen_split(split, ["all"], str(table)), self.columns)
 
 
 def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
-    """Return the folder of the split meant (UserError), and those of all; none: it is whole.
+    """Return the folder of the chosen split, and those of all splits (UserError).
 
-    A folder called `train` that holds neither folders nor a table is a class of that name.
+    Without splits, they are the folder itself and an empty list. A folder called `train` that holds
+    neither folders nor a table is a class of that name.
     """
     visible = subfolders(folder)
     parts = [

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face Hub: `hf:owner/name@revision:config/split`."""
+"""Load datasets from the Hugging Face Hub: `hf:owner/name@revision:config/split`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular
 from bench.machine.offline import asking_hub, offline_reason, refusal
 from bench_plugins.datasets._arrow import reading
-from bench_plugins.datasets._columns import Wanted, standard_rows
+from bench_plugins.datasets._columns import NamedColumns, standard_rows
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
 
@@ -29,27 +29,28 @@ FORM = "hf:owner/name, hf:owner/name@revision, hf:owner/name:config/split"
 
 @dataclass(frozen=True)
 class HubSource:
-    """A source; None: main, the default configuration, and test, validation or train."""
+    """A parsed source."""
 
     repository: str
-    revision: str | None = None
-    config: str | None = None
-    split: str | None = None
-    first: int | None = None
+    revision: str | None = None  # None for main
+    config: str | None = None  # None for the default configuration
+    split: str | None = None  # None for the first of test, validation and train
+    first: int | None = None  # number of images to stream; None for all, downloaded
 
 
 def parse_source(source: str) -> HubSource:
-    """Return what `owner/name@revision:config/split[:N]` says (UserError)."""
-    source_parts = _SOURCE.fullmatch(source)
-    if source_parts is None or ".." in source.partition("[")[0]:
+    """Parse `owner/name@revision:config/split[:N]` (UserError)."""
+    match = _SOURCE.fullmatch(source)
+    if match is None or ".." in source.partition("[")[0]:
         raise UserError(
             f"{quoted('hf:' + source)} is not the name of a dataset; write it as {FORM}."
         )
-    first = source_parts["first"]
-    if first is not None and int(first) < 1:
-        raise UserError(f"{quoted('hf:' + source)}: expected at least one image.")
-    stated: dict[str, Any] = {name: text for name, text in source_parts.groupdict().items() if text}
-    return HubSource(**{**stated, "first": int(first) if first else None})
+    parts: dict[str, Any] = {name: text for name, text in match.groupdict().items() if text}
+    if "first" in parts:
+        parts["first"] = int(parts["first"])
+        if not parts["first"]:
+            raise UserError(f"{quoted('hf:' + source)}: expected at least one image.")
+    return HubSource(**parts)
 
 
 class Hub:
@@ -60,7 +61,7 @@ class Hub:
         self.columns = columns
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split; a UserError if it is missing or does not hold labelled images."""
+        """Return a split (UserError if it is missing or has no labelled images)."""
         place = self.place
         if split and place.split and split != place.split:
             raise UserError(
@@ -71,10 +72,10 @@ class Hub:
             own = Path(data_dir, place.config or "")
             return Folder(**self.columns).load(split, str(own if own.is_dir() else data_dir))
         rows, name = self._rows(split)
-        return as_rows(rows, name, Wanted(**self.columns), f"hf:{place.repository}")
+        return as_rows(rows, name, NamedColumns(**self.columns), f"hf:{place.repository}")
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split with all its columns, images not decoded, for items; raises as `load`."""
+        """Return a split of items with all its columns and undecoded images (UserError)."""
         if data_dir is None:
             rows, _ = self._rows(split or self.place.split)
         else:
@@ -86,7 +87,7 @@ class Hub:
 
     @asking_hub()
     def _rows(self, split: str | None) -> tuple[datasets.Dataset, str]:
-        """Return a split and its name; raises as `load`."""
+        """Download a split unless cached; return it with its name (UserError)."""
         try:
             return self._fetch(split)
         except UserError:
@@ -98,22 +99,24 @@ class Hub:
         place = self.place
         if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
             datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
-        of: dict[str, Any] = {"revision": place.revision}
-        configs = datasets.get_dataset_config_names(place.repository, **of)
+        revision: dict[str, Any] = {"revision": place.revision}
+        configs = datasets.get_dataset_config_names(place.repository, **revision)
         config = _one_of("configuration", place.config, configs, ("default",), place)
-        splits = datasets.get_dataset_split_names(place.repository, config, **of)
+        splits = datasets.get_dataset_split_names(place.repository, config, **revision)
         name = _one_of("split", split, splits, SPLIT_NAMES, place)
         if place.first is None:
-            rows = datasets.load_dataset(place.repository, config, split=name, **of)
+            rows = datasets.load_dataset(place.repository, config, split=name, **revision)
             return rows, name
-        stream = datasets.load_dataset(place.repository, config, split=name, streaming=True, **of)
+        stream = datasets.load_dataset(
+            place.repository, config, split=name, streaming=True, **revision
+        )
         features = stream.features or stream._resolve_features().features
         images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
         for key in images:
             stream = stream.cast_column(key, datasets.Image(decode=False))
             features[key] = datasets.Image()
-        taken = list(stream.take(place.first))
-        table = pa.Table.from_pylist(taken, schema=features.arrow_schema)
+        first_rows = list(stream.take(place.first))
+        table = pa.Table.from_pylist(first_rows, schema=features.arrow_schema)
         return rows_of(table, features), f"{name}[:{place.first}]"
 
 
@@ -131,42 +134,46 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
         return rows_of(table, datasets.Features.from_arrow_schema(table.schema))
 
 
-def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> datasets.Dataset:
-    """Return a dataset's rows with the columns image, label and perhaps sample_id."""
+def as_rows(
+    rows: datasets.Dataset, split: str, named: NamedColumns, where: str
+) -> datasets.Dataset:
+    """Return a dataset with its columns renamed to image, label and, if it has ids, sample_id."""
     if rows._indices is not None:
         rows = rows.flatten_indices()
     files = [file["filename"] for file in rows.cache_files]
-    # Files that a row names are the cache's own.
+    # Paths in the rows are files in the library's own cache.
     root = Path(datasets.config.HF_DATASETS_CACHE).parent
-    return standard_rows(rows.data.table, where, wanted, root, split, files)
+    return standard_rows(rows.data.table, where, named, root, split, files)
 
 
 def _one_of(
-    kind: str, named: str | None, there: list[str], preferred: tuple[str, ...], place: HubSource
+    kind: str, named: str | None, names: list[str], preferred: tuple[str, ...], place: HubSource
 ) -> str:
+    """Return the named split or configuration, else the first preferred one or the only one."""
     if named is not None:
-        if not {part.strip() for part in named.split("+")} <= set(there):
+        if not {part.strip() for part in named.split("+")} <= set(names):
             raise UserError(
-                f"hf:{place.repository} has no {kind} {named!r}.{did_you_mean(named, there)} It"
-                f" has: {', '.join(there)}."
+                f"hf:{place.repository} has no {kind} {named!r}.{did_you_mean(named, names)} It"
+                f" has: {', '.join(names)}."
             )
         return named
-    chosen = next((name for name in preferred if name in there), None)
-    if chosen is None and len(there) != 1:
+    chosen = next((name for name in preferred if name in names), None)
+    if chosen is None and len(names) != 1:
         raise UserError(
-            f"hf:{place.repository} has several {kind}s: {', '.join(there)}. Name one:"
+            f"hf:{place.repository} has several {kind}s: {', '.join(names)}. Name one:"
             f" hf:{place.repository}:CONFIG/SPLIT."
         )
-    return chosen or there[0]
+    return chosen or names[0]
 
 
 def _explain(place: HubSource, error: Any) -> UserError:
+    """Return an error with advice on a failed download."""
     kind = type(error).__name__
     reason = " ".join(str(error).split())[:200]
     if "script" in reason.lower():
         return UserError(
-            f"hf:{place.repository} is a loading script, which is never run. Look for a copy of it"
-            " in parquet, or name a revision that has one, such as @refs/convert/parquet."
+            f"hf:{place.repository} is a loading script, which is never run. Look for a copy in"
+            " parquet, or name a revision that has one, such as @refs/convert/parquet."
         )
     hint = ""
     if "Gated" in kind or "gated" in reason:
@@ -175,6 +182,6 @@ def _explain(place: HubSource, error: Any) -> UserError:
     refused = f"{refusal(error)}: {reason}" if offline_reason() is None else refusal(error)
     return AbsentError(
         f"hf:{place.repository} is not on this machine, and {refused}.{hint}\n"
-        "Fetch it where there is a network, and name the copy with --data-dir FOLDER:\n"
+        "Fetch it on a machine with a network, and name the copy with --data-dir FOLDER:\n"
         f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER"
     )

@@ -22,11 +22,11 @@ from bench_plugins.datasets._arrow import load_parquet
 from bench_plugins.datasets._listing import load_images
 
 HUB_ID = "blanchon/UC_Merced"
-TEST_SHARE = 0.2  # of each class, also among images that the list does not know
+TEST_SHARE = 0.2  # of each class, also among images that are not in the list
 
 
 class UCMerced:
-    """2,100 aerial images of 21 classes, 100 a class, most of them 256×256 pixels.
+    """2,100 aerial images of 21 classes, 100 per class, most of them 256×256 pixels.
 
     The Hub's copy has one split and no file names, so an image's split is decided by its pixels:
     `ucmerced_split.csv` lists the SHA-256 (first 16 hex digits) of the RGB bytes of all 2,099
@@ -60,7 +60,10 @@ class UCMerced:
 
 
 def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
-    """Return each image's split: the list's, or for unknown images a seeded stratified one."""
+    """Return each image's split, by pixel hash.
+
+    Images that are not in the list get a stratified split by hash, with a warning.
+    """
     text = (files(__package__) / "ucmerced_split.csv").read_text("utf-8")
     listed = {row["pixel_sha256"]: row["split"] for row in csv.DictReader(text.splitlines())}
     splits = [listed.get(pixels, "") for pixels in hashes]
@@ -68,7 +71,7 @@ def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
     if unknown:
         warn_user(
             f"{len(unknown)} of {len(hashes)} images are not in UC Merced's list of 2,099 (edited,"
-            " rescaled or others). A hash puts a fifth of each class into the test split."
+            " rescaled or others). By a hash, a fifth of these in each class become test images."
         )
     by_class: dict[int, list[int]] = {}
     for row in unknown:
@@ -97,23 +100,23 @@ def _from_hub() -> datasets.Dataset:
     except Exception as error:  # the Hub's client raises many kinds
         raise AbsentError(
             f"UC Merced ({HUB_ID}) is not on this machine, and {refusal(error)}.\n"
-            "Say where a local copy is with --data-dir FOLDER (parquet in the Hub's layout, or a"
-            " folder of images per class), or fetch it where there is a network with:\n"
+            "Name a local copy with --data-dir FOLDER (parquet in the Hub's layout, or a folder of"
+            " images per class), or fetch it on a machine with a network:\n"
             f"  hf download --repo-type dataset {HUB_ID} --local-dir FOLDER"
         ) from error
 
 
 def _check_classes(rows: datasets.Dataset, source: str) -> None:
-    """Labels must be the 21 classes in order, whatever the spelling of their names."""
+    """Raise UserError unless the labels are the 21 classes in order, however they are spelt."""
     from bench.discovery.loading import load_plugins
 
-    wanted = [letters(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
+    expected = [letters(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
     feature = rows.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
         raise UserError(f"{source}: the column 'label' must be a ClassLabel of 21 classes.")
     names = [letters(name) for name in feature.names]
-    if names != wanted:
-        missing = sorted(set(wanted) - set(names)) or sorted(set(names) - set(wanted))
+    if names != expected:
+        missing = sorted(set(expected) - set(names)) or sorted(set(names) - set(expected))
         raise UserError(
             f"{source} does not hold UC Merced's 21 classes in order: found {len(names)},"
             f" differing at {missing[:3]}. For another dataset, name its folder instead."
@@ -121,7 +124,7 @@ def _check_classes(rows: datasets.Dataset, source: str) -> None:
 
 
 def _pixel_hashes(rows: datasets.Dataset, surveyed: Surveyed) -> list[str]:
-    """Return each image's pixel hash; computed once for the same files, then read back."""
+    """Return each image's pixel hash. Hashes are cached by the content of the encoded images."""
     encoded = hashlib.sha256()
     for row in range(len(rows)):
         encoded.update(bytes.fromhex(surveyed.digest(row)))
@@ -136,6 +139,6 @@ def _pixel_hashes(rows: datasets.Dataset, surveyed: Surveyed) -> list[str]:
 def _pixel_hash(image: dict[str, Any]) -> str:
     try:
         pixels = decode(image).convert("RGB").tobytes()
-    except PixelsError:  # corrupt: it fails when it is scored; here it only needs an id
+    except PixelsError:  # a corrupt image fails when it is scored; here it only needs an id
         return digest(image)[:16]
     return hashlib.sha256(pixels).hexdigest()[:16]

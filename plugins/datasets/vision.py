@@ -1,4 +1,4 @@
-"""Classification datasets of torchvision: `torchvision:Flowers102`."""
+"""Load classification datasets from torchvision: `torchvision:Flowers102`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.machine.files import inside
 from bench.machine.offline import is_offline
 from bench_plugins.datasets._listing import chosen_split
 
-Splits = Mapping[str, Mapping[str, Any]]  # split → the arguments that choose it
+Splits = Mapping[str, Mapping[str, Any]]  # split → constructor arguments that select it
 
 _TRAIN: Splits = {"test": {"train": False}, "train": {"train": True}}
 _WHOLE: Splits = {"all": {}}
@@ -27,9 +27,9 @@ def _named(*names: str, **more: Any) -> Splits:
     return {name: {"split": name, **more} for name in names}
 
 
-# Those that need no account. Left out: ImageNet, CelebA, LSUN and other sets behind a form, and
-# detection, video, flow and pairs. Of FER2013 and StanfordCars torchvision downloads nothing any
-# more: they take a copy (--data-dir).
+# Classification datasets that need no account. Left out are ImageNet, CelebA, LSUN and others
+# behind a form, and datasets for detection, video, optical flow and pairs. torchvision no longer
+# downloads FER2013 and StanfordCars, so they need a copy (--data-dir).
 TORCHVISION_SPLITS: Mapping[str, Splits] = {
     "CIFAR10": _TRAIN,
     "CIFAR100": _TRAIN,
@@ -71,13 +71,13 @@ TORCHVISION_SPLITS: Mapping[str, Splits] = {
     "USPS": _TRAIN,
 }
 _COPIES = ("FER2013", "StanfordCars")
-_DIGITS = ("SEMEION", "SVHN", "USPS")  # whose labels are the digits themselves
-_FILES = ("_image_files", "_images")  # attributes that hold the images' files
-_PAIRS = ("_samples", "samples", "imgs")  # and those that hold (file, label)
+_DIGITS = ("SEMEION", "SVHN", "USPS")  # datasets whose labels are the digits
+_FILES = ("_image_files", "_images")  # attributes with the files of the images
+_PAIRS = ("_samples", "samples", "imgs")  # attributes with pairs (file, label)
 
 
 class TorchVision:
-    """A dataset of torchvision by the name of its class."""
+    """A dataset of torchvision, by the name of its class."""
 
     def __init__(self, source: str = "") -> None:
         if source not in TORCHVISION_SPLITS:
@@ -89,7 +89,7 @@ class TorchVision:
         self.name = source
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split; `UserError`: it cannot be had, or the copy is not complete."""
+        """Return a split (UserError if it cannot be downloaded or the copy is incomplete)."""
         splits = TORCHVISION_SPLITS[self.name]
         chosen = chosen_split(split, splits, f"torchvision:{self.name}")
         root = Path(data_dir) if data_dir else cache_dir("torchvision", self.name)
@@ -98,7 +98,7 @@ class TorchVision:
             arguments["download"] = data_dir is None and not is_offline()
         try:
             made = getattr(torchvision.datasets, self.name)(str(root), **arguments)
-        except Exception as error:  # it raises many kinds
+        except Exception as error:  # torchvision raises many kinds
             where = "and could not be downloaded"
             if data_dir or is_offline():
                 where = f"in {root}"
@@ -121,7 +121,7 @@ class TorchVision:
         return labelled_images(columns, kind, split)
 
     def _classes(self, made: Any, labels: list[int]) -> list[str] | None:
-        """Return the class names that torchvision knows; None: the labels are mere numbers."""
+        """Return the class names from torchvision, or None if it has none for these labels."""
         if self.name in _DIGITS:
             return [str(digit) for digit in range(10)]
         stated = getattr(made, "classes", None) or getattr(made, "categories", None)
@@ -133,11 +133,11 @@ class TorchVision:
 
 
 def _items(made: Any, split: str, root: Path) -> Iterator[tuple[dict[str, Any], int, str]]:
-    """Yield each image as it is stored, its label and its id.
+    """Yield the stored image, label and id of each sample.
 
-    An image that is a file keeps its bytes, and its id is its name below the root. One that is an
-    array becomes an uncompressed picture, whose bytes no library's version changes; its id is its
-    place in the original file.
+    An image in a file is referred to by its path; its id is its name below the root. An image in
+    memory is encoded as uncompressed PPM, which does not depend on library versions; its id is its
+    position.
     """
     files = next((getattr(made, name) for name in _FILES if hasattr(made, name)), None)
     pairs = next((getattr(made, name) for name in _PAIRS if hasattr(made, name)), None)
@@ -148,7 +148,7 @@ def _items(made: Any, split: str, root: Path) -> Iterator[tuple[dict[str, Any], 
     if not pairs or not all(isinstance(pair[0], str | Path) for pair in pairs):
         pairs = (made[row] for row in range(len(made)))
     for row, (image, label) in enumerate(pairs):
-        # Of an image: it is opened, and was not changed since.
+        # An image with a file name was opened from that file and is unchanged.
         if name := image if isinstance(image, str | Path) else getattr(image, "filename", ""):
             path = Path(name).absolute()
             stored = {"bytes": None, "path": str(inside(root, str(path)))}
