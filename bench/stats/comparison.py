@@ -128,9 +128,9 @@ def _tested(spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput) ->
 
 
 def _in_order(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
-    """Return what values of B and of A, in random order of the images, say at any number of them.
+    """Return the comparison that holds at every number of images, taken in random order.
 
-    `manifest` is that of A.
+    `new` and `base` are the images' values of B and of A, in this order; `manifest` is that of A.
     """
     name = manifest.run_id
     question = StopQuestion("differs", f"differs from {name}", name)

@@ -55,9 +55,9 @@ def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
     """Return the rows in A and in B of the samples that both have, int64 [n] each."""
     import pyarrow.compute as pc
 
-    where = pc.index_in(a.sample_ids, value_set=b.sample_ids)
-    rows_a = np.flatnonzero(where.is_valid().to_numpy(zero_copy_only=False))
-    return rows_a, where.drop_null().to_numpy().astype(np.int64)
+    place = values(pc.index_in(a.sample_ids, value_set=b.sample_ids), -1)
+    rows = np.flatnonzero(place >= 0)
+    return rows, place[rows].astype(np.int64)
 
 
 def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[Ints, Ints]:
@@ -179,7 +179,7 @@ def mcnemar(wins: Any, losses: Any) -> Any:
     from scipy.special import bdtr
 
     fewer, discordant = np.minimum(wins, losses), np.add(wins, losses)
-    # Of a million pairs of runs, few thousand differ in what the test looks at.
+    # A million pairs of runs have only a few thousand different counts.
     step = np.max(discordant, initial=0) + 1
     cases, place = np.unique(fewer * step + discordant, return_inverse=True)
     p = np.minimum(1.0, 2 * bdtr(cases // step, cases % step, 0.5))
