@@ -56,7 +56,7 @@ def make_run(run: Path, n_images: int, n_classes: int, n_errors: int) -> None:
                 "evaluations": 500,
                 "linearisations": 0,
                 "equivalents": 500.0,
-                "top": [[c, s, DRAWS] for c, s in zip(ranked, scores, strict=True)],
+                "top": [(c, s, DRAWS) for c, s in zip(ranked, scores, strict=True)],
                 "seconds": 0.1,
                 "error": None,
             }

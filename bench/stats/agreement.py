@@ -16,8 +16,8 @@ from bench.store.fields import Amount, Count, Document, Interval, Positive, Shar
 from bench.store.identity import digest
 from bench.store.summary import permuted, read_swept
 
-# Beta prior of the share that agrees: mean 0.984, worth 30 images. With a uniform one, 30 of 30
-# would show 82 % of 360 and not 90, and 28 of 30 as much as here; it holds at any share.
+# Beta prior of the share that agrees: mean 0.984, worth 30 images. Under a uniform prior, 30 of 30
+# would show 82 % of 360 instead of 90 %, and 28 of 30 as much as here. Coverage needs no prior.
 AGREEMENT_PRIOR = (30.0, 0.5)
 
 
@@ -68,8 +68,8 @@ def agreement_counts(same: int, n: int, population: int) -> tuple[int, int]:
 def read_audit(path: Path, manifest: Manifest, decided: Decisions | None = None) -> Audit | None:
     """Return the audit of a run's decisions, read where they are not given; None: there is none.
 
-    Counted are the swept images up to the first one of the run's permutation that was not: so many
-    are a simple random sample, whatever was swept when.
+    The images of the run's permutation count up to the first one that was not swept: they are a
+    simple random sample, in whatever order images were swept.
     """
     swept = read_swept(path)
     if not swept:
@@ -115,7 +115,7 @@ def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> NDArr
     """Return bool [n]: which decided images took fewer evaluations than the `most` of a sweep.
 
     Every cell is evaluated once at most, so an image with all of them was swept by the run itself.
-    What ended an image does not say it: its winner may have been dropped before the draws ran out.
+    `decided_by` does not tell: the winner may have been dropped before the draws ran out.
     Where a sweep may cost more for one image than for another, all of them are sweepable.
     """
     uneven = manifest.items is not None or manifest.identity.candidates is not None

@@ -111,9 +111,11 @@ def softmax_error(records: Sequence[Record]) -> float | None:
     gaps = np.full((len(scored), width), np.inf)  # each class's score less the winner's
     hit = np.zeros((len(scored), width), dtype=bool)
     for row, record in enumerate(scored):
-        for place, (index, score, _) in enumerate(record["top"]):
-            gaps[row, place] = np.inf if score is None else score - record["top"][0][1]
-            hit[row, place] = index == record["label"]
+        classes, scores, _ = (
+            np.array(part, np.float64) for part in zip(*record["top"], strict=True)
+        )
+        gaps[row, : len(classes)] = np.where(np.isnan(scores), np.inf, scores - scores[0])
+        hit[row, : len(classes)] = classes == record["label"]
     likelihood, confidence = -np.inf, np.zeros(len(scored))
     for temperature in TEMPERATURES:
         shares = np.exp(np.clip(-gaps / temperature, -np.inf, 50.0))

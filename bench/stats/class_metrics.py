@@ -125,9 +125,9 @@ def exchange_p(
 
 
 def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
-    """Yield sums of `counts` random signs, int64 [some permutations, units], until all are drawn.
+    """Yield sums of `counts` random signs, int64 [permutations at a time, units].
 
-    With `numbers` per permutation in memory, those of one array fit into it.
+    `numbers` is how many numbers a permutation takes in memory, which limits those at a time.
     """
     rng, left = np.random.default_rng(0), PERMUTATIONS
     while left:

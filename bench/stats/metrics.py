@@ -115,20 +115,24 @@ def worst_confusions(
     return [(classes[t], classes[p], int(matrix[t, p])) for t, p in pairs if matrix[t, p]]
 
 
-def cost(decided: Decisions, total_seconds: float | None, peak_memory: int | None) -> Cost:
+def cost(
+    manifest: Manifest, decided: Decisions, total_seconds: float | None, peak_memory: int | None
+) -> Cost:
     """Return the cost of a run, summed over its images."""
     n, evaluations = len(decided), int(decided.evaluations.sum())
     seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
+    linearisations, timed = int(decided.linearisations.sum()), manifest.replayed_from is None
     return Cost(
         evaluations=evaluations,
         evaluations_per_image=evaluations / n,
-        linearisations=int(decided.linearisations.sum()),
+        linearisations=linearisations,
         evaluation_equivalents=equivalents,
         evaluation_equivalents_per_image=equivalents / n,
-        seconds=round(seconds, 3),
-        images_per_second=n / seconds if seconds > 0 else None,
+        seconds=round(seconds, 3) if timed else None,  # a replay runs no model
+        images_per_second=n / seconds if timed and seconds > 0 else None,
         total_seconds=None if total_seconds is None else round(total_seconds, 3),
         peak_memory_bytes=peak_memory,
+        **without_none(linearisation_cost=manifest.linearisation_cost if linearisations else None),
     )
 
 
@@ -140,11 +144,6 @@ def summarize(
 ) -> Summary:
     """Return a run's summary."""
     failed = int(decided.failed.sum())
-    costs = cost(decided, total_seconds, peak_memory)
-    if costs.linearisations and manifest.linearisation_cost is not None:
-        costs = costs.model_copy(update={"linearisation_cost": manifest.linearisation_cost})
-    if manifest.replayed_from is not None:  # no model ran, so the time is unknown
-        costs = costs.model_copy(update={"seconds": None, "images_per_second": None})
     ends = None
     if decided.decided_by is not None:
         counts = Counter(reason for reason in decided.decided_by.to_pylist() if reason is not None)
@@ -156,7 +155,7 @@ def summarize(
         backbone=manifest.backbone,
         strategy=manifest.strategy,
         metrics=metrics(decided, manifest.classes, manifest.items),
-        cost=costs,
+        cost=cost(manifest, decided, total_seconds, peak_memory),
         failed_samples=failed,
         **without_none(decided_by=ends, replayed_from=manifest.replayed_from),
     )

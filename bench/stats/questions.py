@@ -131,9 +131,9 @@ class Results(NamedTuple):
 
 
 def decided_at(question: StopQuestion, results: Results, since: int = 1) -> tuple[Verdict, int]:
-    """Return what the images show and how many that takes; the same for every number of looks.
+    """Return what the images show and how many of them that takes, however often it is checked.
 
-    Widths are not looked at before the image `since`.
+    Widths are not checked before the image `since`.
     """
     population = results.total if question.whole_split else None
     if question.kind == "width":
@@ -145,7 +145,7 @@ def decided_at(question: StopQuestion, results: Results, since: int = 1) -> tupl
 
 
 def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
-    """Return what the images so far answer; the same for every number of looks at them."""
+    """Return what the images so far answer, however often it is checked."""
     verdict, n = decided_at(question, results)
     used, largest = results.first(n), results.largest
     population = used.total if question.whole_split else None
@@ -174,7 +174,7 @@ def _decide(
     """Return the verdict and the number of images that it takes."""
 
     def above(bound: float, alpha: float, sign: int = 1) -> int:
-        """Return the number of values that show a mean above `bound`; one too many: not shown."""
+        """Return the number of values that show a mean above `bound`, n + 1 if they do not."""
         shown = log_capital(sign * values, sign * bound, population) >= log(1 / alpha)
         return int(shown.argmax()) + 1 if shown.any() else len(values) + 1
 

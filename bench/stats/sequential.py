@@ -159,8 +159,8 @@ def first_narrow(
 ) -> int | None:
     """Return the number of values after which `anytime_interval` is so narrow; None: not yet.
 
-    It is looked at after every value at first, then after every fiftieth part more; looks before
-    `since` are left out.
+    The interval is checked after every value at first, later after every 2 % more, and not before
+    the value `since`.
     """
     n = 1
     while n <= len(values):

@@ -42,8 +42,7 @@ class FurtherLabels(Document):
 def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> FurtherLabels:
     """Write further labels into a run's folder, beside those that it has, and return all.
 
-    UserError: a column has no label of any image of the run, or a label of an image that it has
-    not.
+    UserError: a column has no label of any image of the run, or a label of another image.
     """
     samples = set(manifest.samples)
     for name, labels in added.items():

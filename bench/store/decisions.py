@@ -69,7 +69,7 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     """Read the decisions on the samples that a run's manifest asks for, in its order.
 
     Standard errors of margins are unknown where `Manifest.margin_errors_known` denies them.
-    With `top`, `in_top5` to `draws` are read as well, in half as long again.
+    With `top`, `in_top5` to `draws` are read as well, which takes half as long again.
     """
     return read_parts([(path, manifest.samples)], manifest, top)
 

@@ -28,6 +28,7 @@ Evaluations = Annotated[Count, Field(le=MOST_EVALUATIONS)]
 Error = Annotated[Number, Field(ge=-LARGEST_ERROR, le=LARGEST_ERROR)]
 StandardError = Annotated[Amount, Field(le=LARGEST_ERROR)]
 Summed = Annotated[Amount, Field(le=MOST_SECONDS)]
+TopClass = tuple[Count, Error | None, Evaluations]
 
 
 class Record(TypedDict):
@@ -45,7 +46,7 @@ class Record(TypedDict):
     evaluations: Evaluations  # number of forward passes of the network
     linearisations: NotRequired[Evaluations]  # number of draws of which a gradient was taken
     equivalents: NotRequired[Summed]  # evaluations, and gradients counted in evaluations
-    top: list[list[Any]]  # [class, score, draws] of the ten best classes, the best first
+    top: list[TopClass]  # [class, score, draws] of the ten best classes, the best first
     seconds: Summed  # share of the scoring time
     error: str | None  # reason of the failure
     decided_by: NotRequired[Literal["bound", "ceiling", "exhausted", "tie", "sweep"]]
@@ -61,19 +62,17 @@ class Record(TypedDict):
 
 
 @cache
-def _validators() -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
-    return TypeAdapter(Record), TypeAdapter(list[tuple[Count, Error | None, Evaluations]])
+def _validator() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
 
 
 def is_record(value: Any, n_classes: int) -> bool:
     """Tell whether a line is a record of a run with so many classes, in every field."""
     try:
-        of_record, of_top = _validators()
-        record = of_record.validate_python(value)
-        top = of_top.validate_python(record["top"])
+        record = _validator().validate_python(value)
     except ValidationError:
         return False
-    classes = [record["label"], *(entry[0] for entry in top)]
+    classes = [record["label"], *(entry[0] for entry in record["top"])]
     if record["prediction"] is not None:
         classes.append(record["prediction"])
     elif record["error"] is None:
@@ -115,9 +114,9 @@ def make_record(decided: Decided, seconds: float) -> Record:
     return record
 
 
-def _top(outcome: Outcome) -> list[list[Any]]:
+def _top(outcome: Outcome) -> list[TopClass]:
     return [
-        [int(c), finite(outcome.scores[c]), int(outcome.draws[c])]
+        (int(c), finite(outcome.scores[c]), int(outcome.draws[c]))
         for c in outcome.ranking[:TOP_CLASSES]
     ]
 

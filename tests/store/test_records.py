@@ -48,7 +48,7 @@ def test_a_decision_becomes_a_record() -> None:
     record = make_record(decided, 0.123456)
     assert is_record(record, 3)
     assert (record["prediction"], record["score"], record["margin_stderr"]) == (1, 0.1, None)
-    assert record["top"] == [[1, 0.1, 4], [0, 0.2, 4], [2, None, 0]]
+    assert record["top"] == [(1, 0.1, 4), (0, 0.2, 4), (2, None, 0)]
     assert record["seconds"] == 0.1235 and record["equivalents"] == 12.35
     assert record["in_candidates"] is False and record["group"] == "g"
 
