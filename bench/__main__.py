@@ -1,4 +1,4 @@
-"""`bench`, and `python -m bench`: a process whose whole purpose is one command."""
+"""Entry point of `bench` and `python -m bench`: a process that runs one command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench import interrupts
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C and SIGTERM are handled from the first moment on."""
+    """Run the command line, handling Ctrl-C and SIGTERM from the start."""
     interrupts.listen()
     _open_descriptors()
     from bench.cli.main import main as run
@@ -20,7 +20,7 @@ def main() -> None:
         run()
     except SystemExit as stopped:
         code = stopped.code
-    except KeyboardInterrupt:  # a second one, while the first was dealt with
+    except KeyboardInterrupt:  # a second one, while the first was being handled
         code = interrupts.exit_code()
     interrupts.end_work()
     _leave_stdout()
@@ -28,9 +28,9 @@ def main() -> None:
 
 
 def _open_descriptors() -> None:
-    """Give a standard stream that the shell closed (`2>&-`) a descriptor that leads nowhere.
+    """Open the null device for standard streams that the shell closed (`2>&-`).
 
-    Otherwise the next file that is opened has its number, and prints end up there.
+    Otherwise the next file that is opened would get the descriptor, and receive the output.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -40,12 +40,12 @@ def _open_descriptors() -> None:
 
 
 def _leave_stdout() -> None:
-    """Send to stderr what plugins and libraries print while the process ends."""
+    """Redirect stdout to stderr for what plugins and libraries print at exit."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
         os.dup2(2, 1)
-    except OSError:  # nobody reads it
+    except OSError:  # the reader has exited
         pass
 
 

@@ -1,4 +1,4 @@
-"""The Python interface: what the commands do, as functions."""
+"""Python interface: the commands as functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors a user meets, each with the exit code of the command that raises it."""
+"""Errors for users, each with the exit code of the command that raises it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _OURS = ("bench", "bench_plugins")
 
 
 class BenchError(Exception):
-    """A failure that needs no traceback to be understood. Exit code 1."""
+    """A failure whose message is enough without a traceback. Exit code 1."""
 
     exit_code = 1
 
 
 class UserError(BenchError):
-    """The user can fix this: a name, an option, a file. Exit code 2, before anything is scored."""
+    """Invalid input that the user can fix. Exit code 2; raised before anything is scored."""
 
     exit_code = 2
 
 
 class AbsentError(UserError):
-    """Something is not on this machine; what needs it cannot be done, a plan can be made."""
+    """Something is missing on this machine. A plan can be made all the same."""
 
 
 class PluginError(BenchError):
-    """A plugin failed or returned something wrong. Exit code 2; what was decided is kept.
+    """A plugin failed or returned an invalid value. Exit code 2; decided images are kept.
 
     Attributes:
-        who: the plugin and what it registered.
-        problem: what was called and what is wrong, without the name.
+        who: name of the plugin and of what it registered.
+        problem: what was called and what is wrong.
     """
 
     exit_code = 2
@@ -46,19 +46,19 @@ class PluginError(BenchError):
 
 
 class GateError(BenchError):
-    """A gate that the user set was not passed, such as `--min-accuracy`. Exit code 4."""
+    """A gate set by the user failed, such as `--min-accuracy`. Exit code 4."""
 
     exit_code = 4
 
 
 class WorkersLostError(BenchError):
-    """No worker is left to score. Exit code 130, as of an interrupted run: the command resumes."""
+    """No worker is left. Exit code 130, as for an interrupt: the same command resumes the run."""
 
     exit_code = 130
 
 
 class StoreError(BenchError):
-    """A result could not be written: the disk is full or gone. Exit code 1; what was is kept."""
+    """A result could not be written, such as on a full disk. Exit code 1; earlier ones are kept."""
 
 
 class BenchWarning(UserWarning):
@@ -66,7 +66,7 @@ class BenchWarning(UserWarning):
 
 
 def warn_user(text: str) -> None:
-    """Warn at the line that called the toolkit: Python shows a text once for each such line."""
+    """Issue a warning at the line that called the toolkit, where Python shows it once."""
     frame: FrameType | None = sys._getframe()
     level, depth = 1, 0
     while frame is not None:
@@ -78,7 +78,7 @@ def warn_user(text: str) -> None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return `" Did you mean 'x' or 'y'?"` for the names closest to `name`, or an empty string."""
+    """Return `" Did you mean 'x' or 'y'?"` for the names closest to `name`, or ""."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
@@ -89,9 +89,9 @@ def images_failed(count: int) -> str:
 
 
 def quoted(value: object, most: int = 80) -> str:
-    """Return `repr(value)` for a message; of a long one, `most` characters without its middle."""
+    """Return `repr(value)` for a message, shortened in the middle to `most` characters."""
     text = repr(value)
-    end = most // 2  # the end of a path is its file
+    end = most // 2  # keeps the file name at the end of a path
     return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
 
 

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: noticed at any moment, and never mistaken for what a plugin raised.
+"""Handle Ctrl-C and SIGTERM, and tell them from a KeyboardInterrupt that a plugin raised.
 
-At first either ends the process at once: nothing is under way, and what is being imported may
-swallow an exception. From `begin_work` on it raises `Interrupt`, so that what is under way can be
-put in order; where a library swallows that, `check` raises it again.
+Before `begin_work` a signal exits the process at once: nothing needs cleaning up, and a module that
+is being imported might swallow an exception. After it, a signal raises `Interrupt`, so that work
+can be finished in order. If a library swallows that, `check` raises it again.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 
 
 class Interrupt(KeyboardInterrupt):
-    """The user's Ctrl-C, or a SIGTERM."""
+    """Raised for Ctrl-C or SIGTERM."""
 
 
 class _State:
-    """No dataclass: that module takes longer to import than all else here."""
+    """A plain class, because importing dataclasses takes longer than all else here."""
 
     def __init__(self) -> None:
-        self.process: int | None = None  # the one that listens; its forked workers do not
+        self.process: int | None = None  # process that handles signals; forked workers do not
         self.received: int | None = None
         self.working = False
         self.over = False
@@ -32,37 +32,37 @@ _state = _State()
 
 
 def listen() -> None:
-    """Listen to both signals, in this process and its main thread."""
+    """Install the signal handlers; must be called in the main thread."""
     _state.process = os.getpid()
     for number in WORDS:
         signal.signal(number, _handle)
 
 
 def begin_work() -> None:
-    """Let an interrupt raise `Interrupt` from now on."""
+    """Make signals raise `Interrupt` from now on."""
     _state.working = True
 
 
 def end_work() -> None:
-    """Ignore signals from now on: the exit code is certain."""
+    """Ignore signals from now on, since the exit code is final."""
     _state.over = True
 
 
 def received() -> int | None:
-    """Return the signal that came, if one did."""
+    """Return the signal that was received, or None."""
     return _state.received
 
 
 def check() -> None:
-    """Raise `Interrupt` where one was swallowed."""
+    """Raise `Interrupt` if a signal was received, in case a library swallowed the exception."""
     if _state.received is not None and not _state.over:
         raise Interrupt
 
 
 def is_users(error: BaseException) -> bool:
-    """Tell a user's interrupt from a KeyboardInterrupt that other code raised by itself.
+    """Return whether an error is the user's interrupt, not a KeyboardInterrupt of other code.
 
-    Where nobody listens, as in a notebook, a KeyboardInterrupt is taken for the user's.
+    Without signal handlers, as in a notebook, every KeyboardInterrupt counts as the user's.
     """
     if isinstance(error, Interrupt):
         return True
@@ -70,7 +70,7 @@ def is_users(error: BaseException) -> bool:
 
 
 def exit_code() -> int:
-    """Return the exit code of the signal that came: 130 or 143."""
+    """Return the exit code for the received signal: 130 or 143."""
     return 128 + (_state.received or signal.SIGINT)
 
 

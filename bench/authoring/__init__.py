@@ -1,4 +1,4 @@
-"""Packages for plugin authors to start from: `bench new` writes them from templates."""
+"""Write plugin packages from templates, for `bench new`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Kind = Literal["dataset", "backbone", "strategy", "metric", "plugin"]
 PACKAGE_KINDS: tuple[Kind, ...] = get_args(Kind)
 PLUGIN_KINDS = PACKAGE_KINDS[:-1]  # a package of kind `plugin` has one of each
 PREFIX = "bench-"
-MAX_NAME_LENGTH = 100  # a name is part of a file's
+MAX_NAME_LENGTH = 100  # the name becomes part of file names
 _NAME = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*")
 
-# Template → its file. A template named after a kind is for packages with a plugin of that kind.
+# Template → its file. Templates named after a kind are used for plugins of that kind only.
 TEMPLATES = {
     "pyproject.toml.jinja": "pyproject.toml",
     "README.md.jinja": "README.md",
@@ -44,7 +44,7 @@ TEMPLATES = {
 
 @dataclass(frozen=True)
 class Package:
-    """A package on disk: its names for pip and for Python, and its files, relative to `folder`."""
+    """A written package: its names for pip and Python, and its files relative to `folder`."""
 
     folder: Path
     distribution: str
@@ -55,8 +55,8 @@ class Package:
 def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Package:
     """Write the package `bench-NAME` into a folder, with one plugin or one of each kind.
 
-    `plugins` are the installed ones, whose names are taken. UserError: the name cannot be used or
-    is taken, or the folder cannot be written.
+    `plugins` are the installed ones, whose names cannot be used again. UserError if the name is
+    invalid or taken, or the folder cannot be written.
     """
     name = name.removeprefix(PREFIX)
     kinds = PLUGIN_KINDS if kind == "plugin" else (kind,)

@@ -38,8 +38,8 @@ def calibrate_command(
 ) -> None:
     """Calibrate risks and probabilities on the images of RUN, for later runs.
 
-    RUN is of images that will not be scored later, such as a validation split, with the same
-    backbone, dataset, prompts and draws. Two things are learned and kept in its folder, where
+    RUN is on images that will not be scored later, such as a validation split, with the same
+    backbone, dataset, prompts and draws. Two things are learned and stored in its folder, where
     later runs find them:
 
     How often each setting of the strategy differs from the full sweep, from which
@@ -71,7 +71,7 @@ def calibrate_command(
             "Probability that a decision is right: not fitted; that takes five right decisions and"
             " five wrong ones."
         )
-    # A run at the lowest risk that can be kept, and its probabilities.
+    # Suggest a run at the lowest risk for which there are enough images.
     option = in_results(results)
     risks = [f"{choice.risk:g}" for choice in chosen if choice.params is not None]
     settings: dict[str, Any] = {}
@@ -96,14 +96,14 @@ def _no_settings(path: Path, strategy: str | None) -> str:
 
 
 def _print_settings(learned: Calibration, choices: Sequence[RiskChoice]) -> None:
-    n, sure = learned.images, f"{100 * learned.level:g} %"
+    n, level = learned.images, f"{100 * learned.level:g} %"
     rows: list[list[Any]] = []
     for setting in learned.settings:
         params = {name: setting.strategy.params[name] for name in learned.chosen}
         limit = 100 * upper_limit(setting.disagreements or 0, n, learned.level)
         rows.append([assignments(params), setting.cost, setting.disagreements, f"{limit:.2f}"])
     table(
-        ["setting", "cost", "differ", f"at most ({sure}), %"],
+        ["setting", "cost", "differ", f"at most ({level}), %"],
         rows,
         title=f"{learned.settings[0].strategy.name} on {n} images of {learned.split}, safest first:"
         " decisions that differ from the full sweep's",
@@ -116,7 +116,7 @@ def _print_settings(learned: Calibration, choices: Sequence[RiskChoice]) -> None
         rows.append([choice.risk, params_text, choice.evaluation_equivalents_per_image])
     table(["--risk", "chooses", "cost"], rows)
     say(
-        f"A setting is chosen if these {n} images show, with probability {sure}, that at most the"
+        f"A setting is chosen if these {n} images show, with probability {level}, that at most the"
         " stated share of decisions differs from the full sweep's, on average over images drawn as"
         " these were. It is no promise about a single image or class."
     )

@@ -67,7 +67,7 @@ def classify_command(
         print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
     else:
         _print(answers, top, classified.strategy)
-        _print_worth(classified)
+        _print_guarantees(classified)
         command = same_options(config, dataset=dataset or "./FOLDER")
         next_steps(("see how often it is right, on images of known class", command))
     return 3 if any(answer.error for answer in answers) else 0
@@ -81,11 +81,11 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
         rows = []
         for place, entry in enumerate(answer.ranking[:top], start=1):
             score = None if entry.score is None else f"{entry.score:.5f}"
-            rows.append([place, entry.name, score, entry.draws, _given_up(entry)])
+            rows.append([place, entry.name, score, entry.draws, _given_up_text(entry)])
         columns = ["", "class", "score", "draws", ""]
         if not any(entry.given_up for entry in answer.ranking[:top]):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
-        say(f"{answer.image}: {answer.prediction}{_sureness(answer, change_of(answer, strategy))}")
+        say(f"{answer.image}: {answer.prediction}{_margin_text(answer, strategy)}")
         table(columns, rows, right=["score"])
     if not all(answer.error for answer in answers):
         print_explained("draws")
@@ -98,7 +98,7 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
         say(f"Each answer was decided at level {strategy.level:g}.")
 
 
-def _print_worth(classified: Classified) -> None:
+def _print_guarantees(classified: Classified) -> None:
     if classified.stated is not None:
         say(risk_sentence(classified.stated))
     if classified.calibrated is not None:
@@ -110,20 +110,20 @@ def _print_worth(classified: Classified) -> None:
         )
 
 
-def _sureness(answer: Answer, change: float | None) -> str:
+def _margin_text(answer: Answer, strategy: CheckedStrategy) -> str:
     text = ""
     if answer.margin is not None:
         text += f", margin {answer.margin:.5f}"
         if answer.margin_stderr:
             text += f" ± {answer.margin_stderr:.5f}"
-        if change is not None:
+        if (change := change_of(answer, strategy)) is not None:
             text += f", other random noise would change it with probability {change:.3f}"
     if answer.probability is not None:
         text += f", probability {answer.probability:.3f}"
     return text
 
 
-def _given_up(entry: RankedClass) -> str:
+def _given_up_text(entry: RankedClass) -> str:
     if not entry.given_up:
         return ""
     if not entry.draws:

@@ -114,7 +114,7 @@ def _print_comparison(comparison: Comparison) -> None:
                 ]
                 for row in sorted(changed, key=lambda row: row.difference)
             ],
-            title="Classes with images that one of the two has right",
+            title="Classes with images that exactly one run gets right",
             right={"A", "B", "difference", "p, adjusted"},
             optional=["p, adjusted", "n", "wins, losses"],
         )
@@ -133,7 +133,7 @@ def _verdict(metric: MetricSpec, p: float, difference: float) -> str:
 
 
 def _sequential(comparison: Comparison) -> list[list[str]]:
-    """Return the lines of the test that holds at every number of images."""
+    """Return the rows of the anytime-valid test; none if it was not asked for."""
     result = comparison.sequential
     if result is None or comparison.anytime_ci95 is None:
         return []
@@ -203,7 +203,7 @@ def power_command(
         runs = compare(find_run(run_a, results), find_run(run_b, results))
         if not runs.wins + runs.losses:
             raise UserError(
-                "These runs are right on the same images: more images show no difference."
+                "Both runs get the same images right: more images would show no difference."
             )
         discordance = discordance or (runs.wins + runs.losses) / runs.n
         difference = difference or abs(runs.difference)

@@ -34,10 +34,11 @@ INTERVAL = 5.0  # seconds between lines of progress
 @json_option
 @click.pass_context
 def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
-    """Read DATASET once, every split of it, and say what is wrong; 4 is then the exit code.
+    """Read every split of DATASET once and report what is wrong; the exit code is then 4.
 
-    Counts, images that cannot be read, images that are there twice within or across splits, classes
-    without images, class names that look like ids, checksums of the original download.
+    It checks the counts, and finds images that cannot be read, duplicates within and across splits,
+    classes without images, class names that look like ids, and wrong checksums of the original
+    download.
     """
     config = config_from_options(ctx, **options)
     data = find_dataset(config)
@@ -83,7 +84,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
 def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Show the prompts of DATASET, and their tokens for the backbone.
 
-    Where class names were put into words, the name in the data is shown beside them.
+    If the classes were renamed, their names in the data are shown too.
     """
     config = config_from_options(ctx, **options)
     prepared = prepare(config, images=False)

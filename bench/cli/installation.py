@@ -29,7 +29,7 @@ from bench.discovery.loading import load_plugins
 if TYPE_CHECKING:
     from bench.running.verbs.doctor import Diagnosis
 
-# What makes a shell read its completion at every start.
+# Shell → the command that enables completion in every new shell.
 _AT_EVERY_START = {
     "bash": "bench completion bash >> ~/.bashrc",
     "zsh": "bench completion zsh >> ~/.zshrc",

@@ -129,7 +129,7 @@ def recordings(results: str, as_json: bool) -> None:
 
 
 def _row(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
-    """Return what JSON holds of a spec: some of its fields, or values in place of them."""
+    """Return a spec for JSON: the fields named in `facts`, or the values given instead."""
     content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
     return {
         "name": spec.name,
@@ -166,7 +166,7 @@ def _list(
 ) -> None:
     """List the specs of a registry, or show the one of this name in full.
 
-    `columns` are those of the table before the summary; `row` returns what JSON holds of a spec.
+    `columns` are those of the table, to the left of the summary; `row` returns a spec for JSON.
     """
     registry: Registry[Any] = getattr(load_plugins(), kind)
     if name is not None:
@@ -195,7 +195,7 @@ def _list(
         _print_exposure(registry)
 
 
-# Kind → its help, the columns of its table, and what JSON holds of a spec.
+# Kind → its help, the columns of its table, and a function that returns a spec for JSON.
 _LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, Any]]]] = {
     "datasets": (
         "List the datasets; with NAME, show one with its classes and parameters.",

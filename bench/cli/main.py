@@ -22,7 +22,7 @@ from bench.discovery.guard import guard, set_aside
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 
-# What similar programs call an option or a command → its name here.
+# Options and commands of similar programs → their names here.
 OPTION_ELSEWHERE = {
     "--model": "--backbone",
     "-m": "--backbone",
@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
         return load_plugins().commands.get(name)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command; an error in a plugin's command is that plugin's."""
+        """Call the command; an unexpected error in a plugin's command becomes a PluginError."""
         try:
             return super().invoke(ctx)
         except (BenchError, click.ClickException, click.exceptions.Exit, click.Abort):
@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
                 raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by what they are for, without importing any."""
+        """List the commands by group, without importing any."""
         for title, group in groupby(own_commands().values(), key=lambda command: command.group):
             with formatter.section(title):
                 formatter.write_dl([(command.name, command.help) for command in group], col_max=14)
@@ -143,7 +143,7 @@ def _run() -> int:
         return _fail(f"{error}. What was decided is kept.", error.exit_code)
     except BenchError as error:
         return _fail(str(error), error.exit_code)
-    except Exception as error:  # a defect of ours: say what, and how to see where
+    except Exception as error:  # a bug: say what happened, and how to get a traceback
         if interrupts.received():  # a library turned the interrupt into another error
             return _interrupted()
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
@@ -183,9 +183,10 @@ def _show_traceback() -> None:
 
 
 def warning_printer() -> Callable[..., None]:
-    """Return what prints the toolkit's own warnings, each once; libraries' are for developers.
+    """Return a function that prints each of the toolkit's own warnings once.
 
-    Python's own filter forgets what it showed whenever a library changes the filters.
+    Warnings of libraries are shown with BENCH_TRACEBACK=1 only. Python's own filter would repeat
+    warnings, since it forgets what it showed whenever a library changes the filters.
     """
     printed = set[str]()
 

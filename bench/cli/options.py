@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from bench.errors import UserError
 
-_USUAL = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # nothing that a user set
+_UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set by the user
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 results_option = click.option(
@@ -47,8 +47,8 @@ def results_and_json(function: Any) -> Any:
 
 
 def set_by_user(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were set, on the command line or in a variable."""
-    return {n: v for n, v in options.items() if ctx.get_parameter_source(n) not in _USUAL}
+    """Return the options that the user set, on the command line or in an environment variable."""
+    return {n: v for n, v in options.items() if ctx.get_parameter_source(n) not in _UNSET}
 
 
 def _parsed(

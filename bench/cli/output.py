@@ -1,8 +1,8 @@
-"""What the commands print, whatever the names in it, the terminal and the streams are.
+"""Print messages and JSON for all commands, safely for any names, terminals and streams.
 
-A pipe may close and a disk may be full. Neither ends a command: after a reader that leaves
-(`| head`) the output is dropped, and a run is scored to its end. Where writing fails otherwise,
-`main` says so at the end.
+A closed pipe or a full disk does not end a command. If the reader of a pipe exits (`| head`), the
+rest of the output is dropped and the run is scored to its end. `main` reports any other failure to
+write.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ if TYPE_CHECKING:
 
     from bench.store.documents import Manifest
 
-JSON_WRITER = "bench.stdout"  # in a command's context: what writes to the stdout kept for JSON
-PROBLEMS_FOUND = 4  # the exit code of a command that looked for problems and found some
+JSON_WRITER = "bench.stdout"  # key in a command's context: writer to the stdout kept for JSON
+PROBLEMS_FOUND = 4  # exit code of a command that looks for problems, if it found any
 
 _READABLE = "bench.readable"
-# What a terminal that lacks these characters shows instead.
+# Replacements on a terminal whose encoding lacks these characters.
 _SIMPLER = str.maketrans({"–": "-", "—": "-", "−": "-", "·": "-", "…": "...", "→": "->", "×": "x"})
 
 
 def say(text: object, err: bool = False) -> None:
-    """Print a message on stdout or stderr, names made visible; lines with a command stay whole."""
+    """Print a message on stdout or stderr, with control characters escaped.
+
+    On a terminal, lines are wrapped, except those with a command.
+    """
     lines = message(text).split("\n")
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
@@ -51,7 +54,7 @@ def _broken(line: str, width: int) -> str:
 
 
 def next_steps(*steps: tuple[str, str]) -> None:
-    """Print what a user may do next, (what, command); a long command has a line to be copied."""
+    """Print next steps, (what, command); a long command gets a line of its own for copying."""
     width = shutil.get_terminal_size().columns
     say("\nNext:")
     for what, command in steps:
@@ -60,12 +63,12 @@ def next_steps(*steps: tuple[str, str]) -> None:
 
 
 def after_plan(missing: Collection[str], what: str) -> tuple[str, str]:
-    """Return what a user does after a plan; `missing`: what this machine lacks for the run."""
+    """Return the next step after a plan; `missing` is what this machine lacks for the run."""
     return ("once nothing is missing" if missing else what, "the same command without --dry-run")
 
 
 def after_run(name: str) -> list[tuple[str, str]]:
-    """Return what a user may want to do with a complete run, as `run_name` calls it."""
+    """Return next steps for a complete run; `name` is that of `run_name`."""
     return [
         ("see the mistakes", f"bench report {name}"),
         ("see each class", f"bench show {name} --statistics"),
@@ -73,32 +76,32 @@ def after_run(name: str) -> list[tuple[str, str]]:
 
 
 def run_name(folder: Path, results: str) -> str:
-    """Return what a command calls a stored run: its id, or its folder where it lies elsewhere."""
+    """Return how commands refer to a run: by its id, or by its folder outside the results."""
     usual = not in_results(results) and folder.parent == Path(results)
     return folder.name if usual else shlex.quote(str(folder))
 
 
 def in_results(results: str) -> str:
-    """Return ` --results FOLDER` for a command; nothing where it looks in that folder anyway."""
+    """Return ` --results FOLDER` for a command, or "" if that is the default folder."""
     usual = os.environ.get("BENCH_RESULTS") or "results"
     return "" if results == usual else f" --results {shlex.quote(results)}"
 
 
 def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
-    """Draw the pictures that a run ends with; a warning says which cannot be drawn, and why."""
+    """Draw the pictures of a finished run; warn if one cannot be drawn."""
     from bench.render.pictures import write_pictures
 
     try:
         few = len(write_pictures(run, manifest)) < 2
         problem = "No picture of examples: the images are not on this machine." if few else ""
-    except Exception as error:  # whatever it is, the run is complete all the same
+    except Exception as error:  # of any kind: the run is complete all the same
         problem = f"No pictures: {type(error).__name__}: {error}"
     if problem:
         warn_user(problem)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object, or list, on stdout; a number that JSON lacks becomes null."""
+    """Print a JSON object or list on stdout; NaN and infinities become null."""
     value = json.loads(json.dumps(value), parse_constant=lambda name: None)
     text = json.dumps(value, indent=1, ensure_ascii=False)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # None: a test's stream
@@ -115,10 +118,10 @@ class Descriptor(io.FileIO):
     """A file descriptor that drops what can no longer be written."""
 
     failure: OSError | None = None
-    """Why writing failed, other than by a reader that left; None: it did not."""
+    """First error in writing; None if there was none or the reader of a pipe exited."""
 
     def write(self, data: Buffer, /) -> int:
-        """Write as much as there is room for; after a failure drop everything."""
+        """Write, and after a failure send everything to the null device."""
         try:
             return super().write(data)
         except OSError as error:
@@ -131,7 +134,7 @@ class Descriptor(io.FileIO):
 
 
 def prepare_streams() -> Descriptor | None:
-    """Put `Descriptor`s under sys.stdout and sys.stderr; return that of stdout.
+    """Replace sys.stdout and sys.stderr by streams over `Descriptor`s; return that of stdout.
 
     A character that the terminal's encoding lacks is written as a simpler one, or as an escape.
     A stream that has no descriptor (a notebook's, a test's) stays as it is.

@@ -34,7 +34,7 @@ PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 STUDY_INTERVAL = 30.0  # the same for one run of a study
 FIRST = 1.0  # seconds until the first line
 WIDE = 76  # columns that the whole line needs
-ANSWERED = 0.05  # p at which a question is answered
+ANSWERED = 0.05  # p-value at which a question is answered
 UNLIKELY = 0.5  # with a larger p, the number of images that a question needs cannot be predicted
 
 
@@ -70,7 +70,7 @@ class Listener:
 
 
 class _NarrowBar(Bar):
-    """A bar that leaves room for the `^C` of a terminal, which would else break its line in two."""
+    """A bar that leaves room for the `^C` that a terminal echoes, which would break the line."""
 
     def __init__(self, *columns: ProgressColumn, terminal: Console) -> None:
         self.terminal = terminal
@@ -132,8 +132,8 @@ class Progress(Listener):
         super().__init__(manager)
         self.console = console(stderr=True)
         self.bar: Bar | None = None
-        self.decided = 0  # by this start of the run
-        self.question = ""  # how far the question that is to end the run is answered
+        self.decided = 0  # images that this process decided
+        self.question = ""  # progress of the question that ends the run, in words
         self.entered = self.started = self.printed = time.perf_counter()
         self.status = self.console.status(f"{reading.stage} …")
         self.left = Event()
@@ -147,7 +147,7 @@ class Progress(Listener):
         return self
 
     def _watch(self) -> None:
-        """Say that work continues while no image is decided: on a terminal beside the spinner."""
+        """Show that work continues while no image is decided; on a terminal beside the spinner."""
         wait = FIRST
         while not self.left.wait(wait):
             wait = 1.0
@@ -213,7 +213,7 @@ class Progress(Listener):
 
     @hookimpl
     def question_checked(self, question: str, images: int, p: float | None) -> None:
-        """Show how far it is answered, and how many images that takes if it goes on like this."""
+        """Show the p-value, and the number of images needed if the trend continues."""
         if not self.question:
             self.console.print(question)
         self.question = f"open after {images:,} images" if p is None else f"p = {p:.2g}"
@@ -251,7 +251,7 @@ class StudyProgress(Listener):
         self.bar.stop()
 
     def __call__(self, step: Step) -> None:
-        """Say what became of a run."""
+        """Print the outcome of a run."""
         from bench.render.plan import duration, step_line
 
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
@@ -283,10 +283,10 @@ class StudyProgress(Listener):
 def shown(
     progress: bool | Callable[[int, int, float], None] | None,
 ) -> AbstractContextManager[object]:
-    """Return what shows the progress of a run that Python started, for a `with` block.
+    """Return a context manager that shows the progress of a run started from Python.
 
-    True: a line of progress; a function: it is called after each image with the images decided, the
-    images asked for, and the accuracy so far; None: a line in a notebook, and nothing elsewhere.
+    `progress` is True for a bar, or a function that is called after each image with the number of
+    decided images, their total and the accuracy so far. None shows a bar in notebooks only.
     """
     from bench.discovery.loading import load_plugins
 

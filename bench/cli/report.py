@@ -87,7 +87,7 @@ def report_command(
     chosen = None
     if metric is not None:
         chosen = metric, params
-        make_metric(metric_of_runs(metric), params)  # refuses bad parameters before all else
+        make_metric(metric_of_runs(metric), params)  # rejects bad parameters early
     elif params:
         raise UserError("--set is for --metric.")
     column, equals, value = (only or "").partition("=")
@@ -162,11 +162,11 @@ def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> 
 
 
 def _data_folders(values: tuple[str, ...]) -> dict[str, str]:
-    """Return the folder of each dataset named, and under "" that of all others."""
+    """Return dataset → folder; the key "" stands for all other datasets."""
     folders = {}
     for value in values:
         name, equals, folder = value.partition("=")
-        if not equals or Path(value).is_dir():  # a folder may have the sign in its name
+        if not equals or Path(value).is_dir():  # the folder's name may contain "="
             name, folder = "", value
         if not Path(folder).is_dir():
             raise UserError(f"--data-dir {value}: there is no folder {folder}.")

@@ -1,4 +1,4 @@
-"""Builds click options from the fields of `RunConfig`, so that a setting is defined once."""
+"""Click options built from the fields of `RunConfig`, so that a setting is defined once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
 
-WHOLE_HELP = "bench.help_all"  # in a command's context: help shows every option
+WHOLE_HELP = "bench.help_all"  # key in a command's context: show every option
 _REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
 _NAMED = {
     "backbone": "backbones",
@@ -46,7 +46,7 @@ class Sectioned(click.Command):
         return [*super().get_params(ctx), whole]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the settings that are used most, or all by chapter; then the other options."""
+        """Write the most used settings, or every chapter (`--help-all`), and the other options."""
         options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
         (first, most_used), *rest = chapters()
         sections = [
@@ -91,7 +91,7 @@ def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[
 def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Option:
     """Return `--metric` with this help, and `--set` for its parameters.
 
-    `alone`: a metric that compares with a rater is refused.
+    With `alone`, metrics that compare a run with a rater are rejected.
     """
     metric = click.option(
         "--metric",

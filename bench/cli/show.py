@@ -33,7 +33,7 @@ from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import read_again
 
-SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
+SECOND_RESULTS = "again"  # results folder that is suggested for making a run again
 
 
 @click.command()
@@ -111,7 +111,10 @@ def show_command(
 
 
 def _folder(run: str, results: str) -> Path:
-    """Return the run's folder; of a published run that is not here, say how it is made again."""
+    """Return the run's folder.
+
+    The UserError about a published run that is not stored here says how to make it again.
+    """
     try:
         return find_run(run, results)
     except UserError:

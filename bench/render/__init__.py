@@ -1,1 +1,1 @@
-"""What a person looks at: tables, pages, figures and pictures."""
+"""Output for people: tables on a terminal, HTML pages, figures and pictures."""

@@ -1,4 +1,4 @@
-"""The head of a report: its question, and the answer with its interval as a picture."""
+"""The top of a report: its question and, for each board, the best run with its interval."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bench.render.svg import Drawing, Palette
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_INTERVALS = 12  # in the picture of one board, best first
-LONGEST_NAME = 34  # characters beside an interval
+MOST_INTERVALS = 12  # per figure, best first
+LONGEST_NAME = 34  # characters of a run's name in the figure
 
 
 @dataclass(frozen=True)
 class BoardAnswer:
-    """The answer on one board: its best run of the page, in sentences, and the intervals."""
+    """The answer for one board: its best run, described in sentences, and all intervals."""
 
     board: PageBoard
     best: Entry
@@ -31,7 +31,7 @@ class BoardAnswer:
 
     @property
     def equals(self) -> list[str]:
-        """The keys of the other results of its kind that share the best run's rank."""
+        """Keys of the other results that share the best run's rank."""
         place = (self.best.row.rank, self.best.row.training)
         same = [e for e in self.board.entries if (e.row.rank, e.row.training) == place]
         return [e.key for e in same if e is not self.best and e.row.rank is not None]
@@ -40,7 +40,7 @@ class BoardAnswer:
 def answers(
     boards: Sequence[PageBoard], runs: Mapping[str, RunData], openings: Mapping[str, Opening]
 ) -> list[BoardAnswer]:
-    """Return the answer of each board; runs and openings are by the ids of the runs' sections."""
+    """Return the answer for each board; `runs` and `openings` are keyed by section id."""
     return [
         BoardAnswer(
             board,
@@ -72,7 +72,7 @@ def page_question(runs: Sequence[RunData]) -> str:
 def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
     """Return the accuracies of a board with their 95 % intervals, on the whole scale.
 
-    `chance` is the share that guessing has right, a mark; None: it is not known.
+    `chance`, the accuracy of guessing, is marked unless it is None.
     """
     shown = entries[:MOST_INTERVALS]
 

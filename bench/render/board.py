@@ -1,4 +1,4 @@
-"""The report's boards, and the runs of each in pairs."""
+"""The leaderboards of a report, and pairwise comparisons of the runs on each."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Entry:
     """One result on the page."""
 
     row: LeaderboardRow
-    key: str  # letters in the figure
-    anchor: str  # id of the run's section on the page; "" where it has none
-    params: str  # parameters, and the settings in which it differs from others on the board
+    key: str  # letters that label its point in the figure
+    anchor: str  # id of the run's section on the page, or ""
+    params: str  # parameters and settings that differ from others on the board
 
     @property
     def marks(self) -> list[tuple[str, str]]:
@@ -53,7 +53,7 @@ class PageBoard:
 
     @property
     def heads(self) -> list[str]:
-        """The heads of the columns of metrics."""
+        """Headings of the metric columns."""
         return [
             f"{metric.words[:1].upper()}{metric.words[1:]}{', %' * (metric.unit == 'share')}"
             for metric in self.columns
@@ -61,7 +61,7 @@ class PageBoard:
 
 
 def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[PageBoard]:
-    """Return the boards on which a run stands, ranked; `runs` by the id of their section."""
+    """Return the ranked boards that have a run; `runs` is keyed by section id."""
     rows = [*(run.row for run in runs.values()), *reported]
     anchors = {str(run.path): anchor for anchor, run in runs.items()}
     made = []
@@ -87,7 +87,7 @@ def letters(position: int) -> str:
 
 
 def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries that no other beats in both cost and accuracy, cheapest first."""
+    """Return the entries that are not dominated in cost and accuracy, cheapest first."""
     front: list[Entry] = []
     priced = [(entry.row.cost, entry) for entry in entries if entry.row.cost is not None]
     for _, entry in sorted(priced, key=lambda pair: (pair[0], -pair[1].row.accuracy)):
@@ -97,7 +97,7 @@ def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Return the runs in groups of the same training data, number of images and unit of cost."""
+    """Group the runs that have the same training data, number of images and unit of cost."""
     groups: dict[tuple[tuple[str, str], int | None, bool], list[Entry]] = {}
     for entry in entries:
         if entry.row.kind in ("measured", "subset", "replayed"):
@@ -123,7 +123,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Pair:
-    """Run B against run A, with their keys on the board."""
+    """The comparison of run B with run A, and their keys on the board."""
 
     key_a: str
     key_b: str
@@ -134,23 +134,23 @@ class Pair:
 
 @dataclass(frozen=True)
 class Against:
-    """The best runs of one board against each other, best first."""
+    """Pairwise comparisons of the best runs of one board, best first."""
 
     name: str
     entries: list[Entry]
-    cells: list[list[Comparison | None]]  # each run (rows) against each; None: they do not compare
-    pairs: list[Pair]  # the best run and those that follow it
+    cells: list[list[Comparison | None]]  # row against column; None if not comparable
+    pairs: list[Pair]  # the best run against each of the next ones
 
 
 def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Against]:
-    """Return the comparisons of each board with two runs or more; `runs` as in `make_boards`."""
+    """Return the comparisons for each board with at least two comparable runs."""
     tables = []
     for board in boards:
         entries = [entry for entry in board.entries if entry.anchor][:MOST_RUNS]
         compared: dict[tuple[int, int], Comparison] = {}
         for row, column in permutations(range(len(entries)), 2):
             a, b = runs[entries[column].anchor], runs[entries[row].anchor]
-            with suppress(UserError):  # other classes, or no image of both
+            with suppress(UserError):  # different classes, or no image in common
                 manifests, decided = (a.manifest, b.manifest), (a.decided, b.decided)
                 compared[row, column] = compare_decided(manifests, decided)
         if not compared:

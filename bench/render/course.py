@@ -1,4 +1,4 @@
-"""How the interval of a question narrowed, image by image, until the question was answered."""
+"""Figure of the confidence sequence of a run that a question was to end."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Course:
-    """The 95 % interval after each of some numbers of images, valid at all of them together."""
+    """A 95 % confidence sequence: intervals that are valid at all numbers of images together."""
 
     what: str  # "accuracy" or "difference of accuracies"
-    answer: QuestionAnswer  # of the question that it is about
+    answer: QuestionAnswer  # answer to the question
     ends: Floats  # float64 [L, 3]: images, lower end, upper end
-    bounds: tuple[float, ...]  # values with which the question compares the interval
+    bounds: tuple[float, ...]  # thresholds of the question
 
 
 def course_of(run: RunData) -> Course | None:
-    """Return the course of the interval of a run's last answered question; None: there is none.
+    """Return the intervals for a run's last answered question, or None if there is none.
 
-    It is of the difference to the other run where that is stored beside it, or is of the accuracy.
+    They are of the difference to the other run if that is stored in the same folder, and of the
+    accuracy otherwise.
     """
     answers = [entry.answer for entry in run.questions if entry.answer]
     if not answers:
@@ -47,7 +48,7 @@ def course_of(run: RunData) -> Course | None:
     question = parse_question(answer.question)
     order = random_order(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
     images = list(takewhile(right.__contains__, order))
-    if not images:  # the line of the first one is damaged
+    if not images:  # the record of the first image is damaged
         return None
     values = np.array([right[name] for name in images])
     population = answer.total if question.whole_split else None
@@ -73,7 +74,7 @@ def _right(decided: Decisions) -> dict[str, float]:
 
 
 def draw_course(course: Course) -> Drawing:
-    """Return the interval by images, with what the question asks and where it was answered."""
+    """Draw the intervals, the thresholds, and the image at which the question was answered."""
 
     def plot(figure: Figure, colours: Palette) -> None:
         axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""Numbers behind the figures: errors by timestep, and the most confused classes."""
+"""Compute the data of figures: errors by timestep, and the most confused classes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from bench.render.runs import RunData
 from bench.store.cells import read_cells, read_timesteps
 from bench.store.decisions import NOBODY
 
-CURVE_BINS = 40  # of timesteps
+CURVE_BINS = 40  # at most
 CURVE_IMAGES = 300  # a stratified subset is enough for a mean: no need to read 200,000 files
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Error by timestep, float64 [B] each: means over images of their means in a bin."""
+    """Errors by timestep, float64 [B] each: per bin, the mean over images of their mean error."""
 
     timestep: Floats  # the mean of the bin's timesteps
     true: Floats  # the error of the true class
     wrong: Floats  # the error of the best wrong class
-    gap: Floats  # wrong minus true; positive where the timestep tells the truth
+    gap: Floats  # wrong minus true; positive where the timestep favours the true class
     gap_stderr: Floats  # the standard error of the gap, over images
     n_images: int  # number of images read
 
 
 def by_timestep(run: RunData) -> Curves | None:
-    """Return the errors by timestep, from the cells in which both classes were evaluated.
+    """Return the errors by timestep, from draws on which both classes were evaluated.
 
-    None where the run kept no errors or has a single timestep, and of items of several images.
+    None if the run kept no errors, has a single timestep, or has items of several images.
     """
     folder, items = run.path / "errors", run.manifest.items
     if not folder.is_dir() or (items is not None and items.images > 1):
@@ -60,7 +60,7 @@ def by_timestep(run: RunData) -> Curves | None:
 
 
 def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the row with the smallest mean, among those with the most cells."""
+    """Return the prompt's row with the smallest mean among those with the most evaluated cells."""
     cells = np.isfinite(errors).sum(axis=1)
     means = np.nansum(errors, axis=1) / np.maximum(cells, 1)
     best: NDArray[np.float32] = errors[np.where(cells == cells.max(), means, np.inf).argmin()]
@@ -73,7 +73,7 @@ def _curves(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curv
     n_bins = min(CURVE_BINS, len(distinct))
     if n_bins < 2:
         return None
-    # As many distinct timesteps in one bin as in another, whatever their spacing.
+    # Bins have equal numbers of distinct timesteps, whatever their spacing.
     bin_of_step = np.arange(len(distinct)) * n_bins // len(distinct)
     middles = np.bincount(bin_of_step, weights=distinct) / np.bincount(bin_of_step)
     means = np.full((len(pairs), 2, n_bins), np.nan)
@@ -107,11 +107,11 @@ MOST_CONFUSED = 40  # classes that are drawn where there are more
 
 
 def most_confused(matrix: Ints, most: int = MOST_CONFUSED) -> Ints:
-    """Return the classes with the most frequent confusions, int64 [≤ most], in label order.
+    """Return the labels of the most confused classes, sorted, int64 [≤ most].
 
-    Pairs are taken from the most frequent one down until `most` classes are together; where there
-    are too few mistakes, the first classes of the dataset fill the places. `matrix` is int64 [true,
-    predicted], counts.
+    Confusions are taken in order of decreasing frequency until `most` classes are collected. If
+    there are too few mistakes, the first classes of the dataset fill up. `matrix` has the counts,
+    int64 [true, predicted].
     """
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)

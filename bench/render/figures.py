@@ -1,4 +1,4 @@
-"""The report's figures, each a function from numbers to a drawing."""
+"""Figures of a report: trade-off, errors by timestep, and reliability."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-MAX_SHARED_KEYS = 5  # written beside points that lie together
-GAP = 7  # points between a point and its key
+MAX_SHARED_KEYS = 5  # keys in one label, for points that lie together
+GAP = 7  # typographic points between a marker and its label
 KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
 
 
 def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
-    """Return accuracy against cost, with the Pareto front; None: there is nothing to compare."""
+    """Draw accuracy against cost with Pareto fronts; None if there is nothing to compare."""
     placed = [entry for entry in entries if entry.row.cost is not None]
     if len(entries) < 2 or not placed:
         return None
@@ -41,7 +41,7 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
         _points(axes, placed, colours)
         axes.set_xscale("log")
         axes.margins(x=0.12, y=0.12)
-        for entry in entries:  # reported without a cost: a level
+        for entry in entries:  # one without a cost becomes a horizontal line
             if entry.row.cost is None:
                 axes.axhline(entry.row.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
                 place, scale = (1, entry.row.accuracy), ("axes fraction", "data")
@@ -49,7 +49,7 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
                 axes.annotate(
                     entry.key, place, offset, scale, **KEY_STYLE, va="center", color=colour
                 )
-        _keys(figure, axes, placed, colours)  # last: the lines above move the limits
+        _keys(figure, axes, placed, colours)  # last, when the limits are final
         axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
@@ -59,7 +59,7 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
 
 
 def _plain_ticks(axes: Axes) -> None:
-    """Write 50 and 1,000, not powers of ten, and few of them on a narrow scale."""
+    """Label ticks as 50 and 1,000 instead of powers of ten; fewer on a wide range."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_xlim()
@@ -101,7 +101,7 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
 
 
 def _keys(figure: Figure, axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
-    """Write the entries' keys beside their points; points that lie together share a text."""
+    """Label the markers with the entries' keys; markers that lie together share a label."""
     spots: list[tuple[Floats, list[Entry]]] = []
     for entry in sorted(entries, key=lambda entry: entry.row.cost or 0):
         place = axes.transLimits.transform(
@@ -119,7 +119,7 @@ def _keys(figure: Figure, axes: Axes, entries: Sequence[Entry], colours: Palette
 
     pixels = figure.dpi / 72  # per point
     show = axes.transData.transform
-    taken = []  # where bars and texts are, in points
+    taken = []  # boxes of error bars and labels, in points
     for entry in entries:
         ends = [show((entry.row.cost or 0, end)) / pixels for end in _interval(entry)]
         taken.append(Bbox(ends).padded(3))
@@ -138,15 +138,15 @@ def _keys(figure: Figure, axes: Axes, entries: Sequence[Entry], colours: Palette
 
 
 def free_place(text: Bbox, taken: Sequence[Bbox], whole: Bbox) -> Bbox:
-    """Return a place for a text beside a point, on none of the boxes that are taken if it can be.
+    """Return the box for a label near a marker that overlaps as few `taken` boxes as possible.
 
-    `text` has the point as its lower left corner and the size of the text; all are in points.
+    `text` has the marker as its lower left corner and the size of the label. All are in points.
     """
     from matplotlib.transforms import Bbox
 
     (x, y), width, height = text.p0, text.width, text.height
     lefts, middles = (x + GAP, x - GAP - width), (y + 5, y - 5 - height)
-    reach = [box for box in taken if box.x0 < x < box.x1] or [text]  # the bars through the point
+    reach = [box for box in taken if box.x0 < x < box.x1] or [text]  # bars through the marker
     above, below = max(box.y1 for box in reach) + 1, min(box.y0 for box in reach) - 1 - height
     corners = [(left, low) for low in middles for left in lefts]
     corners += [(left, low) for low in (above, below) for left in (x - width / 2, *lefts)]
@@ -160,7 +160,7 @@ def free_place(text: Bbox, taken: Sequence[Bbox], whole: Bbox) -> Bbox:
 
 
 def errors(curves: Curves) -> Drawing:
-    """Return the errors of the true and the best wrong class by timestep, and their gap."""
+    """Draw the errors of the true and the best wrong class by timestep, and their difference."""
 
     def plot(figure: Figure, colours: Palette) -> None:
         above, below = figure.subplots(2, 1, sharex=True)
@@ -187,7 +187,7 @@ def errors(curves: Curves) -> Drawing:
 
 
 def reliability(skill: Probability) -> Drawing:
-    """Return the reliability diagram, and accuracy against coverage."""
+    """Draw the reliability diagram, and accuracy against coverage."""
 
     def plot(figure: Figure, colours: Palette) -> None:
         left, right = figure.subplots(1, 2)

@@ -1,4 +1,4 @@
-"""The report's pictures: which images tell most, and how small they can be."""
+"""The gallery of a report: choice of the most informative images, and their captions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bench.store.folder import read_records
 
 WRONG_SHARE = 0.7  # share of mistakes among the pictures, if there are enough
 RIGHT_PER_CLASS = 3
-PICTURES_AT_ONCE = 120  # pictures that a page loads at once; the others as a reader comes to them
+PICTURES_AT_ONCE = 120  # loaded with the page; the others on demand
 ON_PAPER = 24  # pictures that are printed; report.css has the same number
 
 Source = tuple[str | None, bool]
-"""Address of a picture, None without one, and whether it has every pixel of the image."""
+"""URL of a picture, or None, and whether the picture has every pixel of the image."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Picture:
 
     sample_id: str
     true: str
-    predicted: str  # "" where the image failed
+    predicted: str  # "" if the image failed
     runner_up: str
     margin: float | None
     stderr: float | None
@@ -42,17 +42,17 @@ class Picture:
 
     @property
     def right(self) -> bool:
-        """Whether it is predicted right."""
+        """Whether the prediction is right."""
         return self.true == self.predicted
 
 
 def choose(decided: Decisions, most: int, failed: bool = True) -> Ints:
-    """Choose the images that tell most: mistakes, then close calls, then a few of each class.
+    """Return the rows of the most informative images, int64 [≤ most], mistakes first.
 
-    Mistakes take up to 70 % of the places (all that the others leave), those decided with the
-    widest margin first; failed images, if any are wanted, come before them. The rest are images
-    predicted right: three of each class with the smallest margins in rounds over the classes, then
-    the closest of all. Returns rows of `decided`, int64 [≤ most], mistakes first.
+    Mistakes take up to 70 % of the places, or more if there are not enough right predictions; those
+    with the widest margins come first, after failed images if `failed`. Right predictions follow:
+    per class the three with the smallest margins, in rounds over the classes, then the closest of
+    all.
     """
     margins = np.nan_to_num(decided.margins)
     right = np.flatnonzero(decided.correct)
@@ -83,8 +83,8 @@ def pictures(
 ) -> list[Picture]:
     """Return a run's gallery of at most `most` pictures.
 
-    `warn` is called with the reasons why images are missing; `probable` is float64 [n], the
-    probability that each decision is right, None where it is not known.
+    `warn` is called with the reason if images are missing. `probable` is the probability that each
+    decision is right, float64 [n], or None if unknown.
     """
     if most <= 0:
         return []
@@ -116,14 +116,13 @@ def pictures(
 def entries(
     run: RunData, rows: Ints, source: Callable[[str], Source], probable: Floats | None = None
 ) -> list[Picture]:
-    """Return the gallery's entries of images: of some rows of a run's decisions, int64.
+    """Return the pictures for these rows of a run's decisions, int64.
 
-    `source` returns the address of an image's picture, and whether it has every pixel of the image;
-    `probable` as in `pictures`.
+    `source` returns the `Source` of a sample id; `probable` is as in `pictures`.
     """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None
-    # Columns have no error messages.
+    # The columns have no error messages: those are in the records.
     records = read_records(run.path) if decided.failed[rows].any() else {}
     pictures = []
     ids = decided.sample_ids.take(indices(rows)).to_pylist()

@@ -1,6 +1,6 @@
-"""The images that stored runs name, from a process of their own with limits; see `sample_process`.
+"""Thumbnails of the images of stored runs, read by a separate process with limits.
 
-The data is whatever somebody wrote into a run's manifest. Reading a run opens none of it.
+A stored manifest may name any data, so reading a run does not open it; see `sample_process`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from bench.running.parts.data import DATA_SETTINGS
 from bench.store.documents import Manifest
 
 SERVE = "from bench.render.sample_process import serve; serve()"
-START_TIMEOUT = 120.0  # seconds for the process's own imports, on a busy machine
-DATA_TIMEOUT = 20.0  # seconds for data that a run names; of a folder that the user names:
-USER_DATA_TIMEOUT = 600.0
-TIMEOUT_PER_IMAGE = 0.5  # seconds more for each picture
-PROCESSES = 4  # that are held, each with the data of one split
+START_TIMEOUT = 120.0  # seconds for the process's imports, on a busy machine
+DATA_TIMEOUT = 20.0  # seconds for data that the manifest names
+USER_DATA_TIMEOUT = 600.0  # seconds for a folder that the user names
+TIMEOUT_PER_IMAGE = 0.5  # additional seconds per picture
+PROCESSES = 4  # kept running, each with the data of one split
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,11 @@ class Thumbnail:
 
 
 class Images:
-    """Finds images of the runs' datasets; each split is loaded once. For several threads.
+    """Thread-safe access to thumbnails of the runs' images; each split is loaded once.
 
-    `data_dirs` are the folders of the datasets, under "" that of all others; without either, the
-    data is where the run had it. `side` is that of the pictures, in pixels.
+    `data_dirs` maps a dataset to its folder, and "" to that of all other datasets; without an
+    entry, the data is read from where the run read it. `side` is the thumbnails' longer side in
+    pixels.
     """
 
     def __init__(self, data_dirs: Mapping[str, str], side: int = SIDE) -> None:
@@ -54,7 +55,7 @@ class Images:
         self._turn = Lock()
 
     def of(self, manifest: Manifest, sample_ids: Iterable[str]) -> dict[str, Thumbnail]:
-        """Return images of a run by id; UserError: they cannot be had within time and memory."""
+        """Return images of a run by id; UserError if they cannot be read within the limits."""
         own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
         stored = manifest.config.plain()
         settings = {
@@ -67,14 +68,14 @@ class Images:
             process = self._processes.setdefault(key, _Process(key))
             self._processes.move_to_end(key)
             if len(self._processes) > PROCESSES:
-                self._processes.popitem(last=False)  # it ends when nobody asks it any more
+                self._processes.popitem(last=False)  # ends when it is no longer referenced
         names = list(sample_ids)
         timeout = USER_DATA_TIMEOUT if own else DATA_TIMEOUT
         return process.ask(names, timeout + TIMEOUT_PER_IMAGE * len(names))
 
 
 def thumbnails(answer: Any) -> dict[str, Thumbnail]:
-    """Return the images of `sample_process.answer` by id; UserError: it says why there are none."""
+    """Decode the answer of `sample_process.answer`; a UserError has its message, if it failed."""
     if isinstance(answer, str):
         raise UserError(answer)
     images = {}
@@ -130,7 +131,7 @@ class _Process:
 
     def _write(self, line: str) -> None:
         assert self._process is not None and self._process.stdin is not None
-        with suppress(OSError):  # it has ended, which the answer says
+        with suppress(OSError):  # the process has ended; `_read` reports it
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 

@@ -23,7 +23,7 @@ FOOT = (
 
 
 def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
-    """Print a table for each dataset."""
+    """Print a table per board; `wide` has all columns, and the run of each row."""
     terminal = console()
     for title, board in boards(rows):
         if wide:
@@ -78,7 +78,7 @@ def _facts(row: LeaderboardRow, sources: list[str]) -> list[str]:
 
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
-    """Print a table for each folder of runs, or one with a column for each fact."""
+    """Print a table per folder of runs, or with `wide` one table with all columns."""
     now = datetime.now(UTC)
     if wide:
         head = ["run", "dataset", "backbone", "strategy", "differs", "images", "accuracy", "age"]
@@ -110,7 +110,7 @@ def age(row: InventoryRow, now: datetime) -> str:
     """Return how long ago a run was started, in words: `3 days ago`."""
     try:
         seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()
-    except (ValueError, TypeError):  # no date, or one without a time zone
+    except (ValueError, TypeError):  # the date is missing or has no time zone
         return "–"
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= unit:

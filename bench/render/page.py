@@ -1,4 +1,4 @@
-"""`bench report`: runs on one page that needs no network; and the templates of all pages."""
+"""Write the self-contained HTML page of `bench report`; load the templates of all pages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from bench.store.summary import read_again
 
 @cache
 def environment(*packages: str) -> Environment:
-    """Return the templates of some packages, and below them the report's."""
+    """Return a Jinja environment: templates of these packages, then those of the report."""
     return Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.render")]),
         autoescape=True,
@@ -60,14 +60,14 @@ def environment(*packages: str) -> Environment:
 
 
 def source(name: str, *packages: str) -> str:
-    """Return a template's text as it is, such as a style sheet."""
+    """Return the source of a template, such as a style sheet."""
     templates = environment(*packages)
     assert templates.loader is not None
     return templates.loader.get_source(templates, name)[0]
 
 
 def _shown(value: object) -> object:
-    """Make what a template writes visible; Jinja escapes it for HTML afterwards."""
+    """Escape control characters of a template's values; Jinja escapes HTML afterwards."""
     return value if isinstance(value, Markup) else visible(value)
 
 
@@ -80,7 +80,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, 
 
 @dataclass(frozen=True)
 class Section:
-    """A run's part of the page: its `html` has the id `anchor`, its `opening` heads the page."""
+    """A run's section of the page, with its id in the page and its opening sentences."""
 
     anchor: str
     run: RunData
@@ -90,7 +90,7 @@ class Section:
 
 @dataclass
 class WrittenReport:
-    """A written page: its file, bytes, the ids of its runs, and (run or file, what is wrong)."""
+    """A written page: its file, size in bytes, run ids, and notes (run or file, problem)."""
 
     path: Path
     size: int = 0
@@ -110,11 +110,11 @@ def write_report(
 ) -> WrittenReport:
     """Write the page of some runs.
 
-    A run that cannot be read is named on the page, and left out, as are `notes`, (name, reason).
-    `metric`, with its parameters, is shown where runs have what it needs. With `label`, a column
-    and its value, the page is of the images that have this further label.
-    Reported results and studies are those of the folder `results`; `data_dirs` as for `Images`.
-    UserError: no run can be read, or the file cannot be written.
+    Unreadable runs are left out and listed on the page, together with `notes`, (name, reason).
+    `metric`, with its parameters, is shown for runs that have what it needs. With `label`, (column,
+    value), the page covers only images that have this further label. Reported results and studies
+    are read from the folder `results`; `data_dirs` is as for `Images`. UserError if no run can be
+    read or the file cannot be written.
     """
     report = WrittenReport(out, notes=list(notes))
     images = Images(data_dirs or {})
@@ -156,7 +156,7 @@ def write_report(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from going over millions of new, living objects again and again.
+    """Pause the garbage collector, which would traverse millions of live objects repeatedly.
 
     A report of 200,000 images with 1,000 classes takes 5.9 s of CPU without it and 9.9 s with it,
     start-up aside (the run of benchmarks/report.py).
@@ -178,7 +178,7 @@ def describe(
     alone: bool = False,
     calibrated: Sequence[Calibrated] = (),
 ) -> Section:
-    """Return a run's section; where it is `alone`, its sentences stand at the top of the page."""
+    """Return a run's section; without its opening sentences if the run is `alone` on the page."""
     notes: list[str] = []
     decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
     again, audit = read_again(run.path, decided), read_audit(run.path, run.manifest, decided)
@@ -274,7 +274,7 @@ def render(
             version=__version__,
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             script=Markup(script),
-            # The browser itself refuses any other script, and all network.
+            # With this hash, the browser blocks all other scripts and the network.
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             style=Markup(style),
         )

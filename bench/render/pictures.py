@@ -1,4 +1,4 @@
-"""Pictures of a run: its confusion matrix, and images with their true and predicted class."""
+"""Picture files of a run: the confusion matrix, and example images with their predictions."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ DPI = 110
 def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
     """Write `confusion.png` and, where the data is at hand, `examples.png` into a run's folder.
 
-    The second holds images of the dataset: mind its licence before you pass it on. The data of a
-    run that this process `made` was opened before; a process with limits opens that of a stored
-    run.
+    The examples are images of the dataset, so its licence applies to them. `made` is the manifest
+    if this process made the run and so has opened its data already; the data of other runs is
+    opened by a separate process with limits.
     """
     stored = read_run(run)
     decided = stored.some_decided()
@@ -57,14 +57,14 @@ def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
 
 
 def save_picture(figure: Figure, path: Path) -> Path:
-    """Draw a figure into a file."""
+    """Write a figure to a file."""
     with _plain_text():
         figure.savefig(path, dpi=DPI)
     return path
 
 
 def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Figure:
-    """Return the confusion matrix: rows are the true classes; of many, the most confused ones."""
+    """Draw the confusion matrix, rows are true classes; of many classes the most confused ones."""
     whole = confusion(decided, len(manifest.classes))
     shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused(whole)
     matrix = whole[np.ix_(shown, shown)]
@@ -95,7 +95,7 @@ def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | 
 
 
 def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, width: int) -> str:
-    """Return a picture's title, in lines of about `width` characters that break between words."""
+    """Return the title, wrapped between words at about `width` characters."""
     parts = manifest.dataset, manifest.backbone, manifest.strategy
     names = " · ".join(part.name for part in parts)
     facts = f"{n:,} images"
@@ -109,7 +109,7 @@ def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, widt
 
 @contextmanager
 def _plain_text() -> Iterator[None]:
-    """Draw names as they are: a class may be called "$100$", or in a script no font of ours has."""
+    """Draw names literally ("$100$" is no formula), without warnings of missing glyphs."""
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
@@ -118,10 +118,10 @@ def _plain_text() -> Iterator[None]:
 
 
 def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None = None) -> Figure:
-    """Return images of a run that tell most, with their true and predicted class.
+    """Draw the most informative images with their true and predicted classes.
 
-    `decided` were read with `top`. Without a split, the data that the run's settings name is opened
-    by a process with limits; UserError: it cannot be had.
+    `decided` must have been read with `top`. Without a split, a separate process with limits opens
+    the data that the run's settings name; UserError if that fails.
     """
     chosen = choose(decided, EXAMPLES, failed=False)
     ids = decided.sample_ids.take(indices(chosen)).to_pylist()

@@ -1,4 +1,4 @@
-"""Plans of runs, repeated experiments beside the published ones, and studies on a terminal."""
+"""Print plans of runs and studies, and reproductions beside the published figures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PER_IMAGE = "evaluations_per_image"
 _ELSEWHERE = "seconds_elsewhere"
 _ROW_NAMES = {"seconds": "time", _ELSEWHERE: "time elsewhere"}
 _ASSUMED = f"assumed: {PEAK_UTILISATION:.0%} of each one's published peak"
-_SHORT = 3600.0  # seconds; nobody asks for another device
+_SHORT = 3600.0  # seconds; for shorter runs, times on other devices are not shown
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what a run would be and cost; what does not apply to it is left out."""
+    """Print the plan of a run and its cost; rows that do not apply are left out."""
     if plan["seed"] is None and plan["noise"] is None:  # a classifier's: each image once
         plan = {**plan, PER_IMAGE: None, "evaluations": None, "cost": "1 pass per image"}
-    if plan["evaluations"] == 0:  # all is stored
+    if plan["evaluations"] == 0:  # every image is stored already
         plan = {**plan, "tflop": None, "seconds": None, "estimate": None, _ELSEWHERE: None}
     elif (plan["seconds"] or _SHORT) < _SHORT:
         plan = {**plan, _ELSEWHERE: None}
@@ -46,13 +46,13 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 
 def _plan_cell(name: str, value: Any, share: float) -> str:
-    """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
+    """Return a value of a plan as text; a cost as a range from `share` of it to all of it."""
     if name == _ELSEWHERE:
         times = [f"{device}: {_range(_rough_time, most, share)}" for device, most in value.items()]
         return "\n".join([*times, _ASSUMED])
     if isinstance(value, Mapping):
         return assignments(value)
-    if name == "seed":  # a name rather than an amount
+    if name == "seed":  # no thousands separator
         return str(value)
     if name in (PER_IMAGE, "evaluations", "tflop", "seconds"):
         return _range(_rough_time if name == "seconds" else _amount, value, share)
@@ -65,7 +65,7 @@ def _range(written: Callable[[float], str], most: float, share: float) -> str:
 
 
 def _amount(value: float) -> str:
-    """Return a number without decimals; a small one with its first digit that is not 0."""
+    """Format without decimals; a number below 1 with one significant digit."""
     return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.1g}"
 
 
@@ -78,7 +78,7 @@ def _rough_time(seconds: float) -> str:
 
 
 def print_reproduction(made: Reproduction) -> None:
-    """Print ours and theirs, the difference, what differs and the cost; or the plan."""
+    """Print the published and our figure, their difference, the deviations and the cost."""
     if made.plan is not None:
         print_plan(made.plan.plain())
     rows = [["published", _percent(made.published) + _over(made.published_images), made.source]]
@@ -116,7 +116,7 @@ def _meaning(made: Reproduction) -> str:
 
 
 def print_study_plan(plan: StudyPlan) -> None:
-    """Print every run of a study, and what all of them take."""
+    """Print every run of a study, and the total cost."""
     several = [
         name for name in plan.axes if len({cell.axes.get(name) for cell in plan.cells}) > 1
     ] or plan.axes[:1]
@@ -189,7 +189,7 @@ def _total(plan: StudyPlan) -> str:
 
 
 def step_line(step: Step) -> str:
-    """Return what became of a cell, in a line."""
+    """Return the outcome of a cell in one line."""
     head = f"{'pilot ' if step.stage == PILOT else ''}{step.number}/{step.of}  {step.place}"
     if step.finished is None:
         return f"{head}: failed: {step.cell.error}"
@@ -210,7 +210,7 @@ def step_line(step: Step) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a reader takes it in: 0.8 s, 12 s, 5 min, 3.4 h."""
+    """Format a duration: 0.8 s, 12 s, 5 min, 3.4 h."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

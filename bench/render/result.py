@@ -1,4 +1,4 @@
-"""Runs and studies as objects: what Python and notebooks get."""
+"""Objects for Python and notebooks: results of runs, comparisons and studies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Fields(dict[str, Any]):
-    """A mapping whose items are attributes, too."""
+    """A dictionary whose items can also be read as attributes."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -69,12 +69,12 @@ class RunResult(Fields):
 
     @property
     def manifest(self) -> Manifest:
-        """What the run is: settings, identity, classes, prompts, versions."""
+        """Settings, identity, classes, prompts and versions of the run."""
         return self._finished.manifest
 
     @property
     def summary(self) -> Summary:
-        """What came of it: metrics and cost."""
+        """Metrics and cost."""
         return self._finished.summary
 
     @property
@@ -85,7 +85,7 @@ class RunResult(Fields):
         return reproducing_command(self.manifest)
 
     def error_figure(self) -> Figure:
-        """Return true and best wrong class's errors by noise level; UserError: none are kept."""
+        """Draw errors of the true and the best wrong class; UserError if no errors were kept."""
         from bench.render.curves import by_timestep
         from bench.render.figures import errors
         from bench.render.runs import with_decisions
@@ -102,14 +102,14 @@ class RunResult(Fields):
         return errors(curves).figure()
 
     def confusion_figure(self) -> Figure:
-        """Return the confusion matrix."""
+        """Draw the confusion matrix."""
         from bench.render.pictures import confusion_figure
 
         decided = read_decisions(self.folder, self.manifest)
         return confusion_figure(decided, self.manifest, self.summary)
 
     def examples_figure(self) -> Figure:
-        """Return images with true and predicted class; UserError: the data is not here."""
+        """Draw images with their classes; UserError if the data is not on this machine."""
         from bench.render.pictures import examples_figure
 
         decided = read_decisions(self.folder, self.manifest, top=True)
@@ -147,7 +147,7 @@ class ComparisonResult(Comparison):
     """The comparison of two runs, as `bench compare --json` prints it."""
 
     def to_pandas(self) -> DataFrame:
-        """Return one row per class that has images."""
+        """Return one row per class with images."""
         import pandas as pd
 
         return pd.DataFrame([row.plain() for row in self.per_class])
@@ -189,7 +189,7 @@ class AnswerList(list[Answer]):
 
 @dataclass(repr=False, eq=False)
 class StudyResult:
-    """A study: its runs, its methods with their spread, and which of them differ."""
+    """A study: its runs, its methods with their spread, and their differences."""
 
     folder: Path  # where it is stored
     report: StudyReport  # all of it, as `bench study FILE --show --json` prints it
@@ -201,7 +201,7 @@ class StudyResult:
 
     @property
     def runs(self) -> list[StudyRow]:
-        """One row per run that the study declares, made or not."""
+        """One row per declared run, made or not."""
         return self.report.rows
 
     @property
@@ -233,11 +233,11 @@ class StudyResult:
         raise UserError(f"to_pandas({table!r}): there are runs, methods and differences.")
 
     def forest_figure(self) -> Figure:
-        """Return the accuracy of every method with its interval; UserError: nothing is decided."""
+        """Draw the accuracy of every method with its interval; UserError if nothing is decided."""
         return forest_plot(self.report).figure()
 
     def ranks_figure(self) -> Figure:
-        """Return the mean ranks with their critical difference; UserError: too few datasets."""
+        """Draw mean ranks with their critical difference; UserError for too few datasets."""
         return critical_difference_plot(self.report.ranks).figure()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A stated risk in plain sentences: what is promised, on which images, and what an audit shows."""
+"""Sentences about a stated risk: the guarantee, its conditions, and what an audit shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.store.summary import Summary
 
 
 def risk_warning(audit: Audit | None, stated: CalibratedOn | None) -> str | None:
-    """Return a warning of a stated risk that an audit contradicts, or does not show."""
+    """Return a warning if an audit contradicts or does not confirm the stated risk, else None."""
     if audit is None or stated is None or stated.risk >= 1 - audit.agreement_ci95[0]:
         return None
     low, high = (f"{100 * (1 - end):.1f}" for end in audit.agreement_ci95[::-1])
@@ -23,12 +23,12 @@ def risk_warning(audit: Audit | None, stated: CalibratedOn | None) -> str | None
 def risk_sentence(
     stated: CalibratedOn | None, sweep: Sweep | None = None, summary: Summary | None = None
 ) -> str:
-    """Return what a run with a stated risk promises; nothing where none was stated.
+    """Return the guarantee of a run with a stated risk, or "" if none was stated.
 
     Args:
-        stated: the risk, and what it was calibrated on.
-        sweep: cost of the sweep, where some images of the run itself were swept.
-        summary: that of the run.
+        stated: the risk, and the images on which it was calibrated.
+        sweep: the sweep, if images of the run itself were swept for the calibration.
+        summary: summary of the run, for the cost of the images that were not swept.
     """
     if stated is None:
         return ""
@@ -70,7 +70,7 @@ def _risk_of_split(stated: CalibratedOn, n: int, sweep: Sweep, summary: Summary 
 
 
 def _rest(summary: Summary, sweep: Sweep) -> tuple[int, float] | None:
-    """Return the number of images that were not swept and their cost per image; None: no such."""
+    """Return number and cost per image of the images that were not swept; None if all were."""
     swept = summary.decided_by.sweep if summary.decided_by else 0
     n = summary.dataset.n_samples - swept
     total = summary.cost.equivalents_per_image * summary.dataset.n_samples

@@ -1,4 +1,4 @@
-"""One run on a terminal: what it is, its metrics, its statistics."""
+"""Print one run: its description, metrics, cost and statistics."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def print_run(
     summary: Summary | None = None,
     resumed: bool = False,
 ) -> None:
-    """Print a run: what it is, its metrics with interval, worst confusions, cost and place.
+    """Print a run: its description, metrics with intervals, worst confusions, cost and folder.
 
-    The metrics of an incomplete run are those of its decided images, and marked so. Manifest and
-    summary are those of the images to show, where they are not all of the stored run's; `resumed`:
-    nothing was left to score.
+    The metrics of an incomplete run are of its decided images, and labelled so. `manifest` and
+    `summary` are of the images to show, if these are not all images of the stored run. `resumed`
+    tells that nothing was left to score.
     """
     path = Path(path)
     terminal = console()
@@ -158,7 +158,7 @@ def _content(manifest: Manifest) -> str:
 
 
 def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
-    """Print a run's statistics without the metrics, and a sentence about other noise."""
+    """Print the statistics of classes, groups and probabilities, and a sentence about noise."""
     rows: list[list[Any]] = [
         [
             row.name,
@@ -253,7 +253,7 @@ INTERVALS = {
 
 
 def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | None) -> None:
-    """Print a metric with its interval, of the run or of each value of a column."""
+    """Print a metric with its interval, for the run or for each value of the column `by`."""
     if by is not None:
         lines = [
             [name, row, "", ""]

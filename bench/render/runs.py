@@ -1,4 +1,4 @@
-"""A stored run as the report reads it, its scores in words, and its blind controls."""
+"""Read stored runs for pages: decisions, summary, scores and blind controls."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from bench.store.summary import Metrics, Summary
 
 @dataclass(frozen=True)
 class RunData:
-    """A run with its decisions, at least one, and the summary of these."""
+    """A run with its decisions, at least one, and their summary."""
 
     path: Path
     manifest: Manifest
     decided: Decisions
     summary: Summary
-    measured: MeasuredMetric | None = None  # a metric that was asked for
-    label: tuple[str, str] | None = None  # further label of its images, where it has those alone
+    measured: MeasuredMetric | None = None  # requested metric
+    label: tuple[str, str] | None = None  # (column, value) by which its images were filtered
 
     @property
     def classes(self) -> list[str]:
-        """The class names, in label order, as they can be written into a figure."""
+        """Class names in label order, with control characters escaped."""
         return [visible(name) for name in self.manifest.classes]
 
     @cached_property
     def questions(self) -> list[AskedQuestion]:
-        """The questions that were to end it."""
+        """Questions that were to end the run."""
         return read_questions(self.path)
 
     @property
     def stop(self) -> QuestionAnswer | None:
-        """The answer that ended it; None: none did."""
+        """Answer that ended the run; None if none did."""
         return ending_answer(self.questions, len(self.decided))
 
     @property
     def row(self) -> LeaderboardRow:
-        """The run's row of a leaderboard; of one that is not complete, of the kind incomplete."""
+        """Leaderboard row; its kind is `incomplete` if the run is."""
         row = run_row(self.path, self.manifest, self.summary)
         if self.measured is not None:
             row = row.with_metric(self.measured.metric, self.measured.value)
@@ -62,14 +62,14 @@ class RunData:
 
 
 def with_decisions(run: StoredRun) -> RunData:
-    """Return a run, complete or not, with its decisions; UserError: nothing is decided yet."""
+    """Return a run, complete or not, with its decisions; UserError if there are none yet."""
     decided = run.some_decided()
     summary = summary_so_far(run.manifest, run.summary, decided)
     return RunData(run.path, run.manifest, decided, summary)
 
 
 def with_label(run: StoredRun, column: str, value: str) -> RunData:
-    """Return the images of a run that have a further label (UserError: there is none decided)."""
+    """Return a run limited to images with this label; UserError if none of them is decided."""
     samples = labelled_samples(run.path, run.manifest, column, value)
     manifest = run.manifest.model_copy(update={"samples": samples})
     decided = StoredRun(run.path, manifest, None).some_decided()
@@ -78,7 +78,7 @@ def with_label(run: StoredRun, column: str, value: str) -> RunData:
 
 
 def with_metric(run: RunData, name: str, parameters: Mapping[str, Any]) -> RunData:
-    """Return a run with a metric of its images (UserError: it lacks what the metric needs)."""
+    """Return a run with a metric of its images; UserError if it lacks what the metric needs."""
     spec = metric_of_runs(name)
     metric = make_metric(spec, parameters)
     data = metric_input(run.path, run.manifest, run.decided, spec, metric)
@@ -91,7 +91,10 @@ def as_asked(
     label: tuple[str, str] | None,
     left_out: LeftOut,
 ) -> RunData:
-    """Return a run, or its images with a label, with a metric; `left_out` hears why it has none."""
+    """Return a run limited to a label, and with a metric.
+
+    If it lacks what the metric needs, `left_out` is called with the reason.
+    """
     data = with_label(run, *label) if label else with_decisions(run)
     try:
         return data if metric is None else with_metric(data, *metric)
@@ -111,7 +114,7 @@ def decided_runs(paths: Iterable[Path]) -> Iterator[RunData]:
 
 @dataclass(frozen=True)
 class Score:
-    """One share of right decisions, with the ends of its 95 % interval and what guessing gives."""
+    """A share of right decisions, with its 95 % interval and the share that guessing gives."""
 
     name: str
     share: float
@@ -129,7 +132,7 @@ def scores(
 ) -> list[Score]:
     """Return a run's scores, the accuracy or the text score first.
 
-    `stop` ended the run; `measured` was asked for.
+    `stop` is the answer that ended the run, and `measured` a requested metric.
     """
     guessing = 1 / n_classes if items is None else items.chance
     name = "accuracy" if metrics.text_score is None else "text score"
@@ -154,7 +157,7 @@ def scores(
 
 @dataclass(frozen=True)
 class Blind:
-    """A run beside its blind control, and how the images of that were destroyed."""
+    """A run and its blind control; `control` says how the images were destroyed."""
 
     seen: RunData
     control: str
@@ -162,7 +165,7 @@ class Blind:
 
 
 def blind_controls(runs: Iterable[RunData]) -> list[Blind]:
-    """Return each run with those of its controls that are among the runs."""
+    """Return the pairs of a run and its blind control among these runs."""
     identities = [(run, run.manifest.identity.plain()) for run in runs]
     return [
         Blind(seen, identity["control"], blind)

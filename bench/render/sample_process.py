@@ -1,11 +1,11 @@
-"""A process that opens the data of one stored run, and returns its pictures.
+"""Worker process that opens the data of one stored run and returns thumbnails.
 
-The data named by a stored run may be a pipe that never ends, or a table that fills memory: anybody
-may have written it. So no other process opens it. This one uses no network, has a memory limit and
-can be ended at any time.
+A manifest from somebody else may name an endless pipe or a table that fills the memory, so only
+this process opens the data. It has no network access and a memory limit, and can be killed at any
+time.
 
-It reads a line of JSON, `{"settings", "side"}`, then lines with lists of ids, and answers each
-with a line.
+Protocol: it reads one line of JSON, `{"settings", "side"}`, then lines with lists of sample ids. It
+answers each list with one line of JSON.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 SIDE = 128  # pixels of a thumbnail's longer side
 QUALITY = 75  # WebP
-MEMORY = 2 << 30  # bytes for the data, beside what libraries took before
+MEMORY = 2 << 30  # bytes for the data, in addition to what libraries use
 
 
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
-    """Return one picture of the images of an item."""
+    """Return the images of an item side by side as one picture."""
     if len(images) == 1:
         return images[0]
     from PIL import Image
@@ -56,7 +56,7 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bytes, bool]:
-    """Return media type and bytes, and whether the image is so small that every pixel is kept."""
+    """Return media type, bytes, and whether the picture has every pixel of the image."""
     small = max(image.size) <= side // 2
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     out = BytesIO()
@@ -69,12 +69,12 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bytes, bool]:
 
 
 def serve() -> None:
-    """Answer until stdin ends."""
+    """Answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what plugins print
+    os.dup2(2, 1)  # prints of plugins go to stderr
     lines: SimpleQueue[str] = SimpleQueue()
     Thread(target=_listen, args=(lines,), daemon=True).start()
-    import datasets  # noqa: F401  # so that its memory is not the data's
+    import datasets  # noqa: F401  # before the limit, so that its memory does not count
 
     _limit_memory()
     answers.write("ready\n")
@@ -91,7 +91,7 @@ def serve() -> None:
 def _listen(lines: SimpleQueue[str]) -> None:
     for line in sys.stdin:
         lines.put(line)
-    os._exit(0)  # also while the data is waited for
+    os._exit(0)  # even while the data is being loaded
 
 
 def _limit_memory() -> None:
@@ -100,12 +100,12 @@ def _limit_memory() -> None:
 
         pages = Path("/proc/self/statm").read_text("ascii").split()[5]
         taken = int(pages) * resource.getpagesize()
-        # Of data, not of addresses: files that are mapped take no memory.
+        # RLIMIT_DATA rather than RLIMIT_AS: mapped files do not count.
         resource.setrlimit(resource.RLIMIT_DATA, (taken + MEMORY, taken + MEMORY))
 
 
 def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
-    """Return the data, and how its images are corrupted; or why there is none."""
+    """Return the split and its corruption, or a message if the data cannot be loaded."""
     try:
         config = make_config(settings)
         data = find_dataset(config)
@@ -113,12 +113,12 @@ def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
         return split, config.corrupt
     except UserError as error:
         return str(error)
-    except Exception as error:  # a plugin's; the page is worth having without its pictures
+    except Exception as error:  # in a plugin; a page without pictures is still useful
         return _reason(error)
 
 
 def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: int) -> Any:
-    """Return id → label and picture of the images there are; or why there are none."""
+    """Return id → (label, picture) for the images in the data, or an error message."""
     if isinstance(data, str):
         return data
     split, corruption = data
@@ -128,12 +128,12 @@ def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: in
         samples = split.samples([name for name in sample_ids if name in rows])
         for sample in corrupted(samples, corruption):
             pictures[sample.sample_id] = (sample.label, None)
-            with suppress(PixelsError):  # the run counted it as failed
+            with suppress(PixelsError):  # the run counted the image as failed
                 image = side_by_side([decode(encoded) for encoded in sample.images])
                 kind, content, small = thumbnail(image, side)
                 picture = (kind, base64.b64encode(content).decode(), small)
                 pictures[sample.sample_id] = (sample.label, picture)
-    except Exception as error:  # of a damaged table
+    except Exception as error:  # the table is damaged
         return _reason(error)
     return pictures
 

@@ -1,4 +1,4 @@
-"""A run in plain sentences: the question, the accuracy, and what other noise would change."""
+"""Describe a run in sentences: its question, accuracy, and repeatability with other noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bench.store.summary import Again, Summary
 
 @dataclass(frozen=True)
 class Opening:
-    """Three sentences for a reader who knows none of the toolkit's words."""
+    """Three sentences for readers who do not know the toolkit's terms."""
 
     question: str
     well: str
@@ -45,7 +45,7 @@ def opening(
     audit: Audit | None = None,
     questions: Sequence[AskedQuestion] = (),
 ) -> Opening:
-    """Return three sentences about a run so far; answers of `questions` follow its accuracy."""
+    """Return the sentences about a run so far; answers to `questions` follow the accuracy."""
     answers = [question.answer for question in questions if question.answer]
     parts = (
         _interval(manifest, summary, ending_answer(questions, len(decided))),
@@ -92,7 +92,7 @@ def _accuracy(summary: Summary, decided: Decisions) -> str:
 
 
 def _interval(manifest: Manifest, summary: Summary, stopped: QuestionAnswer | None) -> str:
-    """Return the sentence with the interval; of a run that a question ended, the one that holds."""
+    """Return the sentence with the interval, anytime-valid if a question ended the run."""
     low, high = stopped.interval if stopped else summary.metrics.accuracy_ci95
     valid = ", valid although the result ended the run" if stopped else ""
     held = "this noise and these prompts" if manifest.on_draws else "these prompts"
@@ -107,13 +107,13 @@ def _percent(share: float) -> str:
 
 
 HOW = " (`bench run … --again 60` measures it)"
-TIED = 0.7  # share of changes that the estimate exceeds only where it is too low: nearly all do
+TIED = 0.7  # estimated share of changes above which it is too low: nearly all answers change
 
 
 def repeatability_of(manifest: Manifest, decided: Decisions) -> Repeatability | None:
-    """Return how many decisions of a run an independent run would make otherwise.
+    """Estimate how many decisions would change in a run with other noise.
 
-    None where its records do not say: nothing is random, its strategy stops early or is not
+    None if that cannot be estimated: nothing is random, the strategy stops early or is not
     installed, or no margin has a standard error.
     """
     strategy = strategy_of(manifest) if manifest.on_draws else None
@@ -124,7 +124,7 @@ def repeatability_of(manifest: Manifest, decided: Decisions) -> Repeatability | 
 
 
 def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) -> str | None:
-    """Return the sentence about other noise; None where nothing is random."""
+    """Return the sentence about other noise, or None if nothing is random."""
     if not manifest.on_draws:
         return None
     if again is not None:
@@ -154,7 +154,7 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
 
 
 def audit_sentence(audit: Audit) -> str:
-    """Return how many of the swept images are decided as by the full sweep, and what that shows."""
+    """Return the agreement of audited images with the full sweep, and its interval for all."""
     low, high = (_percent(end) for end in audit.agreement_ci95)
     tied = ""
     if audit.same_or_tied is not None and audit.same_or_tied_ci95 is not None:
@@ -171,7 +171,7 @@ def audit_sentence(audit: Audit) -> str:
 
 
 def noise_details(manifest: Manifest, decided: Decisions) -> str | None:
-    """Return what else the records say of other noise; None: nothing."""
+    """Return further estimates for other noise, or None if there are none."""
     estimate = repeatability_of(manifest, decided)
     if estimate is None:
         return None
@@ -187,7 +187,7 @@ def noise_details(manifest: Manifest, decided: Decisions) -> str | None:
 
 
 def change_of(answer: Answer, strategy: CheckedStrategy) -> float | None:
-    """Return the probability that other noise would change an answer; None: not known."""
+    """Return the probability that other noise would change an answer; None if unknown."""
     if not strategy.same_draws or answer.margin is None or not answer.margin_stderr:
         return None
     if answer.ranking[0].draws < FEWEST_DRAWS:
@@ -205,7 +205,7 @@ def _count(value: float) -> str:
 
 
 def probability_sentence(skill: Probability) -> str:
-    """Return the scores of the probabilities in words."""
+    """Return proper scores and calibration error of the probabilities as a sentence."""
     text = (
         f"Probabilities fitted on {skill.calibrated_images:,} other images ({skill.calibrated_on}):"
         f" Brier score {skill.brier:.3f}, logarithmic loss {skill.log_loss:.3f}"

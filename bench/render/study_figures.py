@@ -1,4 +1,4 @@
-"""Studies on pages and in files: their tables, a forest plot, and a critical-difference plot."""
+"""Figures of studies (forest, critical difference, corruption), and studies for pages."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyPart:
-    """A study as a page shows it."""
+    """The content of a study on a page."""
 
-    report: StudyReport  # content of the study
-    tables: list[TextTable]  # its tables
-    figure: Markup  # the forest plot; empty: nothing is decided yet
+    report: StudyReport
+    tables: list[TextTable]
+    figure: Markup  # the forest plot; empty if nothing is decided yet
     folder: Path  # where it is stored
 
 
 def study_part(folder: Path) -> StudyPart:
-    """Return a study for a page; UserError: there is none, or it is damaged."""
+    """Return a study for a page; UserError if it does not exist or is damaged."""
     report = study_report(folder)
     name = re.sub(r"\W", "-", f"study-{folder.name}")
     figure = forest_plot(report).inline(name) if report.methods else Markup("")
@@ -45,7 +45,7 @@ def study_part(folder: Path) -> StudyPart:
 def studies_of(
     results: Path, runs: Collection[str], left_out: Callable[[Path, UserError], None]
 ) -> list[StudyPart]:
-    """Return the studies in a results folder that have one of these runs, by their ids."""
+    """Return the studies in a results folder that include any of these run ids."""
     parts = []
     for folder in list_studies(results):
         try:
@@ -60,7 +60,7 @@ MOST_LABEL = 44  # characters of a method's name that are shown
 
 
 def forest_plot(report: StudyReport) -> Drawing:
-    """Return metric and interval of every method, by dataset; UserError: nothing is decided yet."""
+    """Draw the metric of every method, one panel per dataset; UserError if nothing is decided."""
     if not report.methods:
         raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
     boards = list(dict.fromkeys(method.board for method in report.methods))
@@ -93,7 +93,7 @@ def forest_plot(report: StudyReport) -> Drawing:
 
 
 def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
-    """Return mean ranks, those that do not differ joined; UserError: too few datasets."""
+    """Draw mean ranks, joining those that do not differ; UserError for too few datasets."""
     if ranks is None:
         raise UserError(
             f"A critical-difference plot needs {MIN_DATASETS} datasets and three methods on all of"
@@ -105,7 +105,7 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
         axes = figure.subplots()
         axes.grid(visible=False)
         for place, (name, rank) in enumerate(zip(ranks.methods, ranks.ranks, strict=True)):
-            foot = (rank, place - k)  # the best deepest, so that no line crosses a name
+            foot = (rank, place - k)  # the best is lowest, so that no line crosses a name
             axes.plot([rank, rank], [0, foot[1]], color=colours.muted, linewidth=0.8)
             axes.plot([rank], [0], "o", color=colours.right, markersize=5)
             text, beside = f"{short(name, MOST_LABEL)}  {rank:.2f}", (4, 0)  # points
@@ -126,7 +126,7 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
 
 
 def corruption_plot(report: StudyReport) -> Drawing:
-    """Return each method's error against severity; UserError: the study corrupts no image."""
+    """Draw error against severity; UserError if there are no complete runs on corrupted images."""
     if not report.corruption:
         raise UserError(
             f"The study {report.name} has no complete runs on corrupted images; nothing to draw."

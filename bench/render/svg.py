@@ -1,4 +1,4 @@
-"""Figures for every place: inline in a page, whose colours they take, in files and notebooks."""
+"""Render matplotlib figures: as inline SVG that follows a page's colours, or to files."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Palette:
 # In a page each colour is replaced by a variable of the style sheet, so that dark mode changes the
 # figures too. These placeholders only have to differ.
 PAGE = Palette("#000001", "#000002", "#000003", "#000004", "#000005")
-# On paper and in a notebook: the style sheet's colours on white.
+# The style sheet's colours on white, for files and notebooks.
 PAPER = Palette("#1b1f24", "#57606a", "#d5dae0", "#1f5fbf", "#ad3c0e")
-# On a dark page.
+# The style sheet's colours on a dark page.
 DARK = Palette("#e9ecf0", "#a7b0ba", "#39414a", "#82b1ff", "#ff9d6e")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure before its colours are chosen."""
+    """A figure whose colours are chosen when it is rendered."""
 
     plot: Callable[[Figure, Palette], None]  # draws in the colours of a palette
     size: tuple[float, float]  # width and height, inches; 4.6 wide stays readable on a phone
@@ -66,10 +66,11 @@ class Drawing:
 
         out = BytesIO()
         with matplotlib.rc_context(_style(PAGE)), warnings.catch_warnings():
-            # Text stays text: the reader's fonts draw it, and need not be ours.
+            # Text stays text, which the reader's fonts draw; missing glyphs here do not matter.
             warnings.filterwarnings("ignore", "Glyph .* missing")
             self.figure(PAGE).savefig(out, format="svg")
-        # The style would reach the whole page. Only tags change: a class may be called "#000001".
+        # Drop the style, which would apply to the whole page. Only tags are changed, since a class
+        # may be called "#000001".
         svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", out.getvalue().decode(), flags=re.S)
         svg = re.sub(r"<[^>]+>", lambda tag: _for_page(tag[0], name), svg[svg.index("<svg") :])
         box = re.search(r'viewBox="[^"]+"', svg)
@@ -79,11 +80,11 @@ class Drawing:
 
 
 def _for_page(tag: str, name: str) -> str:
-    tag = re.sub(r' id="[\w.]+_\d+"', "", tag)  # of groups, to which nothing refers
+    tag = re.sub(r' id="[\w.]+_\d+"', "", tag)  # ids of groups, which are not referenced
     tag = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", tag).replace("xlink:href", "href")
     for variable, colour in asdict(PAGE).items():
         tag = tag.replace(colour, f"var(--{variable})")
-    # The figure decides the size of a font alone.
+    # Keep the size of fonts; the page decides the family.
     return re.sub(r'font: (?:\w+ )*?([\d.]+px)[^;"]*', r"font-size: \1", tag)
 
 
@@ -115,9 +116,9 @@ def _style(colours: Palette) -> dict[Any, Any]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file's name ends with; UserError: it cannot be written.
+    """Write a figure in the format of the file's suffix; UserError if it cannot be written.
 
-    The colours of an SVG suit a dark page too, where the page, or the system, that shows it is.
+    An SVG has a second set of colours for dark mode.
     """
     import matplotlib
 
@@ -139,9 +140,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def figure_file(option: str, value: str) -> Path:
-    """Return the file that an option such as `--plot` names, before the work that it shows is done.
+    """Return the file that an option such as `--plot` names, checked before any work is done.
 
-    UserError: it is a folder, lies in none, or matplotlib does not know the format.
+    UserError if it is a folder, its folder does not exist, or matplotlib lacks the format.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 

@@ -1,4 +1,4 @@
-"""What is printed on a terminal is text, whoever named it; tables fit any width."""
+"""Print text and tables on a terminal: names are never interpreted, tables fit any width."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rich.text import Text
 from bench.boards.text import TextTable, message
 
 DASH = "–"  # a missing value
-EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # all in the glossary
+EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # glossary terms
 
 
 class PlainConsole(Console):
-    """A console that shows every string as it is: no markup, no emoji codes, no control codes."""
+    """A console without markup, emoji codes and control characters."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return the string as rich's text; rich calls this for all that it prints."""
+        """Escape control characters; rich calls this for every string that it prints."""
         return super().render_str(message(text), **options)
 
 
 def console(stderr: bool = False) -> PlainConsole:
-    """Return a console on today's stdout, or stderr."""
+    """Return a console on the current stdout or stderr."""
     return PlainConsole(stderr=stderr)
 
 
@@ -42,13 +42,12 @@ def table(
     right: Collection[str] = (),
     optional: Sequence[str] = (),
 ) -> None:
-    """Print a table on stdout; no word and no number is broken, however narrow the terminal is.
+    """Print a table on stdout without breaking words or numbers, however narrow the terminal is.
 
-    Where the longest words do not fit side by side, the `optional` columns are left out, the first
-    named first, and a line below says which; where that does not help, each row becomes a block of
-    lines, one per column.
-    Columns in `right` stand right, as columns of numbers do; None is shown as a dash, and no heads
-    are shown where all are empty.
+    If the longest words do not fit side by side, `optional` columns are left out in the order in
+    which they are named, and a line below the table names them. If that is not enough, each row is
+    printed as a block with one line per column. Columns of numbers and those in `right` are
+    right-aligned, None is a dash, and the header is omitted if all names are empty.
     """
     terminal = console()
     optional = [column for column in optional if column in columns]
@@ -85,7 +84,7 @@ def print_table(text: TextTable) -> None:
 
 
 def print_explained(*texts: str) -> None:
-    """Print which words of `texts`, which a table shows, the glossary explains."""
+    """Print which glossary terms occur in `texts`, and the command that explains them."""
     shown = set(re.findall(r"\w+", " ".join(texts)))
     if words := [word for word in EXPLAINED if word in shown]:
         text = f"`bench explain WORD` says what is meant by {', '.join(words)}."
@@ -108,9 +107,9 @@ def _numbers(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
 def _widths(
     room: int, columns: Sequence[str], cells: Sequence[Sequence[str]], right: set[str]
 ) -> list[int] | None:
-    """Return the width of each column, its longest word at least; None: there is no room for them.
+    """Return column widths of at least the longest words, or None if these do not fit.
 
-    rich itself would narrow the widest column first, whether its words fit then or not.
+    rich itself would narrow the widest column first, even below its longest word.
     """
     least, most = [], []
     for place, column in enumerate(columns):
@@ -120,12 +119,12 @@ def _widths(
         most.append(max(map(cell_len, lines)))
         words = [word for line in lines for word in line.split()] if column not in right else lines
         least.append(max(map(cell_len, words), default=0))
-    spare = room - sum(least) - 2 * len(columns)  # a space on each side of a cell
+    spare = room - sum(least) - 2 * len(columns)  # one space on each side of a cell
     if spare < 0:
         return None
     widths = list(least)
     for place in sorted(range(len(columns)), key=lambda place: most[place] - least[place]):
-        extra = min(most[place] - least[place], spare)  # those that want least get it all
+        extra = min(most[place] - least[place], spare)  # small requests are met first
         widths[place] += extra
         spare -= extra
     return widths

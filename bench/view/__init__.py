@@ -1,1 +1,1 @@
-"""`bench view`: the stored runs in a browser, from a small server that only reads."""
+"""`bench view`: a small read-only server that shows the stored runs in a browser."""

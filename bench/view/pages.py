@@ -1,4 +1,4 @@
-"""The pages of `bench view`: an address in, HTML or a picture out."""
+"""The pages of `bench view`: map a path and a query to HTML or a picture."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STATUSES = ("complete", "incomplete", "failed_samples", "unreadable")
 
 @dataclass(frozen=True)
 class Response:
-    """A page, a part of one, or a file, as it is sent."""
+    """An HTTP response: a page, a part of one, or a file."""
 
     content: bytes
     kind: str = HTML
@@ -52,12 +52,12 @@ class Response:
 
     @property
     def tag(self) -> str:
-        """The ETag, which changes with the content."""
+        """ETag, a hash of the content."""
         return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
 
 class Pages:
-    """Answers addresses, one at a time but for pictures: matplotlib and loaded runs are shared."""
+    """Answers requests, all but pictures one at a time: matplotlib and loaded runs are shared."""
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
@@ -75,7 +75,7 @@ class Pages:
         }
 
     def answer(self, path: str, query: Query) -> Response:
-        """Return the page at an address, or the page that says what is wrong."""
+        """Return the page at a path, or an error page."""
         route = self._routes.get(path)
         if route is None:
             return self.problem(404, "There is no such page.")
@@ -83,7 +83,7 @@ class Pages:
             if route == self.picture:
                 return route(query)
             with self._turn:
-                return route(defaultdict(str, query))  # templates read keys that are not there
+                return route(defaultdict(str, query))  # templates read missing keys
         except UserError as error:
             return self.problem(404, str(error))
 
@@ -136,7 +136,7 @@ class Pages:
         warning = ""
         try:
             columns = read_columns(run.path, run.manifest)
-        except UserError as error:  # the run itself can be read
+        except UserError as error:  # the run itself is readable
             warning = str(error)
         rows = chosen_samples(run.decided, run.classes, query, columns)
         page = rows_page(rows.tolist(), query.get("page"), PICTURES)

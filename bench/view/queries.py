@@ -1,4 +1,4 @@
-"""Which rows a page's address selects, in which order, and which of their pages."""
+"""Queries of addresses: filter, sort and paginate runs and images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.store.decisions import Decisions
 from bench.view.stored import Line
 
 RUNS, PICTURES = 100, 60  # per page
-ODD_BYTES = "surrogateescape"  # a folder's name need not be UTF-8
+ODD_BYTES = "surrogateescape"  # folder names need not be UTF-8
 
 Row = TypeVar("Row")
 Query = dict[str, str]
@@ -33,7 +33,7 @@ class RowsPage(Generic[Row]):
 
 
 def rows_page(rows: Sequence[Row], number: str | None, size: int) -> RowsPage[Row]:
-    """Return the page of this number; the nearest one where there is none."""
+    """Return page `number`, clamped to the existing pages."""
     pages = max(1, -(-len(rows) // size))
     wanted = int(number) if number and number.isdecimal() and len(number) < 10 else 1
     page = min(max(1, wanted), pages)
@@ -41,13 +41,13 @@ def rows_page(rows: Sequence[Row], number: str | None, size: int) -> RowsPage[Ro
 
 
 def address(path: str, query: Query, **changes: str | int | None) -> str:
-    """Return an address with some values changed; None and "" leave one out."""
+    """Return an address with changed query values; None or "" removes one."""
     values = {**query, **{k: "" if v is None else str(v) for k, v in changes.items()}}
     kept = {name: value for name, value in values.items() if value}
     return f"{path}?{urlencode(kept, errors=ODD_BYTES)}" if kept else path
 
 
-# Column → its sort key; rows without one stand last.
+# Column → sort key; rows whose key is None come last.
 RUN_COLUMNS: dict[str, Callable[[Line], Any]] = {
     "run": lambda line: line.row.run_id,
     "status": lambda line: line.row.status,  # a phone shows the first columns alone
@@ -61,7 +61,7 @@ _FIRST_DOWN = ("accuracy", "images", "started")  # sorted from the largest at fi
 
 
 def opposite(column: str, query: Query) -> str:
-    """Return the order that a click on a column's head selects."""
+    """Return the sort order, `up` or `down`, that a click on the column's heading selects."""
     first = "down" if column in _FIRST_DOWN else "up"
     if query.get("sort") != column:
         return first
@@ -69,7 +69,7 @@ def opposite(column: str, query: Query) -> str:
 
 
 def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
-    """Return the runs with the query's words and status, in the query's order."""
+    """Return the runs that match the query's words, status and tag, sorted as it says."""
     words = query.get("find", "").lower().split()
     status, tag = query.get("status", ""), query.get("tag", "")
     matching = [
@@ -99,9 +99,10 @@ def chosen_samples(
     query: Query,
     columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Ints:
-    """Return the rows of images that fit the query, int64; by default mistakes, widest first.
+    """Return the rows of images that match the query, int64; by default mistakes by margin.
 
-    `columns` are further labels, by name and sample id; `column` and `value` of the query choose.
+    `columns` are further labels, name → sample id → label, filtered by the query's `column` and
+    `value`.
     """
     show = query.get("show", "wrong")
     choices = {"wrong": ~decided.correct, "right": decided.correct, "failed": decided.failed}

@@ -1,6 +1,6 @@
-"""A small server of the standard library on 127.0.0.1: it answers GET and HEAD, and nothing else.
+"""HTTP server on 127.0.0.1 for the pages; it answers GET and HEAD requests only.
 
-Pages of other sites cannot read it: their requests name another host, or come from another origin.
+Requests from other sites are rejected by their Host and Sec-Fetch-Site headers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bench.view.pages import Pages, Response
 from bench.view.queries import ODD_BYTES
 
 ADDRESS = "127.0.0.1"
-PORT, TRIES = 8421, 20  # the first port that is free from here on
-SILENCE = 60.0  # seconds after which a silent connection is closed
+PORT, TRIES = 8421, 20  # default: the first free port from here on
+SILENCE = 60.0  # seconds until an idle connection is closed
 MAX_CONNECTIONS = 64  # a browser opens six
 MAX_QUERY_FIELDS = 30
 HEADERS = {
@@ -41,11 +41,11 @@ class Server(ThreadingHTTPServer):
     """Serves the pages on a port, by default the first free one; UserError if it is not free."""
 
     daemon_threads = True
-    request_queue_size = 128  # with few, a connection that comes among many waits for seconds
+    request_queue_size = 128  # with a small queue, new connections may wait for seconds
 
     def __init__(self, pages: Pages, port: int | None = None) -> None:
         self.pages = pages
-        self._waiting: OrderedDict[socket.socket, None] = OrderedDict()  # the longest silent first
+        self._waiting: OrderedDict[socket.socket, None] = OrderedDict()  # the longest idle first
         self._changes = threading.Lock()
         self._max_connections = MAX_CONNECTIONS
         with suppress(ImportError):  # not on Windows
@@ -68,7 +68,7 @@ class Server(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection; if there are too many, close the one that was silent longest."""
+        """Answer a connection; if there are too many, close the one that was idle longest."""
         with self._changes:
             self._waiting[request] = None
             silent = (
@@ -82,7 +82,7 @@ class Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def note_activity(self, request: Any) -> None:
-        """Mark a connection as active, so that silent ones are closed before it."""
+        """Mark a connection as active, so that idle ones are closed before it."""
         with self._changes:
             if request in self._waiting:
                 self._waiting.move_to_end(request)
@@ -94,7 +94,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Report an error, except that a browser has gone away."""
+        """Report an error, unless the browser closed the connection."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # as they came
 
@@ -105,7 +105,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where a browser finds the pages."""
+        """URL of the pages."""
         return f"http://{ADDRESS}:{self.port}/"
 
 
@@ -122,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.note_activity(self.request)
         hosts = [f"{name}:{self.server.port}" for name in (ADDRESS, "localhost")]
         if self.headers.get("Host", "").lower() not in hosts:
-            # A name that somebody made to mean 127.0.0.1 would let their pages read these.
+            # DNS rebinding: a site whose name resolves to 127.0.0.1 must not read these pages.
             self._send(Response(b"This server answers to 127.0.0.1 alone.\n", "text/plain", 421))
             return
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
@@ -139,11 +139,11 @@ class Handler(BaseHTTPRequestHandler):
         try:
             url = urlsplit(self.path)
             query = dict(parse_qsl(url.query, max_num_fields=MAX_QUERY_FIELDS, errors=ODD_BYTES))
-        except ValueError:  # as of too many fields
+        except ValueError:  # such as too many fields
             return pages.problem(400, "This is not an address of these pages.")
         try:
             return pages.answer(url.path, query)
-        except Exception as error:  # of a damaged run, or ours; the other pages work
+        except Exception as error:  # a damaged run, or a bug; other pages still work
             return pages.problem(500, f"Unexpected {type(error).__name__}: {error}")
 
     def _send(self, response: Response) -> None:
@@ -164,11 +164,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing: a page that keeps itself up to date asks every two seconds."""
+        """Log nothing: live pages send a request every two seconds."""
 
 
 def serve(server: Server, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; `ready` is called with the address of the pages."""
+    """Serve until Ctrl-C; `ready` is called with the URL of the pages."""
     from bench import interrupts
 
     interrupts.begin_work()
@@ -176,7 +176,7 @@ def serve(server: Server, ready: Callable[[str], None]) -> None:
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        if interrupts.received() is None:  # not the user's Ctrl-C
+        if interrupts.received() is None:  # raised by other code
             raise
         interrupts.end_work()
     finally:

@@ -1,4 +1,4 @@
-"""The results folder as the pages see it: a run is read again only after its files changed."""
+"""Cached access to the results folder: a run is read again only if its files changed."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
 from bench.store.summary import AGAIN, AUDIT
 
-LOADED = 4  # runs whose decisions are held; 200,000 images take about 100 MB
-PAUSE = 10  # a growing run is read again after so many times as long as reading it took
+LOADED = 4  # runs whose decisions stay in memory; 200,000 images take about 100 MB
+PAUSE = 10  # a growing run is read again after PAUSE times the duration of reading it
 
-Stamp = tuple[tuple[int, int], ...]  # when each file changed, and its size
+Stamp = tuple[tuple[int, int], ...]  # modification time and size of each file
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
 
 
 @dataclass
 class Line:
-    """A run in the list."""
+    """A run on the list of runs."""
 
-    key: str  # its name in an address: its folder below the results
+    key: str  # folder relative to the results, as in addresses
     row: InventoryRow
-    ends: tuple[float, float] | None = None  # the 95 % interval of its accuracy
+    ends: tuple[float, float] | None = None  # 95 % interval of the accuracy
     cost: float | None = None  # evaluation equivalents per image
     command: str = ""  # command that makes the run again
 
 
 @dataclass(frozen=True)
 class ListedStudy:
-    """A study in the list: its state, or the error that reading it gave."""
+    """A study on the list: its state, or the error from reading it."""
 
     folder: Path
     study: Study | None
@@ -56,7 +56,7 @@ class ListedStudy:
 
 @dataclass
 class _Reading(Generic[Kept]):
-    """A value, the stamp of its files, and until when (`time.monotonic`) a change is ignored."""
+    """A value, the stamp of its files, and the time until which changes are ignored."""
 
     value: Kept
     stamp: object
@@ -66,12 +66,12 @@ class _Reading(Generic[Kept]):
 def _current(
     readings: dict[Key, _Reading[Kept]], key: Key, stamp: object, read: Callable[[], Kept]
 ) -> Kept:
-    """Return the value of a key, which is read again some time after its files changed."""
+    """Return the value of a key; after a change of its stamp it is read again, with a pause."""
     started = time.monotonic()
     reading = readings.get(key)
     if reading is None or (reading.stamp != stamp and started >= reading.wait):
         value, ended = read(), time.monotonic()
-        # The first time takes longer: it imports what it needs.
+        # The first time takes longer, because it imports modules.
         wait = 0.0 if reading is None else ended + PAUSE * (ended - started)
         readings[key] = reading = _Reading(value, stamp, wait)
     return reading.value
@@ -80,8 +80,8 @@ def _current(
 class Stored:
     """All runs and studies below the folder `results`; `data_dirs` as for `Images`.
 
-    Only folders that a walk through the results found are ever read: a key is looked up among them,
-    and never made part of a path.
+    Keys come from addresses and so are never made part of a path: they are looked up among the
+    folders found by walking through the results.
     """
 
     def __init__(self, results: Path, data_dirs: Mapping[str, str]) -> None:
@@ -97,7 +97,7 @@ class Stored:
         )
 
     def lines(self) -> list[Line]:
-        """Return the runs there are now, in the order of their paths."""
+        """Return the current runs, sorted by path."""
         paths = run_folders(self.results)
         self._lines = {path: self._lines[path] for path in paths if path in self._lines}
         lines = [
@@ -122,7 +122,7 @@ class Stored:
         return Line(key, row, ends, cost, command)
 
     def studies(self) -> dict[str, ListedStudy]:
-        """Return the studies there are now, by the name of their folder."""
+        """Return the current studies by folder name."""
         studies = {}
         for folder in list_studies(self.results):
             try:
@@ -133,40 +133,40 @@ class Stored:
         return studies
 
     def study(self, name: str) -> StudyPart:
-        """Return a study for a page; UserError: there is none of this name, or it is damaged."""
+        """Return a study for a page; UserError if it does not exist or is damaged."""
         listed = self.studies().get(name)
         if listed is None:
             raise UserError(f"There is no study {name!r} in {self.results}.")
         return _current(self._studies, name, listed.changed, lambda: study_part(listed.folder))
 
     def line(self, key: str) -> Line:
-        """Return a run of the list; UserError: there is none of this key."""
+        """Return a run of the list; UserError if there is none with this key."""
         lines = {line.key: line for line in self.lines()}
         if key not in lines:
             raise UserError(f"There is no run {key!r} in {self.results}.")
         return lines[key]
 
     def run(self, key: str) -> RunData:
-        """Return a run with its decisions; UserError: none, damaged, or nothing is decided."""
+        """Return a run with its decisions; UserError if it is missing, damaged, or undecided."""
         path = self.path(key)
         return self._runs(path, stamp_of(path))
 
     def calibrations(self) -> list[Calibrated]:
-        """Return the calibrations there are now; one that cannot be read is left out."""
+        """Return the current calibrations, except unreadable ones."""
         return self._calibrations(*map(stamp_of, sorted(places(self.results, CALIBRATION))))
 
     def comparison(self, a: str, b: str) -> Comparison:
-        """Return run B against run A; UserError: they do not compare."""
+        """Compare run B with run A; UserError if they are not comparable."""
         paths = self.path(a), self.path(b)
         return self._comparisons(*paths, *map(stamp_of, paths))
 
     def path(self, key: str) -> Path:
-        """Return a run's folder; UserError: there is none of this key."""
+        """Return a run's folder; UserError if there is none with this key."""
         return Path(self.line(key).row.path)
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return modification time and size of each of a run's files; 0, 0 for one that is missing."""
+    """Return modification time and size of each of a run's files; 0, 0 if a file is missing."""
     stamp = []
     for name in (MANIFEST, JOURNAL, SUMMARY, AGAIN, AUDIT, QUESTIONS, *calibration_files(path)):
         try:
