@@ -1,8 +1,8 @@
-"""`bench train`: trains the two included backbones, from data to weights and model card.
+"""`bench train`: train the two included backbones, from data to weights and model card.
 
-The modules in the order of use: ``data`` (images of a split), ``autoencoder`` (latents),
-``denoiser`` (text-conditioned UNet), ``classify`` (accuracy as a diffusion classifier), ``card``
-(model card). ``recipes`` holds the hyperparameters.
+``pipeline`` runs these modules in order: ``data`` (images of a split), ``autoencoder`` (latents),
+``denoiser`` (text-conditioned UNet) and ``learning`` (its training), ``judging`` (accuracy as a
+diffusion classifier), ``card`` (model card). ``recipes`` holds the hyperparameters.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("recipe", type=click.Choice(["digits", "landuse"]))
-@click.option(
-    "--data-dir", type=_FOLDER, help="A local copy of the dataset, as `bench run` takes it."
-)
+@click.option("--data-dir", type=_FOLDER, help="A local copy of the dataset, as for `bench run`.")
 @click.option("--out", type=_FOLDER, help="The pipeline folder to write (default: ./tiny_RECIPE).")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -29,7 +27,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     help="Training steps of the denoiser, instead of the recipe's.",
 )
 @click.option(
-    "--no-test", is_flag=True, help="Measure on validation images only; use no test image."
+    "--no-test", is_flag=True, help="Measure on validation images only, not on test images."
 )
 def train(
     recipe: str,
@@ -39,7 +37,7 @@ def train(
     steps: int | None,
     no_test: bool,
 ) -> None:
-    """Train an included backbone again, from data to weights and model card.
+    """Reproduce an included backbone, from data to weights and model card.
 
     The same command resumes an interrupted training from the checkpoints in OUT.training.
     """

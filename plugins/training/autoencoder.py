@@ -1,4 +1,4 @@
-"""The autoencoder: images to latents that keep texture."""
+"""The autoencoder, which turns images into latents that keep texture, and its training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bench_plugins.training.loop import Phase
 from bench_plugins.training.recipes import Recipe
 
 VAE_BATCH = 64
-FIRST_LOG_VARIANCE = -6.0  # of the posterior: latents that begin as noise hide what is faint
+INITIAL_LOG_VARIANCE = -6.0  # of the posterior; with noisier latents, faint texture is not learned
 
 
 def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
-    """Return an untrained autoencoder, which begins with a narrow posterior."""
+    """Return an untrained autoencoder with a narrow posterior."""
     depth = len(recipe.vae_channels)
     vae = AutoencoderKL(
         block_out_channels=recipe.vae_channels,
@@ -35,16 +35,17 @@ def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
     )
     with torch.no_grad():
         vae.quant_conv.weight[recipe.latent_channels :] = 0.0
-        vae.quant_conv.bias[recipe.latent_channels :] = FIRST_LOG_VARIANCE
+        vae.quant_conv.bias[recipe.latent_channels :] = INITIAL_LOG_VARIANCE
     return vae
 
 
 def reconstruction_loss(output: torch.Tensor, pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Return the mean absolute error of lightness and colour, and of their differences, weighted.
+    """Return the mean absolute error of lightness and colour, plus that of their gradients.
 
-    The differences across and down keep texture, which tells land use and which the pixels alone
-    would blur away. Colour weighs more than its share of the pixels' variance, or it is learned
-    last.
+    The gradients are differences between neighbouring pixels, weighted by `recipe.edge_weight`.
+    They keep texture, which a loss on pixels alone would blur, and which distinguishes land uses.
+    Colour has a weight above its share of the pixels' variance, because it would otherwise be
+    learned late.
     """
     luma, red_blue, green = (1 / 3) ** 0.5, 0.5**0.5, (1 / 6) ** 0.5
     colour = recipe.colour_weight
@@ -63,7 +64,7 @@ def reconstruction_loss(output: torch.Tensor, pixels: torch.Tensor, recipe: Reci
 def train_autoencoder(
     recipe: Recipe, train: LabelledImages, folder: Path, seed: int
 ) -> AutoencoderKL:
-    """Train on augmented views; the scaling factor becomes one over the latents' deviation."""
+    """Train on augmented views, and set the scaling factor to 1 / (deviation of the latents)."""
     torch.manual_seed(seed)
     vae = build_autoencoder(recipe).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(
@@ -79,15 +80,15 @@ def train_autoencoder(
             posterior = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist
             output = vae.decode(posterior.sample()).sample
         reconstruction = reconstruction_loss(output, pixels, recipe)
-        spread = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = reconstruction + recipe.kl_weight * spread
-        phase.descend(loss, 1.0)
-        phase.log_losses(loss=loss, l1=(output.float() - pixels).abs().mean(), kl=spread)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = reconstruction + recipe.kl_weight * kl
+        phase.descend(loss, max_norm=1.0)
+        phase.log_losses(loss=loss, l1=(output.float() - pixels).abs().mean(), kl=kl)
     vae.eval()
     if recipe.vae_steps:
-        plain = preprocess(train.images[:512], recipe.resolution)
+        pixels = preprocess(train.images[:512], recipe.resolution)
         vae.register_to_config(scaling_factor=1.0)
-        vae.register_to_config(scaling_factor=1 / encode(vae, plain).std().item())
+        vae.register_to_config(scaling_factor=1 / encode(vae, pixels).std().item())
     return vae
 
 
@@ -100,17 +101,17 @@ def encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def encode_part(vae: AutoencoderKL, recipe: Recipe, part: LabelledImages) -> torch.Tensor:
-    """Return latents of the images as they are evaluated, float32 ``[n, channels, size, size]``."""
+    """Return the latents of unaugmented images, float32 ``[n, channels, size, size]``."""
     return encode(vae, preprocess(part.images, recipe.resolution))
 
 
 def encode_views(
     vae: AutoencoderKL, recipe: Recipe, part: LabelledImages, folder: Path, seed: int
 ) -> torch.Tensor:
-    """Return latents of `views` copies of each image, float16 ``[n, views, channels, size, size]``.
+    """Return latents of several views per image, float16 ``[n, views, channels, size, size]``.
 
-    The first view is the unaugmented image. They are encoded once and kept beside the checkpoints,
-    so that the autoencoder is not in the denoiser's loop.
+    The first view is the unaugmented image. The latents are stored next to the checkpoints, so that
+    the denoiser's training does not need the autoencoder.
     """
     path = folder / "latents.safetensors"
     if path.exists():

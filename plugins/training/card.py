@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the card is Markdown, where the row of a table is one line.
-"""The model card: what was trained on what, how well it does, and what its samples look like."""
+"""The model card: training data and settings, accuracy, and generated samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sample(
     seed: int,
     guidance: float = 2.0,
 ) -> torch.Tensor:
-    """Return images from the model, `per_class` for each prompt in order.
+    """Generate `per_class` images for each prompt, in order.
 
     Returns:
         float32 ``[n, 3, size, size]`` in [-1, 1].
@@ -53,7 +53,7 @@ def sample(
 
 
 def write_contact_sheet(samples: torch.Tensor, columns: int, path: Path) -> None:
-    """Write generated images as a PNG, one row per class."""
+    """Write the samples as one image with `columns` per row; their number is a multiple of it."""
     pixels = ((samples + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     rows = [np.concatenate(list(row), axis=1) for row in np.split(pixels, len(pixels) // columns)]
     Image.fromarray(np.concatenate(rows)).save(path, optimize=True)
@@ -73,9 +73,9 @@ def _phase(contrast: Contrast, loss: float, before: float) -> str:
     if contrast.scored:
         text += (
             f", {contrast.scored} scored under their prompt and {contrast.wrong} wrong ones"
-            f" (scale {contrast.scale:g}, cross-entropy weighted {contrast.weight:g}, regression {contrast.belief_weight:g})"
+            f" (scale {contrast.scale:g}, cross-entropy weight {contrast.weight:g}, regression weight {contrast.belief_weight:g})"
         )
-    text += f", {contrast.seen} only seen, attention weighted {contrast.fit_weight:g}, t below {contrast.low}"
+    text += f", {contrast.fitted} for attention only (weight {contrast.fit_weight:g}), t below {contrast.low}"
     return f"* {text}: loss {loss:.4f}, {loss / before:.3f} times"
 
 
@@ -89,7 +89,7 @@ def write_card(
     seed: int,
     out: Path,
 ) -> None:
-    """Write ``README.md``."""
+    """Write the model card, ``<out>/README.md``, with the `figures` of `train_backbone`."""
     losses, judge = figures["validation_losses"], figures["judge"]
     samples, keep = (",".join(map(str, values)) for values in (recipe.samples, recipe.keep))
     schedule = f"adaptive, samples={samples} keep={keep}, draws {recipe.plan}"
@@ -126,7 +126,7 @@ def write_card(
             train=len(parts.train),
             validation=len(parts.validation),
             test=f"{len(parts.test)} test images, "
-            + ("looked at once" if "test" in figures else "not looked at"),
+            + ("used once" if "test" in figures else "not used"),
             rows="\n".join(rows),
             contrast=contrast,
             seed=seed,
@@ -142,7 +142,7 @@ license: apache-2.0
 
 # tiny-{recipe.name}
 
-A small latent diffusion model in Stable Diffusion's layout, trained from nothing by this project so that a diffusion
+A small latent diffusion model in Stable Diffusion's layout, trained from scratch by this project so that a diffusion
 classifier can be tried on a laptop. **Trained on {recipe.dataset}/train: its accuracy there is not zero-shot.**
 
 | | |
@@ -161,16 +161,16 @@ classifier can be tried on a laptop. **Trained on {recipe.dataset}/train: its ac
 |---|---|---|---|
 {rows}
 
-Measured in float32 from the half-precision weights, with noise of its own. Every choice was made on validation images.
+Measured in float32 with the half-precision weights, on noise other than the toolkit's. All choices were made on validation images.
 Denoising loss on validation images under the true prompts after the denoising phase: {loss:.4f}.
 {contrast}
 ## Samples
 
-![one row a class, in class order](samples.png)
+![one row per class, in class order](samples.png)
 
-Generated, one row a class in class order. An independent classifier (a small convolutional network on pixels, trained
-on the same training images, half of them as the autoencoder gives them back) is right on {judge[real]:.3f} of the real validation
-images, on {judge[reconstructed]:.3f} of them as the autoencoder gives them back, and names the prompt's class for {judge[samples]:.3f} of
+Generated images, one row per class in class order. An independent classifier (a small convolutional network on pixels, trained
+on the same training images, half of them reconstructed by the autoencoder) is right on {judge[real]:.3f} of the real validation
+images and on {judge[reconstructed]:.3f} of their reconstructions, and predicts the class of the prompt for {judge[samples]:.3f} of
 {judge[n_samples]} samples.
 
 `training.jsonl` is the log of loss and validation accuracy.
@@ -179,12 +179,12 @@ images, on {judge[reconstructed]:.3f} of them as the autoencoder gives them back
 CONTRAST = """
 ## Discriminative fine-tuning
 
-After the generative steps the denoising loss continues, and the denoiser is also taught to tell prompts apart: the middle's
-cross-attention to attend to a prompt as far as it fits the image (a cross-entropy over all prompts, some of them of things that
-are in no image), and its predictions to be worse under wrong prompts than under the true one. The latter is learned from the
-cross-entropy of the true prompt against wrong ones, with logits −scale × error on a shared noised latent, and from a regression: under a wrong
-prompt the target is off by a constant whose square is (how much worse the prompt fits than the best, in nats) / scale. The denoising loss on
-validation images under their true prompts was {before:.4f} before, and after
+After the generative steps, training continues with the denoising loss and losses that distinguish prompts. The cross-attention in the
+middle of the UNet learns to attend to a prompt according to how well it fits the image (a cross-entropy over all prompts, including
+prompts of things that are in no image). Predictions learn to be worse under wrong prompts than under the true one, by the
+cross-entropy of the true prompt against wrong ones, with logits −scale × error on a shared noised latent, and by a regression: under a wrong
+prompt the target is shifted by a constant whose square is (how much worse the prompt fits than the best, in nats) / scale. The denoising loss on
+validation images under their true prompts was {before:.4f} before fine-tuning. After each phase:
 
 {phases}
 """

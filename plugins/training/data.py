@@ -1,4 +1,4 @@
-"""The images of each dataset, split once and for all; their augmentation, and their captions."""
+"""Training data: the images of each dataset, their fixed split, augmentation and captions."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from bench.machine.files import read_toml
 from bench_plugins.training.recipes import Recipe
 
 NULL_CAPTION = ""
-DEFAULT_SHARE = 0.5  # how often a class is called by the prompt it is evaluated with
+DEFAULT_SHARE = 0.5  # share of captions that are the prompt used in the evaluation
 
 
 @dataclass(frozen=True)
 class Captions:
-    """Wordings of each class: names in templates. The first of each makes the default prompt."""
+    """Captions of each class: its names in templates. The first of each is the default prompt."""
 
     templates: tuple[str, ...]
     names: tuple[tuple[str, ...], ...]  # of each class, in class order
-    others: tuple[str, ...]  # names of things in no image, so that other words mean something
+    others: tuple[str, ...]  # things in no image, so that the text encoder learns other words
 
     @property
     def prompts(self) -> list[str]:
@@ -43,43 +43,43 @@ class Captions:
         return [self.templates[0].format(names[0]) for names in self.names]
 
     def draw(self, rng: random.Random) -> list[str]:
-        """Return one wording per class, in class order: half of the time the default prompt."""
+        """Draw a caption for each class, in class order; half of them are the default prompt."""
 
-        def word(names: tuple[str, ...]) -> str:
+        def caption(names: tuple[str, ...]) -> str:
             if rng.random() < DEFAULT_SHARE:
                 return self.templates[0].format(names[0])
             return rng.choice(self.templates).format(rng.choice(names))
 
-        return [word(names) for names in self.names]
+        return [caption(names) for names in self.names]
 
-    def distract(self, rng: random.Random) -> list[str]:
-        """Return wordings of other things, one per class; none where none are known."""
+    def draw_others(self, rng: random.Random) -> list[str]:
+        """Draw as many captions of other things as there are classes; none without `others`."""
         count = len(self.names) if self.others else 0
         return [rng.choice(self.templates).format(rng.choice(self.others)) for _ in range(count)]
 
     def __iter__(self) -> Iterator[str]:
-        """Yield every wording of the classes."""
+        """Yield all captions of the classes."""
         for names in self.names:
             for template in self.templates:
                 yield from (template.format(name) for name in names)
 
 
 def read_captions(recipe: Recipe) -> Captions:
-    """Return the captions of a recipe: those of its dataset's default prompts, and further ones."""
-    wordings = read_toml(files(__package__) / "captions.toml")[recipe.name]
+    """Return the captions of a recipe: the default prompts of its dataset, and those declared."""
+    declared = read_toml(files(__package__) / "captions.toml")[recipe.name]
     spec = load_plugins().datasets.get(recipe.dataset)
     return Captions(
-        templates=(spec.template.replace("{class}", "{}"), *wordings["templates"]),
-        names=tuple((spec.phrases.get(c, c), *wordings["names"][c]) for c in spec.classes or ()),
-        others=tuple(wordings.get("others", ())),
+        templates=(spec.template.replace("{class}", "{}"), *declared["templates"]),
+        names=tuple((spec.phrases.get(c, c), *declared["names"][c]) for c in spec.classes or ()),
+        others=tuple(declared.get("others", ())),
     )
 
 
 def train_tokenizer(captions: Captions, length: int, folder: Path) -> CLIPTokenizer:
-    """Learn a byte-level BPE from the captions and save it in CLIP's layout.
+    """Train a byte-level BPE tokenizer on the captions and save it in CLIP's layout.
 
-    The vocabulary starts with all 256 bytes, inside and at the end of a word, so that any text can
-    be encoded.
+    The vocabulary starts with all 256 bytes, both within and at the end of a word, so that any text
+    can be encoded. `length` is the maximum number of tokens of a text.
     """
     corpus = sorted({word for caption in captions for word in caption.lower().split()})
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -96,7 +96,7 @@ def train_tokenizer(captions: Captions, length: int, folder: Path) -> CLIPTokeni
         model_max_length=length,
     )
     tokenizer.save_pretrained(folder)
-    # vocab.json and merges.txt, which older readers ask for.
+    # vocab.json and merges.txt, for older versions of transformers.
     tokenizer.backend_tokenizer.model.save(str(folder))
     return tokenizer
 
@@ -106,7 +106,7 @@ VALIDATION_SHARE = 0.1
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images of one part of a split, with their class indices and sample ids."""
+    """RGB images, with their class indices, int64 [n], and sample ids."""
 
     images: list[Picture]
     labels: np.ndarray
@@ -118,7 +118,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class SplitParts:
-    """The three parts. Validation is taken from the training split and never trained on."""
+    """The three parts of the data. Validation images come from the training split."""
 
     train: LabelledImages
     validation: LabelledImages
@@ -126,7 +126,11 @@ class SplitParts:
 
 
 def load(recipe: Recipe, data_dir: Path | None, seed: int) -> SplitParts:
-    """Read the dataset, its validation split or a tenth of the training images held out."""
+    """Read the dataset and hold out validation images from its training split.
+
+    These are the images of the dataset's validation split if it has one, otherwise a stratified
+    random tenth.
+    """
     whole, test = (read(recipe.dataset, split, data_dir) for split in ("train", "test"))
     if "validation" in load_plugins().datasets.get(recipe.dataset).splits:
         held_out = set(read(recipe.dataset, "validation", data_dir).ids)
@@ -147,28 +151,32 @@ def load(recipe: Recipe, data_dir: Path | None, seed: int) -> SplitParts:
 
 
 def read(dataset: str, split: str, data_dir: Path | None) -> LabelledImages:
-    """Return a split as the toolkit loads it."""
+    """Load a split with the toolkit and convert its images to RGB."""
     rows = bench.load_dataset(dataset, split, str(data_dir) if data_dir else None)
     images = [image.convert("RGB") for image in rows["image"]]
     return LabelledImages(images, np.array(rows["label"], dtype=np.int64), list(rows["sample_id"]))
 
 
 def augmented(images: list[Picture], recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
-    """Return a random view of each training image, float32 ``[n, 3, size, size]``."""
+    """Return the pixels of a random view of each image, float32 ``[n, 3, size, size]``."""
     return preprocess([_view(image, recipe, rng) for image in images], recipe.resolution)
 
 
 def _view(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture:
-    """Return an image at random: digits are moved, land is cropped, mirrored and relit."""
+    """Return a random view of an image.
+
+    Digits are shifted, rotated and scaled. Other images are cropped, flipped, rotated by multiples
+    of 90° and changed in brightness, contrast and saturation.
+    """
     size = recipe.resolution
     if recipe.dataset == "digits":
         square = resize_and_crop(image, size)
         dx, dy = rng.uniform(-2, 2, 2)
-        turned = square.rotate(rng.uniform(-10, 10), Image.Resampling.BICUBIC)
+        rotated = square.rotate(rng.uniform(-10, 10), Image.Resampling.BICUBIC)
         scale = rng.uniform(0.92, 1.08)
         shift = (1 - scale) * size / 2
         matrix = (scale, 0, shift + dx, 0, scale, shift + dy)
-        return turned.transform(
+        return rotated.transform(
             (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
         )
     width, height = image.size

@@ -1,8 +1,13 @@
-"""The text-conditioned denoiser: text encoder, UNet and noise schedule."""
+"""The text-conditioned denoiser: text encoder, UNet and noise schedule.
+
+With `recipe.late_text`, no prompt enters the UNet's first half (the way down and the first residual
+block of the middle). Training then computes the first half once per image and the second half once
+per prompt.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -13,25 +18,28 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench_plugins.training.recipes import Recipe
 
-EPSILON = 1e-4
+EPSILON = 1e-4  # added to variances
 
 
 class Standardised(nn.Module):
-    """A kernel ``[out, in, h, w]``: zero mean and variance 1 / fan-in an output, times a gain."""
+    """Weight standardisation of a kernel ``[out, in, h, w]``.
+
+    The weights of each output get zero mean and variance 1 / fan-in, times a learned gain.
+    """
 
     def __init__(self, kernel: Tensor) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(len(kernel), 1, 1, 1))
 
     def forward(self, kernel: Tensor) -> Tensor:
-        """Return the kernel that convolves."""
+        """Return the standardised kernel."""
         variance, mean = torch.var_mean(kernel, (1, 2, 3), keepdim=True, correction=0)
         fan_in = kernel[0].numel()
         return self.gain * (kernel - mean) * torch.rsqrt(variance * fan_in + EPSILON)
 
 
 def standardise(network: nn.Module) -> None:
-    """Give every 3×3 convolution of `network` a standardised kernel, in place."""
+    """Standardise the kernel of every 3×3 convolution of `network`, in place."""
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
             parametrize.register_parametrization(
@@ -40,11 +48,12 @@ def standardise(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def shorten(network: nn.Module) -> None:
-    """Scale standardised kernels to the length that they began with, in place.
+def reset_norms(network: nn.Module) -> None:
+    """Scale the standardised kernels to their initial norm, in place.
 
-    What they compute stays the same. But a kernel grows as it learns, and the longer it is, the
-    less a step turns it: a new phase would learn several times slower than its learning rate says.
+    The output of the network does not change. But kernels grow during training, and the same step
+    turns a longer kernel less, so a new phase would learn several times more slowly than its
+    learning rate suggests.
     """
     for module in network.modules():
         if parametrize.is_parametrized(module, "weight"):
@@ -54,29 +63,27 @@ def shorten(network: nn.Module) -> None:
 
 
 def bake(network: nn.Module) -> None:
-    """Make the kernels that `standardise` computes ordinary weights, in place."""
+    """Replace the parametrisation of `standardise` by ordinary weights, in place."""
     for module in list(network.modules()):
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the UNet computes of a noised latent before a prompt enters, one row per latent."""
+class FirstHalf(NamedTuple):
+    """Output of the UNet's first half, one row per noised latent, the same for every prompt."""
 
-    deepest: Tensor
-    skipped: tuple[Tensor, ...]
+    hidden: Tensor
+    skips: tuple[Tensor, ...]
     time: Tensor
 
-    def rows(self, index: Tensor) -> Seen:
-        """Return some rows, which may repeat."""
-        return Seen(
-            self.deepest[index], tuple(skip[index] for skip in self.skipped), self.time[index]
-        )
+    def rows(self, index: Tensor) -> FirstHalf:
+        """Return the rows `index`, which may be repeated."""
+        skips = tuple(skip[index] for skip in self.skips)
+        return FirstHalf(self.hidden[index], skips, self.time[index])
 
 
 class TextDenoiser(nn.Module):
-    """Text encoder, UNet and noise schedule, which predict the target under a prompt."""
+    """A denoiser whose output, noise or velocity, is conditioned on a prompt."""
 
     alphas_cumprod: Tensor
 
@@ -108,11 +115,12 @@ class TextDenoiser(nn.Module):
             )
         )
         down = tuple(
-            "CrossAttnDownBlock2D" if heard else "DownBlock2D" for heard in recipe.down_attention
+            "CrossAttnDownBlock2D" if attention else "DownBlock2D"
+            for attention in recipe.down_attention
         )
         up = tuple(
-            "CrossAttnUpBlock2D" if heard else "UpBlock2D"
-            for heard in reversed(recipe.up_attention)
+            "CrossAttnUpBlock2D" if attention else "UpBlock2D"
+            for attention in reversed(recipe.up_attention)
         )
         self.time_width = 4 * recipe.unet_channels[0]
         self.late_text = recipe.late_text
@@ -133,18 +141,19 @@ class TextDenoiser(nn.Module):
             addition_embed_type="text",
             addition_embed_type_num_heads=4,
         )
-        # Fused attention's backward pass costs five times the plain one's on a few tokens (CPU).
+        # For a few tokens on CPU, the backward pass of fused attention takes five times as long.
         self.unet.set_attn_processor(AttnProcessor())
         if recipe.standardised:
             standardise(self.unet)
-        self.deafen()
+        self.mask_early_text()
 
     @torch.no_grad()
-    def deafen(self) -> None:
-        """Keep the pooled text from the UNet's first half, in place; after every step.
+    def mask_early_text(self) -> None:
+        """Zero the weights that carry pooled text into the UNet's first half, in place.
 
-        The text is added to the second half of the time embedding only, and the blocks before the
-        prompt read the first only. So the UNet stays an ordinary one.
+        Call it after every training step. The text is added to the second half of the time
+        embedding's channels only, and the UNet's first half reads only the first, so the UNet keeps
+        its usual architecture.
         """
         if not self.late_text:
             return
@@ -156,13 +165,13 @@ class TextDenoiser(nn.Module):
             resnet.time_emb_proj.weight[:, self.time_width :] = 0.0
 
     def encode(self, prompts: list[str]) -> Tensor:
-        """Return the conditioning of each prompt, padded: ``[prompts, length, width]``."""
+        """Return the text conditioning of each prompt, padded, ``[prompts, length, width]``."""
         tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
         hidden: Tensor = self.text_encoder(tokens.input_ids).last_hidden_state
         return hidden
 
     def corrupt(self, x_0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the noised latent x_t, and the target in the space of the prediction."""
+        """Return the noised latents x_t and the targets, noise or velocity, of the same shape."""
         alpha = self.alphas_cumprod[t].view(-1, 1, 1, 1)
         signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         x_t = signal * x_0 + sigma * noise
@@ -171,27 +180,26 @@ class TextDenoiser(nn.Module):
         return x_t, noise
 
     def forward(self, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        """Return the prediction for each cell, of the shape of `x_t`."""
+        """Return the prediction for each row of `x_t` under its row of `text`."""
         output: Tensor = self.unet(x_t, t, text).sample
         return output
 
-    def see(self, x_t: Tensor, t: Tensor) -> Seen:
-        """Return the first half of `forward`, the same for every prompt.
+    def first_half(self, x_t: Tensor, t: Tensor) -> FirstHalf:
+        """Compute the first half of `forward`, which is the same for every prompt.
 
-        Only where the prompt first enters in the middle: no attention on the way down, and pooled
-        text, if any, late.
+        Requires a recipe with late text and without attention on the way down.
         """
         time = self.unet.time_embedding(self.unet.time_proj(t).to(x_t.dtype))
         hidden = self.unet.conv_in(x_t)
-        skipped = [hidden]
+        skips = [hidden]
         for block in self.unet.down_blocks:
             hidden, outputs = block(hidden_states=hidden, temb=time)
-            skipped += outputs
-        return Seen(self.unet.mid_block.resnets[0](hidden, time), tuple(skipped), time)
+            skips += outputs
+        return FirstHalf(self.unet.mid_block.resnets[0](hidden, time), tuple(skips), time)
 
-    def tell(self, seen: Seen, text: Tensor) -> Tensor:
-        """Return the second half: the prediction for each row of `seen` under its row of `text`."""
-        hidden, skipped, time = seen.deepest, seen.skipped, seen.time
+    def second_half(self, first: FirstHalf, text: Tensor) -> Tensor:
+        """Return the prediction for each row of `first` under its row of `text`."""
+        hidden, skips, time = first
         if self.late_text:
             time = time + self.unet.add_embedding(text)
         middle = self.unet.mid_block
@@ -199,26 +207,25 @@ class TextDenoiser(nn.Module):
             hidden = resnet(attention(hidden, encoder_hidden_states=text).sample, time)
         for block in self.unet.up_blocks:
             count = len(block.resnets)
-            skipped, skips = skipped[:-count], skipped[-count:]
-            heard = getattr(block, "has_cross_attention", False)
-            options = {"encoder_hidden_states": text} if heard else {}
-            hidden = block(
-                hidden_states=hidden, temb=time, res_hidden_states_tuple=skips, **options
-            )
+            skips, own = skips[:-count], skips[-count:]
+            attends = getattr(block, "has_cross_attention", False)
+            options = {"encoder_hidden_states": text} if attends else {}
+            hidden = block(hidden_states=hidden, temb=time, res_hidden_states_tuple=own, **options)
         output: Tensor = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(hidden)))
         return output
 
-    def fit(self, seen: Seen, text: Tensor) -> Tensor:
-        """Return how well each text fits what was seen: logits ``[n, prompts]``.
+    def fit(self, first: FirstHalf, text: Tensor) -> Tensor:
+        """Return logits of how well each prompt fits each latent, ``[n, prompts]``.
 
-        They are the logits of the middle's cross-attention, queries against keys, averaged over
-        heads, places and tokens, less those of the start token, which is the same in every prompt.
-        Where they tell classes apart, the attention itself turns from the start token to the
-        prompt's own as far as the prompt fits, and what the denoiser says can depend on that.
+        They are the attention logits (query times key) of the middle's cross-attention, averaged
+        over heads, positions and tokens, minus those of the start token, which is the same in every
+        prompt. If these logits separate the classes, attention moves from the start token to the
+        other tokens of a prompt according to how well it fits, and the prediction can depend on
+        that.
         """
         transformer = self.unet.mid_block.attentions[0]
         block = transformer.transformer_blocks[0]
-        hidden = transformer.proj_in(transformer.norm(seen.deepest)).flatten(2).mT
+        hidden = transformer.proj_in(transformer.norm(first.hidden)).flatten(2).mT
         hidden = hidden + block.attn1(block.norm1(hidden))
         query = block.attn2.to_q(block.norm2(hidden)).mean(1)
         keys = block.attn2.to_k(text)

@@ -1,7 +1,7 @@
-"""How good a model is: as a diffusion classifier, and by what a classifier of pixels recognises.
+"""Evaluation of a trained model: as a diffusion classifier, and by a classifier of its samples.
 
-The diffusion classifier is written apart from the toolkit's engine on purpose: its errors check the
-engine's.
+The diffusion classifier here is independent of the toolkit's engine on purpose, so that the errors
+of one check those of the other.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def draw_errors(
     seed: int = 0,
     plan: str = "grid",
 ) -> np.ndarray:
-    """Return the error of every cell, float32 ``[images, draws, prompts]``.
+    """Return the errors of all cells, float32 ``[images, draws, prompts]``.
 
-    Timesteps are those of the toolkit's draw plan; the noise is another.
+    The timesteps are those of the toolkit's draw plan, but the noise is not the toolkit's. Puts the
+    model into evaluation mode.
     """
     total = len(model.alphas_cumprod)
     timesteps = parse_plan(plan).levels(draws, total).tolist()
@@ -57,14 +58,14 @@ def draw_errors(
                 output = model(
                     cells, step.repeat_interleave(len(prompts)), text.repeat(len(x_0), 1, 1)
                 )
-                misses = output.float() - target.repeat_interleave(len(prompts), 0)
-                error = misses.square().mean((1, 2, 3)).view(len(x_0), -1)
+                difference = output.float() - target.repeat_interleave(len(prompts), 0)
+                error = difference.square().mean((1, 2, 3)).view(len(x_0), -1)
                 errors[first : first + images, k] = error.numpy()
     return errors
 
 
 def full(errors: np.ndarray) -> np.ndarray:
-    """Return the predicted prompt of each image from every draw."""
+    """Return the prompt with the lowest mean error over all draws, int64 [images]."""
     predictions: np.ndarray = errors.mean(1).argmin(-1)
     return predictions
 
@@ -89,11 +90,11 @@ def adaptive(
 
 
 JUDGE_BATCH = 48
-PEAK = 2e-3
+JUDGE_LEARNING_RATE = 2e-3
 
 
 class Judge(nn.Module):
-    """A small convolutional network that shares nothing with the model it judges."""
+    """A small convolutional classifier of pixels that shares no weights with the trained model."""
 
     def __init__(self, classes: int, resolution: int) -> None:
         super().__init__()
@@ -116,17 +117,18 @@ class Judge(nn.Module):
 def train_judge(
     recipe: Recipe, train: LabelledImages, vae: AutoencoderKL, classes: int, folder: Path, seed: int
 ) -> Judge:
-    """Train on augmented views of the training images, every other one through the autoencoder.
+    """Train the judge on augmented views, every other one of them reconstructed.
 
-    Samples come out of its decoder; a judge who has not seen its blur would judge the blur.
+    Generated samples come out of the autoencoder's decoder. A judge that was trained on original
+    images only would react to the blur of the decoder.
     """
     torch.manual_seed(seed)
     judge = Judge(classes, recipe.resolution)
-    cast(Any, judge).to(memory_format=torch.channels_last)  # some stubs of torch lack it
-    optimiser = torch.optim.AdamW(judge.parameters(), PEAK, weight_decay=0.02)
+    cast(Any, judge).to(memory_format=torch.channels_last)  # missing in some type stubs of torch
+    optimiser = torch.optim.AdamW(judge.parameters(), JUDGE_LEARNING_RATE, weight_decay=0.02)
     labels = torch.from_numpy(train.labels)
     parts = {"judge": judge, "optimiser": optimiser}
-    phase = Phase("judge", recipe.judge_steps, PEAK, folder, seed, **parts)
+    phase = Phase("judge", recipe.judge_steps, JUDGE_LEARNING_RATE, folder, seed, **parts)
     for step in phase.steps():
         rng = np.random.default_rng((seed, 11, step))
         chosen = rng.integers(0, len(train), JUDGE_BATCH)
@@ -142,7 +144,7 @@ def train_judge(
 
 
 def reconstruct(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """Return the images as the autoencoder gives them back, float32 ``[n, 3, size, size]``."""
+    """Encode and decode images with the autoencoder, float32 ``[n, 3, size, size]``."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         latents = [vae.encode(chunk).latent_dist.mean for chunk in torch.split(pixels, JUDGE_BATCH)]
         images = [vae.decode(chunk).sample.float() for chunk in latents]
@@ -150,7 +152,8 @@ def reconstruct(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
 
 
 def accuracy(judge: Judge, pixels: Tensor, labels: Tensor) -> float:
-    """Return the share of images that the judge gives their label."""
+    """Return the share of images for which the judge predicts the label."""
     with torch.no_grad():
-        named = torch.cat([judge(part).argmax(1) for part in torch.split(pixels, JUDGE_BATCH)])
-    return (named == labels).float().mean().item()
+        chunks = torch.split(pixels, JUDGE_BATCH)
+        predictions = torch.cat([judge(chunk).argmax(1) for chunk in chunks])
+    return (predictions == labels).float().mean().item()

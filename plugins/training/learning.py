@@ -1,4 +1,4 @@
-"""How the denoiser learns: the denoising loss, the contrast of prompts, and the loop."""
+"""Training of the denoiser: the denoising loss, the contrastive losses, and the training loop."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn import functional
 
 from bench_plugins.training import judging
 from bench_plugins.training.data import NULL_CAPTION, Captions
-from bench_plugins.training.denoiser import TextDenoiser, shorten
+from bench_plugins.training.denoiser import TextDenoiser, reset_norms
 from bench_plugins.training.loop import Phase
 from bench_plugins.training.recipes import Contrast, Recipe
 
 LABEL_SMOOTHING = 0.05
-LEAST_BELIEF = 0.1  # of all wrong prompts together, so that each is drawn now and then
+UNIFORM_WEIGHT = 0.1  # total weight spread over all wrong prompts, so that each is drawn sometimes
 
-Losses = dict[str, Tensor]
+Losses = dict[str, Tensor]  # terms of the loss, means over a batch, by their key in the log
 
 
 def stratified(count: int) -> Tensor:
@@ -29,87 +29,89 @@ def stratified(count: int) -> Tensor:
 
 
 def generative_losses(
-    model: TextDenoiser, latents: Tensor, labels: Tensor, wording: list[str], null_rate: float
+    model: TextDenoiser, latents: Tensor, labels: Tensor, captions: list[str], null_rate: float
 ) -> Losses:
-    """Return the denoising loss alone, over all noise levels."""
+    """Return the denoising loss over all noise levels."""
     t = (stratified(len(latents)) * len(model.alphas_cumprod)).long()
     x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
-    captions = torch.where(torch.rand(len(labels)) < null_rate, len(wording), labels)
-    text = model.encode([*wording, NULL_CAPTION])
-    return {"loss": functional.mse_loss(model(x_t, t, text[captions]).float(), target)}
+    chosen = torch.where(torch.rand(len(labels)) < null_rate, len(captions), labels)
+    text = model.encode([*captions, NULL_CAPTION])
+    return {"loss": functional.mse_loss(model(x_t, t, text[chosen]).float(), target)}
 
 
 def discriminative_losses(
     model: TextDenoiser,
     latents: Tensor,
     labels: Tensor,
-    wording: list[str],
+    captions: list[str],
     null_rate: float,
     contrast: Contrast,
 ) -> Losses:
-    """Return all losses: the fit of every image, denoising of the first ones, contrast of the next.
+    """Return all losses: `fit` from every image, `loss` from the first ones, others from the next.
 
-    The prompts of an image share x_t, as they do when it is classified, and what the UNet computes
-    before they enter. Wrong prompts are drawn as often as they fit. The first of `wording` are
-    the classes', in order; what follows is wrong for all images.
+    The latents are `contrast.denoised`, `scored` and `fitted` images, in this order. The captions
+    are one per class, in class order, then some that are wrong for all images. The prompts of an
+    image share x_t, as they do in classification, and the UNet's first half. Wrong prompts are
+    drawn with probabilities that increase with their fit.
 
-    Near equal predictions under all prompts, the cross-entropy of errors has next to no slope: an
-    error grows with the square of what a prompt changes. So under a wrong prompt the denoiser is
-    also taught, by plain regression, to miss by a constant, whose square is how much worse that
-    prompt fits than the best, in nats over `contrast.scale`.
+    While the predictions are nearly the same under all prompts, the cross-entropy of errors has
+    almost no gradient, because an error grows with the square of a change in the prediction. So the
+    denoiser is also trained, by regression, to miss the target by a constant under a wrong prompt.
+    The square of this constant is how much worse the prompt fits than the best one, in nats, over
+    `contrast.scale`.
 
     Returns:
-        Means over the images. `loss`: the squared error under the image's own caption, sometimes
-        the empty one. `fit`: the cross-entropy of the middle's attention to the true prompt.
-        `apart`: how near each other the texts lie; see `nearness`. If images are scored, too,
-        `cross_entropy`: of the true prompt against wrong ones, by their errors; and `belief`: the
-        squared error under each prompt from a target off by how little it fits.
+        `loss`: squared error under the image's own caption, or the empty one. `fit`: cross-entropy
+        of the true prompt among the attention logits. `apart`: `uniformity` of the texts. If images
+        are scored, also `cross_entropy`: of the true prompt against wrong ones, with logits -error;
+        and `belief`: squared error from a target shifted by how badly the prompt fits.
     """
     denoised, scored = contrast.denoised, contrast.scored
     even = stratified(denoised) * len(model.alphas_cumprod)
     low = stratified(len(latents) - denoised) * contrast.low
     t = torch.cat([even, low]).long()
     x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
-    seen = model.see(x_t, t)
-    text = model.encode([*wording, NULL_CAPTION])
-    logits = model.fit(seen, text[:-1]).float()
+    first = model.first_half(x_t, t)
+    text = model.encode([*captions, NULL_CAPTION])
+    logits = model.fit(first, text[:-1]).float()
     fit = functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
 
-    own = torch.where(torch.rand(denoised) < null_rate, len(wording), labels[:denoised])
+    own = torch.where(torch.rand(denoised) < null_rate, len(captions), labels[:denoised])
     rows = slice(denoised, denoised + scored)
     true, log_belief = labels[rows, None], logits[rows].detach().log_softmax(1)
-    chances = log_belief.exp() + LEAST_BELIEF / len(wording)
-    wrong = torch.multinomial(chances.scatter(1, true, 0.0), contrast.wrong) if scored else true
+    weights = log_belief.exp() + UNIFORM_WEIGHT / len(captions)
+    wrong = torch.multinomial(weights.scatter(1, true, 0.0), contrast.wrong) if scored else true
     prompts = torch.cat([true, wrong], 1)
     image = torch.arange(denoised + scored)
     image = torch.cat([image[:denoised], image[rows].repeat_interleave(prompts.shape[1])])
-    output = model.tell(seen.rows(image), text[torch.cat([own, prompts.flatten()])]).float()
-    error = output - target[image]
+    text_rows = text[torch.cat([own, prompts.flatten()])]
+    error = model.second_half(first.rows(image), text_rows).float() - target[image]
     losses = {"loss": error[:denoised].square().mean()}
-    further = {"fit": fit, "apart": nearness(text[:-1])}
+    others = {"fit": fit, "apart": uniformity(text[:-1])}
     if not scored:
-        return losses | further
+        return losses | others
 
     error = error[denoised:].view(*prompts.shape, *error.shape[1:])
-    against = log_belief.amax(1, keepdim=True) - log_belief.gather(1, prompts)
-    miss = (against / contrast.scale).sqrt()
-    miss[:, 0] = 0.0
+    misfit = log_belief.amax(1, keepdim=True) - log_belief.gather(1, prompts)
+    shift = (misfit / contrast.scale).sqrt()
+    shift[:, 0] = 0.0
     decision = -contrast.scale * error.square().mean((2, 3, 4))
-    first = torch.zeros(scored, dtype=torch.long)
-    losses["cross_entropy"] = functional.cross_entropy(decision, first)
-    losses["belief"] = (error - miss[:, :, None, None, None]).square().mean()
-    return losses | further
+    true_column = torch.zeros(scored, dtype=torch.long)
+    losses["cross_entropy"] = functional.cross_entropy(decision, true_column)
+    losses["belief"] = (error - shift[:, :, None, None, None]).square().mean()
+    return losses | others
 
 
-def nearness(text: Tensor) -> Tensor:
-    """Return the log of the mean exp(−2 distance²) of two texts on the sphere: how near they lie.
+def uniformity(text: Tensor) -> Tensor:
+    """Return the uniformity loss of the texts: the log of the mean of exp(−2 distance²) over pairs.
 
-    Wang and Isola, "Understanding contrastive representation learning through alignment and
-    uniformity", ICML 2020. Texts of other things are all wrong for all images, and would become one
-    and the same text.
+    Distances are between the mean token embeddings, normalised to length 1 (Wang and Isola,
+    "Understanding contrastive representation learning through alignment and uniformity", ICML
+    2020). Without it, all captions of other things would collapse to the same embedding, because
+    they are all wrong for all images.
     """
-    place = functional.normalize(text.float().mean(1), dim=1)
-    return torch.pdist(place).square().mul(-2).exp().mean().log()
+    points = functional.normalize(text.float().mean(1), dim=1)
+    return torch.pdist(points).square().mul(-2).exp().mean().log()
 
 
 def train_denoiser(
@@ -123,9 +125,11 @@ def train_denoiser(
     name: str = "denoiser",
     contrast: Contrast | None = None,
 ) -> TextDenoiser:
-    """Train on latents ``[n, views, …]`` and return the moving average of the weights.
+    """Train the model in place and return the exponential moving average of its weights.
 
-    With `contrast`, a discriminative phase: the denoising loss plus, weighted, the other losses.
+    The data are latents, for training ``[n, views, channels, size, size]`` and for validation
+    without views, and class indices ``[n]``. With `contrast`, the weighted other losses are added
+    to the denoising loss. Checkpoint and log of the phase `name` are in `folder`.
     """
     settings = contrast or recipe
     steps, batch, peak = settings.steps, settings.batch, settings.learning_rate
@@ -134,8 +138,8 @@ def train_denoiser(
         weights |= {"cross_entropy": contrast.weight, "belief": contrast.belief_weight}
         weights |= {"fit": contrast.fit_weight, "apart": contrast.apart_weight}
     latents, labels = train
-    model.requires_grad_(True)  # the average of an earlier phase comes without
-    shorten(model.unet)
+    model.requires_grad_(True)  # the average that an earlier phase returned has none
+    reset_norms(model.unet)
     average = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(
         model.parameters(), peak, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
@@ -144,21 +148,21 @@ def train_denoiser(
     phase = Phase(name, steps, peak, folder, seed, **parts)
     for step in phase.steps():
         rng = random.Random(seed * 1_000_003 + step)
-        wording = captions.draw(rng)
+        drawn = captions.draw(rng)
         chosen = torch.randint(len(latents), (batch,))
         x_0 = latents[chosen, torch.randint(latents.shape[1], (batch,))].float()
         model.train()
         if contrast:
-            wording += captions.distract(rng)
-        common = (model, x_0, labels[chosen], wording, recipe.null_rate)
+            drawn += captions.draw_others(rng)
+        common = (model, x_0, labels[chosen], drawn, recipe.null_rate)
         with torch.autocast("cpu", torch.bfloat16):
             if contrast:
                 losses = discriminative_losses(*common, contrast)
             else:
                 losses = generative_losses(*common)
             loss: Any = sum(weights[name] * value for name, value in losses.items())
-        phase.descend(loss, 1.0)
-        model.deafen()
+        phase.descend(loss, max_norm=1.0)
+        model.mask_early_text()
         decay = recipe.ema_decay if contrast else min(recipe.ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
             for shadow, weight in zip(average.parameters(), model.parameters(), strict=True):
@@ -172,7 +176,7 @@ def train_denoiser(
 def validate(
     recipe: Recipe, model: TextDenoiser, captions: Captions, validation: tuple[Tensor, Tensor]
 ) -> dict[str, float]:
-    """Return denoising loss under the true prompts and accuracy, on the first validation images."""
+    """Return denoising loss (true prompts) and accuracy on the first validation images."""
     latents, labels = (values[: recipe.validation_images] for values in validation)
     errors = judging.draw_errors(model, latents, captions.prompts, recipe.validation_draws)
     own = errors[torch.arange(len(labels)).numpy(), :, labels.numpy()]
@@ -183,7 +187,7 @@ def validate(
 def own_loss(
     model: TextDenoiser, captions: Captions, validation: tuple[Tensor, Tensor], draws: int
 ) -> float:
-    """Return the denoising loss under the images' default prompts, over an even grid of draws."""
+    """Return the mean denoising loss of images under their default prompts, on an even grid."""
     latents, labels = validation
     total = 0.0
     for index, prompt in enumerate(captions.prompts):

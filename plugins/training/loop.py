@@ -1,4 +1,4 @@
-"""A training loop that can be stopped at any time; the same command resumes it."""
+"""A training loop that can be interrupted at any time and resumed by the same command."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 CHECKPOINT_SECONDS = 60.0
-LOG_STEPS = 50  # from one line of losses in the log to the next
+LOG_STEPS = 50  # interval between log lines with losses
 
 
 class Phase:
-    """A phase of a training: its steps, its checkpoint, and its lines in ``training.jsonl``.
+    """A training phase: its steps, its checkpoint, and its lines in ``training.jsonl``.
 
-    Whatever is random in a step must be seeded by the step, so that a resumed training repeats an
-    uninterrupted one; torch's generator is.
+    Random numbers in a step must depend on its number alone, so that a resumed training equals an
+    uninterrupted one. torch's generator is seeded before each step.
 
     Args:
-        name: the name of the phase in the log, and of its checkpoint.
+        name: name of the phase in the log, and of its checkpoint file.
         total: number of steps.
         peak: the highest learning rate.
-        folder: where checkpoint and log lie.
-        seed: the seed of the training.
-        parts: what a checkpoint restores: modules, and the `optimiser`.
+        folder: folder of checkpoint and log.
+        seed: seed of the training.
+        parts: modules and the `optimiser`, which are stored in the checkpoint.
     """
 
     def __init__(
@@ -41,9 +41,11 @@ class Phase:
         self.step = 0
 
     def steps(self) -> Iterator[int]:
-        """Yield the steps that are left, restoring the parts first and saving them on the way.
+        """Yield the numbers of the remaining steps.
 
-        Progress goes to stderr: a bar on a terminal, else one line per checkpoint.
+        Restores the parts in place from the checkpoint if there is one, and saves them about once
+        per minute and after the last step. Progress is shown on stderr: a bar on a terminal,
+        otherwise one line per checkpoint.
         """
         path = self.folder / f"{self.name}.pt"
         first = 0
@@ -80,32 +82,32 @@ class Phase:
                             highlight=False,
                         )
 
-    def descend(self, loss: torch.Tensor, longest: float = inf) -> None:
-        """Step down the loss, with a gradient of this length at most."""
+    def descend(self, loss: torch.Tensor, max_norm: float = inf) -> None:
+        """Update the weights by one step of the optimiser, with the gradient norm clipped."""
         optimiser = self.parts["optimiser"]
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.total, self.peak)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-        torch.nn.utils.clip_grad_norm_(weights, longest)
+        torch.nn.utils.clip_grad_norm_(weights, max_norm)
         optimiser.step()
 
     def log(self, **values: float) -> None:
-        """Append a line to ``training.jsonl``."""
+        """Append the values of this step as a line to ``training.jsonl``."""
         line = {"phase": self.name, "step": self.step + 1, **values}
         with (self.folder / "training.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def log_losses(self, **losses: torch.Tensor) -> None:
-        """Append the losses of this step, if it is one whose losses are logged."""
+        """Append the losses of every 50th step to ``training.jsonl``."""
         if (self.step + 1) % LOG_STEPS == 0:
             self.log(**{name: loss.item() for name, loss in losses.items()})
 
 
 def learning_rate(step: int, total: int, peak: float, warm_up: int = 100) -> float:
-    """Return the rate of a linear warm-up, then a half cosine down to a hundredth of the peak."""
+    """Return the learning rate: a linear warm-up, then cosine annealing to 1 % of the peak."""
     if step < warm_up:
         return peak * (step + 1) / warm_up
-    share = (step - warm_up) / max(1, total - warm_up)
-    return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    progress = (step - warm_up) / max(1, total - warm_up)
+    return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)

@@ -1,4 +1,4 @@
-"""From data to a folder of weights: the whole training of one backbone, in order."""
+"""The whole training of one backbone, from data to a pipeline folder with weights."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def train_backbone(
     steps: int | None = None,
     test: bool = True,
 ) -> dict[str, Any]:
-    """Train the recipe `name`, write the pipeline folder `out` and return its card's figures.
+    """Train the recipe `name`, write the pipeline folder `out` and return the figures of its card.
 
-    Checkpoints and the log lie in ``<out>.training``; delete that folder to start over.
+    Checkpoints and the log are written to ``<out>.training``; delete that folder to start over. If
+    `steps` replaces the recipe's, the fine-tuning phases are scaled in proportion.
     """
     recipe = RECIPES[name]
     captions = read_captions(recipe)
@@ -78,7 +79,7 @@ def train_backbone(
         errors = judging.draw_errors(
             model, latents, captions.prompts, max(recipe.samples), TEST_SEED, recipe.plan
         )
-        np.save(work / f"{part_name}_errors.npy", errors)  # to choose a schedule from
+        np.save(work / f"{part_name}_errors.npy", errors)  # for choosing a schedule
         predictions, evaluations = judging.adaptive(errors, recipe.samples, recipe.keep)
         figures[part_name] = {
             "n": len(part),
@@ -87,13 +88,13 @@ def train_backbone(
             "evaluations": evaluations,
         }
     samples = card.sample(model, vae, captions.prompts, per_class=8, seed=seed)
-    critic = judging.train_judge(recipe, parts.train, vae, len(captions.names), work, seed)
-    truth = torch.arange(len(captions.names)).repeat_interleave(8)
+    judge = judging.train_judge(recipe, parts.train, vae, len(captions.names), work, seed)
+    sample_labels = torch.arange(len(captions.names)).repeat_interleave(8)
     real, labels = preprocess(parts.validation.images, recipe.resolution), validation[1]
     figures["judge"] = {
-        "real": judging.accuracy(critic, real, labels),
-        "reconstructed": judging.accuracy(critic, judging.reconstruct(vae, real), labels),
-        "samples": judging.accuracy(critic, samples, truth),
+        "real": judging.accuracy(judge, real, labels),
+        "reconstructed": judging.accuracy(judge, judging.reconstruct(vae, real), labels),
+        "samples": judging.accuracy(judge, samples, sample_labels),
         "n_samples": len(samples),
     }
     card.write_contact_sheet(samples, 8, out / "samples.png")
@@ -103,9 +104,9 @@ def train_backbone(
 
 
 def save(vae: torch.nn.Module, model: denoiser.TextDenoiser, out: Path) -> None:
-    """Write a Stable Diffusion pipeline folder, half-precision safetensors.
+    """Write a Stable Diffusion pipeline folder with half-precision safetensors.
 
-    The weights are rounded to what a reader of the folder gets.
+    Rounds the weights in place, so that the saved weights are evaluated.
     """
     pipeline = StableDiffusionPipeline(
         vae=vae,

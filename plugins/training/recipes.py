@@ -1,4 +1,4 @@
-"""Every hyper-parameter of the two shipped backbones, as data."""
+"""The hyperparameters of the two included backbones."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from dataclasses import dataclass, replace
 class Contrast:
     """A phase of discriminative fine-tuning: true prompts against wrong ones, by their errors.
 
-    Denoising continues beside it: of a step's images, the first keep to it, at all noise levels.
+    Part of each batch continues the denoising training, at all noise levels.
     """
 
     steps: int
     denoised: int  # images per step that are denoised under their own caption, or the empty one
     scored: int  # images per step that are scored under their true prompt and wrong ones
-    seen: int  # images per step for the UNet's first half alone, to learn which prompt fits
+    fitted: int  # images per step for the attention loss only (UNet's first half)
     wrong: int  # wrong prompts per image
-    low: int  # images that are scored or seen have timesteps below this one
+    low: int  # upper limit (exclusive) of the timesteps of scored and fitted images
     learning_rate: float
-    scale: float  # logits are minus the error times this
-    weight: float  # weight of the prompts' cross-entropy, beside the denoising loss
+    scale: float  # logits are -scale times the error
+    weight: float  # weight of the cross-entropy of the prompts; the denoising loss has weight 1
     belief_weight: float  # weight of the regression under each prompt
-    fit_weight: float  # weight of the attention's cross-entropy
-    apart_weight: float  # weight of the loss that keeps the texts apart from each other
+    fit_weight: float  # weight of the cross-entropy of the attention
+    apart_weight: float  # weight of the uniformity loss of the texts
 
     @property
     def batch(self) -> int:
-        """All images of a step."""
-        return self.denoised + self.scored + self.seen
+        """Number of images per step."""
+        return self.denoised + self.scored + self.fitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What it takes to make one backbone again.
+    """The hyperparameters of one backbone.
 
-    The latent is ``(latent_channels, latent_size, latent_size)``; the image's resolution follows
-    from the depth of the autoencoder, ``latent_size * 2 ** (len(vae_channels) - 1)``.
+    The latent is ``(latent_channels, latent_size, latent_size)``. The image resolution follows from
+    the depth of the autoencoder: ``latent_size * 2 ** (len(vae_channels) - 1)``.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Recipe:
     vae_batch: int
     vae_learning_rate: float = 2e-3
     kl_weight: float = 1e-4
-    edge_weight: float  # weight of the differences of neighbouring pixels, beside the pixels' own
-    colour_weight: float = 1.0  # weight of an error of colour, beside one of lightness
+    edge_weight: float  # weight of differences between neighbouring pixels; the pixels have 1
+    colour_weight: float = 1.0  # weight of errors of colour; errors of lightness have 1
 
     # Text encoder
     text_width: int
@@ -63,15 +63,13 @@ class Recipe:
     norm_groups: int = 8
     head_width: int
     dropout: float = 0.0
-    # Whether each level, from the outside in, has cross-attention; the middle always has.
+    # Whether each level, from the outside in, has cross-attention. The middle always has.
     down_attention: tuple[bool, ...]
     up_attention: tuple[bool, ...]
-    # Keep the pooled text, which is added to the time embedding of every block, from the way down
-    # and the first half of the middle.
-    late_text: bool = False
-    standardised: bool = False  # standardise the UNet's kernels while it learns
+    late_text: bool = False  # add the pooled text to the time embedding in the second half only
+    standardised: bool = False  # standardise the UNet's kernels during training
 
-    prediction_type: str  # the scheduler's
+    prediction_type: str  # of the scheduler, such as `epsilon`
 
     # Training of the denoiser
     steps: int
@@ -80,7 +78,7 @@ class Recipe:
     weight_decay: float
     ema_decay: float
     null_rate: float = 0.1
-    views: int  # copies of each training image, all but one augmented, that are encoded once
+    views: int  # views of each training image that are encoded once; all but one are augmented
     contrasts: tuple[Contrast, ...] = ()  # phases of discriminative fine-tuning, in order
 
     # Evaluation
@@ -89,7 +87,7 @@ class Recipe:
     validation_draws: int
     validation_images: int
     loss_draws: int = 25  # noise levels at which the card's denoising loss is measured
-    plan: str = "grid"  # the draw plan; that of the backbone's spec
+    plan: str = "grid"  # draw plan, the same as in the backbone's spec
     samples: tuple[int, ...]
     keep: tuple[int, ...]
 
@@ -131,7 +129,7 @@ LANDUSE_CONTRAST = Contrast(
     steps=2000,
     denoised=64,
     scored=40,
-    seen=160,
+    fitted=160,
     wrong=3,
     low=250,
     learning_rate=2e-3,
@@ -167,7 +165,7 @@ LANDUSE_RECIPE = Recipe(
     ema_decay=0.998,
     views=48,
     contrasts=(
-        replace(LANDUSE_CONTRAST, steps=1200, scored=0, seen=320),
+        replace(LANDUSE_CONTRAST, steps=1200, scored=0, fitted=320),
         LANDUSE_CONTRAST,
         replace(LANDUSE_CONTRAST, steps=1000, learning_rate=1e-3),
     ),

@@ -47,8 +47,8 @@ def short() -> Iterator[None]:
         late_text=True,
         standardised=True,
         contrasts=(
-            dataclasses.replace(attention, steps=2, denoised=2, seen=4),
-            dataclasses.replace(prompts, steps=2, denoised=2, scored=3, seen=2),
+            dataclasses.replace(attention, steps=2, denoised=2, fitted=4),
+            dataclasses.replace(prompts, steps=2, denoised=2, scored=3, fitted=2),
         ),
         samples=(1, 2),
         keep=(3, 1),
@@ -115,7 +115,7 @@ def tiny(tmp_path: Path) -> TextDenoiser:
     for parameter in model.unet.parameters():
         parameter.mul_(torch.rand_like(parameter) + 0.5)
     model.unet.add_embedding.norm2.bias.normal_()
-    model.deafen()
+    model.mask_early_text()
     return model
 
 
@@ -123,7 +123,7 @@ def test_a_unet_in_two_halves_is_the_same_unet(tiny: TextDenoiser) -> None:
     x_t, t = torch.randn(3, 8, 16, 16), torch.tensor([5, 300, 990])
     text = tiny.encode(["a forest", "a beach"])
     image, prompt = torch.tensor([0, 0, 2, 1]), torch.tensor([0, 1, 1, 0])
-    halves = tiny.tell(tiny.see(x_t, t).rows(image), text[prompt])
+    halves = tiny.second_half(tiny.first_half(x_t, t).rows(image), text[prompt])
     torch.testing.assert_close(halves, tiny(x_t[image], t[image], text[prompt]))
     assert (halves[0] - halves[1]).abs().max() > 1e-4  # the prompt is heard
 
