@@ -1,10 +1,10 @@
-"""Working without a network: one switch for every source, for the time of a block.
+"""Work without a network: one switch for all sources, for the duration of a block.
 
-The Hub's libraries use only what is in their caches. Whatever else asks for another machine, also
-in a plugin, meets an error where Python opens a connection.
+The Hub's libraries then use only their caches. Any other code that tries to connect to another
+machine, including code in plugins, gets an error when Python opens the connection.
 
-Where the Hub does not answer, its libraries ask again and again. It is asked once, for seconds, and
-then only their caches are used.
+The Hub's libraries retry many times if the Hub does not answer. So it is probed once, for a few
+seconds, and only their caches are used if it is unreachable.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from threading import Lock, Thread
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-HUB_TIMEOUT = 5.0  # seconds for an answer, and for the look-up of the Hub's address
+HUB_TIMEOUT = 5.0  # seconds to wait for an answer, and for the look-up of the Hub's address
 VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-# The libraries read the variables once, when they are imported.
+# Copies of the variables in libraries, which read them only once, when they are imported.
 _CONSTANTS = {
     "huggingface_hub.constants": ("HF_HUB_OFFLINE",),
     "datasets.config": ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
@@ -33,12 +33,12 @@ _lock = Lock()
 _blocks = 0  # number of open blocks, in all threads
 _guarded = False
 _reason = ""  # why no network is used
-_before: dict[str, str | None] = {}  # values of the variables outside of all blocks
-_switches: dict[tuple[Any, str], Any] = {}  # and of the libraries' switches
+_before: dict[str, str | None] = {}  # values of the variables before the outermost block
+_switches: dict[tuple[Any, str], Any] = {}  # values of the libraries' copies before it
 
 
 class OfflineError(OSError):
-    """Something asked for another machine while no network is used."""
+    """Code tried to connect to another machine while no network is used."""
 
 
 def is_offline() -> bool:
@@ -47,26 +47,29 @@ def is_offline() -> bool:
 
 
 def offline_reason() -> str | None:
-    """Return why no network is used now, in words; None: it is used."""
+    """Return why no network is used now, as a text; None if it is used."""
     return _reason if _blocks else None
 
 
 @contextmanager
-def offline(wanted: bool | str | None = True) -> Iterator[None]:
-    """Use no network within the block, in this process and those that it starts, if `wanted`.
+def offline(reason: bool | str | None = True) -> Iterator[None]:
+    """Use no network within the block, in this process and those that it starts.
 
-    `wanted` may be the reason in words; True: the user asked for it with --offline.
-    Blocks nest, and the end of the last one restores what was before. All threads share one
-    switch, since libraries keep one for all threads.
+    Blocks can be nested; the end of the outermost block restores the previous state. All threads
+    share one switch, because the libraries do.
+
+    Args:
+        reason: why, as a text; True if the user set --offline. False or None for a block without
+            effect.
     """
     global _blocks, _reason
-    if not wanted:
+    if not reason:
         yield
         return
     with _lock:
         _blocks += 1
         if _blocks == 1:
-            _reason = wanted if isinstance(wanted, str) else "the Hub was not asked (--offline)"
+            _reason = reason if isinstance(reason, str) else "the Hub was not asked (--offline)"
             _before.update((name, os.environ.get(name)) for name in VARIABLES)
             os.environ.update(dict.fromkeys(VARIABLES, "1"))
             _switches.clear()
@@ -81,7 +84,7 @@ def offline(wanted: bool | str | None = True) -> Iterator[None]:
                 for name, value in _before.items():
                     os.environ.pop(name, None)
                     os.environ.update({} if value is None else {name: value})
-                # Libraries that were imported within the block have read its variables.
+                # Libraries that were imported within the block have read the block's values.
                 imported = dict.fromkeys(_imported(), _true(*VARIABLES))
                 _set_switches({**imported, **_switches})
 
@@ -91,7 +94,7 @@ T = TypeVar("T")
 
 
 def as_settings_say(function: Callable[P, T]) -> Callable[P, T]:
-    """Return the function, which uses no network if its first argument, settings, wants none."""
+    """Decorate a function to use no network if `offline` is set in its first argument."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -103,7 +106,7 @@ def as_settings_say(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def hub_silence() -> str | None:
-    """Return why the Hub is not asked, in words, where no network is used or none answers."""
+    """Return why the Hub is not used, as a text; None if it answers."""
     if (reason := offline_reason()) is not None:
         return reason
     from huggingface_hub import constants, get_session
@@ -117,10 +120,10 @@ def hub_silence() -> str | None:
             address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
             get_session().head(address, timeout=HUB_TIMEOUT)
             problems.clear()
-        except Exception as error:  # each version of its client raises others
+        except Exception as error:  # the type depends on the version of huggingface_hub
             problems[:] = [type(error).__name__]
 
-    thread = Thread(target=ask, daemon=True)  # nothing interrupts the look-up of an address
+    thread = Thread(target=ask, daemon=True)  # the look-up of an address cannot be interrupted
     thread.start()
     thread.join(HUB_TIMEOUT + 1)
     return f"the Hub does not answer ({problems[0]})" if problems else None
@@ -128,59 +131,60 @@ def hub_silence() -> str | None:
 
 @contextmanager
 def asking_hub() -> Iterator[None]:
-    """Use only what is on this machine within the block, or a function, if the Hub is silent."""
+    """Use only local files within the block, or the decorated function, if the Hub is silent."""
     with offline(hub_silence()):
         yield
 
 
 def refusal(error: BaseException) -> str:
-    """Return what the Hub did instead of giving what was asked for, in words."""
-    return offline_reason() or f"the Hub did not give it ({type(error).__name__})"
+    """Return why something could not be fetched from the Hub, as a text."""
+    return offline_reason() or f"the Hub did not provide it ({type(error).__name__})"
 
 
 def _imported() -> Iterator[tuple[Any, str]]:
-    """Yield the switches of libraries that are imported: a module, and a name in it."""
+    """Yield the copies in imported libraries, each as a module and a name in it."""
     for module, names in _CONSTANTS.items():
         library = sys.modules.get(module)
         yield from ((library, name) for name in names if hasattr(library, name))
 
 
 def _true(*variables: str) -> bool:
-    """Return whether a variable is true, as the libraries read them."""
+    """Return whether any of the variables is true in the way the libraries read them."""
     return any(os.environ.get(v, "").upper() in ("1", "ON", "YES", "TRUE") for v in variables)
 
 
 def _set_switches(values: Mapping[tuple[Any, str], Any]) -> None:
-    """Set the libraries' switches, and guard sockets."""
+    """Set the libraries' copies of the variables, and install the audit hook if necessary."""
     global _guarded
     for (library, name), value in values.items():
         setattr(library, name, value)
-    # Before huggingface_hub 1.0, a session remembered the switch of its start.
+    # Before huggingface_hub 1.0, a session kept the value from when it was created.
     getattr(sys.modules.get("huggingface_hub.utils"), "reset_sessions", lambda: None)()
     if not _guarded:
-        sys.addaudithook(_guard)  # it cannot be removed
+        sys.addaudithook(_refuse_connections)  # an audit hook cannot be removed
         _guarded = True
 
 
-def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse connections to other machines, and look-ups of their addresses."""
+def _refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook: raise for connections to other machines and look-ups of their addresses."""
     if not _blocks or event not in ("socket.connect", "socket.getaddrinfo", "urllib.Request"):
         return
-    if "ray" in sys.modules:  # the machines of a cluster are a network that the user named
+    if "ray" in sys.modules:  # the user chose to use the machines of a cluster
         return
     if event == "socket.connect":
         connecting, address = arguments
-        # Connecting a datagram socket sends nothing; it is how a machine learns its own address.
+        # Connecting a datagram socket sends nothing; machines use it to find their own address.
         if connecting.type == socket.SOCK_DGRAM or not isinstance(address, tuple):
             return
         host = address[0]
     else:
         host = arguments[0] if event == "socket.getaddrinfo" else urlsplit(arguments[0]).hostname
-    if not _is_here(host):
-        raise OfflineError(errno.ENETUNREACH, f"no network is used here, and {host} was asked for")
+    if not _is_local(host):
+        raise OfflineError(errno.ENETUNREACH, f"no network is used here, but {host} was requested")
 
 
-def _is_here(host: Any) -> bool:
+def _is_local(host: Any) -> bool:
+    """Return whether a host name or address, as text or bytes, is this machine."""
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
     if name in (None, "", "localhost", socket.gethostname()):
         return True

@@ -1,4 +1,4 @@
-"""The exhaustive sweep."""
+"""Strategies with one request per image: the exhaustive sweep, and the base class of its kin."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from bench.inputs.draws import sub_grid
 
 
 class OneBlock(Strategy):
-    """Every prompt on the same draws, in one request.
+    """Base of strategies that evaluate every prompt on the same draws, in one request.
 
     Args:
         draws: N, the draws of the plan.
 
     Attributes:
-        samples: how many of them are asked for, spread evenly.
+        samples: number of draws to evaluate, spread evenly over all of them.
     """
 
     same_draws = True
 
     def __init__(self, draws: int = 500) -> None:
         if draws < 1:
-            raise ValueError(f"draws={draws}: at least one draw is needed")
+            raise ValueError(f"draws must be at least 1, got {draws}")
         self.draws = self.samples = draws
 
     def start(self, problem: Problem) -> Session:
@@ -48,21 +48,21 @@ class OneBlock(Strategy):
 
 
 class OneBlockSession:
-    """One image: all prompts on evenly spread draws."""
+    """One image, decided by a single request for all prompts on evenly spread draws."""
 
     def __init__(self, problem: Problem, samples: int) -> None:
         self.table, self.draws = ErrorTable(problem), sub_grid(samples, len(problem.timesteps))
         self.requested = False
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the block, once."""
+        """Return the block of cells, then None."""
         if self.requested:
             return None
         self.requested = True
         return Evaluate(np.arange(len(self.table.errors)), self.draws)
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Take the errors."""
+        """Record the errors."""
         self.table.tell(request, reply)
 
     def outcome(self) -> Outcome:
@@ -81,20 +81,20 @@ class Full(OneBlock):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return itself as it is."""
+        """Return the strategy itself, without other parameters."""
         return [{}]
 
 
 class FullTree(OneBlock):
-    """The exhaustive decision, with every inner node's prompt on every draw as well.
+    """The exhaustive decision, with the prompts of inner nodes evaluated on every draw as well.
 
-    The inner nodes do not influence the decision. With `--save-errors` they are recorded beside the
-    classes, so that `hierarchy` can be replayed.
+    The inner nodes do not influence the decision. With `--save-errors` their errors are recorded
+    together with those of the classes, so that `hierarchy` can be replayed.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "full-hierarchy",
-        "summary": "full, with the inner nodes of a tree too: record it to replay hierarchy",
+        "summary": "full, also on the inner nodes of a tree: record it to replay hierarchy",
     }
     uses_hierarchy = True
 
@@ -102,13 +102,13 @@ class FullTree(OneBlock):
 class FullLinearised(OneBlock):
     """The exhaustive decision, with every draw linearised at the mean of the prompts.
 
-    The linearisations do not influence the decision. With `--save-errors` they are recorded beside
-    the errors, so that strategies that screen can be replayed.
+    The linearisations do not influence the decision. With `--save-errors` they are recorded
+    together with the errors, so that strategies that screen can be replayed.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "full-linearised",
-        "summary": "full, with every draw linearised too: record it to replay screening",
+        "summary": "full, and every draw linearised: record it to replay screening",
     }
     linearises = True
 
@@ -117,20 +117,20 @@ class FullLinearised(OneBlock):
         return FullLinearisedSession(problem, self.samples)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the cost per image, in evaluations, with that of the linearisations."""
+        """Return the cost per image, in evaluations, including the linearisations."""
         linearised = len(problem.timesteps) if problem.can_linearise else 0
         return super().at_most(problem) + linearised * problem.linearisation_cost
 
 
 class FullLinearisedSession(OneBlockSession):
-    """One linearisation of all draws, then the block of all cells."""
+    """One image, decided by the block of all cells after one linearisation of all draws."""
 
     def __init__(self, problem: Problem, samples: int) -> None:
         super().__init__(problem, samples)
         self.linearised = not problem.can_linearise
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the linearisation, the cells, None."""
+        """Return the linearisation, then the block of cells, then None."""
         if self.linearised:
             return super().ask()
         self.linearised = True
@@ -138,6 +138,6 @@ class FullLinearisedSession(OneBlockSession):
         return Linearise(self.draws, np.full(prompts, 1 / prompts))
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Take the errors; first-order errors decide nothing."""
+        """Record the errors; the reply to the linearisation is not used."""
         if isinstance(request, Evaluate):
             super().tell(request, reply)

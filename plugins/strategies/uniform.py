@@ -1,4 +1,4 @@
-"""The plain baseline: a few draws of every prompt."""
+"""The plain baseline: every prompt on the same few draws."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Uniform(OneBlock):
     """Every prompt on the same few draws, spread evenly over all of them.
 
     Args:
-        samples: draws per prompt; None: 50, or all where there are fewer.
-        draws: N, the draws of the plan; the samples are a sub-grid of them.
+        samples: draws per prompt, a sub-grid of the plan; None for 50, or all if there are fewer.
+        draws: N, the draws of the plan.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -25,10 +25,10 @@ class Uniform(OneBlock):
         super().__init__(draws)
         self.samples = min(50, draws) if samples is None else samples
         if not 1 <= self.samples <= draws:
-            raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
+            raise ValueError(f"samples must be between 1 and draws={draws}, got {samples}")
         self.settled = {"samples": self.samples}
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return powers of two below the draws."""
+        """Return powers of two below the number of draws."""
         return [{"samples": n} for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]

@@ -1,4 +1,4 @@
-"""The majority over draws (Favero et al., arXiv 2502.03687, 2025)."""
+"""Majority vote of the draws (Favero et al., arXiv 2502.03687, 2025)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bench.contracts.strategy import Floats, Outcome, Problem
 from bench_plugins.strategies.full import OneBlockSession
 from bench_plugins.strategies.uniform import Uniform
 
-VOTE_DECIMALS = 9  # decimals of a sum of votes: equal sums of thirds must be equal
+VOTE_DECIMALS = 9  # sums of votes are rounded, so that sums of thirds compare equal
 
 
 class Vote(Uniform):
     """Each draw votes for the class with its lowest error, and the class with most votes wins.
 
-    A draw's vote counts as much as its weight. Classes with the same lowest error on a draw share
-    its vote. Classes with equally many votes are ordered by their score, the mean error, and then
-    by prompt index; `decided_by` says `tie` where the first place was decided so.
+    A vote counts as much as its draw's weight. Classes with the same lowest error on a draw share
+    its vote. Classes with equally many votes are ordered by score, the mean error, and then by
+    prompt index. `decided_by` is `tie` if the first place was decided in this way.
 
     Args:
-        samples: draws that vote, spread evenly; None: all of them.
+        samples: draws that vote, spread evenly; None for all of them.
         draws: N, the draws of the plan.
     """
 
@@ -38,7 +38,7 @@ class Vote(Uniform):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return all draws, and three smaller numbers of them."""
+        """Return all draws, and up to three smaller numbers of them."""
         return [{}, *({"samples": n} for n in (4, 16, 64) if n < n_draws)]
 
     def start(self, problem: Problem) -> VoteSession:
@@ -47,18 +47,18 @@ class Vote(Uniform):
 
 
 class VoteSession(OneBlockSession):
-    """One block of cells, whose draws vote."""
+    """One image, decided by the votes of the draws in one block."""
 
     def outcome(self) -> Outcome:
         """Rank the classes by votes, then by score."""
         votes = self.votes()
-        _, place = np.unique(votes, return_inverse=True)
+        _, rank = np.unique(votes, return_inverse=True)
         tied = (votes == votes.max()).sum() > 1
-        outcome = self.table.outcome(place[self.table.problem.class_of_prompt])
+        outcome = self.table.outcome(rank[self.table.problem.class_of_prompt])
         return replace(outcome, decided_by="tie" if tied else "exhausted")
 
     def votes(self) -> Floats:
-        """Return float64 [C], the votes of each class, in units of a mean draw's vote."""
+        """Return float64 [C], the votes of each class, where a draw of mean weight has one vote."""
         problem = self.table.problem
         errors, weights = self.table.errors[:, self.draws], problem.weights[self.draws]
         best = np.zeros((problem.n_classes, len(self.draws)), dtype=bool)

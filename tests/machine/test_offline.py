@@ -53,7 +53,7 @@ def test_within_the_block_libraries_ask_for_nothing_and_afterwards_as_before() -
         assert constants.is_offline_mode() and is_offline()
         with pytest.raises(Exception, match=r"[Oo]ffline"):
             huggingface_hub.HfApi().model_info("facebook/DiT-XL-2-256")
-        with offline(), offline(wanted=False):
+        with offline(), offline(reason=False):
             assert is_offline()
         assert is_offline() and switches() != before
     assert switches() == before and not is_offline()

@@ -57,5 +57,5 @@ def test_few_draws_vote_at_the_cost_of_uniform() -> None:
     errors = make_table(6, 40)
     assert run(make("vote", 40, samples=8), errors).evaluations == 48
     assert make("vote", 40, samples=8).at_most(make_problem(errors)) == 48
-    with pytest.raises(Exception, match="samples=41"):
+    with pytest.raises(Exception, match=r"samples must be .*, got 41"):
         make("vote", 40, samples=41)
