@@ -1,23 +1,30 @@
-"""Backbones: text-to-image diffusion models that score images against prompts."""
+"""Backbones: text-to-image diffusion models that score images against prompts.
+
+`models.toml` and `classifiers.toml` declare the models with published weights.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from bench import hookimpl
-from bench.contracts.specs import ANY_PIPELINE, Parameter
-from bench_plugins.backbones._declared import register_classifiers, register_families
+from bench.contracts.specs import Parameter
 
 # As a variable, since importing diffusers already makes transformers warn of what we do not use.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-_TARGET = "bench_plugins.backbones.families:StableDiffusion"
 _PARAMETERS: dict[str, Any] = {
     "normalize": Parameter("half", "half: pixels in [-1, 1]; cifar10: the published notebook's"),
     "resolution": Parameter(None, "image side in pixels; None: the model's own", type=int),
 }
+_PARAMETER_TYPES = {"int": int, "float": float, "str": str}
+# One draw, so that every strategy does the same; `full` says it most plainly.
+_CLASSIFIER: dict[str, Any] = {"scorer": "classifier", "strategy": "full", "draws": 1}
+_SEED: dict[str, Any] = {"seed": Parameter(0, "seed of its own; --seed is that of the noise")}
 
 
 @hookimpl
@@ -25,7 +32,7 @@ def register_backbones(register: Callable[..., None]) -> None:
     """Register the backbones."""
     register(
         "tiny-digits",
-        target=_TARGET,
+        target=_target("families:StableDiffusion"),
         summary="a small latent diffusion model of digits, trained by this project; runs anywhere",
         weights="bench_plugins:backbones/weights/tiny_digits",
         trained_on="digits/train",
@@ -41,7 +48,7 @@ def register_backbones(register: Callable[..., None]) -> None:
     )
     register(
         "tiny-landuse",
-        target=_TARGET,
+        target=_target("families:StableDiffusion"),
         summary="a small latent diffusion model of land use from above, trained by this project",
         weights="bench_plugins:backbones/weights/tiny_landuse",
         trained_on="ucmerced/train",
@@ -55,23 +62,96 @@ def register_backbones(register: Callable[..., None]) -> None:
         flops=355e6,
         parameters=_PARAMETERS,
     )
-    register_families(register, _PARAMETERS)
-    register(
-        "folder-pipeline",
-        target="bench_plugins.backbones.pipeline_folder:FolderPipeline",
-        summary="any other pipeline folder, run by the pipeline's own code: --backbone ./folder",
-        trained_on="unknown",
-        family="pipeline",
-        pipelines=(ANY_PIPELINE,),
-        parameters=_PARAMETERS,
-    )
+    _register_declared(register, _read("models.toml"), parameters=_PARAMETERS)
     register(
         "pipeline",
-        target="bench_plugins.backbones.pipeline_live:LivePipeline",
+        target=_target("pipeline_live:LivePipeline"),
         summary="a pipeline of diffusers in memory: bench.run(DATASET, backbone=pipe) in Python",
         trained_on="unknown",
         family="pipeline",
         objects=("diffusers.DiffusionPipeline",),
         parameters=_PARAMETERS,
     )
-    register_classifiers(register)
+    classifiers = _read("classifiers.toml")
+    _register_declared(register, classifiers, **_CLASSIFIER)
+    register(
+        "random",
+        target=_target("chance:Random"),
+        summary="guesses: the row of chance",
+        trained_on=None,
+        parameters=_SEED,
+        **_CLASSIFIER,
+    )
+    register(
+        "majority",
+        target=_target("chance:Majority"),
+        summary="always the most frequent class of the split it is fitted on",
+        learns=True,
+        **_CLASSIFIER,
+    )
+    weights = {name: model["weights"] for name, model in classifiers["models"].items()}
+    _register_learners(register, {**weights, **classifiers["features"]})
+
+
+def _register_declared(
+    register: Callable[..., None], declared: Mapping[str, Any], **shared: Any
+) -> None:
+    """Register each family of a TOML file, for weights of the user's own, and each model."""
+    families: dict[str, Any] = {}
+    for name, stated in declared["families"].items():
+        family = {**shared, **stated, "family": name, "target": _target(stated["target"])}
+        own, models = family.pop("own"), family.pop("models", {})
+        if "parameters" in stated:
+            family["parameters"] = {**shared["parameters"], **_parameters(stated["parameters"])}
+        own["pipelines"] = tuple(own.get("pipelines", ()))
+        register(own.pop("name", name), trained_on="unknown", **family, **own)
+        # Zero-shot unless it says otherwise: images from the web, none of a dataset's own.
+        families[name] = {"trained_on": None, **family, **models}
+    for name, model in declared["models"].items():
+        register(name, **{**families[model["family"]], **model})
+
+
+def _register_learners(register: Callable[..., None], weights: dict[str, str]) -> None:
+    named = f"{', '.join(weights)}; embedding: the model that --weights names"
+    parameters: dict[str, Any] = {
+        "features": Parameter(
+            "pixels", f"what is learned from: pixels, or image embeddings: {named}"
+        ),
+        "resolution": Parameter(None, "side of the square of pixels; None: 16", type=int),
+    }
+    learner = {"learns": True, "weights_by": {"features": weights}, **_CLASSIFIER}
+    register(
+        "nearest-mean",
+        target=_target("learned:NearestMean"),
+        summary="the class whose mean features are nearest; of pixels, without any weights",
+        parameters=parameters,
+        **learner,
+    )
+    register(
+        "linear-probe",
+        target=_target("learned:LinearProbe"),
+        summary="logistic regression on features, cross-validated; of pixels, without any weights",
+        parameters={**parameters, **_SEED},
+        **learner,
+    )
+
+
+def declared_pipelines(family: str) -> tuple[str, ...]:
+    """Return the pipeline classes of a family, the usual one first."""
+    return tuple(_read("models.toml")["families"][family]["own"]["pipelines"])
+
+
+def _parameters(stated: Mapping[str, Any]) -> dict[str, Parameter]:
+    types = {name: _PARAMETER_TYPES.get(fields.get("type")) for name, fields in stated.items()}
+    return {
+        name: Parameter(**{"default": None, **fields, "type": types[name]})
+        for name, fields in stated.items()
+    }
+
+
+def _target(place: str) -> str:
+    return f"{__name__}.{place}"
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))

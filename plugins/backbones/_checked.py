@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +23,7 @@ from bench_plugins.backbones._counting import operations, peak_of_cell, peak_of_
 from bench_plugins.backbones._driving import (
     DrivenPipeline,
     embeds_guidance,
+    network_name,
     network_of,
     pixels_of,
     token_counts,
@@ -146,23 +146,20 @@ class CheckedFolder(PipelineDenoiser):
         hollow = cls.checked(weights, dtype, **settings)
         return None if hollow is None else max(peak_of_cell(hollow), peak_of_image(hollow))
 
-    @staticmethod
-    def config_source(file: Path) -> str:
-        """Return the Hub id of the pipeline whose configs a single file goes with."""
-        return config_source(file)
+    config_source = staticmethod(config_source)
 
     @classmethod
     def _described(
         cls, weights: Weights, dtype: torch.dtype, **parameters: Any
     ) -> tuple[Any, dict[str, Any]] | None:
         """Return the pipeline without tensors and the classes of its parts, not yet driven."""
-        left_out = cls.without(weights, read_index(weights, cls.pipelines), **parameters)
-        return _described(weights, cls.pipelines, dtype, frozenset(left_out))
+        left_out = frozenset(cls.without(weights, **parameters))
+        return _described(weights, cls.pipelines, dtype, left_out)
 
     # What families decide.
 
     @classmethod
-    def without(cls, weights: Weights, index: Mapping[str, Any], **parameters: Any) -> set[str]:
+    def without(cls, weights: Weights, **parameters: Any) -> set[str]:
         """Return the parts that these parameters leave out."""
         return set()
 
@@ -226,7 +223,7 @@ def _checked(
     made.placed = torch.device("cpu")
     made.pipe = pipe
     network: Any = network_of(pipe)
-    name = next(name for name in NETWORKS if name in made.classes)
+    name = network_name(pipe)
     if family.pipelines:
         check_network(weights, name, network.config)
         if name == "unet" and not uses_prompts(network):

@@ -12,13 +12,15 @@ import diffusers
 import torch
 import transformers
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._latents import digits, order_of
+from bench_plugins.backbones._parts import NETWORKS
 from bench_plugins.backbones._seam import Call, CountedNetwork, Decoder
-from bench_plugins.backbones._slots import SHORT, Slots, doubled
+from bench_plugins.backbones._slots import SHORT, Slots
 
 diffusers.logging.set_verbosity_error()
 transformers.logging.set_verbosity_error()
@@ -177,10 +179,12 @@ class DrivenPipeline:
         decoder = Decoder(self.pipe.vae)
         parts: dict[str, Any] = {"vae": decoder}
         texts, prompts = self._short(len(latents))
+        # Some give their latents the precision of what encodes the texts.
+        doubled = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, texts)
 
         def call(times: Tensor) -> None:
             self.run(
-                doubled(texts),  # some give their latents its precision
+                doubled,
                 prompts,
                 times,
                 lambda call, event: False,
@@ -214,23 +218,27 @@ class DrivenPipeline:
 
     def _echo(self) -> dict[str, CountedNetwork]:
         """Return what stands in for the network where only the latents matter."""
-        network = network_of(self.pipe)
-        name = "unet" if network is getattr(self.pipe, "unet", None) else "transformer"
-        return {name: CountedNetwork(network, echoes=True)}
+        return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes=True)}
 
 
-def network_of(pipe: Any) -> torch.nn.Module:
-    """Return the network of a pipeline.
+def network_name(pipe: Any) -> str:
+    """Return the name of a pipeline's network.
 
     Raises:
         UserError: it has none of a usual name.
     """
-    for name in ("transformer", "unet"):
-        if isinstance(network := getattr(pipe, name, None), torch.nn.Module):
-            return network
+    for name in NETWORKS:
+        if isinstance(getattr(pipe, name, None), torch.nn.Module):
+            return name
     raise UserError(
         f"The pipeline {type(pipe).__name__} cannot be used: it has no transformer and no unet."
     )
+
+
+def network_of(pipe: Any) -> torch.nn.Module:
+    """Return the network of a pipeline."""
+    network: torch.nn.Module = getattr(pipe, network_name(pipe))
+    return network
 
 
 def embeds_guidance(network: Any) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import (
@@ -19,11 +18,12 @@ from transformers import (
     CLIPModel,
     Dinov2Config,
     Dinov2Model,
+    Siglip2Config,
+    Siglip2Model,
     SiglipConfig,
     SiglipModel,
 )
 
-from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import (
     ModelPart,
@@ -101,15 +101,10 @@ _SIGLIP_PART = transformers_part(HERE, SiglipModel, SiglipConfig, unused=_POSITI
 SIGLIP = Kind("siglip", _SIGLIP_PART, _siglip_tokens, canonical)
 # The second generation keeps punctuation (Tschannen et al., 2025).
 SIGLIP2 = Kind("siglip", _SIGLIP_PART, _siglip_tokens, str.lower)
-# Of any aspect ratio and resolution; classes of its own, which transformers has since 4.49.
+# Of any aspect ratio and resolution, in classes of its own.
 NAFLEX = Kind(
     "siglip2",
-    transformers_part(
-        HERE,
-        getattr(transformers, "Siglip2Model", None),
-        getattr(transformers, "Siglip2Config", None),
-        unused=_POSITIONS,
-    ),
+    transformers_part(HERE, Siglip2Model, Siglip2Config, unused=_POSITIONS),
     _siglip_tokens,
     str.lower,
 )
@@ -120,26 +115,16 @@ DINOV2 = Kind(
 ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
 
-def kind_of(weights: Weights) -> Kind:
-    """Return the kind of encoder in a folder, for its image embeddings.
+def kind_of(weights: Weights, kinds: Sequence[Kind] = ENCODER_KINDS) -> Kind:
+    """Return the kind of encoder in a folder, one of `kinds`; those that embed images by default.
 
     Raises:
-        UserError: it is none that is known.
+        UserError: it is none of them.
     """
     config = weights.read("config.json")
-    types = [kind.model_type for kind in ENCODER_KINDS]
+    types = [kind.model_type for kind in kinds]
     check_class(weights, "config.json", config, "model_type", types)
-    return ENCODER_KINDS[types.index(config["model_type"])]
-
-
-def second_siglip(weights: Weights) -> Kind:
-    """Return the kind of a SigLIP 2: of a fixed resolution, or NaFlex, whichever its config says.
-
-    Raises:
-        UserError: there is no config.
-    """
-    naflex = weights.read("config.json").get("model_type") == NAFLEX.model_type
-    return NAFLEX if naflex else SIGLIP2
+    return kinds[types.index(config["model_type"])]
 
 
 EMBEDDING_VERSION = 1  # of what is computed here; raise it when embeddings change
@@ -158,8 +143,6 @@ class Encoder:
     """
 
     def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:
-        if kind is NAFLEX and not hasattr(transformers, "Siglip2Model"):
-            raise UserError("SigLIP 2 NaFlex needs: pip install 'transformers>=4.49'")
         self.weights, self.kind = weights, kind
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.raw = read_config(weights, HERE, "model_type", (kind.model_type,))

@@ -55,8 +55,3 @@ def facts_of(name: str) -> Facts | None:
         return None
     stated = tomllib.loads(path.read_text("utf-8"))
     return Facts(**{**stated, "source": {**USUAL_SOURCE, **stated["source"]}})
-
-
-def declared() -> list[str]:
-    """Return the classes of which something is declared."""
-    return sorted(path.stem for path in FACTS_FOLDER.glob("*.toml"))

@@ -130,24 +130,24 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
     Raises:
         UserError: diffusers does not load it.
     """
-    index = weights.read(PIPELINE_INDEX)
-    kind = pipeline_class(weights, index)
-    source = {"revision": weights.revision, "use_safetensors": True}
-    takes = inspect.signature(kind.__init__).parameters
+    kind = pipeline_class(weights, weights.read(PIPELINE_INDEX))
     parts: dict[str, Any] = {}
-    if "safety_checker" in takes:  # it looks at pictures, of which none are made
+    # It looks at pictures, of which none are made.
+    if "safety_checker" in inspect.signature(kind.__init__).parameters:
         parts = {"safety_checker": None, "requires_safety_checker": False}
     try:
         with LOADING:
-            if weights.file is None and "vae" in takes:
-                autoencoder = getattr(diffusers, index["vae"][1])
-                parts["vae"] = autoencoder.from_pretrained(
-                    weights.location, subfolder="vae", torch_dtype=torch.float32, **source
-                )
             if weights.file is not None:
                 pipe = load_single_file(kind, weights, dtype, parts)
             else:
-                pipe = kind.from_pretrained(weights.location, torch_dtype=dtype, **parts, **source)
+                dtypes = {"vae": torch.float32, "default": dtype}
+                pipe = kind.from_pretrained(
+                    weights.location,
+                    torch_dtype=dtypes,
+                    revision=weights.revision,
+                    use_safetensors=True,
+                    **parts,
+                )
     except Exception as error:  # whatever the libraries raise where files are missing or odd
         raise UserError(
             f"The weights {weights.location} cannot be loaded: {first_line(error)}."
@@ -213,7 +213,7 @@ def load_single_file(kind: Any, weights: Weights, dtype: torch.dtype, parts: Any
     autoencoder: Any = getattr(
         diffusers, weights.read(PIPELINE_INDEX).get("vae", ["", ""])[1], None
     )
-    if hasattr(autoencoder, "from_single_file") and "vae" not in parts:  # float32, as of a folder
+    if hasattr(autoencoder, "from_single_file"):  # float32, as of a folder
         in_full = {**source, "subfolder": "vae", "torch_dtype": torch.float32}
         parts = {**parts, "vae": autoencoder.from_single_file(weights.file, **in_full)}
     return kind.from_single_file(weights.file, torch_dtype=dtype, **source, **parts)

@@ -19,7 +19,7 @@ import diffusers
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import ModelPart, build_empty, find_tensors, first_line
@@ -191,17 +191,14 @@ def _zeros(tensor: Tensor) -> Tensor:
     return torch.zeros((), dtype=tensor.dtype, device="cpu").expand(tensor.shape)
 
 
-def _mapped(change: Any, value: Any) -> Any:
+def _mapped(change: Callable[[Tensor], Tensor], values: Any) -> Any:
     """Return a module's arguments or results with every tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(getattr(value, "parameters", None), Tensor):  # a posterior
-        return type(value)(change(value.parameters))
-    if isinstance(value, list | tuple):
-        return type(value)(_mapped(change, item) for item in value)
-    if isinstance(value, Mapping):
-        made = dict(value) if type(value) is dict else value
-        for key, item in value.items():
-            made[key] = _mapped(change, item)  # type: ignore[index]  # libraries' outputs are dicts
-        return made
-    return value
+
+    def changed(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return change(leaf)
+        if isinstance(getattr(leaf, "parameters", None), Tensor):  # a posterior
+            return type(leaf)(change(leaf.parameters))
+        return leaf
+
+    return tree_map(changed, values)

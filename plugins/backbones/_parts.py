@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from torch import nn
 
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import (
@@ -22,12 +22,12 @@ from bench_plugins.backbones._checkpoint import (
     transformers_part,
 )
 from bench_plugins.backbones._configs import read_config
-from bench_plugins.backbones._tokenizers import load_other, load_tokenizer
+from bench_plugins.backbones._tokenizers import clip_tokenizer, load_other
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PIPELINE_INDEX = "model_index.json"
 PART_LIBRARIES = ("diffusers", "transformers")  # beside the modules of pipelines in diffusers
-NETWORKS = ("unet", "transformer")
+NETWORKS = ("transformer", "unet")
 EMBEDDINGS = "0.0"  # the leaf of a conditioning that the pipeline returns first
 OLDER_CLASS = "Transformer2DModel"  # of DiT and PixArt, in files of before diffusers 0.29
 # What attention was called before diffusers 0.13; the files of Stable Diffusion's VAE still do.
@@ -78,23 +78,21 @@ def model_part(weights: Weights, name: str, kind: Any) -> tuple[ModelPart, Mappi
         return replace(part, library=kind), config
     if issubclass(kind, transformers.CLIPPreTrainedModel):
         model_type, made, described = "clip_text_model", kind, transformers.CLIPTextConfig
-        more: dict[str, Any] = {"renamed": _without("text_model."), "unused": POSITIONS}
+        more: dict[str, Any] = {
+            "renamed": methodcaller("removeprefix", "text_model."),
+            "unused": POSITIONS,
+        }
     elif kind is transformers.T5EncoderModel:
         model_type, made, described = "t5", kind, transformers.T5Config
         more = {"tied": TIED_TENSORS}
     elif issubclass(kind, transformers.Gemma2PreTrainedModel):
         model_type, made, described = "gemma2", transformers.Gemma2Model, transformers.Gemma2Config
-        more = {"renamed": _without("model."), "unused": ("lm_head.weight",)}
+        more = {"renamed": methodcaller("removeprefix", "model."), "unused": ("lm_head.weight",)}
     else:
-        return ModelPart(name, "", lambda raw: _built(kind, raw), library=kind), weights.read(
-            f"{name}/config.json"
-        )
+        part = transformers_part(name, kind, getattr(kind, "config_class", None), library=kind)
+        return part, weights.read(f"{name}/config.json")
     config = read_config(weights, name, "model_type", (model_type,))
     return transformers_part(name, made, described, **more), config
-
-
-def _without(beginning: str) -> Any:
-    return lambda name: name.removeprefix(beginning)
 
 
 def _plain_attention(name: str) -> str:
@@ -102,11 +100,6 @@ def _plain_attention(name: str) -> str:
     if "attentions" in parts:
         parts = [OLD_ATTENTION.get(part, part) for part in parts]
     return ".".join(parts)
-
-
-def _built(kind: Any, raw: Mapping[str, Any]) -> nn.Module:
-    module: nn.Module = kind(kind.config_class.from_dict(dict(raw)))
-    return module
 
 
 def tokenizer_of(weights: Weights, name: str, kind: Any, encoder: ModelPart | None) -> Any:
@@ -117,10 +110,11 @@ def tokenizer_of(weights: Weights, name: str, kind: Any, encoder: ModelPart | No
     """
     if encoder is None or encoder.library is not None:
         return from_library(weights, name, kind)
-    model = weights.read(f"{encoder.folder}/config.json")["model_type"]
-    if (classes := OTHER_TOKENIZERS.get(model)) is None:
-        return load_tokenizer(weights, name, encoder.folder)
-    return load_other(weights, name, encoder.folder, classes)
+    text = weights.read(f"{encoder.folder}/config.json")
+    if classes := OTHER_TOKENIZERS.get(text["model_type"]):
+        return load_other(weights, name, encoder.folder, classes)
+    positions, size = text.get("max_position_embeddings"), text.get("vocab_size")
+    return clip_tokenizer(weights, name, positions, size)
 
 
 def from_library(weights: Weights, name: str, kind: Any, **more: Any) -> Any:

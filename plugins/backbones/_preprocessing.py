@@ -94,7 +94,8 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
         shorter, square = _whole(size.get("shortest_edge")), _pair(size)
     cropped: tuple[int, int] | None = None
     if config.get("do_center_crop"):
-        cropped = _pair(crop) if isinstance(crop, Mapping) else _twice(_whole(crop))
+        sides = crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
+        cropped = _pair(sides)
         if cropped is None:
             raise weights.error(name, f"has crop_size {crop!r:.100}; expected height and width")
     if (shorter is None) == (square is None) or (square and cropped not in (None, square)):
@@ -151,10 +152,6 @@ def _whole(value: Any) -> int | None:
 def _pair(size: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = _whole(size.get("height")), _whole(size.get("width"))
     return None if height is None or width is None else (height, width)
-
-
-def _twice(side: int | None) -> tuple[int, int] | None:
-    return None if side is None else (side, side)
 
 
 def _three(weights: Weights, name: str, config: Mapping[str, Any], key: str) -> tuple[float, ...]:

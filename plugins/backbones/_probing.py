@@ -19,6 +19,7 @@ from torch import Tensor
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.errors import UserError
+from bench_plugins.backbones._driving import network_name
 from bench_plugins.backbones._seam import CountedNetwork
 
 PROBED_STEPS = 10  # of the pipeline's own schedule
@@ -33,7 +34,7 @@ def settle(denoiser: Any) -> str:
     Raises:
         UserError: guidance cannot be left out, or the network cannot be called.
     """
-    name = next(n for n in ("transformer", "unet") if getattr(denoiser.pipe, n, None) is not None)
+    name = network_name(denoiser.pipe)
     for keywords in ({}, {"guidance_scale": 0.0}):
         counted = CountedNetwork(denoiser.network)
         denoiser.call.update(keywords)

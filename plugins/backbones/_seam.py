@@ -116,14 +116,25 @@ class Call:
         return self.latents.reshape(shape).to(device=device, dtype=dtype)
 
 
-class _Scheduler:
-    """Stands in for a pipeline's scheduler; the rest of it is a copy of the pipeline's."""
+class _StandIn:
+    """Stands in for a part of a pipeline; what it does not have is the part's."""
+
+    def __init__(self, part: Any) -> None:
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_part"], name)
+
+
+class _Scheduler(_StandIn):
+    """Stands in for a pipeline's scheduler, on a copy of it."""
 
     order = 1
     init_noise_sigma = 1.0
 
     def __init__(self, real: Any, call: Call) -> None:
-        self._real, self._seen = copy.copy(real), call
+        super().__init__(copy.copy(real))
+        self._seen = call
 
     def set_timesteps(
         self,
@@ -160,47 +171,36 @@ class _Scheduler:
         self._seen.happened("step")
         return sample, sample  # an LCM's step has two results
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_real"], name)
 
-
-class Decoder:
-    """Stands in for a pipeline's VAE and keeps what is decoded; the rest of it is the VAE's."""
+class Decoder(_StandIn):
+    """Stands in for a pipeline's VAE and keeps what is decoded."""
 
     dtype = torch.float64
     device = torch.device("cpu")
-
-    def __init__(self, vae: Any) -> None:
-        self._vae = vae
-        self.decoded: Tensor | None = None
+    decoded: Tensor | None = None
 
     def decode(self, latents: Tensor, *arguments: Any, **keywords: Any) -> Any:
         """Keep the latents and end the call."""
         self.decoded = latents
         raise Stop
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_vae"], name)
 
-
-class CountedNetwork:
+class CountedNetwork(_StandIn):
     """Stands in for a network, counts the samples of its calls, and calls it or returns its input.
 
     The input may be in a precision that the network does not take.
     """
 
     def __init__(self, network: Any, echoes: bool = False) -> None:
-        self._network, self.echoes = network, echoes
+        super().__init__(network)
+        self.echoes = echoes
         self.samples: list[int] = []
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Return what the network returns, or the first argument."""
         first = arguments[0] if arguments else next(iter(keywords.values()))
         self.samples.append(len(first))
-        return _Output(first) if self.echoes else self._network(*arguments, **keywords)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_network"], name)
+        return _Output(first) if self.echoes else self._part(*arguments, **keywords)
 
 
 @lru_cache

@@ -69,6 +69,10 @@ class Slots:
     def _values(self, returned: Sequence[Any]) -> list[tuple[Any, ...]]:
         return [(v,) if b else v for v, b in zip(returned, self.bare, strict=True)]
 
+    def _calls(self, values: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the inverse of `_values`."""
+        return [v[0] if bare else v for v, bare in zip(values, self.bare, strict=True)]
+
     def _all(self) -> list[Slot]:
         return [slot for call in self.slots for slot in call]
 
@@ -100,32 +104,21 @@ class Slots:
 
         Texts that are all padded to the same length are encoded together.
         """
-        if any(
-            slot.kind != "fixed" and (slot.kind, slot.limit) != ("rows", None)
-            for slot in self._all()
-        ):
-            return self.rows([self.encode([text]) for text in texts], texts)
-        parts: list[dict[str, Tensor]] = []
-        for start in range(0, len(texts), TEXTS_PER_CALL):
-            values = [
-                v
-                for call in self._values(self.encode(list(texts[start : start + TEXTS_PER_CALL])))
-                for v in call
-            ]
-            parts.append(
-                {s.name: v for s, v in zip(self._all(), values, strict=True) if s.kind == "rows"}
-            )
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        alike = all(s.kind == "fixed" or (s.kind, s.limit) == ("rows", None) for s in self._all())
+        at_once = TEXTS_PER_CALL if alike else 1
+        groups = [list(texts[n : n + at_once]) for n in range(0, len(texts), at_once)]
+        return self.rows([self.encode(group) for group in groups], groups)
 
-    def rows(self, encoded: Sequence[list[Any]], texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return a row for each text in every leaf, of what its encoding returned."""
+    def rows(self, encoded: Sequence[list[Any]], groups: Sequence[list[str]]) -> dict[str, Tensor]:
+        """Return a row for each text in every leaf, of what the encoding of its group returned."""
         rows: dict[str, list[Tensor]] = {}
-        for text, returned in zip(texts, encoded, strict=True):
+        for returned, texts in zip(encoded, groups, strict=True):
             values = [value for call in self._values(returned) for value in call]
             for slot, value in zip(self._all(), values, strict=True):
                 if slot.kind in ("rows", "list", "shared"):
-                    row = value if slot.kind == "shared" else value[0]
-                    self._keep(slot, row, text, rows)
+                    each_row = [value] if slot.kind == "shared" else value
+                    for row, text in zip(each_row, texts, strict=True):
+                        self._keep(slot, row, text, rows)
         return {name: torch.stack(parts) for name, parts in rows.items()}
 
     def negative(self, plain: list[Any], guided: list[Any]) -> list[Any]:
@@ -143,7 +136,7 @@ class Slots:
                 for place, value in zip(filled, added, strict=True):
                     values[place] = value
             calls.append(tuple(values))
-        return [call[0] if bare else call for call, bare in zip(calls, self.bare, strict=True)]
+        return self._calls(calls)
 
     def _keep(self, slot: Slot, row: Tensor, text: str, rows: dict[str, list[Tensor]]) -> None:
         if slot.limit is not None:
@@ -184,7 +177,7 @@ class Slots:
             tuple(self._value(slot, tree, by_name.get(slot.name, every)) for slot in call)
             for call in self.slots
         ]
-        return [call[0] if bare else call for call, bare in zip(calls, self.bare, strict=True)]
+        return self._calls(calls)
 
     def _value(self, slot: Slot, tree: Mapping[str, Tensor], lengths: Sequence[int]) -> Any:
         if slot.kind == "fixed":
@@ -203,13 +196,6 @@ class Slots:
         if slot.kind == "shared":
             return leaf[0, : lengths[0]]
         return leaf if slot.limit is None else leaf[:, : max(lengths)]
-
-
-def doubled(value: Any) -> Any:
-    """Return lists and tuples with their floating tensors in double precision."""
-    if isinstance(value, Tensor):
-        return value.double() if value.is_floating_point() else value
-    return type(value)(map(doubled, value)) if isinstance(value, list | tuple) else value
 
 
 def _is_empty(value: Any) -> bool:

@@ -32,24 +32,12 @@ CLIP_FILES = (
 )
 
 
-def load_tokenizer(weights: Weights, part: str = "tokenizer", encoder: str = "text_encoder") -> Any:
-    """Return the tokenizer, which is checked to fit the text encoder.
+@lru_cache(maxsize=8)
+def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> Any:
+    """Return CLIP's tokenizer in a folder, for a text encoder of `positions` and `size` tokens.
 
     Raises:
         UserError: it is of another kind, cut, or longer or larger than the text encoder.
-    """
-    text = weights.read(f"{encoder}/config.json")
-    return clip_tokenizer(
-        weights, part, text.get("max_position_embeddings"), text.get("vocab_size")
-    )
-
-
-@lru_cache(maxsize=8)
-def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> Any:
-    """Return the tokenizer in the folder `part` for an encoder of `positions` and `size` tokens.
-
-    Raises:
-        UserError: as `load_tokenizer`.
     """
     name = f"{part}/tokenizer_config.json"
     config = weights.read(name)

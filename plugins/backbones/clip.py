@@ -15,19 +15,20 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._encoders import (
     CLIP,
+    NAFLEX,
     SIGLIP,
     SIGLIP2,
     Encoder,
     Kind,
     Rows,
-    second_siglip,
+    kind_of,
 )
 
 
 class Clip(Classifier):
     """OpenAI's CLIP, and OpenCLIP's weights in transformers' layout."""
 
-    KIND: ClassVar[Kind] = CLIP
+    KINDS: ClassVar[tuple[Kind, ...]] = (CLIP,)
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
         self.encoder = self._read(weights, device, dtype)
@@ -40,11 +41,7 @@ class Clip(Classifier):
             raise UserError(
                 "Name the weights with --weights: a folder or a Hub id. This backbone has none."
             )
-        return Encoder(weights, cls._kind(weights), device, dtype)
-
-    @classmethod
-    def _kind(cls, weights: Weights) -> Kind:
-        return cls.KIND
+        return Encoder(weights, kind_of(weights, cls.KINDS), device, dtype)
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
@@ -88,7 +85,7 @@ class Clip(Classifier):
 class Siglip(Clip):
     """SigLIP: a sigmoid for each pair, and a logit with a bias; texts without punctuation."""
 
-    KIND = SIGLIP
+    KINDS = (SIGLIP,)
 
 
 class Siglip2(Clip):
@@ -98,8 +95,4 @@ class Siglip2(Clip):
     in classes of its own.
     """
 
-    KIND = SIGLIP2
-
-    @classmethod
-    def _kind(cls, weights: Weights) -> Kind:
-        return second_siglip(weights)
+    KINDS = (SIGLIP2, NAFLEX)

@@ -13,6 +13,7 @@ from bench.contracts.levels import Levels
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
+from bench_plugins.backbones import declared_pipelines
 from bench_plugins.backbones._folding import fold_prompts
 from bench_plugins.backbones._parts import EMBEDDINGS, PIPELINE_INDEX
 from bench_plugins.backbones._refusals import without_index
@@ -30,12 +31,7 @@ class StableDiffusion(FolderPipeline):
     the scale: `strength`, or what its pipeline tells it unless it is asked for another one.
     """
 
-    pipelines = (
-        "StableDiffusionPipeline",
-        "StableDiffusionImg2ImgPipeline",
-        "LatentConsistencyModelPipeline",
-        "LatentConsistencyModelImg2ImgPipeline",
-    )
+    pipelines = declared_pipelines("sd")
     keeps_encoders = True
     prompts_at_once = 64
 
@@ -61,7 +57,7 @@ class StableDiffusionXL(FolderPipeline):
     has now. Here the first is the resolution too, or `original_size`, and nothing was cropped.
     """
 
-    pipelines = ("StableDiffusionXLPipeline",)
+    pipelines = declared_pipelines("sdxl")
 
     def keywords(self, **parameters: Any) -> dict[str, Any]:
         """Return the picture's original size beside the others."""
@@ -78,10 +74,10 @@ class StableDiffusion3(FolderPipeline):
     With `text=clip`, T5 is not loaded, and its 256 tokens are zeros, as in the pipeline without it.
     """
 
-    pipelines = ("StableDiffusion3Pipeline",)
+    pipelines = declared_pipelines("sd3")
 
     @classmethod
-    def without(cls, weights: Weights, index: Mapping[str, Any], **parameters: Any) -> set[str]:
+    def without(cls, weights: Weights, **parameters: Any) -> set[str]:
         """Return T5 under `text=clip`, or where nothing is said and it is not there."""
         text = parameters.get("text")
         if text not in (None, *TEXT_CHOICES):
@@ -108,7 +104,7 @@ class Flux(FolderPipeline):
     Stored times are sigma, as the network takes them; the scheduler's are 1000 sigma.
     """
 
-    pipelines = ("FluxPipeline",)
+    pipelines = declared_pipelines("flux")
 
     def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
         """Return the levels, whose time is sigma."""
@@ -123,10 +119,10 @@ class Flux(FolderPipeline):
 class PixArt(FolderPipeline):
     """PixArt-alpha and PixArt-Sigma; texts are put into lower case and not cleaned otherwise."""
 
-    pipelines = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
+    pipelines = declared_pipelines("pixart")
 
     @classmethod
-    def without(cls, weights: Weights, index: Mapping[str, Any], **parameters: Any) -> set[str]:
+    def without(cls, weights: Weights, **parameters: Any) -> set[str]:
         """Return nothing; refuse a folder that does not say which of the two it is."""
         weights.read(PIPELINE_INDEX)
         return set()
@@ -135,7 +131,7 @@ class PixArt(FolderPipeline):
 class Sana(FolderPipeline):
     """Sana 0.6B and 1.6B; the pipeline's instruction stands before every prompt."""
 
-    pipelines = ("SanaPipeline",)
+    pipelines = declared_pipelines("sana")
 
 
 class DiT(FolderPipeline):
@@ -143,4 +139,4 @@ class DiT(FolderPipeline):
 
     can_linearise = False  # there is nothing between two labels
     linearisation_cost = None  # type: ignore[assignment]  # so it has not this ability
-    pipelines = ("DiTPipeline",)
+    pipelines = declared_pipelines("dit")

@@ -135,7 +135,7 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         encoded = self.slots.negative(
             self.encoded_prompts([""]), self.encoded_prompts([""], **guided)
         )
-        return self.slots.rows([encoded], [""])
+        return self.slots.rows([encoded], [[""]])
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
         """Return a mixture's masks and lengths: a place counts where it does for a prompt."""
