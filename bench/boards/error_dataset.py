@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.recordings.recording import CROISSANT, Recording, open_recording
 from bench.store import identity as ids
-from bench.store.cells import whole_part
+from bench.store.cells import ERROR_FOLDERS, whole_part
 from bench.store.documents import Manifest
 from bench.store.draw_table import DRAWS
 from bench.store.fields import to_json
@@ -32,7 +32,6 @@ from bench.store.journal import JOURNAL
 from bench.store.packed import write_packed
 
 ERROR_CARD = "README.md"
-ERROR_FOLDERS = ("errors", "first_order")
 Errors = NDArray[np.float32]
 
 

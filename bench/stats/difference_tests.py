@@ -104,7 +104,7 @@ def compare_over_images(
         return DifferenceTest("mcnemar", pair.mcnemar_p, pair.difference_ci95, equal)
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     p, interval = sign_flips(change, clusters)
-    tested = _by_z("permutation", p, change, margin, clusters)
+    tested = _with_z_interval("permutation", p, change, margin, clusters)
     if p > ALPHA:
         interval = min(interval[0], tested.interval[0]), max(interval[1], tested.interval[1])
     return replace(tested, interval=interval)
@@ -147,7 +147,7 @@ def compare_by_exchange(
     """
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     p = exchange_p(metric, labels, a.members, b.members, clusters)
-    tested = _by_z("permutation", p, change, margin, clusters)
+    tested = _with_z_interval("permutation", p, change, margin, clusters)
     return replace(tested, interval=with_zero(tested.interval, p))
 
 
@@ -160,7 +160,7 @@ def compare_by_influence(
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     mean, error = float(change.mean()), image_error(change[None, None], clusters)
     p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
-    tested = _by_z("influence", p, change, margin, clusters)
+    tested = _with_z_interval("influence", p, change, margin, clusters)
     return replace(tested, interval=(mean - Z95 * error, mean + Z95 * error))
 
 
@@ -209,7 +209,7 @@ def _equality(mean: float, margin: float | None, tail: Callable[[float], float])
     return None if margin is None else max(tail(margin + mean), tail(margin - mean))
 
 
-def _by_z(
+def _with_z_interval(
     test: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
 ) -> DifferenceTest:
     """Return a test with z's interval and z tests of equality of differences, float64 [n]."""

@@ -75,8 +75,7 @@ def differing(settings: Sequence[Settings]) -> list[Settings]:
 
 def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
     """Return the settings that two runs do not share: name → [A's value, B's value]."""
-    of_a, of_b = differing([run_settings(m) for m in (a, b)])
-    pairs: dict[str, Pair] = {name: [of_a.get(name), of_b.get(name)] for name in {**of_a, **of_b}}
+    pairs = _pairs(run_settings(a), run_settings(b))
     pairs.pop("prompts", None)
     if a.identity.prompts != b.identity.prompts:
         pairs = {"prompt": _first_prompts(a, b), **pairs}
@@ -87,9 +86,13 @@ def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
 
 def differing_identity(a: Manifest, b: Manifest) -> dict[str, Pair]:
     """Return what distinguishes the runs' identities: dotted name → [A's value, B's value]."""
-    flat_a, flat_b = (dict(_flat(m.identity.plain())) for m in (a, b))
-    pairs = {name: [flat_a.get(name), flat_b.get(name)] for name in {**flat_a, **flat_b}}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return _pairs(*(dict(_flat(m.identity.plain())) for m in (a, b)))
+
+
+def _pairs(*settings: Settings) -> dict[str, Pair]:
+    """Return the values that two runs do not share, by name."""
+    a, b = differing(settings)
+    return {name: [a.get(name), b.get(name)] for name in {**a, **b}}
 
 
 def _first_prompts(a: Manifest, b: Manifest) -> Pair:

@@ -165,8 +165,8 @@ def first_narrow(
     n = 1
     while n <= len(values):
         # An interval that holds at every n is never narrower than one for this n alone.
-        near = population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5
-        if n >= since and near and is_narrow(values[:n], width, population):
+        may_be_narrow = population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5
+        if n >= since and may_be_narrow and is_narrow(values[:n], width, population):
             return n
         n += max(1, n // 50)
     return population if population == len(values) else None  # all is known of a whole split

@@ -33,6 +33,9 @@ TYPES = {
     "error": "float32",
 }  # of the columns of a part, except `sample_id`
 
+# In the order in which an image's parts are written: its errors say that it is complete.
+ERROR_FOLDERS = ("first_order", "errors")
+
 Times = NDArray[np.float64] | Ints
 Cells = list[tuple[Evaluate, NDArray[np.float32]]]
 Linearised = list[tuple[Linearise, NDArray[np.float32]]]

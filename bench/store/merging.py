@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import link, regular_file
-from bench.store.cells import has_cells, part_path
+from bench.store.cells import ERROR_FOLDERS, has_cells, part_path
 from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest, with_code_of
 from bench.store.draw_table import DRAWS
@@ -23,7 +23,6 @@ from bench.store.folder import MANIFEST, read_manifest, shards_of, whole
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
 
-ERRORS = ("first_order", "errors")  # in this order: errors say that an image is complete
 NOWHERE = -1
 
 
@@ -102,7 +101,7 @@ class Merge:
             file = regular_file(path, DRAWS)
             if file and not (target / DRAWS).exists():
                 link(file, target / DRAWS)
-        for kind in ERRORS:
+        for kind in ERROR_FOLDERS:
             for number, path in others:
                 if not (path / kind).is_dir():
                     continue

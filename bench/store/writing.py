@@ -17,7 +17,14 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import link, regular_file, replacing, writing
-from bench.store.cells import Times, has_cells, part_path, write_cells, write_first_order
+from bench.store.cells import (
+    ERROR_FOLDERS,
+    Times,
+    has_cells,
+    part_path,
+    write_cells,
+    write_first_order,
+)
 from bench.store.documents import Fitted, Manifest, StoredConfig, mixed_code_warning, with_code_of
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.fields import without_none, write_document
@@ -123,14 +130,14 @@ class RunFolder:
         """Refuse links in place of the run's files and folders: nothing outside is written."""
         for name in (LOCK, JOURNAL):
             regular_file(self.path, name)
-        for name in ("errors", "first_order"):
+        for name in ERROR_FOLDERS:
             if (self.path / name).is_symlink():
                 raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
 
     def _empty(self) -> None:
         for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN, AUDIT, QUESTIONS):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("errors", "first_order"):
+        for name in ERROR_FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _adopt_manifest(self) -> None:
@@ -214,7 +221,7 @@ class RunFolder:
                 record = records.get(name)
                 if record is None or record["error"] is not None:
                     continue
-                for kind in ("first_order", "errors") if save_errors else ():
+                for kind in ERROR_FOLDERS if save_errors else ():
                     if has_cells(source / kind, name):
                         (self.path / kind).mkdir(exist_ok=True)
                         link(part_path(source / kind, name), part_path(self.path / kind, name))
