@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -53,8 +53,19 @@ def embed_prompts(
     fingerprint of the weights (of text encoder and tokenizer at least), dtype, version. Under
     `with_null`, the null conditioning is the last row.
     """
-    path = conditioning_file(key, texts, with_null)
-    return _kept(path, lambda: _encoded(backbone, texts, with_null), len(texts) + with_null)
+    path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
+    tree = read_tree(path)
+    if tree is None or count(tree) != prompts:
+        try:
+            with suppress(OSError):  # a disk that does not take it must not stop a run
+                write_tree(path, _encoded(backbone, texts, with_null), prompts)
+            tree = read_tree(path)
+            if tree is None:
+                chunks = list(_encoded(backbone, texts, with_null))
+                tree = mapped(lambda leaf: leaf.cpu(), joined(chunks))
+        except TreeError as error:
+            raise UserError(str(error)) from None
+    return mapped(torch.clone, tree) if size(tree) <= IN_MEMORY else tree
 
 
 def conditioning_file(key: str, texts: Sequence[str], with_null: bool = False) -> Path:
@@ -63,20 +74,6 @@ def conditioning_file(key: str, texts: Sequence[str], with_null: bool = False) -
     content = json.dumps([CONDITIONING_FORMAT, _libraries(), key, list(texts)])
     digest = hashlib.sha256(content.encode()).hexdigest()
     return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
-
-
-def _kept(path: Path, encode: Callable[[], Iterator[Tree]], prompts: int) -> Tree:
-    tree = read_tree(path)
-    if tree is None or count(tree) != prompts:
-        try:
-            with suppress(OSError):  # a disk that does not take it must not stop a run
-                write_tree(path, encode(), prompts)
-            tree = read_tree(path)
-            if tree is None:
-                tree = mapped(lambda leaf: leaf.cpu(), joined(list(encode())))
-        except TreeError as error:
-            raise UserError(str(error)) from None
-    return mapped(torch.clone, tree) if size(tree) <= IN_MEMORY else tree
 
 
 def _encoded(backbone: CheckedDenoiser, texts: Sequence[str], with_null: bool) -> Iterator[Tree]:

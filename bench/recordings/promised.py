@@ -76,8 +76,7 @@ def _make(prepared: Prepared, sweep: PlannedSweep, shared: SharedBackbone) -> Fi
     """Sweep the images that are not swept yet, and calibrate on all of them."""
     finished = run_prepared(prepare_again(prepared, sweep.config, sweep.samples), shared)
     if sweep.config.shard is None and sweep.calibration is None:
-        strategy = sweep.candidates[0]
-        tested = sweep.tested
+        strategy, tested = sweep.candidates[0], prepared.decider.spec.safest_first
         others = {name: value for name, value in strategy.params.items() if name not in tested[0]}
         calibrate(
             sweep.folder,

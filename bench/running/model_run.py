@@ -32,13 +32,11 @@ def check(prepared: Prepared) -> None:
     """Refuse a run that could not be scored (UserError); imports the backbone's class."""
     if prepared.absent:
         raise UserError(prepared.absent[0])
-    prompts = prepared.prompts
-    spec, strategy = prepared.backbone, prepared.strategy
-    kind = kind_of(prepared)
-    kind.check_settings(prepared)
+    prompts, spec, strategy = prepared.prompts, prepared.backbone, prepared.strategy
     backbones.check_weights(
         spec, prepared.weights, dtype=prepared.dtype, **prepared.backbone_parameters
     )
+    kind_of(prepared).check(prepared)
     if (counted := token_counts(prepared)) is not None:
         counts, limit = counted
         for source, text, n in zip(prompts.sources, prompts.texts, counts, strict=True):
@@ -53,7 +51,6 @@ def check(prepared: Prepared) -> None:
             " gradients."
         )
     strategy.check(problems(prepared)[-1][0])
-    kind.check_abilities(prepared)
 
 
 def problems(prepared: Prepared) -> list[tuple[Problem, int]]:

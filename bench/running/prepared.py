@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,7 @@ class PlannedSweep:
     config: RunConfig  # of the ordinary full sweep that it is a part of
     folder: Path  # of that run
     samples: tuple[str, ...]  # ids of the swept images, in the order of the split
-    tested: tuple[Mapping[str, Any], ...]  # the settings to test, the safest first
-    candidates: tuple[StrategyIdentity, ...]  # the strategy with each of them
+    candidates: tuple[StrategyIdentity, ...]  # the strategy with each setting, the safest first
     calibration: Calibration | None = None
     """Test of the candidates on the swept images, of which those that failed count as decided
     otherwise; None: not made yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import BenchWarning, UserError
 from bench.running.execute import execute
-from bench.running.executors.protocol import Executable
+from bench.running.executors.protocol import Executable, Executor
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
@@ -22,13 +21,8 @@ from bench.store.folder import read_records
 from bench.store.writing import RunFolder
 
 
-class Scripted:
+class Scripted(Executor):
     """An executor that takes every image for class 0, and can end early."""
-
-    levels: Levels | None = None
-    device: str | None = None
-    fitted: Mapping[str, Any] | None = None
-    peak_memory: int | None = None
 
     def __init__(self, run: Executable, ends_after: int | None = None) -> None:
         self.run, self.ends_after, self.closed = run, ends_after, False

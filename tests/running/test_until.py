@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from helpers.command import bench
 
 from bench import api
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import UserError
 from bench.inputs.subsets import random_order
 from bench.running import execute as execute_module
 from bench.running.execute import Finished, execute
-from bench.running.executors.protocol import Executable
+from bench.running.executors.protocol import Executable, Executor
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
@@ -31,13 +30,8 @@ from bench.store.questions import read_questions
 WORSE = "differs from digits-random-full-3bae6f72"
 
 
-class Workers:
+class Workers(Executor):
     """An executor that is nearly always right and finishes images in an order of its own."""
-
-    levels: Levels | None = None
-    device: str | None = None
-    fitted: Mapping[str, Any] | None = None
-    peak_memory: int | None = None
 
     def __init__(self, run: Executable, block: int = 1, ends_after: int | None = None) -> None:
         self.run, self.block, self.ends_after = run, block, ends_after
@@ -56,9 +50,6 @@ class Workers:
                 Outcome(ranking, np.ones(10), np.ones(10, np.int64), 0.0, 0.0, 0.5),
                 evaluations=10,
             )
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
 from bench.errors import BenchError, WorkersLostError, warn_user
 from bench.running.executors.dispatch import Dispatch, DispatchRules
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import Answer, Ended, Opened, Report, WorkerProcess
+from bench.running.executors.protocol import Executor
 from bench.running.executors.ray import Actors
 from bench.running.prepared import Prepared, run_samples
 from bench.store.records import is_record, make_record
@@ -39,21 +39,17 @@ class Member:
     blocks: int = 0  # number in flight
 
 
-class Driver:
+class Driver(Executor):
     """Scores with workers that are `actors`, which are closed with the driver.
 
     Attributes:
         workers: by name, those that have not been given up.
         dispatch: which worker has which images.
-        peak_memory: the most memory that one worker used so far, in bytes.
 
     Raises:
         BenchError: no worker can take part; the first one's reason.
         WorkersLostError: the workers ended before one was ready.
     """
-
-    device: str | None = None  # this process does not score: it has no speed to remember
-    peak_memory: int | None = None
 
     def __init__(self, run: Prepared, actors: Actors) -> None:
         self._run, self._actors = run, actors
@@ -73,9 +69,8 @@ class Driver:
         except BaseException:
             self.close()
             raise
-        self.problem = self._opened.problem
-        self.levels: Levels | None = self._opened.levels
-        self.fitted: Mapping[str, Any] | None = self._opened.fitted
+        self.problem, self.levels = self._opened.problem, self._opened.levels
+        self.fitted = self._opened.fitted
 
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided.

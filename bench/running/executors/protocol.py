@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.engine.asking import CheckedStrategy
-from bench.machine.environment import peak_memory
 from bench.store.documents import Manifest
 
 Swept = tuple[Path, Sequence[str]]  # the folder of a full sweep, and ids of some of its images
@@ -45,52 +44,35 @@ class Executable(ABC):
         """Load what answers the strategy."""
 
 
-class Executor(Protocol):
-    """Scores the images of a run somewhere; the caller stores what it yields.
+class Executor(ABC):
+    """Scores the images of a run somewhere; the caller stores what it yields."""
 
-    Attributes:
-        problem: what every image asks.
-        levels: the model's noise levels, where it has any.
-        device: the kind of device whose speed may be remembered; None: no such one.
-        fitted: what a backbone that learned reports of its fit.
-    """
+    problem: Problem  # question of every image
+    levels: Levels | None = None  # noise levels of the model, where it has any
+    fitted: Mapping[str, Any] | None = None  # report of a backbone that learned on its fit
+    device: str | None = None  # kind of device whose speed may be remembered; None: no such one
+    peak_memory: int | None = None  # largest use of one other process so far, in bytes
 
-    problem: Problem
-    levels: Levels | None
-    device: str | None
-    fitted: Mapping[str, Any] | None
-
-    @property
-    def peak_memory(self) -> int | None:
-        """Largest use of one process so far in bytes; None: not known."""
-
+    @abstractmethod
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided, in any order."""
 
     def close(self) -> None:
         """End what it started, also where scoring was interrupted."""
+        return None
 
 
 OpenExecutor = Callable[[Executable], Executor]
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """Scores in this process."""
 
     def __init__(self, run: Executable) -> None:
         self._run, self._engine = run, run.open_engine()
         self.problem, self.levels = self._engine.problem, self._engine.levels
-        self.device = self._engine.device
-        self.fitted: Mapping[str, Any] | None = getattr(self._engine, "fitted", None)
-
-    @property
-    def peak_memory(self) -> int | None:
-        """Largest use so far in bytes."""
-        return peak_memory()
+        self.device, self.fitted = self._engine.device, getattr(self._engine, "fitted", None)
 
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided."""
         return self._engine.score(self._run.samples(sample_ids), self._run.strategy)
-
-    def close(self) -> None:
-        """Do nothing: nothing was started."""

@@ -30,7 +30,7 @@ RISKS = (0.1, 0.05, 0.02, 0.01)
 
 @dataclass(frozen=True)
 class Stated:
-    """A risk that was stated for a strategy."""
+    """A risk that was stated for a strategy; a UserError if it has no parameters to choose."""
 
     risk: float  # the largest share of decisions that may differ from those of the full sweep
     decider: Decider  # the strategy as it would be without a risk
@@ -42,9 +42,25 @@ class Stated:
         """The option as the user wrote it."""
         return f"--risk {self.risk:g}"
 
+    def __post_init__(self) -> None:
+        spec, option = self.decider.spec, self.option
+        if not spec.safest_first:
+            able = [other.name for other in load_plugins().strategies if other.safest_first]
+            raise UserError(
+                f"{option}: strategy {spec.name!r} has no settings to choose among; those that"
+                f" have: {', '.join(able) or 'none'}."
+            )
+        chosen = sorted(spec.safest_first[0])
+        for name in chosen:
+            if name in self.params:
+                raise UserError(
+                    f"{option} chooses {' and '.join(chosen)}: leave --set"
+                    f" {name}={self.params[name]} out."
+                )
+
 
 def stated_risk(resolved: Resolved) -> Stated | None:
-    """Return the risk that a run's settings state, after `check_risk`; None: none."""
+    """Return the risk that a run's settings state; None: none."""
     config, decider = resolved.config, resolved.decider
     if config.risk is None:
         return None
@@ -53,27 +69,7 @@ def stated_risk(resolved: Resolved) -> Stated | None:
             f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} scores an image on one"
             " draw, on which every strategy decides as the full sweep does. Leave --risk out."
         )
-    stated = Stated(config.risk, decider, config.params, Path(config.results))
-    check_risk(stated)
-    return stated
-
-
-def check_risk(stated: Stated) -> None:
-    """Refuse a risk for which no parameters can be chosen (UserError)."""
-    spec, option = stated.decider.spec, stated.option
-    if not spec.safest_first:
-        able = [other.name for other in load_plugins().strategies if other.safest_first]
-        raise UserError(
-            f"{option}: strategy {spec.name!r} has no settings to choose among; those that have:"
-            f" {', '.join(able) or 'none'}."
-        )
-    chosen = sorted(spec.safest_first[0])
-    for name in chosen:
-        if name in stated.params:
-            raise UserError(
-                f"{option} chooses {' and '.join(chosen)}: leave --set"
-                f" {name}={stated.params[name]} out."
-            )
+    return Stated(config.risk, decider, config.params, Path(config.results))
 
 
 def with_risk(

@@ -119,7 +119,6 @@ def with_sweep(prepared: Prepared, stated: Stated, samples: Sequence[str] | None
         config,
         Path(config.results, run.run_id),
         tuple(drawn(split.sample_ids, plan.swept, digest(run.identity))),
-        race.spec.safest_first,
         tuple(candidate.identity for candidate in _candidates(race)),
     )
     calibration = _stored_calibration(sweep)

@@ -79,9 +79,9 @@ class DenoiserKind(ScorerKind):
             can_linearise=backbones.can_linearise(prepared.backbone),
         )
 
-    def check_abilities(self, prepared: Prepared) -> None:
+    def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
         """Refuse settings that need a null, a posterior or levels that the backbone lacks."""
-        super().check_abilities(prepared)
+        super().check(prepared)
         if prepared.config.subtract_null:
             _check_null_subtracted(prepared)
         config = prepared.config

@@ -90,29 +90,23 @@ class LikelihoodKind(ScorerKind):
         problem = super().problem(prepared, columns)
         return replace(problem, reduction=reduction_of(prepared))
 
-    def check_settings(self, resolved: Resolved) -> None:
-        """Refuse a text-only control, seeds and strategies that the likelihood cannot use."""
-        if not offers(load_target(resolved.backbone), Likelihood.prior):
-            super().check_settings(resolved)
-        config, strategy = resolved.config, resolved.decider.spec.name
-        if config.seed > (2**63 - 1) // MOST_DRAWS - 1:
-            raise UserError(f"--seed {config.seed}: a likelihood takes seeds up to 10^13.")
-        reduction = reduction_of(resolved)
-        if reduction != MEAN and not resolved.strategy.same_draws:
+    def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
+        """Refuse views of a latent, and seeds and strategies that the likelihood cannot use."""
+        super().check(prepared, offers(load_target(prepared.backbone), Likelihood.prior))
+        name, views, seed = prepared.backbone_name, prepared.views, prepared.config.seed
+        if seed > (2**63 - 1) // MOST_DRAWS - 1:
+            raise UserError(f"--seed {seed}: a likelihood takes seeds up to 10^13.")
+        reduction = reduction_of(prepared)
+        if reduction != MEAN and not prepared.strategy.same_draws:
             raise UserError(
-                f"Backbone {resolved.backbone_name!r} puts draws together by {reduction}. Strategy"
-                f" {strategy!r} decides by other means, and promises nothing for it. Use --strategy"
-                " full or uniform."
+                f"Backbone {name!r} puts draws together by {reduction}. Strategy"
+                f" {prepared.decider.spec.name!r} decides by other means, and promises nothing for"
+                " it. Use --strategy full or uniform."
             )
-
-    def check_abilities(self, prepared: Prepared) -> None:
-        """Refuse views of a latent, which a likelihood does not have."""
-        super().check_abilities(prepared)
-        views = prepared.views
         if views is not None and views.views.of_latents:
             raise UserError(
-                f"--views {prepared.config.views} are samples of a latent, and backbone"
-                f" {prepared.backbone_name!r} is a likelihood, which takes images."
+                f"--views {prepared.config.views} are samples of a latent, and backbone {name!r} is"
+                " a likelihood, which takes images."
             )
 
     def scoring(self, prepared: Prepared) -> ScoringIdentity:

@@ -58,17 +58,17 @@ class ScorerKind(ABC):
             parents=None if parents is None else np.array(parents, dtype=np.int64),
         )
 
-    def check_settings(self, resolved: Resolved) -> None:
-        """Refuse settings and strategies that this kind cannot use (UserError)."""
-        if resolved.config.control == TEXT_ONLY:
+    def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
+        """Refuse settings and strategies that the backbone's class cannot be used with (UserError).
+
+        `scores_texts`: whether it scores texts without images.
+        """
+        config, views = prepared.config, prepared.views
+        if config.control == TEXT_ONLY and not scores_texts:
             raise UserError(
                 f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
-                f" {resolved.backbone_name!r} is not. --control grey works with every backbone."
+                f" {prepared.backbone_name!r} is not. --control grey works with every backbone."
             )
-
-    def check_abilities(self, prepared: Prepared) -> None:
-        """Refuse settings that need an ability that the backbone's class lacks (UserError)."""
-        config, views = prepared.config, prepared.views
         if views is not None and config.template_rule == "spread":
             raise UserError(
                 f"--views {config.views} and --template-rule spread both spread over the draws; use"

@@ -87,10 +87,10 @@ def test_scoring_holds_only_what_differs_from_the_default() -> None:
 def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
     with pytest.raises(UserError, match="needs a likelihood"):
-        kind_of(run).check_settings(run)
+        kind_of(run).check(run)
 
 
 def test_views_and_spread_templates_are_not_spread_together() -> None:
     run = prepared(views="flip", template=["a {class}", "the {class}"], template_rule="spread")
     with pytest.raises(UserError, match="both spread over the draws"):
-        kind_of(run).check_abilities(run)
+        kind_of(run).check(run)
