@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from io import UnsupportedOperation
 from typing import Any, TextIO
@@ -85,23 +85,20 @@ STDOUT, STDERR = 1, 2
 @contextmanager
 def set_aside() -> Iterator[Callable[[str], None]]:
     """Redirect stdout to stderr, also for C code; yield a function that writes a line to stdout."""
-    out, sys.stdout = sys.stdout, sys.stderr
-    try:
-        with _descriptor_set_aside(out) as kept:
+    out = sys.stdout
+    with redirect_stdout(sys.stderr), _descriptor_set_aside(out) as kept:
 
-            def write(text: str) -> None:
+        def write(text: str) -> None:
+            if kept is not None:
+                os.dup2(kept, STDOUT)
+            try:
+                out.write(f"{text}\n")
+                out.flush()
+            finally:
                 if kept is not None:
-                    os.dup2(kept, STDOUT)
-                try:
-                    out.write(f"{text}\n")
-                    out.flush()
-                finally:
-                    if kept is not None:
-                        os.dup2(STDERR, STDOUT)
+                    os.dup2(STDERR, STDOUT)
 
-            yield write
-    finally:
-        sys.stdout = out
+        yield write
 
 
 @contextmanager

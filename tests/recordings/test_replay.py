@@ -152,7 +152,7 @@ def test_replay_imports_no_torch(recording: Path, tmp_path: Path) -> None:
     ("strategy", "params", "message"),
     [
         ("uniform", {"draws": 50}, "recorded 100 draws"),
-        ("adaptive", {"samples": "5,500"}, "a stage cannot have more than draws=100"),
+        ("adaptive", {"samples": "5,500"}, "samples must be at most draws=100"),
         ("rase", {}, "Did you mean 'race'"),
         ("race", {"dleta": 1}, "Did you mean 'delta'"),
     ],
