@@ -18,7 +18,7 @@ import click
 from bench import __version__, interrupts
 from bench.cli.output import JSON_WRITER, prepare_streams, say
 from bench.discovery.commands import own_commands
-from bench.discovery.guard import guard, set_aside
+from bench.discovery.guard import guard, stdout_to_stderr
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 
@@ -86,7 +86,7 @@ class LazyGroup(click.Group):
             close = "" if name in COMMAND_ELSEWHERE else did_you_mean(name, self.list_commands(ctx))
             ctx.fail(f"There is no command {name!r}.{close} `bench --help` shows all of them.")
         if name in own_commands() and "--json" in args:
-            ctx.meta[JSON_WRITER] = ctx.with_resource(set_aside())
+            ctx.meta[JSON_WRITER] = ctx.with_resource(stdout_to_stderr())
         return super().resolve_command(ctx, args)
 
 

@@ -83,10 +83,10 @@ STDOUT, STDERR = 1, 2
 
 
 @contextmanager
-def set_aside() -> Iterator[Callable[[str], None]]:
+def stdout_to_stderr() -> Iterator[Callable[[str], None]]:
     """Redirect stdout to stderr, also for C code; yield a function that writes a line to stdout."""
     out = sys.stdout
-    with redirect_stdout(sys.stderr), _descriptor_set_aside(out) as kept:
+    with redirect_stdout(sys.stderr), _descriptor_to_stderr(out) as kept:
 
         def write(text: str) -> None:
             if kept is not None:
@@ -102,7 +102,7 @@ def set_aside() -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _descriptor_set_aside(out: TextIO) -> Iterator[int | None]:
+def _descriptor_to_stderr(out: TextIO) -> Iterator[int | None]:
     """Redirect the stdout of the process; yield a copy of its descriptor.
 
     Yields None if `out` is not the stdout of the process, as in a test or a notebook.

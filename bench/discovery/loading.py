@@ -20,7 +20,7 @@ from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.commands import own_commands
 from bench.discovery.finding import GROUP, Plugin, find
-from bench.discovery.guard import guard, set_aside
+from bench.discovery.guard import guard, stdout_to_stderr
 from bench.discovery.registry import Registry
 from bench.errors import BenchError, PluginError, UserError
 
@@ -161,7 +161,7 @@ def load_plugins() -> Plugins:
     Whatever plugins print is sent to stderr.
     """
     plugins = Plugins()
-    with set_aside():
+    with stdout_to_stderr():
         for plugin in find():
             plugins.load(plugin)
     return plugins

@@ -14,7 +14,7 @@ from bench.discovery.loading import Plugins
 SUFFIXES = (".py", ".toml")  # code, and declarations of datasets and models
 
 
-def code_of(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, str]:
+def source_hashes(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, str]:
     """Return distribution → hash of its sources, for the toolkit and the distributions `owners`.
 
     A version number is not enough, because two checkouts of the same version may compute a loss

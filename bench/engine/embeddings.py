@@ -32,7 +32,7 @@ from bench.engine.trees import (
     size,
 )
 from bench.errors import UserError
-from bench.machine.cache import cache_dir, is_kept, keeping
+from bench.machine.cache import cache_dir, is_cached, writing_cached
 
 # 1: unchecked, 2: one file per prompt, 3: no hash, 4: leaves named by family, 5: SD a tensor
 CONDITIONING_FORMAT = 6
@@ -111,7 +111,7 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
         OSError: the disk does not take it.
         TreeError: the chunks have different leaves, dtypes or lengths.
     """
-    with keeping(path) as file:
+    with writing_cached(path) as file:
         starts: dict[str, int] = {}
         first: dict[str, torch.Tensor] = {}
         done = 0
@@ -131,7 +131,7 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
 
 def read_tree(path: Path) -> Tree | None:
     """Return a conditioning, mapped from its file; None where there is none, or it is damaged."""
-    if not is_kept(path, always=True):
+    if not is_cached(path, always=True):
         return None
     try:
         with safe_open(path, "pt") as file:

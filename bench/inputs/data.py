@@ -24,7 +24,7 @@ from bench.inputs.rows import (
     image_column,
 )
 from bench.inputs.split import Split
-from bench.machine.files import is_there, is_utf8
+from bench.machine.files import is_utf8, path_exists
 from bench.machine.offline import hub_silence, offline
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
     if data_dir is None:
         return
     named = is_utf8(data_dir) and "\0" not in data_dir
-    if named and "{" in data_dir and not is_there(data_dir):
+    if named and "{" in data_dir and not path_exists(data_dir):
         expand(data_dir)
-    elif not named or not is_there(data_dir):
+    elif not named or not path_exists(data_dir):
         raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
     if not spec.takes_data_dir:
         raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")

@@ -24,7 +24,7 @@ from bench.inputs.downloads import load_items, read_list, read_table
 from bench.inputs.replaced import crop
 from bench.inputs.rows import column_values, rows_of
 from bench.inputs.survey import files_behind
-from bench.machine.files import inside, is_there
+from bench.machine.files import inside, path_exists
 
 if TYPE_CHECKING:
     import datasets
@@ -77,7 +77,7 @@ class Declared:
             parameters = self._known(reader)
             if reader.scheme:
                 return _ask(reader, {**parameters, "source": source}, its_split, None)
-            if not is_there(source) and "{" not in source:
+            if not path_exists(source) and "{" not in source:
                 raise UserError(
                     f"Dataset {spec.name!r}: its source {source} is not there. --data-dir names"
                     " another copy."
@@ -140,7 +140,7 @@ def dataset_of_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSp
     if colon and scheme in registry and registry.get(scheme).scheme:
         return registry.get(scheme)
     word = scheme.replace("-", "").replace("_", "")
-    if colon and len(word) > 1 and word.isalnum() and not is_there(source):
+    if colon and len(word) > 1 and word.isalnum() and not path_exists(source):
         schemes = [spec.name for spec in registry if spec.scheme]
         raise UserError(
             f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, schemes)} The schemes:"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UserError, did_you_mean, quoted
-from bench.machine.files import is_there, is_utf8, read_text
+from bench.machine.files import is_utf8, path_exists, read_text
 
 MOST_COLUMNS = 1_000
 Lines = Iterator[tuple[int, dict[str, str]]]
@@ -132,7 +132,7 @@ def expand(pattern: str) -> list[Path]:
         width = len(first) if first.startswith("0") else 0
         names = [f"{before}{n:0{width}}{after}" for n in range(int(first), int(last) + 1)]
     for name in names:
-        if not is_there(name):
+        if not path_exists(name):
             of = f", of {quoted(pattern)}" if name != pattern else ""
             raise UserError(f"There is no file {quoted(name)}{of}.")
     return [Path(name) for name in names]

@@ -24,7 +24,7 @@ from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import column_values, rows_of, stored_rows
 from bench.inputs.survey import files_behind, survey
-from bench.machine.cache import cache_dir, made_once
+from bench.machine.cache import cache_dir, cached_arrow
 
 if TYPE_CHECKING:
     import datasets
@@ -120,7 +120,7 @@ def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> 
             images = [cut(image, boxes[row], at[row]) for row, image in enumerate(part, start)]
             yield pa.table({"image": pa.array(images, kind)}, schema=schema)
 
-    file = made_once(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)
+    file = cached_arrow(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)
     images = datasets.Dataset.from_file(str(file)).data.table.column("image")
     # The other columns are small; those of rows that are not selected are left out.
     table = table.drop_columns(["image"])

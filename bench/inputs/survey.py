@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import StoredImage
 from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
-from bench.machine.cache import cache_dir, keep, recall
+from bench.machine.cache import cache_dir, read_cached, write_cached
 
 if TYPE_CHECKING:
     import datasets
@@ -78,7 +78,7 @@ def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
     """
     memo = _memo(images, files)
     if memo is not None:
-        content = recall(memo) or b""
+        content = read_cached(memo) or b""
         if len(content) == len(images) * WIDTH and _holds(content, images):
             return Surveyed(content)
     reading.done, reading.total = 0, len(images)
@@ -91,7 +91,7 @@ def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
     finally:
         reading.done = reading.total = 0
     if memo is not None:
-        keep(memo, bytes(made))
+        write_cached(memo, bytes(made))
     return Surveyed(bytes(made))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import AbsentError, UserError
-from bench.machine.cache import cache_dir, file_digest, keep, recall, stamp
+from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
 from bench.machine.offline import refusal
 
@@ -97,14 +97,14 @@ def file_hash(path: Path, real: Path) -> str:
             return file_digest(real)
         state = f"{path} {stamp(real)}".encode(errors="surrogateescape")
         memo = cache_dir("hashes") / f"{hashlib.sha256(state).hexdigest()}.bin"
-        if remembered := recall(memo):
+        if remembered := read_cached(memo):
             return remembered.decode("ascii", "replace")
         digest = file_digest(real)
     except OSError as error:
         raise UserError(
             f"The weights file {path} cannot be read: {error.strerror or error}."
         ) from None
-    keep(memo, digest)
+    write_cached(memo, digest)
     return digest
 
 

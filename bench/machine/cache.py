@@ -49,7 +49,7 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="bench-cache-")
 
 
-def keep(path: Path, content: str | bytes) -> None:
+def write_cached(path: Path, content: str | bytes) -> None:
     """Write a small entry; do nothing if it cannot be written.
 
     It is not synced to the disk, which would take 5 ms per file, and may be lost in a power cut.
@@ -60,24 +60,24 @@ def keep(path: Path, content: str | bytes) -> None:
         write_atomically(path, digest.encode() + content, durable=False)
 
 
-def recall(path: Path) -> bytes | None:
+def read_cached(path: Path) -> bytes | None:
     """Return the content of a small entry; None if it is missing or damaged."""
     try:
         stored = read_bytes(path)
     except (FileNotFoundError, PermissionError):  # missing, or another user's
         return None
     except OSError:  # not a regular file
-        discard(path)
+        discard_damaged(path)
         return None
     content = stored[DIGITS:]
     if stored[:DIGITS] != hashlib.sha256(content).hexdigest().encode():
-        discard(path)
+        discard_damaged(path)
         return None
     return content
 
 
 @contextmanager
-def keeping(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
+def writing_cached(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
     """Yield a file to write a large entry, which replaces `path` when the block ends.
 
     Raises:
@@ -92,7 +92,7 @@ def keeping(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
     write_atomically(seal, f"{digest} {stamp(path)}", durable=False)
 
 
-def is_kept(path: Path, always: bool = False) -> bool:
+def is_cached(path: Path, always: bool = False) -> bool:
     """Return whether a large entry exists with the content that was written.
 
     Its content is read if `always` is set, or if its size, times or inode have changed since the
@@ -115,11 +115,11 @@ def is_kept(path: Path, always: bool = False) -> bool:
         return False
     except OSError:
         pass
-    discard(path)
+    discard_damaged(path)
     return False
 
 
-def discard(path: Path) -> None:
+def discard_damaged(path: Path) -> None:
     """Warn about a damaged entry and remove it."""
     warn_user(f"{path} in the cache is damaged and will be created again.")
     with suppress(OSError):
@@ -141,7 +141,7 @@ def stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-def made_once(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) -> Path:
+def cached_arrow(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) -> Path:
     """Return the Arrow file `target` in the cache, after writing it if it is missing or damaged.
 
     Its name must depend on everything that determines its rows. `tables` returns the rows as
@@ -152,9 +152,9 @@ def made_once(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) ->
     """
     import pyarrow as pa
 
-    if not is_kept(target):
+    if not is_cached(target):
         try:
-            with keeping(target) as file, pa.ipc.new_stream(file, schema) as stream:
+            with writing_cached(target) as file, pa.ipc.new_stream(file, schema) as stream:
                 for table in tables():
                     stream.write_table(table)
         except OSError as error:

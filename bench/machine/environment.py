@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from bench.errors import UserError
-from bench.machine.cache import cache_dir, keep, recall
+from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.devices import assumed_speed
 
 _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow")
@@ -189,12 +189,12 @@ def _remember(table: str, key: str, value: float) -> None:
     path = cache_dir() / f"{table}.bin"
     # Without the lock, one of two concurrent runs would overwrite the other's value.
     with suppress(OSError), FileLock(f"{path}.lock"):
-        keep(path, json.dumps({**_recall(table), key: value}, indent=1))
+        write_cached(path, json.dumps({**_recall(table), key: value}, indent=1))
 
 
 def _recall(table: str) -> dict[str, float]:
     try:
-        stored = json.loads(recall(cache_dir() / f"{table}.bin") or "{}")
+        stored = json.loads(read_cached(cache_dir() / f"{table}.bin") or "{}")
     except ValueError:
         return {}
     return stored if isinstance(stored, dict) else {}

@@ -83,7 +83,7 @@ def regular_file(root: Path, name: str) -> Path | None:
     return real
 
 
-def is_there(path: str | Path) -> bool:
+def path_exists(path: str | Path) -> bool:
     """Return whether a path exists; False for names that no file can have."""
     return os.path.exists(path)  # noqa: PTH110  # Path.exists raises if a name is too long
 

@@ -93,7 +93,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def as_settings_say(function: Callable[P, T]) -> Callable[P, T]:
+def offline_if_set(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a function to use no network if `offline` is set in its first argument."""
 
     @wraps(function)

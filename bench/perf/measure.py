@@ -16,7 +16,7 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.machine.environment import peak_memory, remember_batch_size, remember_speed
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.perf.work import bare, evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
 from bench.running.model_run import check
 from bench.running.parts.decision import make_decider
@@ -67,7 +67,7 @@ class Measured(Document):
     plan: Plan | None  # what the dataset would take; None where no dataset is named
 
 
-@as_settings_say
+@offline_if_set
 def measure(
     config: RunConfig,
     strategies: Sequence[str] = (),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, warn_user
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.recordings.calibrate import calibrate
 from bench.running.execute import Finished
 from bench.running.prepare import prepare_again
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Tell = Callable[[str], None]
 
 
-@as_settings_say
+@offline_if_set
 def run(
     config: RunConfig,
     dataset: DatasetSpec | None = None,
@@ -48,7 +48,7 @@ def run(
     return run_prepared(prepared, shared)
 
 
-@as_settings_say
+@offline_if_set
 def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
     """Make the sweep of a run's risk, or its shard, and calibrate on it where it is whole.
 

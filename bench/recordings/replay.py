@@ -17,7 +17,7 @@ from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem, Strategy
 from bench.discovery.loading import learning, load_plugins
-from bench.discovery.sources import code_of
+from bench.discovery.sources import source_hashes
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import limited
@@ -230,7 +230,7 @@ def _manifest(
             "config": source.config.model_copy(update={**settings, "save_errors": False}),
             "strategy": strategy,
             "samples": limited(sample_ids, labels, settings["limit"]),
-            "environment": environment(plugins.versions(), code_of(plugins, [owner])),
+            "environment": environment(plugins.versions(), source_hashes(plugins, [owner])),
             "replayed_from": source.run_id,
             **({"pairs_averaged": True} if identity.scoring.antithetic else {}),
         }

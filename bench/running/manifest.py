@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
-from bench.discovery.sources import code_of
+from bench.discovery.sources import source_hashes
 from bench.errors import UserError
 from bench.inputs.altered import InMemory
 from bench.inputs.split import Split
@@ -117,7 +117,7 @@ def make_manifest(
         strategy=strategy,
         classes=list(split.classes),
         prompts=[] if split.items else prompts.pairs,
-        environment=environment(plugins.versions(), code_of(plugins, owners_of(prepared))),
+        environment=environment(plugins.versions(), source_hashes(plugins, owners_of(prepared))),
         samples=samples,
         **without_none(
             parents=None if prompts.parents is None else list(prompts.parents),

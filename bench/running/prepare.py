@@ -15,7 +15,7 @@ from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights, licence_advice
 from bench.inputs.weights import resolve as resolve_weights
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
 from bench.running.prepared import Prepared
 from bench.running.preparing.others import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import datasets
 
 
-@as_settings_say
+@offline_if_set
 def prepare(
     config: RunConfig,
     dataset: DatasetSpec | DataSource | None = None,  # instead of the one that `config` names

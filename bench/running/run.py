@@ -10,10 +10,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.discovery.guard import set_aside
+from bench.discovery.guard import stdout_to_stderr
 from bench.errors import UserError, warn_user
 from bench.machine.environment import pick_device
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SECOND_RUNS = {"again": (with_other_noise, decide_again), "audit": (as_full_sweep, audit)}
 
 
-@as_settings_say
+@offline_if_set
 def warm_up(config: RunConfig) -> str:
     """Fetch the weights and encode the prompts once for all shards of a run; return its id."""
     check_executor(config)
@@ -49,7 +49,7 @@ def warm_up(config: RunConfig) -> str:
     return prepared.manifest.run_id
 
 
-@as_settings_say
+@offline_if_set
 def run(config: RunConfig) -> Finished:
     """Make the run that `config` describes, or resume it.
 
@@ -197,7 +197,7 @@ class SharedCluster:
             wanted = config.ray_address, config.workers
             if wanted != self._wanted:
                 self.close()
-                with set_aside():  # Ray prints messages
+                with stdout_to_stderr():  # Ray prints messages
                     self._connection = connect(*wanted)
                 self._wanted = wanted
             return opens(run)
@@ -208,5 +208,5 @@ class SharedCluster:
         """Disconnect; a Ray of our own ends."""
         connection, self._connection, self._wanted = self._connection, None, None
         if connection is not None:
-            with set_aside():
+            with stdout_to_stderr():
                 connection.close()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.machine.cache import cache_dir, discard
+from bench.machine.cache import cache_dir, discard_damaged
 
 KEPT_FORMAT = 2  # 1 had no hashes
 EMBEDDING_LIBRARIES = ("torch", "transformers", "tokenizers", "pillow")  # they compute an embedding
@@ -90,7 +90,7 @@ class Kept:
         except (sqlite3.OperationalError, OSError):  # in use, or the disk does not take it
             pass
         except (sqlite3.DatabaseError, TypeError):  # TypeError: a value of another type
-            discard(path)
+            discard_damaged(path)
         return False
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from bench.errors import UserError, quoted
 from bench.inputs.parsing import parse_json
 from bench.inputs.rows import rows_of
-from bench.machine.cache import cache_dir, made_once, stamp
+from bench.machine.cache import cache_dir, cached_arrow, stamp
 from bench.machine.files import inside, open_regular, read_bytes
 from bench_plugins.datasets._columns import (
     UNNAMED,
@@ -54,7 +54,7 @@ def converted(
     if not target.is_file():
         for old in folder.glob("*.arrow*"):
             old.unlink(missing_ok=True)
-    return made_once(target, schema, tables)
+    return cached_arrow(target, schema, tables)
 
 
 VERIFIED = {"page_checksum_verification": True}  # of pages that have a checksum

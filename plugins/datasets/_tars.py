@@ -207,13 +207,13 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
         yield key, sample
 
 
-def _check_member(path: Path, member: TarMember, is_there: bool) -> None:
+def _check_member(path: Path, member: TarMember, path_exists: bool) -> None:
     name = quoted(member.name)
     if not is_utf8(member.name):
         raise UserError(f"{path}: the name {name} is not UTF-8; rename it.")
     if member.is_link:
         raise UserError(f"{path}: {name} is a link; write the tar with --hard-dereference.")
-    if is_there:
+    if path_exists:
         raise UserError(f"{path}: {name} occurs twice: same name up to its first dot, same ending.")
 
 

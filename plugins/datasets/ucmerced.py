@@ -16,7 +16,7 @@ from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
 from bench.inputs.survey import Surveyed, digest, files_behind, survey
-from bench.machine.cache import cache_dir, keep, recall
+from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.offline import asking_hub, refusal
 from bench_plugins.datasets._arrow import load_parquet
 from bench_plugins.datasets._listing import load_images
@@ -129,10 +129,10 @@ def _pixel_hashes(rows: datasets.Dataset, surveyed: Surveyed) -> list[str]:
     for row in range(len(rows)):
         encoded.update(bytes.fromhex(surveyed.digest(row)))
     memo = cache_dir("pixel-hashes", str(VERSION)) / f"{encoded.hexdigest()}.bin"
-    if content := recall(memo):
+    if content := read_cached(memo):
         return content.decode().split()
     hashes = [_pixel_hash(row["image"]) for row in rows]
-    keep(memo, " ".join(hashes))
+    write_cached(memo, " ".join(hashes))
     return hashes
 
 

@@ -12,7 +12,7 @@ from helpers.plugins import install
 from bench.discovery import sources
 from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.loading import Plugins, load_plugins
-from bench.discovery.sources import code_of
+from bench.discovery.sources import source_hashes
 
 PLUGIN = """
 from bench import hookimpl
@@ -25,9 +25,9 @@ def register_datasets(register):
 
 def test_the_toolkit_is_always_there_and_others_only_where_they_are_used() -> None:
     plugins = load_plugins()
-    code = code_of(plugins, [None])
+    code = source_hashes(plugins, [None])
     assert list(code) == [OWN_DISTRIBUTION]
-    assert code == code_of(plugins, [OWN_DISTRIBUTION, None])
+    assert code == source_hashes(plugins, [OWN_DISTRIBUTION, None])
     packages = sources._packages(plugins, OWN_DISTRIBUTION)
     assert packages == {"bench", "bench_plugins"}
     files = dict(sources._files("bench"))
@@ -51,7 +51,7 @@ def test_the_module_of_a_target_counts_as_the_plugin_s(
 
     def code() -> str:
         sources._hash_of.cache_clear()
-        return code_of(plugins, ["sourced"])["sourced"]
+        return source_hashes(plugins, ["sourced"])["sourced"]
 
     first = code()
     os.utime(parts, (0, 0))

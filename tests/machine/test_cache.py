@@ -14,7 +14,14 @@ import pyarrow as pa
 import pytest
 
 from bench.errors import BenchWarning, UserError
-from bench.machine.cache import cache_dir, is_kept, keep, keeping, made_once, recall
+from bench.machine.cache import (
+    cache_dir,
+    cached_arrow,
+    is_cached,
+    read_cached,
+    write_cached,
+    writing_cached,
+)
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "overwritten": lambda path: path.write_bytes(b"x" * path.stat().st_size),
@@ -38,34 +45,34 @@ def _rest(path: Path) -> bytes:
 @pytest.mark.parametrize("case", DAMAGE)
 def test_a_damaged_small_entry_is_no_entry(case: str, tmp_path: Path) -> None:
     path = tmp_path / "memo.bin"
-    keep(path, "a hash")
-    assert recall(path) == b"a hash"
+    write_cached(path, "a hash")
+    assert read_cached(path) == b"a hash"
     DAMAGE[case](path)
     with pytest.warns(BenchWarning, match=r"memo\.bin"):
-        assert recall(path) is None
-    keep(path, b"another")
-    assert recall(path) == b"another"
+        assert read_cached(path) is None
+    write_cached(path, b"another")
+    assert read_cached(path) == b"another"
 
 
 @pytest.mark.parametrize("case", DAMAGE)
 @pytest.mark.parametrize("always", [True, False])
 def test_a_damaged_large_entry_is_made_again(case: str, always: bool, tmp_path: Path) -> None:
     path = tmp_path / "rows.arrow"
-    with keeping(path) as file:
+    with writing_cached(path) as file:
         file.write(b"many rows")
-    assert is_kept(path, always)
+    assert is_cached(path, always)
     DAMAGE[case](path)
     with pytest.warns(BenchWarning, match=r"rows\.arrow in the cache is damaged"):
-        assert not is_kept(path, always)
-    assert not is_kept(path, always)  # gone, without another word
-    with keeping(path) as file:
+        assert not is_cached(path, always)
+    assert not is_cached(path, always)  # gone, without another word
+    with writing_cached(path) as file:
         file.write(b"many rows")
-    assert is_kept(path, always)
+    assert is_cached(path, always)
 
 
 def test_damage_below_the_same_times_is_seen_where_all_is_read(tmp_path: Path) -> None:
     path = tmp_path / "embeddings"
-    with keeping(path) as file:
+    with writing_cached(path) as file:
         file.write(b"header and data")
     before = path.stat()
     seal = Path(f"{path}.sha256")
@@ -75,23 +82,23 @@ def test_damage_below_the_same_times_is_seen_where_all_is_read(tmp_path: Path) -
     facts = path.stat()
     stamp = f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
     seal.write_text(f"{digest} {stamp}")
-    assert is_kept(path)
+    assert is_cached(path)
     with pytest.warns(BenchWarning, match="is damaged"):
-        assert not is_kept(path, always=True)
+        assert not is_cached(path, always=True)
 
 
 def test_a_cache_that_is_copied_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "one" / "rows.arrow"
     path.parent.mkdir()
-    with keeping(path) as file:
+    with writing_cached(path) as file:
         file.write(b"rows")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
-    assert is_kept(tmp_path / "two" / "rows.arrow")
+    assert is_cached(tmp_path / "two" / "rows.arrow")
 
 
 def rows(path: Path) -> list[int]:
     schema = pa.schema({"x": pa.int64()})
-    made_once(path, schema, lambda: [pa.table({"x": [1, 2]}, schema=schema)])
+    cached_arrow(path, schema, lambda: [pa.table({"x": [1, 2]}, schema=schema)])
     with pa.memory_map(str(path)) as source:
         return list(pa.ipc.open_stream(source).read_all()["x"].to_pylist())
 
@@ -115,7 +122,7 @@ def test_a_full_disk_is_named_with_its_folder(tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match=r"Cannot write x\.arrow to the cache folder .*: File too la"
         ):
-            made_once(tmp_path / "x.arrow", schema, lambda: [table])
+            cached_arrow(tmp_path / "x.arrow", schema, lambda: [table])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
@@ -124,7 +131,7 @@ def test_a_full_disk_is_named_with_its_folder(tmp_path: Path) -> None:
         pytest.warns(BenchWarning, match="is damaged"),
         pytest.raises(UserError, match=r"write y\.arrow"),
     ):
-        made_once(tmp_path / "y.arrow", schema, lambda: [table])
+        cached_arrow(tmp_path / "y.arrow", schema, lambda: [table])
 
 
 def test_a_cache_that_cannot_be_made_is_a_folder_that_nobody_else_could_prepare(
@@ -141,10 +148,10 @@ def test_a_cache_that_cannot_be_made_is_a_folder_that_nobody_else_could_prepare(
 READ_ANOTHER_USER_S = """
 import os, sys
 from pathlib import Path
-from bench.machine.cache import cache_dir, is_kept, keep, recall
+from bench.machine.cache import cache_dir, is_cached, write_cached, read_cached
 path = cache_dir() / "memo"
-print(recall(path), is_kept(path))
-keep(path, "mine")
+print(read_cached(path), is_cached(path))
+write_cached(path, "mine")
 print(cache_dir("new").parent == path.parent)
 """
 
@@ -152,7 +159,7 @@ print(cache_dir("new").parent == path.parent)
 @pytest.mark.skipif(not shutil.which("setpriv") or os.getuid() != 0, reason="needs two users")
 def test_a_cache_of_another_user_is_read_and_written_as_its_rights_allow(tmp_path: Path) -> None:
     """It is no damage that an entry may not be read."""
-    keep(tmp_path / "memo", "theirs")
+    write_cached(tmp_path / "memo", "theirs")
     (tmp_path / "memo").chmod(0o600)
     tmp_path.chmod(0o755)
     for path in (tmp_path / "memo", tmp_path):
@@ -168,4 +175,4 @@ def test_a_cache_of_another_user_is_read_and_written_as_its_rights_allow(tmp_pat
         text=True,
     )
     assert done.stdout.split("\n")[:2] == ["None False", "False"] and not done.stderr, done.stderr
-    assert recall(tmp_path / "memo") == b"theirs"
+    assert read_cached(tmp_path / "memo") == b"theirs"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine.files import is_there, open_regular, read_bytes, read_text
+from bench.machine.files import open_regular, path_exists, read_bytes, read_text
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / ("x" * 300), tmp_path / "a\0b"):
         with pytest.raises(OSError, match=r"no file|too long|not the name"):
             open_regular(path)
-        assert not is_there(path)
+        assert not path_exists(path)
 
 
 def test_a_file_exchanged_for_a_pipe_blocks_nobody(

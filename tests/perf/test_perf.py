@@ -15,7 +15,7 @@ import bench as toolkit
 from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import UserError
 from bench.inputs.pixels import decode
-from bench.machine.cache import recall
+from bench.machine.cache import read_cached
 from bench.perf.measure import _fitting, measure
 from bench.perf.work import evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
 from bench.running.settings import make_config
@@ -89,7 +89,7 @@ def test_perf_reports_and_remembers(tmp_path: Path) -> None:
     assert plan["seconds"] == pytest.approx(
         plan["evaluations"] / report["engine"]["race"], rel=0.01
     )
-    sizes = json.loads(recall(tmp_path / "batch_sizes.bin") or b"")
+    sizes = json.loads(read_cached(tmp_path / "batch_sizes.bin") or b"")
     assert list(sizes.values()) == [report["best_batch_size"]]
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.discovery.loading import load_plugins
-from bench.discovery.sources import code_of
+from bench.discovery.sources import source_hashes
 from bench.errors import UserError
-from bench.machine.cache import is_kept, keeping
+from bench.machine.cache import is_cached, writing_cached
 from bench.machine.environment import installed_packages
 from bench.running.executors.messages import Job, Texts
 from bench.running.scorers import kind_of
@@ -83,7 +83,7 @@ def _check_versions(job: Job) -> tuple[str, ...]:
             raise UserError(f"plugin {name} {version} is not installed here.")
         if here[name] != version:
             raise UserError(f"plugin {name} is {here[name]} here, and {version} on the driver.")
-    for name, code in code_of(plugins, job.code).items():
+    for name, code in source_hashes(plugins, job.code).items():
         if job.code[name] != code:
             raise UserError(
                 f"the source files of {name} {here[name]} are not the driver's ({code} here, and"
@@ -114,7 +114,7 @@ def _public(version: str | None) -> str | None:
 
 def lacks_texts(prepared: Prepared) -> bool:
     """Return whether prompts would have to be encoded here."""
-    return not all(is_kept(file) for file in kind_of(prepared).text_files(prepared))
+    return not all(is_cached(file) for file in kind_of(prepared).text_files(prepared))
 
 
 def kept_texts(prepared: Prepared) -> Texts:
@@ -122,7 +122,7 @@ def kept_texts(prepared: Prepared) -> Texts:
     return {
         file.name: np.asarray(np.memmap(file, np.uint8, "r"))
         for file in kind_of(prepared).text_files(prepared)
-        if is_kept(file, always=True)
+        if is_cached(file, always=True)
     }
 
 
@@ -130,5 +130,5 @@ def keep_texts(prepared: Prepared, texts: Texts) -> None:
     """Write prompts that another worker encoded; those that do not fit are encoded here."""
     for file in kind_of(prepared).text_files(prepared):
         if file.name in texts:
-            with suppress(OSError), keeping(file, durable=False) as opened:
+            with suppress(OSError), writing_cached(file, durable=False) as opened:
                 opened.write(texts[file.name].data)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.discovery.guard import one_line, set_aside
+from bench.discovery.guard import one_line, stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError
 from bench.running.executors.cluster import Connection, connect, environment, nodes, plan_workers
 from bench.running.executors.messages import (
@@ -52,7 +52,7 @@ class Actors:
         self._waiting: dict[Any, str] = {}  # reference → the worker that answers
         self._stdout = ExitStack()  # Ray prints messages, and stdout is the command's
         self._connection: Connection | None = None
-        self._stdout.enter_context(set_aside())
+        self._stdout.enter_context(stdout_to_stderr())
         try:
             workers, address = config.workers, config.ray_address
             wanted = min(workers, most) if isinstance(workers, int) else workers

@@ -16,8 +16,8 @@ from bench.inputs.corruptions import parse_corruption
 from bench.inputs.data import FOLDER, DataSource, check_data_dir
 from bench.inputs.declared import dataset_of_scheme
 from bench.inputs.subsets import parse_shard
-from bench.machine.files import is_there, regular_file
-from bench.machine.offline import as_settings_say
+from bench.machine.files import path_exists, regular_file
+from bench.machine.offline import offline_if_set
 from bench.running.parts.setting import (
     DENOISERS,
     WITH_DRAWS,
@@ -87,7 +87,7 @@ class DataSettings(Chapter):
     fog or gaussian-noise, at severity 1 to 5."""
 
 
-@as_settings_say
+@offline_if_set
 def find_dataset(settings: DataSettings) -> DataSource:
     """Find the dataset of a name, a scheme such as `hf:`, a TOML file, or a folder (UserError)."""
     name, data_dir, plugins = settings.dataset, settings.data_dir, load_plugins()
@@ -102,7 +102,7 @@ def find_dataset(settings: DataSettings) -> DataSource:
     if name.endswith(DECLARATION):
         return data_source(settings, _declared(Path(name)))
     inside = f"dataset{DECLARATION}"
-    if is_path(name) and is_there(name) and regular_file(Path(name), inside) is not None:
+    if is_path(name) and path_exists(name) and regular_file(Path(name), inside) is not None:
         return data_source(settings, _declared(Path(name, inside), in_data=True))
     if is_path(name):
         name, data_dir = FOLDER, name

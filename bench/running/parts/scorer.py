@@ -21,7 +21,7 @@ from bench.inputs.weights import (
     resolve,
 )
 from bench.machine.environment import has_bfloat16, pick_device
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.running.parts.setting import (
     DENOISERS,
     Chapter,
@@ -80,7 +80,7 @@ class BackboneSource:
         return self.spec.trained_on if self.weights is None else UNKNOWN
 
 
-@as_settings_say
+@offline_if_set
 def find_backbone(settings: ScorerSettings, dataset: DatasetSpec | None = None) -> BackboneSource:
     """Find the backbone: the user's, the dataset's, or the default one."""
     name, weights, file = settings.backbone, settings.weights, None

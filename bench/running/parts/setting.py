@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from bench.contracts.specs import Scorer
 from bench.discovery.registry import Registry, SpecT
 from bench.errors import UserError
-from bench.machine.files import is_there
+from bench.machine.files import path_exists
 
 DENOISERS: tuple[Scorer, ...] = ("denoiser",)
 WITH_DRAWS: tuple[Scorer, ...] = ("denoiser", "likelihood")
@@ -121,7 +121,7 @@ def registered(registry: Registry[SpecT], name: str) -> SpecT:
     try:
         return registry.get(name)
     except UserError as error:
-        if is_there(name):
+        if path_exists(name):
             raise UserError(
                 f"{error}\nFor the folder or file of that name, write ./{name}"
             ) from None

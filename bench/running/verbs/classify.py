@@ -17,7 +17,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
 from bench.running.model_run import check
 from bench.running.prepare import prepare
@@ -89,7 +89,7 @@ class Classified:
     is of the same question and strategy."""
 
 
-@as_settings_say
+@offline_if_set
 def classify(
     config: RunConfig,
     images: Sequence[Picture],

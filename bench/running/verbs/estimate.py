@@ -17,7 +17,7 @@ from bench.inputs.data import missing_data
 from bench.inputs.subsets import parse_shard
 from bench.machine.devices import seconds_on_devices
 from bench.machine.environment import device_memory, estimate, likely_device, pick_device
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
 from bench.running.parts.scorer import AUTO
@@ -81,7 +81,7 @@ class Plan(Document):
     """Why this machine cannot make the run: absent weights or data, another device."""
 
 
-@as_settings_say
+@offline_if_set
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights."""
     prepared = _prepare(config)

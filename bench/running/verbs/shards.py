@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import BenchError, StoreError, UserError, quoted, warn_user
 from bench.machine.files import write_atomically
-from bench.machine.offline import as_settings_say
+from bench.machine.offline import offline_if_set
 from bench.running.command import run_command
 from bench.running.execute import Finished, stored_summary
 from bench.running.executors.cluster import PASSED_ON
@@ -41,7 +41,7 @@ KEPT_VARIABLES = ("BENCH_CACHE_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE"
 TEMPLATE = Path(__file__).with_name("slurm.sh")
 
 
-@as_settings_say
+@offline_if_set
 def write_script(config: RunConfig, shards: int) -> Path:
     """Write the script of a run in shards below the run's folder, and return its file."""
     if config.shard is not None or config.fresh:
