@@ -1,11 +1,12 @@
-"""The backbone contract: models that score images against texts. They know nothing of classes.
+"""The backbone contract: base classes of models that score images against texts.
 
-A backbone is made as `Target(weights, device=…, dtype=…, **parameters)`, with the parameters of its
-spec, and `bench.inputs.weights.Weights`, or None where the spec names no weights.
+A backbone sees texts and never classes. It is constructed as `Target(weights, device=…, dtype=…,
+**parameters)`, with the parameters of its spec. `weights` is a `bench.inputs.weights.Weights`, or
+None if the spec names no weights.
 
-Each kind is a base class: its abstract methods are required, and the others are abilities with a
-default. A class that has these methods without the base gets the same defaults. `bench.testing`
-checks both.
+Each kind of backbone has a base class. Its abstract methods are required; the others are optional
+abilities with a default. Subclassing is not necessary: a class with the same methods gets the same
+defaults. `bench.testing` has tests for both.
 """
 
 from __future__ import annotations
@@ -24,53 +25,66 @@ if TYPE_CHECKING:
 
     Tree = torch.Tensor | Mapping[str, Any]  # a tensor, or nested mappings of tensors
 
-# Default cost of a linearised draw, in evaluations: a forward pass, and a backward pass of twice
-# its operations.
+# Default cost of a linearised draw, in evaluations: a forward pass, and a backward pass with twice
+# the operations.
 LINEARISATION_COST = 3.0
 
 
 class Backbone:
-    """Facts that the class of any backbone may read from configs and headers, without weights."""
+    """Facts that any backbone class can report before its weights are loaded.
+
+    The methods may read configuration files and the headers of weight files, but no tensors.
+    """
 
     @staticmethod
     def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
-        """Raise `UserError` where making the backbone would; reads no tensor."""
+        """Check that the backbone could be made from these weights.
+
+        Raises:
+            UserError: making the backbone would raise it.
+        """
 
     @staticmethod
     def weight_parameters(weights: Any, **parameters: Any) -> Mapping[str, Any]:
-        """Return parameters that the weights decide unless the user does; they identify a run."""
+        """Return parameter values implied by the weights, unless the user sets them.
+
+        They are part of a run's identity.
+        """
         return {}
 
     @staticmethod
     def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
-        """Return the number of tokens of each text, and the largest allowed; None if unknown."""
+        """Return the number of tokens of each text and the maximum allowed, or None if unknown."""
         return None
 
     @staticmethod
     def evaluation_flops(weights: Any, resolution: int | None = None) -> float | None:
-        """Return the floating-point operations of one evaluation; None if unknown."""
+        """Return the floating-point operations of one evaluation, or None if unknown."""
         return None
 
     @staticmethod
     def memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
-        """Return the largest number of bytes in memory at once; None if unknown."""
+        """Return the peak memory of the weights in bytes, or None if unknown."""
         return None
 
     @staticmethod
     def working_memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
-        """Return the bytes beside the weights for one cell and one image; None if unknown."""
+        """Return the bytes needed in addition to the weights for one cell and one image.
+
+        None if unknown.
+        """
         return None
 
     @staticmethod
     def level_table(weights: Any, **parameters: Any) -> Levels | None:
-        """Return a denoiser's future `levels`; None if unknown."""
+        """Return the `levels` that the denoiser will have, or None if unknown."""
         return None
 
     @staticmethod
     def linearisation_cost(weights: Any, resolution: int | None = None) -> float | None:
-        """Return the cost of a forward pass with its gradient, in evaluations, counted, not timed.
+        """Return the cost of a forward pass with its gradient, in evaluations.
 
-        None: `LINEARISATION_COST`.
+        It is counted in operations, not timed. None if unknown; then it is `LINEARISATION_COST`.
         """
         return None
 
@@ -78,21 +92,22 @@ class Backbone:
 class Denoiser(Backbone, ABC):
     """A text-to-image diffusion model.
 
-    The latents of a pixel-space model are pixels. A model of class labels takes class names as
-    texts. Prompts are encoded before `network` is first read, so that it may be loaded then.
+    The latents of a pixel-space model are its pixels. A model that is conditioned on class labels
+    takes class names as texts. Prompts are encoded before `network` is first read, so the network
+    may be loaded at that point.
 
     Attributes:
         latent_shape: (C, H, W) of a latent.
         resolution: side of the images in pixels.
-        levels: the noise levels. Instead of them it may have `alphas_cumprod`, float [T], and
-            `prediction_type`, as `bench.contracts.levels.levels_of_schedule` takes them.
+        levels: the noise levels. A denoiser may have `alphas_cumprod`, float [T], and
+            `prediction_type` instead; see `bench.contracts.levels.levels_of_schedule`.
         device: the device of its tensors.
-        network: optional; the torch module that `denoise` calls, which `--compile`, `--layout` and
-            `--attention` change in place. It may be a property.
-        can_linearise: whether it is differentiable with respect to its conditioning wherever
-            gradients are enabled; a class attribute. Its parameters should require no gradient.
-        prompts_at_once: number of prompts per call of `encode_prompts`, a class attribute; large
-            for a denoiser that loads its text encoders in every call.
+        network: optional; the torch module that `denoise` calls. `--compile`, `--layout` and
+            `--attention` change it in place. It may be a property.
+        can_linearise: class attribute; whether the prediction is differentiable with respect to the
+            conditioning if gradients are enabled. Its parameters should not require gradients.
+        prompts_at_once: class attribute; number of prompts per call of `encode_prompts`. Choose a
+            large number if every call loads the text encoders.
     """
 
     latent_shape: tuple[int, int, int]
@@ -110,50 +125,55 @@ class Denoiser(Backbone, ABC):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: a tensor, or nested mappings of tensors by name.
 
-        The first axis of every leaf is the n prompts; the others are padded to the same lengths for
-        any texts.
+        The first axis of every leaf has length n, the number of prompts. The other axes must be
+        padded to lengths that do not depend on the texts.
         """
 
     @abstractmethod
     def denoise(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Any) -> torch.Tensor:
-        """Return the model's prediction, [B, C, H, W].
+        """Return the model's prediction, [B, C, H, W], of a batch of B cells.
 
         Args:
-            x_t: float32 [B, C, H, W].
-            t: [B], times of the level table: int64 where they are whole, else float32.
-            conditioning: as `encode_prompts` returns it, with one row per cell.
+            x_t: noised latents, float32 [B, C, H, W].
+            t: times from the level table, [B]: int64 if they are whole numbers, else float32.
+            conditioning: rows of what `encode_prompts` returned, one per cell.
         """
 
     def encode_null(self) -> Tree:
-        """Return the conditioning of no prompt, one row, for `--guidance`."""
+        """Return the conditioning of the empty prompt, one row, for `--guidance`."""
         raise NotImplementedError
 
     def posterior(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and standard deviation of the scaled latents, float32 [n, C, H, W] each.
+        """Return the mean and standard deviation of the scaled latents, float32 [n, C, H, W] each.
 
-        For `--latent sample`.
+        It is used by `--latent sample`.
         """
         raise NotImplementedError
 
     def mix_rest(self, rest: Any, weights: torch.Tensor) -> Tree:
-        """Return a mixture's leaves that are not floating, such as masks, as one row.
+        """Return the leaves of a mixture that are not floating-point, such as masks, as one row.
 
-        `rest` are these leaves of all prompts, and `weights`, float32 [P], the mixture. Without
-        this method they must be the same for all prompts. Floating leaves are averaged.
+        Floating-point leaves are averaged. Without this method the other leaves must be equal for
+        all prompts.
+
+        Args:
+            rest: the leaves of all prompts that are not floating-point.
+            weights: weights of the prompts in the mixture, float32 [P].
         """
         raise NotImplementedError
 
     def fold_prompts(self, conditioning: Any) -> Tree:
-        """Return all that depends on the prompts alone, computed once: a tree, one row per prompt.
+        """Precompute all that depends on the prompts alone; return a tree with one row per prompt.
 
-        `denoise` takes rows of it in the conditioning's place, and still takes a conditioning.
+        `denoise` must accept rows of this tree as its conditioning, as well as rows of the original
+        one.
         """
         return conditioning  # type: ignore[no-any-return]
 
     def save_memory(self) -> bool | None:
-        """Recompute activations in backward passes from now on; return False if not possible.
+        """Recompute activations in backward passes from now on; return False if that is impossible.
 
-        Called once, where a single cell's backward pass does not fit in memory.
+        It is called once, if the backward pass of a single cell runs out of memory.
         """
         return False
 
@@ -162,9 +182,9 @@ class Likelihood(Backbone, ABC):
     """A model that computes errors or negative log-likelihoods itself.
 
     Attributes:
-        reduction: how the errors of a text's draws make its score, a class attribute: `mean`,
-            `mean-softmax` or `logsumexp`; see `bench.contracts.decision`. Strategies that drop
-            texts compare means, so only models with `mean` can use them.
+        reduction: class attribute; how the errors of a text on its draws are combined into its
+            score: `mean`, `mean-softmax` or `logsumexp`, see `bench.contracts.decision`. Strategies
+            that eliminate texts compare means, so they need `mean`.
     """
 
     reduction: str
@@ -173,13 +193,14 @@ class Likelihood(Backbone, ABC):
     def evaluate(
         self, images: Sequence[Image.Image], texts: Sequence[str], draws: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Return each cell's error, float32 [B]; lower is better.
+        """Return the error of each cell, float32 [B]; lower is better.
 
         Args:
-            images: [B], of any size and mode. The cells of one image share one object.
+            images: [B], of any size and mode. All cells of one image have the same object.
             texts: [B].
-            draws: int64 [B], the number of each cell's draw: the same for every image and text,
-                and different under another seed of the run. It alone decides what is random.
+            draws: number of the draw of each cell, int64 [B]. All randomness must be derived from
+                it. A draw has the same number for every image and text, and another one in a run
+                with another seed.
         """
 
     def prior(self, texts: Sequence[str], draws: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -188,7 +209,7 @@ class Likelihood(Backbone, ABC):
 
 
 class Classifier(Backbone, ABC):
-    """A model that scores images against texts directly."""
+    """A model that scores images against texts directly, such as CLIP."""
 
     @abstractmethod
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float32]:
@@ -197,22 +218,24 @@ class Classifier(Backbone, ABC):
     def score_sets(
         self, images: Sequence[Image.Image], sets: Sequence[Sequence[str]]
     ) -> NDArray[np.float32]:
-        """Return logits, float32 [images, sets], of sets of one or more texts.
+        """Return logits of sets of one or more texts, float32 [images, sets].
 
-        Without this method, `--template-rule mean` takes the mean of the texts' logits.
+        If this method is missing, `--template-rule mean` averages the logits of the texts.
         """
         raise NotImplementedError
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
-        """Learn from labelled images of another split, if the spec says `learns`.
+        """Learn from labelled images of another split.
 
-        Called once, before `score`. Such a classifier reads no prompts: a class's text is its name.
+        It is called once, before `score`, if the spec has `learns=True`. Such a classifier reads no
+        prompts; the text of a class is its name.
 
         Args:
-            images: [n], of any size and mode, decoded one by one.
-            labels: [n], the text of each image's class, as `score` gets it. No class is empty.
+            images: [n], of any size and mode, decoded one at a time.
+            labels: text of each image's class, [n], as `score` gets it. Every class has an image.
 
         Returns:
-            Facts about the fit for the run's summary, such as the regularisation chosen, as JSON.
+            Facts about the fit for the run's summary, such as the chosen regularisation; JSON
+            values.
         """
         raise NotImplementedError

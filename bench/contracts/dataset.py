@@ -1,9 +1,10 @@
-"""The dataset contract: a sample, which is an image with the shared prompts or an item.
+"""The dataset contract: a sample is an image that is scored with the shared prompts, or an item.
 
-An item has I images and T texts. Each image has one right text, another for every image. The
-answer of an item is the text of each image, image by image, as digits in base T: of two images and
-two texts, 1 says that the first image has text 0 and the second text 1. Of one image it is the
-text's index. Several images and one text ask which image fits, and the answer is the image's index.
+An item has I images and T texts of its own, and each image has exactly one right text. The answer
+of an item is a number in base T whose digits are the texts of its images, first image first. With
+two images and two texts, answer 1 gives text 0 to the first image and text 1 to the second. With
+one image, the answer is the index of its text. An item of several images and one text asks which
+image fits the text, and its answer is the index of the image.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from dataclasses import dataclass, replace
 from math import factorial
 from typing import TypedDict
 
-MOST_ANSWERS = 4096  # per item; a decision ranks all of them
+MOST_ANSWERS = 4096  # maximum per item; a decision ranks all of them
 
 
 class StoredImage(TypedDict, total=False):
-    """An image as `datasets` stores it, still encoded: its bytes, or the path of its file."""
+    """An image as `datasets` stores it, not decoded: its bytes or the path of its file."""
 
     bytes: bytes | None
     path: str | None
     border: int
-    """Pixels that are cut from each side."""
+    """Number of pixels cut from each side."""
     corruption: tuple[str, str]
-    """How it is corrupted, as `fog:3`, and the name from which what is random is made."""
+    """Corruption such as `fog:3`, and the name from which its randomness is derived."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """The encoded images of one item (None: missing), and its texts by index in the run's pool."""
+    """The encoded images of an item (None if missing) and its texts, indices into all texts."""
 
     images: tuple[StoredImage | None, ...]
     texts: tuple[int, ...]
@@ -41,17 +42,17 @@ class Item:
 
 
 def asks_for_images(images: int, texts: int) -> bool:
-    """Tell whether an item asks which image fits: several images, one text."""
+    """Return whether an item asks which image fits: it has several images and one text."""
     return images > 1 and texts == 1
 
 
 def n_answers(images: int, texts: int) -> int:
-    """Return the number of answers of an item of so many images and texts."""
+    """Return the number of possible answers of an item."""
     return images if asks_for_images(images, texts) else texts**images
 
 
 def answer_of(pairing: Sequence[int], texts: int) -> int:
-    """Return the answer that gives each image its text of `pairing`."""
+    """Return the answer that assigns text `pairing[i]` to image i."""
     answer = 0
     for text in pairing:
         answer = answer * texts + text
@@ -59,7 +60,7 @@ def answer_of(pairing: Sequence[int], texts: int) -> int:
 
 
 def pairing_of(answer: int, images: int, texts: int) -> tuple[int, ...]:
-    """Return the text of each image; the inverse of `answer_of`."""
+    """Return the text of each image for an answer; the inverse of `answer_of`."""
     digits = []
     for _ in range(images):
         answer, digit = divmod(answer, texts)
@@ -69,12 +70,12 @@ def pairing_of(answer: int, images: int, texts: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Chance:
-    """The probabilities that a guess is right.
+    """Probabilities that random guessing is right.
 
     Attributes:
-        answer: the whole answer: every text, or the image where there is one text.
-        image: the image of every text, in an item of several images.
-        group: both.
+        answer: of the whole answer: all texts, or the image if there is one text.
+        image: of the image of every text, in an item of several images.
+        group: of both.
     """
 
     answer: float
@@ -83,11 +84,12 @@ class Chance:
 
 
 def chance(images: int, texts: int) -> Chance:
-    """Return the chance of an item of so many images and texts, where every score is random.
+    """Return the probabilities of guessing right if every score is random.
 
-    The group is right if the score of each of the I pairs is the best of its image and of its text.
-    With u_1 > … > u_I the pairs' distances from the worst score, the probability is I! times the
-    integral of the product of u_k ** (2 (k - 1) + T - I): 1/6 for two pairs.
+    `group` requires that each of the I right pairs has the best score of its image and of its text.
+    With u_1 > … > u_I the ranks of these pairs from the worst score, scaled to [0, 1], the
+    probability is I! times the integral of the product of u_k ** (2 (k - 1) + T - I): 1/6 for two
+    pairs.
     """
     if images == 1 or texts == 1:
         return Chance(1 / n_answers(images, texts))
@@ -100,14 +102,16 @@ def chance(images: int, texts: int) -> Chance:
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image, still encoded, or one item.
+    """One labelled image that is not decoded yet, or one item.
 
     Attributes:
-        label: the class index of an image, or the answer of an item.
-        image: the encoded image; empty in an item.
-        item: images and texts; None: one image and the shared prompts.
-        group: the part of the dataset to which the sample belongs, if there are parts.
-        candidates: the classes to score, ranked as by another run; None: all classes.
+        label: class index of the image, or answer of the item.
+        image: the encoded image; empty for an item.
+        item: images and texts of the item; None for an image that is scored with the shared
+            prompts.
+        group: part of the dataset that the sample belongs to, if the dataset has parts.
+        candidates: indices of the classes to score, best first in another run; None for all
+            classes.
     """
 
     sample_id: str
@@ -119,11 +123,11 @@ class Sample:
 
     @property
     def images(self) -> tuple[StoredImage | None, ...]:
-        """Every image."""
+        """All images of the sample."""
         return (self.image,) if self.item is None else self.item.images
 
     def with_images(self, images: Sequence[StoredImage | None]) -> Sample:
-        """Return the sample with other images, as many as it has."""
+        """Return a copy with its images replaced by as many others."""
         if self.item is None:
             return replace(self, image=images[0] or {})
         return replace(self, item=replace(self.item, images=tuple(images)))

@@ -1,11 +1,13 @@
-"""The end of an image, and how the errors of a text's draws make its score.
+"""From the errors of an image to its decision: reductions, and the dialogue with a strategy.
 
-    mean           the weighted mean error
-    mean-softmax   minus the mean over draws of the text's softmax of the negative errors
+A reduction combines the errors of a text on its draws into the text's score; lower is better.
+
+    mean           weighted mean of the errors
+    mean-softmax   negative mean over draws of the softmax, over texts, of the negative errors
     logsumexp      -log of the mean over draws of exp(-error), the likelihood of a mixture
 
-Lower is better. Strategies know the mean. The others need every text on the same draws, and replace
-the scores of a strategy that evaluates so.
+Strategies compute means. The other reductions need all texts on the same draws; they replace the
+scores of a strategy that evaluates such a full grid.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ REDUCTIONS = (MEAN, "mean-softmax", "logsumexp")
 
 
 def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32]]]) -> Outcome:
-    """Return the outcome of blocks of errors, float32 [prompts, draws], by a problem's reduction.
+    """Return the outcome of blocks of errors, float32 [prompts, draws], by the problem's reduction.
 
     Raises:
-        ValueError: a reduction other than the mean, and prompts on different draws.
+        ValueError: the reduction is not the mean, and the prompts were evaluated on different
+            draws.
     """
     table = ErrorTable(problem)
     for request, values in cells:
@@ -68,7 +71,7 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32
 
 
 def _terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Floats]:
-    """Return scores, float64 [P], and the contribution of each draw, to first order, [P, n]."""
+    """Return scores, float64 [P], and the first-order contribution of each draw to them, [P, n]."""
     if reduction == "mean-softmax":
         likely = np.exp(errors.min(axis=0) - errors)
         terms = -likely / likely.sum(axis=0)
@@ -81,30 +84,32 @@ def _terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Flo
 
 @dataclass
 class Decided:
-    """The end of an image: an outcome, or an error message."""
+    """Result of scoring one sample: an outcome, or an error message, and what it took."""
 
     sample: Sample
     outcome: Outcome | None = None
     error: str | None = None
     evaluations: int = 0  # forward passes of the network
-    linearisations: int = 0  # number of draws linearised
+    linearisations: int = 0  # number of linearised draws
     equivalents: float = 0.0  # cost of both, in evaluations
     cells: list[tuple[Evaluate, NDArray[np.float32]]] = field(default_factory=list)
-    """Every block requested with its errors, float32 [prompts, draws], in order."""
+    """All blocks of cells requested, in order, with their errors, float32 [prompts, draws]."""
     linearised: list[tuple[Linearise, NDArray[np.float32]]] = field(default_factory=list)
-    """Every linearisation with its first-order errors, float32 [P, draws], in order."""
+    """All linearisations requested, in order, with their first-order errors, float32 [P, draws]."""
     pairs: Floats | None = None
-    """In an item of several images, the score of each image with each text, float64 [I, T]; None
-    where not all of them are on the same draws."""
+    """Score of each image of an item with each text, float64 [I, T].
+
+    None for an item of one image, or if the pairs were not all evaluated on the same draws.
+    """
     image_right: bool | None = None
-    """Whether each text's own image has the lowest score for it; None likewise."""
-    group_right: bool | None = None  # whether the answer and the images are right; None likewise
+    """Whether each text's own image has the lowest score for it; None as for `pairs`."""
+    group_right: bool | None = None  # whether answer and images are right; None as for `pairs`
 
 
 class Interview:
-    """The dialogue with a strategy about one image; `decided` is its state so far.
+    """The dialogue with a strategy about one sample.
 
-    A strategy that misbehaves fails this image and no other.
+    `decided` is the state so far. A strategy that misbehaves fails this sample only.
     """
 
     def __init__(self, sample: Sample, strategy: Strategy, problem: Problem) -> None:
@@ -117,7 +122,7 @@ class Interview:
             self.decided.error = str(error)
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the next request; None when the image is decided, or has failed."""
+        """Return the next request, or None if the sample is decided or has failed."""
         if self._session is None or self.decided.error is not None:
             return None
         try:
@@ -128,7 +133,7 @@ class Interview:
                     self.decided.outcome = reduced(self._problem, self.decided.cells)
             return request
         except ValueError as error:
-            self.decided.error = f"its strategy cannot be used here: {error}"
+            self.decided.error = f"the strategy cannot be used here: {error}"
             return None
         except PluginError as error:
             self.decided.error = str(error)
@@ -140,11 +145,13 @@ class Interview:
         values: NDArray[np.float32],
         linearisation_cost: float = 0.0,
     ) -> None:
-        """Account for the reply to the last request and hand it over; a value not finite fails.
+        """Record the reply to the last request, with its cost, and pass it to the strategy.
+
+        A value that is not finite fails the sample.
 
         Args:
             request: the last request.
-            values: float32 [prompts, draws]; they become read-only.
+            values: float32 [prompts, draws]; made read-only.
             linearisation_cost: cost of one linearised draw, in evaluations.
         """
         assert self._session is not None
@@ -175,11 +182,11 @@ class Interview:
 
 
 class Engine(Protocol):
-    """The one interface that an executor needs: images in, decisions out, in any order."""
+    """The interface between executors and the model: samples in, decisions out, in any order."""
 
     problem: Problem
-    device: str | None  # the kind of device, where its speed is worth remembering
-    levels: Levels | None  # the model's noise levels, where it has any
+    device: str | None  # type of the device, if its speed should be remembered
+    levels: Levels | None  # the model's noise levels, if it has any
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
-        """Yield each image as it is decided."""
+        """Yield each sample as soon as it is decided."""

@@ -1,4 +1,4 @@
-"""The plugin hooks. A plugin is a module behind an entry point of the group `bench`."""
+"""The plugin hooks. A plugin is a module that an entry point of the group `bench` names."""
 
 from __future__ import annotations
 
@@ -51,24 +51,27 @@ def register_metrics(register: Callable[..., None]) -> None:
 
 @hookspec
 def register_commands(cli: click.Group) -> None:
-    """Add commands with `cli.add_command`; import nothing heavy to do so."""
+    """Add commands with `cli.add_command`. Do not import anything heavy here."""
 
 
 @hookspec
 def run_started(manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
-    """Scoring begins; earlier starts decided `done` of `total` images, `correct` of them right."""
+    """Called when scoring begins; `done` of `total` images are decided, `correct` of them right."""
 
 
 @hookspec
 def sample_scored(record: Mapping[str, Any]) -> None:
-    """An image was decided and its line is on disk; `record` is that line."""
+    """Called when an image is decided and its line is on disk; `record` is that line."""
 
 
 @hookspec
 def question_checked(question: str, images: int, p: float | None) -> None:
-    """The first `images` images do not answer the question yet; None: it has no p."""
+    """Called when the first `images` images do not answer the question yet.
+
+    `p` is the p-value, or None if the question has none.
+    """
 
 
 @hookspec
 def run_finished(summary: Mapping[str, Any]) -> None:
-    """The run is complete; `summary` is the object that `--json` prints."""
+    """Called when the run is complete; `summary` is the object that `--json` prints."""

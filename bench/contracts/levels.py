@@ -1,11 +1,12 @@
-"""Noise levels: the input, the time and the target of a denoiser, one table row per level.
+"""Noise levels: input, time and target of a denoiser, one row of a table per level.
 
-    x_t = alpha · x_0 + sigma · eps        the noised latent, input of the model
+    x_t = alpha · x_0 + sigma · eps        the noised latent, which the model gets as input
     time                                   the number that tells the model the noise level
-    p · x_0 + q · eps                      the target: the output of a perfect model
+    p · x_0 + q · eps                      the target, which a perfect model would predict
 
-Noise, x_0, velocity and flow models are four pairs (p, q); so are models whose output is negated or
-divided, and EDM's preconditioning. Nothing else in the toolkit depends on the kind of model.
+Noise, x_0, velocity and flow prediction are four choices of (p, q). Models whose output is negated
+or rescaled, and EDM's preconditioning, are others. The rest of the toolkit does not depend on the
+type of prediction.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.float64]
-SAME = 1e-6  # largest deviation of alpha² + sigma², or of alpha + sigma, from 1
+PATH_TOLERANCE = 1e-6  # of alpha² + sigma², or alpha + sigma, around 1
 
 
 @dataclass(frozen=True)
 class Levels:
-    """A denoiser's noise levels, in the order of their noise: T rows.
+    """The T noise levels of a denoiser, one row each, in the order of their noise.
 
     Attributes:
-        alpha: float64 [T], the factor of the clean latent x_0.
-        sigma: float64 [T], the factor of the noise eps.
-        time: [T], the model's time: int64 or float64, on any scale, rising or falling.
-        p: float64 [T], the factor of x_0 in the target.
-        q: float64 [T], the factor of eps in the target.
-        progress: float64 [T] in [0, 1], the model's time as a fraction, for weights that are a
-            function of it; None: there is no such time.
+        alpha: factor of the clean latent x_0, float64 [T].
+        sigma: factor of the noise eps, float64 [T].
+        time: the model's time, [T], int64 or float64, on any scale, ascending or descending.
+        p: factor of x_0 in the target, float64 [T].
+        q: factor of eps in the target, float64 [T].
+        progress: the model's time as a fraction in [0, 1], float64 [T], for weights that are a
+            function of time; None if it has none.
 
     Raises:
-        ValueError: columns of different lengths, values that are not finite, a signal-to-noise
-            ratio that is not monotone, or a target that is a multiple of the input.
+        ValueError: columns differ in length, values are not finite, the signal-to-noise ratio is
+            not monotone, or a target is a multiple of the input.
     """
 
     alpha: Column
@@ -58,26 +59,26 @@ class Levels:
         for name, column in self._columns().items():
             if column.ndim != 1 or len(column) != len(self) or not len(self):
                 raise ValueError(
-                    f"level table: {name} has shape {column.shape}, and alpha {self.alpha.shape};"
-                    " every column is one number per level"
+                    f"level table: {name} has shape {column.shape} and alpha {self.alpha.shape};"
+                    " expected columns of one number per level"
                 )
             if not np.isfinite(column).all():
                 row = int(np.flatnonzero(~np.isfinite(column))[0])
                 raise ValueError(f"level table: {name} of level {row} is {column[row]}")
         if (self.alpha < 0).any() or (self.sigma < 0).any():
             raise ValueError("level table: alpha and sigma must not be negative")
-        # The angle of (alpha, sigma) rises where the ratio falls, also at 0 and infinity.
+        # Unlike the ratio, the angle of (alpha, sigma) is finite everywhere.
         steps = np.diff(np.arctan2(self.sigma, self.alpha))
         turned = np.flatnonzero(steps * (steps.sum() or 1.0) < 0)
         if turned.size:
             raise ValueError(
-                f"level table: the signal-to-noise ratio is not monotone: it turns between levels"
-                f" {turned[0]} and {turned[0] + 1}"
+                "level table: the signal-to-noise ratio must be monotone, and changes direction"
+                f" between levels {turned[0]} and {turned[0] + 1}"
             )
         if (empty := np.flatnonzero(self.determinant == 0)).size:
             raise ValueError(
-                f"level table: at level {empty[0]} the answer p·x_0 + q·eps is a multiple of x_t,"
-                " so that it says nothing of the image"
+                f"level table: at level {empty[0]} the target p·x_0 + q·eps is a multiple of x_t,"
+                " so predicting it needs no knowledge of the image"
             )
 
     def __len__(self) -> int:
@@ -85,37 +86,37 @@ class Levels:
 
     @property
     def determinant(self) -> Column:
-        """float64 [T], p·sigma − q·alpha: differences of targets over those of x_0, times sigma.
+        """p·sigma − q·alpha, float64 [T].
 
-        At a fixed x_t, d eps = −(alpha / sigma) d x_0. So the target changes by
-        (p·sigma − q·alpha) / sigma · d x_0.
+        At a fixed x_t, d eps = −(alpha / sigma) d x_0, so the target changes by (p·sigma − q·alpha)
+        / sigma · d x_0.
         """
         return self.p * self.sigma - self.q * self.alpha
 
     @property
     def snr(self) -> Column:
-        """float64 [T], alpha² / sigma²; inf without noise."""
+        """Signal-to-noise ratio alpha² / sigma², float64 [T]; inf without noise."""
         with np.errstate(divide="ignore"):
             return np.square(self.alpha / self.sigma)
 
     def velocity(self) -> tuple[Column, Column]:
-        """Return the pair (p, q) of `v`.
+        """Return the pair (p, q) of the velocity `v`.
 
-        On a straight path (alpha + sigma = 1) that is eps − x_0, else the rotation
+        On a straight path (alpha + sigma = 1) the velocity is eps − x_0, otherwise the rotation
         (alpha · eps − sigma · x_0) / sqrt(alpha² + sigma²) of Salimans & Ho (2022).
         """
-        if np.abs(self.alpha + self.sigma - 1).max() < SAME:
+        if np.abs(self.alpha + self.sigma - 1).max() < PATH_TOLERANCE:
             return -np.ones(len(self)), np.ones(len(self))
         square = np.square(self.alpha) + np.square(self.sigma)
-        size = np.where(np.abs(square - 1) < SAME, 1.0, np.sqrt(square))
+        size = np.where(np.abs(square - 1) < PATH_TOLERANCE, 1.0, np.sqrt(square))
         return -self.sigma / size, self.alpha / size
 
     def rows(self, chosen: NDArray[np.int64]) -> Levels:
-        """Return the table of some rows; they may repeat."""
+        """Return the table of the rows with these indices, which may repeat."""
         return Levels(**{name: column[chosen] for name, column in self._columns().items()})
 
     def answering(self, p: Column, q: Column) -> Levels:
-        """Return the same levels of a model with the target p·x_0 + q·eps."""
+        """Return the same levels for a model with the target p·x_0 + q·eps."""
         return replace(self, p=p, q=q)
 
     def _columns(self) -> dict[str, NDArray[Any]]:
@@ -127,10 +128,13 @@ ANSWERS = ("epsilon", "sample", "v_prediction", "flow")
 
 
 def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
-    """Return (p, q) of a kind of target in diffusers' words, for float64 [T] alpha and sigma.
+    """Return the pair (p, q) of a prediction type, given alpha and sigma, float64 [T] each.
 
-    The kinds are `epsilon`, `sample` (x_0), `v_prediction` (alpha · eps − sigma · x_0) and `flow`
-    (eps − x_0); `ValueError` on another.
+    The types are called as in diffusers: `epsilon`, `sample` (x_0), `v_prediction` (alpha · eps −
+    sigma · x_0) and `flow` (eps − x_0).
+
+    Raises:
+        ValueError: another type.
     """
     zeros, ones = np.zeros_like(alpha), np.ones_like(alpha)
     kinds = {
@@ -140,18 +144,18 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
         "flow": (-ones, ones),
     }
     if kind not in kinds:
-        raise ValueError(f"prediction type {kind!r} is not one of {', '.join(ANSWERS)}")
+        raise ValueError(f"prediction type {kind!r}: expected one of {', '.join(ANSWERS)}")
     return kinds[kind]
 
 
 def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
     """Return the levels of a DDPM-like schedule with integer timesteps 0 … T − 1.
 
-    Computed in float64. The reference implementation computes them in float16, which is wrong by
-    7 % at t = 0 and 1.
+    They are computed in float64. The reference implementation computes them in float16, which is
+    wrong by 7 % at t = 0 and 1.
 
     Args:
-        alphas_cumprod: float [T], alpha², falling. A scheduler has it as an attribute.
+        alphas_cumprod: alpha², float [T], descending; an attribute of diffusers' schedulers.
         prediction_type: `epsilon`, `sample` or `v_prediction`.
     """
     abar = np.asarray(alphas_cumprod, np.float64)
@@ -161,9 +165,9 @@ def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Leve
 
 
 def levels_of_schedule(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
-    """Return the levels of a denoiser that declares a schedule in place of levels.
+    """Return the levels of a denoiser that declares a schedule instead of levels.
 
-    `alphas_cumprod` and `prediction_type` are as in `diffusion_levels`; for `flow`, 1 − sigma.
+    See `diffusion_levels` for the arguments. For `flow`, `alphas_cumprod` is 1 − sigma.
     """
     if prediction_type != "flow":
         return diffusion_levels(alphas_cumprod, prediction_type)
@@ -181,12 +185,12 @@ def flow_levels(
     """Return the levels of a rectified flow, as many as its scheduler's config has.
 
     x_t = (1 − sigma) x_0 + sigma eps, and the target is eps − x_0. The table is the scheduler's
-    *initial* one: `set_timesteps` would shift a table that its constructor has shifted already.
+    *initial* one, because `set_timesteps` would shift a table that the constructor already shifted.
 
     Args:
-        config: the config of diffusers' `FlowMatchEulerDiscreteScheduler`.
-        mu: the resolution's shift, for a config with `use_dynamic_shifting`, as the pipeline's
-            `calculate_shift` returns it (`dynamic_mu`).
+        config: config of a diffusers `FlowMatchEulerDiscreteScheduler`.
+        mu: shift for the resolution, as the pipeline's `calculate_shift` returns it (`dynamic_mu`),
+            if the config has `use_dynamic_shifting`.
         scale: the model's time is scale · sigma: 1000 for SD 3, 1 for FLUX.
         reverse: the model's time is scale · (1 − sigma), as in Lumina.
 
@@ -195,11 +199,11 @@ def flow_levels(
     """
     warps = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas")
     if warped := [name for name in warps if config.get(name)]:
-        raise ValueError(f"flow schedule: {warped[0]} is a sampler's table, not the model's")
+        raise ValueError(f"flow schedule: {warped[0]} makes a sampler's table, not the model's")
     dynamic = bool(config.get("use_dynamic_shifting"))
     if dynamic != (mu is not None):
-        wanted = "wants mu, the resolution's shift" if dynamic else "has a fixed shift and no mu"
-        raise ValueError(f"flow schedule: this config {wanted}")
+        problem = "needs mu, the resolution's shift" if dynamic else "has a fixed shift and no mu"
+        raise ValueError(f"flow schedule: this config {problem}")
     count = int(config["num_train_timesteps"])
     if mu is None:
         shift = float(config["shift"])
@@ -212,7 +216,7 @@ def flow_levels(
 
 
 def dynamic_mu(config: Mapping[str, Any], tokens: int) -> float:
-    """Return the shift `mu` of an image of so many tokens: linear between the config's two sizes.
+    """Return the shift `mu` for an image of `tokens` tokens, linear between the config's two sizes.
 
     `tokens` is the length of the packed latent, (side / 16)² for FLUX.1.
     """
@@ -224,9 +228,12 @@ def dynamic_mu(config: Mapping[str, Any], tokens: int) -> float:
 def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
     """Return the levels of a network F with EDM's preconditioning (Karras et al., 2022, table 1).
 
-    D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. The input of F itself is
-    c_in x, and its target (x_0 − c_skip x) / c_out. `sigmas` are s, float [T], rising, and
-    `sigma_data` is the standard deviation of the clean data.
+    D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. F itself gets c_in x as
+    input and predicts (x_0 − c_skip x) / c_out.
+
+    Args:
+        sigmas: the noise levels s, float [T], ascending.
+        sigma_data: standard deviation of the clean data.
     """
     s = np.asarray(sigmas, np.float64)
     size = np.sqrt(s**2 + sigma_data**2)
@@ -234,6 +241,6 @@ def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
 
 
 def karras_sigmas(count: int, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> Column:
-    """Return float64 [count], EDM's levels from `low` to `high` (Karras et al., 2022, eq. 5)."""
+    """Return EDM's levels from `low` to `high`, float64 [count] (Karras et al., 2022, eq. 5)."""
     steps = np.linspace(low ** (1 / rho), high ** (1 / rho), count)
     return np.asarray(steps**rho)

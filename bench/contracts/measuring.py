@@ -1,4 +1,4 @@
-"""The contract of a metric: what it reads of the decisions, and what it returns."""
+"""The contract of metrics: the decisions that a metric reads, and what it returns."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from numpy.typing import NDArray
 
 from bench.contracts.problem import Floats, Ints
 
-NO_ANSWER = -2  # a rater's answer to an image that it did not see; -1 is a failed image
+NO_ANSWER = -2  # answer of a rater that was not shown the image; -1 is a failed image
 
 
 @dataclass(frozen=True)
 class MetricInput:
-    """Decisions on n images. What a spec does not name in `needs` may be None or empty.
+    """Decisions on n images. Fields that a metric's `needs` do not list may be None or empty.
 
     Attributes:
         classes: names of the C classes.
         labels: true classes, int64 [n].
-        predictions: predicted classes, int64 [n]; -1: the image failed.
+        predictions: predicted classes, int64 [n]; -1 for an image that failed.
         in_top5: whether the true class is among the five best, bool [n].
         in_candidates: whether the true class was a candidate, bool [n].
-        scores: mean error of each class on the same draws, float64 [n, C]; lower is better, and the
-            errors of two images do not compare.
+        scores: mean error of each class on the same draws, float64 [n, C]; lower is better. Scores
+            of different images are not comparable.
         groups: name of each image's group, str [n].
-        columns: further labels by name, str [n] each; empty where an image has none.
-        raters: answers of others by name, int64 [n] each; -2: the rater did not see the image.
+        columns: further labels by name, str [n] each; empty for an image without one.
+        raters: answers of other raters by name, int64 [n] each; -2 for an image that was not shown
+            to the rater.
     """
 
     classes: tuple[str, ...]
@@ -45,7 +46,7 @@ class MetricInput:
         return len(self.labels)
 
     def take(self, rows: Ints) -> MetricInput:
-        """Return the decisions on some images, which may be repeated; `rows` are int64."""
+        """Return the decisions on the images with these indices, int64; indices may repeat."""
         parts: dict[str, Any] = {}
         for name, values in vars(self).items():
             if isinstance(values, np.ndarray):
@@ -56,10 +57,10 @@ class MetricInput:
 
 
 class Metric:
-    """A metric, made as `Target(**parameters)` with the parameters of its spec.
+    """A metric, constructed with the parameters of its spec.
 
-    One whose spec says `mean_over_images` has `image_values`; any other has `value`. Either raises
-    `ValueError`, with the reason, where the images do not define it.
+    If the spec has `mean_over_images`, implement `image_values`, else `value`. Both may raise
+    `ValueError`, with the reason, if the metric is undefined for the images.
 
     Attributes:
         columns: names of the further labels that it reads.
@@ -72,21 +73,21 @@ class Metric:
         raise NotImplementedError
 
     def image_weights(self, data: MetricInput) -> Floats:
-        """Return the weight of each image in the mean, float64 [n]; 0 leaves it out."""
+        """Return the weight of each image in the mean, float64 [n]; 0 leaves an image out."""
         return np.ones(len(data))
 
     def value(self, data: MetricInput) -> float:
-        """Return the metric: of a mean over images, the weighted mean of their values."""
+        """Return the metric. The default is the weighted mean of the images' values."""
         values, weights = self.image_values(data), self.image_weights(data)
         if not weights.sum() > 0:
-            raise ValueError("no image counts in it")
+            raise ValueError("all images have weight 0")
         return float(np.average(np.where(weights > 0, values, 0.0), weights=weights))
 
     def influence(self, data: MetricInput) -> Floats | None:
-        """Return values of the images, float64 [n], or None for a bootstrap over images.
+        """Return influence values of the images, float64 [n], or None to bootstrap over images.
 
-        Their mean is the metric, and each is the metric plus its derivative in the image's weight
-        (the infinitesimal jackknife; Efron, The Jackknife, the Bootstrap and Other Resampling
-        Plans, 1982).
+        Each value is the metric plus its derivative with respect to the image's weight, so their
+        mean is the metric (infinitesimal jackknife; Efron, *The Jackknife, the Bootstrap and Other
+        Resampling Plans*, 1982).
         """
         return None

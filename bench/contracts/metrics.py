@@ -1,7 +1,7 @@
-"""What a plugin says of a metric without importing it.
+"""The registration of a metric, which is read without importing the metric itself.
 
-A metric is declared once, with `register_metrics`. Summaries, studies, boards with their columns,
-exports and `--metric` derive from the declaration. Its class is in `bench.contracts.measuring`.
+A metric is registered once, with `register_metrics`. Summaries, studies, leaderboards, exports and
+`--metric` are derived from this registration. The base class is in `bench.contracts.measuring`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BY_CLASS = "bench.stats.class_metrics:class_average"  # target of a metric with 
 
 @dataclass(frozen=True)
 class ClassRatio:
-    """A share of each class: weighted hits over weighted counts of images, 0 without images."""
+    """A ratio per class: weighted hits over weighted counts of images, or 0 without images."""
 
-    hits: float = 1  # weight, in the numerator, of the class's images that are predicted as it
-    support: float = 0  # weight, in the denominator, of the class's images
-    predicted: float = 0  # weight, in the denominator, of the images that are predicted as it
+    hits: float = 1  # weight of true positives in the numerator
+    support: float = 0  # weight of the images of the class in the denominator
+    predicted: float = 0  # weight of the images predicted as the class in the denominator
 
 
 RECALL = ClassRatio(support=1)
@@ -34,26 +34,27 @@ F1 = ClassRatio(hits=2, support=1, predicted=1)
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec(Spec):
-    """A metric: an average over classes if it has a ratio, else what its class computes.
+    """A metric: an average over classes of `ratio`, or what its target computes.
 
     Attributes:
-        words: name in sentences and in the heads of tables.
-        needs: what it reads. `prediction`: the predicted class; `top5`: whether the true class is
-            among the five best, of more than five; `candidates`: whether it was among the image's
-            candidates; `scores`: the scores of all classes on the same draws; `groups`: the group
-            of each image; `columns`: further labels of each image; `rater`: the answers of another
-            run, or of people, to the same images.
-        range: least and largest value.
-        direction: whether higher or lower values are better, or neither.
+        words: name in sentences and table headings; by default the name without hyphens.
+        needs: the inputs that it reads. `prediction`: the predicted class; `top5`: whether the true
+            class is among the five best, of more than five; `candidates`: whether it was a
+            candidate of the image; `scores`: scores of all classes on the same draws; `groups`: the
+            group of each image; `columns`: further labels of each image; `rater`: the answers of
+            another run, or of people, to the same images.
+        range: smallest and largest possible value.
+        direction: whether higher or lower is better, or neither.
         unit: `share`, which tables show in per cent, or `number`.
-        mean_over_images: whether it is a weighted mean over images. Then intervals, paired tests
-            and sequential tests follow from the images' values; else from its influence values if
-            its class has them, else from a bootstrap over images.
-        ratio: the figure of each class that is averaged, in place of a class of its own.
-        by_support: whether classes count by their images; else alike, if they have any.
-        on_request: whether only `--metric` computes it, though every record has what it needs.
-        required: whether the summary of every run has it.
-        column: whether boards have a column of it.
+        mean_over_images: whether it is a weighted mean over images. If so, intervals, paired tests
+            and sequential tests are derived from the values of the images; otherwise from influence
+            values if its class has them, or from a bootstrap over images.
+        ratio: the figure of each class that is averaged, instead of a target.
+        by_support: whether classes are weighted by their number of images. Otherwise all classes
+            with images have equal weights.
+        on_request: whether it is computed only for `--metric`, even if every record has its inputs.
+        required: whether the summary of every run must have it.
+        column: whether leaderboards have a column for it.
         hub: the Hugging Face Hub's metric, and its name on a model card.
         hub_arguments: arguments of the Hub's metric.
     """
@@ -77,20 +78,20 @@ class MetricSpec(Spec):
 
     @property
     def in_summaries(self) -> bool:
-        """Whether every record has what it needs, so that summaries hold it; else on request."""
+        """Whether summaries hold it: every record has its inputs, and it is not on request."""
         return IN_EVERY_RECORD.issuperset(self.needs) and not self.on_request
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is, 0 where neither."""
+        """1 if higher is better, -1 if lower is, 0 if neither."""
         return {"higher": 1, "lower": -1, "neither": 0}[self.direction]
 
     def shown(self, value: float, sign: Literal["", "+"] = "") -> str:
-        """Return a value, or a difference, for a table: in per cent of a share."""
+        """Format a value, or a difference, for a table; a share in per cent."""
         return f"{100 * value:{sign}.1f}" if self.unit == "share" else f"{value:{sign}.4g}"
 
     def verdict(self, difference: float) -> str:
-        """Return what a significant difference, B less A, says of B."""
+        """Return what a significant difference, B minus A, says about B."""
         if not self.sign:
             return "they differ"
         return "B is better" if self.sign * difference > 0 else "B is worse"
@@ -105,10 +106,10 @@ class MetricSpec(Spec):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if (self.ratio is None) == (self.target == BY_CLASS):
-            yield "it has either a target or a ratio"
+            yield "expected either a target or a ratio, got both or none"
         if unknown := [need for need in self.needs if need not in NEEDS] or not self.needs:
-            yield f"needs={unknown!r}; there are: {', '.join(NEEDS)}"
+            yield f"needs={unknown!r}: expected some of {', '.join(NEEDS)}"
         if not self.range[0] < self.range[1]:
-            yield f"range={self.range!r} ends before it begins"
+            yield f"range={self.range!r} must be the smallest and the largest value"
         if self.hub and len(self.hub) != 2:
-            yield f"hub={self.hub!r} is the Hub's metric and its name there"
+            yield f"hub={self.hub!r} must be the Hub's metric and its name on a model card"

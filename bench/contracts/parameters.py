@@ -1,4 +1,4 @@
-"""What every registration says: the fields that all specs share, and its parameters."""
+"""Base class of all plugin registrations (specs), and their parameters."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from typing import Any, ClassVar, Final, Literal, Union, get_args, get_origin, g
 from bench.errors import UserError, did_you_mean
 
 LATER: Final = "later"
-"""Marks a parameter of a class that came after runs were published: `Annotated[float, LATER]`."""
+"""Marks a parameter in a class's annotations as added after runs were published: `Annotated[float,
+LATER]`; see `Parameter.later`.
+"""
 
 Parameters = dict[str, Any]
-"""Parameters with their values, by name. Each plugin chooses the names and types of its own."""
+"""Values of parameters by name. Every plugin chooses its own names and types."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a strategy or backbone.
+    """A parameter of a dataset, backbone, strategy, metric or views.
 
     Attributes:
-        default: the value unless the user sets one.
+        default: the default value.
         help: a line for listings.
-        type: the type of a value, such as `int` or `tuple[int, ...]`; None: the default's.
-        later: whether runs were published before the parameter existed. Then its default is their
-            behaviour, and is not recorded, so that their ids stay.
+        type: type of the values, such as `int` or `tuple[int, ...]`; None to infer it from the
+            default.
+        later: whether the parameter was added after runs were published. If True, the default
+            reproduces the earlier behaviour and is omitted from recorded parameters, so existing
+            run ids stay valid.
     """
 
     default: Any
@@ -38,7 +42,7 @@ class Parameter:
 
     @property
     def kind(self) -> Any:
-        """The type of its values, the default's included."""
+        """Type of the values, inferred from the default if not declared."""
         if self.type is not None:
             return self.type
         if isinstance(self.default, tuple):
@@ -48,22 +52,24 @@ class Parameter:
 
     @property
     def wanted(self) -> str:
-        """The values that fit, in words."""
+        """The expected values, in words."""
         if self.default is not None:
             return f"a value like {as_text(self.default)}"
         if isinstance(self.kind, UnionType) or get_origin(self.kind) is Union:
             return " or ".join(map(_in_words, get_args(self.kind)))
         several = get_origin(self.kind) is tuple
         value = _in_words(get_args(self.kind)[0] if several else self.kind)
-        return f"a list, each {value}," if several else value
+        return f"a list, each {value}" if several else value
 
     def parse(self, value: Any) -> Any:
         """Convert text from a command line to the parameter's type, or check a Python value.
 
+        None stands for the default.
+
         Raises:
-            ValueError: `value` does not fit.
+            ValueError: `value` cannot be converted, or is not finite.
         """
-        import numpy as np  # here: listings need neither
+        import numpy as np  # imported late: listings need neither
         from pydantic import TypeAdapter
 
         if value is None:
@@ -99,7 +105,7 @@ def _converted(adapter: Any, value: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as `--set` takes it."""
+    """Format a value as `--set` accepts it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -109,19 +115,19 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """The fields of every registration.
+    """The fields that all registrations have.
 
     Attributes:
-        name: the word on the command line: lower case letters, digits, `.`, `_`, `-`.
+        name: name on the command line: lower case letters, digits, `.`, `_`, `-`.
         target: `"package.module:Class"`, imported on first use.
         summary: one line for listings.
-        version: raise it when results change; it enters the identity of every run.
-        extra: the pip extra that the target needs, if any, for the message when it is missing.
+        version: increase it when results change; it is part of the identity of every run.
+        extra: pip requirement that the target needs, for the message if a package is missing.
         parameters: name → default value or `Parameter`.
         owner: the plugin that registered it, for messages; set by the toolkit.
 
     Raises:
-        ValueError: a field has another type or an invalid value.
+        ValueError: a field has the wrong type or an invalid value.
     """
 
     kind: ClassVar[str]
@@ -145,7 +151,7 @@ class Spec:
         object.__setattr__(self, "parameters", parameters)
 
     def _problems(self) -> Iterator[str]:
-        """Yield what is wrong with the fields; a kind's own follow these."""
+        """Yield what is wrong with the fields. Subclasses add their own checks after these."""
         types = _field_types(type(self))
         for declared in fields(self):
             value = getattr(self, declared.name)
@@ -163,19 +169,22 @@ class Spec:
 
     @property
     def label(self) -> str:
-        """The name in messages, with the plugin."""
+        """Name in messages, with the plugin's."""
         return f"{self.kind} {self.name!r}" + (f" ({self.owner})" if self.owner else "")
 
     def is_default(self, name: str, value: Any) -> bool:
-        """Return whether a stored parameter has its default; JSON has no tuples."""
+        """Return whether a stored value equals the default.
+
+        Lists are compared as tuples, because JSON has no tuples.
+        """
         value = tuple(value) if isinstance(value, list) else value
         return name in self.parameters and bool(self.parameters[name].default == value)
 
     def resolve_parameters(self, overrides: Mapping[str, Any]) -> Parameters:
-        """Return every parameter with its value: converted overrides over the defaults.
+        """Return the values of all parameters: converted overrides, and defaults for the others.
 
         Raises:
-            UserError: a parameter is unknown, or its value does not convert.
+            UserError: a parameter is unknown, or its value cannot be converted.
         """
         values = {key: parameter.default for key, parameter in self.parameters.items()}
         for key, value in overrides.items():
@@ -189,19 +198,19 @@ class Spec:
                 values[key] = self.parameters[key].parse(value)
             except (ValueError, TypeError, KeyError, OverflowError):
                 raise UserError(
-                    f"{self.kind} {self.name!r}: {key}={value!r} does not fit;"
-                    f" {self.parameters[key].wanted} is wanted."
+                    f"{self.kind} {self.name!r}: invalid value {value!r} for {key!r}: expected"
+                    f" {self.parameters[key].wanted}."
                 ) from None
         return values
 
 
-# Reading the annotations of a class takes longer than checking the values.
-# Annotated, since mypy holds classes of unhashable objects to be unhashable, too.
+# Cached, because resolving annotations takes longer than checking values. The type is declared,
+# because mypy takes classes with unhashable instances for unhashable.
 _field_types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
 
 
 def _fits(value: Any, wanted: Any) -> bool:
-    """Tell whether a value has a field's type, one of the few that specs use."""
+    """Return whether a value has the type of a field. It handles only the types that specs use."""
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin is UnionType:
         return any(_fits(value, kind) for kind in inner)

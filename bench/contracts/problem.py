@@ -1,4 +1,4 @@
-"""The messages between a strategy and the engine: problem, requests, replies and outcome."""
+"""The data types that strategy and engine exchange: problem, requests, replies and outcome."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Problem:
-    """One image's question, the same for every image of a run. Its arrays are read-only.
+    """What a strategy has to decide about an image. It is the same for all images of a run.
+
+    Its arrays are read-only.
 
     Attributes:
-        class_of_prompt: int64 [P], the class index of each prompt.
-        timesteps: int64 [N], the timestep of each draw. A classifier backbone has one draw.
-        weights: float64 [N], the weight of each draw in a score; ones without a weighting.
-        seed: for strategies that choose at random.
-        can_linearise: whether `Linearise` is answered: the backbone offers gradients with respect
-            to its conditioning, or they were recorded.
-        reduction: how the errors of a prompt's draws make its score; see
-            `bench.contracts.decision`. A strategy may take it for the mean: other reductions are
-            for strategies with the same draws for every prompt, whose scores are replaced.
-        cell_cost: cost of one cell, in evaluations: more than one where several templates make one
-            error, or guidance predicts a null for every cell.
-        null_cost: additional cost of each draw of a request, in evaluations, where the null's error
-            is subtracted, or guidance predicts one null for all cells of an image and draw.
+        class_of_prompt: class index of each prompt, int64 [P].
+        timesteps: timestep of each draw, int64 [N]. A classifier backbone has one draw.
+        weights: weight of each draw in a score, float64 [N]; ones without a weighting.
+        seed: seed for strategies that make random choices.
+        can_linearise: whether `Linearise` requests are answered, by a backbone with gradients or
+            from a recording.
+        reduction: how the errors of a prompt on its draws are combined into its score; see
+            `bench.contracts.decision`. A strategy may assume the mean: with another reduction only
+            strategies with `same_draws` are used, and their scores are recomputed.
+        cell_cost: cost of one cell, in evaluations. It is above 1 if several templates make up one
+            error, or guidance predicts a null for each cell.
+        null_cost: additional cost of each draw of a request, in evaluations, for a null that all
+            cells of an image and draw share.
         linearisation_cost: cost of one linearised draw, in evaluations.
         antithetic: whether draws 2k and 2k + 1 share a level and have opposite noise.
-        parents: int64 [C + J], for strategies that use a tree of classes: the inner node above each
-            of C classes and of J inner nodes, which are numbered from C on; -1: none. The prompts
-            of an inner node have its number as their class. None: there is no tree.
+        parents: the tree of classes, int64 [C + J], for strategies with `uses_hierarchy`: the
+            parent of each of C classes and J inner nodes; inner nodes are numbered from C, and -1
+            means no parent. A prompt of an inner node has the node's number as its class. None
+            without a tree.
     """
 
     class_of_prompt: Ints
@@ -62,22 +65,22 @@ class Problem:
 
     @cached_property
     def n_classes(self) -> int:
-        """C, the number of classes, without the inner nodes of a tree."""
+        """C, the number of classes, not counting inner nodes of a tree."""
         inner = 0 if self.parents is None else len(np.unique(self.parents[self.parents >= 0]))
         return len(np.unique(self.class_of_prompt)) - inner
 
     def pairs(self, draws: Ints) -> Ints | None:
-        """Return the pair of each draw, int64 of the same shape; None if draws are not paired."""
+        """Return the pair of each draw, int64 [n]; None if draws are not paired."""
         return draws // 2 if self.antithetic else None
 
     def price(self, prompts: int, draws: int) -> float:
-        """Return the cost of a request for so many prompts on so many draws, in evaluations."""
+        """Return the cost in evaluations of one request for that many prompts and draws."""
         return draws * (prompts * self.cell_cost + self.null_cost)
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """A block of cells: each of `prompts` on each of `draws` (int64 indices)."""
+    """A request for a block of cells: each of `prompts` on each of `draws`, int64 indices."""
 
     prompts: Ints
     draws: Ints
@@ -85,17 +88,18 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Linearise:
-    """The first-order error of *every* prompt on each of `draws`, for one gradient per draw.
+    """A request for first-order errors of *all* prompts on some draws, at one gradient per draw.
 
-    A cell's error e is a differentiable function of the conditioning c. At the mixture
-    c_0 = sum_p mixture_p c_p, forward and backward pass give e(c_0) and its gradient g, and with
-    them e(c_0) + <g, c_p - c_0> for all prompts p, at a cost that does not grow with their number
-    (the gradient that Diffusion-TTA, Prabhudesai et al., NeurIPS 2023, descends).
-    Only where `Problem.can_linearise`.
+    The error e of a cell is a differentiable function of the conditioning c. At the mixture c_0 =
+    sum_p mixture_p c_p, a forward and a backward pass give e(c_0) and its gradient g. Then e(c_0) +
+    <g, c_p - c_0> approximates the error of every prompt p, at a cost that does not depend on the
+    number of prompts. Diffusion-TTA (Prabhudesai et al., NeurIPS 2023) descends this gradient.
+
+    It may only be requested if `Problem.can_linearise`.
 
     Attributes:
-        draws: int64 [n], draw indices.
-        mixture: float64 [P], weights over the prompts that sum to one.
+        draws: draw indices, int64 [n].
+        mixture: weights of the prompts, float64 [P]; they must sum to 1.
     """
 
     draws: Ints
@@ -107,7 +111,7 @@ class Reply:
     """The reply to a request.
 
     Attributes:
-        values: float32 [len(prompts), len(draws)], errors; or [P, len(draws)], first-order errors.
+        values: errors, float32 [len(prompts), len(draws)], or first-order errors, [P, len(draws)].
         cost: cost of the request, in evaluations.
     """
 
@@ -117,20 +121,20 @@ class Reply:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The decision of a strategy on one image.
+    """A strategy's decision about one image.
 
     Attributes:
-        ranking: int64 [C], class indices, best first.
-        scores: float64 [C], by class: the score of its best prompt (lower is better).
-        draws: int64 [C], by class: the draws behind that score.
-        margin: mean difference of the errors of runner-up and winner on the draws they share.
+        ranking: class indices, best first, int64 [C].
+        scores: score of the best prompt of each class, float64 [C]; lower is better.
+        draws: number of draws behind each of these scores, int64 [C].
+        margin: mean difference between the errors of runner-up and winner on the draws they share.
         margin_stderr: standard error of the margin.
-        confidence: normal probability that the winner's expected error is below the runner-up's,
-            from margin and margin_stderr; NaN where unknown.
+        confidence: probability, assuming a normal margin, that the winner's expected error is below
+            the runner-up's; NaN if unknown.
         decided_by: what ended the image, if the strategy reports it: `bound` (its test left one
-            class), `ceiling` (a limit on the cost left prompts out or ended it, so that
-            nothing is promised), `exhausted` (all draws were used up) or `tie` (the best classes
-            have equally many votes, or differ by no more than was said to matter).
+            class), `ceiling` (a limit on the cost stopped it or left prompts out, so no promise
+            holds), `exhausted` (all draws were used) or `tie` (the best classes have equally many
+            votes, or differ by no more than the user's tolerance).
     """
 
     ranking: Ints

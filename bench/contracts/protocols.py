@@ -1,4 +1,4 @@
-"""Collections and protocols: named lists of datasets, and published experiments to repeat."""
+"""Registrations of collections (named lists of datasets) and protocols (published experiments)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPRODUCE = "bench.running.verbs.reproduce:reproduce"  # runs a protocol
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionSpec(Spec):
-    """A named list of registered datasets, `@NAME` on the command line."""
+    """A named list of registered datasets, written `@NAME` on the command line."""
 
     kind: ClassVar[str] = "collection"
 
@@ -24,20 +24,20 @@ class CollectionSpec(Spec):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if not self.datasets or len(set(self.datasets)) < len(self.datasets):
-            yield f"datasets={self.datasets!r}"
+            yield f"datasets={self.datasets!r} must be at least one name, each of them once"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolSpec(Spec):
-    """A published experiment: all settings that move its number, and the number.
+    """A published experiment: its figure, and all settings that affect it.
 
     Attributes:
-        settings: settings of the run, as `bench run` takes them; `params` is a table.
+        settings: settings of the run, as for `bench run`; `params` is a table.
         metric: the metric of the published figure.
-        published: the figure; None: no first-hand figure is known.
+        published: the figure, or None if no first-hand figure is known.
         images: number of images behind the figure.
         source: the publication.
-        differs: what cannot be repeated, such as an unpublished subset; shown with every result.
+        differs: what cannot be reproduced, such as an unpublished subset; shown with every result.
     """
 
     kind: ClassVar[str] = "protocol"
@@ -54,6 +54,6 @@ class ProtocolSpec(Spec):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if not isinstance(self.settings.get("dataset"), str):
-            yield "its settings name no dataset"
+            yield "settings must name a dataset"
         if self.published is not None and not (0 <= self.published <= 1 and self.source):
             yield f"published={self.published} must be between 0 and 1, with its source"

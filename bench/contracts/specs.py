@@ -1,7 +1,7 @@
-"""Specs: what a plugin says of a dataset, a backbone or a strategy without importing it.
+"""Specs of datasets, backbones, strategies and views: what is known before they are imported.
 
-A spec is a few strings and numbers, so that listing and planning cost nothing. The class behind
-it, named by `target`, is imported on first use.
+A spec holds only strings and numbers, so that listings and plans are quick. The class that it
+names, its `target`, is imported on first use.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
 from bench.errors import UserError
 
-UNKNOWN = "unknown"  # the user's own weights
-ANY_PIPELINE = "*"  # among a spec's `pipelines`: any class that no other backbone loads
-UNDECLARED = "undeclared"  # a spec without `trained_on`
-FITTED = "fitted"  # a spec whose class learns from a split of each dataset
+UNKNOWN = "unknown"  # `trained_on` of the user's own weights
+ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
+UNDECLARED = "undeclared"  # `trained_on` of a spec that does not declare it
+FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
 
 
 def provenance(trained_on: str | None) -> str:
-    """Return in words what a backbone was trained on, from a spec's `trained_on`."""
+    """Describe in words what a backbone was trained on, given its spec's `trained_on`."""
     if trained_on is None:
         return "zero-shot"
     if trained_on == FITTED:
@@ -33,15 +33,16 @@ def provenance(trained_on: str | None) -> str:
 
 
 def training_group(trained_on: str | None, weights: str) -> tuple[str, str]:
-    """Return a key that two backbones share exactly if they were trained on the same data.
+    """Return a key that two backbones share if and only if they were trained on the same data.
 
-    Where that is not declared, only those of the same weights share it; `weights` is a fingerprint.
+    If the training data is not declared, only backbones with the same weights share a key.
+    `weights` is a fingerprint of them.
     """
     return provenance(trained_on), weights if trained_on in (UNKNOWN, UNDECLARED) else ""
 
 
 Scorer = Literal["denoiser", "classifier", "likelihood"]
-# Reads a dataset that declares its source in place of a class.
+# Target of a dataset that declares a source instead of a class.
 DECLARED = "bench.inputs.declared:Declared"
 COLUMN_PARAMETERS = {
     "image_column": Parameter(None, help="the column of the images"),
@@ -56,35 +57,37 @@ class DatasetSpec(Spec):
     """A dataset: its classes, splits and prompt templates.
 
     Attributes:
-        classes: readable class names in label order; None: read from the data.
-        phrases: class name → replacement of `{class}` in a template, such as `an airplane`.
+        classes: readable class names in the order of the labels; None to read them from the data.
+        phrases: class name → text that replaces `{class}` in a template, such as `an airplane`.
         template: the prompt template.
-        splits: split name → number of images (None where unknown).
-        split: the split that is evaluated unless the user names another.
-        backbone: the default backbone's name.
+        splits: split name → number of images, or None if unknown.
+        split: the split to evaluate unless the user names another.
+        backbone: name of the default backbone.
         homepage: web page of the data.
-        takes_data_dir: whether it can use a local copy that the user names with `--data-dir`.
-        scheme: whether `NAME:SOURCE` on the command line means this dataset, made with `source`.
+        takes_data_dir: whether it can read a local copy that the user names with `--data-dir`.
+        scheme: whether `NAME:SOURCE` on the command line selects this dataset, with the parameter
+            `source`.
         source: source of a declared dataset, as on the command line: `hf:owner/name`, another
             scheme, or an absolute path. A declared dataset needs no target.
-        found: class names in the data, in the order of `classes`; empty: the same names, up to
-            case and punctuation.
-        split_names: split → its name at the source, where it differs.
-        columns: `image`, `label` and `id` → the column's name at the source.
-        layout: the layout of a copy of the original download, for `--data-dir`.
-        item: for a declared dataset of items, the fields of images, texts and right answers.
-        templates: name → the templates of a set, which `--template @NAME` uses.
+        found: class names as the data spells them, in the order of `classes`; empty if they differ
+            at most in case and punctuation.
+        split_names: split → its name at the source, if it differs.
+        columns: `image`, `label` and `id` → name of the column at the source.
+        layout: layout of a copy of the original download, for `--data-dir`.
+        item: for a declared dataset of items, the fields that hold images, texts and answers.
+        templates: name → a set of templates, selected by `--template @NAME`.
         groups: columns whose values divide the images into groups, such as backgrounds.
-        box: the column of the box to which an image is cropped: x, y, width, height.
-        border: number of pixels that are cut from each side of every image.
-        leave_out_others: whether images of undeclared classes are left out; else they are refused.
-        labels: name of a set of labels → the labels of each class, separated by spaces; a model
-            that takes labels of this set gets them in place of a text.
+        box: column of the box that an image is cropped to: x, y, width, height.
+        border: number of pixels to cut from each side of every image.
+        leave_out_others: whether images of undeclared classes are dropped; otherwise they are an
+            error.
+        labels: name of a set of labels → the labels of each class, separated by spaces. Models that
+            take labels of this set get them instead of texts.
         licence: licence of the data.
         citation: the paper to cite.
         checksums: file of the original download → `md5:…` or `sha256:…`.
         unverified: whether its author could not load it; shown in listings and when it is used.
-        items: whether its rows are items, images with texts of their own; then it has no classes.
+        items: whether its rows are items, images with texts of their own. Then it has no classes.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -129,18 +132,18 @@ class DatasetSpec(Spec):
         yield from super()._problems()
         count = len(self.classes or ())
         if self.found and len(self.found) != count:
-            yield f"found has {len(self.found)} names, and there are {count} classes"
+            yield f"found has {len(self.found)} names; expected one for each of {count} classes"
         for name, labels in self.labels.items():
             if len(labels) != count or not all(map(str.split, labels)):
                 yield f"labels.{name} needs a label or more for each of the {count} classes"
         if self.border < 0 or (self.items and (self.border or self.leave_out_others)):
-            yield f"border={self.border} cannot be cut"
+            yield f"border={self.border} must be a number of pixels, and 0 for items"
         if self.items and (self.classes is not None or self.phrases):
             yield "items have no classes and no phrases"
         if self.splits and self.split not in (None, *self.splits):
             yield f"split={self.split!r} is not one of splits"
         if any(count is not None and count < 1 for count in self.splits.values()):
-            yield f"splits={self.splits!r} has an empty one"
+            yield f"splits={self.splits!r}: the number of images must be at least 1, or None"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,41 +152,43 @@ class BackboneSpec(Spec):
 
     Attributes:
         scorer: `denoiser` (a diffusion model), `classifier` (scores directly, as CLIP does) or
-            `likelihood` (returns errors itself).
-        weights: a Hub id, `package:folder` inside an installed package, or None: the user's.
+            `likelihood` (computes errors itself).
+        weights: Hub id, or `package:folder` inside an installed package; None if the user must name
+            weights.
         revision: the Hub revision.
-        weights_by: parameter → its value → its weights, unless the user names others.
-        trained_on: `dataset/split` on which the weights were trained; an explicit None: zero-shot.
-            Without it a backbone is `undeclared`, and ranked apart.
-        strategy: the default strategy's name; None: the toolkit's.
+        weights_by: parameter → value → weights to use for it, unless the user names others.
+        trained_on: `dataset/split` that the weights were trained on; None for a zero-shot model. A
+            spec without it is `undeclared`, and ranked separately.
+        strategy: name of the default strategy; None for the toolkit's.
         strategy_parameters: parameters of the default strategy.
-        draws: number of draws beyond which more do not decide better, the default of every
-            strategy; None: the strategy's own number.
-        plan: the draw plan: the noise levels at which the backbone tells prompts apart.
-        flops: floating-point operations of one evaluation, for the plan.
-        family: the kind of model, which its other weights share, such as `sdxl`.
-        pipelines: the pipeline classes of diffusers whose folders it loads: `--backbone FOLDER`
-            picks it by the folder's `model_index.json`. `*` is any class that no other loads.
-        objects: classes, such as `diffusers.DiffusionPipeline`, whose objects a caller of Python
-            may hand over: the backbone is made as `Target(object, **parameters)`, and has `label`,
+        draws: number of draws beyond which accuracy does not improve; default of all strategies.
+            None to use each strategy's own number.
+        plan: the draw plan: the noise levels at which the backbone distinguishes prompts.
+        flops: floating-point operations of one evaluation, for planning.
+        family: kind of model, shared by its other checkpoints, such as `sdxl`.
+        pipelines: diffusers pipeline classes whose folders it loads. `--backbone FOLDER` selects it
+            by the folder's `model_index.json`. `*` means any class that no other backbone loads.
+        objects: classes, such as `diffusers.DiffusionPipeline`, whose instances Python callers may
+            pass. The backbone is made as `Target(object, **parameters)`, and needs `label`,
             `settings` and `content()`; see `bench.running.in_memory`.
         size: number of parameters of the network.
         encoder_size: number of parameters of its largest text encoder, which is freed before the
             network is loaded.
         licence: licence of the weights.
-        gated: whether the Hub gives the weights only to those who accepted the licence there.
+        gated: whether the Hub serves the weights only to users who accepted the licence there.
         resolution: side of the images in pixels.
         dtype: default dtype, such as that of the training.
-        template: the prompt template that it needs, unless the user names one; None: the dataset's.
-        labels: the set of labels that it takes in place of texts, such as `imagenet`; a dataset may
-            map them to its classes.
+        template: the prompt template that it needs, unless the user names one; None for the
+            dataset's.
+        labels: the set of labels that it takes instead of texts, such as `imagenet`. Datasets can
+            map it to their classes.
         exposure: known overlap of its training data with datasets, with the source.
-        telling: noise levels that are known to matter, with the source.
+        telling: noise levels that are known to be informative, with the source.
         requires: lowest version of a library that it needs, such as `diffusers>=0.32`.
-        learns: whether its class learns from labelled images of another split, with `fit`; then
+        learns: whether it learns from labelled images of another split, with `fit`. Then
             `trained_on` is `fitted`, and every run records the split.
-        default: whether it is used where neither the user nor the dataset names a backbone.
-        correction: the mistake in runs of earlier versions; shown whenever one is read.
+        default: whether it is used if neither the user nor the dataset names a backbone.
+        correction: a mistake in runs of earlier versions; shown whenever such a run is read.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -229,9 +234,9 @@ class BackboneSpec(Spec):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.learns and self.scorer != "classifier":
-            yield "learns=True is for classifiers"
+            yield "learns=True needs scorer='classifier'"
         if self.flops is not None and not (self.flops > 0 and isfinite(self.flops)):
-            yield f"flops={self.flops} is not above 0"
+            yield f"flops={self.flops} must be above 0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,19 +244,19 @@ class StrategySpec(Spec):
     """A strategy.
 
     Attributes:
-        default: whether it is used where the user names no other.
-        safest_first: settings among which `--risk` chooses, such as `{"samples": 100}`, from those
-            that keep most decisions of the full sweep to the cheapest. `bench calibrate` tests them
-            in this order up to the first that fails, so it is fixed before any image is seen.
-        exhaustive: whether it evaluates every prompt on every draw and nothing else. Others are
-            compared with its decisions, and its recordings are replayed.
-        learned: parameters that are learned from recordings → the strategy of the recordings.
-        recorder: strategy whose recordings it is replayed on; empty: the exhaustive one, or that of
-            `learned`.
-        unproven: parameters with which a backbone uses it that names no strategy, since nothing was
-            recorded with such a backbone.
-        retired: parameters of earlier versions → the value that they have now. It is recorded, so
-            that run ids stay, and no other is accepted.
+        default: whether it is used if the user names no other.
+        safest_first: settings among which `--risk` chooses, such as `{"samples": 100}`, ordered
+            from those that keep most decisions of the full sweep to the cheapest. `bench calibrate`
+            tests them in this order until one fails, so the order must not depend on the images.
+        exhaustive: whether it evaluates every prompt on every draw and nothing else. The decisions
+            of other strategies are compared with its own, and they are replayed on its recordings.
+        learned: parameters learned from recordings → the strategy that makes these recordings.
+        recorder: strategy whose recordings it is replayed on; empty for the exhaustive one, or that
+            of `learned`.
+        unproven: parameters for a backbone that names no strategy, because nothing was recorded
+            with such a backbone.
+        retired: parameters of earlier versions → the only value still accepted. It is recorded, so
+            that existing run ids stay valid.
     """
 
     kind: ClassVar[str] = "strategy"
@@ -265,11 +270,11 @@ class StrategySpec(Spec):
     retired: Mapping[str, Any] = field(default_factory=dict)
 
     def is_default(self, name: str, value: Any) -> bool:
-        """Return whether a parameter has its default, or the one value that is left of it."""
+        """Return whether a stored value equals the default, or the only value still accepted."""
         return self.retired.get(name, self) == value or super().is_default(name, value)
 
     def resolve_parameters(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """Return every parameter with its value; see `Spec`, and `retired`."""
+        """Return the values of all parameters; see `Spec` and `retired`."""
         for name, value in self.retired.items():
             if str(overrides.get(name, value)) != str(value):
                 raise UserError(
@@ -284,14 +289,14 @@ class StrategySpec(Spec):
         yield from super()._problems()
         names = {frozenset(setting) for setting in self.safest_first}
         if len(names) > 1 or not frozenset().union(*names) <= set(self.parameters):
-            yield "each of safest_first sets the same of its parameters"
+            yield "all settings of safest_first must set the same parameters"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewsSpec(Spec):
-    """Views of an image, as `--views NAME` or `--views NAME:VALUE` takes them.
+    """A kind of views, selected by `--views NAME` or `--views NAME:VALUE`.
 
-    The value is that of the first parameter.
+    VALUE is the value of its first parameter.
     """
 
     kind: ClassVar[str] = "views"

@@ -1,9 +1,8 @@
-"""The strategy contract: request cells or linearisations, receive errors, decide. numpy only.
+"""The strategy contract: request cells or linearisations, receive errors, decide; numpy only.
 
 A strategy never sees the model, so it runs on a model and on recorded errors alike:
 
-    session = strategy.start(problem)
-    while (request := session.ask()) is not None:
+    session = strategy.start(problem) while (request := session.ask()) is not None:
         session.tell(request, reply)
     session.outcome()
 """
@@ -30,26 +29,26 @@ from bench.contracts.problem import Reply as Reply
 
 
 class Session(Protocol):
-    """One image under way. One request is outstanding at a time."""
+    """The state of one image that is being scored. At most one request is outstanding."""
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the next request, or None when the image is decided."""
+        """Return the next request, or None once the image is decided."""
 
     def tell(self, request: Any, reply: Reply) -> None:
-        """Take the reply to the request that `ask` returned last."""
+        """Receive the reply to the request that `ask` returned last."""
 
     def outcome(self) -> Outcome:
-        """Return the decision; called once `ask` has returned None."""
+        """Return the decision. It is called once, after `ask` has returned None."""
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """The strategy that another one replaces to save cost.
+    """A strategy that another one replaces to save cost.
 
     Attributes:
-        strategy: registered name of the replaced strategy.
+        strategy: its registered name.
         equivalents: its cost per image, in evaluations.
-        settings: the parameters with which the replacing strategy never costs more.
+        settings: parameters with which the replacing strategy never costs more.
     """
 
     strategy: str
@@ -58,25 +57,26 @@ class Replaced:
 
 
 class Strategy(ABC):
-    """A strategy, made from its spec's parameters; raises ValueError on invalid values.
+    """A strategy, constructed with the parameters of its spec. Invalid values raise ValueError.
 
-    Only `draws` and `start` are required. A class that has them without this base gets the defaults
-    of the other members.
+    Only `draws` and `start` are required. A class that has them without subclassing gets the
+    defaults of the other members.
 
-    Every request must name cells of the problem, none of which was requested before; a mixture sums
-    to one. A bad request or an exception fails that image and names the plugin. All arrays that a
-    strategy receives are read-only.
+    Each request must name cells of the problem that were not requested before, and the weights of a
+    mixture must sum to 1. A bad request or an exception fails that image only, with a message that
+    names the plugin. All arrays that a strategy receives are read-only.
 
     Attributes:
-        draws: N, the number of draws of the plan.
+        draws: N, the number of draws in the plan.
         linearises: whether it needs linearisations.
-        same_draws: whether every prompt is evaluated on the same draws, whatever the errors are,
-            and the lowest score decides. Then scores compare across the images of an item, too.
-            Other strategies are used for the text score of such an item alone.
-        uses_hierarchy: whether it needs a tree of classes, `Problem.parents`, and prompts of its
-            inner nodes. Other strategies have the prompts of classes alone.
-        settled: parameters that follow from others, with their values to be recorded.
-        level: level of one comparison in the test that decides an image; None: there is no test.
+        same_draws: whether every prompt is always evaluated on the same draws, and the lowest score
+            wins. Only then are scores comparable across the images of an item; other strategies
+            give such an item a text score alone.
+        uses_hierarchy: whether it needs a tree of classes, `Problem.parents`, with prompts for its
+            inner nodes. Other strategies get the prompts of the classes alone.
+        settled: parameters implied by other parameters, with their values; they are recorded.
+        level: significance level of a single comparison in the test that decides an image; None
+            without a test.
     """
 
     draws: int
@@ -90,69 +90,84 @@ class Strategy(ABC):
     def sweep(
         n_draws: int, linearised: bool, learned: Mapping[str, Any]
     ) -> Iterable[Mapping[str, Any]]:
-        """Return the settings that `bench sweep` tries; without any, the strategy must be named.
+        """Return the settings that `bench sweep` tries.
+
+        Without any, the strategy is tried only if the user names it.
 
         Args:
             n_draws: N of the recording.
-            linearised: whether first-order errors were recorded, too.
-            learned: values learned from other images, such as `order`, by parameter.
+            linearised: whether the recording has first-order errors.
+            learned: parameters learned from other images, such as `order`, by name.
         """
         return ()
 
     @abstractmethod
     def start(self, problem: Problem) -> Session:
-        """Begin an image."""
+        """Start scoring one image."""
 
     def check(self, problem: Problem) -> None:  # noqa: B027  # most strategies refuse nothing
-        """Raise ValueError on a problem that it cannot be used on; called before scoring."""
+        """Check a problem before any image is scored.
+
+        Raises:
+            ValueError: the strategy cannot be used on it.
+        """
 
     def at_most(self, problem: Problem) -> float:
-        """Return an upper bound of the sum of `Reply.cost`: a request for each prompt and draw.
+        """Return an upper bound of the sum of `Reply.cost` for one image.
 
-        A strategy that never returns to a draw costs `Problem.price` of all prompts on all draws at
-        the most.
+        The default holds for any strategy: a separate request for each prompt and draw. A strategy
+        that requests each draw once has the tighter bound `problem.price(P, N)`.
         """
         return len(problem.class_of_prompt) * problem.price(1, len(problem.timesteps))
 
     def at_least(self, problem: Problem) -> float | None:
-        """Return a lower bound of the sum of `Reply.cost`; None if unknown."""
+        """Return a lower bound of the sum of `Reply.cost` for one image, or None if unknown."""
         return None
 
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
-        """Return the cost of the cheapest proof of an image's winner, if it were known.
+        """Return the cost of the cheapest proof of the winner, if it were known in advance.
 
-        `errors` is float64 [P, N], of every prompt on every draw. The cost is in evaluation
-        equivalents; None for a strategy without proofs.
+        Args:
+            problem: the problem of the image.
+            errors: errors of all prompts on all draws, float64 [P, N].
+
+        Returns:
+            The cost in evaluation equivalents, or None if the strategy proves nothing.
         """
         return None
 
     def replaces(self, problem: Problem) -> Replaced | None:
-        """Return the strategy that it replaces to save cost; None where it never costs more."""
+        """Return the strategy that it replaces to save cost, or None if it never costs more."""
         return None
 
     def learn(self, images: Iterable[tuple[Problem, Floats]]) -> Mapping[str, Any]:
-        """Return parameters learned from errors of other images; ValueError: they are too few.
+        """Learn parameters from the errors of other images.
 
-        Errors are float64 [P, N], of every prompt on every draw.
+        Args:
+            images: per image, its problem and the errors of all prompts on all draws, float64 [P,
+                N].
+
+        Raises:
+            ValueError: there are too few images.
         """
         return {}
 
 
 class ErrorTable:
-    """The errors of one image so far, float32 [P, N], NaN where a cell is not evaluated."""
+    """The errors of one image so far, float32 [P, N]; NaN for cells that are not evaluated."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         shape = (len(problem.class_of_prompt), len(problem.timesteps))
         self.errors = np.full(shape, np.nan, dtype=np.float32)
-        # Running sums, so that scores cost O(P) at any time. They do not depend on the order of
-        # the draws: float64 holds sums of thousands of float32 values exactly, or nearly.
+        # Running sums make `scores` O(P). They hardly depend on the order of the draws, because
+        # float64 represents sums of thousands of float32 values almost exactly.
         self._draws = np.zeros(shape[0], dtype=np.int64)
         self._sums = np.zeros(shape[0])
         self._weights = np.zeros(shape[0])
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Add the errors of a request for new cells."""
+        """Add the errors of a request. Its cells must be new."""
         self.errors[np.ix_(request.prompts, request.draws)] = reply.values
         weights = self.problem.weights[request.draws]
         self._draws[request.prompts] += len(request.draws)
@@ -160,21 +175,22 @@ class ErrorTable:
         self._weights[request.prompts] += weights.sum()
 
     def draws(self) -> Ints:
-        """Return int64 [P]: the number of draws of each prompt."""
+        """Return the number of draws of each prompt, int64 [P]."""
         return self._draws.copy()
 
     def scores(self) -> Floats:
-        """Return float64 [P]: each prompt's weighted mean error over its draws, inf without one."""
+        """Return the weighted mean error of each prompt, float64 [P]; inf without draws."""
         means = np.full(len(self._sums), inf)
         np.divide(self._sums, self._weights, out=means, where=self._weights > 0)
         return means
 
     def outcome(self, survived: Sequence[int] | Ints | None = None) -> Outcome:
-        """Rank the classes and measure the margin.
+        """Rank the classes by their best prompts and estimate the margin of the winner.
 
         Args:
-            survived: [P], the number of stages that each prompt survived: more ranks before fewer,
-                whatever the score. None: by score alone. Ties go to the lower prompt index.
+            survived: number of stages that each prompt survived, [P]. Prompts with more stages rank
+                first, whatever their scores. None to rank by score alone. Ties go to the lower
+                prompt index.
         """
         scores = self.scores()
         best = best_prompts(self.problem, scores, survived)
@@ -196,9 +212,9 @@ class ErrorTable:
 def best_prompts(
     problem: Problem, scores: Floats, survived: Sequence[int] | Ints | None = None
 ) -> Ints:
-    """Return int64 [C], the best prompt of each class, best class first; see `ErrorTable`.
+    """Return the index of the best prompt of each class, best class first, int64 [C].
 
-    Inner nodes of a tree are no classes.
+    Inner nodes of a tree of classes are left out. See `ErrorTable.outcome` for `survived`.
     """
     stages = np.zeros(len(scores)) if survived is None else np.asarray(survived)
     order = np.lexsort((np.arange(len(scores)), scores, -stages))
@@ -212,20 +228,23 @@ def best_prompts(
 def paired_mean(
     difference: Floats, weights: Floats, pairs: Ints | None = None
 ) -> tuple[float, float]:
-    """Return mean and standard error of paired differences in timestep order.
+    """Return the mean of paired differences and its standard error.
 
-    The variance is taken from neighbouring timesteps (the successive-difference estimator for
-    systematic samples, Wolter, *Introduction to Variance Estimation*, 2007, ch. 8): the draws are
-    stratified over the timesteps, and the trend along them is not noise. Draws with opposite noise
-    are no independent neighbours: the mean of each pair is one value.
+    The variance is estimated from differences between neighbouring timesteps (the
+    successive-difference estimator for systematic samples; Wolter, *Introduction to Variance
+    Estimation*, 2007, ch. 8), because draws are stratified over the timesteps and the trend along
+    them is not noise. Two draws with opposite noise are not independent, so each such pair is
+    averaged to one value first.
 
     Args:
-        difference: float64 [n], ordered by timestep.
-        weights: float64 [n], relative weight of each draw.
-        pairs: int64 [n], ascending, the pair of each draw; None: draws are not paired.
+        difference: float64 [n], in the order of the timesteps.
+        weights: relative weights of the draws, float64 [n].
+        pairs: ascending number of each draw's pair, int64 [n]; None if draws are not paired.
 
     Returns:
-        The weighted mean and its standard error: (0, 0) for n = 0, and inf for a single value.
+        The weighted mean and its standard error: (0, 0) if n is 0, and an infinite standard error
+            for
+        a single value.
     """
     n = len(difference)
     if n == 0:
@@ -245,9 +264,10 @@ def paired_mean(
 
 
 def confidence(margin: float, stderr: float) -> float:
-    """Return the probability that a normal mean with this estimate and standard error is positive.
+    """Return the probability that a mean is positive, given its estimate and standard error.
 
-    NaN after a single draw, which has no standard error.
+    The estimate is taken as normally distributed. NaN if the standard error is infinite, as after a
+    single draw.
     """
     if isinf(stderr):
         return nan

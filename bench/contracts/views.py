@@ -1,4 +1,4 @@
-"""The contract of views: several pictures of one image, over which its draws are spread."""
+"""The contract of views: several versions of an image, such as crops, that share its draws."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Views(ABC):
-    """Views, made as `Target(**parameters)` with the parameters of their spec.
+    """A way to make views, constructed with the parameters of its spec.
 
-    Each draw of an image sees one view, the same for every text. A view is encoded once.
+    Each draw of an image uses one view, the same for all texts. Every view is encoded once.
 
     Attributes:
-        count: number of views, at least 1; the same for every image.
-        samples_latents: whether the views are samples of the latent's posterior, a class attribute.
-            The toolkit makes those, and `of` is not called.
+        count: number of views, at least 1; the same for all images.
+        samples_latents: class attribute; whether the views are samples from the posterior of the
+            latent. The toolkit draws these itself and does not call `of`.
     """
 
     count: int
@@ -30,5 +30,5 @@ class Views(ABC):
 
         Args:
             image: upright, of any size and mode.
-            seed: seed of this image in this run. It alone must decide what is random.
+            seed: seed of this image in this run. All randomness must be derived from it.
         """

@@ -65,7 +65,7 @@ def test_a_declaration_is_a_spec(tmp_path: Path) -> None:
         ('robin = "a robin"', 'robbin = "x"', "'robbin', which is not one of the classes.*'robin'"),
         ('test = "validation"', 'tset = "x"', "'tset', which is not one of the splits.*'test'"),
         ("a photo of a {class}, a bird", "a bird", r"template 'a bird' has no \{class\}"),
-        ('["n1", "n2"]', '["n1"]', "found has 1 names, and there are 2 classes"),
+        ('["n1", "n2"]', '["n1"]', "found has 1 names; expected one for each of 2 classes"),
         ('["n1", "n2"]', "[1, 2]", "found must be a list of texts"),
         ('"templates.txt"', '"none.txt"', "templates.clip = 'none.txt' cannot be read"),
         ("unverified = true", 'unverified = "yes"', "unverified must be true or false, got 'yes'"),

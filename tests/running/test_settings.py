@@ -111,7 +111,7 @@ def test_a_parameter_is_converted(name: str, value: Any, parsed: Any) -> None:
     ],
 )
 def test_a_parameter_that_does_not_fit(name: str, value: Any, wanted: str) -> None:
-    with pytest.raises(UserError, match=f"{name}=.* does not fit; {wanted}"):
+    with pytest.raises(UserError, match=f"invalid value .* for '{name}': expected {wanted}"):
         SPEC.resolve_parameters({name: value})
 
 

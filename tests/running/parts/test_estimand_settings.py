@@ -116,7 +116,10 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
     betas = [0.01] * 500 + [-0.01] + [0.01] * 499
     config.write_text(json.dumps({**json.loads(config.read_text()), "trained_betas": betas}))
     cases = (
-        (("--backbone", "turning"), "not monotone: it turns between levels 1 and 2"),
+        (
+            ("--backbone", "turning"),
+            "changes direction between levels 1 and 2",
+        ),
         (("--backbone", folder), "scheduler_config.json gives cumulative alphas that do not fall"),
         (("--backbone", "no-null", "--guidance", 2), "declares none (encode_null)"),
     )
