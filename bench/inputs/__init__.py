@@ -1,1 +1,1 @@
-"""What a run is fed: images, prompts, weights and draws."""
+"""The inputs of a run: images, prompts, weights and draws."""

@@ -1,4 +1,4 @@
-"""Weights that are no folder alone: with LoRAs, of a single file, or in memory."""
+"""Weights other than a plain folder: with LoRAs, from a single file, or in memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bench.machine.files import regular_file
 
 @dataclass(frozen=True)
 class InMemory(Weights):
-    """The content of a backbone that a caller of Python handed over, in the place of files.
+    """A backbone object that a Python caller passed, in place of files.
 
-    `location` is its name, `fingerprint` a hash of all that changes its numbers.
+    `location` is its name, and `fingerprint` a hash of everything that affects its results.
     """
 
     backbone: Any = field(default=None, compare=False, repr=False)
@@ -27,10 +27,10 @@ class InMemory(Weights):
 
 
 def parse_lora(text: str) -> Lora:
-    """Return the LoRA of `PATH` or `PATH:SCALE`; a folder stands for the one file in it.
+    """Parse `PATH` or `PATH:SCALE`. A folder stands for the only safetensors file in it.
 
     Raises:
-        UserError: there is no such file, or not one.
+        UserError: there is no such file, or several.
     """
     name, _, scale = text.rpartition(":")
     try:
@@ -52,10 +52,10 @@ def parse_lora(text: str) -> Lora:
 
 
 def with_files(weights: Weights, loras: Sequence[Lora], file: str | None) -> Weights:
-    """Return weights with LoRAs, and with the tensors of a single file in place of the folder's.
+    """Return weights with LoRAs, and with tensors of a single file instead of the folder's.
 
     Raises:
-        UserError: a file is not a regular one, or is not there.
+        UserError: a file does not exist or is not regular.
     """
     if not loras and file is None:
         return weights

@@ -1,4 +1,4 @@
-"""`bench check-data`: a dataset read once from end to end, and its problems."""
+"""`bench check-data`: read a dataset completely and report problems."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bench.inputs.split import Split
 from bench.machine.cache import file_digest
 from bench.machine.files import regular_file
 
-NAMED = 5  # images or classes that a problem names
-SPLITS = ("test", "validation", "val", "valid", "train")  # looked for where none are declared
-# n01440764, class_12, c3, 0017, 5f2b9c…: words that say nothing to a text encoder.
+NAMED = 5  # maximum number of images or classes named per problem
+SPLITS = ("test", "validation", "val", "valid", "train")  # tried if none are declared
+# n01440764, class_12, c3, 0017, 5f2b9c…: a text encoder cannot interpret them.
 _LIKE_AN_ID = re.compile(r"(n|id|c|cls|class|label)?[ _-]?\d+|[0-9a-f]{8,}|", re.IGNORECASE)
 
 _PROBLEMS = {
@@ -34,13 +34,13 @@ Progress = Callable[[str, int, int], None]  # split, images read, their total
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem of a dataset."""
+    """A problem of a dataset."""
 
     kind: str
     """`count`, `unreadable`, `duplicates`, `conflict`, `across`, `empty`, `names`, `checksum`,
     `split` or `warning`."""
-    split: str | None  # None: the whole dataset
-    said: str  # a description in a sentence
+    split: str | None  # None for the whole dataset
+    said: str  # description in a sentence
     images: int = 0  # number of images with this problem
 
     def plain(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass
 class Checked:
-    """A dataset that was read: number of images per split, of classes, and problems."""
+    """What was read of a dataset: number of images per split, number of classes, and problems."""
 
     splits: dict[str, int] = field(default_factory=dict)
     classes: int = 0
@@ -64,7 +64,7 @@ class Checked:
 def check_data(
     source: DataSource, split: str | None = None, progress: Progress | None = None
 ) -> Checked:
-    """Read `split`, or all that are declared or there, and return the problems.
+    """Read `split`, or all splits that are declared or found, and return the problems.
 
     `progress` is called after every image.
     """
@@ -84,7 +84,7 @@ def check_data(
 
 
 def _splits(source: DataSource, split: str | None, checked: Checked) -> Iterator[tuple[str, Split]]:
-    """Yield the splits that load; errors and warnings are added to the problems."""
+    """Yield the splits that can be loaded; record errors and warnings as problems."""
     spec = source.spec
     declared = [name for name in spec.splits if name != "all" or len(spec.splits) == 1]
     names: Sequence[str | None] = [split] if split else declared or [None, *SPLITS]
@@ -128,7 +128,7 @@ def _check_images(
     checked: Checked,
     progress: Progress | None,
 ) -> None:
-    """Decode every image; the same pixels twice are duplicates."""
+    """Decode every image, and report images with equal pixels."""
     images: dict[str, list[str]] = {kind: [] for kind in _PROBLEMS}
     label_of = dict(zip(loaded.sample_ids, loaded.labels, strict=True))
     total = len(loaded.sample_ids)

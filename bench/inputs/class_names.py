@@ -1,7 +1,7 @@
 """Class names: the words that stand for a class in prompts and tables.
 
-Folder names, string labels and `ClassLabel` names become words in the same way; names that a
-dataset's author declares are used as they are.
+Names found in data (folders, text labels, `ClassLabel`) are converted to words. Names declared by a
+dataset's author are used unchanged.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ _REMEDY = "Say the classes in words with --class-names FILE."
 class ClassNames:
     """A dataset's classes in label order."""
 
-    names: tuple[str, ...]  # names in words, distinct
-    found: tuple[str, ...]  # spellings of the data or the dataset's author
+    names: tuple[str, ...]  # in words, distinct
+    found: tuple[str, ...]  # as the data or the dataset's author spells them
 
     @property
     def changed(self) -> list[tuple[str, str]]:
-        """The names that were put into other words: (found, name)."""
+        """Pairs (spelling in the data, name) of the classes whose names were changed."""
         return [pair for pair in zip(self.found, self.names, strict=True) if pair[0] != pair[1]]
 
 
 def comparable(text: str) -> str:
-    """Return what is left of a name or prompt without case, extra spaces and Unicode's variants."""
+    """Normalise case, white space and Unicode composition, to compare names or prompts."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def letters(name: str) -> str:
-    """Return the letters and digits of a name, without case."""
+    """Return only the letters and digits of a name, without case."""
     return "".join(c for c in comparable(name) if c.isalnum())
 
 
 def readable(spellings: Sequence[str]) -> tuple[str, ...]:
-    """Return names as found in data, in words: `grand_piano` → `grand piano`.
+    """Convert names found in data to words: `grand_piano` → `grand piano`.
 
-    A number in front, as in `001.Black_footed_Albatross`, is dropped where every name has one and
-    the names stay distinct without it.
+    A leading number, as in `001.Black_footed_Albatross`, is dropped if every name has one and the
+    names remain distinct.
     """
     bare = [_NUMBERED.sub("", name, count=1) for name in spellings]
     if any(name == short for name, short in zip(spellings, bare, strict=True)) or (
@@ -69,10 +69,16 @@ def _words(name: str) -> str:
 def name_classes(
     spellings: Sequence[str], where: str, declared: bool, file: Path | None = None
 ) -> ClassNames:
-    """Put a dataset's classes, called `where` in messages, into words and check them (UserError).
+    """Return a dataset's class names in words; warn about those a text encoder cannot interpret.
 
-    `declared` names were chosen as words by the dataset's author; those in `file`, by the user.
-    The others, such as folder names, are put into words.
+    Args:
+        spellings: names in the data or from the author, in label order.
+        where: name of the dataset in messages.
+        declared: whether the author chose the names as words; otherwise they are converted.
+        file: the user's file of names, which takes precedence.
+
+    Raises:
+        UserError: the names are not valid, see `check_names`, or the file is not.
     """
     names = tuple(spellings) if declared else readable(spellings)
     if file is not None:
@@ -84,9 +90,16 @@ def name_classes(
 
 
 def check_names(names: Sequence[str], where: str, spellings: Sequence[str] | None = None) -> None:
-    """Refuse names that no prompt could tell apart: few, empty, too long or equal (UserError).
+    """Check that class names can be told apart in prompts.
 
-    `spellings` are the names as the data spells them; None: they are the author's or user's own.
+    Args:
+        names: the names in words.
+        where: name of the dataset in messages.
+        spellings: the names as the data spells them; None if author or user chose them.
+
+    Raises:
+        UserError: there are fewer than two, or one is empty, too long, has control characters or
+            occurs twice.
     """
     if len(names) < 2:
         only = f" ({quoted(names[0])})" if names else ""
@@ -101,8 +114,8 @@ def check_names(names: Sequence[str], where: str, spellings: Sequence[str] | Non
             raise UserError(f"{where}: the class {quoted(spelt)} has no name in words.")
         if len(name) > MOST_CHARACTERS or has_control(name) or has_control(spelt):
             raise UserError(
-                f"{where}: the class {quoted(spelt)} is not a name: at most {MOST_CHARACTERS}"
-                " characters without control characters are wanted."
+                f"{where}: the class {quoted(spelt)} is not a name; expected at most"
+                f" {MOST_CHARACTERS} characters, none of them control characters."
             )
         key = comparable(name)
         if key in seen:
@@ -124,11 +137,15 @@ def _warn_of_codes(names: Sequence[str], where: str) -> None:
 
 
 def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
-    """Return the words that a file gives for the classes, in label order (UserError).
+    """Read the words for the classes from a file, and return them in label order.
 
-    The file is a JSON object (name → words) or list, a CSV file of two columns (name, words), or
-    a text file with a class per line: its words alone, or its name, a space and its words. A list
-    is in label order; where the classes are numbers from 0 or 1 on, in the order of the numbers.
+    The file is a JSON object (name → words) or list, a CSV file with two columns (name, words), or
+    a text file with one class per line: its words, or its name, a space and its words. A list is in
+    label order; if the classes are consecutive numbers from 0 or 1, it is in the order of the
+    numbers.
+
+    Raises:
+        UserError: the file cannot be read, or does not match the classes.
     """
     content = _read(file, spellings)
     if isinstance(content, Mapping):
@@ -149,13 +166,13 @@ def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
 
 
 def listed(file: Path) -> int | None:
-    """Return how many classes a file lists; None where it says the words of each by its name."""
+    """Return how many classes a file lists, or None if it maps names to words."""
     content = _read(file, ())
     return None if isinstance(content, Mapping) else len(content)
 
 
 def _positions(spellings: Sequence[str]) -> list[int]:
-    """Return where in a list each class stands: numbers count, whatever their order as text."""
+    """Return the position of each class in a list; numbers are ordered by value, not as text."""
     if not all(name.isdecimal() for name in spellings):
         return list(range(len(spellings)))
     numbers = [int(name) for name in spellings]
@@ -204,6 +221,6 @@ def _strings(content: Any, file: Path) -> Mapping[str, str] | list[str]:
     values = content.values() if isinstance(content, dict) else content
     if not isinstance(content, dict | list) or not all(isinstance(v, str) for v in values):
         raise UserError(
-            f'{file}: an object {{"name": "words", …}} or a list ["words", …] is wanted.'
+            f'{file}: expected an object {{"name": "words", …}} or a list ["words", …].'
         )
     return content

@@ -1,8 +1,8 @@
-"""The fifteen corruptions of ImageNet-C, each of pixels whose shorter side is 224.
+"""The fifteen corruptions of ImageNet-C, for pixels whose shorter side is 224.
 
 Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", ICLR 2019 (arXiv 1903.12261); constants as in their `make_imagenet_c.py`. Their
-pictures of frost are not free to copy; a made texture of ice is in their place.
+photographs of frost may not be redistributed, so a generated texture of ice replaces them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R BT.601)
-ICE = (0.86, 0.93, 1.0)  # its colour
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
+ICE = (0.86, 0.93, 1.0)  # colour of ice
 
 Pixels = NDArray[np.float64]  # [H, W, 3] in [0, 1]
 Rng = np.random.Generator
@@ -53,9 +53,10 @@ def _defocus_blur(x: Pixels, rng: Rng, constants: tuple[int, float]) -> Pixels:
 
 
 def _glass_blur(x: Pixels, rng: Rng, constants: tuple[float, int, int]) -> Pixels:
-    """Blur, let each pixel take the value of a neighbour within some distance, and blur again.
+    """Blur, replace each pixel by a neighbour within some distance, and blur again.
 
-    The authors' code means to swap the two, but its views copy instead; so were their images made.
+    The authors' code is meant to swap the two pixels, but copies one because of numpy views. Their
+    images were made with this code.
     """
     sigma, reach, times = constants
     height, width = x.shape[:2]
@@ -81,7 +82,7 @@ def _motion_blur(x: Pixels, rng: Rng, constants: tuple[int, float]) -> Pixels:
 
 
 def _moved(x: Pixels, radius: int, sigma: float, angle: float) -> Pixels:
-    """Return a blur along a line, as ImageMagick's: half a bell of 2 · radius + 1 pixels."""
+    """Blur along a line as ImageMagick does: half a Gaussian over 2 · radius + 1 pixels."""
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
     turn = np.deg2rad(angle)
@@ -100,7 +101,7 @@ def _zoom_blur(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
 
 
 def _zoomed(x: Pixels, factor: float) -> Pixels:
-    """Return the middle of the pixels, enlarged to the whole by linear interpolation."""
+    """Enlarge the centre of the pixels to the whole size by linear interpolation."""
     from scipy.ndimage import affine_transform
 
     scale = np.array([1 / factor, 1 / factor, 1.0])
@@ -118,7 +119,7 @@ def _snow(x: Pixels, rng: Rng, constants: tuple[float, ...]) -> Pixels:
 
 
 def _frost(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
-    """Lay ice over the image: crystals are where two fractals cross their middle values."""
+    """Overlay ice, whose crystals lie where two fractals cross their middle values."""
     kept, added = constants
     ridges = [1 - np.abs(2 * _plasma(x, rng, 1.7) - 1) for _ in range(2)]
     return np.asarray(kept * x + added * np.maximum(*ridges)[..., None] ** 2 * ICE)
@@ -132,7 +133,7 @@ def _fog(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
 
 
 def _plasma(x: Pixels, rng: Rng, decay: float) -> Pixels:
-    """Return a fractal of an image's size, [H, W] in [0, 1], by the diamond-square algorithm."""
+    """Return a fractal of the image's size, [H, W] in [0, 1], by the diamond-square algorithm."""
     size = 1 << (max(x.shape[:2]) - 1).bit_length()
     heights, step, wobble = np.zeros((size, size)), size, 100.0
     while step > 1:
@@ -156,7 +157,7 @@ def _wobbles(rng: Rng, wobble: float, like: Pixels) -> Pixels:
 
 
 def _brightness(x: Pixels, rng: Rng, more: float) -> Pixels:
-    """Return the pixels with another value in HSV: that scales all three colours alike."""
+    """Change the value in HSV, which scales all three colours alike."""
     value = x.max(axis=2, keepdims=True)
     brighter = np.clip(value + more, 0, 1)
     return np.asarray(np.where(value > 0, x * brighter / np.where(value > 0, value, 1), brighter))
@@ -168,9 +169,9 @@ def _contrast(x: Pixels, rng: Rng, kept: float) -> Pixels:
 
 
 def _elastic(x: Pixels, rng: Rng, constants: tuple[float, float, float]) -> Pixels:
-    """Move three points at random, the rest of the plane with them, and then each pixel a little.
+    """Apply a random affine map that moves three points, then a small random shift of each pixel.
 
-    The constants are shares of 244, the authors' slip for 224.
+    The constants are fractions of 244, the authors' slip for 224.
     """
     from scipy.ndimage import gaussian_filter, map_coordinates
 

@@ -1,8 +1,8 @@
-"""Images that are corrupted as ImageNet-C's are, when they are decoded.
+"""Corruptions of images as in ImageNet-C, applied when images are decoded.
 
-Its constants are of pictures of 224 pixels, so the shorter side of an image is first resized to
-224. What is random depends on the corruption and the sample's id alone, whatever the severity, the
-order, the limit and the seed.
+The constants of ImageNet-C are for images of 224 pixels, so the shorter side of an image is first
+resized to 224. Randomness is derived from the corruption and the sample id only: not from severity,
+order, limit or seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ COLLECTION = "@corruptions"
 
 
 def parse_corruption(text: str) -> str | None:
-    """Return `NAME:SEVERITY`; None for `none` (UserError: there is no such corruption)."""
+    """Parse `NAME:SEVERITY`; return None for `none`.
+
+    Raises:
+        UserError: there is no such corruption.
+    """
     if text == "none":
         return None
     name, _, severity = text.partition(":")
@@ -43,7 +47,7 @@ def parse_corruption(text: str) -> str | None:
 
 
 def expand_corruptions(text: str) -> list[str]:
-    """Return what `@corruptions` stands for: all at all severities, or at that of `@…:3`."""
+    """Return what `@corruptions` stands for: all severities, or the one in `@…:3`."""
     collection, _, severity = text.partition(":")
     if collection != COLLECTION:
         return [text]
@@ -52,7 +56,7 @@ def expand_corruptions(text: str) -> list[str]:
 
 
 def corrupted(samples: Iterable[Sample], corruption: str | None) -> Iterator[Sample]:
-    """Yield samples whose images are corrupted when they are decoded; None: as they are."""
+    """Yield samples whose images are corrupted when decoded; with None, unchanged samples."""
     for sample in samples:
         if corruption is not None:
             images: list[StoredImage | None] = []
@@ -64,9 +68,9 @@ def corrupted(samples: Iterable[Sample], corruption: str | None) -> Iterator[Sam
 
 
 def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
-    """Return an image, RGB with a shorter side of 224 pixels, corrupted as `NAME:SEVERITY` says.
+    """Return an RGB image with a shorter side of 224 pixels, corrupted as `NAME:SEVERITY` says.
 
-    `name` is that of the image, from which what is random is made.
+    `name` identifies the image; randomness is derived from it.
     """
     scale = CORRUPTED_SIDE / min(image.size)
     width, height = (max(CORRUPTED_SIDE, round(side * scale)) for side in image.size)

@@ -1,4 +1,4 @@
-"""Asking a dataset for a split of it, and checking all that it gives, before scoring."""
+"""Loading a split from a dataset plugin and validating it before scoring."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     import datasets
 
 COLUMNS = ("image", "label")
-FOLDER = "folder"  # the registered name that a path stands for, among datasets and backbones
+FOLDER = "folder"  # registered name of the dataset and of the backbone that a path selects
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A dataset, and how it is read."""
+    """A dataset and the options for reading it."""
 
     spec: DatasetSpec
-    data_dir: str | None = None  # the local copy; of a dataset that is a path, this path
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # those that its spec declares
-    class_names: Path | None = None  # a file with the classes in words
-    skip_unlabelled: bool = False  # leave images without a label out instead of refusing them
+    data_dir: str | None = None  # local copy, or the path that was given as the dataset
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # parameters of its spec
+    class_names: Path | None = None  # file with the class names in words
+    skip_unlabelled: bool = False  # drop images without a label instead of raising an error
     name: str | None = None  # name in the manifest: as the user wrote it, or `folder`
 
     @property
     def title(self) -> str:
-        """Name in run ids: a folder's own, or what follows a scheme."""
+        """Name in run ids: of a folder its own name, of a scheme what follows the colon."""
         if self.spec.scheme:
             return slug(str(self.parameters["source"]).partition(":")[0].replace("/", "-"))
         is_folder = self.spec.name == FOLDER and self.data_dir is not None
@@ -61,7 +61,7 @@ class DataSource:
 
     @property
     def root(self) -> Path | None:
-        """Folder that the files of the data lie in; None: a plugin knows where."""
+        """Folder that contains the files of the data; None if only the plugin knows it."""
         place = Path(self.data_dir or self.spec.source or "")
         if not (self.data_dir or place.is_absolute()):
             return None
@@ -69,7 +69,11 @@ class DataSource:
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
-    """Refuse a data folder that is missing, or that the dataset would not read (UserError)."""
+    """Check that a data folder exists and that the dataset reads folders.
+
+    Raises:
+        UserError: one of these does not hold.
+    """
     if data_dir is None:
         return
     named = is_utf8(data_dir) and "\0" not in data_dir
@@ -84,16 +88,23 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
 def load_split(
     source: DataSource, split: str | None = None, rows: datasets.Dataset | None = None
 ) -> Split:
-    """Load one split and check it: columns, labels, classes, ids, places of files (UserError).
+    """Load one split and validate columns, labels, classes, ids and file paths.
 
-    `split` None means the one that is evaluated; `rows` are used where they are in memory already.
+    Args:
+        source: the dataset.
+        split: name of the split; None for the default one.
+        rows: the rows, if they are already in memory; then the plugin is not called.
+
+    Raises:
+        UserError: the data cannot be found, read or scored.
+        PluginError: the plugin failed, or returned something other than rows.
     """
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
     rows = _ask_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
-    rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
+    rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
     items, groups = None, tuple[str, ...]()
     if spec.items:
         rows, items = _read_items(rows, source)
@@ -118,9 +129,15 @@ def load_split(
 def missing_data(
     source: DataSource,
     split: str | None = None,
-    why: str | None = None,  # the Hub is not asked; None: it may answer a run
+    why: str | None = None,
 ) -> str | None:
-    """Return why a run could not load the data, without fetching it; None: it could."""
+    """Return why a run could not load the data, or None if it could. Nothing is downloaded.
+
+    Args:
+        source: the dataset.
+        split: name of the split; None for the default one.
+        why: why the Hub cannot be asked, if that is known.
+    """
     try:
         with offline(why or True):
             load_split(source, split)
@@ -131,13 +148,17 @@ def missing_data(
             return missing_data(source, split, silence)
     except UserError as error:
         return str(error)
-    except PluginError:  # perhaps a download of its own, which was refused
+    except PluginError:  # perhaps because its own download was blocked
         pass
     return None
 
 
 def load_classes(source: DataSource) -> ClassNames:
-    """Return a dataset's classes (UserError), from its data only where the spec has none."""
+    """Return a dataset's classes, reading the data only if the spec does not declare them.
+
+    Raises:
+        UserError: the dataset has no classes, or they cannot be read.
+    """
     spec = source.spec
     if spec.items:
         raise UserError(f"{source.label} has no classes: every item has texts of its own.")
@@ -185,17 +206,17 @@ def _ask_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
         )
     check_data_dir(spec, data_dir)
-    datasets.disable_progress_bars()  # they would stand between the run's own lines
+    datasets.disable_progress_bars()  # they would interrupt the run's own output
     datasets.logging.set_verbosity_error()
-    # Its retries; we say what is wrong.
+    # It logs every retry; the final error message is ours.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    # Absolute, so that the files it names are found from anywhere.
+    # Absolute, so that the paths in the rows do not depend on the working directory.
     folder = str(Path(data_dir).absolute()) if data_dir else None
     parameters = spec.resolve_parameters(source.parameters)
     if spec.unverified and data_dir is None:
         warn_user(
-            f"Dataset {spec.name!r} is declared from documents, and its authors could not load it."
-            f" `bench check-data {spec.name}` reads it once and says what is wrong."
+            f"Dataset {spec.name!r} was declared from its documentation and never loaded."
+            f" `bench check-data {spec.name}` reads it once and reports problems."
         )
     dataset = make(spec, spec, **parameters) if spec.source else make(spec, **parameters)
     with guard(spec.label, "load()"):
@@ -233,7 +254,7 @@ def _check_columns(rows: Any, source: DataSource) -> None:
 
 
 def slug(path: str) -> str:
-    """Return the name of a folder or file as it stands in a run id."""
+    """Return the name of a folder or file in the form used in run ids."""
     real = Path(path).resolve()
     name = (real.stem if real.is_file() else real.name).lower()
     return "".join(c if c.isalnum() else "-" for c in name).strip("-") or FOLDER

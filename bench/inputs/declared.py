@@ -1,7 +1,7 @@
-"""Declared datasets: one that says where its data lies, and is read by the dataset of that kind.
+"""Datasets declared by a source: the reader of that kind of source loads them.
 
-The source's classes are numbered as the declaration lists them, by name and never by position, so
-that a copy that orders them in another way gives the same labels.
+The labels of the source are mapped to the declared classes by name and never by position, so a copy
+with another order of classes gets the same labels.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from bench.machine.files import inside, path_exists
 if TYPE_CHECKING:
     import datasets
 
-GROUP_COLUMN = "group"  # the column that the accuracy of the worst group is made from
-OTHER = -2  # a class that is not declared; -1 is an image without a label
+GROUP_COLUMN = "group"  # column from which the accuracy of the worst group is computed
+OTHER = -2  # index of an undeclared class; -1 means no label
 
 
 class Declared:
-    """The reader of a declared dataset; the user's columns go before the declared ones."""
+    """Reader of a declared dataset. Columns named by the user replace declared ones."""
 
     def __init__(self, spec: DatasetSpec, **parameters: Any) -> None:
         self.spec = spec
@@ -43,11 +43,15 @@ class Declared:
         self.parameters = {**declared, **own}
 
     def load(self, split: str | None, data_dir: str | None) -> Any:
-        """Return a split of the source or the local copy, with the declared classes (UserError)."""
+        """Return a split of the source, or of a local copy, with the declared classes.
+
+        Raises:
+            UserError: the data is missing, or does not match the declaration.
+        """
         spec = self.spec
         if data_dir is None and spec.source == DOWNLOAD:
             raise UserError(
-                f"Dataset {spec.name!r} is read from its original download: fetch it from"
+                f"Dataset {spec.name!r} is read from its original download: download it from"
                 f" {spec.homepage or 'its homepage'} and name its folder with --data-dir."
             )
         if spec.items:
@@ -61,7 +65,7 @@ class Declared:
         return with_split_name(rows, split)
 
     def _table(self, split: str | None, data_dir: str | None) -> Any:
-        """Return the rows of a source of items; None: they are in JSON files of the download."""
+        """Return rows of items from the source, or None if a local download has JSON files."""
         spec = self.spec
         if data_dir is not None and {"file", "files"} & set(spec.item):
             return None
@@ -79,8 +83,8 @@ class Declared:
                 return _ask(reader, {**parameters, "source": source}, its_split, None)
             if not path_exists(source) and "{" not in source:
                 raise UserError(
-                    f"Dataset {spec.name!r}: its source {source} is not there. --data-dir names"
-                    " another copy."
+                    f"Dataset {spec.name!r}: its source {source} does not exist. Name another copy"
+                    " with --data-dir."
                 )
             return _ask(reader, parameters, its_split, source)
         folder = Path(data_dir)
@@ -99,14 +103,14 @@ class Declared:
         try:
             return _ask(reader, self._known(reader), chosen, str(place))
         except UserError:
-            if chosen is not None:  # perhaps it is another dataset, as its classes say
+            if chosen is not None:  # another dataset? Then its classes make a better message
                 with_declared_labels(
                     _ask(reader, self._known(reader), None, str(place)), spec, data_dir
                 )
             raise
 
     def _split_of(self, place: Path, split: str | None, its_split: str | None) -> str | None:
-        """Return the split to ask a local copy for: its own name, ours, or all that is there."""
+        """Return the split to request from a copy: its own name, ours, or None for all images."""
         if split is None:
             return None
         folders = [folder for folder in (place, place / "data") if folder.is_dir()]
@@ -124,7 +128,7 @@ class Declared:
 
 
 def find_source(source: str) -> tuple[DatasetSpec, str]:
-    """Return the dataset that reads a source, and what it is given: `hf:x` → that of `hf`, `x`."""
+    """Return the dataset that reads a source, and its argument: of `hf:x`, `hf` and `x`."""
     registry = load_plugins().datasets
     if (spec := dataset_of_scheme(source, registry)) is not None:
         return spec, source.partition(":")[2]
@@ -132,9 +136,10 @@ def find_source(source: str) -> tuple[DatasetSpec, str]:
 
 
 def dataset_of_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | None:
-    """Return the dataset whose scheme a text begins with, such as `hf:`; None: it has no scheme.
+    """Return the dataset whose scheme, such as `hf:`, a text begins with; None without a scheme.
 
-    A UserError for a scheme that nothing reads, unless the text is a path that exists.
+    Raises:
+        UserError: no dataset has this scheme, and the text is not an existing path.
     """
     scheme, colon, _ = source.partition(":")
     if colon and scheme in registry and registry.get(scheme).scheme:
@@ -150,7 +155,7 @@ def dataset_of_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSp
 
 
 def _has(folder: Path, name: str) -> bool:
-    """Tell whether a file or folder is there; one that lies outside is refused."""
+    """Return whether a file or folder exists; raise an error if it lies outside `folder`."""
     return inside(folder, name).exists()
 
 
@@ -167,13 +172,13 @@ def _ask(
 
 
 def with_split_name(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
-    """Return the rows as those of a split that the declaration names."""
+    """Return the rows under the name that the declaration gives to their split."""
     files = rows.info.download_checksums or ()
     return rows_of(rows.data, rows.features, split or rows.split or "all", files, rows._indices)
 
 
 def with_groups(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
-    """Return the rows with a column of groups, such as `place water, sex f`."""
+    """Return the rows with a column `group` made of these columns, such as `place water, sex f`."""
     values = [column_values(rows, name) for name in columns]
     groups = [
         ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
@@ -183,7 +188,11 @@ def with_groups(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Data
 
 
 def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
-    """Return the rows with indices into the declared classes; a UserError for another class."""
+    """Return the rows with labels that are indices into the declared classes.
+
+    Raises:
+        UserError: the data has a class that is not declared.
+    """
     import datasets
     import pyarrow as pa
 
@@ -199,14 +208,14 @@ def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) 
         of = dict(zip(names, indices_of(names, spec, where), strict=True))
         values = [of.get(v) for v in labels]
     else:
-        return rows  # numbers are indices already; they are checked with the labels
+        return rows  # numbers are indices already, and are checked with the labels
     plain = rows.flatten_indices() if rows._indices is not None else rows
     features = plain.features.copy()
     features["label"] = datasets.ClassLabel(names=list(spec.classes))
     table = plain.data.table
     chosen = [row for row, value in enumerate(values) if value != OTHER]
     if not chosen:
-        raise UserError(f"{where}: no image is of a class of dataset {spec.name!r}.")
+        raise UserError(f"{where}: no image belongs to a class of dataset {spec.name!r}.")
     table = table.set_column(
         table.column_names.index("label"), "label", pa.array(values, pa.int64())
     )
@@ -215,11 +224,14 @@ def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) 
 
 
 def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:
-    """Return which declared class each name of the data is; a UserError for one that is none.
+    """Return the index of the declared class for each class name of the data.
 
-    A name is known as the declaration spells it in `found` or `classes`, or by its letters alone.
-    Bare numbers are indices, from 0 or from 1 on. Where other classes are left out, one that is
-    not declared is -2.
+    Names are compared with `found` and `classes` of the declaration, exactly or by letters and
+    digits alone. If all names are numbers, they are indices from 0 or 1. With `leave_out_others`,
+    the index of an undeclared class is `OTHER`.
+
+    Raises:
+        UserError: a class is not declared.
     """
     classes = spec.classes or ()
     position_of: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The images of a dataset as a person sees them, for users of `datasets`."""
+"""Dataset rows whose images are decoded as in runs, for users of `datasets`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bench.inputs.rows import list_of
 
 
 class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typed
-    """`datasets.Image` that decodes as runs do: upright, on white, of known formats only.
+    """`datasets.Image` with our decoding: upright, on white, known formats only.
 
-    `border` is the number of pixels that are cut from each side.
+    `border` is the number of pixels to cut from each side.
     """
 
     border: int = 0
@@ -23,7 +23,11 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
     def decode_example(
         self, value: StoredImage | str | Image.Image, token_per_repo_id: Any = None
     ) -> Image.Image:
-        """Return the image; `PixelsError`: it cannot be decoded."""
+        """Return the image.
+
+        Raises:
+            PixelsError: it cannot be decoded.
+        """
         if isinstance(value, Image.Image):
             return value
         stored = {"bytes": None, "path": value} if isinstance(value, str) else value
@@ -31,7 +35,7 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
 
 
 def decoded(rows: datasets.Dataset, border: int = 0) -> datasets.Dataset:
-    """Return the rows with images that are decoded when they are read; of items, all of each."""
+    """Return the rows with images, or lists of them for items, that are decoded when read."""
     if "images" in rows.column_names:
         return rows.cast_column("images", list_of(DecodedImage()))
     feature = DecodedImage()

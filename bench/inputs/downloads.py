@@ -1,4 +1,4 @@
-"""Original downloads: images that text files or tables list, and records that make items."""
+"""Readers of original downloads: lists and tables of images, and JSON records of items."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 
 _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
-LONGEST_LIST_LINE = 1_000  # of a line: a pattern's time grows with their square
+LONGEST_LIST_LINE = 1_000  # characters; matching takes time quadratic in the length
 
 
 def line_pattern(line: str) -> re.Pattern[str]:
-    """Return the pattern of a line such as `{file} {label} {_}`; a UserError without either."""
+    """Return the regular expression of a line format such as `{file} {label} {_}`.
+
+    Raises:
+        UserError: the format does not have `{file}` and `{label}` exactly once each.
+    """
     parts = re.split(r"\{(\w+)\}", line)
     fields = [part for part in parts[1::2] if part != "_"]
     if sorted(fields) != ["file", "label"]:
@@ -42,10 +46,17 @@ def line_pattern(line: str) -> re.Pattern[str]:
 def read_list(
     folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
 ) -> datasets.Dataset:
-    """Return the images of a split that a text file lists; a UserError with file and line.
+    """Return the images of a split that a text file lists.
 
-    `layout` has `lists` (split → file), `line` (its form), `images` (where an image of the line
-    lies) and `first_label` (the number of the first class, where labels are numbers).
+    Args:
+        folder: the download.
+        split: name of the split.
+        layout: `lists` (split → file), `line` (format of a line), `images` (path of the image that
+            a line lists) and `first_label` (number of the first class, if labels are numbers).
+        spec: the declaration.
+
+    Raises:
+        UserError: a line or a file is invalid; the message names file and line.
     """
     table = inside(folder, layout["lists"][split])
     pattern = line_pattern(str(layout.get("line", "{label}/{file}")))
@@ -71,10 +82,17 @@ def read_list(
 def read_table(
     folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
 ) -> datasets.Dataset:
-    """Return the images of a split that a CSV file of the download lists, with groups (UserError).
+    """Return the images of a split that a CSV file lists, with their groups.
 
-    `layout` has `table`, `file_column`, `label_column`, and `split_column` with `split_values`
-    (split → value of the column). The `groups` of the declaration are columns too.
+    Args:
+        folder: the download.
+        split: name of the split.
+        layout: `table`, `file_column`, `label_column`, and `split_column` with `split_values`
+            (split → value of the column).
+        spec: the declaration; its `groups` are columns of the table.
+
+    Raises:
+        UserError: a line or a file is invalid; the message names file and line.
     """
     table = inside(folder, layout["table"])
     head, lines = read_csv(_text(table), str(table))
@@ -104,7 +122,7 @@ def _add(rows: dict[str, list[str]], folder: Path, name: str, label: str, at: st
 
 
 def _text(table: Path) -> str:
-    """Return what is in a list of the download, whose names need not be UTF-8."""
+    """Return the text of a list of the download. Bytes that are not UTF-8 are replaced."""
     try:
         return read_bytes(table).decode("utf-8-sig", "replace")
     except OSError as error:
@@ -112,7 +130,7 @@ def _text(table: Path) -> str:
 
 
 def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
-    """Return a class as the declaration spells it, where the line has its number."""
+    """Return the class name of a label; `first` is the number of the first class, if numbered."""
     if first is None:
         return label
     classes = spec.found or spec.classes or ()
@@ -129,15 +147,15 @@ Record = Mapping[str, Any]
 
 
 def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> datasets.Dataset:
-    """Return the items of a declared dataset with the columns of the contract.
+    """Return the items of a declared dataset with the columns of `bench.inputs.items`.
 
     Args:
         spec: the declaration; its `item` maps fields of the records to columns.
-        data_dir: the original download, with its JSON files.
-        table: instead of JSON, the rows of a source: a `datasets.Dataset`.
+        data_dir: the original download with its JSON files.
+        table: a `datasets.Dataset` of records, in place of JSON files.
 
     Raises:
-        UserError: a file or a field is missing; with file and record.
+        UserError: a file or field is missing; the message names file and record.
     """
     import datasets
 
@@ -168,27 +186,27 @@ def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> da
 
 
 def _records(folder: Path, fields: Record) -> Iterator[tuple[str, str | None, Record]]:
-    """Yield key, group and record of the JSON files: lists, or objects of records."""
+    """Yield key, group and record from JSON files that hold lists or objects of records."""
     files: Mapping[str, str] = fields.get("files") or {"": fields["file"]}
     for part, name in files.items():
         path = inside(folder, name)
         try:
             content = parse_json(read_bytes(path))
             if not isinstance(content, dict | list):
-                raise ValueError("a list or an object of records is wanted")
+                raise ValueError("expected a list or an object of records")
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder / name} is no JSON file: {str(error)[:200]}.") from None
+            raise UserError(f"{folder / name} is not a JSON file: {str(error)[:200]}.") from None
         pairs = content.items() if isinstance(content, dict) else enumerate(content)
         for key, record in pairs:
             if not isinstance(record, dict):
-                raise UserError(f"{path}: the record {key} is no JSON object.")
+                raise UserError(f"{path}: the record {key} is not a JSON object.")
             yield f"{part}/{key}" if part else str(key), part or None, record
 
 
 def _item(
     key: str, part: str | None, record: Record, fields: Record, folder: Path, where: str
 ) -> dict[str, Any]:
-    """Return the columns of an item, and its `box`, of a record."""
+    """Return the columns of an item, and its `box`, from a record."""
     at = f"{where}, record {key}"
     images = [_field(record, name, at) for name in fields["images"]]
     texts: list[Any] = []
@@ -197,11 +215,11 @@ def _item(
         texts += value if isinstance(value, list) else [value]
     for text in texts:
         if not isinstance(text, str):
-            raise UserError(f"{at}: {quoted(text)} stands among its texts, and is none.")
+            raise UserError(f"{at}: expected a text, got {quoted(text)}.")
     group = _field(record, fields["group"], at) if "group" in fields else part
     named = [isinstance(image, str) for image in images]  # else a source holds them
     if any(named) != all(named) or not all(isinstance(i, str | dict | None) for i in images):
-        raise UserError(f"{at}: one of its images is not the name of a file: {quoted(images)}.")
+        raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
     if all(named):
         root = folder / str(fields.get("folder", ""))
         images = [str(inside(folder, str(root / name))) for name in images]

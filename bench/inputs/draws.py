@@ -1,4 +1,4 @@
-"""Draws: the fixed pairs (level, noise) that every prompt of an image shares."""
+"""Draws: fixed pairs (noise level, noise), shared by all prompts of an image."""
 
 from __future__ import annotations
 
@@ -15,35 +15,42 @@ from bench.errors import UserError
 
 Ints = NDArray[np.int64]
 PLANS = ("grid", "repeated", "antithetic")
-MOST_DRAWS = 100_000  # a hundred for each level of a usual schedule
-MOST_NOISE = 4 * 2**30  # bytes of the noise of all draws, which is held in memory
+MOST_DRAWS = 100_000  # a hundred per level of a schedule of 1,000
+MOST_NOISE = 4 * 2**30  # bytes of the noise of all draws, which is kept in memory
 
 
 @dataclass(frozen=True)
 class DrawPlan:
-    """The draws of a run: their levels, and how they are paired.
+    """The levels of a run's draws, and how draws are paired.
 
     Attributes:
-        first, end: the half-open range of levels. The score is the mean over this range, another
-            estimand than that of all levels (end None).
+        first, end: half-open range of levels; `end` is None for all levels. A score is the mean
+            over this range, which is another estimand than the mean over all levels.
     """
 
     name: str = "grid"
-    """`grid`: every draw on a level of its own, N equal strata. `repeated`: two draws per level, on
-    a grid of N / 2. `antithetic`: the same, the second with the noise of the first negated
-    (Hammersley & Morton, 1956)."""
+    """Name of the plan, one of `PLANS`.
+
+    `grid`: every draw has a level of its own, N equal strata. `repeated`: two draws per level, on a
+    grid of N / 2. `antithetic`: as `repeated`, but the second draw has the negated noise of the
+    first (Hammersley & Morton, 1956).
+    """
     first: int = 0
     end: int | None = None
     listed: tuple[int, ...] | None = None  # levels instead of a range, ascending
 
     def __str__(self) -> str:
-        """Return the text that `parse_plan` takes."""
+        """Return the text that `parse_plan` parses."""
         if self.listed is not None:
             return f"{self.name}:{','.join(map(str, self.listed))}"
         return self.name if self.end is None else f"{self.name}:{self.first}-{self.end}"
 
     def among(self, n_levels: int) -> Ints:
-        """Return int64 [M], ascending, the levels of draws; a UserError beyond the model's."""
+        """Return the levels that draws may have, ascending, int64 [M].
+
+        Raises:
+            UserError: a level is beyond the model's.
+        """
         end = n_levels if self.end is None else self.end
         last = end - 1 if self.listed is None else self.listed[-1]
         if last >= n_levels:
@@ -57,7 +64,7 @@ class DrawPlan:
         return np.arange(self.first, end, dtype=np.int64)
 
     def levels(self, n_draws: int, n_levels: int) -> Ints:
-        """Return int64 [N], ascending, the level of each draw; raises as `among`."""
+        """Return the level of each draw, ascending, int64 [N]; raises as `among`."""
         among = self.among(n_levels)
         if self.name == "grid":
             return among[timestep_grid(n_draws, len(among))]
@@ -67,13 +74,17 @@ class DrawPlan:
     def noise(
         self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
-        """Return the noise of all draws, float32 [N, *shape]; a UserError if it is too large."""
+        """Return the noise of all draws, float32 [N, *shape].
+
+        Raises:
+            UserError: it would take more than `MOST_NOISE` bytes.
+        """
         size = 4 * n_draws * math.prod(shape)
         if size > MOST_NOISE:
             raise UserError(
-                f"draws={n_draws}: the noise of so many draws of shape {shape} takes"
-                f" {size / 2**30:,.1f} GiB; {MOST_NOISE // 2**30} GiB is the most. Take fewer"
-                " draws, or a lower --resolution."
+                f"draws={n_draws}: the noise of {n_draws} draws of shape {shape} takes"
+                f" {size / 2**30:,.1f} GiB; at most {MOST_NOISE // 2**30} GiB are possible. Use"
+                " fewer draws, or a lower --resolution."
             )
         bank = np.empty((n_draws, *shape), np.float32)
         for draw in range(n_draws):
@@ -83,14 +94,18 @@ class DrawPlan:
     def noise_of(
         self, seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
-        """Return the noise of one draw, float32 `shape`; see `noise`."""
+        """Return the noise of one draw, float32 of `shape`; see the function `noise`."""
         if self.name == "antithetic" and draw % 2:
             return -noise(seed, draw - 1, shape, sample_id)
         return noise(seed, draw, shape, sample_id)
 
 
 def parse_plan(text: str) -> DrawPlan:
-    """Return the plan of `NAME[:LEVELS]`: `grid`, `grid:100-700`, `antithetic` (ValueError)."""
+    """Parse `NAME[:LEVELS]`, such as `grid`, `grid:100-700` or `antithetic`.
+
+    Raises:
+        ValueError: it is not of this form.
+    """
     name, colon, levels = text.partition(":")
     if name in PLANS and not colon:
         return DrawPlan(name)
@@ -109,7 +124,11 @@ def parse_plan(text: str) -> DrawPlan:
 
 
 def parse_levels(text: str) -> DrawPlan:
-    """Return the levels of `grid` (all), `grid:100-700` (half-open) or `32,65,98` (ValueError)."""
+    """Parse levels: `grid` (all), `grid:100-700` (half-open) or `32,65,98`.
+
+    Raises:
+        ValueError: it is not of one of these forms.
+    """
     try:
         return parse_plan(text if re.match(r"grid(:|$)", text) else f"grid:{text}")
     except ValueError:
@@ -120,10 +139,13 @@ def parse_levels(text: str) -> DrawPlan:
 
 
 def draw_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
-    """Return the plan of `--plan` and `--levels`; a UserError where both name levels.
+    """Combine `--plan` and `--levels` with the backbone's own plan, `usual`.
 
-    Pairing and levels are two settings. A pairing without levels keeps those of the backbone's own
-    plan, `usual`; `grid` alone is every level.
+    Pairing and levels are independent settings. A pairing without levels keeps the levels of
+    `usual`, but `grid` alone means all levels.
+
+    Raises:
+        UserError: both options choose the levels.
     """
     chosen = parse_plan(plan or usual)
     names_levels = plan is not None and ":" in plan
@@ -137,26 +159,26 @@ def draw_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
 
 
 def timestep_grid(n_draws: int, n_timesteps: int) -> Ints:
-    """Return int64 [n_draws]: t_k = floor((k + 1/2) · T / N), the middle of N equal strata.
+    """Return the grid t_k = floor((k + 1/2) · T / N), int64 [N]: the middles of N equal strata.
 
-    For T = 1000 and N = 500 this is 1, 3, …, 999, the reference implementation's grid. Unlike the
-    reference's, it reaches the last timesteps also where N does not divide T.
+    For T = 1000 and N = 500 it is 1, 3, …, 999, the reference implementation's grid. Unlike that
+    one it reaches the last timesteps even if N does not divide T.
     """
     k = np.arange(n_draws, dtype=np.int64)
     return (2 * k + 1) * n_timesteps // (2 * n_draws)
 
 
 def sub_grid(n: int, n_draws: int) -> Ints:
-    """Return int64 [min(n, N)]: draw indices floor((j + 1/2) · N / n), evenly over the N draws."""
+    """Return draw indices floor((j + 1/2) · N / n), evenly spread, int64 [min(n, N)]."""
     return timestep_grid(min(n, n_draws), n_draws)
 
 
 def even_order(n_draws: int) -> Ints:
-    """Return int64 [N], a permutation of the draws whose every prefix is spread over all of them.
+    """Return a permutation of the draws, int64 [N], whose prefixes are all spread evenly.
 
-    The van der Corput sequence in base 2 (1935): 1/2, 1/4, 3/4, 1/8, … of the next power of two,
-    leaving out what lies beyond N, and draw 0 last. The prefixes of 1, 3, 7, … draws are even
-    grids, and every longer prefix contains the shorter ones.
+    It is the van der Corput sequence in base 2 (1935), 1/2, 1/4, 3/4, 1/8, …, of the next power of
+    two, without the values beyond N and with draw 0 last. The prefixes of 1, 3, 7, … draws are even
+    grids, and each longer prefix contains the shorter ones.
     """
     bits = max(1, (n_draws - 1).bit_length())
     count = np.arange(1, 2**bits + 1, dtype=np.int64) % 2**bits
@@ -169,12 +191,12 @@ def even_order(n_draws: int) -> Ints:
 def noise(
     seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
 ) -> NDArray[np.float32]:
-    """Return the noise of one draw, float32 `shape`, standard normal.
+    """Return the noise of one draw, float32 of `shape`, standard normal.
 
-    It depends on (seed, draw), and on the image where one is named, alone: a counter-based
-    generator (Philox) keyed by both, on the CPU, so that order, batch size, device, workers,
-    resumption and limits change nothing. An image's id chooses the upper half of the counter,
-    which no stream reaches by counting.
+    It depends only on (seed, draw) and, if given, the sample id. A counter-based generator (Philox)
+    is keyed by seed and draw, on the CPU, so that order, batch size, device, workers, resumption
+    and limits do not matter. The sample id sets the upper half of the counter, which counting never
+    reaches.
     """
     key = np.array([seed, draw], dtype=np.uint64)
     counter = np.zeros(4, dtype=np.uint64)
@@ -188,10 +210,17 @@ def noise(
 def read_noise(
     path: Path, n_draws: int, shape: tuple[int, ...] | None = None
 ) -> NDArray[np.float32]:
-    """Return a noise bank, float32 [N, C, H, W], of a safetensors file or a `torch.save`d tensor.
+    """Read a noise bank, float32 [N, C, H, W], from a safetensors or a `torch.save`d file.
 
-    The tensor of a safetensors file is called `noise`. `shape` is (C, H, W) of the backbone's
-    latents; None: not checked yet. A UserError for any other file.
+    The tensor in a safetensors file must be called `noise`.
+
+    Args:
+        path: the file.
+        n_draws: N.
+        shape: (C, H, W) of the backbone's latents; None to skip this check.
+
+    Raises:
+        UserError: the file cannot be read, or its content does not fit.
     """
     if not path.is_file():
         raise UserError(f"--noise: there is no file {path}.")
@@ -209,7 +238,7 @@ def read_noise(
             f"--noise: {path} is neither a safetensors file with a tensor named 'noise' nor a"
             f" torch.save'd tensor ({type(error).__name__})."
         ) from error
-    wanted = "(N, C, H, W)" if shape is None else str((n_draws, *shape))
+    expected = "(N, C, H, W)" if shape is None else str((n_draws, *shape))
     if (
         bank.dtype != np.float32
         or bank.ndim != 4
@@ -217,8 +246,8 @@ def read_noise(
         or (shape is not None and bank.shape[1:] != shape)
     ):
         raise UserError(
-            f"--noise: {path} holds {bank.dtype} {bank.shape}; this run wants float32 {wanted}"
-            f" with N = {n_draws} draws."
+            f"--noise: {path} holds {bank.dtype} {bank.shape}; expected float32 {expected} with"
+            f" N = {n_draws} draws."
         )
     if not np.isfinite(bank).all():
         raise UserError(f"--noise: {path} holds values that are not finite.")
@@ -226,7 +255,7 @@ def read_noise(
     constant = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
     if len(constant):
         raise UserError(
-            f"--noise: {path} holds no noise for draw {constant[0]}: all its values are"
-            f" {flat[constant[0], 0]:g}. Standard normal values are wanted."
+            f"--noise: {path}: expected standard normal values; all values of draw {constant[0]}"
+            f" are {flat[constant[0], 0]:g}."
         )
     return np.asarray(bank)

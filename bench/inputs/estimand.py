@@ -1,13 +1,14 @@
-"""The estimand: which error is averaged, in which space, with which weights over the levels.
+"""The estimand: which error is averaged, in which space, and with which weights of the levels.
 
-    --loss       how far answer and truth are apart: l2, l1, huber, norm
-    --space      of what: the model's own answer, eps, x_0 or v
-    --weighting  how much a level counts
+    --loss       distance between prediction and target: l2, l1, huber or norm
+    --space      what is compared: the model's own output, eps, x_0 or v
+    --weighting  weight of each noise level
 
-At a fixed x_t, differences of eps, x_0, v and of the model's answer are multiples of each other, so
-a space is one factor per level. Named weights are weights of the squared x_0 error, as papers state
-them. For `l2` they are converted to the space in use: a weight w of the x_0 error is w / SNR of the
-eps error. For another loss there is no such conversion, and they need the space `sample`.
+At a fixed x_t, differences of eps, x_0, v and the model's output are multiples of each other, so
+changing the space multiplies the error by one factor per level. Named weightings weight the squared
+x_0 error, as in papers. With `l2` they are converted to the space in use: a weight w of the x_0
+error is a weight w / SNR of the eps error. Other losses have no such conversion, so with them a
+named weighting needs `--space sample`.
 """
 
 from __future__ import annotations
@@ -31,25 +32,27 @@ if TYPE_CHECKING:
 Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")
 Loss = Literal["l2", "l1", "huber", "norm"]
-NullPer = Literal["draw", "cell"]  # whether cells of a draw share the null of guidance
+NullPer = Literal["draw", "cell"]  # whether the cells of a draw share one null for guidance
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """Weights over the levels."""
+    """Weights of the noise levels."""
 
     name: str = "uniform"
-    """`uniform`; `snr` (uniform in eps), `exp` (e^(number · t), t the model's own time from 0 to 1)
-    or `min-snr` (at most `number`), weights of the x_0 error; `learned`, by a run; `file`, as
-    read."""
-    number: float = 0.0  # number of `exp` and `min-snr`
+    """Name of the weighting.
+
+    `uniform`; `snr` (uniform in eps), `exp` (e^(number · t), with the model's time t from 0 to 1)
+    or `min-snr` (capped at `number`), which weight the x_0 error; `learned` from a run; `file`.
+    """
+    number: float = 0.0  # the number in `exp:…` and `min-snr:…`
     weights: Mapping[int, float] | None = None
     """Level → weight of the error in the space in use, from a file or learned."""
     source: str = ""  # the file, or the run
-    lines: Mapping[int, int] | None = None  # level → line of the file that names it
+    lines: Mapping[int, int] | None = None  # level → line of the file
 
     def __str__(self) -> str:
-        """Return what `--weighting` said."""
+        """Return the text of `--weighting`."""
         if self.name in ("exp", "min-snr"):
             return f"{self.name}:{self.number:g}"
         if self.name == "learned":
@@ -58,9 +61,13 @@ class Weighting:
 
 
 def parse_weighting(text: str) -> Weighting:
-    """Return the weighting of `uniform`, `snr`, `exp:-7`, `min-snr:5`, `learned:RUN` or a file.
+    """Parse `uniform`, `snr`, `exp:-7`, `min-snr:5`, `learned:RUN` or the name of a CSV file.
 
-    A learned one has no weights yet. A ValueError for other texts, a UserError for a bad file.
+    The result for `learned:RUN` has no weights yet.
+
+    Raises:
+        ValueError: the text is none of these.
+        UserError: the file is invalid.
     """
     name, colon, rest = text.partition(":")
     if text in ("uniform", "snr"):
@@ -87,7 +94,11 @@ def parse_weighting(text: str) -> Weighting:
 
 
 def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
-    """Return level → weight and level → line of a CSV file; a UserError with the line."""
+    """Read a CSV file with the columns level,weight; return level → weight and level → line.
+
+    Raises:
+        UserError: the file is invalid, with the line.
+    """
     weights: dict[int, float] = {}
     lines: dict[int, int] = {}
     head, rows = read_csv_file(path)
@@ -111,23 +122,27 @@ def _weight(text: str, where: str) -> float:
         weight = float("nan")
     if not (isfinite(weight) and weight > 0):
         raise UserError(
-            f"{where}: the weight {text!r} is not a number above 0. To leave a level out, use"
-            " --levels."
+            f"{where}: the weight must be a number above 0, got {text!r}. To leave out a level,"
+            " use --levels."
         )
     return weight
 
 
 def check_estimand(loss: str, space: str, weighting: Weighting) -> None:
-    """Refuse weights of the squared x_0 error with another loss in another space (ValueError)."""
+    """Check that a named weighting can be used with this loss and space.
+
+    Raises:
+        ValueError: the loss is not `l2`, and the space is not `sample`.
+    """
     if weighting.name in FORMULAS and loss != "l2" and space != "sample":
         raise ValueError(
-            f"{weighting} weights the x_0 error; for --loss {loss} that has no equivalent in"
-            f" another space: use --space sample (or --loss l2)"
+            f"{weighting} weights the x_0 error, which has no equivalent in other spaces for --loss"
+            f" {loss}: use --space sample, or --loss l2"
         )
 
 
 def space_answer(levels: Levels, space: str) -> tuple[Column, Column]:
-    """Return the pair (p, q) of what the error is measured of, float64 [T] each."""
+    """Return the pair (p, q) of the quantity that is compared, float64 [T] each."""
     if space == "prediction":
         return levels.p, levels.q
     if space == "v":
@@ -136,10 +151,10 @@ def space_answer(levels: Levels, space: str) -> tuple[Column, Column]:
 
 
 def space_factor(levels: Levels, space: str) -> Column:
-    """Return float64 [T], what a difference of answers is multiplied with to be one in `space`.
+    """Return the factor that converts a difference of predictions into `space`, float64 [T].
 
-    With D = p·sigma − q·alpha of each answer, d space = D_space / D_model · d model. For `v` of a
-    noise model: d eps = alpha d v.
+    With D = p·sigma − q·alpha of each quantity, d space = D_space / D_model · d model. For a model
+    that predicts noise and the space `v`, it follows d eps = alpha d v.
     """
     if space == "prediction":
         return np.ones(len(levels))
@@ -150,16 +165,17 @@ def space_factor(levels: Levels, space: str) -> Column:
 def draw_weights(
     weighting: Weighting, draws: Levels, space: str, levels: NDArray[np.int64], n_levels: int
 ) -> Column:
-    """Return float64 [N], the weights of draws; their mean is 1.
+    """Return the weights of the draws, float64 [N], with mean 1.
 
     Args:
-        weighting: with its weights, if it is learned.
-        draws: the rows of the model's table that the draws are on.
+        weighting: the weighting; if it is learned, with its weights.
+        draws: the rows of the level table that the draws are on.
         space: the space of the error.
-        levels: int64 [N], the indices of these levels among the model's `n_levels`.
-        n_levels: number of levels of the model.
+        levels: indices of these rows in the model's table, int64 [N].
+        n_levels: number of rows of the model's table.
 
-    A UserError for a level without a weight, or whose weight is not finite and above 0.
+    Raises:
+        UserError: a level has no weight, or one that is not finite and above 0.
     """
     if weighting.name == "uniform":
         return np.ones(len(levels))
@@ -181,7 +197,7 @@ def draw_weights(
 
 
 def _times_variance(weighting: Weighting, levels: Levels) -> Column:
-    """Return float64 [T], a named weight of the x_0 error times sigma²."""
+    """Return a named weight of the x_0 error times sigma², float64 [T]."""
     signal, noise = np.square(levels.alpha), np.square(levels.sigma)
     if weighting.name == "snr":
         return signal
@@ -189,7 +205,7 @@ def _times_variance(weighting: Weighting, levels: Levels) -> Column:
         return np.minimum(signal, weighting.number * noise)
     if levels.progress is None:
         raise UserError(
-            f"--weighting {weighting}: this model's levels have no time from 0 to 1; use snr,"
+            f"--weighting {weighting}: the levels of this model have no time from 0 to 1; use snr,"
             " min-snr or a file."
         )
     return np.exp(weighting.number * levels.progress) * noise
@@ -200,8 +216,8 @@ def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Col
     if beyond := [level for level in weights if level >= n_levels]:
         line = f":{weighting.lines[beyond[0]]}" if weighting.lines else ""
         raise UserError(
-            f"--weighting {weighting}{line}: it names level {beyond[0]}, and the model's levels are"
-            f" 0 … {n_levels - 1}: it was made for another model."
+            f"--weighting {weighting}{line}: level {beyond[0]} is beyond the model's levels,"
+            f" 0 … {n_levels - 1}. The weights were made for another model."
         )
     missing = [int(level) for level in rows if int(level) not in weights]
     if missing:
@@ -210,10 +226,10 @@ def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Col
 
 
 def cell_loss(difference: torch.Tensor, loss: Loss) -> torch.Tensor:
-    """Return the error of each cell, float32 [B], of its difference d, float32 [B, C, H, W].
+    """Return the error of each cell, float32 [B], given differences d, float32 [B, C, H, W].
 
-    `l2` is the mean of d²; `l1`, of |d|; `huber`, of Huber's loss with delta 1; `norm`, the square
-    root of the *sum* of d².
+    `l2` is the mean of d², `l1` of |d| and `huber` of Huber's loss with delta 1; `norm` is the
+    square root of the *sum* of d².
     """
     match loss:
         case "l2":

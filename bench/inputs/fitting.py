@@ -1,4 +1,4 @@
-"""The images that a backbone learns from: another split than the scored one, without its images."""
+"""Training images for backbones that learn: another split, without images that are scored."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from bench.inputs.split import Split
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-USUAL = "train"  # the split that is learned from unless the user says otherwise
+USUAL = "train"  # the default split to learn from
 
 
 @dataclass(frozen=True)
 class FitSplit:
     """A split to learn from.
 
-    `left_out` is the number of images that are scored too.
+    `left_out` is the number of its images that were dropped because they are scored, too.
     """
 
     split: Split
     left_out: int = 0
 
     def images(self) -> Iterator[Image]:
-        """Yield each image, decoded; `UserError`: one cannot be read."""
+        """Yield each image, decoded.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
         for sample in self.split.samples(self.split.sample_ids):
             try:
                 yield decode(sample.image)
@@ -41,17 +45,24 @@ class FitSplit:
                 ) from None
 
     def texts(self, texts: Sequence[str]) -> list[str]:
-        """Return the text of each image's class."""
+        """Return the text of each image's class, given the texts of all classes."""
         return [texts[label] for label in self.split.labels]
 
 
 def load_fit_split(
     source: DataSource, name: str | None, scored: Split | None, learner: str
 ) -> FitSplit:
-    """Load the split, by default `train`, that a backbone, in messages `learner`, learns from.
+    """Load the split that a backbone learns from. Warns about images that are also scored.
 
-    `scored` is the split that is scored; None: pictures of the user's own are. A UserError if they
-    are the same, have other classes, or a class has no image.
+    Args:
+        source: the dataset.
+        name: name of the split; None for `train`.
+        scored: the split that is scored; None if the images are the user's own.
+        learner: name of the backbone in messages.
+
+    Raises:
+        UserError: there is no such split, it is the scored one or has other classes, or a class has
+            no image.
     """
     chosen, spec = name or USUAL, source.spec
     if spec.splits and chosen not in spec.splits:

@@ -1,4 +1,4 @@
-"""A tree of classes, read from a file: its inner nodes in words, and the parent of every node."""
+"""A tree of classes from a file: words for its inner nodes, and the parent of every node."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ AT_THE_TOP = -1
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """The inner nodes of a tree whose leaves are the classes."""
+    """A tree whose leaves are the C classes."""
 
-    words: tuple[str, ...]  # [J], of each inner node, for the templates
+    words: tuple[str, ...]  # [J], words of each inner node, for the templates
     parents: tuple[int, ...]
-    """[C + J], the parent of each class and of each inner node; inner nodes are numbered from C on.
-    -1: a node at the top."""
+    """Parent of each class and of each inner node, [C + J]; inner nodes are numbered from C, and -1
+    means no parent.
+    """
 
 
 def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     """Read a tree of classes: CSV with the columns node, parent, words, or TOML tables [[node]].
 
-    A node without a parent is at the top. Words are of inner nodes; by default the node's name. A
-    node with a single child says nothing, and its child takes its place. UserError: a class is
-    missing or not a leaf, a node has several parents or is its own ancestor, or no class below it.
+    A node without a parent is at the top. Words belong to inner nodes; the default is the node's
+    name. An inner node with a single child is replaced by the child.
+
+    Raises:
+        UserError: the file is invalid, a class is missing or not a leaf, or a node has several
+            parents, is its own ancestor or has no class below it.
     """
     parent_of: dict[str, str] = {}
     words: dict[str, str] = {}
@@ -90,7 +94,7 @@ def _ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each node's row, with its place for messages."""
+    """Yield the row of each node, with its position in the file for messages."""
     if not path.is_file():
         raise UserError(f"--hierarchy: there is no file {path}.")
     if path.suffix == ".toml":

@@ -1,10 +1,12 @@
-"""Datasets of items: images with texts of their own, checked before scoring.
+"""Datasets of items: images with texts of their own, validated before scoring.
+
+Columns of a dataset of items:
 
 image or images   one image, or a list of them
 texts             the candidates, a list of texts
-label or pairing  the right text (of several images and one text: the right image), or the right
-                  text of each image
-group             optional: the part of the dataset, of which the accuracy is shown by itself
+label or pairing  index of the right text (for several images and one text: of the right image), or
+                  a list with the index of each image's right text
+group             optional: part of the dataset, for which accuracy is reported separately
 sample_id         optional
 """
 
@@ -38,15 +40,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ItemTable:
-    """The texts and answers of all items of a split, in the order of its rows."""
+    """Shapes, answers and texts of all items of a split, in the order of its rows."""
 
-    shapes: tuple[tuple[int, int], ...]  # (I, T) of each item
-    answers: tuple[int, ...]  # see `bench.contracts.dataset`
-    texts: tuple[tuple[str, ...], ...]  # the candidates of each item
+    shapes: tuple[tuple[int, int], ...]  # (number of images, number of texts) of each item
+    answers: tuple[int, ...]  # as `bench.contracts.dataset` encodes them
+    texts: tuple[tuple[str, ...], ...]  # candidates of each item
 
     @property
     def names(self) -> ClassNames:
-        """What the answers are called, by number: of the item that has the most."""
+        """Names of the answers, of the item that has the most."""
         images, texts = max(self.shapes, key=lambda shape: n_answers(*shape))
         if asks_for_images(images, texts):
             names = [f"image {number + 1}" for number in range(images)]
@@ -61,7 +63,7 @@ class ItemTable:
 
     @property
     def chance(self) -> Chance:
-        """How often guessing is right, the mean over the items."""
+        """Mean over the items of the probability of guessing right."""
         chances = [chance(*shape) for shape in self.shapes]
         compared = [
             (c.image, c.group) for c in chances if c.image is not None and c.group is not None
@@ -74,7 +76,16 @@ class ItemTable:
 
 
 def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> ItemTable:
-    """Return the texts and answers of a dataset's rows, called `names` in messages (UserError)."""
+    """Read and validate the texts and answers of items.
+
+    Args:
+        rows: rows with the columns of this module's docstring.
+        names: name of each item in messages.
+        where: name of the dataset in messages.
+
+    Raises:
+        UserError: a column is missing, or an item is invalid.
+    """
     columns = rows.column_names
     column = image_column(columns, where)
     answer = next((name for name in ("pairing", "label") if name in columns), None)
@@ -97,7 +108,7 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
 
 
 def holds_items(rows: datasets.Dataset) -> bool:
-    """Tell whether a dataset's rows are items: they have several images, or a list of texts."""
+    """Return whether rows are items: they have several images, or a list of texts."""
     if "images" in rows.column_names:
         return True
     if "texts" not in rows.column_names:
@@ -119,11 +130,11 @@ def _lengths(rows: Any, column: str) -> list[int]:
 
 def _candidates(texts: Any, at: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not texts:
-        raise UserError(f"{at}: it has no texts; expected a list of candidates.")
+        raise UserError(f"{at}: expected a list of candidate texts, got none.")
     first: dict[str, str] = {}
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise UserError(f"{at}: one of its texts is empty, or no text.")
+            raise UserError(f"{at}: a candidate must be a text that is not empty.")
         if has_control(text, LINES):
             raise UserError(f"{at}: the text {quoted(text)} has control characters.")
         if comparable(text) in first:
@@ -136,19 +147,19 @@ def _candidates(texts: Any, at: str) -> tuple[str, ...]:
 
 
 def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> None:
-    """Refuse a shape that makes no question, or not the first item's."""
+    """Check that an item leaves something to decide, and that its shape fits the first item's."""
     images, texts = shape
     if images == 0:
         raise UserError(f"{at}: it has no images.")
     if images == 1 and texts == 1:
-        raise UserError(f"{at}: it has one image and one text, which leaves nothing to decide.")
+        raise UserError(f"{at}: with one image and one text there is nothing to decide.")
     if images != first[0] or (images > 1 and shape != first):
         raise UserError(
             f"{at}: it has {images} images and {texts} texts, and the first item has {first[0]}"
             f" and {first[1]}. Items of several images must all have the same shape."
         )
     if images > 1 and 1 < texts < images:
-        raise UserError(f"{at}: it has {images} images and only {texts} texts, one for each.")
+        raise UserError(f"{at}: {images} images need as many texts or more, got {texts}.")
     if n_answers(images, texts) > MOST_ANSWERS:
         raise UserError(
             f"{at}: {images} images and {texts} texts have {n_answers(images, texts):,} answers;"
@@ -179,7 +190,11 @@ def _answer(answer: Any, shape: tuple[int, int], at: str) -> int:
 
 
 def item_ids(rows: Any, where: str) -> tuple[str, ...]:
-    """Return a unique id for each row: its own, or the hash of its images, undecoded, and texts."""
+    """Return a unique id for each row: its own, or a hash of its texts and encoded images.
+
+    Raises:
+        UserError: an id is invalid or repeated.
+    """
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)
 

@@ -1,4 +1,4 @@
-"""Labels and sample ids: checked once, completely, before anything is scored."""
+"""Validation of labels and sample ids before anything is scored."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bench.errors import UserError, quoted
 from bench.inputs.class_names import letters
 from bench.machine.files import LINES, has_control, is_utf8
 
-LABEL_DIGITS = 18  # of a label that is a number: more are no 64-bit integer
-UNLABELLED = -1  # what `datasets` writes for a label that is not known
-LONGEST_ID = 4096  # of a sample id; the longest path there is
+LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
+UNLABELLED = -1  # how `datasets` encodes a missing label
+LONGEST_ID = 4096  # characters; the longest path possible
 
 
 Labels = tuple[tuple[str, ...], tuple[int | None, ...]]
@@ -21,15 +21,17 @@ Labels = tuple[tuple[str, ...], tuple[int | None, ...]]
 def read_labels(
     values: Sequence[object], feature: Any, declared: Sequence[str] | None, where: str
 ) -> Labels:
-    """Return the classes in label order, as they are spelt, and the class index of each image.
-
-    The index is None where an image has no label. A UserError for labels that are not consistent.
+    """Return the classes in label order, and the class index of each image or None without a label.
 
     Args:
-        values: the column.
+        values: the column of labels.
         feature: its type: a `datasets.ClassLabel`, or a `datasets.Value` of text or whole numbers.
-        declared: the classes that the dataset's author or the user lists; None: those found.
-        where: what messages call the dataset.
+        declared: classes declared by the dataset's author or the user; None to use those in the
+            data.
+        where: name of the dataset in messages.
+
+    Raises:
+        UserError: the labels have another type, or do not match the declared classes.
     """
     import datasets
 
@@ -47,15 +49,17 @@ def read_labels(
     if isinstance(feature, datasets.Value) and dtype == "null":
         return tuple(declared or ()), (None,) * len(values)
     raise UserError(
-        f"{where}: the column 'label' holds {quoted(dtype)}; class names or whole numbers are"
-        " wanted."
+        f"{where}: the column 'label' holds {quoted(dtype)}; expected class names or whole numbers."
     )
 
 
 def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> None:
-    """Refuse a `ClassLabel` that numbers the classes otherwise than the declared list (UserError).
+    """Check that a `ClassLabel` numbers the classes as the declared list does.
 
-    The spelling may differ ("3" and "three"), but a declared name must not have another number.
+    Spellings may differ ("3" and "three"), but no declared name may have another number.
+
+    Raises:
+        UserError: the numbers of the classes differ.
     """
     if len(in_data) != len(declared):
         raise UserError(
@@ -88,7 +92,7 @@ def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: 
     texts = [value if isinstance(value, str) and value.strip() else None for value in values]
     names = tuple(declared) if declared else tuple(sorted({v for v in texts if v is not None}))
     index = {name: position for position, name in enumerate(names)}
-    if declared:  # its author's spelling, or one that reads the same
+    if declared:  # the author's spelling, or one that differs in case and punctuation only
         spelt = {letters(name): position for position, name in enumerate(names)}
         index = {v: index.get(v, spelt.get(letters(v), -1)) for v in texts if v is not None}
         strange = next((v for v, position in index.items() if position < 0), None)
@@ -109,9 +113,12 @@ def _from_numbers(values: Sequence[object], declared: Sequence[str] | None, wher
 
 
 def as_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
-    """Return labels that are all whole numbers as such, -1 for an empty one; None: they are words.
+    """Return labels as integers, -1 for empty ones; None if any of them is not a whole number.
 
-    `at` names the place of each in messages; a UserError for a number of more than 64 bits.
+    `at` names the place of each label in messages.
+
+    Raises:
+        UserError: a number does not fit into 64 bits.
     """
     if not all(label == "" or label.removeprefix("-").isdecimal() for label in labels):
         return None
@@ -122,11 +129,11 @@ def as_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
 
 
 def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
-    """Return the sample ids, checked.
+    """Validate sample ids and return them.
 
     Raises:
-        UserError: one is not text, is empty, longer than 4,096 characters, not UTF-8, or stands
-            for several images.
+        UserError: an id is not text, is empty, longer than 4,096 characters, not UTF-8, or occurs
+            twice.
     """
     for row, sample_id in enumerate(ids):
         if not isinstance(sample_id, str):
@@ -135,28 +142,31 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
             )
         if not sample_id.strip() or len(sample_id) > LONGEST_ID or not is_utf8(sample_id):
             raise UserError(
-                f"{where}: the sample_id {quoted(sample_id)} of image {row + 1} is not an id: 1 to"
-                f" {LONGEST_ID} characters of UTF-8 are wanted."
+                f"{where}: the sample_id of image {row + 1} must be 1 to {LONGEST_ID} characters of"
+                f" UTF-8, got {quoted(sample_id)}."
             )
     names = [str(sample_id) for sample_id in ids]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise UserError(
-            f"{where}: the sample_id {quoted(repeated)} stands for several images; ids must be"
-            " unique."
+            f"{where}: the sample_id {quoted(repeated)} occurs several times; ids must be unique."
         )
     return tuple(names)
 
 
 def tidy(text: str, what: str, at: str) -> str:
-    """Return a text of a table without spaces around it; a UserError for control characters."""
+    """Strip a text from a table of surrounding white space.
+
+    Raises:
+        UserError: it contains control characters.
+    """
     if has_control(text.strip(f" {LINES}")):
         raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
     return text.strip()
 
 
 def unique_ids(ids: Iterable[str]) -> list[str]:
-    """Return the ids; identical ones, as of identical images, get a suffix: x, x-2, x-3."""
+    """Make ids unique with suffixes: x, x-2, x-3. Identical images have identical ids."""
     seen: Counter[str] = Counter()
     unique = []
     for sample_id in ids:

@@ -1,4 +1,4 @@
-"""CSV, JSON and ranges of file names that came with data: read strictly, with limits."""
+"""Strict, bounded parsers for CSV, JSON and file-name ranges that come with data."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from bench.machine.files import is_utf8, path_exists, read_text
 
 MOST_COLUMNS = 1_000
 Lines = Iterator[tuple[int, dict[str, str]]]
-MOST_SHARDS = 1_000_000  # that a pattern may mean
+MOST_SHARDS = 1_000_000  # of one pattern
 
 
 def read_text_file(file: Path) -> str:
-    """Return the text of a file; `UserError`: it cannot be read, or is not UTF-8."""
+    """Return the text of a file.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
     try:
         return read_text(file)
     except (OSError, UnicodeDecodeError) as error:
@@ -27,16 +31,19 @@ def read_text_file(file: Path) -> str:
 
 
 def read_csv_file(file: Path) -> tuple[list[str], Lines]:
-    """Return the columns and the lines of a file; see `read_csv` (UserError)."""
+    """Return the columns and the lines of a file; see `read_csv`."""
     return read_csv(read_text_file(file), str(file))
 
 
 def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
-    """Return the names of a table's columns, and its other lines with their numbers, lazily.
+    """Return the column names of a CSV text, and a lazy iterator over (line number, row).
 
-    Only line feeds and carriage returns end a line: a vertical tab or a line separator is part of
-    its field. A UserError for what is no CSV, more than 1,000 columns or one twice, and, when it is
-    read, for a line with another number of columns.
+    Only line feeds and carriage returns end a line; a vertical tab or a Unicode line separator is
+    part of its field.
+
+    Raises:
+        UserError: the text is not CSV, a column occurs twice or there are more than 1,000. While
+            iterating: a line has another number of columns.
     """
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
@@ -66,7 +73,11 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
 
 
 def check_column(name: str, columns: Iterable[str], where: str) -> None:
-    """Refuse a table without the column `name` (UserError)."""
+    """Check that a table has the column `name`.
+
+    Raises:
+        UserError: it has not; with the closest names.
+    """
     columns = list(columns)
     if name not in columns:
         raise UserError(
@@ -76,16 +87,15 @@ def check_column(name: str, columns: Iterable[str], where: str) -> None:
 
 
 def in_words(names: Iterable[str]) -> str:
-    """Return names that came with data for a message, without control characters."""
+    """Join names that came with data for a message; control characters are escaped."""
     return quoted(", ".join(names) or "none", 400)[1:-1]
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what a JSON text says.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is not JSON, is nested too deeply, has two values of one key, or a number
-            that JSON does not have.
+        ValueError: it is not JSON, is nested too deeply, repeats a key, or has NaN or Infinity.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
@@ -103,18 +113,26 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def name_of(value: Any, what: str, at: str) -> str:
-    """Return a text or a whole number, such as a label or an id, as text (UserError)."""
+    """Convert a text or a whole number, such as a label or an id, to text.
+
+    Raises:
+        UserError: it has another type, or is not valid Unicode.
+    """
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise UserError(f"{at} the {what} is {quoted(value)}; expected a text or a whole number.")
     return text_of(value, what, at)
 
 
 def text_of(value: Any, what: str, at: str) -> str:
-    """Return a text as it is, None as an empty one, all else as JSON (UserError: surrogates)."""
+    """Convert a value to text: None to an empty one, anything but text to JSON.
+
+    Raises:
+        UserError: it contains lone surrogates.
+    """
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
     if not is_utf8(text):
         raise UserError(f"{at} the {what} {quoted(text)} is not Unicode text.")
@@ -122,7 +140,11 @@ def text_of(value: Any, what: str, at: str) -> str:
 
 
 def expand(pattern: str) -> list[Path]:
-    """Return the files of `shard-{000..031}.tar`, or of a name without braces (UserError)."""
+    """Return the files of a pattern such as `shard-{000..031}.tar`, or of a plain name.
+
+    Raises:
+        UserError: the pattern is invalid, or a file does not exist.
+    """
     bounds = re.fullmatch(r"([^{}]*)\{(\d{1,18})\.\.(\d{1,18})\}([^{}]*)", pattern)
     names = [pattern]
     if bounds is not None:

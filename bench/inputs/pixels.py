@@ -1,7 +1,7 @@
-"""Images decoded as a person sees them, in bounded memory.
+"""Decoding of images, upright and opaque, in bounded memory.
 
-Ordinary images (8 bits per channel, upright, opaque, not too large) come out bit for bit as PIL
-opens them. The others are turned upright, laid on white, scaled to 8 bits or reduced.
+Ordinary images (8 bits per channel, upright, opaque, not too large) are decoded exactly as PIL
+does. Others are turned upright, composed onto white, scaled to 8 bits or reduced in size.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from bench.machine.files import open_regular
 
-VERSION = 1  # of what is done to images that are not ordinary; raise it when that changes
-LARGE = 2**26  # pixels, 8192 × 8192: larger images are decoded at a reduced size
-LARGEST = 178_956_970  # pixels: PIL's own limit, above which a file may be made to fill memory
-LONGEST_REASON = 200  # characters of a reason
-STRIP = 2**22  # pixels that are converted at a time while a large image is reduced
-# No EPS, PS or PDF: PIL hands them to other programs.
+VERSION = 1  # increase it when the decoding of images that are not ordinary changes
+LARGE = 2**26  # pixels, 8192 × 8192; larger images are reduced
+LARGEST = 178_956_970  # pixels; PIL's limit against decompression bombs
+LONGEST_REASON = 200  # characters of a PixelsError
+STRIP = 2**22  # pixels that are converted at a time
+# EPS, PS and PDF are left out, because PIL runs other programs to decode them.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _UPRIGHT = {
@@ -38,23 +38,23 @@ _UPRIGHT = {
 
 
 class PixelsError(ValueError):
-    """An image that cannot be decoded; the message says why in a line."""
+    """An image that cannot be decoded. The message is the reason, on one line."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Facts of an image that its header holds, before its pixels are read."""
+    """What the header of an image says before its pixels are read."""
 
     pixels: int
     mode: str
-    turn: Image.Transpose | None  # the transposition that turns it upright; None: it is upright
+    turn: Image.Transpose | None  # transposition that turns it upright; None if it is upright
     transparent: bool  # whether pixels may be transparent
-    white: int | None  # the value of white of whole numbers of more than 8 bits; None if unknown
-    inverted: bool  # whether such numbers grow towards black
+    white: int | None  # value of white of integers with more than 8 bits; None if unknown
+    inverted: bool  # whether 0 is white
 
     @cached_property
     def ordinary(self) -> bool:
-        """Whether the image comes out bit for bit as PIL opens it."""
+        """Whether the image is decoded exactly as PIL does."""
         return not (
             self.turn is not None or self.transparent or _is_deep(self.mode) or self.pixels > LARGE
         )
@@ -65,19 +65,22 @@ def _is_deep(mode: str) -> bool:
 
 
 def is_ordinary(image: Mapping[str, Any] | None) -> bool:
-    """Tell from its header whether a stored image is ordinary; True where it cannot be read."""
+    """Return whether a stored image is ordinary, from its header; True if it cannot be read."""
     try:
         with open_encoded(image) as file:
             return _look(_open(file)).ordinary
-    except Exception:  # PIL raises many kinds; the image fails when its turn comes
+    except Exception:  # PIL raises many types; the image will fail when it is decoded
         return True
 
 
 def decode(image: Mapping[str, Any] | None) -> Image.Image:
-    """Return a stored image, ordinary in the mode of its file, else L or RGB (PixelsError).
+    """Decode a stored image: in its own mode if it is ordinary, else as L or RGB.
 
-    With `border` beside `bytes` and `path`, so many pixels are cut from each side; with
-    `corruption`, the image is corrupted.
+    The key `border` of the stored image is a number of pixels to cut from each side, and
+    `corruption` the arguments of `corrupt`.
+
+    Raises:
+        PixelsError: the image cannot be decoded.
     """
     from bench.inputs.corruptions import corrupt
 
@@ -92,7 +95,7 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
         return shown
     except PixelsError:
         raise
-    except Exception as error:  # PIL raises many kinds, MemoryError among them
+    except Exception as error:  # PIL raises many types, including MemoryError
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PixelsError(reason[:LONGEST_REASON]) from error
 
@@ -119,7 +122,7 @@ def _open(file: BytesIO | BufferedReader) -> Image.Image:
     try:
         return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
-        raise PixelsError(f"it is in no known format ({', '.join(FORMATS)})") from None
+        raise PixelsError(f"unknown format; expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise PixelsError(f"it has more than {LARGEST:,} pixels") from None
 
@@ -130,7 +133,7 @@ def _look(image: Image.Image) -> Header:
     if image.mode.startswith("I;16"):
         bits = tags.get(_BITS, (16,))
         white = 2 ** min(int(bits[0]), 16) - 1
-    elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits there, under older PIL
+    elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, in older versions of PIL
         white = 2**16 - 1
     return Header(
         pixels=image.width * image.height,
@@ -143,25 +146,25 @@ def _look(image: Image.Image) -> Header:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what the header says of the orientation; of TIFF, PIL does it by itself."""
+    """Return the transposition that turns the image upright; None for TIFF, which PIL turns."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return None
     try:
-        # Not PNG's own method: it would decode the image, to see what comes after the pixels.
+        # PNG's own method would decode the image to find EXIF data after the pixels.
         return _UPRIGHT.get(Image.Image.getexif(image).get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF is no reason to lose the image
+    except Exception:  # damaged EXIF data should not cost the image
         return None
 
 
 def _factor(image: Image.Image) -> int:
-    """Return by how much the sides are divided so that the image is not large."""
+    """Return the factor by which the sides are reduced, so that the image is not large."""
     return math.ceil(math.sqrt(image.width * image.height / LARGE))
 
 
 def _reduced(image: Image.Image, header: Header, factor: int) -> Image.Image:
-    """Return the image converted to L or RGB, its sides divided by `factor`.
+    """Return the image as L or RGB, with sides reduced by `factor`.
 
-    It is converted strip by strip, so that a large image is in memory once, as it was decoded.
+    It is converted in strips, so that a large image is in memory only once, as decoded.
     """
     if factor <= 1:
         return _plain(image, header)
@@ -180,7 +183,7 @@ def _reduced(image: Image.Image, header: Header, factor: int) -> Image.Image:
 
 
 def _plain(image: Image.Image, header: Header) -> Image.Image:
-    """Return the image as L or RGB of 8 bits, on white."""
+    """Return the image as L or RGB with 8 bits, composed onto white."""
     if _is_deep(header.mode):
         return _to_8_bits(image, header)
     if header.transparent:
@@ -201,8 +204,8 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
     if header.white is None:
         raise PixelsError(
-            "its values are whole numbers of 32 bits, or signed, and nothing says which is white;"
-            " save it with 8 or 16 bits"
+            "its values are signed, or integers of 32 bits, and the value of white is unknown; save"
+            " it with 8 or 16 bits"
         )
     scaled = (values.astype(np.uint32) * 255 + header.white // 2) // header.white
     shown = scaled.clip(0, 255).astype(np.uint8)
@@ -212,7 +215,11 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
 
 
 def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
-    """Open a stored image, its path where there are no bytes; an OSError without a regular file."""
+    """Open the bytes of a stored image, or its file.
+
+    Raises:
+        OSError: it has neither, or the file is not regular.
+    """
     if image is None or (image.get("bytes") is None and image.get("path") is None):
         raise FileNotFoundError("the dataset holds no image here")
     if image.get("bytes") is not None:

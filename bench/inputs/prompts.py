@@ -1,4 +1,4 @@
-"""Prompts: the texts that a run asks, from a template or from a file."""
+"""The prompts of a run, from a template or a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bench.machine.files import LINES, has_control
 PROMPT_COLUMNS = ("prompt", "classname", "classidx")
 _ARTICLE = r"\b([Aa])n?\s+(?=\{class\})"
 _OWN_ARTICLE = re.compile(r"(an?|the)\s+", re.IGNORECASE)
-# Letters and numbers that are spoken with a vowel first: an SUV, an 8, an 18-wheeler.
+# Letters and numbers pronounced with a vowel first: an SUV, an 8, an 18-wheeler.
 _SPOKEN = re.compile(r"[AEFHILMNORSX](?=[A-Z]+\b|-)|8|1[18](?!\d)")
 _LETTERS = re.compile(r"[A-Z]{2,}\b|[A-Z]-")
 _SILENT_H = re.compile(r"hour|honest|hono|heir", re.IGNORECASE)
-# Vowels that are spoken as "you" or "won": a unicorn, a European, a ewer, a one.
+# Words that begin with a vowel but are pronounced "you" or "won": a unicorn, a European, a one.
 _LIKE_CONSONANT = re.compile(
     r"one\b|once\b|eu|ewe|uni(?!n|m)|us[eu]|uk|ut[eio]|ur[aei]", re.IGNORECASE
 )
@@ -35,20 +35,20 @@ class Prompts:
     """All prompts of a run, in index order."""
 
     texts: tuple[str, ...]  # [P]
-    class_of_prompt: tuple[int, ...]  # [P], the class index of each
+    class_of_prompt: tuple[int, ...]  # [P], class indices
     sources: tuple[str, ...]
-    """[P], where each came from, for messages: a class name, or `FILE:line`."""
+    """Origin of each prompt for messages, [P]: a class name, or `FILE:line`."""
     parents: tuple[int, ...] | None = None
-    """[C + J], the inner node above each class and inner node of a tree; see `Problem.parents`."""
+    """Parent of each class and inner node of a tree, [C + J]; see `Problem.parents`."""
 
     @property
     def pairs(self) -> list[tuple[str, int]]:
-        """Each text with the index of its class, as manifests hold them."""
+        """Each text with its class index, as stored in manifests."""
         return list(zip(self.texts, self.class_of_prompt, strict=True))
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """The index of each text."""
+        """Index of each text."""
         return {text: index for index, text in enumerate(self.texts)}
 
 
@@ -58,10 +58,17 @@ def from_template(
     phrases: Mapping[str, str] | None = None,
     as_written: bool = False,
 ) -> Prompts:
-    """Return one prompt per class: a template with the class's phrase, or its name (UserError).
+    """Return one prompt per class: a template filled in with the class's phrase, or its name.
 
-    Nothing else of a user's template changes (`as_written`); in the toolkit's own, the article
-    before `{class}` is put right.
+    Args:
+        template: a text with `{class}`.
+        classes: the class names.
+        phrases: class name → text that replaces `{class}`.
+        as_written: whether the template is the user's. In the toolkit's own templates, the article
+            before `{class}` is adapted.
+
+    Raises:
+        UserError: the template is invalid, or two prompts are equal.
     """
     check_template(template)
     phrases = phrases or {}
@@ -71,7 +78,11 @@ def from_template(
 
 
 def check_template(template: str, name: str = "The template") -> None:
-    """Refuse a template without `{class}`, or with other braces (UserError)."""
+    """Check that a template has `{class}` and no other braces.
+
+    Raises:
+        UserError: it does not; `name` is the subject of the message.
+    """
     if PLACEHOLDER not in template:
         raise UserError(
             f"{name} {quoted(template)} has no {PLACEHOLDER}, so that every class would get the"
@@ -85,14 +96,18 @@ def check_template(template: str, name: str = "The template") -> None:
 
 
 def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
-    """Return one prompt per label of a class, separated by spaces (UserError: a shared label)."""
+    """Return one prompt per label of a class; `labels` are separated by spaces.
+
+    Raises:
+        UserError: two classes share a label.
+    """
     pairs = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
     texts, numbers = zip(*pairs, strict=True)
     return _distinct(Prompts(texts, numbers, tuple(classes[number] for number in numbers)))
 
 
 def _distinct(prompts: Prompts) -> Prompts:
-    """Refuse control characters, and prompts that differ in case, spaces and Unicode only."""
+    """Check that prompts have no control characters and differ in more than case and spaces."""
     first: dict[str, str] = {}
     for source, text in zip(prompts.sources, prompts.texts, strict=True):
         if has_control(text, LINES):
@@ -100,17 +115,20 @@ def _distinct(prompts: Prompts) -> Prompts:
         other = first.setdefault(comparable(text), source)
         if other is not source:
             raise UserError(
-                f"{source}: the prompt {quoted(text)} is that of {other} already; prompts must"
-                " differ in more than case and spaces."
+                f"{source}: the prompt {quoted(text)} is also that of {other}; prompts must differ"
+                " in more than case and spaces."
             )
     return prompts
 
 
 def from_file(path: Path, classes: Sequence[str]) -> Prompts:
-    """Read prompts in the reference implementation's columns `prompt,classname,classidx`.
+    """Read prompts from a CSV file with the columns `prompt,classname,classidx` of the reference.
 
-    A class may have several prompts. `classname` is compared without case, spaces and signs. A
-    UserError, with the line, for a wrong column, class, index or prompt, or a class without one.
+    A class may have several prompts. `classname` is compared without case, spaces and punctuation.
+
+    Raises:
+        UserError: a column, class, index or prompt is invalid, with the line, or a class has no
+            prompt.
     """
     if not path.is_file():
         raise UserError(f"--prompts: there is no file {path}.")
@@ -164,7 +182,7 @@ def _key(name: str) -> str:
 
 
 def fill(template: str, phrase: str) -> str:
-    """Return the toolkit's own template with `phrase` for `{class}` and the article it needs."""
+    """Fill `phrase` into one of the toolkit's own templates, and adapt the article before it."""
     ends = re.search(r"\{class\}\s*($|[.,;:!?])", template) is not None
     if _OWN_ARTICLE.match(phrase) or (ends and is_plural(phrase)):
         template = re.sub(_ARTICLE, "", template)
@@ -175,14 +193,14 @@ def fill(template: str, phrase: str) -> str:
 
 
 def fill_as_written(template: str, phrase: str) -> str:
-    """Return the user's template with `phrase`, without its article if the template has one."""
+    """Fill `phrase` into the user's template, without its article if the template has one."""
     if re.search(_ARTICLE + r"|\b[Tt]he\s+(?=\{class\})", template):
         phrase = _OWN_ARTICLE.sub("", phrase, count=1)
     return template.replace("{class}", phrase)
 
 
 def is_plural(phrase: str) -> bool:
-    """Tell whether a phrase reads as a plural: its noun, the last word before "of", ends in s."""
+    """Return whether the noun of a phrase, the last word before "of", looks like a plural."""
     noun = phrase.split(" of ")[0].split()[-1]
     return noun.endswith("s") and len(noun) > 3 and not _SINGULAR.search(noun)
 

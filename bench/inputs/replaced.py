@@ -1,11 +1,11 @@
-"""Images that are replaced before they are scored: cropped to a box, or blind controls.
+"""Replacement of images before scoring: cropping to boxes, and blind controls.
 
-    grey              every image is one grey
+    grey              every image is uniformly grey
     noise             every pixel is random
-    shuffled-images   every sample has the images of another one
-    text-only         the images stay, and a likelihood scores the texts without them
+    shuffled-images   every sample gets the images of another sample
+    text-only         images stay, and a likelihood scores the texts without them
 
-Controls depend on the split and a sample's id alone, whatever the order, the limit and the seed.
+Controls depend only on the split and the sample id: not on order, limit or seed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ Stored = StoredImage | None
 def blinded(
     split: Split, sample_ids: Iterable[str], pool: Prompts, control: str
 ) -> Iterator[Sample]:
-    """Yield samples whose images say nothing about their answers (UserError: only one sample)."""
+    """Yield samples with images that carry no information about their answers.
+
+    Raises:
+        UserError: `shuffled-images` with a single sample.
+    """
     partner = partners(split.sample_ids) if control == "shuffled-images" else {}
     for sample in split.samples(sample_ids, pool):
         name = sample.sample_id
@@ -55,7 +59,11 @@ def blinded(
 
 
 def partners(sample_ids: Sequence[str]) -> dict[str, str]:
-    """Return the sample whose images each one gets: the next by the hash of the id (UserError)."""
+    """Return for each sample another one, whose images it gets: the next by the hash of the id.
+
+    Raises:
+        UserError: there are fewer than two samples.
+    """
     if len(sample_ids) < 2:
         raise UserError("--control shuffled-images needs two samples or more.")
     order = sorted(sample_ids, key=lambda name: hashlib.sha256(name.encode()).digest())
@@ -63,9 +71,9 @@ def partners(sample_ids: Sequence[str]) -> dict[str, str]:
 
 
 def _destroyed(image: Stored, name: str | None) -> Stored:
-    """Return an image of the same size, grey, or of noise that the name decides.
+    """Return an image of the same size: grey, or noise that is derived from `name` if given.
 
-    One that cannot be read stays, and fails when its turn comes.
+    An image that cannot be read is returned unchanged, and fails when it is scored.
     """
     from PIL import Image
 
@@ -83,13 +91,17 @@ def _destroyed(image: Stored, name: str | None) -> Stored:
     return {"bytes": file.getvalue(), "path": None}
 
 
-BATCH = 256  # images that are cropped before they are written
+BATCH = 256  # images written at a time
 
 
 def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
-    """Return the rows with each image cropped to the box of a column, called `where` in messages.
+    """Return the rows with each image cropped to the box in a column.
 
-    A box is x, y, width and height in pixels of the image as a person sees it (UserError).
+    Boxes are x, y, width, height in pixels of the upright image.
+
+    Raises:
+        UserError: there is no such column, or a box has no part of its image. `where` is the name
+            of the dataset in the message.
     """
     check_column(column, rows.column_names, where)
     at = [f"{where}: image {row}" for row in range(1, len(rows) + 1)]
@@ -97,10 +109,10 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
 
 
 def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> datasets.Dataset:
-    """Return the rows with each image cropped to its box; `at` names each image in messages.
+    """Return the rows with each image cropped to its box; `at` names the images in messages.
 
-    The pictures are uncompressed, so that no library's version changes their bytes. They are kept
-    in a file of the cache, and not in memory.
+    The images are stored uncompressed, so that their bytes do not depend on the version of a
+    library, and in a file of the cache instead of in memory.
     """
     import datasets
     import pyarrow as pa
@@ -122,7 +134,7 @@ def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> 
 
     file = cached_arrow(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)
     images = datasets.Dataset.from_file(str(file)).data.table.column("image")
-    # The other columns are small; those of rows that are not selected are left out.
+    # The other columns are small, so they are copied for the selected rows.
     table = table.drop_columns(["image"])
     table = table if places == range(len(table)) else table.take(places)
     table = table.append_column("image", images)
@@ -132,7 +144,11 @@ def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> 
 
 
 def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
-    """Return a stored image cropped to its box (UserError); one that is corrupt, as it is."""
+    """Crop a stored image to its box; one that cannot be decoded is returned unchanged.
+
+    Raises:
+        UserError: the box has no part of the image.
+    """
     try:
         picture = decode(image)
     except PixelsError:  # the image is counted as failed when it is scored
@@ -149,8 +165,8 @@ def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
 
 
 def _corners(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Return left, top, right, bottom inside the image; None: the box has no part of it."""
-    if isinstance(box, str):  # in a table of texts
+    """Return left, top, right, bottom within the image, or None if the box has no part of it."""
+    if isinstance(box, str):  # from a CSV file
         box = box.strip("[]() ").replace(",", " ").split()
     if not isinstance(box, list) or len(box) != 4:
         return None

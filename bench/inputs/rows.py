@@ -1,4 +1,4 @@
-"""From the rows that a dataset plugin returns to rows that a run can rely on."""
+"""Validation of the rows that a dataset plugin returns, and operations on rows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 def drop_unlabelled(
     rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
 ) -> tuple[datasets.Dataset, list[int]]:
-    """Return the rows that have a label, with their labels; a UserError unless `skip`."""
+    """Drop rows without a label; return the others with their labels. Warns about dropped rows.
+
+    Raises:
+        UserError: a label is missing and `skip` is False, or all are missing.
+    """
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
     if missing and not skip:
         raise UserError(
-            f"{where}: {missing} of {len(indices)} images have no label (none, or -1)."
-            " --skip-unlabelled leaves them out."
+            f"{where}: {missing} of {len(indices)} images have no label (missing or -1). Use"
+            " --skip-unlabelled to leave them out."
         )
     if missing:
         if not chosen:
@@ -43,15 +47,18 @@ def checked_rows(
     ids: Sequence[object] | None = None,
     labels: tuple[Sequence[int], ClassNames] | None = None,
 ) -> datasets.Dataset:
-    """Return the rows with checked ids, and with image files inside the folder (UserError).
+    """Return rows with valid sample ids and absolute paths of image files.
 
     Args:
-        rows: those of a plugin.
-        column: that of the images.
-        where: what messages call the dataset.
-        root: the folder that the data lies in; None: the rows name files absolutely.
-        ids: the sample ids; None: the rows' own, or hashes of the images.
-        labels: class indices and classes, in place of the rows' own.
+        rows: the rows as the plugin returned them.
+        column: column of the images.
+        where: name of the dataset in messages.
+        root: folder that must contain all image files; None if the rows name files absolutely.
+        ids: sample ids; None to use the column `sample_id`, or hashes of the images without one.
+        labels: class indices and class names that replace the column `label`.
+
+    Raises:
+        UserError: an id is invalid or repeated, or a file lies outside `root`.
     """
     import datasets
     import pyarrow as pa
@@ -83,10 +90,17 @@ def checked_rows(
 def rows_of(
     table: Any, features: Any, split: Any = None, files: Iterable[object] = (), indices: Any = None
 ) -> datasets.Dataset:
-    """Return the dataset of a table with these features; `files` alone make it up, if any.
+    """Return a dataset with an Arrow table's rows.
 
-    Its fingerprint is random. The library's own hashes the table, which copies all images that are
-    in memory: 200,000 small ones took seconds and 500 MB.
+    Its fingerprint is random. The library's own would hash the table, which copies all images in
+    memory: for 200,000 small ones that took seconds and 500 MB.
+
+    Args:
+        table: the Arrow table.
+        features: features of its columns.
+        split: name of the split.
+        files: files that determine the table completely; empty if there are none.
+        indices: indices of the selected rows, as `datasets` stores them.
     """
     import datasets
     from datasets.fingerprint import generate_random_fingerprint
@@ -104,9 +118,9 @@ def rows_of(
 def labelled_images(
     columns: Mapping[str, Sequence[Any]], label: Any = None, split: str | None = None
 ) -> datasets.Dataset:
-    """Return a dataset with the columns image, label and any others, which are texts.
+    """Return a dataset with the columns image, label and any others, which are text.
 
-    `label` is the feature of the labels; None: text.
+    `label` is the feature of the labels; None for text.
     """
     import datasets
 
@@ -121,28 +135,29 @@ def labelled_images(
 
 
 def column_values(rows: datasets.Dataset, name: str) -> list[Any]:
-    """Return a column's values as Python's, a hundred times as quickly as row by row."""
+    """Return a column as Python values, a hundred times as fast as row by row."""
     table, places = stored_rows(rows)
     values: list[Any] = table.column(name).to_pylist()
     return values if places == range(len(values)) else [values[place] for place in places]
 
 
 def stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
-    """Return the Arrow table of all rows, and where the selected ones stand in it.
+    """Return the underlying Arrow table, and the positions of the selected rows in it.
 
-    `flatten_indices` would copy all images, and find the copy again by the time of its source.
+    Unlike `flatten_indices`, this copies no images. If a row is selected twice, the table holds a
+    copy of each selected row.
     """
     table, selected = rows.data.table, rows._indices
     if selected is None:
         return table, range(len(table))
     places: list[int] = selected.column(0).to_pylist()
-    if len(set(places)) < len(places):  # an image that is there twice has two ids
+    if len(set(places)) < len(places):  # a row that is selected twice needs two ids
         return table.take(places), range(len(places))
     return table, places
 
 
 def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
-    """Return a list with the values at their places, and None elsewhere."""
+    """Return a list of `length` with the values at their places, and None elsewhere."""
     spread: list[Any] = [None] * length
     for place, value in zip(places, values, strict=True):
         spread[place] = value
@@ -150,7 +165,11 @@ def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[A
 
 
 def image_column(columns: Sequence[str], where: str) -> str:
-    """Return the name of the column that has the images; `UserError`: there is none."""
+    """Return the name of the column that holds the images.
+
+    Raises:
+        UserError: there is none.
+    """
     for name in ("images", "image"):
         if name in columns:
             return name
@@ -160,14 +179,18 @@ def image_column(columns: Sequence[str], where: str) -> str:
 
 
 def list_of(feature: Any) -> Any:
-    """Return the feature of lists of this one, under any version of datasets."""
+    """Return the feature of lists of `feature`, for any version of datasets."""
     import datasets
 
     return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
 
 
 def as_stored(rows: Any, column: str, where: str) -> Any:
-    """Return the rows with images that are not decoded; `UserError`: the column holds none."""
+    """Return the rows with images that are not decoded.
+
+    Raises:
+        UserError: the column does not hold images.
+    """
     import datasets
 
     feature, stored = rows.features[column], datasets.Image(decode=False)
@@ -187,14 +210,15 @@ def images_of(row: Any) -> tuple[Any, ...]:
 
 
 def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
-    """Return a column of stored images with every file name made absolute, inside the root.
+    """Return a column of stored images with absolute paths inside `root`; bytes are not copied.
 
     Args:
-        column: Arrow, a chunked struct of bytes and path, or lists of them; bytes are not copied.
-        root: the folder that the data lies in; None: the dataset names absolute files of its own.
-        where: what messages call the dataset.
+        column: chunked Arrow array of structs (bytes, path), or of lists of them.
+        root: folder of the data; None if the dataset names files absolutely.
+        where: name of the dataset in messages.
 
-    A UserError for a name that leads out of the root, or is relative without one.
+    Raises:
+        UserError: a path leads out of `root`, or is relative without a `root`.
     """
     import pyarrow as pa
     import pyarrow.types as kinds
@@ -235,7 +259,7 @@ def _absolute(path: str, root: Path | None, where: str) -> Path:
         return inside(root, path)
     if not Path(path).is_absolute():
         raise UserError(
-            f"{where}: an image's file is named {quoted(path)}, relative to no folder; a dataset"
-            " must name its files absolutely, or hold their bytes."
+            f"{where}: the path of an image, {quoted(path)}, is not absolute. A dataset must have"
+            " absolute paths, or the bytes of its images."
         )
     return Path(path)

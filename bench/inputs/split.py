@@ -1,4 +1,4 @@
-"""One split of a dataset as the toolkit scores it: its samples, classes and fingerprint."""
+"""A dataset split, loaded and checked: sample ids, labels, images and fingerprint."""
 
 from __future__ import annotations
 
@@ -26,38 +26,37 @@ if TYPE_CHECKING:
 class Split:
     """One split of one dataset, ready to be scored."""
 
-    name: str  # the dataset's name; `version` is its spec's, `split` the split's name
+    name: str  # name of the dataset; `version` is that of its spec
     version: int
     split: str
     named: ClassNames
-    sample_ids: tuple[str, ...]  # [n], unique, in the dataset's order
-    labels: tuple[int, ...]  # [n], class indices, or the answers of items
-    rows: datasets.Dataset  # [n], with the columns image (not decoded), label and sample_id
-    items: ItemTable | None = None  # the texts of a dataset whose rows are items
-    group_columns: tuple[str, ...] = ()  # the columns that divide samples into groups
-    border: int = 0  # number of pixels that are cut from each side of an image
+    sample_ids: tuple[str, ...]  # [n], unique, in the order of the dataset
+    labels: tuple[int, ...]  # [n], class indices, or answers of items
+    rows: datasets.Dataset  # [n], with the columns image (not decoded), label, sample_id
+    items: ItemTable | None = None  # shapes and texts, if the rows are items
+    group_columns: tuple[str, ...] = ()  # columns that divide the samples into groups
+    border: int = 0  # number of pixels to cut from each side of an image
     survey: tuple[str, bool] | None = None
-    """Fingerprint, and whether all images are ordinary, where a reader has them; None: every image
-    is read once for them."""
+    """Fingerprint, and whether all images are ordinary, if another process computed them."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes in words, in label order."""
+        """Class names in words, in the order of the labels."""
         return self.named.names
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels, image bytes and a border that is cut; independent of the order."""
+        """Hash of ids, labels, encoded images and border; independent of the order of the rows."""
         return self._surveyed[0]
 
     @property
     def decoding(self) -> int | None:
-        """How images are decoded that are not ordinary; None: all of these are."""
+        """Version of the decoding of images that are not ordinary; None if all images are."""
         return None if self._surveyed[1] else VERSION
 
     @cached_property
     def _surveyed(self) -> tuple[str, bool]:
-        """The fingerprint, and whether all images are ordinary; reads each image once."""
+        """The fingerprint, and whether all images are ordinary. Every image is read once."""
         if self.survey is not None:
             return self.survey
         if self.items is not None:
@@ -77,18 +76,21 @@ class Split:
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
     def digests(self) -> list[str]:
-        """Return the SHA-256 of each row's image as it is stored, in hex digits; not of items."""
+        """Return the SHA-256 of each encoded image in hex digits. The rows must not be items."""
         surveyed, places = self._images
         return [surveyed.digest(row) for row in places]
 
     @cached_property
     def _images(self) -> tuple[Surveyed, Sequence[int]]:
-        """What is known of each stored image, and where this split's are among them."""
+        """Hashes of all encoded images, and the positions of this split's rows among them."""
         table, places = stored_rows(self.rows)
         return survey(table.column("image"), files_behind(self.rows, table)), places
 
     def content(self, sample_id: str, read: bool = False) -> str:
-        """Return a hash of one sample; its images are `read`, or their earlier hashes are used."""
+        """Return a hash of one sample.
+
+        If `read`, its images are hashed again. Otherwise hashes from an earlier read are used.
+        """
         place = self.row_of[sample_id]
         if read or self.items is not None:
             facts = self._facts(place, self.rows[place])
@@ -98,14 +100,14 @@ class Split:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def _facts(self, place: int, row: Mapping[str, Any]) -> list[Any]:
-        """Return the label of a row and the hashes of its images; texts and group of an item."""
+        """Return label and image hashes of a row; of an item also its texts and group."""
         if self.items is None:
             return [self.labels[place], digest(row["image"])]
         texts = self.items.texts[place]
         return [self.labels[place], texts, self._group(row), *map(digest, images_of(row))]
 
     def pool(self, sample_ids: Iterable[str]) -> Prompts:
-        """Return the texts of some items, each once, in the order in which they first occur."""
+        """Return the distinct texts of some items, in the order of their first occurrence."""
         assert self.items is not None
         first: dict[str, str] = {}
         for sample_id in sample_ids:
@@ -114,9 +116,12 @@ class Split:
         return Prompts(tuple(first), (0,) * len(first), tuple(first.values()))
 
     def samples(self, sample_ids: Iterable[str], pool: Prompts | None = None) -> Iterator[Sample]:
-        """Yield the samples with these ids, one at a time; no id is asked for before its turn.
+        """Yield the samples with these ids, one at a time; `sample_ids` is consumed lazily.
 
-        `pool` are the texts that those of items are among; None: the texts of these items.
+        Args:
+            sample_ids: ids of the samples.
+            pool: the texts that items index into; None for the distinct texts of these items. Then
+                `sample_ids` is read at once.
         """
         if self.items is not None and pool is None:
             sample_ids = list(sample_ids)
@@ -140,7 +145,7 @@ class Split:
         return tuple({**i, "border": self.border} if self.border and i else i for i in images)
 
     def _group(self, row: Mapping[str, Any]) -> str | None:
-        """Return the group of a row, None where it has none: of several columns all of them."""
+        """Return the group of a row from all group columns, or None if they are empty."""
         values = [(name, row[name]) for name in self.group_columns if row[name] is not None]
         if self.group_columns == ("group",):
             return str(values[0][1]) if values else None
@@ -148,5 +153,5 @@ class Split:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """The row of each sample."""
+        """Position of each sample's row."""
         return {sample_id: row for row, sample_id in enumerate(self.sample_ids)}

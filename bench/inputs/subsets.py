@@ -1,4 +1,4 @@
-"""Fair subsets of a dataset: the first N images, and shards of them."""
+"""Representative subsets of a dataset: the first N images, and shards of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shard:
-    """One of the parts that a run is cut into: the `index`-th of `count`, from 1."""
+    """One part of a run that is split into `count` parts; `index` counts from 1."""
 
     index: int
     count: int
@@ -20,7 +20,11 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """Return the shard of `I/N`; `ValueError`: it is no shard."""
+    """Parse `I/N`.
+
+    Raises:
+        ValueError: it is not of this form, or I is not between 1 and N.
+    """
     numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     shard = Shard(*map(int, numbers.groups())) if numbers else Shard(0, 0)
     if not 1 <= shard.index <= shard.count:
@@ -31,11 +35,13 @@ def parse_shard(text: str) -> Shard:
 def limited(
     sample_ids: Sequence[str], labels: Sequence[int], limit: int | None, shard: Shard | None = None
 ) -> list[str]:
-    """Return `limit` samples in the order of the dataset: stratified, nested, independent of it.
+    """Return `limit` sample ids, or those of a shard, in the order of the dataset.
 
-    Samples are ranked within their class by a hash of their id and dealt out class by class in
-    rounds, the classes of each round again by a hash, so that no class is always short. Of that
-    ranking, each shard gets one sample out of every `count`, and so is stratified as well.
+    The subset is stratified by class, subsets of different sizes are nested, and the order of the
+    dataset does not matter. Samples are ranked within their class by a hash of their id and dealt
+    out in rounds, one per class; within a round, classes are ordered by another hash, so that no
+    class is always last. Each shard takes one of every `count` ranked samples, and so is stratified
+    as well.
     """
     if shard is None and (limit is None or limit >= len(sample_ids)):
         return list(sample_ids)
@@ -47,19 +53,20 @@ def limited(
 
 
 def random_order(sample_ids: Iterable[str], fingerprint: str) -> list[str]:
-    """Return samples in a random order that depends on their ids and the data alone.
+    """Return samples in a random order that depends only on their ids and the data's fingerprint.
 
-    Unlike the order of `limited`, it is uniform over all orders, which sequential tests need: dealt
-    out class by class, images reject true hypotheses. All runs on a dataset have the same order.
+    All runs on a dataset share it. Unlike the order of `limited`, it is uniform over all
+    permutations, as sequential tests require: with stratified subsets they reject true null
+    hypotheses.
     """
     return sorted(sample_ids, key=lambda sample_id: _hash(f"{fingerprint}:{sample_id}"))
 
 
 def drawn(sample_ids: Sequence[str], count: int, key: str) -> list[str]:
-    """Return `count` samples in the order of the dataset, drawn uniformly; `key` decides which.
+    """Return `count` samples, drawn uniformly by `key`, in the order of the dataset.
 
-    A stratified subset would be no fair sample of decisions: where one class is large, mistakes in
-    it are dealt too little weight.
+    A stratified subset would not be a fair sample of decisions: mistakes in large classes would be
+    underrepresented.
     """
     chosen = set(random_order(sample_ids, key)[:count])
     return [sample_id for sample_id in sample_ids if sample_id in chosen]
@@ -77,10 +84,11 @@ def _ranked(sample_ids: Sequence[str], labels: Sequence[int]) -> list[str]:
 
 
 def _of_shard(ranked: Sequence[str], label_of: Mapping[str, int], shard: Shard) -> list[str]:
-    """Return a shard's samples; of the first N of a ranking, its are the same whatever N is.
+    """Return the samples of a shard; for a longer ranking, earlier samples stay in their shards.
 
-    Every `count` samples go to as many shards, each to the one that waits longest for its class.
-    By position alone, a class of 40 images gave 3 to one of 4 shards and 13 to another.
+    Each run of `count` samples is distributed over all shards. A sample goes to the shard that has
+    waited longest for its class: dealt by position alone, a class of 40 images gave 3 images to one
+    of 4 shards and 13 to another.
     """
     mine: list[str] = []
     waiting: dict[int, list[int]] = {}  # label → shards, the one that waits longest first

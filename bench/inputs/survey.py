@@ -1,8 +1,8 @@
-"""Every image read once: its hash, and whether it is ordinary. What was read is remembered.
+"""Reads every image once: its hash, and whether it is ordinary. The results are cached.
 
-Images are read in Arrow's batches, and nothing is kept of them but 32 bytes each. A file counts as
-unchanged while device, number, size, modification and change time are: the last one nobody sets
-back, so a file that was rewritten with its old modification time is read again.
+Images are read in Arrow batches, and only 33 bytes are kept of each. A file counts as unchanged if
+its device, inode, size, modification time and change time are the same. The change time cannot be
+set back, so a file that was rewritten with its old modification time is read again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary
-EVERY = 1000  # images between reports of progress
+EVERY = 1000  # images between updates of `reading`
 CHECKING = "Checking"
 
 
 @dataclass
 class Reading:
-    """How far the reading of images is, for whoever shows progress; total 0: nothing is read."""
+    """Progress of reading images; `total` is 0 while nothing is read."""
 
     done: int = 0
     total: int = 0
-    stage: str = CHECKING  # what else is under way before the first image is scored
+    stage: str = CHECKING  # any other work before the first image is scored
 
 
 reading = Reading()
@@ -41,24 +41,24 @@ reading = Reading()
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What was found of each row of a table."""
+    """Results for each row of a table."""
 
     content: bytes
 
     def digest(self, row: int) -> str:
-        """Return the SHA-256 of a row's image as it is stored, in hex digits."""
+        """Return the SHA-256 of a row's encoded image in hex digits."""
         return self.content[row * WIDTH : (row + 1) * WIDTH - 1].hex()
 
     def ordinary(self, row: int) -> bool:
-        """Return whether a row's image comes out as PIL opens it."""
+        """Return whether a row's image is decoded exactly as PIL does."""
         return bool(self.content[(row + 1) * WIDTH - 1])
 
 
 def files_behind(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
-    """Return the files that alone make up a dataset's table; empty: it is, in part, in memory.
+    """Return the files that completely determine a dataset's table.
 
-    These are the Arrow files that are mapped, or those that a reader of ours names as the checksums
-    of its downloads, which it converted in memory.
+    They are the memory-mapped Arrow files, or the files that one of our readers converted in
+    memory, which it lists as `download_checksums`. Empty if part of the table is in memory only.
     """
     if table is not rows.data.table:
         return ()  # rows of it, in another order
@@ -71,10 +71,12 @@ def files_behind(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
 
 
 def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
-    """Return what there is of each image of a column.
+    """Return hash and ordinariness of each image of a column.
 
-    `images` is an Arrow column of bytes and path, `files` are those that alone make it up; without
-    any, only the images' own files are known.
+    Args:
+        images: chunked Arrow array of structs (bytes, path).
+        files: files that completely determine the column. Without them, results are cached only if
+            all images are files.
     """
     memo = _memo(images, files)
     if memo is not None:
@@ -96,7 +98,7 @@ def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
 
 
 def _holds(content: bytes, images: Any) -> bool:
-    """Check some rows of what was remembered: the files may have had another column of images."""
+    """Check cached hashes of three rows: the same files may have had another column of images."""
     remembered = Surveyed(content)
     for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
         image = next(stored_images(images.slice(row, 1)))
@@ -106,7 +108,7 @@ def _holds(content: bytes, images: Any) -> bool:
 
 
 def stored_images(images: Any) -> Iterator[StoredImage | None]:
-    """Yield the images, their bytes without a copy."""
+    """Yield the images; their bytes are not copied."""
     for chunk in images.chunks:
         stored, paths = chunk.field("bytes"), chunk.field("path")
         for row in range(len(chunk)):
@@ -119,7 +121,7 @@ def stored_images(images: Any) -> Iterator[StoredImage | None]:
 
 
 def _memo(images: Any, files: Sequence[str]) -> Path | None:
-    """Return where the result is remembered; None: nothing says whether the images are the same."""
+    """Return where the result is cached, or None if only reading would identify the images."""
     state = hashlib.sha256(f"{FORMAT} {VERSION} {len(images)}".encode())
     try:
         for file in files:
@@ -130,13 +132,13 @@ def _memo(images: Any, files: Sequence[str]) -> Path | None:
                     return None
                 for path in chunk.field("path").to_pylist():
                     state.update(b"none\n" if path is None else _stamp(path))
-    except OSError:  # a file that is not there: its image fails, and may be there next time
+    except OSError:  # a missing file fails its image, and may exist next time
         return None
     return cache_dir("survey") / f"{state.hexdigest()[:32]}.bin"
 
 
 def _stamp(path: str) -> bytes:
-    facts = os.stat(path)  # noqa: PTH116  # twice as quick as pathlib's, for 200,000 files
+    facts = os.stat(path)  # noqa: PTH116  # twice as fast as pathlib's; there may be 200,000 files
     name = path.encode(errors="surrogateescape")
     return b"%s %d %d %d %d %d\n" % (
         name,
@@ -149,10 +151,10 @@ def _stamp(path: str) -> bytes:
 
 
 def digest(image: Mapping[str, Any] | None) -> str:
-    """Return the SHA-256 of an image as it is stored; of one that cannot be read, of its name."""
+    """Return the SHA-256 of an encoded image, or of its name if it cannot be read."""
     try:
         with open_encoded(image) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:  # it fails when its turn comes; here it only needs something that stands for it
+    except OSError:  # the image will fail when it is scored; here it only needs an identity
         name = image.get("path") if image else None
         return hashlib.sha256(f"unreadable {name}".encode(errors="surrogateescape")).hexdigest()

@@ -1,18 +1,19 @@
-"""Several prompts per class, and how they make one score per class.
+"""Several prompts per class, and how they are combined into one score per class.
 
-    best     every prompt is scored by itself, and a class is as good as its best prompt
-    mean     a class's error on a draw is the mean over its prompts, each evaluated
-    spread   each draw uses one prompt of every class, in turn; no evaluation more than with one
+    best     every prompt is scored separately, and the best one is the class's score
+    mean     the error of a class on a draw is the mean over its prompts, all of them evaluated
+    spread   each draw uses one prompt of every class, in turn, at the cost of a single prompt
 
-A strategy sees columns: of `best` one per prompt, of the others one per class.
+A strategy sees columns: one per prompt with `best`, otherwise one per class.
 
-Draws that use one template each must see all of them equally, and k mod n would give a stage of 50
-of 500 draws one template of five. Two kinds of sets are balanced instead: the prefixes of the order
-in which most strategies ask for draws (`even_order`), and the sub-grids. In a *balanced* set, the
-templates' counts differ by one at most. Every prefix is balanced by construction: each n draws of
-the order are dealt all n templates. Which of them gets which is left free, and is chosen so that
-the sub-grids of a size that divides N are balanced as well. Other sub-grids, and ranges of levels,
-are only close to it: they overlap in too many ways.
+With `spread`, every subset of draws that a strategy may use should see all templates equally often.
+Assigning template k mod n to draw k would not do: a stage of 50 of 500 draws would see one template
+of five. We call a set of draws *balanced* if the counts of the templates differ by at most 1, and
+balance two kinds of sets. The prefixes of the order in which most strategies request draws
+(`even_order`) are balanced by construction: each block of n draws in that order gets all n
+templates. The assignment within the blocks is chosen so that the sub-grids whose size divides N are
+balanced, too. Other sub-grids, and ranges of levels, are only nearly balanced, because they overlap
+in too many ways.
 """
 
 from __future__ import annotations
@@ -34,16 +35,19 @@ RULES = ("best", "mean", "spread")
 
 
 def read_templates(values: Sequence[str]) -> tuple[str, ...]:
-    """Return the templates of `--template`: texts with `{class}`, or files of them (UserError).
+    """Return the templates of `--template`: texts with `{class}`, or files of them, one per line.
 
-    A file holds one template per line; empty lines are skipped.
+    Empty lines are skipped.
+
+    Raises:
+        UserError: a template is invalid or occurs twice, or a file cannot be read.
     """
     where_of: dict[str, str] = {}
     for value in values:
         for template, where in _read(value):
             check_template(template, f"{where}the template")
             if template in where_of:
-                raise UserError(f"{where}the template {template!r} was there before.")
+                raise UserError(f"{where}the template {template!r} occurs twice.")
             where_of[template] = where
     return tuple(where_of)
 
@@ -62,7 +66,7 @@ def _read(value: str) -> list[tuple[str, str]]:
 def from_templates(
     templates: Sequence[str], classes: Sequence[str], phrases: Mapping[str, str]
 ) -> Prompts:
-    """Return one prompt per template and class, template by template."""
+    """Return one prompt per template and class, in the order of the templates."""
     made = [from_template(template, classes, phrases, as_written=True) for template in templates]
     return Prompts(
         tuple(text for prompts in made for text in prompts.texts),
@@ -73,21 +77,21 @@ def from_templates(
 
 @dataclass(frozen=True)
 class Columns:
-    """What a strategy sees of the prompts, and the cells behind it."""
+    """The columns that a strategy sees, and the cells behind them."""
 
-    class_of_column: Ints  # int64 [C], the class index of each column
-    members: Ints  # int64 [C, n], the prompts of each column
-    shown: Ints  # int64 [N, j], which of a column's n prompts are evaluated on each draw
+    class_of_column: Ints  # [C], class index of each column
+    members: Ints  # [C, n], prompts of each column
+    shown: Ints  # [N, j], which of a column's n prompts are evaluated on each draw
 
     @property
     def per_column(self) -> int:
-        """How many prompts are evaluated for a column on a draw."""
+        """Number of prompts evaluated for a column on a draw."""
         return int(self.shown.shape[1])
 
     def cells(self, columns: Ints, draws: Ints) -> tuple[Ints, Ints]:
         """Return the prompts and draws of a block's cells, int64 [draws · columns · per_column].
 
-        Draw by draw: the prompts of one draw share their noised latent.
+        They are ordered by draw, because the prompts of one draw share their noised latent.
         """
         prompts = self.members[columns][:, self.shown[draws]].transpose(1, 0, 2)
         return prompts.ravel(), np.repeat(draws, len(columns) * self.per_column)
@@ -100,22 +104,28 @@ class Columns:
         return np.asarray(by_cell.mean(axis=2, dtype=np.float64).T, np.float32)
 
     def mixture(self, mixture: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
-        """Return the weights over the prompts, float64 [P], that a mixture of columns means."""
+        """Convert the weights of a mixture of columns to weights of the prompts, float64 [P]."""
         weights = np.zeros(self.members.size)
         weights[self.members[:, self.shown[draw]]] = mixture[:, None] / self.per_column
         return weights
 
     def first_order(self, values: NDArray[np.float32], draw: int) -> NDArray[np.float32]:
-        """Return the columns' first-order errors on a draw, float32 [C], from the prompts' [P]."""
+        """Convert first-order errors on a draw of the prompts, [P], to those of the columns."""
         shown = values[self.members[:, self.shown[draw]]]
         return np.asarray(shown.mean(axis=1, dtype=np.float64), np.float32)
 
 
 def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int = 1) -> Columns:
-    """Return the columns of a rule, one of `RULES`, for prompts of these classes, int64 [P].
+    """Return the columns for prompts of the given classes.
 
-    `per_level` draws share a level, and so a prompt: 2 of a paired plan. A UserError for `mean` and
-    `spread` where a class has more prompts than another.
+    Args:
+        class_of_prompt: class index of each prompt, int64 [P].
+        rule: one of `RULES`.
+        n_draws: N, the number of draws.
+        per_level: number of draws that share a level, and therefore a prompt; 2 for a paired plan.
+
+    Raises:
+        UserError: with `mean` or `spread`, classes have different numbers of prompts.
     """
     if rule == "best":
         prompts = np.arange(len(class_of_prompt))
@@ -123,7 +133,7 @@ def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int 
     counts = np.bincount(class_of_prompt)
     if (counts != counts[0]).any():
         raise UserError(
-            f"--template-rule {rule} needs as many prompts for each class; there are"
+            f"--template-rule {rule} needs the same number of prompts for each class, got"
             f" {counts.min()} to {counts.max()}."
         )
     members = np.argsort(class_of_prompt, kind="stable").reshape(len(counts), -1)
@@ -136,17 +146,17 @@ def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int 
     return Columns(np.arange(len(counts)), members, shown)
 
 
-CLOSE = 128  # other sub-grids up to this size are kept close to balance
-BANDS = 256  # so are so many ranges of levels, from the lowest on
+CLOSE = 128  # largest size of the other sub-grids that are nearly balanced
+BANDS = 256  # number of ranges of levels, from the lowest on, that are nearly balanced
 TRIES, SWEEPS = 8, 200
 SMALL = 1e-9
-STEPS = 100_000  # swaps tried in all, so that many draws take no longer
-UPHILL = 2**64 // 400  # a swap in 400 is made whatever it costs, to get out of dead ends
+STEPS = 100_000  # maximum number of swaps tried, which bounds the time for many draws
+UPHILL = 2**64 // 400  # one swap in 400 is accepted at any cost, to leave local minima
 
 
 @dataclass
 class _Deal:
-    """Templates dealt to draws, and how often each set has seen each of them."""
+    """An assignment of templates to draws, and how often each set has seen each template."""
 
     turns: Ints  # int64 [N], the template of each draw
     member: Ints  # int64 [sets, N], 0 or 1: which draws are in each set
@@ -159,17 +169,17 @@ class _Deal:
         return cls(turns, member, np.stack(seen, axis=1))
 
     def partner(self, block: Ints, template: int) -> Ints:
-        """Return the draw of the block that has this template: one, or none in the last block."""
+        """Return the block's draw with this template, if any; the last block may lack it."""
         return np.asarray(block[self.turns[block] == template])
 
     def change(self, draw: int, partner: Ints, template: int) -> Ints:
-        """Return int64 [sets], by how much a swap changes the sum of the squared counts."""
+        """Return by how much a swap changes each set's sum of squared counts, int64 [sets]."""
         moved = self.member[:, draw] - self.member[:, partner].sum(axis=1)
         mine = self.seen[:, self.turns[draw]]
         return np.asarray(2 * moved * (self.seen[:, template] - mine + moved))
 
     def swap(self, draw: int, partner: Ints, template: int) -> None:
-        """Give the draw this template, and its own to the partner."""
+        """Exchange the templates of `draw` and `partner`; the draw gets `template`."""
         moved = self.member[:, draw] - self.member[:, partner].sum(axis=1)
         mine = self.turns[draw]
         self.seen[:, mine] -= moved
@@ -178,12 +188,12 @@ class _Deal:
 
     @property
     def unbalanced(self) -> int:
-        """How many sets' counts differ by more than one."""
+        """Number of sets whose counts differ by more than 1."""
         return int((self.seen.max(axis=1) - self.seen.min(axis=1) > 1).sum())
 
 
 def in_turn(n_draws: int, n_templates: int) -> Ints:
-    """Return int64 [N], the template of each draw; the same for the same N and n."""
+    """Return the template of each draw, int64 [N]; deterministic."""
     if n_templates == 1:
         return np.zeros(n_draws, np.int64)
     order = even_order(n_draws)
@@ -200,7 +210,10 @@ def in_turn(n_draws: int, n_templates: int) -> Ints:
 
 
 def _sub_grids(n_draws: int) -> tuple[Ints, Ints]:
-    """Return 0 or 1, [sets, N]: the sub-grids whose size divides N; others, and ranges of draws."""
+    """Return which draws are in each set, 0 or 1, [sets, N], for two groups of sets.
+
+    They are the sub-grids whose size divides N, and other sub-grids with ranges of levels.
+    """
     exact = [size for size in range(2, n_draws + 1) if n_draws % size == 0]
     close = [size for size in range(2, min(CLOSE, n_draws) + 1) if n_draws % size]
     members = []
@@ -215,12 +228,15 @@ def _sub_grids(n_draws: int) -> tuple[Ints, Ints]:
 
 
 def _weights(member: Ints) -> NDArray[np.float64]:
-    """Return float64 [sets]: small sets weigh more."""
+    """Return the weight of each set, float64 [sets]; small sets weigh more."""
     return np.asarray(1.0 / np.sqrt(member.sum(axis=1)))
 
 
 def _dealt(blocks: list[Ints], member: Ints, n: int) -> Ints:
-    """Deal in the order of the draws: each gets what its sets have seen least, of what is left."""
+    """Assign templates greedily, in the order of the draws.
+
+    Each draw gets the template, of those left in its block, that its sets have seen least.
+    """
     turns = np.zeros(sum(map(len, blocks)), np.int64)
     seen, weights = np.zeros((len(member), n)), _weights(member)
     for block in blocks:
@@ -234,10 +250,10 @@ def _dealt(blocks: list[Ints], member: Ints, n: int) -> Ints:
 
 
 def _balanced(deal: _Deal, blocks: list[Ints], attempt: int) -> _Deal:
-    """Swap within blocks, at random, until every set is balanced or patience ends."""
+    """Make random swaps within blocks until all sets are balanced or the limit is reached."""
     stream, n = np.random.Philox(key=attempt), deal.seen.shape[1]
     for _ in range(min(SWEEPS, max(1, STEPS // TRIES // len(blocks)))):
-        # Raw numbers: what a generator makes of them may differ between versions of numpy.
+        # Raw numbers, because numpy's distributions may change between its versions.
         for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):
             draw, template = int(block[raw[0] % len(block)]), raw[1] % n
             partner = deal.partner(block, template)
@@ -251,7 +267,7 @@ def _balanced(deal: _Deal, blocks: list[Ints], attempt: int) -> _Deal:
 
 
 def _closer(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
-    """Make swaps that bring the other sub-grids closer to balance and unbalance none."""
+    """Make swaps that bring the other sets closer to balance without unbalancing the exact ones."""
     deal, steps = _Deal.of(turns, np.concatenate([exact, close]), n), 0
     weights = _weights(close)
     for block in blocks:

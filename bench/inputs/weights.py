@@ -1,8 +1,8 @@
-"""Where a backbone's weights lie, a fingerprint of what they are, and their files.
+"""Weights of backbones: finding them, their fingerprint, and access to their files.
 
-Weights are a folder on this machine, a folder inside an installed package (`package:folder`) or
-a repository on the Hugging Face Hub. Only regular files inside the folder are opened, and no folder
-in it may be a link: its files would not be in the hash.
+Weights are a folder, a folder inside an installed package (`package:folder`) or a repository on the
+Hugging Face Hub. Only regular files inside the folder are opened. Subfolders must not be links,
+because `os.walk` skips their files and the fingerprint would not cover them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,24 @@ from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, writ
 from bench.machine.files import read_text, regular_file
 from bench.machine.offline import refusal
 
-COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has one of these endings
+COUNTED = {".safetensors", ".json", ".txt", ".model"}  # suffixes of all files that are read
 MOST_FILES = 20_000  # of the folder of one model
 LARGEST_JSON = 100_000_000  # bytes; the largest tokenizers have some ten million
-LARGE_FILE = 50_000_000  # bytes above which a hash is remembered
+LARGE_FILE = 50_000_000  # bytes above which a hash is cached
 SINGLE_FILE = ".safetensors"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened: they can run code
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened, because they can run code
 HAND_OVER = "load it with diffusers and hand it over: bench.run(DATASET, backbone=pipe)"
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """Return a regular file of a weights folder, links resolved (UserError); None if it is absent.
+    """Return a regular file of a weights folder with links resolved, or None if it does not exist.
 
-    `folder` is absolute, its links resolved; `name` is relative, such as `unet/config.json`.
+    Args:
+        folder: absolute, with links resolved.
+        name: relative path, such as `unet/config.json`.
+
+    Raises:
+        UserError: it is not a regular file, or its folder is a link or lies outside.
     """
     parent = (folder / name).parent
     if Path(os.path.realpath(parent)) != parent:
@@ -48,7 +53,11 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the hash of a weights folder's files, names and contents; a UserError without any."""
+    """Return a hash of the names and contents of a weights folder's files.
+
+    Raises:
+        UserError: there are no such files, or one cannot be read.
+    """
     lines = []
     for path in sorted(_counted(folder)):
         name = path.relative_to(folder)
@@ -66,7 +75,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def unread_format(files: Iterable[Path]) -> str | None:
-    """Return what to do about the first of these files that holds weights in another format."""
+    """Return advice on the first file that holds weights in a format that is not read, or None."""
     for file in sorted(files):
         if file.suffix == ".gguf":
             return f"{file.name} is quantised (GGUF): {HAND_OVER}"
@@ -91,7 +100,15 @@ def _counted(folder: Path) -> Iterator[Path]:
 
 
 def file_hash(path: Path, real: Path) -> str:
-    """Hash a file; gigabytes of weights are read again only when the file has changed."""
+    """Return a file's hash; that of a large file is cached until the file changes.
+
+    Args:
+        path: the file as messages name it.
+        real: the file with links resolved.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         if real.stat().st_size <= LARGE_FILE:
             return file_digest(real)
@@ -109,7 +126,11 @@ def file_hash(path: Path, real: Path) -> str:
 
 
 def read_object(path: Path, name: str) -> dict[str, Any]:
-    """Return the JSON object in a regular file, called `name` in messages (UserError)."""
+    """Read a JSON object from a file, called `name` in messages.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
     try:
         content = json.loads(read_text(path, LARGEST_JSON))
     except OSError as error:
@@ -121,12 +142,12 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
     return content
 
 
-HEADS = ("model_index.json", "config.json")  # of a pipeline, of a single model
+HEADS = ("model_index.json", "config.json")  # main file of a pipeline, of a single model
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA file that is added to a pipeline, with its scale."""
+    """A LoRA file that is added to a pipeline with a scale."""
 
     path: str  # absolute
     scale: float
@@ -134,32 +155,42 @@ class Lora:
 
 @dataclass(frozen=True)
 class Weights:
-    """Resolved weights.
+    """Weights that were found.
 
-    `location` is an absolute folder or a Hub id; `revision` the Hub's commit, None for a folder;
-    `fingerprint` a hash of the folder's files, or Hub id and commit.
+    Attributes:
+        location: absolute folder, or Hub id.
+        revision: commit on the Hub; None for a folder.
+        fingerprint: hash of the folder's files, or Hub id and commit.
+        loras: LoRAs to add; covered by the fingerprint.
+        file: single file whose tensors replace the folder's; covered by the fingerprint.
     """
 
     location: str
     revision: str | None
     fingerprint: str
-    loras: tuple[Lora, ...] = ()  # in the fingerprint
-    file: str | None = None  # whose tensors take the place of the folder's; in the fingerprint
+    loras: tuple[Lora, ...] = ()
+    file: str | None = None
 
     def find(self, name: str) -> Path | None:
-        """Return the file `name`, such as `unet/config.json` (UserError); None where there is none.
+        """Return the file `name`, such as `unet/config.json`, or None if it does not exist.
 
-        A file of the Hub is fetched where it is not on this machine yet.
+        A file of the Hub is downloaded if necessary.
+
+        Raises:
+            UserError: it is not a regular file, or cannot be downloaded.
         """
-        name = name.removeprefix("./")  # of a part that is the whole folder
+        name = name.removeprefix("./")  # for a part that is the whole folder
         if self.revision is None:
             return find_file(Path(self.location), name)
         return _from_hub(self.location, self.revision, name)
 
     def folder(self, part: str) -> Path:
-        """Return the folder `part` here, of regular files (UserError), for a library that reads it.
+        """Return the local folder `part`, for a library that reads folders. Its files are regular.
 
-        Of a repository of the Hub it holds what was found before.
+        For a repository of the Hub, it contains only the files that `find` returned before.
+
+        Raises:
+            UserError: a file is not regular.
         """
         if self.revision is not None:
             from huggingface_hub import snapshot_download
@@ -173,23 +204,31 @@ class Weights:
         return root / part
 
     def read(self, name: str) -> dict[str, Any]:
-        """Return the JSON object in the file `name`; a UserError without such a file or object."""
+        """Read the JSON object in the file `name`.
+
+        Raises:
+            UserError: the file does not exist, or holds something else.
+        """
         path = self.find(name)
         if path is None:
             raise self.error(name, "is not there. The folder must hold the whole model")
         return read_object(path, self.describe(name))
 
     def describe(self, name: str) -> str:
-        """Return how messages call the file or part `name`."""
+        """Return the name of a file or part in messages."""
         return f"The weights {self.location}: {name}"
 
     def error(self, name: str, problem: str) -> UserError:
-        """Return the error that says what is wrong with the file or part `name`, in one line."""
+        """Return an error about a file or part, in one line."""
         return UserError(f"{self.describe(name)} {problem}.")
 
 
 def locate(weights: str) -> str:
-    """Return an absolute folder for a path or `package:folder` (UserError), a Hub id unchanged."""
+    """Return the absolute folder of a path or `package:folder`, or a Hub id unchanged.
+
+    Raises:
+        UserError: the package is not installed, or this is not the name of a folder.
+    """
     package, colon, folder = weights.partition(":")
     try:
         if colon and package.isidentifier():
@@ -197,15 +236,17 @@ def locate(weights: str) -> str:
         path = Path(weights).expanduser()
         if path.exists() or weights.startswith((".", "/", "~")):
             return str(path.resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user after a ~
-        raise UserError(f"The weights {weights[:200]!r} are no folder's name: {error}.") from None
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: unknown user after a ~
+        raise UserError(
+            f"The weights {weights[:200]!r} are not the name of a folder: {str(error)[:200]}."
+        ) from None
     return weights
 
 
 def _in_package(package: str, folder: str) -> Path:
     try:
         spec = find_spec(package)
-    except ValueError:  # what `__main__` raises
+    except ValueError:  # raised for `__main__`
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
@@ -222,7 +263,12 @@ def _in_package(package: str, folder: str) -> Path:
 
 
 def resolve(weights: str, revision: str | None = None) -> Weights:
-    """Find the weights, and hash those of a folder (UserError); AbsentError: no copy here."""
+    """Find weights and compute their fingerprint.
+
+    Raises:
+        UserError: there are no such weights.
+        AbsentError: the Hub has to be asked for them, and does not answer.
+    """
     location = locate(weights)
     if not Path(location).is_absolute():
         commit = _hub_commit(location, revision)
@@ -235,7 +281,7 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
 
 
 def licence_advice(repository: str, licence: str | None = None) -> str:
-    """Return what to do where the Hub gives weights only to those who accepted their licence."""
+    """Return what to do if the Hub gives weights only to users who accepted their licence."""
     named = f" ({licence})" if licence else ""
     return (
         f"Its licence{named} has to be accepted at https://huggingface.co/{repository}, and this"

@@ -240,5 +240,5 @@ def test_the_command_line_takes_a_file_and_its_template_sets(tmp_path: Path) -> 
 def test_what_nobody_could_load_is_said(tmp_path: Path) -> None:
     make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
     file = declare(tmp_path, BIRDS + "unverified = true\n")
-    with pytest.warns(BenchWarning, match="its authors could not load it"):
+    with pytest.warns(BenchWarning, match="was declared from its documentation"):
         load(file)

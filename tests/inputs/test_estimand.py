@@ -128,8 +128,8 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["1,nan"], r"w.csv:2: the weight 'nan' is not"),
-        (["1,1", "2,-3"], r"w.csv:3: the weight '-3'"),
+        (["1,nan"], r"w.csv:2: .*above 0, got 'nan'"),
+        (["1,1", "2,-3"], r"w.csv:3: .*above 0, got '-3'"),
         (["1,0"], r"--levels"),
         (["1,inf"], r"w.csv:2"),
         (["1,1", "1,2"], r"w.csv:3: level '1'.*before"),

@@ -67,7 +67,7 @@ BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
     "a negative number": ([-5, 1], INT, None, "the label -5 is negative"),
     "floats": ([0.0, 1.0], Value("float64"), None, "holds 'float64'"),
     "bools": ([True, False], Value("bool"), None, "holds 'bool'"),
-    "lists": ([[0], [1]], Sequence(INT), None, "class names or whole numbers are wanted"),
+    "lists": ([[0], [1]], Sequence(INT), None, "expected class names or whole numbers"),
     "a number above the declared": ([0, 2], INT, ("cat", "dog"), "has the label 2"),
     "fewer declared than found": (
         [0, 1, 9],
@@ -109,9 +109,9 @@ BAD_IDS: dict[str, tuple[list[Any], Any, str]] = {
     "bytes": ([b"a", b"b"], Value("binary"), "of image 1 is b'a'"),
     "NaN": ([float("nan"), 1.0], Value("float64"), "of image 1 is nan"),
     "None": (["a", None], TEXT, "of image 2 is None"),
-    "empty": (["a", ""], TEXT, "of image 2 is not an id"),
-    "long": (["a", "x" * 10_000], TEXT, "of image 2 is not an id"),
-    "repeated": (["a", "a"], TEXT, "'a' stands for several images"),
+    "empty": (["a", ""], TEXT, "of image 2 must be 1 to 4096 characters"),
+    "long": (["a", "x" * 10_000], TEXT, "of image 2 must be 1 to 4096 characters"),
+    "repeated": (["a", "a"], TEXT, "'a' occurs several times"),
 }
 
 

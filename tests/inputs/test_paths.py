@@ -112,7 +112,7 @@ def test_the_current_folder_is_no_root(root: Path, monkeypatch: pytest.MonkeyPat
         [{"image": image, "label": i} for i, image in enumerate(images)],
         features=rows.cast_column("image", datasets.Image(decode=False)).features,
     ).cast_column("image", datasets.Image())
-    with pytest.raises(UserError, match=r"'inside\.png', relative to no folder"):
+    with pytest.raises(UserError, match=r"'inside\.png', is not absolute"):
         load_split(DataSource(spec_of(rows)))
 
 

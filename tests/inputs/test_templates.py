@@ -25,7 +25,7 @@ def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("a {class}\na photo\n", r"templates.txt:2: .*'a photo' has no \{class\}"),
-        ("a {class}\n\na {class}\n", r"templates.txt:3: .*was there before"),
+        ("a {class}\n\na {class}\n", r"templates.txt:3: .*occurs twice"),
         ("\n \n", "holds no templates"),
     ],
 )

@@ -144,7 +144,7 @@ def test_large_files_are_not_read_into_memory(tmp_path: Path) -> None:
     ("facts", "said"),
     [
         (b'{"label": "a", "label": "b"}', "the key 'label' occurs twice"),
-        (b'{"label": NaN}', "NaN is no JSON number"),
+        (b'{"label": NaN}', "NaN is not a number in JSON"),
         (b'{"label": 1.5}', r"the label is 1\.5; expected a text or a whole number"),
         (b'{"label": true}', "the label is True; expected a text or a whole number"),
         (b'{"label": "a\\u000bb"}', "has control characters"),
