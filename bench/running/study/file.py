@@ -1,7 +1,7 @@
-"""The TOML file of a study, which declares a grid of runs.
+"""Read the TOML file of a study, which declares a grid of runs.
 
-A list is an axis: each of its values is combined with each value of the others. A list inside a
-list is one value. Everything else is a setting that all runs share.
+A list is an axis: each of its values is combined with each value of every other list. A list inside
+a list is one value. Everything else is a setting that all runs share.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from bench.running.study.values import (
 )
 from bench.store.studies import STUDY, find_study, study_folder
 
-TABLE_AXES = ("dataset", "backbone", "strategy")  # whose values may be tables with a `name`
-OF_STUDY = (*Entries.model_fields, "grid", "exclude")
-OF_COMMAND = (  # refused in a file
+TABLE_AXES = ("dataset", "backbone", "strategy")  # axes whose values may be tables with a `name`
+STUDY_KEYS = (*Entries.model_fields, "grid", "exclude")
+COMMAND_SETTINGS = (  # settings of one run that a study's file may not contain
     *("results", "fresh", "shard", "again", "audit", "min_accuracy", "until"),
 )
-FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
+FIRST_AXES, LAST_AXES = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
 MAX_CELLS = 10_000
 
 
@@ -66,13 +66,13 @@ class DeclaredStudy(Entries):
     file: Path
     text: str  # content of the file
     axes: tuple[str, ...]  # names of the axes, in the order of tables
-    cells: tuple[DeclaredCell, ...]  # every run, each once
+    cells: tuple[DeclaredCell, ...]  # distinct runs
 
 
 def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
-    """Read and check a study's file (UserError); loads no data.
+    """Read and check a study's file without loading data (UserError).
 
-    `machine` are settings of this machine, such as `results` and `device`, over those of the file.
+    `machine` has settings of this machine, such as `results` and `device`. They override the file.
     """
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}. A study is a TOML file.")
@@ -84,7 +84,7 @@ def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
 
 
 def find_state(name: str, results: Path) -> Path:
-    """Return the folder of a study by its name or its file; a UserError where it is missing."""
+    """Return the folder of a started study by its name or its file (UserError)."""
     if name.endswith(".toml") and Path(name).is_file():
         declared = read_study_file(Path(name), {})
         folder = study_folder(results, declared.name)
@@ -95,7 +95,7 @@ def find_state(name: str, results: Path) -> Path:
 
 
 def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredStudy:
-    common = _settings({k: v for k, v in study.items() if k not in OF_STUDY}, "a study")
+    common = _settings({k: v for k, v in study.items() if k not in STUDY_KEYS}, "a study")
     grids = [_settings(table, "a grid") for table in tables_of(study, "grid")] or [{}]
     distinct: dict[str, DeclaredCell] = {}
     labels: dict[str, dict[str, None]] = {}
@@ -123,10 +123,11 @@ def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredSt
 
 
 def _check_labels(cells: Sequence[DeclaredCell]) -> None:
-    at: dict[tuple[tuple[str, str], ...], RunConfig] = {}
+    """Raise UserError if two different runs have the same label on every axis."""
+    config_at: dict[tuple[tuple[str, str], ...], RunConfig] = {}
     for cell in cells:
         place = tuple(sorted(cell.axes.items()))
-        other = at.setdefault(place, cell.config)
+        other = config_at.setdefault(place, cell.config)
         if other is cell.config:
             continue
         a, b = ({**c.model_dump(exclude={"params"}), **c.params} for c in (other, cell.config))
@@ -139,12 +140,12 @@ def _check_labels(cells: Sequence[DeclaredCell]) -> None:
 
 
 def _settings(table: Table, what: str) -> dict[str, object]:
-    """Return a table's settings under their singular names, every name checked."""
-    allowed = [*RunConfig.model_fields, *PLURALS, *OF_STUDY]
+    """Return a table's settings under their singular names; unknown names raise UserError."""
+    allowed = [*RunConfig.model_fields, *PLURALS, *STUDY_KEYS]
     settings: dict[str, object] = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
-        if name in OF_COMMAND:
+        if name in COMMAND_SETTINGS:
             raise UserError(
                 f"{key!r} is not a setting of {what}; `bench study --help` shows the command's."
             )
@@ -152,23 +153,25 @@ def _settings(table: Table, what: str) -> dict[str, object]:
             raise UserError(f"unknown setting {key!r}.{did_you_mean(key, allowed)}")
         if name in settings:
             other = next(k for k in table if PLURALS.get(k, k) == name)
-            raise UserError(f"{key!r} says again what {other!r} says. Keep one of the two.")
+            raise UserError(f"{key!r} and {other!r} set the same thing. Keep one of the two.")
         settings[name] = value
     return settings
 
 
 def _params(common: Table, grid: Table) -> dict[str, object]:
+    """Return the parameters that all grids share, overridden by those of one grid."""
     params: dict[str, object] = {}
     for table in (common.get("params", {}), grid.get("params", {})):
         if not isinstance(table, dict):
-            raise UserError("params is a table of the strategy's and the backbone's parameters.")
+            raise UserError("params must be a table of parameters for strategy and backbone.")
         params.update(table)
     return params
 
 
 def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunConfig]]:
+    """Yield the axis labels and the settings of every combination of a grid."""
     if "dataset" not in grid:
-        raise UserError('which datasets? Write datasets = ["digits"], for one.')
+        raise UserError('which datasets? Write, for example, datasets = ["digits"].')
     shared, shared_params = dict[str, object](), dict[str, object]()
     axes: dict[str, list[Choice]] = {}
     params = grid["params"]
@@ -188,7 +191,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
             raise UserError(f"{name} is an empty list.")
     order = _ordered(axes)
     combinations = prod(map(len, axes.values()))
-    if combinations > MAX_CELLS:  # counted first: equal values take as long and add no run
+    if combinations > MAX_CELLS:  # checked before expansion: duplicates take time but add no run
         sizes = " × ".join(f"{len(axes[name]):,} {name}" for name in order if len(axes[name]) > 1)
         raise UserError(
             f"a grid has {combinations:,} combinations ({sizes}); at most {MAX_CELLS:,} are read."
@@ -235,7 +238,10 @@ def _from_table(axis: str, table: Table) -> Iterator[Choice]:
 
 
 def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
-    """Return the shared settings with the chosen ones over them; no two choices set the same."""
+    """Return the shared settings overridden by those of the chosen values, one per axis.
+
+    Raises UserError if two axes set the same name.
+    """
     merged: dict[str, object] = {}
     for table in chosen:
         for name, value in table.items():
@@ -246,5 +252,6 @@ def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
 
 
 def _ordered(names: Mapping[str, object]) -> tuple[str, ...]:
-    middle = [name for name in names if name not in (*FIRST, *LAST)]
-    return tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
+    """Return the names of axes in the order of tables."""
+    middle = [name for name in names if name not in (*FIRST_AXES, *LAST_AXES)]
+    return tuple(name for name in (*FIRST_AXES, *middle, *LAST_AXES) if name in names)

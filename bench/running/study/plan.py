@@ -1,4 +1,4 @@
-"""The runs of a study, checked, each once, and their cost before anything heavy is loaded."""
+"""Plan a study without reading weights: check its runs, remove duplicates, estimate the cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bench.store.folder import MANIFEST
 def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     """Return the study without settings that a run ignores, and a note on each (UserError).
 
-    Cells that differ only in such settings are one run, without a label on their axes.
+    Cells that differ only in ignored settings become one run, which has no label on those axes.
     """
     checked: list[Resolved] = []
     for cell in declared.cells:
@@ -47,7 +47,9 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
         config, ignored = without_unread(cell.config, spec.scorer, scorers)
         with _naming_run(declared, cell):
             check_scope(config, spec, name)
-        same.setdefault(_what_is_read(config, resolved), []).append(replace(cell, config=config))
+        same.setdefault(_effective_settings(config, resolved), []).append(
+            replace(cell, config=config)
+        )
         for setting in ignored:
             notes[f"The runs of backbone {name!r} ignore {setting}: it {WHY[spec.scorer]}."] = None
     cells = []
@@ -61,8 +63,8 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     return declared.model_copy(update={"cells": tuple(cells)}), list(notes)
 
 
-def _what_is_read(config: RunConfig, resolved: Resolved) -> str:
-    """Return the settings of a run that its backbone reads: a classifier no strategy, no seed."""
+def _effective_settings(config: RunConfig, resolved: Resolved) -> str:
+    """Return the settings of a run that affect it. A classifier has neither strategy nor seed."""
     if kind_of(resolved).one_draw:
         own = of_backbone(config, resolved.backbone, resolved.decider.spec)
         config = config.model_copy(update={"strategy": None, "seed": 0, "params": own})
@@ -75,51 +77,50 @@ def _naming_run(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(
-            f"{declared.file}: {error}\nThis is of the run {in_words(cell.axes)}; [[exclude]]"
-            " leaves combinations out, and a [[grid]] of its own has other settings."
+            f"{declared.file}: {error}\nIn the run {in_words(cell.axes)}. [[exclude]] leaves out"
+            " combinations, and a separate [[grid]] can have other settings."
         ) from None
 
 
 def in_words(axes: Mapping[str, str]) -> str:
-    """Return a cell's labels: `dataset digits, seed 0`."""
+    """Format a cell's labels: `dataset digits, seed 0`."""
     return ", ".join(f"{name} {label}" for name, label in axes.items())
 
 
 class PlannedCell(Document):
-    """One run of a study; evaluations, TFLOP and seconds are those left."""
+    """One run of a study, and what it will cost from here on."""
 
     axes: dict[str, str]
-    run_id: str | None = None  # run id; None: data or weights were not read
+    run_id: str | None = None  # None if data or weights were not read
     images: Count | None = None
-    images_to_score: Count | None = None  # images that are not stored yet; 0: the run is complete
+    images_to_score: Count | None = None  # images that are not stored yet; 0 if the run is complete
     evaluation_equivalents: Count | None = None
     tflop: float | None = None
-    seconds: float | None = None  # None: the backbone's speed is not known here
-    seconds_elsewhere: dict[str, float] | None = None  # as of a run's plan
+    seconds: float | None = None  # None if the backbone's speed on this machine is unknown
+    seconds_elsewhere: dict[str, float] | None = None  # see `Plan.seconds_elsewhere`
     at_most: bool = False
-    """Whether the cost is an upper bound: the strategy spends on each image what it needs."""
-    error: str | None = None  # why it cannot run
+    """Whether the cost is an upper bound, because the strategy's cost depends on the image."""
+    error: str | None = None  # why the run is invalid
     missing: list[str] = Field(default_factory=list)
-    """Why this machine cannot make it, as of a run's plan."""
+    """Why this machine cannot make the run; see `Plan.missing`."""
 
     @property
     def there(self) -> bool:
-        """Whether it is stored completely."""
+        """Whether the run is complete in the results folder."""
         return self.images_to_score == 0
 
 
 class PlannedStop(Document):
-    """Number of images of all runs together that a study that stops takes."""
+    """Number of images that a study with a stopping rule scores, summed over its runs."""
 
-    least: Count  # if the first round decides
-    most: Count  # if nothing is decided before the last image
-    expected: Count | None = (
-        None  # in studies simulated from the images so far; None: there are none
-    )
+    least: Count  # if it stops after the first round
+    most: Count  # if it stops only after the last image
+    expected: Count | None = None
+    """Mean of studies simulated from the images so far; None if no image is scored yet."""
 
 
 class StudyPlan(Document):
-    """Every run of a study, and the cost of those that are left."""
+    """Every run of a study, and the cost of those that are not complete."""
 
     name: str
     axes: list[str]
@@ -131,17 +132,18 @@ class StudyPlan(Document):
     runs_missing: Count  # runs whose data, weights or device this machine lacks
     images_to_score: Count
     evaluation_equivalents: Count
-    tflop: float | None  # None: not known of every run
-    seconds: float  # estimated time of the runs with a known speed
-    seconds_elsewhere: dict[str, float] | None  # as of a run's plan, of those with known operations
-    at_most: bool  # whether the cost of a run is an upper bound
+    tflop: float | None  # None unless known for every run
+    seconds: float  # sum over the runs with a known speed
+    seconds_elsewhere: dict[str, float] | None
+    """See `Plan.seconds_elsewhere`; summed over the runs with known operations."""
+    at_most: bool  # whether the cost of at least one run is an upper bound
     runs_without_time: Count  # runs without a known speed
-    runs_without_operations: Count  # runs whose operations are not known
+    runs_without_operations: Count  # runs without known operations
     warnings: list[str]
-    stop: PlannedStop | None = None  # None: every run scores all of its images
+    stop: PlannedStop | None = None  # None if every run scores all of its images
 
     def problems(self) -> dict[str, list[PlannedCell]]:
-        """Return why runs cannot be made, and the runs."""
+        """Return the runs that cannot be made, by reason."""
         problems: dict[str, list[PlannedCell]] = {}
         for cell in self.cells:
             for text in [*filter(None, [cell.error]), *cell.missing]:
@@ -150,7 +152,7 @@ class StudyPlan(Document):
 
 
 def plan_study(declared: DeclaredStudy) -> StudyPlan:
-    """Return the plan of every run; raises as `check_cells`."""
+    """Return the plan of every run (UserError, as `check_cells`)."""
     declared, notes = check_cells(declared)
     cells, warnings = [], dict.fromkeys(notes)
     for cell in declared.cells:
@@ -192,7 +194,7 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
 
 
 def _stop(declared: DeclaredStudy, cells: Sequence[PlannedCell]) -> PlannedStop | None:
-    """Return the images of a study that stops; None: it does not, or data is not here."""
+    """Return the images until a study stops; None without a stopping rule or without the data."""
     totals = [cell.images for cell in cells]
     if declared.stop is None or None in totals:
         return None
@@ -216,7 +218,10 @@ def _stop(declared: DeclaredStudy, cells: Sequence[PlannedCell]) -> PlannedStop 
 def _shared_results(
     declared: DeclaredStudy, methods: Methods, cells: Sequence[PlannedCell]
 ) -> dict[str, Floats] | None:
-    """Return whether each method is right on the images that all its runs have decided."""
+    """Return whether each method is right, float64 [n], on the images that all runs have decided.
+
+    A method's value is the mean over its runs. None if no image is decided by all.
+    """
     right: dict[int, dict[str, float]] = {}
     for place in chain.from_iterable(methods.values()):
         folder = Path(declared.cells[place].config.results, cells[place].run_id or "")

@@ -1,4 +1,4 @@
-"""Rounds of a study that stops: the images of each, and the methods that go on."""
+"""Rounds of a study with a stopping rule: which images each scores, and which methods remain."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.studies import BoardStanding, MethodStanding
 
-DATA = ("dataset", "split", "corrupt")  # axes of the data
-OVER = ("seed", "template")  # axes whose runs are taken together as one method's
-SIMULATED_STUDIES = 20
-Methods = Mapping[str, Sequence[int]]  # method → the places of its cells
+DATA = ("dataset", "split", "corrupt")  # axes that select the images
+OVER = ("seed", "template")  # axes whose runs are pooled into one method
+N_SIMULATIONS = 20
+Methods = Mapping[str, Sequence[int]]  # method → indices of its cells
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The first images of a split in random order."""
+    """The first `n` images of a split in random order."""
 
     n: int = 0
-    order: tuple[str, ...] = ()  # ids of all images of the split
+    order: tuple[str, ...] = ()  # sample ids of the whole split in random order
 
     def of(self, prepared: Prepared) -> Prefix:
-        """Return the prefix of a run's split."""
+        """Return the prefix of a run's split, whose fingerprint seeds the order."""
         assert prepared.split is not None
         order = random_order(prepared.split.sample_ids, prepared.split.fingerprint)
         return replace(self, order=tuple(order), n=min(self.n, len(order)))
 
     @property
     def samples(self) -> tuple[str, ...]:
-        """Ids of its images."""
+        """Sample ids of the first `n` images."""
         return self.order[: self.n]
 
     def narrowed(self, prepared: Prepared) -> Prepared:
-        """Return a run that asks for these images."""
-        wanted = set(self.samples)
-        samples = [sample_id for sample_id in prepared.manifest.samples if sample_id in wanted]
+        """Return a run restricted to these images."""
+        chosen = set(self.samples)
+        samples = [sample_id for sample_id in prepared.manifest.samples if sample_id in chosen]
         manifest = prepared.manifest.model_copy(update={"samples": samples})
         return replace(prepared, described=manifest)
 
 
 def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
-    """Return the places of the cells by dataset and method.
+    """Return the indices of the cells by dataset and method.
 
-    Runs that differ in their seed or template are one method, whose result is their mean.
+    Runs that differ only in seed or template are one method. Its result is their mean.
     """
     apart = [name for name in declared.axes if name not in (*DATA, *OVER)]
     varied = [n for n in apart if len({cell.axes.get(n) for cell in declared.cells}) > 1] or apart
@@ -67,7 +67,7 @@ def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
 
 
 def still_open(methods: Methods, standing: BoardStanding | None) -> list[str]:
-    """Return the methods that score more images; at first all."""
+    """Return the methods that score the next round: all of them before the first standing."""
     if standing is None:
         return list(methods)
     verdicts = {method.method: method.verdict for method in standing.methods}
@@ -75,25 +75,26 @@ def still_open(methods: Methods, standing: BoardStanding | None) -> list[str]:
 
 
 def without_failed(methods: Methods, failed: Collection[int]) -> Methods:
-    """Return the methods none of whose runs failed: the others are compared without them."""
+    """Return the methods without a failed run. `failed` are indices of cells."""
     return {name: places for name, places in methods.items() if not set(places) & set(failed)}
 
 
 def next_round(n: int, growth: float, total: int) -> int:
-    """Return the number of images after the next round."""
+    """Return the number of images per method after the next round, at most `total`."""
     return min(total, max(n + 1, round(n * growth)))
 
 
 def expected_images(results: Mapping[str, Floats], total: int, entries: Entries) -> float:
-    """Return the mean number of images that all methods take together, in simulated studies.
+    """Return the expected number of images until the study stops, summed over all methods.
 
-    `results` are per method on the same images, which are drawn with replacement. `entries` are
-    those of a study that stops.
+    `results` says whether each method is right, float64 [n], on the same images so far. The
+    expectation is over simulated studies whose `total` images are drawn from these with
+    replacement.
     """
     assert entries.stop is not None
-    rng, taken = np.random.default_rng(0), 0
+    rng, n_scored = np.random.default_rng(0), 0
     n_images = len(next(iter(results.values())))
-    for _ in range(SIMULATED_STUDIES):
+    for _ in range(N_SIMULATIONS):
         drawn = rng.integers(0, n_images, total)
         lengths, n = dict.fromkeys(results, 0), min(entries.first_round, total)
         open_methods = list(results)
@@ -103,8 +104,8 @@ def expected_images(results: Mapping[str, Floats], total: int, entries: Entries)
             shown = standings(so_far, entries.stop, entries.margin)
             open_methods = [m for m in shown.open if n < total]
             n = next_round(n, entries.growth, total)
-        taken += sum(lengths.values())
-    return taken / SIMULATED_STUDIES
+        n_scored += sum(lengths.values())
+    return n_scored / N_SIMULATIONS
 
 
 def board_standing(
@@ -112,18 +113,23 @@ def board_standing(
     methods: Methods,
     folders: Mapping[int, Path],
     prefix: Prefix,
-    stop: Stop,
-    margin: float | None,
+    entries: Entries,
 ) -> BoardStanding:
-    """Return what the images of all rounds so far show on one dataset."""
-    results = {
-        method: np.mean(_same_length([_right(folders[place], prefix) for place in places]), axis=0)
-        for method, places in methods.items()
-    }
+    """Return the result of all rounds so far on one dataset.
+
+    `folders` maps the index of a cell to the folder of its run. `prefix` has the images of the last
+    round.
+    """
+    assert entries.stop is not None
+    results: dict[str, Floats] = {}
+    for method, places in methods.items():
+        columns = [_right(folders[place], prefix) for place in places]
+        shortest = min(map(len, columns))
+        results[method] = np.mean([column[:shortest] for column in columns], axis=0)
     if len(results) == 1:
         shown = Standings({}, (), next(iter(results)))
     else:
-        shown = standings(results, stop, margin)
+        shown = standings(results, entries.stop, entries.margin)
     return BoardStanding(
         board=board,
         decided=shown.decided,
@@ -132,7 +138,7 @@ def board_standing(
         methods=[
             MethodStanding(
                 method=method,
-                verdict=_verdict(method, shown, stop),
+                verdict=_verdict(method, shown, entries.stop),
                 images=len(right),
                 shown_after=shown.out.get(method),
                 accuracy=float(right.mean()),
@@ -140,7 +146,7 @@ def board_standing(
             )
             for method, right in sorted(
                 results.items(),
-                key=lambda item: (stop == "best" and -len(item[1]), -float(item[1].mean())),
+                key=lambda item: (entries.stop == "best" and -len(item[1]), -item[1].mean()),
             )
         ],
         unresolved=list(shown.unresolved),
@@ -156,19 +162,14 @@ def _verdict(method: str, shown: Standings, stop: Stop) -> str:
 
 
 def right_of(folder: Path) -> dict[str, float]:
-    """Return whether a run is right, 1.0 or 0.0, on each image that it has decided."""
+    """Return whether a run is right, 1.0 or 0.0, on each image that it has decided, by id."""
     decided = read_decisions(folder, read_manifest(folder))
     right = decided.correct.astype(float).tolist()
     return dict(zip(decided.sample_ids.to_pylist(), right, strict=True))
 
 
 def _right(folder: Path, prefix: Prefix) -> Floats:
-    """Return whether a run is right, float64 [n], on the first images that it has decided."""
+    """Return whether a run is right, float64 [n], up to the first image that it has not decided."""
     right = right_of(folder)
     decided = takewhile(lambda sample_id: sample_id in right, prefix.samples)
     return np.array([right[sample_id] for sample_id in decided])
-
-
-def _same_length(columns: Sequence[Floats]) -> list[Floats]:
-    shortest = min(map(len, columns))
-    return [column[:shortest] for column in columns]

@@ -1,7 +1,7 @@
-"""A study: many ordinary runs, one after another.
+"""Run a study: many ordinary runs, one after another.
 
-First every run scores a few images, then all of them, so that a study that is stopped is still a
-result. A cell that fails is reported, and the others continue.
+Every run first scores a few images (the pilot), then all of them, so a study that is interrupted
+still has a result for every run. If a cell fails, it is reported and the others continue.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from bench import interrupts
@@ -31,7 +32,6 @@ from bench.running.study.rounds import (
     without_failed,
 )
 from bench.running.study.state import Clock, now, of_backbone, of_data, of_prompts, start_study
-from bench.stats.sequential import Stop
 from bench.store.studies import BoardStanding, Study, StudyCell, study_folder, write_study
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
@@ -40,16 +40,16 @@ PILOT, WHOLE = "pilot", "whole"
 
 @dataclass(frozen=True)
 class Step:
-    """A cell that is complete, or failed."""
+    """A cell that has just finished a stage, or failed."""
 
-    stage: str  # `pilot` or `whole`
+    stage: str  # `pilot`, `whole`, or the images of a round: `50 images`
     number: int  # number of the step within its stage, from 1
     of: int  # number of steps of that stage
     cell: StudyCell
-    place: str  # its labels on the axes that have several, in words
-    finished: Finished | None  # its result; None: it failed
+    place: str  # labels of the cell on the axes that vary, in words
+    finished: Finished | None  # None if the cell failed
     seconds: float  # duration
-    left: float | None  # expected seconds of the rest of the study; None: not known yet
+    left: float | None  # estimated remaining seconds of the study; None if not known yet
 
 
 def run_study(
@@ -58,37 +58,39 @@ def run_study(
     tell: Callable[[Step], None] = lambda step: None,
     pilot_only: bool = False,
 ) -> Study:
-    """Complete every run of a study that is not stored yet, or with `pilot_only` its pilot.
+    """Make all runs of a study, or resume them; runs that are complete are not repeated.
 
-    `tell` is called with each cell that is complete, or failed.
+    Args:
+        declared: the study.
+        results: folder of the results.
+        tell: called with each cell that has finished a stage or failed.
+        pilot_only: stop after the pilot, or after the first round.
 
     Raises:
-        UserError: a name, a parameter or a combination cannot work; nothing was scored.
-        StoreError: the disk is full; what was decided is kept.
-        KeyboardInterrupt: the same call resumes where this one stopped.
+        UserError: the study is invalid; nothing was scored.
+        StoreError: the disk is full; decided images are kept.
+        KeyboardInterrupt: interrupted; the same call resumes.
     """
-    declared, notes = check_cells(declared)
-    return _Course(declared, results, tell, notes).run(pilot_only)
+    return _Course(declared, results, tell).run(pilot_only)
 
 
 class _Course:
+    """The state of a study while its runs are made. Cells are referred to by index ("place")."""
+
     def __init__(
-        self,
-        declared: DeclaredStudy,
-        results: Path,
-        tell: Callable[[Step], None],
-        notes: Sequence[str],
+        self, declared: DeclaredStudy, results: Path, tell: Callable[[Step], None]
     ) -> None:
-        self.declared, self.tell = declared, tell
-        self.study = start_study(declared, results)
-        self.folder = study_folder(results, declared.name)
-        self.cells = list(self.study.cells)
-        self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
-        self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
-        self.prefix = Prefix()  # the images of the last round
-        self.written = 0.0
+        self.declared, notes = check_cells(declared)
         for note in notes:
             warn_user(note)
+        self.tell = tell
+        self.study = start_study(self.declared, results)
+        self.folder = study_folder(results, self.declared.name)
+        self.cells = list(self.study.cells)
+        self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
+        self.split: dict[str, Split] = {}  # `of_data` of the last run → its split, for the next run
+        self.prefix = Prefix()  # the images of the last round
+        self.written = 0.0
         axes = [cell.axes for cell in self.cells]
         varied = [name for name in self.study.axes if len({at.get(name) for at in axes}) > 1]
         self.varied = varied or self.study.axes[:1]
@@ -104,7 +106,7 @@ class _Course:
             if self.declared.pilot:
                 self._stage(PILOT, [p for p in self._order() if self._wants_pilot(p)], pilot_only)
             if self.declared.stop is not None:
-                self._rounds(self.declared.stop, pilot_only)
+                self._rounds(pilot_only)
             elif not pilot_only:
                 self._stage(WHOLE, self._order(), last=True)
         finally:
@@ -112,8 +114,8 @@ class _Course:
             self._write()
         return self.study
 
-    def _rounds(self, stop: Stop, first_only: bool) -> None:
-        """Score the same next images with all open methods, round by round, on each dataset."""
+    def _rounds(self, first_only: bool) -> None:
+        """On each dataset, score the same images with all open methods, round by round."""
         boards: Mapping[str, Methods] = boards_of(self.declared)
         for board, methods in boards.items():
             prefix, standing, n = Prefix(), None, self.declared.first_round
@@ -127,21 +129,21 @@ class _Course:
                 methods = without_failed(methods, failed)
                 if not methods:
                     break
-                standing = self._standing(board, methods, prefix, stop)
+                standing = self._standing(board, methods, prefix)
                 others = [s for s in self.study.standings if s.board != board]
                 self.study = self.study.model_copy(update={"standings": [*others, standing]})
                 n = next_round(n, self.declared.growth, standing.total)
                 if first_only:
                     break
 
-    def _standing(self, board: str, methods: Methods, prefix: Prefix, stop: Stop) -> BoardStanding:
+    def _standing(self, board: str, methods: Methods, prefix: Prefix) -> BoardStanding:
         results = Path(self.declared.cells[0].config.results)
-        runs = {place: self.cells[place].run_id for places in methods.values() for place in places}
-        folders = {place: results / run_id for place, run_id in runs.items() if run_id}
-        return board_standing(board, methods, folders, prefix, stop, self.declared.margin)
+        places = chain.from_iterable(methods.values())
+        folders = {place: results / str(self.cells[place].run_id) for place in places}
+        return board_standing(board, methods, folders, prefix, self.declared)
 
     def _order(self) -> list[int]:
-        """Return the places of the cells, those of one backbone next to each other."""
+        """Return the indices of the cells, grouped by backbone."""
         groups: dict[str, list[int]] = {}
         for place, cell in enumerate(self.declared.cells):
             groups.setdefault(of_backbone(cell), []).append(place)
@@ -150,13 +152,16 @@ class _Course:
     def _wants_pilot(self, place: int) -> bool:
         limit = self.declared.cells[place].config.limit
         if self.cells[place].status in ("complete", "failed_samples", "pilot"):
-            return False  # the whole run finds out whether the stored images are still there
+            return False  # the whole run checks whether the stored images still exist
         return limit is None or limit > 2 * self.declared.pilot
 
     def _stage(
         self, stage: str, places: Sequence[int], last: bool, prefix: Prefix | None = None
     ) -> None:
-        """Score all of these cells; with `prefix`, its images only."""
+        """Score cells one by one, with `prefix` only its images, and report each.
+
+        `last` is False if another stage with all cells follows.
+        """
         for number, place in enumerate(places, start=1):
             began = time.perf_counter()
             finished = self._cell(stage, place, places[number:], prefix)
@@ -172,7 +177,7 @@ class _Course:
         self._write()
 
     def _rest(self, stage: str, places: Sequence[int], last: bool) -> list[tuple[int, int]]:
-        """Return the cells left in this stage and the next one, each with its images."""
+        """Return the cells left in this stage and the next one, each with its number of images."""
         sizes = [cell.images for cell in self.cells if cell.images]
         mean = sum(sizes) // len(sizes) if sizes else 0
         whole = {p: self.declared.cells[p].config.limit or mean for p in self._order()}
@@ -182,7 +187,7 @@ class _Course:
     def _cell(
         self, stage: str, place: int, rest: Sequence[int], prefix: Prefix | None
     ) -> Finished | None:
-        """Score one run, or its pilot; None: it failed, and its state says why."""
+        """Score one run, or its pilot. None if it failed; its cell then has the reason."""
         config = self.declared.cells[place].config
         if stage == PILOT:
             config = config.model_copy(update={"limit": self.declared.pilot})
@@ -200,7 +205,7 @@ class _Course:
         except StoreError:
             raise
         except Exception as error:
-            interrupts.check()  # a library may have turned an interrupt into another error
+            interrupts.check()  # a library may have replaced an interrupt by another exception
             self.shared.free()
             self.cluster.close()
             unexpected = (
@@ -223,7 +228,7 @@ class _Course:
         return finished
 
     def _others(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
-        """Yield the settings of later runs with the same backbone, one run per set of prompts."""
+        """Yield settings of later runs with the same backbone, one per distinct set of prompts."""
         mine = self.declared.cells[place]
         seen = {of_prompts(mine.config)}
         for other in (self.declared.cells[p] for p in rest):

@@ -1,4 +1,4 @@
-"""The state of a study at its start, and the time that is left."""
+"""The initial state of a study, its estimated remaining time, and which runs can share work."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
 from bench.store.studies import STUDY, STUDY_FORMAT, Study, StudyCell, read_study, study_folder
 
-OF_THE_MACHINE = (
+RESUMABLE_CHANGES = (  # settings that may differ between a cell and its stored run
     *("results", "device", "batch_size", "offline", "executor", "workers", "ray_address"),
     *("save_errors", "limit"),
 )
 
 
-ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop"}  # as in the file
+# Entries that `study.json` stores as they are; `stop` is left out if it is None.
+ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop"}
 
 
 def start_study(declared: DeclaredStudy, results: Path) -> Study:
-    """Return a study with the cells of its file, and what is stored of them."""
+    """Return a study with the cells of its file and, if it was started before, their stored state.
+
+    Failed cells become waiting. A cell whose `limit` changed becomes a pilot: its stored images may
+    not be those of the new limit.
+    """
     folder, begun = study_folder(results, declared.name), now()
     stored: dict[str, StudyCell] = {}
     created = begun
@@ -41,10 +46,10 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         fresh = StudyCell(axes=dict(cell.axes), config=config)
         if before is not None:
             kept = {"run_id": before.run_id, "images": before.images, "status": before.status}
-            if before.status == "failed":  # and now repeated
+            if before.status == "failed":
                 kept["status"] = "waiting"
             elif before.config.limit != config.limit and before.status != "waiting":
-                kept |= {"status": "pilot", "images": None}  # perhaps of other images
+                kept |= {"status": "pilot", "images": None}
             fresh = fresh.model_copy(update=kept)
         cells.append(fresh)
     return Study(
@@ -60,32 +65,38 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
 
 
 def _cell_key(config: StoredConfig) -> str:
-    """Return the settings of a cell but those of the machine and the number of images."""
-    return config.model_dump_json(exclude=set(OF_THE_MACHINE))
+    """Return the settings that a cell and its stored run must have in common, as JSON."""
+    return config.model_dump_json(exclude=set(RESUMABLE_CHANGES))
 
 
 def now() -> str:
-    """Return the time in the format of documents."""
+    """Return the UTC time in ISO 8601, as documents store it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass
 class Clock:
-    """The seconds that cells took so far."""
+    """Measured durations of cells, from which the remaining time is estimated."""
 
-    overhead: list[float] = field(default_factory=list)
-    per_image: dict[int, float] = field(default_factory=dict)  # cell → seconds
+    overhead: list[float] = field(default_factory=list)  # seconds per cell other than scoring
+    per_image: dict[int, float] = field(default_factory=dict)  # cell → seconds of scoring per image
     images: dict[int, int] = field(default_factory=dict)  # cell → images left to score
 
     def note(self, place: int, seconds: float, scoring: float, scored: int, left: int) -> None:
-        """Enter the seconds of a cell, those of scoring, its images scored and those left."""
+        """Record the duration of a cell: in total, and of scoring alone.
+
+        `scored` and `left` are numbers of images; `scored` is 0 if the run was complete before.
+        """
         self.overhead.append(max(0.0, seconds - scoring))
         self.images[place] = left
         if scored:
             self.per_image[place] = scoring / scored
 
     def left(self, cells: Sequence[tuple[int, int]]) -> float | None:
-        """Return the seconds that cells, each with its images if new, will take; None: unknown."""
+        """Return the seconds that `cells` will take; None before the first measurement.
+
+        The number of images given with a cell is used only if the cell was not measured.
+        """
         if not self.overhead:
             return None
         overhead = sum(self.overhead) / len(self.overhead)
@@ -97,7 +108,7 @@ class Clock:
 
 
 def of_backbone(cell: DeclaredCell) -> str:
-    """Return the settings that are equal in cells that can share a loaded backbone."""
+    """Return a key that is equal for cells that can share a loaded backbone."""
     config = cell.config
     registry, name = load_plugins().backbones, config.backbone
     own = registry.get(name).parameters if name is not None and name in registry else {}
@@ -107,10 +118,10 @@ def of_backbone(cell: DeclaredCell) -> str:
 
 
 def of_data(config: RunConfig) -> str:
-    """Return the settings that are equal in runs on the same images."""
+    """Return a key that is equal for runs on the same images."""
     return repr([config.dataset, config.data_dir, *(getattr(config, n) for n in DATA_SETTINGS)])
 
 
 def of_prompts(config: RunConfig) -> str:
-    """Return the settings that are equal in runs with the same prompts."""
+    """Return a key that is equal for runs with the same prompts."""
     return repr((config.dataset, config.data_dir, config.template, config.prompts))

@@ -1,4 +1,4 @@
-"""Entries of a study's file, each read and checked."""
+"""The entries of a study's file that describe the study itself, validated, and its axis labels."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from bench.stats.sequential import Stop
 
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
 PLURALS["strategies"] = "strategy"
-PILOT_IMAGES = 24  # images of every run that are scored first, by default
-MAX_TABLES = 1_000  # of one kind
+PILOT_IMAGES = 24  # default number of images per run in the pilot
+MAX_TABLES = 1_000  # limit for [[grid]] tables, and for [[exclude]] tables
 Table = Mapping[str, object]
 
 
 def tables_of(study: Table, key: str) -> list[Table]:
-    """Return the tables `[[key]]` of a study's file."""
+    """Return the `[[key]]` tables of a study's file."""
     tables = study.get(key, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise UserError(f"{key} is a list of tables: write it as [[{key}]].")
+        raise UserError(f"{key} must be a list of tables, each written as [[{key}]].")
     if len(tables) > MAX_TABLES:
         raise UserError(
             f"it has {len(tables):,} tables [[{key}]]; at most {MAX_TABLES:,} are read."
@@ -41,14 +41,14 @@ def tables_of(study: Table, key: str) -> list[Table]:
 
 
 def in_text(value: object) -> str:
-    """Return a value as tables show it."""
+    """Format a TOML value as a label for tables: `true`, `a · b` for a list."""
     if isinstance(value, list):
         return " · ".join(map(in_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def exclusion(table: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, frozenset[str]]:
-    """Return the labels per axis that a table of `[[exclude]]` leaves out."""
+    """Return the labels per axis that an `[[exclude]]` table matches."""
     excluded = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
@@ -64,7 +64,7 @@ def exclusion(table: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[st
 
 
 def is_excluded(axes: Mapping[str, str], excluded: Sequence[Mapping[str, frozenset[str]]]) -> bool:
-    """Return whether a cell is left out: one of the tables fits it on all axes that it names."""
+    """Return whether at least one `[[exclude]]` table matches a cell on every axis it names."""
     return any(all(axes.get(n) in labels for n, labels in table.items()) for table in excluded)
 
 
@@ -72,42 +72,43 @@ Label = Annotated[str, BeforeValidator(in_text)]
 Labels = Annotated[
     list[Label], Field(min_length=1), AfterValidator(lambda names: list(dict.fromkeys(names)))
 ]
-Pair = Annotated[tuple[str, str], Strict(False)]  # TOML has lists alone
+Pair = Annotated[tuple[str, str], Strict(False)]  # TOML has lists only
 
 
 class Entries(BaseModel):
-    """The entries of a study's file about the study itself, and not settings of its runs.
+    """The entries of a study's file that describe the study itself rather than its runs.
 
-    What each must be is in `EXPECTED`.
+    `EXPECTED` has the error message for each.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # by default the file's
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # default: derived from the file name
     pilot: int = Field(PILOT_IMAGES, ge=0)
-    """Images of every run that are scored before any run is scored whole."""
-    margin: float | None = Field(None, gt=0, lt=1)  # accuracies that differ by less count as equal
-    stop: Stop | None = None  # what ends the study; None: every run scores all of its images
-    first_round: int = Field(50, ge=1)  # images of the first round
-    growth: float = Field(1.5, gt=1, le=100)  # images of a round over those of the round before
-    whole_groups: bool = False  # whether the images of a group are drawn together
-    over: Over = "images"
-    shifts: list[Pair] = []  # datasets of which the second is a shift of the first
-    backbone_groups: dict[str, Labels] = {}  # the name of each group of backbones → its backbones
+    """Number of images that each run scores before any run scores all of its images."""
+    margin: float | None = Field(None, gt=0, lt=1)
+    """Equivalence margin: accuracies that differ by less count as equal. None if not tested."""
+    stop: Stop | None = None  # stopping rule; None if every run scores all of its images
+    first_round: int = Field(50, ge=1)  # number of images in the first round
+    growth: float = Field(1.5, gt=1, le=100)  # factor by which the images grow from round to round
+    whole_groups: bool = False  # whether the images of a group are resampled together
+    over: Over = "images"  # population that tests generalise to
+    shifts: list[Pair] = []  # datasets of which the second is a distribution shift of the first
+    backbone_groups: dict[str, Labels] = {}  # group name → labels of its backbones
 
 
 EXPECTED = {
-    "name": "use lower case letters, digits, '.', '_' and '-'; the study's folder is called so",
-    "pilot": "expected a number of images; 0: no pilot",
-    "margin": "expected a difference of accuracies such as 0.02; runs that differ by less count as"
-    " equal, where a test shows it",
+    "name": "use lower case letters, digits, '.', '_' and '-'; the study's folder gets this name",
+    "pilot": "expected a number of images; 0 for no pilot",
+    "margin": "expected a difference of accuracies such as 0.02; runs that are shown to differ by"
+    " less count as equal",
     "stop": 'write stop = "best" to end when one method is shown to be the best, or stop ='
     ' "ranked" to end when the order of all is shown',
     "first_round": "expected a number of images, such as 50",
     "growth": "expected a factor above 1, such as 1.5",
     "whole_groups": "expected true or false, without quotes",
-    "over": 'write over = "seeds" for tests over other images and other seeds; without it they are'
-    " over other images",
+    "over": 'write over = "seeds" for tests that generalise to other images and seeds; without it,'
+    " they generalise to other images only",
     "shifts": 'expected a list of pairs: [["imagenet", "imagenet-sketch"]]',
     "backbone_groups": "expected a table: [backbone_groups], and below it a list for each group,"
     ' such as sd = ["sd15", "sd21"]',
@@ -115,9 +116,9 @@ EXPECTED = {
 
 
 def read_entries(study: Table, path: Path) -> Entries:
-    """Return the entries of a study's file, each of its type and in its range (UserError)."""
-    usual = {"name": slug(str(path)), **({"pilot": 0} if "stop" in study else {})}
-    stated = {**usual, **{key: study[key] for key in EXPECTED if key in study}}
+    """Return the entries of a study's file, each checked for type and range (UserError)."""
+    defaults = {"name": slug(str(path)), **({"pilot": 0} if "stop" in study else {})}
+    stated = {**defaults, **{key: study[key] for key in EXPECTED if key in study}}
     try:
         return Entries.model_validate(stated)
     except ValidationError as error:
@@ -126,31 +127,31 @@ def read_entries(study: Table, path: Path) -> Entries:
 
 
 def check_stop(entries: Entries, study: Table) -> None:
-    """Refuse rounds without a stop, and a stop beside another end of the runs (UserError)."""
+    """Raise UserError if rounds lack a stopping rule, or `stop` is combined with limit or pilot."""
     if entries.stop is None:
         if unused := {"first_round", "growth"} & set(study):
-            raise UserError(f'{unused.pop()} is of a study that stops: write stop = "best" too.')
+            raise UserError(f'{unused.pop()} needs a stopping rule: write stop = "best" too.')
         return
     if "limit" in study:
         raise UserError("stop and limit both end runs. Keep one of the two.")
     if "pilot" in study:
-        raise UserError("pilot: the first round of a study that stops is its pilot: first_round.")
+        raise UserError("pilot: with stop, the first round is the pilot; set first_round instead.")
 
 
 def check_groups(entries: Entries, backbones: Collection[str]) -> None:
-    """Refuse groups of other backbones than these, and a backbone in two groups (UserError)."""
-    placed: dict[str, str] = {}
+    """Raise UserError if a group names an unknown backbone, or two groups the same one."""
+    group_of: dict[str, str] = {}
     for group, names in entries.backbone_groups.items():
         for name in names:
             if name not in backbones:
                 close = did_you_mean(name, backbones)
                 raise UserError(f"[backbone_groups]: the study has no backbone {name!r}.{close}")
-            if placed.setdefault(name, group) != group:
-                raise UserError(f"[backbone_groups]: {name} is in {placed[name]} and in {group}.")
+            if group_of.setdefault(name, group) != group:
+                raise UserError(f"[backbone_groups]: {name} is in {group_of[name]} and in {group}.")
 
 
 def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
-    """Refuse tests over seeds unless all methods have the same seeds, and enough (UserError)."""
+    """Raise UserError if tests generalise to seeds, but methods have too few or different ones."""
     if entries.over == "images":
         return
     if entries.backbone_groups:
@@ -160,17 +161,17 @@ def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
         method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in ("seed", "template"))
         seeds.setdefault(method, set()).add(axes.get("seed", ""))
     most = max(seeds.values(), key=len)
-    for method, there in seeds.items():
-        if len(most) < LEAST_SEEDS or there != most:
+    for method, own in seeds.items():
+        if len(most) < LEAST_SEEDS or own != most:
             raise UserError(
                 f'over = "seeds" needs the same {LEAST_SEEDS} seeds or more for every method, and'
-                f" {method} has {len(there)}: fewer say too little about other seeds."
+                f" {method} has {len(own)}: fewer say too little about other seeds."
                 f" Write seeds = {list(range(LEAST_SEEDS))} for all."
             )
 
 
 def check_shifts(entries: Entries, datasets: Collection[str]) -> None:
-    """Refuse shifts of other datasets than these (UserError)."""
+    """Raise UserError if a shift names a dataset other than these."""
     for name in (name for pair in entries.shifts for name in pair):
         if name.split("/")[0] not in datasets:
             close = did_you_mean(name, datasets)

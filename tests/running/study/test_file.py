@@ -14,7 +14,7 @@ from helpers.command import bench
         ("sedes = [1]", "unknown setting 'sedes'. Did you mean 'seeds'"),
         ('backbones = ["randon"]', "Unknown backbone 'randon'. Did you mean 'random'"),
         ('datasets = ["@nothing"]', "nothing"),
-        ("seed = 1\nseeds = [2]", "'seeds' says again what 'seed' says"),
+        ("seed = 1\nseeds = [2]", "'seeds' and 'seed' set the same thing"),
         ("seeds = []", "seeds = [] is empty|seed is an empty list"),
         ('loss = ["l2", "l7"]', "--loss"),
         ('[[exclude]]\nbackbone = "randon"', "backbone has no value 'randon'. Did you mean"),
