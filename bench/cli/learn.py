@@ -26,8 +26,9 @@ from bench.cli.output import next_steps, print_json, say
 from bench.contracts.parameters import as_text
 from bench.discovery.loading import learning
 from bench.recordings.learn_odds import LearnedOdds, learn_odds
-from bench.recordings.learn_order import MAX_LOSS, LearnedOrder, learn_order
+from bench.recordings.learn_order import LearnedOrder, learn_order
 from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
+from bench.recordings.trials import MAX_LOSS
 from bench.render.tables import table
 from bench.running.command import other_images_command
 from bench.store.fields import to_json

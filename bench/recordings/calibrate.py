@@ -1,4 +1,4 @@
-"""Learn from the images of a run how far later decisions of the same kind can be trusted."""
+"""Calibrate on a run: how often later decisions of the same kind are right or match the sweep."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ def calibrate(
     samples: Collection[str] | None = None,
     of: int | None = None,
 ) -> Calibration:
-    """Calibrate on the images of a run, and keep the result in its folder.
+    """Calibrate on the images of a run, and store the result in its folder.
 
-    Of a run that recorded every cell, the settings that the strategy's spec lists are replayed,
-    and the disagreements of each with the full sweep are counted; `bench run --risk` chooses from
-    these. The probability that a decision is right is fitted for each of them, for the full sweep,
-    and for the strategy as the backbone uses it; of any other run, for its own decisions.
+    If the run recorded every cell, several settings of the strategy are replayed, and their
+    disagreements with the full sweep are counted; `bench run --risk` chooses from these settings.
+    The probability that a decision is right is fitted for each setting, for the full sweep, and for
+    the backbone's usual setting. For any other run, it is fitted for the run's own decisions.
 
     Args:
         path: folder of the run.
-        strategy: name of the strategy; None: that of the backbone.
-        params: its other parameters, over those that the backbone sets.
-        settings: the settings to test, from the safest on, in an order that does not depend on the
-            images; None: those of the strategy's spec.
-        samples: ids of the images; None: those of the run's summary.
-        of: number of images that they were drawn from, for a risk on the others of them.
+        strategy: name of the strategy to replay; None for the backbone's.
+        params: other parameters of the strategy. They override those of the backbone.
+        settings: settings to test, safest first, in an order that must not depend on the images.
+            None for those of the strategy's spec.
+        samples: ids of the images; None for those of the run's summary.
+        of: size of the population that the images were drawn from, for a risk on the rest of it.
 
     Raises:
-        UserError: nothing is decided, the run is not finished, or the strategy does not fit.
+        UserError: no image is decided, the run is not finished, or the strategy does not fit.
     """
     run = read_run(path)
     manifest = run.manifest
-    about = _summarised(run) if samples is None else asked_records(path, manifest)
+    candidates = _summarised(run) if samples is None else asked_records(path, manifest)
     records = [
         record
-        for record in about
+        for record in candidates
         if record["error"] is None and (samples is None or record["sample_id"] in samples)
     ]
     if not records:
@@ -100,27 +100,27 @@ def calibrate(
 
 
 def _summarised(run: StoredRun) -> list[Record]:
-    """Return the records of the images that a run's summary is about, and warn of others.
+    """Return the records of the images in a run's summary, and warn if more are decided.
 
-    A run that was stopped and then finished with `--limit` has decided more than these: the first
-    of its split, which are no fair sample where the split is sorted. A subset is nested, so the one
-    of all images is also that of the decided ones.
+    A run that was interrupted and then finished with `--limit` has decided further images: the
+    first of its split, which are not a fair sample if the split is sorted. Subsets are nested, so
+    the summary's subset of the split is also that of the decided images.
 
     Raises:
-        UserError: it has no summary yet.
+        UserError: the run has no summary yet.
     """
     records, n = asked_records(run.path, run.manifest), run.finished().dataset.n_samples
     chosen = set(limited([r["sample_id"] for r in records], [r["label"] for r in records], n))
     if len(chosen) < len(records):
         warn_user(
             f"{run.manifest.run_id} is not complete: calibrated on the {len(chosen)} images of its"
-            f" summary, and not on {len(records) - len(chosen)} others that are decided."
+            f" summary; {len(records) - len(chosen)} other decided images are left out."
         )
     return [record for record in records if record["sample_id"] in chosen]
 
 
 def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
-    """Return the strategy of a run's backbone, and the parameters that the backbone sets."""
+    """Return the default strategy of a run's backbone, and the parameters that it sets for it."""
     plugins, name = load_plugins(), manifest.identity.backbone.name
     spec = plugins.backbones.get(name) if name in plugins.backbones else None
     if spec is not None and spec.strategy is not None:
@@ -135,7 +135,12 @@ def _replayed(
     params: Mapping[str, Any],
     listed: Sequence[Mapping[str, Any]] | None,
 ) -> tuple[list[str], list[CalibratedSetting], list[CalibratedSetting]]:
-    """Return the parameters that differ, the settings of a strategy, and other strategies."""
+    """Replay the settings of a strategy; `listed` is None for those of its spec.
+
+    Returns:
+        The names of the parameters that the settings choose, the calibrated settings, and the
+        calibrated full sweep and usual setting.
+    """
     usual, usual_params = _usual(recording.manifest)
     base = {**(usual_params if usual == name else {}), **params}
     if listed is None:
@@ -146,7 +151,7 @@ def _replayed(
     tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
     tried += [(name, {**base, **setting}) for setting in listed]
     tried += [(name, base)]
-    deciders = [decider_for(recording, strategy, its) for strategy, its in tried]
+    deciders = [decider_for(recording, strategy, own) for strategy, own in tried]
     strategies = [decider.strategy for decider in deciders]
     full, *decided = map(as_decisions, replayed(recording, recording.samples(), strategies))
     settings = [
@@ -163,14 +168,12 @@ def _replayed(
 def _setting(
     strategy: StrategyIdentity, decided: Decisions, full: Decisions | None = None
 ) -> CalibratedSetting:
-    """Return cost and right decisions of a strategy, and how often it differs from `full`."""
-    compared: dict[str, int] = {}
-    if full is not None:
-        compared["disagreements"] = int((decided.predictions != full.predictions).sum())
+    """Return a strategy's cost, right decisions and, with `full`, disagreements with the sweep."""
+    differs = None if full is None else int((decided.predictions != full.predictions).sum())
     return CalibratedSetting(
         strategy=strategy,
         cost=float(decided.equivalents.mean()),
         right=int(decided.correct.sum()),
         fit=fit_probability(decided),
-        **compared,
+        **without_none(disagreements=differs),
     )

@@ -1,56 +1,53 @@
-"""Learn from recorded tables how likely a rival in a race ends ahead of the leader."""
+"""Learn from recorded errors how likely a rival in a race overtakes the leader in the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from bench.contracts.strategy import Floats, Ints, Problem
+from bench.contracts.strategy import Ints
 from bench.discovery.loading import learning
-from bench.recordings.learn_order import LearnedRaces, RaceParams, learned_races
 from bench.recordings.recording import open_draws
 from bench.recordings.replay import decider_for
+from bench.recordings.trials import (
+    LearnedRaces,
+    RaceParams,
+    image_errors,
+    learned_races,
+)
 
-DELTAS = (0.1, 0.03, 0.01)  # thresholds that are tried
+DELTAS = (0.1, 0.03, 0.01)  # thresholds to try
 
 
 class LearnedOdds(LearnedRaces):
     """Odds that were learned from a recording, and races with them at several thresholds."""
 
-    odds: list[float]  # weights of the regression
+    odds: list[float]  # coefficients of the regression
 
 
 def learn_odds(path: Path, limit: int | None = None) -> LearnedOdds:
     """Learn the odds that a rival ends ahead, and try thresholds below which it is dropped.
 
-    With 20 images or more, they are tried on images that they were not learned from (five-fold
-    cross-validation).
+    With 20 images or more, the thresholds are tried by five-fold cross-validation.
 
     Args:
         path: folder of a run with --strategy full --save-errors.
-        limit: number of recorded images, those that a replay with this limit decides; None: all.
+        limit: number of recorded images, chosen as by a replay with this limit; None for all.
 
     Raises:
-        UserError: the run has no errors, or too few rivals ended ahead.
+        UserError: the run has no errors, or too few rivals overtook the leader.
     """
     recording, spec = open_draws(path), learning("odds")
     samples = recording.some(limit)
     strategy = decider_for(recording, spec.name, spec.unproven).strategy
 
-    def images(rows: Ints) -> Iterator[tuple[Problem, Floats]]:
-        for row in rows:
-            problem = recording.questions.of(samples[row]).problem
-            table = recording.errors(samples[row].sample_id).astype(np.float64)
-            for errors in table.reshape(-1, len(problem.class_of_prompt), table.shape[1]):
-                yield problem, errors
-
-    def learned(rows: Ints) -> list[RaceParams]:
-        """Return the race without odds, and with those of some images."""
-        with_odds = {**spec.unproven, **strategy.learn(images(rows))}
+    def learn(rows: Ints) -> list[RaceParams]:
+        """Return the race without odds, then with odds learned from some images."""
+        images = (pair for row in rows for pair in image_errors(recording, samples[row]))
+        with_odds = {**spec.unproven, **strategy.learn(images)}
         return [spec.unproven, *({**with_odds, "delta": delta} for delta in DELTAS)]
 
-    chosen = learned(np.arange(len(samples)))
-    races = learned_races(recording, samples, spec.name, chosen, learned)
-    return LearnedOdds(**dict(races), odds=list(chosen[1]["odds"]))
+    choices = learn(np.arange(len(samples)))
+    races = learned_races(recording, samples, spec.name, choices, learn)
+    return LearnedOdds(**dict(races), odds=list(choices[1]["odds"]))

@@ -1,4 +1,4 @@
-"""Learn from recorded tables how far a screen must reach to keep the winner at a stated risk."""
+"""Learn from recorded errors how far a screen must reach to keep the winner at a stated risk."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RECALL_RANKS = (1, 2, 3, 5, 8)
 
 
 class ScreenRisk(Document):
-    """The reach at which a screen loses the winner no more often than a risk allows."""
+    """The reach at which a screen loses the winner with at most a stated probability."""
 
-    reach: float | None  # the reach; None: too few images for that risk
+    reach: float | None  # None if there are too few images for that risk
     kept: float  # mean number of prompts kept per image
 
 
@@ -34,8 +34,8 @@ class Screen(Document):
     """A screen of `samples` draws."""
 
     samples: int
-    recall: dict[str, float]  # share of images whose winner is among the first 1, 2, 3, 5 or 8
-    risks: dict[str, ScreenRisk]  # risk, as text → the reach
+    recall: dict[str, float]  # k → share of images whose winner is among the k best prompts
+    risks: dict[str, ScreenRisk]  # risk → its reach
 
 
 class LearnedScreens(Document):
@@ -53,19 +53,24 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     For each recorded image, the *distance* of the exhaustive winner is how far its first-order
     score lies above the lowest, in standard deviations of all prompts' scores. The reach for a
     risk is the conformal quantile of these distances: a screen that keeps all prompts within it
-    loses the winner of a new image with probability `risk` at most, if that image is exchangeable
-    with the recorded ones. So learn from images that were drawn as the later ones are, and never
-    from these. `path` is the folder of a run with --strategy full-linearised --save-errors
-    (UserError), `limit` a number of its images.
+    loses the winner of a new image with probability at most `risk`, if that image is exchangeable
+    with the recorded ones. So learn from images of the same distribution as the later ones, but
+    never from these. `path` is the folder of a run with --strategy full-linearised --save-errors,
+    `limit` a number of its images.
+
+    Raises:
+        UserError: the run has no first-order errors, or no prompts that all images share.
     """
     screen = learning("reach")
     if read_manifest(path).identity.scoring.reduction is not None:
-        raise UserError(f"{path} is of a likelihood, which has no gradients to screen with.")
+        raise UserError(
+            f"The backbone of {path} is a likelihood, which has no gradients to screen with."
+        )
     recording = open_draws(path, screen.learned["reach"])
     if recording.manifest.items is not None:
         raise UserError(
-            f"{recording.manifest.run_id} is about items with texts of their own. A screen"
-            " linearises at a mixture of prompts that all images share."
+            f"{recording.manifest.run_id} has items with texts of their own. A screen linearises at"
+            " a mixture of prompts that all images share."
         )
     if not recording.problem.can_linearise:
         raise UserError(
@@ -91,7 +96,7 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
 
 
 def at_the_mean(first_order: Any) -> Any:
-    """Return the table, float32 [P, N], linearised at the mean of the prompts (UserError)."""
+    """Return the first-order errors at the mean of the prompts, float32 [P, N] (UserError)."""
     for mixture, table in first_order:
         if np.allclose(mixture, mixture[0]) and not np.isnan(table).any():
             return table

@@ -1,7 +1,7 @@
-"""A risk that is stated without an earlier calibration: sweep, calibrate, race.
+"""Runs with a stated risk (`--risk`) but no earlier calibration: sweep, calibrate, race.
 
-The sweep is a part of an ordinary full run, and the race an ordinary run whose identity names the
-calibration. Each resumes by itself, so the same command continues wherever it was stopped.
+The sweep is a part of an ordinary full run. The race is an ordinary run whose identity includes the
+calibration. Both can be resumed, so the same command continues wherever it was interrupted.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ def run(
 ) -> Finished:
     """Make the run that `config` describes, or resume it; see `prepare_run` and `run_prepared`.
 
-    Where its risk has no calibration yet, `tell` is called with the plan, and the sweep is made
-    first. A shard of a run is not swept for: it raises a UserError.
+    If its risk is not calibrated yet, `tell` is called with the plan, and the sweep is made first.
+
+    Raises:
+        UserError: a shard of a run whose risk is not calibrated yet.
     """
     prepared, shared = prepare_run(config, dataset, rows, loaded), None
     sweep = prepared.sweep
@@ -50,7 +52,7 @@ def run(
 
 @offline_if_set
 def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
-    """Make the sweep of a run's risk, or its shard, and calibrate on it where it is whole.
+    """Make the sweep for a run's risk, or one shard of it, and calibrate once it is complete.
 
     Raises:
         UserError: the run needs no sweep.
@@ -66,24 +68,20 @@ def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
 
 
 def _tell(sweep: PlannedSweep, tell: Tell) -> None:
-    """Say what is done and its cost, and warn where something else would be cheaper."""
+    """Tell the plan and its cost, and warn if an alternative is cheaper."""
     tell(sweep.plan.in_words())
     if (warning := sweep.plan.warning()) is not None:
         warn_user(warning)
 
 
 def _make(prepared: Prepared, sweep: PlannedSweep, shared: SharedBackbone) -> Finished:
-    """Sweep the images that are not swept yet, and calibrate on all of them."""
+    """Sweep the outstanding images. Unless this is a shard, calibrate on all of them."""
     finished = run_prepared(prepare_again(prepared, sweep.config, sweep.samples), shared)
     if sweep.config.shard is None and sweep.calibration is None:
         strategy, tested = sweep.candidates[0], prepared.decider.spec.safest_first
         others = {name: value for name, value in strategy.params.items() if name not in tested[0]}
+        samples, population = set(sweep.samples), sweep.plan.split
         calibrate(
-            sweep.folder,
-            strategy.name,
-            others,
-            settings=tested,
-            samples=set(sweep.samples),
-            of=sweep.plan.split,
+            sweep.folder, strategy.name, others, settings=tested, samples=samples, of=population
         )
     return finished

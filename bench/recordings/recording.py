@@ -1,4 +1,4 @@
-"""Recordings: runs that kept the error of every cell, for strategies to be replayed on."""
+"""Recordings: runs that stored the error of every cell, so that strategies can be replayed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bench.store.draw_table import read_draws
 from bench.store.folder import MANIFEST, asked_records, find_run, read_manifest
 from bench.store.records import Record
 
-SCHEME = "hf:"  # of an error table on the Hugging Face Hub
+SCHEME = "hf:"  # prefix of an error table on the Hugging Face Hub
 CROISSANT = "croissant.json"
 RECORDING_FILES = (
     *("README.md", CROISSANT, MANIFEST, "samples.jsonl", "summary.json", "draws.parquet"),
@@ -36,15 +36,15 @@ RECORDING_FILES = (
 
 @dataclass(frozen=True)
 class Tables:
-    """All that was recorded of one image."""
+    """The recorded errors of one image: P prompts on N draws."""
 
     errors: NDArray[np.float32]  # float32 [P, N]
     first_order: FirstOrder = field(default_factory=list)
-    """First-order errors, float32 [P, N], by mixture; NaN where there are none."""
+    """Pairs of a mixture of prompts and its first-order errors, float32 [P, N], NaN if missing."""
     linearisation_cost: float = 0.0  # evaluations per linearised draw
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
-        """Return the requested errors, float32 [prompts, draws]; a UserError if not recorded."""
+        """Return the requested errors, float32 [prompts, draws] (UserError if not recorded)."""
         if isinstance(request, Evaluate):
             return self.errors[np.ix_(request.prompts, request.draws)]
         for mixture, values in self.first_order:
@@ -60,25 +60,25 @@ class Tables:
 
 @dataclass(frozen=True)
 class Recording:
-    """A run whose strategy evaluated every cell and that kept the errors."""
+    """A run whose strategy evaluated every cell, with the stored errors."""
 
     path: Path
     manifest: Manifest
     records: tuple[Record, ...]  # decided images, in the order of the manifest
-    problem: Problem  # the question of every image
+    problem: Problem  # problem of an image; see `questions` for items with texts of their own
 
     @property
     def n_draws(self) -> int:
-        """N, the number of recorded draws."""
+        """Number of recorded draws, N."""
         return len(self.problem.timesteps)
 
     def samples(self, sample_ids: Iterable[str] | None = None) -> list[Sample]:
-        """Return samples with id and label, without their images; None: all."""
+        """Return samples by id, without their images; None for all."""
         by_id = self._by_id
         return [_sample(by_id[i]) for i in (by_id if sample_ids is None else sample_ids)]
 
     def some(self, limit: int | None) -> list[Sample]:
-        """Return `limit` samples, None: all; stratified, those that a replay with it decides."""
+        """Return the stratified subset that a replay with this limit decides; None for all."""
         ids = [record["sample_id"] for record in self.records]
         return self.samples(limited(ids, [record["label"] for record in self.records], limit))
 
@@ -92,14 +92,14 @@ class Recording:
         return Questions(plain_question(self.problem))
 
     def shape(self, sample_id: str) -> tuple[int, int]:
-        """Return (P, N) of one image's errors; P of an item are its images times its texts."""
+        """Return the shape (P, N) of a sample's errors. P of an item is images × texts."""
         shape = self._by_id[sample_id].get("shape")
         prompts = len(self.problem.class_of_prompt) if shape is None else shape[0] * shape[1]
         return prompts, self.n_draws
 
     @cached_property
     def linearisation_cost(self) -> float:
-        """Evaluations per linearised draw; of old recordings, those that were counted."""
+        """Evaluations per linearised draw; old recordings derive it from their records."""
         if self.manifest.linearisation_cost is not None:
             return self.manifest.linearisation_cost
         draws = sum(record.get("linearisations", 0) for record in self.records)
@@ -108,7 +108,7 @@ class Recording:
 
     @cached_property
     def costs(self) -> tuple[int, int]:
-        """Evaluations per cell, and of the null per draw of a request, as they were counted."""
+        """Evaluations per cell, and evaluations of the null prompt per draw of a request."""
         first, scoring = self.records[0], self.manifest.identity.scoring
         prompts, draws = self.shape(first["sample_id"])
         images, per_draw = first.get("shape", [1])[0], first["evaluations"] // draws
@@ -119,7 +119,7 @@ class Recording:
         return cell, cell if nulls else 0
 
     def tables(self, sample_id: str) -> Tables:
-        """Return all that was recorded of one image; `UserError`: some of it is missing."""
+        """Return everything recorded for one image (UserError if some of it is missing)."""
         errors = self.errors(sample_id)
         if not self.problem.can_linearise:
             return Tables(errors)
@@ -132,7 +132,7 @@ class Recording:
         return Tables(errors, first_order, self.linearisation_cost)
 
     def errors(self, sample_id: str) -> NDArray[np.float32]:
-        """Return the errors of one image, float32 [P, N]; `UserError`: some are missing."""
+        """Return the errors of one image, float32 [P, N] (UserError if some are missing)."""
         try:
             errors = read_cells(self.path / "errors", sample_id, self.shape(sample_id))
         except FileNotFoundError:
@@ -146,7 +146,7 @@ class Recording:
 
 
 def _sample(record: Record) -> Sample:
-    """Return the sample of a record, without images; texts of an item are numbered from 0."""
+    """Return the sample of a record without its images. An item's texts are numbered from 0."""
     item = None
     if (shape := record.get("shape")) is not None:
         item = Item((StoredImage(),) * shape[0], tuple(range(shape[1])))
@@ -154,15 +154,15 @@ def _sample(record: Record) -> Sample:
 
 
 def open_recording(path: Path, strategy: str | None = None) -> Recording:
-    """Open a run to be replayed; a UserError if it kept no errors, or is no run.
+    """Open a run for replays (UserError unless it stored the error of every cell).
 
-    `strategy` is the one that the message about missing errors advises; None: the exhaustive one.
+    The message about missing errors recommends `strategy`; None for the exhaustive one.
     """
     manifest = read_manifest(path)
     if manifest.identity.candidates is not None:
         raise UserError(
-            f"{path} recorded the candidates of each image, and not all classes, which a replay"
-            " needs. Record a run without --candidates-from."
+            f"{path} recorded only the candidates of each image; a replay needs all classes. Record"
+            " a run without --candidates-from."
         )
     folder = path / "errors"
     records = [
@@ -176,49 +176,43 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
             f" {recording_command(manifest, strategy)}"
         )
     if manifest.draws is None:
-        raise UserError(f"{path}: its manifest does not say how many draws were recorded.")
+        raise UserError(f"{path}: the manifest lacks the number of recorded draws.")
     timesteps = read_timesteps(folder, records[0]["sample_id"], manifest.draws)
     classes = np.array(manifest.class_of_column, dtype=np.int64)
     draws = read_draws(path, len(timesteps))
     weights = np.ones(len(timesteps)) if draws is None else draws.weights
-    reduction = manifest.identity.scoring.reduction or MEAN
     problem = Problem(
         classes,
         timesteps,
         weights,
         manifest.identity.seed,
-        reduction=reduction,
+        can_linearise=holds_part(path / "first_order", records[0]["sample_id"]),
+        reduction=manifest.identity.scoring.reduction or MEAN,
         antithetic=manifest.identity.scoring.antithetic,
         parents=None if manifest.parents is None else np.array(manifest.parents, dtype=np.int64),
     )
-    if holds_part(path / "first_order", records[0]["sample_id"]):
-        problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)
     cell, null = recording.costs
-    problem = replace(
-        problem,
-        cell_cost=cell,
-        null_cost=null,
-        linearisation_cost=recording.linearisation_cost,
-    )
+    linearisation = recording.linearisation_cost
+    problem = replace(problem, cell_cost=cell, null_cost=null, linearisation_cost=linearisation)
     recording = replace(recording, problem=problem)
-    recording.errors(records[0]["sample_id"])  # refuses a run that skipped cells, before the work
+    recording.errors(records[0]["sample_id"])  # fails early if the run skipped cells
     return recording
 
 
 def open_draws(path: Path, strategy: str | None = None) -> Recording:
-    """Open a recording as `open_recording` does; a UserError also if it has a single draw."""
+    """Like `open_recording`, but also raise UserError if the recording has a single draw."""
     recording = open_recording(path, strategy)
     if recording.n_draws == 1:
         raise UserError(
-            f"{recording.manifest.run_id} has one draw per image, on which every strategy decides"
-            f" as {exhaustive()!r} does, at the same cost: there is nothing to try or to learn."
+            f"{recording.manifest.run_id} has one draw per image, where every strategy decides like"
+            f" {exhaustive()!r} at the same cost: there is nothing to try or to learn."
         )
     return recording
 
 
 def find_recording(name: str, results: str) -> Path:
-    """Return the folder of a run: of an id, a folder, or `hf:owner/name@revision` (UserError)."""
+    """Return the folder of a run by id, folder or `hf:owner/name@revision` (UserError)."""
     return (
         _fetched(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
     )
@@ -226,7 +220,7 @@ def find_recording(name: str, results: str) -> Path:
 
 @asking_hub()
 def _fetched(repository: str) -> Path:
-    """Return the folder of an error table of the Hub, downloaded once (UserError)."""
+    """Download an error table from the Hub unless cached; return its folder (UserError)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -257,5 +251,5 @@ def _fetched(repository: str) -> Path:
 
 
 def endpoint() -> str | None:
-    """Return the address of the Hub that the environment names; None: the public one."""
+    """Return the Hub address in the variable HF_ENDPOINT; None for the public Hub."""
     return os.environ.get("HF_ENDPOINT") or None

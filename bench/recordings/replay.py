@@ -1,4 +1,4 @@
-"""Replay: run a strategy on a run's recorded errors. No model, hundreds of images per second."""
+"""Replay a strategy on a run's recorded errors: no model, hundreds of images per second."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from bench.store.records import Record, make_record
 
 
 class ReplayEngine:
-    """Answers strategies from recorded errors, as an engine with a model does."""
+    """An engine that answers strategies from recorded errors instead of a model."""
 
     device: str | None = None
-    levels: Levels | None = None  # nothing is recorded again
+    levels: Levels | None = None  # None because errors are not stored again
 
     def __init__(self, recording: Recording) -> None:
         self.problem = recording.problem
         self.recording = recording
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
-        """Yield each image as it is decided."""
+        """Yield the decision on each sample."""
         for sample in samples:
             question = self.recording.questions.of(sample)
             tables = self.recording.tables(sample.sample_id)
@@ -57,7 +57,7 @@ class ReplayEngine:
 def replayed(
     recording: Recording, samples: Iterable[Sample], strategies: Sequence[Strategy]
 ) -> list[list[Record]]:
-    """Return per strategy the records of the samples that it decides; each table is read once."""
+    """Return the records of the samples for each strategy. Each sample's errors are read once."""
     records: list[list[Record]] = [[] for _ in strategies]
     for sample in samples:
         tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
@@ -72,9 +72,10 @@ def decide(
     strategy: Strategy,
     problem: Problem,
 ) -> Decided:
-    """Let a strategy decide one sample by its recorded tables, or by errors [P, N] alone.
+    """Let a strategy decide one sample from its tables, or from its errors [P, N] alone.
 
-    P of an item are its images times its texts, image by image; `problem` is that of each image.
+    P of an item is images × texts, with the texts of one image adjacent. `problem` is that of each
+    image.
     """
     tables = recorded if isinstance(recorded, Tables) else Tables(recorded)
     joint = Joint(sample, strategy, plain_question(problem))
@@ -91,7 +92,7 @@ def decide(
 
 
 def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> Decider:
-    """Return a strategy on the recorded draws; a UserError if it does not fit."""
+    """Return a strategy on the recorded draws (UserError if it does not fit the recording)."""
     spec = load_plugins().strategies.get(name)
     n_draws = recording.n_draws
     recorded = {"draws": n_draws} if "draws" in spec.parameters else {}
@@ -100,39 +101,39 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
     if strategy.draws != n_draws:
         raise UserError(
             f"{recording.manifest.run_id} recorded {n_draws} draws; a replay cannot use"
-            f" draws={strategy.draws}, since other draws have other noise. Leave draws out, or"
+            f" draws={strategy.draws}, because other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
     strategy.check(_largest(recording))
     if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
-            f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
-            " alone. Record both once with:"
+            f"Strategy {name!r} linearises, but {recording.manifest.run_id} recorded no first-order"
+            " errors. Record both once with:"
             f" {recording_command(recording.manifest, learning('reach').learned['reach'])}"
         )
     if strategy.uses_hierarchy and recording.problem.parents is None:
         raise UserError(
-            f"Strategy {name!r} goes down a tree of classes, and {recording.manifest.run_id}"
+            f"Strategy {name!r} descends a tree of classes, but {recording.manifest.run_id}"
             " recorded no inner nodes. Record them once with --hierarchy FILE and:"
             f" {recording_command(recording.manifest, spec.recorder)}"
         )
     reduction = recording.problem.reduction
     if reduction != MEAN and not strategy.same_draws:
         raise UserError(
-            f"{recording.manifest.run_id} puts draws together by {reduction}, and strategy {name!r}"
-            " decides by other means. Use --strategy full or uniform."
+            f"{recording.manifest.run_id} puts draws together by {reduction}, but strategy {name!r}"
+            " compares means. Use --strategy full or uniform."
         )
     items = recording.manifest.items
     if items and asks_for_images(items.images, items.texts) and not strategy.same_draws:
         raise UserError(
-            f"Strategy {name!r} compares texts of one image only, and the items of"
+            f"Strategy {name!r} compares texts of one image only, but the items of"
             f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
         )
     return decider
 
 
 def _largest(recording: Recording) -> Problem:
-    """Return the problem of the recording, or of its item with the most texts."""
+    """Return the recording's problem; for items, that of the one with the most texts."""
     problem = recording.problem
     if (items := recording.manifest.items) is None:
         return problem
@@ -141,7 +142,7 @@ def _largest(recording: Recording) -> Problem:
 
 @dataclass
 class PreparedReplay(Executable):
-    """A replay, checked and ready for `execute`: a recording in the place of a model."""
+    """A validated replay, ready for `execute`: a recording takes the place of the model."""
 
     recording: Recording = field(kw_only=True)
 
@@ -150,7 +151,7 @@ class PreparedReplay(Executable):
         return iter(self.recording.samples(sample_ids))
 
     def open_engine(self) -> ReplayEngine:
-        """Return what answers from the recording."""
+        """Return an engine that answers from the recording."""
         return ReplayEngine(self.recording)
 
 
@@ -166,21 +167,22 @@ def prepare_replay(
     space: str | None = None,
     risk: float | None = None,
 ) -> PreparedReplay:
-    """Prepare to replay a recorded run with another strategy; `execute` makes it a run of its own.
+    """Prepare to replay a recorded run with another strategy; `execute` stores it as a new run.
 
     Args:
         path: folder of the recorded run.
         strategy: name of the strategy.
-        params: its parameters; the others keep their default, and `draws` is the recorded number.
-        results: folder that the new run is stored in.
-        limit: number of images, stratified, the same ones every time; None: all.
-        fresh: start over where that replay is stored already.
-        weighting: other weights over the levels, as `bench run --weighting` takes them.
-        loss: loss that the errors must have been measured with; None: any.
-        space: space that they must have been measured in; None: any.
+        params: its parameters. Others keep their defaults; `draws` is the recorded number.
+        results: folder to store the new run in.
+        limit: number of images, a stratified and reproducible subset; None for all.
+        fresh: start over if this replay is already stored.
+        weighting: other weights over the levels, in the form of `bench run --weighting`.
+        loss: loss that the errors must have been measured with; None for any.
+        space: space that the errors must have been measured in; None for any.
         risk: chooses the other parameters, by a calibration in `results`; see `bench run --risk`.
 
-    A UserError if there are no errors, the strategy does not fit, or no parameters keep the risk.
+    Raises:
+        UserError: no errors were stored, the strategy does not fit, or no parameters keep the risk.
     """
     started = time.perf_counter()
     recording = open_recording(path)
@@ -238,7 +240,7 @@ def _manifest(
 
 
 def as_compared(source: Manifest, compared: bool) -> Manifest:
-    """Return a manifest under a strategy that compares the images of an item, or does not."""
+    """Return a manifest that says whether the strategy compares the images of an item."""
     if source.items is None:
         return source
     items = source.items.model_copy(update={"images_compared": compared})

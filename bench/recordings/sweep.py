@@ -1,4 +1,4 @@
-"""A sweep: many strategies replayed on one recording, evaluations against agreement."""
+"""Sweep: replay many strategies on one recording, and compare their cost and agreement."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from bench.store.records import Record
 from bench.store.summary import Summary
 
 SweepSetting = tuple[str, Parameters]  # name and parameters of a strategy
-Agreement = tuple[float, tuple[float, float]]  # a share, and its 95 % Wilson interval
+Agreement = tuple[float, tuple[float, float]]  # a proportion and its 95 % Wilson interval
 
 
 class SelfAgreement(Document):
-    """Agreement of two exhaustive runs that differ only in their noise."""
+    """Agreement between two exhaustive runs that differ only in their noise."""
 
     agreement: float
     agreement_ci95: tuple[float, float]
@@ -46,24 +46,25 @@ class SelfAgreement(Document):
 class SweepRow(Document):
     """A replayed setting; its JSON includes that of `bench replay --json`.
 
-    The calibration errors are not those of a strategy's own `confidence`, which compares the
+    The calibration errors do not refer to a strategy's own `confidence`, which compares the
     expected errors of two prompts.
     """
 
     summary: Summary
     ece_evaluations: float | None
-    """Calibration error of a probability predicted from the evaluations."""
-    ece_softmax: float | None  # calibration error of a softmax of the scores
-    agreement: float  # share of decisions that equal those of the full sweep
+    """Expected calibration error of a probability predicted from the evaluations."""
+    ece_softmax: float | None  # expected calibration error of a softmax of the scores
+    agreement: float  # proportion of decisions equal to those of the full sweep
     agreement_ci95: tuple[float, float]
-    pareto: bool  # whether no setting costs less and agrees as much
+    pareto: bool  # whether on the Pareto front of cost and agreement
     self_agreement: SelfAgreement | None = None
-    """Ceiling of any agreement, where a run with other noise was named."""
+    """Upper bound of any agreement; None unless a run with other noise was named."""
     oracle_equivalents_per_image: float | None = None
-    """Cost of the cheapest proof, in one row: the one that agrees most of those that prove."""
+    """Cost of the cheapest proof. Only set for the strategy that agrees most of those that prove
+    their decisions."""
     point: bool = False
-    """Whether it is a named run, whose cost is in evaluations of its own network."""
-    classifier: bool = False  # whether that run is of a classifier, which encodes each image once
+    """Whether this is a named run rather than a replay. Its cost is in its own network's units."""
+    classifier: bool = False  # whether that run has a classifier, which encodes each image once
 
     @property
     def cost(self) -> float:
@@ -71,12 +72,12 @@ class SweepRow(Document):
         return self.summary.cost.per_image(self.classifier)
 
     def beats(self, other: SweepRow) -> bool:
-        """Whether it costs no more and agrees as much, and is better in one of the two."""
+        """Return whether this row dominates another: no worse in cost and agreement, not equal."""
         better = self.cost <= other.cost and self.agreement >= other.agreement
         return better and (self.cost, self.agreement) != (other.cost, other.agreement)
 
     def plain(self) -> dict[str, Any]:
-        """Return its JSON; a replay is not stored, so it has no id and no folder."""
+        """Return the JSON. A replay is not stored, so its id and folder are null."""
         own = super().plain()
         stored = {} if self.point else {"run_id": None, "results_dir": None}
         return {**own.pop("summary"), **stored, **own}
@@ -85,9 +86,10 @@ class SweepRow(Document):
 def default_grid(
     n_draws: int, linearised: bool = False, learned: Mapping[str, Any] | None = None
 ) -> list[SweepSetting]:
-    """Return the settings of each strategy's `sweep`, which are tried by default (PluginError).
+    """Return the settings that each strategy's `sweep` proposes, exhaustive first (PluginError).
 
-    `linearised`: whether first-order errors were recorded; `learned`: values from other images.
+    `linearised`: whether first-order errors were recorded; `learned`: parameters learned on other
+    images.
     """
     grid: list[SweepSetting] = []
     for spec in sorted(load_plugins().strategies, key=lambda spec: not spec.exhaustive):
@@ -104,10 +106,13 @@ def sweep(
     limit: int | None = None,
     points: Sequence[Path] = (),
 ) -> list[SweepRow]:
-    """Replay settings, None: the default grid, on a recorded run; nothing is stored (UserError).
+    """Replay settings on a recorded run without storing anything (UserError).
 
-    `limit` is a number of recorded images, those that a replay with it decides. `points` are runs
-    on the same images, to stand beside them.
+    Args:
+        path: folder of the recorded run.
+        settings: strategies with their parameters; None for the default grid.
+        limit: number of recorded images, chosen as by a replay with this limit; None for all.
+        points: folders of runs on the same images, to compare with.
     """
     recording = open_draws(path)
     if settings is None:
@@ -154,7 +159,7 @@ def _with_oracle(
     recording: Recording,
     samples: Sequence[Sample],
 ) -> list[SweepRow]:
-    """Add what the cheapest proof costs to the row that agrees most of those that prove."""
+    """Add the cost of the cheapest proof to the row that agrees most among those that have one."""
     if recording.manifest.items is not None:
         return rows
     for row, strategy in sorted(
@@ -176,11 +181,11 @@ def _with_oracle(
 def _point(
     recording: Recording, names: Sequence[str], full: NDArray[np.int64], path: Path
 ) -> SweepRow:
-    """Return the row of another run, on the images of the sweep."""
+    """Return the row of another run, restricted to the images of the sweep (UserError)."""
     source, manifest = recording.manifest, read_manifest(path)
-    kinds = [(run.identity.dataset, run.classes) for run in (source, manifest)]
-    if kinds[0] != kinds[1]:
-        raise UserError(f"--points {path}: it is not about the images and classes of the sweep.")
+    tasks = [(run.identity.dataset, run.classes) for run in (source, manifest)]
+    if tasks[0] != tasks[1]:
+        raise UserError(f"--points {path}: it has other images or classes than the sweep.")
     decided = {record["sample_id"]: record for record in asked_records(path, manifest)}
     if missing := [name for name in names if name not in decided]:
         raise UserError(
@@ -188,21 +193,21 @@ def _point(
             f" such as {missing[0]!r}. --limit leaves images out of the sweep."
         )
     records = [decided[name] for name in names]
-    # It is on no Pareto front: its cost is of another network.
+    # Not on the Pareto front, because its cost is in evaluations of another network.
     return _row(manifest, records, full, pareto=False, point=True, classifier=manifest.classifier)
 
 
 def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> Agreement:
-    """Return how often two lists of decisions are equal."""
+    """Return the proportion of equal predictions, with its interval."""
     equal = int((a == b).sum())
     return equal / len(a), accuracy_interval(equal, len(a))
 
 
 def self_agreement(path: Path, against: Path) -> SelfAgreement:
-    """Return the agreement of two exhaustive runs that differ in their noise alone (UserError).
+    """Return the agreement of two exhaustive runs that differ only in their noise (UserError).
 
     A cheaper strategy cannot be expected to agree with the exhaustive decision more often than
-    that decision agrees with itself. The errors of the other run, `against`, are not needed.
+    that decision agrees with itself. The run `against` need not have stored its errors.
     """
     manifests = read_manifest(path), read_manifest(against)
     plain, other = (_without_noise(manifest.identity).plain() for manifest in manifests)
@@ -229,7 +234,7 @@ def self_agreement(path: Path, against: Path) -> SelfAgreement:
 
 
 def _without_noise(identity: Identity) -> Identity:
-    """Return the identity without noise, and of the strategy only its number of draws."""
+    """Return the identity with noise removed, and the strategy reduced to its number of draws."""
     draws = {"draws": identity.strategy.params.get("draws")}
     changed = {
         "seed": 0,

@@ -1,4 +1,4 @@
-"""The plot of a sweep: agreement and accuracy against compute, a curve for each strategy."""
+"""Plot a sweep: agreement and accuracy against cost, one curve per strategy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) -> None:
-    """Plot agreement and accuracy against evaluations per image, each with its 95 % interval.
+    """Plot agreement and accuracy against evaluations per image, with 95 % intervals.
 
-    The settings of a strategy are joined in the order of their cost, and so is the Pareto front of
-    the agreement. A dotted line is the cheapest proof of the strategy that agrees most. Points are
-    crosses, at their cost in evaluations of their own network. A band is the `ceiling`. The suffix
-    of the file decides the format. A UserError if it cannot be written.
+    Lines join the settings of a strategy in order of cost, and the Pareto front of the agreement.
+    The dotted line is the cost of the cheapest proof. Crosses are named runs, at their cost in
+    evaluations of their own network. The band is the `ceiling`.
+    The suffix of `file` determines the format.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -48,7 +51,7 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
         axes.grid(alpha=0.3)
     left.set_ylabel("agreement with the exhaustive decision")
     right.set_ylabel("accuracy")
-    names = left.get_legend_handles_labels()  # below: inside, it would lie on error bars
+    names = left.get_legend_handles_labels()  # below the plot, where it hides no error bars
     figure.legend(*names, loc="outside lower center", ncols=5, fontsize="small")
     first = replayed[0].summary
     figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
@@ -57,7 +60,7 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
 
 
 def cheapest_proof(rows: Sequence[SweepRow]) -> float | None:
-    """Return the cost of the oracle; None where no strategy proves its decisions."""
+    """Return the cost of the oracle; None if no strategy proves its decisions."""
     costs = (row.oracle_equivalents_per_image for row in rows)
     return next((cost for cost in costs if cost is not None), None)
 

@@ -1,4 +1,4 @@
-"""Recorded errors weighed anew: other weights need no model, another loss or space does."""
+"""Reweight recorded errors: other weights over the levels need no model run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from bench.store.identity import ScoringIdentity
 
 
 def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
-    """Refuse errors measured with another loss or in another space; None: any (UserError)."""
+    """Raise UserError if the errors were measured with another loss or space; None accepts any."""
     scoring = recording.manifest.identity.scoring
-    for name, wanted, recorded, kind in (
-        ("loss", loss, scoring.loss, Loss),
-        ("space", space, scoring.space, Space),
+    for name, required, recorded, choices in (
+        ("loss", loss, scoring.loss, get_args(Loss)),
+        ("space", space, scoring.space, get_args(Space)),
     ):
-        if wanted is not None and wanted not in get_args(kind):
-            raise UserError(f"--{name} {wanted} is not one of {', '.join(get_args(kind))}.")
-        if wanted not in (None, recorded):
+        if required is not None and required not in choices:
+            raise UserError(f"--{name} {required} is not one of {', '.join(choices)}.")
+        if required not in (None, recorded):
             raise UserError(
-                f"--{name} {wanted}: {recording.manifest.run_id} recorded errors with --{name}"
+                f"--{name} {required}: {recording.manifest.run_id} recorded errors with --{name}"
                 f" {recorded}, from which others cannot be computed. Record them once with:"
-                f" --strategy full --save-errors --{name} {wanted}"
+                f" --strategy full --save-errors --{name} {required}"
             )
 
 
 def weighed(recording: Recording, text: str) -> Recording:
-    """Return the recording with other weights over the levels, as `--weighting` (UserError)."""
+    """Return the recording with the weighting `text`, in the form of `--weighting` (UserError)."""
     try:
         weighting = parse_weighting(text)
         scoring = recording.manifest.identity.scoring
@@ -41,13 +41,13 @@ def weighed(recording: Recording, text: str) -> Recording:
         raise UserError(f"--weighting: {error}.") from None
     if weighting.name == "learned":
         raise UserError(
-            "--weighting learned:RUN is for `bench run`, which checks that RUN is of other images."
+            "--weighting learned:RUN is for `bench run`, which checks that RUN has other images."
         )
     draws = read_draws(recording.path, recording.n_draws)
     if draws is None:
         raise UserError(
-            f"--weighting: {recording.path} does not say which levels its errors are of. Record"
-            " them with: --strategy full --save-errors"
+            f"--weighting: {recording.path} did not record the levels of its errors. Record them"
+            " with: --strategy full --save-errors"
         )
     weights = draw_weights(weighting, draws.table, str(scoring.space), draws.levels, draws.n_levels)
     kept = {name: value for name, value in scoring.plain().items() if name != "weighting"}

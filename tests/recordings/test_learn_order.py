@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from unittest import mock
 
 import pytest
-from helpers.command import Finished, bench
+from helpers.command import bench
 from helpers.recorded import record, replay
 
-from bench.recordings.learn_order import LearnedOrder, OrderTrial, learn_order, recommended
+from bench.recordings.learn_order import learn_order
+from bench.recordings.trials import OrderTrial, recommended
 from bench.store.folder import read_records
-
-
-def printed(learned: LearnedOrder, limit: int | None, *arguments: object) -> Finished:
-    """Let the command print what was learned already."""
-    with mock.patch("bench.cli.learn.learn_order", return_value=learned) as asked:
-        done = bench("learn-order", *arguments)
-    asked.assert_called_once_with(arguments[0], limit)
-    return done
 
 
 def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
@@ -43,7 +35,7 @@ def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
     some = learn_order(path, limit=10)
     again = replay(path, "race", {"order": some.order}, tmp_path / "some", limit=10)
     assert some.cost == pytest.approx(again["cost"]["evaluations_per_image"])
-    done = printed(learned, None, path, "--json", "--out", tmp_path / "order.json")
+    done = bench("learn-order", path, "--json", "--out", tmp_path / "order.json")
     assert done.json["order"] == learned.order
     assert json.loads((tmp_path / "order.json").read_text()) == done.json
 
@@ -57,7 +49,7 @@ def test_an_order_that_loses_winners_is_not_recommended(tmp_path: Path) -> None:
     assert even.agreement > 0.95 and banded.agreement < 0.85
     assert banded.difference_ci95[0] < banded.difference < 0
     assert learned.recommended is None
-    out = printed(learned, None, path).out
+    out = bench("learn-order", path).out
     assert "Nothing is recommended" in out and "Next:" not in out
     assert f"{100 * banded.agreement:.1f} (" in out
 
@@ -77,7 +69,7 @@ def test_too_few_images_recommend_nothing(tmp_path: Path) -> None:
     path = record(tmp_path, informative=(60, 75))
     few = learn_order(path, limit=19)
     assert not few.held_out and few.recommended is None and few.cost < few.cost_even
-    done = printed(few, 19, path, "--limit", 19)
+    done = bench("learn-order", path, "--limit", 19)
     assert "19 images are too few" in done.out and "Next:" not in done.out
     assert learn_order(path, limit=20).held_out
 

@@ -112,7 +112,7 @@ def test_scores_are_those_computed_by_hand(
     else:
         assert raced.code == replayed.code == 2
         assert f"puts draws together by {reduction}" in raced.err
-        assert "by other means" in replayed.err
+        assert "compares means" in replayed.err
 
 
 def test_strategies_views_and_refusals(tmp_path: Path) -> None:
