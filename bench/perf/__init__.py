@@ -1,1 +1,1 @@
-"""Measuring: how fast a backbone is here, and how much of that the engine hands on."""
+"""Measure the speed of a backbone on this machine, and the overhead of the engine."""

@@ -1,4 +1,4 @@
-"""`bench perf`: the speed of a backbone on this machine, and what that means for a dataset."""
+"""`bench perf`: measure the speed of a backbone on this machine, and plan a dataset with it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from bench.running.verbs.estimate import Plan, make_plan
 from bench.store.fields import Count, Document
 
 NO_DATASET = "-"
-CLASSES = tuple(f"thing {n}" for n in range(10))  # made up, where no dataset is named
+CLASSES = tuple(f"thing {n}" for n in range(10))  # made-up classes if no dataset is named
 BATCH_SIZES = {"cpu": (8, 16, 32, 64, 128), "slow": (1, 2), "gpu": (8, 16, 32, 64, 128, 256)}
 TIMED_ROUNDS = 3
 
 
 class Switches(Document):
-    """Settings that change the speed and not the decisions."""
+    """Settings that change the speed but not the decisions."""
 
     layout: str
     attention: str
@@ -43,14 +43,14 @@ class Switches(Document):
 
 
 class Rate(Document):
-    """The bare network at one batch size."""
+    """The speed of the network alone at one batch size."""
 
     batch_size: Count
     evaluations_per_second: float
 
 
 class Measured(Document):
-    """The speed of one backbone on this machine, by medians of interleaved rounds."""
+    """The speed of one backbone on this machine; rates are medians over interleaved rounds."""
 
     backbone: str
     device: str
@@ -59,12 +59,12 @@ class Measured(Document):
     bare: list[Rate]
     best_batch_size: Count
     engine: dict[str, float]  # strategy → evaluations per second
-    engine_over_bare: dict[str, float]
+    engine_over_bare: dict[str, float]  # strategy → speed relative to the network alone
     flops_per_evaluation: float
-    peak_flops: float  # operations per second of the device's best matrix product
-    utilisation: float  # percent of the peak that the fastest strategy uses
-    peak_memory_bytes: int | None  # None where the device does not report it
-    plan: Plan | None  # what the dataset would take; None where no dataset is named
+    peak_flops: float  # operations per second of the device's fastest matrix product
+    utilisation: float  # percentage of the peak that the fastest strategy reaches
+    peak_memory_bytes: int | None  # None if the device does not report it
+    plan: Plan | None  # plan of a run on the dataset; None if no dataset is named
 
 
 @offline_if_set
@@ -74,16 +74,22 @@ def measure(
     sizes: Sequence[int] = (),
     seconds: float = 20.0,
 ) -> Measured:
-    """Measure the backbone that `config` names, and remember its speed for later plans.
+    """Measure the speed of a backbone, and store it for the estimates of later plans.
 
-    The dataset `-` stands for ten made-up classes. Images are always made up: the speed does not
-    depend on them, only the evaluations of a race do. Without `strategies`, every registered one is
-    measured; without `sizes`, batch sizes of the bare network are chosen for the device. In about
-    `seconds`, at least one batch of each kind is measured. UserError: the backbone is no denoiser,
-    or the settings cannot be measured.
+    Images are always made up: the speed does not depend on them, only the number of evaluations of
+    a race does.
+
+    Args:
+        config: names the backbone. The dataset `-` stands for ten made-up classes.
+        strategies: strategies to measure; empty for all that the backbone supports.
+        sizes: batch sizes of the network alone; empty for a choice by device.
+        seconds: approximate duration. At least one batch is measured for each strategy and size.
+
+    Raises:
+        UserError: the backbone is not a denoiser, or `compile` is set without a batch size.
     """
     if config.compile and config.batch_size == "auto":
-        raise UserError("--compile is for one batch size: say which with --batch-size.")
+        raise UserError("--compile is for one batch size: set it with --batch-size.")
     made_up = None
     if config.dataset == NO_DATASET:
         made_up = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES)
@@ -98,14 +104,14 @@ def measure(
     assert isinstance(backbone, CheckedDenoiser)
     samples = pictures(backbone.resolution)
 
-    # Each strategy has draws of its own, so an engine of its own; all share the network.
+    # Strategies differ in their draws, so each needs its own engine; all share the network.
     engines, gradients = {}, can_linearise(prepared.backbone)
-    without_tree = (
+    without_hierarchy = (
         spec.name
         for spec in load_plugins().strategies
         if not make_decider(spec, {}).strategy.uses_hierarchy
     )
-    for name in strategies or without_tree:
+    for name in strategies or without_hierarchy:
         variant = prepare(_with_strategy(config, name), made_up, images=False)
         if not strategies and variant.strategy.linearises and not gradients:
             continue
@@ -122,8 +128,8 @@ def measure(
         sizes = (config.batch_size,)
     elif not sizes:
         single = median(in_turns({"1": bare(backbone, conditioning, 1, 1)}, 1)["1"])
-        kind = "slow" if single < 2 else "cpu" if backbone.device.type == "cpu" else "gpu"
-        sizes = BATCH_SIZES[kind]
+        slow = single < 2  # evaluations per second
+        sizes = BATCH_SIZES["slow" if slow else "cpu" if backbone.device.type == "cpu" else "gpu"]
     sizes = _fitting(backbone, conditioning, sizes)
     cells = max(sizes) if max(sizes) < 8 else 128
     works = {str(size): bare(backbone, conditioning, size, cells) for size in sizes}
@@ -131,8 +137,8 @@ def measure(
     table = {size: median(rates[str(size)]) for size in sizes}
     best = smallest_of_the_best(table)
 
-    share = seconds / (TIMED_ROUNDS + 1) / (len(engines) + 1)
-    cells = max(2 * best, round(table[best] * share))
+    seconds_each = seconds / (TIMED_ROUNDS + 1) / (len(engines) + 1)
+    cells = max(2 * best, round(table[best] * seconds_each))
     works = {"bare": bare(backbone, conditioning, best, cells)}
     for name, (engine, variant) in engines.items():
         engine.batch_size = best
@@ -166,7 +172,11 @@ def measure(
 def _fitting(
     backbone: CheckedDenoiser, conditioning: Tree, sizes: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the batch sizes that fit into memory; the smallest has to."""
+    """Return the batch sizes that fit into memory, ascending.
+
+    Raises:
+        OutOfMemoryError: not even the smallest size fits.
+    """
     fitting: list[int] = []
     for size in sorted(sizes):
         try:
@@ -181,7 +191,7 @@ def _fitting(
 
 
 def _with_strategy(config: RunConfig, name: str) -> RunConfig:
-    """Return the settings with another strategy, its parameters kept where they are its own."""
+    """Return the settings with another strategy. Parameters are kept if it is the same one."""
     params = config.params if name == config.strategy else {}
-    size = 1 if config.batch_size == "auto" else config.batch_size  # auto is settled here
+    size = 1 if config.batch_size == "auto" else config.batch_size  # `measure` chooses it later
     return config.model_copy(update={"strategy": name, "params": params, "batch_size": size})

@@ -1,6 +1,6 @@
-"""What is timed, the bare network and the engine under a strategy, and how: in turns.
+"""Workloads of `bench perf` (the network alone, and the engine under a strategy) and their timing.
 
-A machine is never quite quiet, so speeds are compared by medians of rounds that are interleaved.
+Other processes disturb a measurement, so speeds are medians over interleaved rounds.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import times
 from bench.engine.trees import Tree, count, rows
 
-Work = Callable[[], float]  # evaluates some cells and returns how many
+Work = Callable[[], float]  # evaluates cells and returns their number
 
 
 class _EnoughError(Exception):
-    """The engine has done as many evaluations as were to be timed."""
+    """Raised in the network to end a workload after enough evaluations."""
 
 
 def pictures(resolution: int, count: int = 32) -> list[Sample]:
-    """Return made-up pictures, smooth random colours, with the labels all 0."""
+    """Return made-up PNG images of smooth random colours, all with label 0."""
     rng = np.random.default_rng(0)
     samples = []
     for position in range(count):
@@ -44,7 +44,7 @@ def pictures(resolution: int, count: int = 32) -> list[Sample]:
 
 @torch.inference_mode()
 def evaluation_flops(backbone: CheckedDenoiser, conditioning: Tree) -> float:
-    """Return the floating-point operations of one evaluation, counted while one runs."""
+    """Return the number of floating-point operations of one evaluation, by running one."""
     x_t = torch.zeros(1, *backbone.latent_shape, device=backbone.device)
     t = times(backbone.levels, np.array([len(backbone.levels) // 2])).to(backbone.device)
     with FlopCounterMode(display=False) as counter:
@@ -53,7 +53,7 @@ def evaluation_flops(backbone: CheckedDenoiser, conditioning: Tree) -> float:
 
 
 def bare(backbone: CheckedDenoiser, conditioning: Tree, batch_size: int, cells: int) -> Work:
-    """Return work that calls the network on at least `cells` cells, and does nothing else."""
+    """Return a workload that only calls the network, on about `cells` cells in full batches."""
     prompt = torch.arange(batch_size, device=backbone.device) % count(conditioning)
     x_t = torch.randn(batch_size, *backbone.latent_shape).to(backbone.device)
     even = np.linspace(0, len(backbone.levels) - 1, batch_size).astype(np.int64)
@@ -72,11 +72,11 @@ def bare(backbone: CheckedDenoiser, conditioning: Tree, batch_size: int, cells: 
 
 
 def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], cells: int) -> Work:
-    """Return work that scores images with the engine until it has done `cells` evaluations.
+    """Return a workload that scores images with the engine until it has done `cells` evaluations.
 
-    Images are opened, encoded, asked about and decided as in a run; they never run out, so that
-    the end of a run, where batches are no longer full, is not part of it. A linearised draw counts
-    as the evaluations that it costs.
+    Images are opened, encoded and decided as in a run. They are repeated endlessly, so that the end
+    of a run, where batches are no longer full, is not timed. A linearised draw counts as the
+    evaluations that it costs.
     """
 
     def endless() -> Iterator[Sample]:
@@ -91,7 +91,7 @@ def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], 
                 raise _EnoughError
             return denoise(*arguments)
 
-        # In this one instance, and only while it is timed.
+        # Patches this instance only, and only while it is timed.
         engine.backbone.denoise = until  # type: ignore[method-assign, assignment]
         try:
             for _ in engine.score(endless(), strategy):
@@ -108,11 +108,11 @@ def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], 
 def in_turns(
     works: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Return the cells per second of each work, round by round.
+    """Return the cells per second of each workload, one value per round.
 
-    A round does every work once (ABCABC…), so that a disturbance of the machine meets all of them.
-    A first round warms up and is not counted. With `time.process_time` as the clock, one thread can
-    be timed on a machine whose cores are busy.
+    Each round runs every workload once (ABCABC…), so that a disturbance affects all of them. A
+    first round for warming up is not counted. With `time.process_time` as the clock, a single
+    thread can be timed although other processes are busy.
     """
     rates: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):
@@ -125,7 +125,7 @@ def in_turns(
 
 
 def ratio(rates: Mapping[str, list[float]], name: str, base: str) -> float:
-    """Return how much faster `name` is than `base`: the median of the rounds' ratios."""
+    """Return the speed of `name` relative to `base`, as the median ratio over rounds."""
     return median(a / b for a, b in zip(rates[name], rates[base], strict=True))
 
 
@@ -139,10 +139,10 @@ def synchronize(device: torch.device) -> None:
 
 @torch.inference_mode()
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Return the floating-point operations per second of the device's best matrix product.
+    """Return the floating-point operations per second of the device's fastest matrix product.
 
-    Products of square matrices of doubling sides, 2 n³ operations each, until one takes a tenth of
-    `seconds`; the best of several repetitions.
+    Multiplies n×n matrices, 2 n³ operations each, five times per size. n is doubled until a product
+    takes a tenth of `seconds`.
     """
     best, side, started = 0.0, 512, time.perf_counter()
     while side <= 16_384:
@@ -157,6 +157,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
 
 
 def _product(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the seconds of one matrix product."""
     synchronize(a.device)
     started = time.perf_counter()
     a @ b

@@ -1,1 +1,1 @@
-"""What can be done with settings beside making a run, each a short caller of its stages."""
+"""Operations on the settings of a run other than making it, such as planning or classifying."""

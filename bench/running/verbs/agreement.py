@@ -1,6 +1,6 @@
-"""Agreement of a run, measured on some images again: `--again N`, and `--audit N`.
+"""Measure the agreement of a finished run by deciding some of its images a second time.
 
-`--again` decides them with other noise, `--audit` by the full sweep.
+`--again N` decides them with other noise, `--audit N` by the full sweep.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -45,15 +45,12 @@ from bench.store.summary import (
 )
 from bench.store.writing import RunFolder
 
-if TYPE_CHECKING:
-    from bench.running.executors.protocol import OpenExecutor
-
 
 def with_other_noise(prepared: Prepared) -> Prepared:
-    """Return a run with another seed, and for a denoiser with noise per image.
+    """Return a run with another seed and, for a denoiser, noise per image.
 
-    So decisions change independently of each other, given the first run, and the interval of
-    their number is exact. The seed is derived from the run's identity: the same every time.
+    Given the first run, decisions then change independently of each other, so an exact binomial
+    interval applies. The seed is derived from the run's identity, so it is reproducible.
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
     changes: dict[str, object] = {"seed": seed, "fresh": False}
@@ -66,7 +63,7 @@ def with_other_noise(prepared: Prepared) -> Prepared:
 def decided_again(
     run: ModelRun, sample_ids: Sequence[str], open_executor: OpenExecutor
 ) -> Iterator[tuple[Decided, float]]:
-    """Yield images of a finished run as another run decides them, with the seconds each took."""
+    """Yield the decisions of a second run on these images, each with its seconds."""
     with closing(open_executor(run)) as executor:
         yield from timed(executor.score(sample_ids))
 
@@ -74,9 +71,17 @@ def decided_again(
 def decide_again(
     run: ModelRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
 ) -> Again | None:
-    """Decide `count` random images of a stored run again, unless as many are stored.
+    """Decide `count` random images of a stored run again, unless that is stored already.
 
-    Returns the stored result; None where no image was decided both times.
+    Args:
+        run: the same run with other noise.
+        manifest: the stored run.
+        path: its folder, where the result is stored.
+        count: number of images, or all decided images if there are fewer.
+        open_executor: opens the executor.
+
+    Returns:
+        The stored result, or None if no image was decided both times.
     """
     decided = read_decisions(path, manifest)
     good = np.flatnonzero(~decided.failed)
@@ -114,7 +119,7 @@ def decide_again(
 
 
 def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
-    """Return the strategy of a stored run; None where it is missing, or no longer the same."""
+    """Return the strategy of a stored run, or None if it or its parameters no longer exist."""
     try:
         spec = load_plugins().strategies.get(manifest.strategy.name)
         return make_decider(spec, manifest.strategy.params).strategy
@@ -122,17 +127,17 @@ def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
         return None
 
 
-OWN = ("strategy", "calibrated", "replayed")  # parts of an identity that a sweep need not share
+MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, from run to its sweep
 
 
 def as_full_sweep(prepared: Prepared) -> Prepared:
-    """Return the full sweep of a run's images, on the draws of the run."""
+    """Return the full sweep of a run's images, on the run's own draws."""
     swept = _swept(prepared.config, prepared.backbone, prepared.strategy.draws)
     return prepare_again(prepared, swept.model_copy(update={"fresh": False, "risk": None}))
 
 
 def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
-    """Return the settings of a full sweep; of the parameters, the backbone's own are kept."""
+    """Return the settings of a full sweep. Only the backbone's parameters are kept."""
     spec = load_plugins().strategies.get(exhaustive())
     params = {**of_backbone(config, backbone, spec), "draws": draws}
     return config.model_copy(update={"strategy": spec.name, "params": params})
@@ -141,26 +146,26 @@ def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
 def audit(
     run: ModelRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
 ) -> Audit | None:
-    """Sweep images of a stored run until the first `count` of its permutation are.
+    """Sweep images of a stored run until the first `count` of a fixed permutation are swept.
 
-    Of a shard, those of the whole run's first `count` that are its own. Each line is on disk before
-    the next image is swept, so the same call resumes.
+    For a shard, these are its own among the first `count` of the whole run. Each line is on disk
+    before the next image is swept, so the same call resumes.
 
     Args:
         run: the full sweep of the same images.
-        manifest: the stored run, with the images that are audited as its samples.
+        manifest: the stored run. Its samples are the images to audit.
         path: its folder.
-        count: number of images that are swept then, or all if there are fewer.
+        count: total number of images to sweep, or all if there are fewer.
         open_executor: opens the executor.
 
     Returns:
-        The stored result; None where no image of this folder is to be swept.
+        The stored result, or None if this folder has no image to sweep.
     """
     decided = read_decisions(path, manifest)
     names, sizes = decided.sample_ids.to_pylist(), problems(run.prepared)
     problem = sizes[0][0]
-    most = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
-    sweepable = sweepable_rows(decided, manifest, most)
+    sweep_cost = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+    sweepable = sweepable_rows(decided, manifest, sweep_cost)
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
     elsewhere = _of_other_shards(run.prepared, manifest)
     first = permuted({*answers, *elsewhere}, digest(manifest.identity))[:count]
@@ -172,14 +177,14 @@ def audit(
                 folder.append_swept(_line(image, answers[image.sample.sample_id], seconds))
     elif not answers:
         warn_user(
-            "--audit: every image met every prompt on every draw, so all decisions are those of"
-            " the full sweep."
+            "--audit: every image was evaluated with every prompt on every draw, so all decisions"
+            " are those of the full sweep."
         )
     return read_audit(path, manifest, decided)
 
 
 def _of_other_shards(prepared: Prepared, manifest: Manifest) -> set[str]:
-    """Return the ids of the images that the other shards of a shard's run have."""
+    """Return the ids of the images in the other shards of the run; empty unless it is a shard."""
     split = prepared.split
     if manifest.part is None or split is None:
         return set()
@@ -199,30 +204,32 @@ def _line(image: Decided, answer: int, seconds: float) -> Swept:
 
 
 def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit | None:
-    """Audit a stored run, also a replay, with the model on this machine; see `audit`.
+    """Audit a stored run or replay with the model on this machine; see `audit`.
 
     Args:
         path: folder of the run.
-        count: number of images that are swept then, earlier ones included.
-        settings: where it is swept, such as `data_dir` and `device`.
+        count: total number of images to sweep, including earlier ones.
+        settings: settings of this machine, such as `data_dir` and `device`.
 
     Raises:
-        UserError: data, weights or anything else here is not what the run had.
+        UserError: data, weights or code differ from those of the run.
     """
     manifest = read_manifest(path)
     if not manifest.on_draws:
-        raise UserError(f"{manifest.run_id} has no draws: there is no full sweep to compare with.")
+        raise UserError(
+            f"{manifest.run_id} has no draws, so there is no full sweep to compare with."
+        )
     spec = load_plugins().backbones.get(str(manifest.config.backbone))
     config = make_config({**stored_settings(manifest), **without_none(**settings)})
     sweep = prepare(_swept(config, spec, int(str(manifest.strategy.params["draws"]))))
     differs = [
         name
         for name in differing_identity(manifest, sweep.manifest)
-        if name.partition(".")[0] not in OWN
+        if name.partition(".")[0] not in MAY_DIFFER
     ]
     if differs:
         raise UserError(
-            f"{manifest.run_id} cannot be swept here, where {', '.join(differs)} differ: name its"
+            f"{manifest.run_id} cannot be swept here, because {', '.join(differs)} differ. Name its"
             " data with --data-dir, or use the version of the toolkit that made it."
         )
     run = ModelRun(sweep)

@@ -1,4 +1,4 @@
-"""Classifies the user's own images: no labels, no store, one answer per image."""
+"""Classify the user's own images, without labels and without storing a run."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ class RankedClass(Document):
     """One class in the ranking of an image."""
 
     name: str = Field(serialization_alias="class")  # name of the class
-    score: float | None  # mean error, lower is better; None where it was never evaluated
-    draws: Count  # number of draws behind the score
+    score: float | None  # mean error, lower is better; None if it was never evaluated
+    draws: Count  # number of draws in the score
     given_up: bool
-    """Whether the score rests on fewer draws than the winner's, so that they do not compare."""
+    """Whether the score has fewer draws than the winner's, so that the two are not comparable."""
 
 
 class Answer(Document):
     """The decision on one image."""
 
     image: str  # path, or number, of the image
-    prediction: str | None  # name of the winning class; None: the image failed
-    margin: float | None  # score of the runner-up less the winner's
+    prediction: str | None  # name of the winning class; None if the image failed
+    margin: float | None  # score of the runner-up minus the winner's
     margin_stderr: float | None  # standard error of the margin
     confidence: float | None = Field(repr=False)
     """Normal probability that the winner's expected error is below the runner-up's, from margin and
-    standard error; too high where the strategy stops at a significant difference. It is not the
-    probability that the class is right. None where there is one draw only, as of a classifier."""
+    standard error. Too high if the strategy stops at a significant difference. It is not the
+    probability that the class is right. None with a single draw, as for a classifier."""
     probability: float | None = None
-    """Probability that the decision is right, for an image like those of the dataset; None without
-    a calibration of the same question and strategy."""
+    """Probability that the decision is right, for an image like those of the dataset. None without
+    a calibration of the same task and strategy."""
     stability: float | None = None
-    """`confidence` of a strategy with fixed draws; None of one that stops where it is large."""
+    """`confidence` of a strategy with fixed draws; None for one that stops once it is large."""
     evaluations: Count  # number of forward passes of the network
     ranking: list[RankedClass] = Field(repr=False)  # classes, best first
     error: str | None  # reason why the image failed
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Yield what is known, in a line: no ranking, numbers with four digits."""
+        """Yield the fields that are not None, numbers with four digits, without the ranking."""
         for name, value in super().__repr_args__():
             if value is not None:
                 yield name, float(f"{value:.4g}") if isinstance(value, float) else value
@@ -83,10 +83,10 @@ class Classified:
     answers: list[Answer]
     strategy: CheckedStrategy
     stated: CalibratedOn | None = None
-    """The calibration that chose the parameters for a stated risk; None: no such risk."""
+    """Calibration that chose the parameters for a stated risk; None without one."""
     calibrated: tuple[Manifest, int] | None = None
-    """The run on whose images the probabilities were fitted, and their number; None: no calibration
-    is of the same question and strategy."""
+    """Run whose images the probabilities were fitted on, and their number. None without a
+    calibration of the same task and strategy."""
 
 
 @offline_if_set
@@ -97,11 +97,17 @@ def classify(
     progress: Callable[[int, int], None] = lambda done, total: None,
     loaded: Any = None,
 ) -> Classified:
-    """Decide on images, paths or in memory; a UserError for anything that is wrong before scoring.
+    """Classify images.
 
-    Classes and prompts are those of `classes`, for the template, or of the dataset of `config`.
-    `progress` is called with the number of images decided and their total, first with 0.
-    `loaded` is the backbone that `config` names, where the caller has loaded it.
+    Args:
+        config: settings, as for a run.
+        images: paths, or images in memory.
+        classes: names of the classes; None for the classes and prompts of the dataset.
+        progress: called with the number of decided images and their total, first with 0.
+        loaded: the backbone that `config` names, if the caller has loaded it.
+
+    Raises:
+        UserError: the settings are invalid; nothing was scored.
     """
     if config.until is not None:
         raise UserError("--until ends a run on a split; here every image is classified.")
@@ -109,8 +115,8 @@ def classify(
     if classes is not None:
         if config.risk is not None:
             raise UserError(
-                f"--risk {config.risk:g}: a risk rests on other images of the same dataset, and"
-                " --classes names none. Give --dataset instead."
+                f"--risk {config.risk:g}: a risk is calibrated on other images of a dataset, but"
+                " --classes names no dataset. Use --dataset instead."
             )
         target = "bench.running.verbs.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
@@ -149,11 +155,12 @@ def classify(
 
 
 def _manifest_of_pictures(prepared: Prepared, count: int) -> Manifest:
+    """Return the manifest of a run on `count` images, to look up its calibrations."""
     import datasets
 
     spec, rows = prepared.dataset, datasets.Dataset.from_dict({})
     ids, labels = tuple(f"picture:{n}" for n in range(count)), (0,) * count
-    survey = ("", True)  # a calibration is of other images anyway
+    survey = ("", True)  # not needed: a calibration is on other images anyway
     pictures = Split(
         spec.name, spec.version, "pictures", prepared.named, ids, labels, rows, survey=survey
     )
@@ -161,7 +168,7 @@ def _manifest_of_pictures(prepared: Prepared, count: int) -> Manifest:
 
 
 def name_of(image: Picture, position: int) -> str:
-    """Return an image's path, or its number in memory."""
+    """Return an image's path, or `image N` if it is in memory."""
     return str(image) if isinstance(image, str | PathLike) else f"image {position}"
 
 

@@ -1,4 +1,4 @@
-"""Further labels of a run's images from other columns of its dataset."""
+"""Read further labels of a run's images from other columns of its dataset."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ from bench.store.documents import Manifest
 if TYPE_CHECKING:
     import datasets
 
-READ_BY_RUNS = ("image", "sample_id")
+STANDARD_COLUMNS = ("image", "sample_id")
 
 
 def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the values of columns of a run's dataset as text, by column and sample id.
+    """Return columns of a run's dataset as text: column → sample id → value.
 
-    Class indices become class names, and lists are joined by |. Of a column of images, such as
-    masks, each is decoded, and its text is the first 16 hex digits of its SHA-256.
+    Class indices become class names, lists are joined by |, and missing values are empty. Images,
+    such as masks, are decoded and represented by the first 16 hex digits of their SHA-256.
 
-    UserError: the data is not here or has changed, it has no such column, or an image cannot be
-    decoded.
+    Raises:
+        UserError: the data is missing or has changed, there is no such column, or an image cannot
+            be decoded.
     """
     config = make_config(manifest.config.plain())
     data = find_dataset(config)
     split = load_split(data, manifest.dataset.split)
     if split.fingerprint != manifest.identity.dataset.fingerprint:
         raise UserError(
-            f"{data.label} has changed since {manifest.run_id} was made: its labels are of other"
+            f"{data.label} has changed since {manifest.run_id} was made: its labels belong to other"
             " images. Run it again, or add the labels from a CSV file with the column sample_id."
         )
-    dropped = tuple(n for n in names if n not in (*split.rows.column_names, *READ_BY_RUNS))
+    dropped = tuple(n for n in names if n not in (*split.rows.column_names, *STANDARD_COLUMNS))
     if dropped and "keep" in data.spec.parameters:
         keeping = replace(data, parameters={**data.parameters, "keep": dropped})
         split = load_split(keeping, manifest.dataset.split)
     of_run, columns = set(manifest.samples), {}
     for name in names:
-        if name not in split.rows.column_names or name in READ_BY_RUNS:
-            others = [n for n in split.rows.column_names if n not in READ_BY_RUNS]
+        if name not in split.rows.column_names or name in STANDARD_COLUMNS:
+            others = [n for n in split.rows.column_names if n not in STANDARD_COLUMNS]
             raise UserError(
                 f"Dataset {manifest.dataset.name!r} has no further column {name!r}."
                 f"{did_you_mean(name, others)} It has: {', '.join(others)}."
@@ -56,6 +57,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
 
 
 def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
+    """Return the values of a column as text; raises as `dataset_columns`."""
     import datasets
     import pyarrow as pa
 
@@ -69,7 +71,7 @@ def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
     try:
         chunks = [feature.cast_storage(chunk) for chunk in table.column(name).chunks]
     except (pa.ArrowException, TypeError, ValueError, KeyError):
-        raise UserError(f"The column {name!r} holds {kind}, neither labels nor images.") from None
+        raise UserError(f"The column {name!r} holds {kind}; expected labels or images.") from None
     images = resolve_paths(pa.chunked_array(chunks, feature.pa_type), data.root, data.label)
     stored = list(stored_images(images))
     texts = []

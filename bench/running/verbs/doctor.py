@@ -1,4 +1,4 @@
-"""Describes and tests this installation, for a bug report."""
+"""Describe and test this installation, for a bug report."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bench.errors import BenchError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment
 
-IMAGES = 20  # of the self-test
-# Variables, beside BENCH_…, that change how the libraries work. None of them holds a secret.
+IMAGES = 20  # number of images in the self-test
+# Environment variables besides BENCH_… that affect the libraries. None of them holds a secret.
 SHOWN_VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "NO_COLOR", "COLUMNS"),
     *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"),
@@ -29,7 +29,7 @@ SHOWN_VARIABLES = (
 
 
 class Cache(BaseModel):
-    """A folder whose content can be made or fetched again."""
+    """A folder whose content can be recreated or downloaded again."""
 
     name: str
     folder: str
@@ -37,7 +37,7 @@ class Cache(BaseModel):
 
 
 class PluginState(BaseModel):
-    """An installed plugin; `error` says why it failed."""
+    """An installed plugin; `error` is None unless it failed to load."""
 
     name: str
     distribution: str
@@ -46,7 +46,7 @@ class PluginState(BaseModel):
 
 
 class SelfTest(BaseModel):
-    """A small run of the default backbone on the dataset that it was trained on."""
+    """A small run of the default backbone on the dataset it was trained on."""
 
     status: Literal["passed", "failed", "left out"]
     said: str
@@ -62,7 +62,7 @@ class Diagnosis(BaseModel):
     platform: str
     cpus: int | None
     packages: dict[str, str | None]
-    """Requirements and installed extras with their versions; None: missing."""
+    """Versions of requirements and installed extras; None for a missing requirement."""
     devices: list[str]
     caches: list[Cache]
     variables: dict[str, str]
@@ -71,13 +71,13 @@ class Diagnosis(BaseModel):
 
     @property
     def well(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no package is missing, no plugin failed, and the self-test did not fail."""
         failed = any(plugin.error for plugin in self.plugins) or self.self_test.status == "failed"
         return None not in self.packages.values() and not failed
 
 
 def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
-    """Describe this installation, and score a few images unless `testing` is False."""
+    """Describe this installation. With `testing`, also score a few images."""
     here = environment({}, {})
     return Diagnosis(
         bench=__version__,
@@ -113,7 +113,7 @@ def self_test(plugins: Plugins) -> SelfTest:
             summary = run(make_config({**settings, "batch_size": "64", "results": folder})).summary
         except BenchError as error:
             return SelfTest(status="failed", said=str(error))
-        except Exception as error:  # any failure belongs into the report
+        except Exception as error:  # the report includes any failure
             return SelfTest(status="failed", said=f"{type(error).__name__}: {error}")
     metrics, n = summary.metrics, summary.dataset.n_samples
     right = round(metrics.accuracy * n)
@@ -126,6 +126,7 @@ def self_test(plugins: Plugins) -> SelfTest:
 
 
 def _packages() -> dict[str, str | None]:
+    """Return the versions of this distribution's requirements; extras only if installed."""
     packages: dict[str, str | None] = {}
     try:
         required = requires(OWN_DISTRIBUTION) or []
@@ -159,16 +160,16 @@ def _caches() -> list[Cache]:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder; links count as themselves."""
+    """Return the bytes of all files below a folder, without following links."""
     total = 0
     for parent, _, files in os.walk(folder):
         for name in files:
-            with suppress(OSError):  # removed meanwhile
+            with suppress(OSError):  # the file was just removed
                 total += Path(parent, name).lstat().st_size
     return total
 
 
 def _short(text: str) -> str:
-    """Return a path without the user's name."""
+    """Replace the home folder, and so the user's name, by `~`."""
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text

@@ -1,4 +1,4 @@
-"""Plans a run: its parts and its cost, before anything heavy is loaded."""
+"""Plan a run: validate it and estimate its cost, without reading weights."""
 
 from __future__ import annotations
 
@@ -30,60 +30,62 @@ from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing
 
-DRIVER_BYTES = 0.6e9  # of CUDA, its kernels and libraries
-# Of the usual autoencoder in float32: 84 million parameters, and of each pixel while it encodes one
-# image, counted on torch's meta device (tests/plugins/backbones/test_memory.py).
+DRIVER_BYTES = 0.6e9  # CUDA context, kernels and libraries
+# The usual autoencoder in float32: its 84 million parameters, and the memory per pixel while it
+# encodes an image, counted on torch's meta device (tests/plugins/backbones/test_memory.py).
 AUTOENCODER_BYTES, ENCODING_BYTES = 335e6, 2572
 
 
 class Plan(Document):
-    """A run that was not started, and its cost."""
+    """A validated run that was not started, and its cost."""
 
-    run_id: str | None  # run id; None where the data or the weights were not read
+    run_id: str | None  # run id; None if the data or the weights were not read
     dataset: str  # dataset and split
-    images: Count  # number of images asked for
-    images_to_score: Count  # images that no stored run has decided; the cost is theirs
+    images: Count  # number of images requested
+    images_to_score: Count  # number of images not decided yet, for which the cost is estimated
     prompts: Count  # number of prompts
     first_prompt: str  # first prompt of the first class
-    template: str | list[str] | None  # None where the prompts are from a file
+    template: str | list[str] | None  # None if the prompts come from a file
     backbone: str  # registered name, or name of the folder
-    trained_on: str | None  # `dataset/split`; None: zero-shot
+    trained_on: str | None  # `dataset/split`; None for zero-shot
     strategy: str  # registered name
-    params: Parameters  # of the strategy, without those that a risk is still to choose
-    draws: Count  # number of draws of the plan
-    plan: str | None  # levels and pairs of the draws; None of a classifier, as the next five fields
+    params: Parameters  # parameters of the strategy, except those that a risk will choose
+    draws: Count  # number of draws
+    plan: str | None
+    """Levels and pairs of the draws. For a classifier, this and the next four fields are None."""
     seed: int | None  # seed of the noise
-    noise: str | None  # file of the noise; None: from the seed
+    noise: str | None  # file of the noise; None if it is generated from the seed
     loss: str | None  # loss of a cell
     space: str | None  # space of the error
     device: str  # kind of device
     dtype: str  # dtype of the model
     evaluations_per_image: Count  # upper bound
     evaluations_per_image_at_least: Count | None
-    """Lower bound of a strategy whose cost depends on the image; None: not known."""
+    """Lower bound if the strategy's cost depends on the image; None if not known."""
     at_most: bool  # whether evaluations, TFLOP and seconds are upper bounds
-    evaluations: Count  # for the images to score, and those to decide again
+    evaluations: Count  # for the images to score and those to decide again
     images_again: Count | None = None
-    """Images to decide again with other noise; None without `--again`."""
+    """Number of images to decide again with other noise; None without `--again`."""
     audit_evaluations: Count | None = None
-    """Upper bound for the audit, in none of the other figures; None without `--audit`."""
-    tflop: float | None  # operations of these evaluations, in 10^12
-    memory: str | None  # size of the weights in memory together, without batches and conditioning
+    """Upper bound for the audit, not included in other figures; None without `--audit`."""
+    tflop: float | None  # floating-point operations of `evaluations`, in 10^12
+    memory: str | None  # weights that are in memory at the same time
     memory_needed: str | None = None
-    """Estimate: weights, the larger of a batch of one cell and an image that is encoded, driver."""
-    seconds: float | None  # None: the backbone's speed is not known
-    estimate: str  # source of the seconds
+    """Estimated minimum: weights, driver, and the larger of a one-cell batch and encoding an
+    image."""
+    seconds: float | None  # None if the backbone's speed is not known
+    estimate: str  # how `seconds` was estimated
     seconds_elsewhere: dict[str, float] | None = None
-    """Device → seconds at a share of its published peak; None: the operations are not known."""
-    risk: SweepPlan | None = None  # both parts of a stated risk that is not calibrated yet
-    warnings: list[str]  # warnings before the run, and what is missing
+    """Device → seconds at a fraction of its published peak; None if the operations are unknown."""
+    risk: SweepPlan | None = None  # sweep and race of a stated risk that is not calibrated yet
+    warnings: list[str]  # warnings before the run, including everything in `missing`
     missing: list[str] = Field(default_factory=list)
-    """Why this machine cannot make the run: absent weights or data, another device."""
+    """Why this machine cannot make the run: absent weights, data or device."""
 
 
 @offline_if_set
 def make_plan(config: RunConfig) -> Plan:
-    """Return the plan of a run, after all checks that need no weights."""
+    """Return the plan of a run, after all checks that need no weights (UserError)."""
     prepared = _prepare(config)
     missing = [*prepared.absent, *_missing(prepared)]
     config, prompts = prepared.config, prepared.prompts
@@ -95,8 +97,8 @@ def make_plan(config: RunConfig) -> Plan:
     images, left = _images(prepared)
     again = None if config.again is None else min(config.again, images)
     sizes, strategy = problems(prepared), prepared.strategy
-    whole = ceil if strategy.linearises else floor  # without gradients, the cost is a whole number
-    most = max(whole(strategy.at_most(problem) * images) for problem, images in sizes)
+    rounded = ceil if strategy.linearises else floor  # without gradients, the cost is an integer
+    most = max(rounded(strategy.at_most(problem) * images) for problem, images in sizes)
     bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
     least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
     at_most = least != most if least is not None else len(sizes) > 1 or not strategy.bounds_cost
@@ -110,7 +112,7 @@ def make_plan(config: RunConfig) -> Plan:
             del params[name]
     flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
     speed, source = estimate(prepared.backbone_name, device, prepared.dtype, flops, config.tf32)
-    # A dtype that depends on the device is the model's own on those that have it.
+    # Other devices use the model's own dtype where this machine's choice depends on the device.
     dtype = prepared.backbone.dtype if config.dtype == AUTO else prepared.dtype
     elsewhere = seconds_on_devices(evaluations * flops, dtype, config.tf32) if flops else None
     kind, spec = kind_of(prepared), prepared.dataset
@@ -155,7 +157,7 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def _risk(prepared: Prepared) -> SweepPlan | None:
-    """Return the plan of a risk that is to be calibrated, also without the weights."""
+    """Return the plan of the sweep if a stated risk is not calibrated yet, else None."""
     if prepared.sweep is not None:
         return prepared.sweep.plan if prepared.sweep.calibration is None else None
     stated = stated_risk(prepared)
@@ -165,10 +167,10 @@ def _risk(prepared: Prepared) -> SweepPlan | None:
 
 
 def _prepare(config: RunConfig) -> Prepared:
-    """Prepare a run, without loading a dataset that declares its classes and sizes.
+    """Prepare a run, if possible without loading its dataset.
 
-    It is loaded from a folder of the user's, and where a stored run may have decided some of its
-    images.
+    A dataset that declares classes and split sizes is only loaded if it is in the user's folder, if
+    a risk is stated, or if a stored run may have decided some of its images.
     """
     data = find_dataset(config)
     spec = data.spec
@@ -176,13 +178,13 @@ def _prepare(config: RunConfig) -> Prepared:
     if not declared or data.data_dir or config.risk is not None:
         return prepare(config)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
-        with suppress(UserError):  # the data is not on this machine, and a plan does not need it
+        with suppress(UserError):  # the data is not on this machine; the plan works without it
             return prepare(config)
     return prepare(config, images=False)
 
 
 def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) -> int | None:
-    """Return the most evaluations of the sweeps of an audit; of a shard, of its share of them."""
+    """Return the maximum number of evaluations of an audit, or of a shard's part of it."""
     if config.audit is None:
         return None
     shards = parse_shard(config.shard).count if config.shard else 1
@@ -196,6 +198,7 @@ def _split(prepared: Prepared) -> str:
 
 
 def _images(prepared: Prepared) -> tuple[int, int]:
+    """Return the number of images requested, and of those not decided yet."""
     config, spec = prepared.config, prepared.dataset
     if (manifest := prepared.described) is not None:
         left = None if config.fresh else missing(prepared.folder, manifest, config.save_errors)
@@ -210,7 +213,7 @@ def _images(prepared: Prepared) -> tuple[int, int]:
 
 
 def _check(prepared: Prepared) -> None:
-    """Refuse what the run would refuse, without fetching weights (UserError)."""
+    """Make the checks of a run, unless they would download weights (UserError)."""
     weights = prepared.weights
     if not prepared.absent and (weights is None or weights.revision is None):
         check(prepared)
@@ -218,7 +221,7 @@ def _check(prepared: Prepared) -> None:
 
 
 def _missing(prepared: Prepared) -> Iterator[str]:
-    """Yield why the data cannot be read and the device not be used here."""
+    """Yield why the data or the device is not available on this machine."""
     config, data = prepared.config, prepared.data
     if prepared.split is None and (problem := missing_data(data, config.split)):
         yield problem
@@ -230,7 +233,7 @@ def _missing(prepared: Prepared) -> Iterator[str]:
 
 
 def evaluation_flops(prepared: Prepared) -> float | None:
-    """Return the operations per evaluation: the spec's, or counted by the backbone."""
+    """Return the floating-point operations per evaluation, declared or counted; None if unknown."""
     spec, config = prepared.backbone, prepared.config
     if prepared.source.weights is None and config.resolution is None and spec.flops:
         return spec.flops
@@ -240,9 +243,10 @@ def evaluation_flops(prepared: Prepared) -> float | None:
 
 
 def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
-    """Return the memory that a run needs at the least, in words, and a warning if it is not there.
+    """Return the minimum memory of a run in words, and a warning if `device` has less.
 
-    Weights that are not on this machine are estimated by their number and the usual autoencoder.
+    Weights that are not on this machine are estimated from their declared size and the usual
+    autoencoder.
     """
     weights = prepared.weights
     spec, dtype, parameters = prepared.backbone, prepared.dtype, prepared.backbone_parameters
@@ -259,18 +263,18 @@ def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
     needed = sum(parts.values())
     named = ", ".join(f"{name} {part / 2**30:.2g}" for name, part in parts.items() if part)
     text = f"about {needed / 2**30:.3g} GiB at the least ({named})"
-    there = device_memory(device)
-    if there is None or needed <= there:
+    available = device_memory(device)
+    if available is None or needed <= available:
         return text, []
     advice = "--dtype bfloat16 halves the weights; " if dtype == "float32" else ""
     return text, [
-        f"{device} has {there / 2**30:.3g} GiB, and this run needs {text}. {advice}an offloaded or"
-        " quantised pipeline can be handed over in Python: bench.run(DATASET, backbone=pipe)."
+        f"{device} has {available / 2**30:.3g} GiB, and this run needs {text}. {advice}an offloaded"
+        " or quantised pipeline can be handed over in Python: bench.run(DATASET, backbone=pipe)."
     ]
 
 
 def _weight_bytes(prepared: Prepared) -> float | None:
-    """Return the size of the weights: counted on this machine, or as the spec declares it."""
+    """Return the bytes of the weights: counted on this machine, or declared by the spec."""
     spec, weights = prepared.backbone, prepared.weights
     if weights is not None and weights.revision is None:
         return memory_of_weights(spec, weights, prepared.dtype, **prepared.backbone_parameters)

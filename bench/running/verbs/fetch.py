@@ -1,4 +1,4 @@
-"""Download a backbone's weights, so that a machine without a network can use them."""
+"""Download a backbone's weights for later use without a network."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ class Fetched(Document):
     """A backbone whose weights are on this machine."""
 
     name: str
-    weights: str | None  # Hub id or folder; None of a backbone without weights
+    weights: str | None  # Hub id or folder; None for a backbone without weights
     revision: str | None  # commit on the Hub
     licence: str | None
     folder: str | None  # folder of the weights
 
 
 def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Fetched:
-    """Download the files that a backbone's class reads, and check them as before a run.
+    """Download the files that a backbone reads, and check them as before a run.
 
-    `name` is a registered backbone or a Hub id. `dtype` selects among several stored precisions.
+    Args:
+        name: registered backbone, or Hub id.
+        revision: revision on the Hub; None for the backbone's own.
+        dtype: selects among several stored precisions.
 
     Raises:
         AbsentError: the Hub refuses; the message names the page of a licence to accept.
@@ -39,15 +42,15 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
     try:
         weights = resolve(source, revision or spec.revision)
         if offers(load_target(spec), Backbone.check_weights):
-            weights.find(INDEX)  # names the family, and shows that the repository is cached
+            weights.find(INDEX)  # identifies the family; also marks the repository as cached
             parameters = spec.resolve_parameters({})
             backbones.check_weights(spec, weights, dtype=dtype or spec.dtype, **parameters)
         elif weights.revision is not None:
             import huggingface_hub
 
-            wanted = [f"*{ending}" for ending in sorted(COUNTED)]
+            patterns = [f"*{ending}" for ending in sorted(COUNTED)]
             huggingface_hub.snapshot_download(
-                weights.location, revision=weights.revision, allow_patterns=wanted
+                weights.location, revision=weights.revision, allow_patterns=patterns
             )
     except AbsentError as error:
         if spec.gated and not backbone.weights and licence_advice(source) not in str(error):

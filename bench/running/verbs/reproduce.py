@@ -1,4 +1,4 @@
-"""Repeats a published experiment and compares the figures."""
+"""Repeat a published experiment and compare the figures."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from bench.running.verbs.estimate import Plan, make_plan
 from bench.store.fields import Document
 from bench.store.runs import mark
 
-OF_A_REHEARSAL = ("backbone", "strategy", "params", "limit")  # settings that make it one
-OF_A_BACKBONE = ("weights", "revision")  # settings that go with the protocol's own backbone
+REHEARSAL_SETTINGS = ("backbone", "strategy", "params", "limit")
+"""Overriding any of these makes the figures incomparable."""
+BACKBONE_SETTINGS = ("weights", "revision")  # dropped if the user chooses another backbone
 
 
 class Reproduction(Document):
-    """A protocol's figure and ours; a plan where nothing was run."""
+    """A protocol's published figure and ours, or the plan of a dry run."""
 
     protocol: str
     metric: str
-    published: float | None  # published figure; None: not known at first hand
+    published: float | None  # published figure; None if there is no primary source for it
     published_images: int | None
     source: str
     ours: float | None = None
-    interval: tuple[float, float] | None = None  # 95 % interval, where the metric has one
+    interval: tuple[float, float] | None = None  # 95 % interval, if the metric has one
     images: int | None = None
-    difference: float | None = None  # our figure less the published one
+    difference: float | None = None  # our figure minus the published one
     differs: list[str]  # known differences from the published experiment
     rehearsal: bool = False
-    """Whether model, strategy or images are others, so that the figures do not compare."""
+    """Whether the model, strategy or images differ, so that the figures are not comparable."""
     run_id: str | None = None
     results_dir: str | None = None
     evaluations_per_image: float | None = None
@@ -41,7 +42,7 @@ class Reproduction(Document):
 
 
 def protocol_config(spec: ProtocolSpec, user: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
-    """Return a protocol's settings under the user's, and how they differ from the published."""
+    """Return a protocol's settings, overridden by the user's, and the deviations from the paper."""
     own = dict(spec.settings)
     user = {key: value for key, value in user.items() if value is not None}
     differs = list(spec.differs)
@@ -51,12 +52,12 @@ def protocol_config(spec: ProtocolSpec, user: Mapping[str, Any]) -> tuple[RunCon
         config = RunConfig(dataset="-", backbone=backbone, offline=bool(user.get("offline")))
         other = find_backbone(config).spec
         unfit = [n for n in ("normalize", "resolution") if n in own and n not in other.parameters]
-        differs += [f"{name}: this backbone has no choice of it" for name in unfit]
-        for name in (*OF_A_BACKBONE, *unfit):
+        differs += [f"{name}: cannot be set for this backbone" for name in unfit]
+        for name in (*BACKBONE_SETTINGS, *unfit):
             own.pop(name, None)
     own_params = own.pop("params", {})
     if user.get("strategy") not in (None, own.get("strategy")):
-        own_params = {}  # of another strategy
+        own_params = {}  # the protocol's parameters belong to a different strategy
     params = {**own_params, **user.pop("params", {})}
     for name, value in user.items():
         if name in own and name != "backbone" and own[name] != value:
@@ -75,9 +76,9 @@ def reproduce(
     published: float | None = None,
     dry_run: bool = False,
 ) -> Reproduction:
-    """Repeat a protocol under the user's settings, or with `dry_run` plan to.
+    """Repeat a protocol with the user's settings, or plan it with `dry_run` (UserError).
 
-    `published` is the published figure, where the protocol has none.
+    `published` replaces the protocol's published figure.
     """
     config, differs = protocol_config(spec, user)
     reproduction = Reproduction(
@@ -88,7 +89,7 @@ def reproduce(
         source=spec.source if published is None else "the user",
         differs=differs,
         rehearsal=any(
-            user.get(name) not in (None, {}, spec.settings.get(name)) for name in OF_A_REHEARSAL
+            user.get(name) not in (None, {}, spec.settings.get(name)) for name in REHEARSAL_SETTINGS
         ),
     )
     if dry_run:

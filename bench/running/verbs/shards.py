@@ -1,4 +1,4 @@
-"""Shards of a run: the script that makes them on a Slurm cluster, and the run merged of them."""
+"""Shards of a run: write the Slurm script that makes them, and merge them into one run."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from bench.store.summary import Summary, read_swept
 from bench.store.writing import RunFolder
 
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
-MAX_SHARDS = 100_000  # shards; an array of Slurm has 1,000 tasks by default
-# What a job needs of the environment that it is submitted in; --export=NONE would lose them.
+MAX_SHARDS = 100_000  # a Slurm array is limited to 1,000 tasks by default
+# Variables to copy from the submitting environment, because --export=NONE would lose them.
 KEPT_VARIABLES = ("BENCH_CACHE_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", *PASSED_ON)
 
 TEMPLATE = Path(__file__).with_name("slurm.sh")
@@ -43,7 +43,7 @@ TEMPLATE = Path(__file__).with_name("slurm.sh")
 
 @offline_if_set
 def write_script(config: RunConfig, shards: int) -> Path:
-    """Write the script of a run in shards below the run's folder, and return its file."""
+    """Write the Slurm script of a sharded run into its folder, and return the path (UserError)."""
     if config.shard is not None or config.fresh:
         option = "--fresh" if config.fresh else "--shard"
         raise UserError(f"--slurm and {option} do not go together: --slurm sets the shards itself.")
@@ -64,13 +64,13 @@ def write_script(config: RunConfig, shards: int) -> Path:
         most = min(len(manifest.samples), MAX_SHARDS)
         part = "run" if sweep is None else "sweep"
         raise UserError(
-            f"--slurm {shards}: write how many shards, from 1 to {most:,}: the {part} has"
+            f"--slurm {shards}: expected a number of shards from 1 to {most:,}; the {part} has"
             f" {len(manifest.samples):,} images."
         )
     folder = prepared.folder / SCRIPT_FOLDER
     device = config.device or "cuda"
     gpu = "" if device == "cpu" else "--gres=gpu:1 "
-    # Other settings of the network, and a dtype that the GPU decides, are not those of a CPU.
+    # Prepare on a CPU only if the dtype and the network's settings do not depend on the GPU.
     on_cpu = config.dtype != AUTO and not (config.compile or config.tf32)
     on_cpu = on_cpu and config.layout == config.attention == "auto"
     text = Template(TEMPLATE.read_text()).substitute(
@@ -101,16 +101,16 @@ def write_script(config: RunConfig, shards: int) -> Path:
 
 
 def check_slurm() -> None:
-    """Refuse to submit where there is no `sbatch` (UserError)."""
+    """Raise UserError if this machine has no `sbatch`."""
     if shutil.which("sbatch") is None:
         raise UserError(
             "--submit: there is no `sbatch` on this machine. Leave --submit out, and run the script"
-            " where there is one."
+            " on a machine that has one."
         )
 
 
 def submit(script: Path) -> str:
-    """Submit the jobs of a script and return their ids in words; a BenchError if Slurm refuses."""
+    """Submit the jobs of a script; return the script's output with their ids (BenchError)."""
     done = subprocess.run(["bash", str(script), "submit"], capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip() or f"exit code {done.returncode}"
@@ -119,25 +119,27 @@ def submit(script: Path) -> str:
 
 
 MAX_MISSING_SHOWN = 5  # parts in a message
-ALIKE = ("classes", "prompts", "dataset", "strategy", "items")  # of the manifests of all parts
+SAME_FIELDS = ("classes", "prompts", "dataset", "strategy", "items")  # equal in all manifests
 
 
 def merge(runs: Sequence[str], results: str = "results", partial: bool = False) -> Finished:
-    """Make one run of its shards, below `results`; the same shards give the same run.
+    """Merge the shards of a run into one run below `results`. Repeating it changes nothing.
 
     Args:
         runs: the run, by id or folder, or the folders of its shards.
         results: folder of the runs.
         partial: accept missing or incomplete shards; the merged run is then incomplete.
 
-    `UserError`: parts are missing or of different runs; `StoreError`: the disk is full.
+    Raises:
+        UserError: shards are missing, or belong to different runs.
+        StoreError: the disk is full.
     """
     parts = find_parts(runs, results)
     target = Path(results, parts[0].manifest.run_id)
     places = {os.path.realpath(part.path) for part in parts}
     if os.path.realpath(target) not in places and os.path.lexists(target / MANIFEST):
         parts.append(MergeSource(target, read_manifest(target)))
-    _check_alike(parts)
+    _check_same_run(parts)
     before, planned = _state(target), plan_merge(parts)
     if not planned.decided:
         raise UserError(f"{parts[0].name}: no image is decided yet, so there is nothing to merge.")
@@ -171,19 +173,20 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     return Finished(manifest, summary, target)
 
 
-def _check_alike(parts: Sequence[MergeSource]) -> None:
+def _check_same_run(parts: Sequence[MergeSource]) -> None:
+    """Raise UserError unless all parts belong to the same run."""
     first = parts[0]
     for other in parts[1:]:
         if digest(first.manifest.identity) != digest(other.manifest.identity):
             differs = differing_identity(first.manifest, other.manifest)
             what = "; ".join(f"{name}: {a} and {b}" for name, (a, b) in differs.items())
             raise UserError(
-                f"{first.name} and {other.name} are parts of different runs, {what or 'by version'}"
-                ". Merge the shards of one command."
+                f"{first.name} and {other.name} are parts of different runs"
+                f" ({what or 'other versions'}). Merge the shards of one command."
             )
-        for name in ALIKE:
+        for name in SAME_FIELDS:
             a, b = (part.manifest.plain().get(name) for part in (first, other))
-            if a != b:  # the identity's hashes can be copied, and records hold numbers of classes
+            if a != b:  # records refer to classes by index; the hashes alone could be forged
                 raise UserError(
                     f"The {name} of {first.name} and {other.name} differ: {_first_difference(a, b)}"
                     ". Shards of one command have the same, in the same order."
@@ -210,7 +213,7 @@ def _missing_shards_message(planned: Merge) -> str:
 
 
 def _total_cost(summaries: Sequence[Summary | None]) -> tuple[float | None, int | None]:
-    """Return the seconds of all parts, None where one is not known, and the largest memory."""
+    """Return the total seconds, None if a part's are unknown, and the largest peak memory."""
     costs = [summary.cost for summary in summaries if summary]
     seconds = [cost.total_seconds for cost in costs if cost.total_seconds is not None]
     memory = [cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None]
@@ -219,6 +222,7 @@ def _total_cost(summaries: Sequence[Summary | None]) -> tuple[float | None, int 
 
 
 def _state(target: Path) -> tuple[int, int] | None:
+    """Return size and modification time of a run's journal, or None without one."""
     try:
         journal = (target / JOURNAL).stat()
     except OSError:
