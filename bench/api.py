@@ -90,7 +90,7 @@ def load_backbone(
             )
         return load_named(os.fspath(name), weights, device, dtype)
     if (weights, device, dtype) != (None, None, None):
-        raise UserError("A pipeline in memory keeps its weights, its device and its dtype.")
+        raise UserError("weights, device and dtype must be None for a pipeline in memory.")
     return take_object(name, **parameters)
 
 

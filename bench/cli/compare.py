@@ -211,14 +211,14 @@ def power_command(
         if not difference:
             raise UserError(
                 f"Both runs have the same accuracy, and differ on {100 * discordance:.1f} % of the"
-                " images. Say which difference you ask about, such as --difference 0.02."
+                " images. State the difference to detect, such as --difference 0.02."
             )
     elif run_a is not None:
         raise UserError("Name two runs, or give --difference and --discordance.")
     if difference is None or discordance is None:
         raise UserError(
-            "Give two runs, or --difference 0.02 --discordance 0.1: how far accuracies differ, and"
-            " on which share of the images one run alone is right."
+            "Give two runs, or --difference 0.02 --discordance 0.1: the difference of accuracies"
+            " and the share of images that exactly one run gets right."
         )
     plan = plan_power(difference, discordance, images, accuracy)
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -58,9 +59,38 @@ def _parsed(
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {assignment!r}: write it as KEY=VALUE, such as draws=100.")
+            raise UserError(f"--set {assignment!r}: expected KEY=VALUE, such as draws=100.")
         values[key.strip()] = value.strip()
     return values
+
+
+def output_file(option: str, value: str, example: str) -> Path:
+    """Return the file that an option names, checked before any work is done.
+
+    UserError if it is a folder or a device, or its folder does not exist; `example` is a file name.
+    """
+    path = Path(value)
+    if path.is_dir():
+        message = f"expected a file, got a folder. For example: {path / example}"
+        raise UserError(f"{option} {value}: {message}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{option} {value}: expected a regular file, got a device or a pipe.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{option} {value}: there is no folder {path.absolute().parent}.")
+    return path
+
+
+def figure_file(option: str, value: str) -> Path:
+    """Return the file of an option such as `--plot`; UserError also if its format is unknown."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path = output_file(option, value, "plot.png")
+    suffixes = [f".{suffix}" for suffix in sorted(FigureCanvasBase.get_supported_filetypes())]
+    if path.suffix.lower() not in suffixes:
+        raise UserError(
+            f"{option} {value}: the name must end with the format: {', '.join(suffixes)}."
+        )
+    return path
 
 
 def listed(text: str | None) -> list[str]:

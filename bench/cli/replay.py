@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from bench.boards.formats import assignments, chosen
-from bench.cli.options import limit_option, listed, results_and_json, set_option
+from bench.cli.options import figure_file, limit_option, listed, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
@@ -23,7 +23,6 @@ from bench.recordings.sweep import SweepRow, default_grid, self_agreement, sweep
 from bench.recordings.sweep_plot import cheapest_proof, plot
 from bench.render.run import print_run
 from bench.render.sentences import probability_sentence
-from bench.render.svg import figure_file
 from bench.render.tables import print_explained, table
 from bench.running.execute import execute
 from bench.stats.probability import probability_skill
@@ -140,7 +139,7 @@ def sweep_command(
     settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
     if strategies is not None:
         if not (names := listed(strategies)):
-            raise UserError("--strategies names none; leave it out for all of them.")
+            raise UserError("--strategies must name at least one strategy; leave it out for all.")
         others = set(names) - {name for name, _ in settings}
         settings = [s for s in settings if s[0] in names]
         settings += [(name, {}) for name in names if name in others]

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from bench.boards.text import in_a_line
-from bench.cli.options import results_and_json, results_option, tags_option
+from bench.cli.options import output_file, results_and_json, results_option, tags_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
@@ -76,23 +76,16 @@ def report_command(
     run the confusion matrix, classes, calibration, errors by timestep, and pictures of mistakes.
     The pictures are images of the dataset: check its licence before you share the page.
     """
-    file = Path(out)
-    if not file.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {file.absolute().parent}.")
-    if file.is_dir():
-        example = file / "report.html"
-        raise UserError(f"--out {out}: that is a folder; name a file, such as {example}.")
-    if file.exists() and not file.is_file():
-        raise UserError(f"--out {out}: that is a device or a pipe, not a file; it stays as it is.")
+    file = output_file("--out", out, "report.html")
     chosen = None
     if metric is not None:
         chosen = metric, params
         make_metric(metric_of_runs(metric), params)  # rejects bad parameters early
     elif params:
-        raise UserError("--set is for --metric.")
+        raise UserError("--set needs --metric.")
     column, equals, value = (only or "").partition("=")
     if only is not None and not (column and equals and value):
-        raise UserError(f"--only {only}: name a column and a value, such as weather=fog.")
+        raise UserError(f"--only {only}: expected COLUMN=VALUE, such as weather=fog.")
     label = (column, value) if only else None
     notes: list[tuple[str, str]] = []
     paths: list[Path] = []

@@ -221,7 +221,7 @@ def render_results(published: str, readme: str, check: bool) -> None:
         for path in render(folder, Path(readme), shipped):
             say(f"Wrote {path}")
     elif outdated := stale(folder, Path(readme), shipped):
-        raise BenchError("\n".join([*outdated, "`bench results render` writes them anew."]))
+        raise BenchError("\n".join([*outdated, "`bench results render` updates them."]))
 
 
 @click.command()
@@ -264,7 +264,7 @@ def leaderboard_command(
     """
     shipped = [] if set_by_user(ctx, {"results": results}) else shipped_rows(dataset)
     if params and metric is None:
-        raise UserError("--set is for --metric.")
+        raise UserError("--set needs --metric.")
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
     if metric is not None:
         rows = with_metric(rows, metric, params)

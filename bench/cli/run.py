@@ -127,7 +127,7 @@ class _Lines(logging.Handler):
 
 def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:
     if shards is None:
-        raise UserError("--submit is for --slurm N, which says in how many shards.")
+        raise UserError("--submit needs --slurm N, the number of shards.")
     if submitted:
         check_slurm()
     script = write_script(config, shards)

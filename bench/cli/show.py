@@ -73,7 +73,7 @@ def show_command(
     """
     path = _folder(run, results)
     if metric is None and (params or others or by):
-        raise UserError("--set, --with and --by are for --metric.")
+        raise UserError("--set, --with and --by need --metric.")
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else _folder(name, results) for name in others]
         rows = measured(path, metric, params, rest, by)
@@ -123,7 +123,7 @@ def _folder(run: str, results: str) -> Path:
             raise
         raise UserError(
             f"{run} is published, with an accuracy of {row.accuracy:.4f}, and is not stored here."
-            f" What makes it again, under the same id:\n{row.command}"
+            f" This command makes it again, under the same id:\n{row.command}"
         ) from None
 
 

@@ -22,7 +22,7 @@ from bench.boards.study.report import study_report
 from bench.boards.study.tables import check_pivoted, pivot, study_tables
 from bench.boards.text import formatted
 from bench.cli.list import protocols as list_protocols
-from bench.cli.options import json_option, listed, set_by_user
+from bench.cli.options import figure_file, json_option, listed, set_by_user
 from bench.cli.output import after_plan, in_results, next_steps, print_json, say
 from bench.cli.progress import Progress, StudyProgress
 from bench.cli.settings import config_options, metric_options
@@ -30,7 +30,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.render.plan import print_reproduction, print_study_plan
 from bench.render.study_figures import corruption_plot, critical_difference_plot, forest_plot
-from bench.render.svg import Drawing, figure_file, save_figure
+from bench.render.svg import Drawing, save_figure
 from bench.render.tables import print_table
 from bench.running.command import reproducing_command
 from bench.running.study.file import find_state, read_study_file
@@ -113,7 +113,7 @@ def study_command(
     resumes. With --show, FILE may also be the name of a study that was started.
     """
     if (rows is None) != (columns is None):
-        raise UserError("--rows and --columns go together: name an axis with each.")
+        raise UserError("--rows and --columns must be given together, each with an axis.")
     check_pivoted(value)
     as_json = as_json or wanted == "json"
     settings = set_by_user(ctx, machine)

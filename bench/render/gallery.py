@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -107,8 +106,7 @@ def pictures(
     def source(name: str) -> Source:
         if (sample := samples.get(name)) is None or not sample.kind:
             return None, False
-        content = base64.b64encode(sample.content).decode()
-        return f"data:{sample.kind};base64,{content}", sample.small
+        return f"data:{sample.kind};base64,{sample.encoded}", sample.small
 
     return entries(run, chosen, source, probable)
 

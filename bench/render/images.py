@@ -37,8 +37,13 @@ class Thumbnail:
 
     label: int
     kind: str | None = None  # Media type; None: the image cannot be decoded
-    content: bytes = b""
+    encoded: str = ""  # content in base64
     small: bool = False  # whether the picture has every pixel of the image
+
+    @property
+    def content(self) -> bytes:
+        """Content of the picture's file."""
+        return base64.b64decode(self.encoded)
 
 
 class Images:
@@ -78,11 +83,7 @@ def thumbnails(answer: Any) -> dict[str, Thumbnail]:
     """Decode the answer of `sample_process.answer`; a UserError has its message, if it failed."""
     if isinstance(answer, str):
         raise UserError(answer)
-    images = {}
-    for name, (label, picture) in answer.items():
-        kind, content, small = picture or (None, "", False)
-        images[name] = Thumbnail(label, kind, base64.b64decode(content), small)
-    return images
+    return {name: Thumbnail(*fields) for name, fields in answer.items()}
 
 
 class _Process:

@@ -155,7 +155,7 @@ def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Imag
         return [Image.open(BytesIO(thumbnails[sample_id].content)) for sample_id in sample_ids]
     except UserError as error:
         raise UserError(
-            f"{error}\nWhere the data was in memory, what `bench.run` returned has the pictures."
+            f"{error}\nIf the data was in memory, the result of `bench.run` has the pictures."
         ) from None
     except (KeyError, OSError):
         raise UserError("Some of the images are not in the data.") from None

@@ -48,14 +48,14 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 def _plan_cell(name: str, value: Any, share: float) -> str:
     """Return a value of a plan as text; a cost as a range from `share` of it to all of it."""
     if name == _ELSEWHERE:
-        times = [f"{device}: {_range(_rough_time, most, share)}" for device, most in value.items()]
+        times = [f"{device}: {_range(duration, most, share)}" for device, most in value.items()]
         return "\n".join([*times, _ASSUMED])
     if isinstance(value, Mapping):
         return assignments(value)
     if name == "seed":  # no thousands separator
         return str(value)
     if name in (PER_IMAGE, "evaluations", "tflop", "seconds"):
-        return _range(_rough_time if name == "seconds" else _amount, value, share)
+        return _range(duration if name == "seconds" else _amount, value, share)
     return cell_text(value)
 
 
@@ -67,14 +67,6 @@ def _range(written: Callable[[float], str], most: float, share: float) -> str:
 def _amount(value: float) -> str:
     """Format without decimals; a number below 1 with one significant digit."""
     return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.1g}"
-
-
-def _rough_time(seconds: float) -> str:
-    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:,.1f} {name}"
-    whole = max(1, round(seconds))
-    return f"{whole} second{'s' * (whole > 1)}"
 
 
 def print_reproduction(made: Reproduction) -> None:
@@ -210,9 +202,10 @@ def step_line(step: Step) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration: 0.8 s, 12 s, 5 min, 3.4 h."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
+    """Format a duration: 0.8 s, 12 s, 5 min, 3.4 h, 2.5 days."""
     if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} days"

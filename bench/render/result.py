@@ -230,7 +230,7 @@ class StudyResult:
             return pd.DataFrame(
                 [{"board": b, **difference.model_dump(mode="json")} for b, difference in pairs]
             )
-        raise UserError(f"to_pandas({table!r}): there are runs, methods and differences.")
+        raise UserError(f"to_pandas({table!r}): expected 'runs', 'methods' or 'differences'.")
 
     def forest_figure(self) -> Figure:
         """Draw the accuracy of every method with its interval; UserError if nothing is decided."""

@@ -118,7 +118,7 @@ def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
 
 
 def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: int) -> Any:
-    """Return id → (label, picture) for the images in the data, or an error message."""
+    """Return id → fields of a `Thumbnail` for the images in the data, or an error message."""
     if isinstance(data, str):
         return data
     split, corruption = data
@@ -127,12 +127,11 @@ def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: in
         rows = split.row_of
         samples = split.samples([name for name in sample_ids if name in rows])
         for sample in corrupted(samples, corruption):
-            pictures[sample.sample_id] = (sample.label, None)
+            pictures[sample.sample_id] = [sample.label]
             with suppress(PixelsError):  # the run counted the image as failed
                 image = side_by_side([decode(encoded) for encoded in sample.images])
                 kind, content, small = thumbnail(image, side)
-                picture = (kind, base64.b64encode(content).decode(), small)
-                pictures[sample.sample_id] = (sample.label, picture)
+                pictures[sample.sample_id] += [kind, base64.b64encode(content).decode(), small]
     except Exception as error:  # the table is damaged
         return _reason(error)
     return pictures

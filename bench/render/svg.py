@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from bench.errors import UserError
 from bench.machine.files import writing
 
 if TYPE_CHECKING:
@@ -137,23 +136,3 @@ def save_figure(figure: Figure, path: Path) -> None:
         )
         rules = f"@media (prefers-color-scheme: dark) {{{rules}}}</style>"
         path.write_bytes(out.getvalue().replace(b"</style>", rules.encode(), 1))
-
-
-def figure_file(option: str, value: str) -> Path:
-    """Return the file that an option such as `--plot` names, checked before any work is done.
-
-    UserError if it is a folder, its folder does not exist, or matplotlib lacks the format.
-    """
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    path, suffixes = Path(value), FigureCanvasBase.get_supported_filetypes()
-    if path.is_dir():
-        raise UserError(f"{option} {value}: it is a folder. Name a file in it: {path / 'plot.png'}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"{option} {value}: there is no folder {path.parent}.")
-    if path.suffix.lower().removeprefix(".") not in suffixes:
-        raise UserError(
-            f"{option} {value}: the name ends with the format, which is one of"
-            f" {', '.join(f'.{suffix}' for suffix in sorted(suffixes))}."
-        )
-    return path

@@ -189,7 +189,7 @@ class Pages:
             manifest = self.stored.run(query.get("run", "")).manifest
         image = self.stored.images.of(manifest, [name]).get(name)
         if image is None or image.kind is None:
-            raise UserError(f"{name!r} is not in the data, or is no picture.")
+            raise UserError(f"{name!r} is not in the data, or cannot be decoded.")
         return Response(
             image.content, image.kind, headers={"Cache-Control": "private, max-age=600"}
         )

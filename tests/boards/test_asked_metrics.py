@@ -76,4 +76,4 @@ def test_a_report_has_the_metric_and_is_of_one_label(run: Path) -> None:
     lacking = write_report([run], out, metric=("shape_bias", {}), most_images=0)
     assert [("no shape bias" in reason) for _, reason in lacking.notes] == [True]
     refused = bench("report", run, "--out", out, "--only", "place")
-    assert refused.code == 2 and "name a column and a value" in refused.err
+    assert refused.code == 2 and "expected COLUMN=VALUE" in refused.err

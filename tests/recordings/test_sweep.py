@@ -68,10 +68,10 @@ def test_a_point_wants_the_same_images(recording: Path, tmp_path: Path) -> None:
 
 def test_what_is_asked_wrongly_is_refused_before_the_sweep(recording: Path, tmp_path: Path) -> None:
     for option, given, said in (
-        ("--plot", tmp_path / "p.xyz", "the name ends with the format, which is one of"),
-        ("--plot", tmp_path, "it is a folder"),
+        ("--plot", tmp_path / "p.xyz", "the name must end with the format"),
+        ("--plot", tmp_path, "expected a file, got a folder"),
         ("--plot", tmp_path / "no" / "p.png", "there is no folder"),
-        ("--strategies", "", "--strategies names none"),
+        ("--strategies", "", "--strategies must name at least one"),
     ):
         done = bench("sweep", recording, option, given)
         assert done.code == 2 and said in done.err and not done.out

@@ -246,7 +246,7 @@ def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--out", "nowhere/page.html"], "there is no folder"),
-        (["--out", "."], "name a file"),
+        (["--out", "."], "expected a file, got a folder"),
         (["--data-dir", "nowhere"], "--data-dir nowhere: there is no folder"),
         (["unknown-run"], "There is no run to report.\nThere is no run 'unknown-run'"),
         (["--results", "nowhere"], "There is no run in nowhere"),
@@ -266,7 +266,7 @@ def test_only_a_regular_file_is_replaced(stored: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for special in (Path("/dev/null"), tmp_path / "pipe"):
         done = bench("report", "--results", stored / "results", "--out", special)
-        assert done.code == 2 and "stays as it is" in done.err
+        assert done.code == 2 and "expected a regular file" in done.err
         with pytest.raises(OSError, match="not a regular file"):
             write_atomically(special, "text")
     assert Path("/dev/null").is_char_device() and (tmp_path / "pipe").is_fifo()

@@ -182,7 +182,7 @@ def test_a_risk_is_swept_and_calibrated_between_the_jobs(tmp_path: Path, recorde
         (["--slurm", "7"], "from 1 to 6"),
         (["--slurm", "2", "--shard", "1/2"], "--slurm and --shard"),
         (["--slurm", "2", "--fresh"], "--slurm and --fresh"),
-        (["--submit"], "--submit is for --slurm N"),
+        (["--submit"], "--submit needs --slurm N"),
         (["--slurm", "2", "--submit"], "no `sbatch`"),
     ],
 )
