@@ -92,8 +92,8 @@ class Auroc(_OneAgainstRest):
             above = ranks[~positive] - rankdata(score[~positive])
             component[~positive] = 1 - above / count
             area = component[positive].mean()
-            share = np.where(positive, n / count, n / (n - count))
-            rows.append(area + share * (component - area))
+            scale = np.where(positive, n / count, n / (n - count))
+            rows.append(area + scale * (component - area))
         return np.asarray(np.mean(rows, axis=0))
 
 

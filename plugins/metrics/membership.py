@@ -38,8 +38,8 @@ class CandidateRecall(Metric):
     spec: ClassVar[dict[str, Any]] = {
         "name": "candidate_recall",
         "summary": (
-            "Of a run among candidates, the share of images whose class was a candidate: an upper"
-            " limit of the accuracy."
+            "Share of images whose class was a candidate: an upper limit of the accuracy of a run"
+            " among candidates."
         ),
         "needs": ("candidates",),
         "mean_over_images": True,

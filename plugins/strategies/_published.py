@@ -62,7 +62,7 @@ class PublishedSession(RaceSession):
         self.stage = first_stage(len(self.order))
         self.variances = np.zeros(len(self.alive))
         self.min_bound_draws = 1 + ceil(MIN_TOTAL_DOF / max(1, len(self.alive) - 1))
-        self.look = 0  # number of looks so far at which the bound could drop a prompt
+        self.n_looks = 0  # so far, at which the bound could drop a prompt
         self.cut = False  # whether the budget ruled out a prompt
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
@@ -81,7 +81,7 @@ class PublishedSession(RaceSession):
 
     def survivors(self) -> NDArray[np.bool_]:
         """Keep the prompts that the bound keeps; after the first stage, as many as are paid for."""
-        self.look += self.seen >= self.min_bound_draws
+        self.n_looks += self.seen >= self.min_bound_draws
         kept = super().survivors()
         if self.seen != self.stage or self.seen == len(self.order):
             return kept
@@ -112,7 +112,7 @@ class PublishedSession(RaceSession):
             variance, dof = moderate(variance, dof, pooled, PRIOR_DOF)
         if deviation:
             variance, dof = moderate(variance, dof, deviation**2, LEARNED_DOF)
-        fraction = draws / len(self.whole)
+        fraction = draws / len(self.timestep_ends)
         stderr = np.maximum(np.sqrt(variance * (1 - fraction) / draws), MIN_STDERR)
         distance = (by_timestep.mean(axis=1) + margin) / stderr
         return self.improbable(Evidence(distance, dof, draws, fraction, own, pooled))
@@ -129,12 +129,12 @@ class PublishedSession(RaceSession):
             return np.asarray(rivals * expit(evidence.features() @ np.array(odds)) < delta)
         if evidence.draws < self.min_bound_draws:
             return np.zeros(len(self.alive), dtype=bool)
-        share = 6 / (pi * self.look) ** 2  # alpha spending: the shares of all looks add up to 1
+        share = 6 / (pi * self.n_looks) ** 2  # alpha spending: the shares of all looks add up to 1
         return np.asarray(rivals * stdtr(evidence.dof, -evidence.distance) < share * delta)
 
 
-class Witness(PublishedSession):
-    """A race that drops only the prompts that the schedule drops, and records every rival.
+class RivalRecorder(PublishedSession):
+    """A race that records every rival, and drops only the prompts that the schedule drops.
 
     Attributes:
         records: for each look, the features, float64 [A, 7], the prompts, int64 [A], and the

@@ -51,7 +51,7 @@ class RaceSession(Elimination):
         self.largest = 0.0  # largest absolute difference from a leader so far
         timesteps = problem.timesteps[self.order]
         # Numbers of draws after which all draws of a timestep have been seen, ascending.
-        self.whole = np.flatnonzero(np.diff(timesteps, append=-1)) + 1
+        self.timestep_ends = np.flatnonzero(np.diff(timesteps, append=-1)) + 1
         self.tie = settings.tie * float(problem.weights.mean())  # in units of `terms`
         self.tied = False  # whether no survivor can be better than the leader by more than `tie`
 
@@ -78,8 +78,8 @@ class RaceSession(Elimination):
         step = max(1, self.seen // GROWTH) if self.seen else self.settings.first
         if self.settings.bound != "t":
             return step
-        last = np.searchsorted(self.whole, min(self.seen + step, len(self.order)))
-        return int(self.whole[last]) - self.seen
+        last = np.searchsorted(self.timestep_ends, min(self.seen + step, len(self.order)))
+        return int(self.timestep_ends[last]) - self.seen
 
     def survivors(self) -> NDArray[np.bool_]:
         """Keep the leader and the prompts that may still be as good. May set `tied`."""
@@ -109,7 +109,7 @@ class RaceSession(Elimination):
             by_timestep = self.by_timestep(differences)
             if by_timestep.shape[1] < self.min_draws:
                 return np.zeros(len(differences), dtype=bool)
-            low = t_lower(by_timestep, len(self.whole), settings.delta, settings.deviation)
+            low = t_lower(by_timestep, len(self.timestep_ends), settings.delta, settings.deviation)
             return low > -margin
         self.largest = max(self.largest, float(np.abs(differences).max()))
         span = settings.span or 2 * self.largest

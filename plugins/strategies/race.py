@@ -11,7 +11,7 @@ from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Evaluate, Floats, Problem, Replaced, Reply, Strategy
 from bench_plugins.strategies._elimination import parse_bands
 from bench_plugins.strategies._odds import N_FEATURES, fit_odds
-from bench_plugins.strategies._published import PublishedSession, Witness, published_cost
+from bench_plugins.strategies._published import PublishedSession, RivalRecorder, published_cost
 from bench_plugins.strategies._racing import RaceSession
 
 BOUNDS = ("t", "betting")
@@ -206,14 +206,14 @@ class Race(Strategy):
     def learn(self, images: Iterable[tuple[Problem, Floats]]) -> dict[str, Any]:
         """Return the `odds` fitted to images whose errors, float64 [P, N], are all known.
 
-        Every rival is one row of the regression at every look of a `Witness` race.
+        Every rival is one row of the regression at every look of a `RivalRecorder` race.
 
         Raises:
             ValueError: if too few rivals ended ahead of the leader.
         """
         features, ahead = [], []
         for problem, errors in images:
-            session = Witness(self, problem)
+            session = RivalRecorder(self, problem)
             while isinstance(request := session.ask(), Evaluate):
                 values = errors[np.ix_(request.prompts, request.draws)]
                 cost = problem.price(len(request.prompts), len(request.draws))
