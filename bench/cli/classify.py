@@ -67,7 +67,7 @@ def classify_command(
         print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
     else:
         _print(answers, top, classified.strategy)
-        _print_guarantees(classified)
+        _print_promises(classified)
         command = same_options(config, dataset=dataset or "./FOLDER")
         next_steps(("see how often it is right, on images of known class", command))
     return 3 if any(answer.error for answer in answers) else 0
@@ -98,7 +98,7 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
         say(f"Each answer was decided at level {strategy.level:g}.")
 
 
-def _print_guarantees(classified: Classified) -> None:
+def _print_promises(classified: Classified) -> None:
     if classified.stated is not None:
         say(risk_sentence(classified.stated))
     if classified.calibrated is not None:

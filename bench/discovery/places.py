@@ -22,7 +22,7 @@ LISTS = ("classes", "found", "groups")  # their values are lists of texts or nam
 
 TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
 
-# Types of the values by key, `...` for any key: a type, [str] for a list of texts, another such
+# Types of the values by key, `...` for any key: a type, [type] for a list of it, another such
 # mapping for a table, or None for values that are checked later.
 Types = Mapping[Any, Any]
 _ANY: Types = {...: None}

@@ -1,4 +1,4 @@
-"""Sentences about a stated risk: the guarantee, its conditions, and what an audit shows."""
+"""Sentences about a stated risk: the promise, its conditions, and what an audit shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def risk_warning(audit: Audit | None, stated: CalibratedOn | None) -> str | None
 def risk_sentence(
     stated: CalibratedOn | None, sweep: Sweep | None = None, summary: Summary | None = None
 ) -> str:
-    """Return the guarantee of a run with a stated risk, or "" if none was stated.
+    """Return the promise of a run with a stated risk, or "" if none was stated.
 
     Args:
         stated: the risk, and the images on which it was calibrated.
