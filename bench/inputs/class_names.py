@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
-from bench.machine.files import has_control, read_text
+from bench.inputs.parsing import read_text_file
+from bench.machine.files import has_control
 
 MOST_CHARACTERS = 1000
 _NUMBERED = re.compile(r"\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
 _WORDNET_ID = re.compile(r"n\d{8}")
-_REMEDY = "Say the classes in words with --class-names FILE."
+_REMEDY = "Give the classes in words with --class-names FILE."
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
     if len(content) != len(spellings):
         raise UserError(
             f"{file} lists {len(content)} classes, and the data has {len(spellings)}. Give a list"
-            " in label order, or say the words of each class by its name (a JSON object, or CSV)."
+            " in label order, or map each class to its words (a JSON object, or CSV)."
         )
     return tuple(content[position] for position in _positions(spellings))
 
@@ -180,16 +181,14 @@ def _positions(spellings: Sequence[str]) -> list[int]:
     if first > 1 or sorted(numbers) != list(range(first, first + len(spellings))):
         raise UserError(
             "--class-names: the classes are numbers with gaps, so a list may mean other classes."
-            " Say the words of each class by its number (a JSON object, or CSV)."
+            " Map each number to its words (a JSON object, or CSV)."
         )
     return [number - first for number in numbers]
 
 
 def _read(file: Path, spellings: Sequence[str]) -> Mapping[str, str] | list[str]:
-    if not file.is_file():
-        raise UserError(f"--class-names: there is no file {file}.")
+    text = read_text_file(file)
     try:
-        text = read_text(file)
         if file.suffix.lower() == ".json":
             return _strings(json.loads(text), file)
         if file.suffix.lower() == ".csv":

@@ -267,6 +267,6 @@ def _from_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[in
     if n_classes in numbers and min(numbers) > 0 and max(numbers) == n_classes:
         return [number - 1 for number in numbers]
     raise UserError(
-        f"{where}: the classes are the numbers {min(numbers)} to {max(numbers)}, which do not say"
-        f" which of the {n_classes} declared classes they are."
+        f"{where}: the classes are the numbers {min(numbers)} to {max(numbers)}; expected 0 to"
+        f" {n_classes - 1} or 1 to {n_classes}, for the {n_classes} declared classes."
     )

@@ -118,8 +118,8 @@ def parse_plan(text: str) -> DrawPlan:
         if listed == tuple(sorted(set(listed))):
             return DrawPlan(name, listed=listed)
     raise ValueError(
-        f"{text} is not a draw plan: {', '.join(PLANS)}, and perhaps levels: a half-open range,"
-        " as in grid:100-700, or a rising list, as in grid:32,65,98"
+        f"{text} is not a draw plan: expected {', '.join(PLANS)}, optionally with levels: a"
+        " half-open range, as in grid:100-700, or an ascending list, as in grid:32,65,98"
     )
 
 
@@ -133,8 +133,8 @@ def parse_levels(text: str) -> DrawPlan:
         return parse_plan(text if re.match(r"grid(:|$)", text) else f"grid:{text}")
     except ValueError:
         raise ValueError(
-            f"{text} has no valid levels: grid (all), a half-open range, as in grid:100-700, or"
-            " a rising list of indices, as in 32,65,98"
+            f"{text} has no valid levels: expected grid (all), a half-open range, as in"
+            " grid:100-700, or an ascending list of indices, as in 32,65,98"
         ) from None
 
 

@@ -107,7 +107,7 @@ def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
     for line, row in rows:
         level, where = row["level"], f"{path}:{line}"
         if not level.strip().isdecimal() or int(level) in weights:
-            raise UserError(f"{where}: level {level!r} is not an index, or occurred before.")
+            raise UserError(f"{where}: level {level!r} is not an index, or occurs twice.")
         weights[int(level)] = _weight(row["weight"], where)
         lines[int(level)] = line
     if not weights:

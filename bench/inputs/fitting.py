@@ -40,8 +40,8 @@ class FitSplit:
                 yield decode(sample.image)
             except PixelsError as error:
                 raise UserError(
-                    f"The image {quoted(sample.sample_id)} of split {self.split.split!r}, which"
-                    f" is to be learned from, cannot be read: {error}."
+                    f"The image {quoted(sample.sample_id)} of {self.split.split!r}, the split to"
+                    f" learn from, cannot be read: {error}."
                 ) from None
 
     def texts(self, texts: Sequence[str]) -> list[str]:
@@ -87,7 +87,7 @@ def load_fit_split(
     if scored is not None:
         if split.classes != scored.classes:
             raise UserError(
-                f"The split {quoted(chosen)}, which is to be learned from, has other classes than"
+                f"The split to learn from, {quoted(chosen)}, has other classes than the scored one,"
                 f" {scored.split!r}: {len(split.classes)} and {len(scored.classes)}."
             )
         fit = _without(split, scored)
@@ -108,9 +108,7 @@ def _without(split: Split, scored: Split) -> FitSplit:
     if not left_out:
         return FitSplit(split)
     if not kept:
-        raise UserError(
-            f"All images of split {split.split!r}, which is to be learned from, are scored too."
-        )
+        raise UserError(f"All images of {split.split!r}, the split to learn from, are scored, too.")
     warn_user(
         f"{left_out} of {len(split.sample_ids)} images of split {split.split!r} are scored too,"
         " and are not learned from."

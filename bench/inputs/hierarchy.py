@@ -49,21 +49,21 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
         if node in parent_of:
             both = f"{quoted(parent_of[node])} and {quoted(parent)}"
             problem = "twice" if parent_of[node] == parent else f"with two parents, {both}"
-            raise UserError(f"{where}: {quoted(node)} is there {problem}; a tree has one of each.")
+            raise UserError(f"{where}: {quoted(node)} occurs {problem}.")
         if parent in classes:
             raise UserError(f"{where}: the class {quoted(parent)} cannot be a parent.")
         parent_of[node], words[node] = parent, text or node
     if missing := [name for name in classes if name not in parent_of]:
         raise UserError(
-            f"{path}: the class {quoted(missing[0])} is no node"
+            f"{path}: the class {quoted(missing[0])} is not a node"
             + (f", nor are {len(missing) - 1} others" if len(missing) > 1 else "")
             + f".{did_you_mean(missing[0], parent_of)}"
         )
     for node, parent in parent_of.items():
         if parent and parent not in parent_of:
-            close = did_you_mean(parent, parent_of)
             raise UserError(
-                f"{path}: {quoted(node)} has the parent {quoted(parent)}, which is no node.{close}"
+                f"{path}: {quoted(node)} has the parent {quoted(parent)}, which is not a node."
+                f"{did_you_mean(parent, parent_of)}"
             )
     above = {name: list(_ancestors(name, parent_of, path)) for name in parent_of}
     used = {ancestor for name in classes for ancestor in above[name]}
@@ -95,8 +95,6 @@ def _ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the row of each node, with its position in the file for messages."""
-    if not path.is_file():
-        raise UserError(f"--hierarchy: there is no file {path}.")
     if path.suffix == ".toml":
         tables = read_toml(path).get("node")
         if not isinstance(tables, list) or not all(

@@ -163,7 +163,7 @@ def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> Non
     if n_answers(images, texts) > MOST_ANSWERS:
         raise UserError(
             f"{at}: {images} images and {texts} texts have {n_answers(images, texts):,} answers;"
-            f" {MOST_ANSWERS:,} is the most."
+            f" at most {MOST_ANSWERS:,} are possible."
         )
 
 
@@ -175,14 +175,15 @@ def _answer(answer: Any, shape: tuple[int, int], at: str) -> int:
         right, among = answer if isinstance(answer, list) else [answer], texts
         if len(right) != images:
             raise UserError(
-                f"{at}: it has {images} images, and {len(right)} of them have a right text; name"
-                " one for each in a column 'pairing'."
+                f"{at}: expected a right text for each of {images} images in a column 'pairing',"
+                f" got {len(right)}."
             )
     for number in right:
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < among:
             raise UserError(
-                f"{at}: its right answer {number!r} is not among its {among}"
-                f" {'images' if among == images and texts == 1 else 'texts'}, counted from 0."
+                f"{at}: the right answer must be one of its {among}"
+                f" {'images' if among == images and texts == 1 else 'texts'}, counted from 0, got"
+                f" {number!r}."
             )
     if len(set(right)) < len(right):
         raise UserError(f"{at}: two of its images have the same right text.")

@@ -26,6 +26,8 @@ def read_text_file(file: Path) -> str:
     """
     try:
         return read_text(file)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {file}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not a text file in UTF-8: {error}.") from None
 

@@ -90,8 +90,8 @@ def check_template(template: str, name: str = "The template") -> None:
         )
     if strange := re.search(r"[{}][^{}]*\}?", template.replace(PLACEHOLDER, "")):
         raise UserError(
-            f"{name} {quoted(template)} has {quoted(strange.group())}, and {PLACEHOLDER} is all"
-            " that is filled in."
+            f"{name} {quoted(template)} has {quoted(strange.group())}; only {PLACEHOLDER} is"
+            " replaced."
         )
 
 
@@ -130,8 +130,6 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
         UserError: a column, class, index or prompt is invalid, with the line, or a class has no
             prompt.
     """
-    if not path.is_file():
-        raise UserError(f"--prompts: there is no file {path}.")
     index = {_key(name): number for number, name in enumerate(classes)}
     texts: list[str] = []
     class_of_prompt: list[int] = []

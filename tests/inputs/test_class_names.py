@@ -44,7 +44,7 @@ def test_a_list_follows_numbers_and_not_their_order_as_text(tmp_path: Path) -> N
 
 
 BAD = {
-    "missing.json": (None, "there is no file"),
+    "missing.json": (None, "There is no file"),
     "text.json": ("not json", "cannot be read"),
     "deep.json": ("[" * 100_000, "cannot be read"),
     "number.json": ("[1, 2]", 'a list \\["words"'),

@@ -64,7 +64,7 @@ def test_numbers_for_names_count_from_0_or_from_1(tmp_path: Path) -> None:
     spec = load_spec(declare(tmp_path))
     assert indices_of(["1", "0"], spec, "x") == [1, 0]
     assert indices_of(["1", "2"], spec, "x") == [0, 1]
-    with pytest.raises(UserError, match="do not say which"):
+    with pytest.raises(UserError, match="expected 0 to"):
         indices_of(["1"], spec, "x")
 
 

@@ -132,7 +132,7 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
         (["1,1", "2,-3"], r"w.csv:3: .*above 0, got '-3'"),
         (["1,0"], r"--levels"),
         (["1,inf"], r"w.csv:2"),
-        (["1,1", "1,2"], r"w.csv:3: level '1'.*before"),
+        (["1,1", "1,2"], r"w.csv:3: level '1'.*twice"),
         (["one,1"], r"w.csv:2: level 'one'"),
         (["1"], r"w.csv:2: 1 columns, and the first line names 2"),
         ([], r"holds no weights"),

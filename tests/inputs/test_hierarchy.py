@@ -36,10 +36,10 @@ def test_a_chain_of_single_children_is_one_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        ("cat,\nbig dog,\n", "'car' is no node"),
-        ("cat,pet\nbig dog,\ncar,\n", "parent 'pet', which is no node"),
+        ("cat,\nbig dog,\n", "'car' is not a node"),
+        ("cat,pet\nbig dog,\ncar,\n", "parent 'pet', which is not a node"),
         ("pet,\ncat,pet\nbig dog,pet\ncar,\ncat,\n", "with two parents, 'pet' and ''"),
-        ("cat,\nbig dog,\ncar,\ncar,\n", "'car' is there twice"),
+        ("cat,\nbig dog,\ncar,\ncar,\n", "'car' occurs twice"),
         ("cat,car\nbig dog,\ncar,\n", "class 'car' cannot be a parent"),
         ("a,b\nb,a\ncat,a\nbig dog,a\ncar,\n", "below itself"),
         ("a,\ncat,\nbig dog,\ncar,\n", "'a' has no class below it"),

@@ -113,7 +113,7 @@ def test_a_prompts_file_may_have_several_a_class(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "missing file": (None, "there is no file"),
+    "missing file": (None, "There is no file"),
     "bad column": ("prompt,class,classidx\na,harbor,1\n", ":1: the column 'classname' is missing"),
     "unknown class": (f"{HEAD}a,harbour,1\n", ":2: unknown class 'harbour'. Did you mean 'harbor'"),
     "wrong index": (f"{HEAD}a,harbor,0\n", ":2: class 'harbor' has index 1"),

@@ -34,13 +34,16 @@ def test_what_means_nothing_is_refused(
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no texts": ({"texts": []}, "it has no texts"),
-    "an empty text": ({"texts": ["a red 3 left of a blue 5", "  "]}, "one of its texts is empty"),
+    "no texts": ({"texts": []}, "expected a list of candidate texts"),
+    "an empty text": ({"texts": ["a red 3 left of a blue 5", "  "]}, "a candidate must be a text"),
     "a text twice": (
         {"texts": ["a red 3 left of a blue 5", "A red 3  left of a blue 5"]},
         "occurs twice",
     ),
-    "no such answer": ({"label": 2}, "right answer 2 is not among its 2 texts"),
+    "no such answer": (
+        {"label": 2},
+        "must be one of its 2 texts, counted from 0, got 2",
+    ),
     "one text": ({"texts": ["a red 3 left of a blue 5"], "label": 0}, "nothing to decide"),
 }
 
@@ -60,7 +63,7 @@ def test_a_bad_item_is_refused_with_its_id(
 
 BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
     "another shape": ({"images": 3, "pairing": [0, 1, 2]}, "has 3 images and 2 texts, and the"),
-    "a pair missing": ({"pairing": [1]}, "it has 2 images, and 1 of them have a right text"),
+    "a pair missing": ({"pairing": [1]}, "for each of 2 images in a column 'pairing', got 1"),
     "one text twice": ({"pairing": [1, 1]}, "two of its images have the same right text"),
     "no images": ({"images": 0, "pairing": []}, "it has no images"),
 }
