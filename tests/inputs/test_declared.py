@@ -175,7 +175,7 @@ def test_the_split_is_test_or_the_only_one_where_none_is_named(
 def test_labels_that_are_lists_are_refused(tmp_path: Path) -> None:
     columns = {"image": pa.array([picture(1), picture(2)]), "label": [[0], [1]]}
     write_parquet(tmp_path / "pictures/test-0.parquet", columns)
-    with pytest.raises(UserError, match=r"'label' holds list.*; class names or whole numbers"):
+    with pytest.raises(UserError, match=r"'label' holds list.*class names or whole numbers"):
         load(declare(tmp_path))
 
 
