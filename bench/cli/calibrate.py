@@ -19,7 +19,7 @@ from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import open_draws
 from bench.render.tables import table
 from bench.running.command import other_images_command
-from bench.running.preparing.risk import choices
+from bench.running.preparing.risk import risk_choices
 from bench.stats.risk import upper_limit
 from bench.store.calibrations import Calibration
 from bench.store.documents import RiskChoice
@@ -51,7 +51,7 @@ def calibrate_command(
     """
     path = find_run(run, results)
     learned = calibrate(path, strategy, params)
-    chosen = choices(learned)
+    chosen = risk_choices(learned)
     if as_json:
         print_json({**learned.plain(), "risks": [choice.plain() for choice in chosen]})
         return

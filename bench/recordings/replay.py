@@ -27,7 +27,7 @@ from bench.recordings.weighing import check_measured, weighed
 from bench.running.command import recording_command
 from bench.running.executors.protocol import Executable
 from bench.running.parts.decision import Decider, make_decider
-from bench.running.preparing.risk import Stated, choose_setting
+from bench.running.preparing.risk import StatedRisk, choose_setting
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
@@ -194,7 +194,7 @@ def prepare_replay(
     settings["results"] = str(results)
     manifest = _manifest(recording, decider, settings)
     if risk is not None:
-        stated = Stated(risk, decider, params, results)
+        stated = StatedRisk(risk, decider, params, results)
         chosen, calibrated = choose_setting(stated, manifest)
         decider = decider_for(recording, strategy, chosen)
         settings["risk"] = risk

@@ -15,7 +15,7 @@ from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
 # Settings of an object in memory, which are not those of `bench.run`.
-OF_HANDING_OVER = ("backbone", "weights", "dtype", "resolution", "normalize")
+HANDED_OVER_SETTINGS = ("backbone", "weights", "dtype", "resolution", "normalize")
 _LEFT_OUT = {
     # of one run alone
     *("dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"),
@@ -148,7 +148,7 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
     called = "".join(
         f", {name}={value!r}"
         for name, value in own.items()
-        if value != {} and name not in OF_HANDING_OVER
+        if value != {} and name not in HANDED_OVER_SETTINGS
     )
     source = f" from {thing['source']}" if thing.get("source") else ""
     made = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())

@@ -29,7 +29,7 @@ from bench.store.folder import missing, read_manifest
 
 # Backbone → the settings that it was made from: they are part of a run's identity.
 _LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
-OF_A_NAME = ("normalize", "resolution", "revision", "layout", "attention", "compile", "lora")
+NAMED_SETTINGS = ("normalize", "resolution", "revision", "layout", "attention", "compile", "lora")
 
 
 def load_named(name: str, weights: str | None, device: str | None, dtype: str | None) -> Any:
@@ -81,7 +81,7 @@ def with_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str,
     if made is None:
         backbone = take_object(backbone)
         made = _LOADED[backbone]
-    for name in OF_A_NAME:
+    for name in NAMED_SETTINGS:
         if settings.get(name):
             raise UserError(f"{name}= goes with a backbone's name, not with one that is loaded.")
     for name in ("weights", "device", "dtype"):

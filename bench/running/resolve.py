@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
 from bench.running.parts.data import data_source, find_dataset
-from bench.running.parts.decision import Decider, find_strategy, of_backbone
+from bench.running.parts.decision import Decider, backbone_params, find_strategy
 from bench.running.parts.measure import ResolvedViews, find_plan, resolve_views
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype
 from bench.running.settings import RunConfig
@@ -106,7 +106,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         data=data,
         source=source,
         backbone_parameters=source.spec.resolve_parameters(
-            {**of_backbone(config, source.spec, decider.spec), **options}
+            {**backbone_params(config, source.spec, decider.spec), **options}
         ),
         trained_on=source.trained_on,
         dtype=dtype,

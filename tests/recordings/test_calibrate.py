@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.running.command import reproducing_command
 from bench.running.prepare import prepare
-from bench.running.preparing.risk import choices
+from bench.running.preparing.risk import risk_choices
 from bench.running.settings import make_config
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records
@@ -89,7 +89,7 @@ def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> N
     manifest = read_manifest(Path(made["results_dir"]))
     stated = manifest.identity.calibrated
     assert stated is not None and (stated.risk, stated.images) == (0.1, N_IMAGES)
-    [choice] = [choice for choice in choices(learned) if choice.risk == 0.1]
+    [choice] = [choice for choice in risk_choices(learned) if choice.risk == 0.1]
     assert choice.params is not None
     assert choice.params.items() <= made["strategy"]["params"].items()
     same = replay(other, "race", made["strategy"]["params"], tmp_path)

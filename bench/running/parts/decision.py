@@ -91,12 +91,12 @@ def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider
         usual = {} if settings.risk else dict(spec.unproven)
     if backbone.draws is not None and "draws" in spec.parameters:
         usual.setdefault("draws", backbone.draws)
-    others = of_backbone(settings, backbone, spec)
+    others = backbone_params(settings, backbone, spec)
     own = {name: value for name, value in settings.params.items() if name not in others}
     return make_decider(spec, {**usual, **own})
 
 
-def of_backbone(
+def backbone_params(
     settings: DecisionSettings, spec: BackboneSpec, strategy: StrategySpec
 ) -> Parameters:
     """Return the parameters of `--set` that only the backbone has."""

@@ -29,7 +29,7 @@ RISKS = (0.1, 0.05, 0.02, 0.01)
 
 
 @dataclass(frozen=True)
-class Stated:
+class StatedRisk:
     """A risk that was stated for a strategy; a UserError if it has no parameters to choose."""
 
     risk: float  # the largest share of decisions that may differ from those of the full sweep
@@ -59,7 +59,7 @@ class Stated:
                 )
 
 
-def stated_risk(resolved: Resolved) -> Stated | None:
+def stated_risk(resolved: Resolved) -> StatedRisk | None:
     """Return the risk that a run's settings state; None: none."""
     config, decider = resolved.config, resolved.decider
     if config.risk is None:
@@ -69,18 +69,18 @@ def stated_risk(resolved: Resolved) -> Stated | None:
             f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} scores an image on one"
             " draw, on which every strategy decides as the full sweep does. Leave --risk out."
         )
-    return Stated(config.risk, decider, config.params, Path(config.results))
+    return StatedRisk(config.risk, decider, config.params, Path(config.results))
 
 
 def with_risk(
-    prepared: Prepared, stated: Stated, manifest: Manifest
+    prepared: Prepared, stated: StatedRisk, manifest: Manifest
 ) -> tuple[Prepared, CalibratedOn]:
     """Return a run with the parameters of its risk, and their calibration; see `choose_setting`."""
     chosen, calibrated = choose_setting(stated, manifest)
     return replace(prepared, decider=make_decider(stated.decider.spec, chosen)), calibrated
 
 
-def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
+def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
     """Return the cheapest parameters that keep a risk on calibrated images, and the calibration.
 
     See `bench.stats.risk`. Of several calibrations, one with the run's other parameters is taken,
@@ -128,7 +128,7 @@ def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
     return min(settings, key=lambda setting: setting.cost, default=None)
 
 
-def choices(calibration: Calibration) -> list[RiskChoice]:
+def risk_choices(calibration: Calibration) -> list[RiskChoice]:
     """Return what is chosen for each of `RISKS`."""
     chosen: list[RiskChoice] = []
     for risk in RISKS if calibration.settings else ():
@@ -149,7 +149,7 @@ def _needed(calibration: Calibration, risk: float) -> int:
     return images_needed(risk, fewest, calibration.level, calibration.of)
 
 
-def has_calibration(stated: Stated, manifest: Manifest) -> bool:
+def has_calibration(stated: StatedRisk, manifest: Manifest) -> bool:
     """Tell whether images of another split were calibrated for a run."""
     data = manifest.identity.dataset
     own = (data.split, data.fingerprint)
@@ -160,7 +160,7 @@ def has_calibration(stated: Stated, manifest: Manifest) -> bool:
     )
 
 
-def _calibrations(stated: Stated, manifest: Manifest) -> list[Calibrated]:
+def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:
     """Return the calibrations of a run's question and strategy that are for other images."""
     spec = stated.decider.spec
     return [
@@ -175,7 +175,7 @@ def _calibrations(stated: Stated, manifest: Manifest) -> list[Calibrated]:
     ]
 
 
-def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
+def _calibration_for(stated: StatedRisk, manifest: Manifest) -> Calibration:
     spec, same = stated.decider.spec, _calibrations(stated, manifest)
     if not same:
         recorded = other_images_command(manifest, strategy=exhaustive(), save_errors=True)
@@ -199,7 +199,7 @@ def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
     )
 
 
-def _has_parameters(stated: Stated, calibration: Calibration) -> bool:
+def _has_parameters(stated: StatedRisk, calibration: Calibration) -> bool:
     """Return whether the parameters that were not calibrated are the run's."""
     own = stated.decider.parameters
     return all(
@@ -210,7 +210,7 @@ def _has_parameters(stated: Stated, calibration: Calibration) -> bool:
     )
 
 
-def _value(stated: Stated, parameters: Mapping[str, Any], name: str) -> Any:
+def _value(stated: StatedRisk, parameters: Mapping[str, Any], name: str) -> Any:
     """Return a parameter's value, as JSON has it; a later one is not recorded at its default."""
     declared = stated.decider.spec.parameters.get(name)
     value = parameters.get(name, declared.default if declared else None)

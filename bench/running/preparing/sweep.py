@@ -15,9 +15,9 @@ from bench.errors import UserError
 from bench.inputs.subsets import drawn
 from bench.running.manifest import make_manifest
 from bench.running.model_run import problems
-from bench.running.parts.decision import Decider, make_decider, of_backbone
+from bench.running.parts.decision import Decider, backbone_params, make_decider
 from bench.running.prepared import PlannedSweep, Prepared, SweepPlan
-from bench.running.preparing.risk import Stated, calibrated_on, cheapest, choices
+from bench.running.preparing.risk import StatedRisk, calibrated_on, cheapest, risk_choices
 from bench.stats.risk import choose_sweep
 from bench.store.calibrations import CALIBRATION, Calibration, calibration_files, read_calibration
 from bench.store.documents import Sweep
@@ -29,7 +29,7 @@ RACE_COST = 2.0
 IMAGE_BYTES, CELL_BYTES = 2_500, 5  # of recorded errors: measured for 400 to 500,000 cells
 
 
-def plan_sweep(prepared: Prepared, stated: Stated) -> SweepPlan:
+def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
     """Return the size of the sweep, and the cost of both parts.
 
     The size depends on the split and on the costs, not on `--limit`.
@@ -89,7 +89,7 @@ def plan_sweep(prepared: Prepared, stated: Stated) -> SweepPlan:
     )
 
 
-def with_sweep(prepared: Prepared, stated: Stated, samples: Sequence[str] | None) -> Prepared:
+def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | None) -> Prepared:
     """Return a run with its sweep, and with the setting that passed where it is calibrated.
 
     Args:
@@ -109,7 +109,7 @@ def with_sweep(prepared: Prepared, stated: Stated, samples: Sequence[str] | None
             "save_errors": True,
             "strategy": recorder.spec.name,
             "params": {
-                **of_backbone(prepared.config, prepared.backbone, race.spec),
+                **backbone_params(prepared.config, prepared.backbone, race.spec),
                 "draws": race.parameters["draws"],
             },
         }
@@ -131,7 +131,7 @@ def with_sweep(prepared: Prepared, stated: Stated, samples: Sequence[str] | None
     calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
     described = Sweep(
         evaluation_equivalents_per_image=plan.sweep_cost / plan.swept,
-        choices=choices(calibration),
+        choices=risk_choices(calibration),
     )
     sweep = replace(sweep, calibration=calibration)
     prepared = replace(prepared, decider=decider, sweep=sweep)
@@ -164,13 +164,13 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
     return None
 
 
-def _recorder(stated: Stated) -> str:
+def _recorder(stated: StatedRisk) -> str:
     """Return the strategy whose recordings this one can be replayed on."""
     spec = stated.decider.spec
     return spec.recorder or next(iter(spec.learned.values()), exhaustive())
 
 
-def _otherwise(prepared: Prepared, stated: Stated) -> Decider:
+def _otherwise(prepared: Prepared, stated: StatedRisk) -> Decider:
     """Return the strategy that the user chose beforehand, for where no setting passes."""
     if prepared.config.risk_else == "full":
         return _decider(exhaustive(), stated)
@@ -178,7 +178,7 @@ def _otherwise(prepared: Prepared, stated: Stated) -> Decider:
     return _decider(exhaustive() if replaced is None else replaced.strategy, stated)
 
 
-def _decider(name: str, stated: Stated) -> Decider:
+def _decider(name: str, stated: StatedRisk) -> Decider:
     """Return a strategy on the draws of the race."""
     spec = load_plugins().strategies.get(name)
     return make_decider(spec, {"draws": stated.decider.parameters["draws"]})

@@ -24,14 +24,14 @@ from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig, changed
 from bench.store.documents import Items
 
-OF_CLASSES = ("template", "template_rule", "prompts", "class_names", "skip_unlabelled")
+CLASS_SETTINGS = ("template", "template_rule", "prompts", "class_names", "skip_unlabelled")
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
     """Return the distinct texts of the items asked for; a UserError for settings about classes."""
     assert split.items is not None
     settings, name = changed(resolved.config), resolved.dataset.name
-    for setting in OF_CLASSES:
+    for setting in CLASS_SETTINGS:
         if setting in settings:
             option = setting.replace("_", "-")
             raise UserError(

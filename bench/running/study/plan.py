@@ -15,7 +15,7 @@ from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.machine.devices import PEAKS
 from bench.running.executors.cluster import check_executor
-from bench.running.parts.decision import of_backbone
+from bench.running.parts.decision import backbone_params
 from bench.running.preparing.others import name_fit_split
 from bench.running.resolve import Resolved, resolve
 from bench.running.scorers import kind_of
@@ -66,7 +66,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
 def _effective_settings(config: RunConfig, resolved: Resolved) -> str:
     """Return the settings of a run that affect it. A classifier has neither strategy nor seed."""
     if kind_of(resolved).one_draw:
-        own = of_backbone(config, resolved.backbone, resolved.decider.spec)
+        own = backbone_params(config, resolved.backbone, resolved.decider.spec)
         config = config.model_copy(update={"strategy": None, "seed": 0, "params": own})
     return config.model_dump_json()
 

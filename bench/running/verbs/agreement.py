@@ -22,7 +22,7 @@ from bench.running.command import stored_settings
 from bench.running.execute import timed
 from bench.running.executors.protocol import LocalExecutor, OpenExecutor
 from bench.running.model_run import ModelRun, problems
-from bench.running.parts.decision import make_decider, of_backbone
+from bench.running.parts.decision import backbone_params, make_decider
 from bench.running.prepare import prepare, prepare_again
 from bench.running.prepared import Prepared
 from bench.running.settings import SETTINGS, RunConfig, make_config
@@ -139,7 +139,7 @@ def as_full_sweep(prepared: Prepared) -> Prepared:
 def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
     """Return the settings of a full sweep. Only the backbone's parameters are kept."""
     spec = load_plugins().strategies.get(exhaustive())
-    params = {**of_backbone(config, backbone, spec), "draws": draws}
+    params = {**backbone_params(config, backbone, spec), "draws": draws}
     return config.model_copy(update={"strategy": spec.name, "params": params})
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.parts.decision import DecisionSettings, find_strategy, of_backbone
+from bench.running.parts.decision import DecisionSettings, backbone_params, find_strategy
 
 PLUGINS = load_plugins()
 BACKBONE = PLUGINS.backbones.get("tiny-digits")
@@ -33,7 +33,7 @@ def test_option_over_backbone_over_default() -> None:
 def test_a_parameter_of_the_backbone_is_none_of_the_strategy_s() -> None:
     own = dict.fromkeys(BACKBONE.parameters, 1)
     both = settings(params={**own, "draws": 4})
-    assert of_backbone(both, BACKBONE, PLUGINS.strategies.get("full")).keys() == own.keys()
+    assert backbone_params(both, BACKBONE, PLUGINS.strategies.get("full")).keys() == own.keys()
 
 
 def test_a_parameter_that_makes_no_sense_is_refused() -> None:
