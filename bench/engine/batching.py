@@ -101,7 +101,7 @@ class ShrinkingBatches:
         return next(size for size in sizes if size >= count)
 
     def in_batches(self, rows: Ints, work: Callable[[Ints], torch.Tensor]) -> torch.Tensor:
-        """Return what `work` makes of rows, one of its own for each; it takes a batch of them."""
+        """Return the result of `work` for these rows, computed for one batch of them at a time."""
         count = len(rows)
         if count > self.batch_size:
             parts = np.array_split(rows, -(-count // self.batch_size))

@@ -57,7 +57,7 @@ def resize_and_crop(image: Image.Image, resolution: int) -> Image.Image:
 
 
 def squash(image: Image.Image, resolution: int) -> Image.Image:
-    """Return RGB [resolution, resolution]: the whole image by PIL's bicubic, in no proportion."""
+    """Return RGB [resolution, resolution]: the whole image by bicubic, aspect ratio lost."""
     return image.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC)
 
 

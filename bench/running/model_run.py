@@ -1,4 +1,4 @@
-"""A prepared run whose errors a model computes, and what its class and a first batch can tell."""
+"""A prepared run whose errors a model computes, and its checks before it is scored."""
 
 from __future__ import annotations
 

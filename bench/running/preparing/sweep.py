@@ -48,8 +48,8 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
             raise UserError(f"{stated.option} and --{option} exclude each other: {why}.")
     n, (problem, images) = len(split.sample_ids), problems(prepared)[-1]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
-    full = _decider(exhaustive(), stated).strategy.at_most(problem) * images
-    swept = _decider(_recorder(stated), stated).strategy.at_most(problem) * images
+    full = _on_same_draws(exhaustive(), stated).strategy.at_most(problem) * images
+    swept = _on_same_draws(_recorder(stated), stated).strategy.at_most(problem) * images
     looks = [candidate.strategy.at_least(problem) for candidate in _candidates(decider)]
     least = min((look * images for look in looks if look is not None), default=None)
     race = full / 2 if least is None else min(RACE_COST * least, full)
@@ -76,7 +76,7 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
         swept=size.images,
         allowed=size.allowed,
         passes=size.passes,
-        otherwise=_otherwise(prepared, stated).spec.name,
+        otherwise=_fallback(prepared, stated).spec.name,
         sweep_cost=size.images * swept,
         errors_bytes=size.images * (IMAGE_BYTES + CELL_BYTES * cells),
         rest=rest,
@@ -100,7 +100,7 @@ def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | 
     plan, split = plan_sweep(prepared, stated), prepared.split
     assert split is not None, "prepared without images"
     race = stated.decider
-    recorder = _decider(_recorder(stated), stated)
+    recorder = _on_same_draws(_recorder(stated), stated)
     run = make_manifest(replace(prepared, decider=recorder))
     config = prepared.config.model_copy(
         update={
@@ -125,7 +125,7 @@ def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | 
     if calibration is None:
         return replace(prepared, described=None, sweep=sweep)
     best = cheapest(calibration, stated.risk)
-    decider = _otherwise(prepared, stated)
+    decider = _fallback(prepared, stated)
     if best is not None:
         decider = make_decider(race.spec, best.strategy.params)
     calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
@@ -170,15 +170,15 @@ def _recorder(stated: StatedRisk) -> str:
     return spec.recorder or next(iter(spec.learned.values()), exhaustive())
 
 
-def _otherwise(prepared: Prepared, stated: StatedRisk) -> Decider:
-    """Return the strategy that the user chose beforehand, for where no setting passes."""
+def _fallback(prepared: Prepared, stated: StatedRisk) -> Decider:
+    """Return the strategy of the other images where no setting passes, as `--risk-else` says."""
     if prepared.config.risk_else == "full":
-        return _decider(exhaustive(), stated)
+        return _on_same_draws(exhaustive(), stated)
     replaced = prepared.strategy.replaces(problems(prepared)[-1][0])
-    return _decider(exhaustive() if replaced is None else replaced.strategy, stated)
+    return _on_same_draws(exhaustive() if replaced is None else replaced.strategy, stated)
 
 
-def _decider(name: str, stated: StatedRisk) -> Decider:
+def _on_same_draws(name: str, stated: StatedRisk) -> Decider:
     """Return a strategy on the draws of the race."""
     spec = load_plugins().strategies.get(name)
     return make_decider(spec, {"draws": stated.decider.parameters["draws"]})

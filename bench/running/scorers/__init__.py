@@ -20,7 +20,7 @@ KINDS: Final[dict[Scorer, ScorerKind]] = {
 
 
 def kind_of(resolved: Resolved) -> ScorerKind:
-    """Return what the kind of a run's backbone decides."""
+    """Return the kind of a run's backbone."""
     return KINDS[resolved.backbone.scorer]
 
 

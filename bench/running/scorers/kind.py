@@ -1,4 +1,4 @@
-"""The base of the kinds of backbones: all in which their runs differ."""
+"""The base class of the kinds of backbones: all that depends on the kind."""
 
 from __future__ import annotations
 
