@@ -14,7 +14,7 @@ from typing import Any
 from bench import hookimpl
 from bench.contracts.specs import Parameter
 
-# As a variable, since importing diffusers already makes transformers warn of what we do not use.
+# An environment variable, since transformers already warns while diffusers is imported.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 _PARAMETERS: dict[str, Any] = {
@@ -22,7 +22,7 @@ _PARAMETERS: dict[str, Any] = {
     "resolution": Parameter(None, "image side in pixels; None: the model's own", type=int),
 }
 _PARAMETER_TYPES = {"int": int, "float": float, "str": str}
-# One draw, so that every strategy does the same; `full` says it most plainly.
+# With one draw, every strategy does what `full` does.
 _CLASSIFIER: dict[str, Any] = {"scorer": "classifier", "strategy": "full", "draws": 1}
 _SEED: dict[str, Any] = {"seed": Parameter(0, "seed of its own; --seed is that of the noise")}
 
@@ -56,7 +56,7 @@ def register_backbones(register: Callable[..., None]) -> None:
         strategy="race",
         strategy_parameters={"first": 2},
         draws=40,
-        plan="grid:0-200",  # above, its errors tell less
+        plan="grid:0-200",  # at higher levels its errors tell prompts apart less well
         family="sd",
         licence="Apache-2.0",
         flops=355e6,
@@ -105,7 +105,7 @@ def _register_declared(
             family["parameters"] = {**shared["parameters"], **_parameters(stated["parameters"])}
         own["pipelines"] = tuple(own.get("pipelines", ()))
         register(own.pop("name", name), trained_on="unknown", **family, **own)
-        # Zero-shot unless it says otherwise: images from the web, none of a dataset's own.
+        # Models are zero-shot unless they say otherwise: trained on images of the web.
         families[name] = {"trained_on": None, **family, **models}
     for name, model in declared["models"].items():
         register(name, **{**families[model["family"]], **model})

@@ -1,4 +1,7 @@
-"""What is known of a pipeline's folder before a tensor is read; see `_hollow`."""
+"""Facts about a pipeline's folder from its configs and headers, before a tensor is read.
+
+The pipeline is built and driven without tensors; see `_hollow`.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ KEYWORDS = {"tokens": "max_sequence_length", "strength": "guidance_scale"}  # of
 
 
 class CheckedFolder(PipelineDenoiser):
-    """A folder's pipeline as far as its configs and headers describe it.
+    """A folder's pipeline, as its configs and the headers of its files describe it.
 
     Attributes:
         weights: the folder.
@@ -64,7 +67,7 @@ class CheckedFolder(PipelineDenoiser):
 
     @classmethod
     def checked(cls, weights: Weights, dtype: str, **settings: Any) -> CheckedFolder | None:
-        """Return the pipeline without tensors; None where only one that is loaded can be driven."""
+        """Return the pipeline without tensors; None if it can only be driven with its tensors."""
         settings.setdefault("normalize", "half")
         settings.setdefault("resolution", None)
         with LOADING:
@@ -72,7 +75,7 @@ class CheckedFolder(PipelineDenoiser):
 
     @classmethod
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
-        """Refuse what the class would refuse, without reading a tensor."""
+        """Refuse weights that the class could not load, without reading a tensor."""
         check_parts(weights, read_index(weights, cls.pipelines), weights.file is None)
         hollow = cls.checked(weights, dtype, **settings)
         if weights.loras or weights.file:
@@ -90,7 +93,7 @@ class CheckedFolder(PipelineDenoiser):
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
-        """Return the guidance scale that a distilled UNet is told where nobody sets it."""
+        """Return the guidance scale that a distilled UNet takes unless the user sets it."""
         if settings.get("strength") is not None:
             return {}
         hollow = cls.checked(weights, "float32", **settings)
@@ -106,7 +109,7 @@ class CheckedFolder(PipelineDenoiser):
 
     @classmethod
     def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int] | None:
-        """Return the tokens of each text, and how many the text encoder takes."""
+        """Return the number of tokens of each text, and the largest that the text encoder takes."""
         with LOADING:
             described = cls._described(weights, torch.float32)
         if described is None:
@@ -118,13 +121,13 @@ class CheckedFolder(PipelineDenoiser):
 
     @classmethod
     def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
-        """Count the floating-point operations of one evaluation, from the configs alone."""
+        """Return the floating-point operations of one evaluation, counted from the configs."""
         hollow = cls.checked(weights, "float32", resolution=resolution)
         return None if hollow is None else float(hollow.flops)
 
     @classmethod
     def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:
-        """Return what a linearised draw costs in evaluations, counted from the configs alone."""
+        """Return the cost of a linearised draw in evaluations, counted from the configs."""
         hollow = cls.checked(weights, "float32", resolution=resolution)
         if hollow is None:
             return None
@@ -132,7 +135,7 @@ class CheckedFolder(PipelineDenoiser):
 
     @classmethod
     def memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
-        """Return the bytes that the parts take that are in memory together, at the most."""
+        """Return the largest number of bytes of parts that are in memory together."""
         hollow = cls.checked(weights, dtype, **settings)
         if hollow is None:
             return tensor_bytes(weights, TORCH_DTYPES[dtype])
@@ -142,7 +145,7 @@ class CheckedFolder(PipelineDenoiser):
 
     @classmethod
     def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
-        """Return the bytes beside the weights: of one cell, or of one image that is encoded."""
+        """Return the bytes beside the weights: for one cell, or for encoding one image."""
         hollow = cls.checked(weights, dtype, **settings)
         return None if hollow is None else max(peak_of_cell(hollow), peak_of_image(hollow))
 
@@ -156,7 +159,7 @@ class CheckedFolder(PipelineDenoiser):
         left_out = frozenset(cls.without(weights, **parameters))
         return _described(weights, cls.pipelines, dtype, left_out)
 
-    # What families decide.
+    # What subclasses override.
 
     @classmethod
     def without(cls, weights: Weights, **parameters: Any) -> set[str]:
@@ -164,10 +167,10 @@ class CheckedFolder(PipelineDenoiser):
         return set()
 
     def keywords(self, **parameters: Any) -> dict[str, Any]:
-        """Return what these parameters say to the pipeline's call.
+        """Return the keywords of the pipeline's call that these parameters set.
 
         Raises:
-            UserError: one has a value that cannot be.
+            UserError: a value is not possible.
         """
         tokens, strength = parameters.get("tokens"), parameters.get("strength")
         if tokens is not None and not 1 <= tokens <= 512:
@@ -209,7 +212,7 @@ def _checked(
     dtype: str,
     settings: tuple[tuple[str, Any], ...],
 ) -> CheckedFolder | None:
-    """Return a folder's pipeline without tensors, checked by what it can be asked."""
+    """Return a folder's pipeline without tensors, driven once to check that its parts fit."""
     parameters = dict(settings)
     normalize, resolution = parameters.pop("normalize"), parameters.pop("resolution")
     if normalize not in NORMALIZATIONS:
@@ -235,16 +238,16 @@ def _checked(
         PipelineDenoiser.__init__(
             made, pipe, resolution=side, normalize=normalize, call=made.keywords(**parameters)
         )
-        _ = made.order  # may take a pass of its own, which is not to be counted
+        _ = made.order  # may take a pass of its own, which must not be counted
         made.flops = operations(made)
         name = AUTOENCODER
         peak_of_image(made)
     except UserError:
         raise
     except Exception as error:  # whatever diffusers raises where parts do not fit each other
-        if not family.pipelines:  # code that needs values is run with them
+        if not family.pipelines:  # the pipeline's code needs values, so that it is loaded
             return None
-        check_tensors(weights, pipe, made.classes)  # says which part is not what its config says
+        check_tensors(weights, pipe, made.classes)  # names a part whose config is wrong
         raise weights.error(
             f"{name}/",
             f"does not fit the latents, pictures or prompts of other parts: {first_line(error)}",

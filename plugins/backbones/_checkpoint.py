@@ -26,23 +26,23 @@ from bench.inputs.weights import HAND_OVER, PICKLES, Weights, unread_format
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
 
 MAPPED = 2**30  # bytes of a file that are mapped at a time
-# While `init_empty_weights` lasts, here or in a library's loader, parameters of all threads are
-# registered on the meta device; if two threads overlapped, this would last for ever.
+# `init_empty_weights`, here or in a library's loader, puts the parameters of all threads on the
+# meta device. If two threads used it at once, it would stay in force for ever.
 LOADING = RLock()
 
 
 @dataclass(frozen=True)
 class ModelPart:
-    """A part of a pipeline that holds tensors.
+    """A part of a pipeline that has tensors.
 
     Attributes:
         folder: its folder, such as `unet`.
         stem: the name of its safetensors file, without the ending.
         build: makes the module from its config.
-        renamed: endings or beginnings of names in older files → what they are called now.
-        unused: names of tensors in the file that the module is known not to need.
-        tied: names of tensors that are another one of the same module → that one.
-        library: the class whose own loader loads it, unchecked; None: the one here.
+        renamed: returns the current name of a tensor in an older file.
+        unused: names of tensors in the file that the module does not need.
+        tied: name of a tensor → name of the tensor of the same module that it shares.
+        library: the class whose own loader is used, without a check; None: the loader here.
     """
 
     folder: str
@@ -53,25 +53,25 @@ class ModelPart:
     tied: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
     library: Any = None
 
-    def called(self, name: str) -> str:
-        """Return what a tensor of that name is called: as now, and tied ones as one."""
-        now = self.renamed(name)
-        return self.tied.get(now, now)
+    def current_name(self, name: str) -> str:
+        """Return the current name of a tensor; tied tensors have one name."""
+        current = self.renamed(name)
+        return self.tied.get(current, current)
 
 
 def diffusers_part(folder: str, model: Any, **more: Any) -> ModelPart:
-    """Return a part that holds a model of diffusers."""
+    """Return a part that is a model of diffusers."""
     return ModelPart(folder, "diffusion_pytorch_model", model.from_config, **more)
 
 
 def transformers_part(folder: str, model: Any, config: Any, **more: Any) -> ModelPart:
-    """Return a part that holds a model of transformers, built from its class of configs."""
+    """Return a part that is a model of transformers, built from its class of configs."""
     return ModelPart(folder, "model", lambda raw: model(config.from_dict(dict(raw))), **more)
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: the file, what messages call it, its name there, and its shape."""
+    """The place of a tensor: the file and its name in messages, the tensor's name and shape."""
 
     path: Path
     file: str
@@ -80,10 +80,10 @@ class StoredTensor:
 
 
 def build_empty(weights: Weights, part: ModelPart, config: Mapping[str, Any]) -> nn.Module:
-    """Make the module on torch's meta device, without memory for its tensors.
+    """Return the module on torch's meta device, without memory for its tensors.
 
     Raises:
-        UserError: there is no such module.
+        UserError: its config does not describe a model.
     """
     try:
         with torch.device("meta"):
@@ -97,7 +97,7 @@ def build_empty(weights: Weights, part: ModelPart, config: Mapping[str, Any]) ->
 def find_tensors(
     weights: Weights, part: ModelPart, module: nn.Module, dtype: torch.dtype
 ) -> dict[str, StoredTensor]:
-    """Return where each tensor of `module` is stored; reads only the files' headers.
+    """Return the place of each tensor of `module`; reads only the headers of the files.
 
     Raises:
         UserError: there is no file, a tensor is missing or left over, or has another shape or a
@@ -106,11 +106,12 @@ def find_tensors(
     tensors: dict[str, StoredTensor] = {}
     for file in _files(weights, part, dtype):
         for stored in _header(weights, part, file):
-            name = part.called(stored.name)
+            name = part.current_name(stored.name)
             if name in tensors and stored.name not in part.tied:
                 raise weights.error(stored.file, f"holds {name!r} a second time")
             tensors[name] = stored
-    shapes = {part.called(name): tuple(t.shape) for name, t in module.state_dict().items()}
+    state = module.state_dict()
+    shapes = {part.current_name(name): tuple(tensor.shape) for name, tensor in state.items()}
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise weights.error(f"{part.folder}/", f"lacks {_some(missing)} that its config asks for")
     if left := sorted(tensors.keys() - shapes.keys()):
@@ -122,7 +123,7 @@ def find_tensors(
                 f"holds {stored.name!r} of shape {list(stored.shape)}; its config asks for"
                 f" {list(shapes[name])}",
             )
-    return {name: tensors[part.called(name)] for name in module.state_dict()}
+    return {name: tensors[part.current_name(name)] for name in state}
 
 
 def load(
@@ -135,7 +136,7 @@ def load(
     """Return the part's module with its tensors, checked and cast, for inference.
 
     Raises:
-        UserError: as `find_tensors`, or a value is not finite.
+        UserError: see `find_tensors`; or a value is not finite.
     """
     # Parameters made in inference mode could not take part in a backward pass.
     with LOADING, torch.inference_mode(False):
@@ -151,7 +152,7 @@ def load(
 
 def _files(weights: Weights, part: ModelPart, dtype: torch.dtype) -> list[str]:
     variants = ("", "fp16")
-    # Half the download where half precision is all that is asked for.
+    # In half precision, the smaller file is enough.
     for variant in reversed(variants) if dtype == torch.float16 else variants:
         dotted = f".{variant}" if variant else ""
         single = f"{part.folder}/{part.stem}{dotted}.safetensors"
@@ -181,7 +182,7 @@ def _listed(weights: Weights, part: ModelPart, index: str) -> list[str]:
 
 
 def _header(weights: Weights, part: ModelPart, file: str) -> list[StoredTensor]:
-    """Read the names, shapes and dtypes in a file, without those that are known to be unused."""
+    """Return the tensors of a file from its header, without the unused ones."""
     path = weights.find(file)
     if path is None:
         raise weights.error(file, "is not there, though the index names it")
@@ -210,8 +211,8 @@ def _tensors(
 ) -> Iterator[tuple[StoredTensor, torch.Tensor]]:
     """Yield tensors, cast and on the device.
 
-    A file is mapped anew after every `MAPPED` bytes, so that not all of it is in memory beside its
-    copy.
+    A file is mapped anew after every `MAPPED` bytes, so that it is never in memory as a whole
+    beside its copy.
     """
     for path, group in groupby(stored, key=lambda tensor: tensor.path):
         mapped = MAPPED
@@ -219,7 +220,7 @@ def _tensors(
             if mapped >= MAPPED:
                 opened, mapped = safe_open(path, framework="pt"), 0
             yield tensor, _read(weights, opened, tensor, dtype).to(device)
-            mapped += prod(tensor.shape) * 4  # at the most
+            mapped += prod(tensor.shape) * 4  # bytes in float32, or fewer
 
 
 def _read(weights: Weights, opened: Any, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
@@ -238,21 +239,21 @@ def _some(names: list[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the beginning of a library's message, for a message of one line."""
+    """Return the first line of a library's message, shortened."""
     if isinstance(error, UserError):
         return str(error)
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200].rstrip(".")
 
 
-# In the names of tensors: of diffusers, PEFT, kohya and LyCORIS; each is that of no plain model.
+# Parts of the names of a LoRA's tensors: of diffusers, PEFT, kohya and LyCORIS.
 LORA_TENSORS = ("lora_", "lora.", "hada_w1", "lokr_w1", "dora_scale", "oft_blocks")
 ADAPTER_NAMES = ("lora", "learned_embeds", "textual_inversion")
-FEW = 8  # tensors of a learned embedding; a model has more
+FEW = 8  # most tensors of a learned embedding; a model has more
 
 
 def warn_of_adapters(weights: Weights, parts: Collection[str]) -> None:
-    """Warn of LoRAs and embeddings in a folder on this machine."""
+    """Warn of LoRAs and learned embeddings in a folder on this machine, which are not applied."""
     if weights.revision is None and (names := sorted(_adapters(Path(weights.location), parts))):
         warn_user(
             f"The weights {weights.location} hold {' and '.join(names[:3])}"
@@ -274,19 +275,19 @@ def _adapters(root: Path, parts: Collection[str]) -> Iterator[str]:
 
 
 def is_lora(path: Path) -> bool:
-    """Tell from the header whether a file holds a LoRA."""
+    """Return whether a file holds a LoRA, by its header."""
     return any(word in name for name in header(path) for word in LORA_TENSORS)
 
 
 def is_adapter(path: Path, in_part: bool) -> bool:
-    """Tell from the header whether a file is a LoRA, or outside the parts an embedding."""
+    """Return whether a file holds a LoRA or, outside the parts, a learned embedding."""
     shapes = [shape for _, shape in header(path).values()]
     few = not in_part and 0 < len(shapes) <= FEW
     return is_lora(path) or (few and all(len(shape) in (1, 2) for shape in shapes))
 
 
 def header(path: Path) -> dict[str, tuple[str, list[int]]]:
-    """Return dtype and shape of each tensor in a file; of a damaged one, none."""
+    """Return dtype and shape of each tensor in a file; an empty mapping if it is damaged."""
     try:
         with safe_open(path, framework="pt") as opened:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118

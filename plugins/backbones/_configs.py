@@ -1,4 +1,4 @@
-"""What the configs of a pipeline say, checked before a tensor is read."""
+"""Checks of a pipeline's configs, before a tensor is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.contracts.levels import Levels, diffusion_levels
 from bench.inputs.weights import HAND_OVER, Weights
 from bench_plugins.backbones._checkpoint import first_line
 
-# Schedulers differ in how they sample; the noise table of these comes from the same few values.
+# Schedulers differ in how they sample; the noise tables of these depend on the same few values.
 SCHEDULERS = tuple(f"{name}Scheduler" for name in (
     "DDPM", "DDIM", "PNDM", "EulerDiscrete", "EulerAncestralDiscrete", "DDIMInverse",
     "DDIMParallel", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSDE",
@@ -35,10 +35,10 @@ LARGEST_LATENT = 1024  # side of a latent; the largest known models have 128
 def read_config(
     weights: Weights, folder: str, key: str, classes: Collection[str]
 ) -> dict[str, Any]:
-    """Return the config of a part that holds tensors.
+    """Return the config of a part with tensors.
 
     Raises:
-        UserError: there is none, of another class, or a number that no model has.
+        UserError: there is none, it is of another class, or it has a number that no model has.
     """
     name = f"{folder}/config.json"
     config = weights.read(name)
@@ -53,7 +53,7 @@ def read_config(
 
 
 def read_diffusion(weights: Weights) -> Levels:
-    """Return the levels of a DDPM-like schedule, as the scheduler's config has it.
+    """Return the levels of a DDPM-like schedule, from the scheduler's config.
 
     Raises:
         UserError: the scheduler is of another kind, or the table makes no sense.
@@ -134,7 +134,7 @@ def check_flow(weights: Weights) -> None:
 
 
 def check_scaling(weights: Weights) -> None:
-    """Refuse a VAE whose latents are scaled and shifted by what are no such numbers (UserError)."""
+    """Refuse a VAE whose scaling factor or shift is not possible (UserError)."""
     name = "vae/config.json"
     config = weights.read(name)
     # Stable Diffusion 1's config has no scaling factor: it is the default of diffusers' class.
@@ -178,7 +178,7 @@ def check_network(weights: Weights, name: str, config: Any) -> None:
 def check_class(
     weights: Weights, name: str, config: Mapping[str, Any], key: str, classes: Collection[str]
 ) -> None:
-    """Refuse a config that names another class than the known ones, or none."""
+    """Refuse a config that names none of the known classes (UserError)."""
     if config.get(key) not in classes:
         raise weights.error(name, f"has {key} {config.get(key)!r:.100}; known are {_some(classes)}")
 

@@ -20,30 +20,30 @@ from bench.engine.trees import leaves, mapped
 
 
 def operations(hollow: Any, gradient: bool = False) -> int:
-    """Count one evaluation; or one with the gradient to the conditioning."""
-    # Attention written out: some kernels are not counted, those of a CPU among them.
+    """Return the floating-point operations of one evaluation, or of one with its gradient."""
+    # Plain attention: some fused kernels, such as the CPU's, are not counted.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         predict_cell(hollow, gradient)
         if gradient:
             answers = tree_leaves(hollow.network.answer)
-            # autograd.grad cannot be counted
+            # Not `autograd.grad`, which is not counted.
             torch.autograd.backward(sum(answer.square().sum() for answer in answers))
     return int(counter.get_total_flops())
 
 
 def peak_of_cell(hollow: Any) -> int:
-    """Return the most bytes that are alive at once while a cell is evaluated."""
+    """Return the peak of memory in bytes while a cell is evaluated."""
     return peak_bytes(lambda: predict_cell(hollow))
 
 
 def peak_of_image(hollow: Any) -> int:
-    """Return the most bytes that are alive at once while an image is encoded."""
+    """Return the peak of memory in bytes while an image is encoded."""
     image = Image.new("RGB", (hollow.resolution,) * 2)
     return peak_bytes(lambda: hollow.encode_images([image]))
 
 
 def predict_cell(hollow: Any, gradient: bool = False) -> Tensor:
-    """Predict one latent with one prompt."""
+    """Return the prediction for one latent and one prompt."""
     with torch.set_grad_enabled(gradient):
         tree = mapped(torch.clone, hollow.shortest)
         for leaf in leaves(tree).values():
@@ -60,10 +60,10 @@ def size(module: nn.Module) -> int:
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """Return the most bytes that are alive at once of the tensors made by `work`.
+    """Return the peak of memory in bytes of the tensors that `work` makes.
 
-    On the meta device tensors live as long as elsewhere. Attention is counted as by kernels that
-    never hold its matrix, and other kernels without what they allocate for themselves.
+    On the meta device, tensors live as long as on any other. Attention is counted as in fused
+    kernels, without its matrix; what kernels allocate for themselves is not counted.
     """
     alive = _Alive()
     with torch.no_grad(), alive, _FusedAttention():
@@ -83,7 +83,7 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
             for tensor in tree_leaves(tensors):
                 if isinstance(tensor, torch.Tensor):
                     storage = tensor.untyped_storage()
-                    # What no operation made is a parameter.
+                    # A tensor that no operation made is a parameter.
                     self._add(storage, storage.nbytes() if is_new else 0)
         return result
 

@@ -1,4 +1,4 @@
-"""What a pipeline is asked through the seam: to encode, draw, set levels, decode and predict."""
+"""Driving a pipeline through the seam: encode, draw, set levels, decode and predict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ diffusers.logging.set_verbosity_error()
 transformers.logging.set_verbosity_error()
 
 UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
-# Images as large as they are asked for; captions as they are, whatever packages are installed.
+# The size of an image is not rounded, and captions are not cleaned, whatever is installed.
 PLAIN = {
     "output_type": "latent",
     "use_resolution_binning": False,
@@ -42,14 +42,14 @@ class DrivenPipeline:
 
     Attributes:
         pipe: the pipeline, which is not changed.
-        who: the pipeline, for messages.
+        who: the name of the pipeline in messages.
         call: all keywords that the pipeline's `__call__` is given.
         facts: what is declared of its class.
-        probed: whether nothing is.
-        slots: what its `encode_prompt` returns; None: it takes labels.
+        probed: whether nothing is declared.
+        slots: the results of its `encode_prompt`; None: it takes labels.
         levels: its noise levels.
         device: where it runs.
-        placed: where it runs, whatever its parts say; None: where they say.
+        placed: the device where it runs whatever that of its parts; None: that of its parts.
         sample_shape: the shape of a sample's first latents, before packing.
     """
 
@@ -89,9 +89,9 @@ class DrivenPipeline:
         return self.pipe.vae
 
     def _keywords(self) -> dict[str, Any]:
-        """Return what leaves guidance, cleaning and frames out, where the pipeline knows of them.
+        """Return keywords that switch guidance, cleaning and frames off, if the pipeline has them.
 
-        A guidance that the network is told stays as the pipeline has it.
+        A guidance scale that the network takes as an input keeps the pipeline's default.
         """
         keywords = {**UNGUIDED, **PLAIN}
         if embeds_guidance(self.network):
@@ -105,7 +105,7 @@ class DrivenPipeline:
     def run(
         self, texts: list[Any] | None, prompts: list[Any], times: Tensor, stops: Any, **more: Any
     ) -> Call:
-        """Call the pipeline for these prompts, of which `texts` are the encoded ones."""
+        """Call the pipeline for prompts; `texts` are their encodings, None to encode them."""
         parts = {name: more.pop(name) for name in ("latents", "parts") if name in more}
         name = CLASS_LABELS if self.takes_labels else "prompt"
         keywords = {name: prompts, "num_inference_steps": 1, **self.call, **more}
@@ -113,8 +113,8 @@ class DrivenPipeline:
             self.pipe, keywords, times, texts=texts, stops=stops, device=self.placed, **parts
         )
 
-    def _short(self, count: int) -> tuple[list[Any] | None, list[Any]]:
-        """Return so many short prompts, encoded, and what stands for them."""
+    def _short_prompts(self, count: int) -> tuple[list[Any] | None, list[Any]]:
+        """Return the encodings of `count` short prompts, and the prompts."""
         if self.slots is None:
             return None, [0] * count
         tree = {name: leaf.expand(count, *leaf.shape[1:]) for name, leaf in self.shortest.items()}
@@ -135,19 +135,22 @@ class DrivenPipeline:
         ).returned
 
     def try_step(self, count: int, parts: Mapping[str, Any]) -> None:
-        """Have the pipeline predict latents of zeros, with `parts` in place of its own."""
+        """Predict latents of zeros with the pipeline, with `parts` in place of its own."""
         time = torch.as_tensor(self.levels.time[-1:])
-        self.run(*self._short(count), time, at_step, parts=parts)
+        self.run(*self._short_prompts(count), time, at_step, parts=parts)
 
     def first_latents(self, steps: int | None) -> Call:
-        """Have the pipeline draw latents and set its levels, for so many steps or its own number.
+        """Return a call in which the pipeline draws latents and sets its levels.
+
+        Args:
+            steps: number of steps; None: the pipeline's default.
 
         Raises:
-            UserError: it does not.
+            UserError: it does neither in the usual way.
         """
         steps = steps or self._takes["num_inference_steps"].default
         call = self.run(
-            *self._short(1),
+            *self._short_prompts(1),
             torch.zeros(1),
             lambda call, _: bool(call.shapes) and call.schedule is not None,
             num_inference_steps=steps,
@@ -158,7 +161,7 @@ class DrivenPipeline:
         return call
 
     def image_shape(self) -> tuple[int, int, int]:
-        """Return (C, H, W) of the latents; raise `UserError` where they are of no image."""
+        """Return (C, H, W) of the latents; raise `UserError` if they are not those of an image."""
         shape = list(self.sample_shape)
         if len(shape) == 4 and 1 in shape:  # of one frame
             shape.remove(1)
@@ -169,16 +172,16 @@ class DrivenPipeline:
         return shape[0], shape[1], shape[2]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the image that the pipeline decodes of one latent, float32 [1, 3, H, W]."""
+        """Return the image that the pipeline decodes from one latent, float32 [1, 3, H, W]."""
         decoded = self.decoder_input(latents.double())
         image: Tensor = self.vae.decode(decoded.to(self.vae.dtype), return_dict=False)[0]
         return image.reshape(1, 3, *image.shape[-2:]).float()
 
     def decoder_input(self, latents: Tensor) -> Tensor:
-        """Return what the pipeline's VAE would be given for its last latents."""
+        """Return the input of the pipeline's VAE for its last latents."""
         decoder = Decoder(self.pipe.vae)
         parts: dict[str, Any] = {"vae": decoder}
-        texts, prompts = self._short(len(latents))
+        texts, prompts = self._short_prompts(len(latents))
         # Some give their latents the precision of what encodes the texts.
         doubled = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, texts)
 
@@ -204,20 +207,20 @@ class DrivenPipeline:
 
     @cached_property
     def order(self) -> Tensor | None:
-        """Where each packed element comes from, int64 [elements]; None: latents are not packed."""
+        """The origin of each packed element, int64 [elements]; None: latents are not packed."""
         with torch.inference_mode(False), torch.no_grad():
             sent = digits(prod(self.sample_shape))
             time = torch.as_tensor(self.levels.time[len(self.levels) // 2 :][:1])
-            run = partial(self.run, *self._short(len(sent)), time, at_step, latents=sent)
+            run = partial(self.run, *self._short_prompts(len(sent)), time, at_step, latents=sent)
             try:
                 call = run(parts=self._echo())
-            except Exception:  # whatever it raises where an answer has more than a latent
+            except Exception:  # such as of a network that predicts more than a latent
                 call = run()
             order = order_of(call.sample, self.who)
         return None if bool((order.diff() == 1).all()) else order.to(self.device)
 
     def _echo(self) -> dict[str, CountedNetwork]:
-        """Return what stands in for the network where only the latents matter."""
+        """Return a stand-in for the network, for calls in which only the latents matter."""
         return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes=True)}
 
 
@@ -242,13 +245,13 @@ def network_of(pipe: Any) -> torch.nn.Module:
 
 
 def embeds_guidance(network: Any) -> bool:
-    """Return whether the network is told the guidance scale, as one distilled with it."""
+    """Return whether the guidance scale is an input of the network, as in a distilled one."""
     config = network.config
     return bool(config.get("guidance_embeds")) or config.get("time_cond_proj_dim") is not None
 
 
 def pixels_of(pipe: Any) -> int:
-    """Return how many pixels a side of a latent's pixel stands for."""
+    """Return the number of pixels per element of a latent, along a side."""
     for name in ("vae_scale_factor", "vae_scale_factor_spatial"):
         if isinstance(factor := getattr(pipe, name, None), int):
             return factor
@@ -256,14 +259,14 @@ def pixels_of(pipe: Any) -> int:
 
 
 def at_step(call: Call, event: str) -> bool:
-    """Return whether a call has come to its first prediction."""
+    """Return whether a call has reached its first prediction."""
     return event == "step"
 
 
 def token_counts(denoiser: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
-    """Return the tokens of each text, and how many a pipeline's text encoders take; None: unknown.
+    """Return the tokens of each text and the most that a pipeline takes; None: unknown.
 
-    A length that the pipeline's call has is that of the tokenizer that takes most.
+    A length that the pipeline's call takes is that of the tokenizer with the largest limit.
     """
     parts = denoiser.pipe.components
     limits = {n: p.model_max_length for n, p in parts.items() if hasattr(p, "model_max_length")}

@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and DINOv2: loaded and checked; their embeddings are kept."""
+"""CLIP, SigLIP and DINOv2: checked and loaded when needed; embeddings are cached on disk."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 
 HERE = "."  # these models are one part, in the folder itself
 
-# Older files also hold 0, 1, 2 …
+# Older files also hold the positions 0, 1, 2 …
 _POSITIONS = tuple(f"{side}_model.embeddings.position_ids" for side in ("text", "vision"))
-# What DINOv2's tensors are called on the Hub, and in transformers 5.
+# Names of DINOv2's tensors on the Hub → in transformers 5.
 _DINO = {
     "attention.attention.query": "attention.q_proj",
     "attention.attention.key": "attention.k_proj",
@@ -66,10 +66,10 @@ class Kind:
     """A kind of encoder.
 
     Attributes:
-        model_type: what its config says.
+        model_type: the `model_type` in its config.
         part: how it is built and stored.
-        tokens: returns the tokenizer, for a kind that reads texts.
-        written: what happens to a text before.
+        tokens: returns the tokenizer, for a kind that embeds texts, too.
+        written: prepares a text for the tokenizer.
     """
 
     model_type: str
@@ -127,16 +127,16 @@ def kind_of(weights: Weights, kinds: Sequence[Kind] = ENCODER_KINDS) -> Kind:
     return kinds[types.index(config["model_type"])]
 
 
-EMBEDDING_VERSION = 1  # of what is computed here; raise it when embeddings change
+EMBEDDING_VERSION = 1  # raise it when the code here changes embeddings
 ENCODER_BATCH = 64  # texts
 
 Rows = NDArray[np.float32]
 
 
 class Encoder:
-    """A model's image and text embeddings, each computed once for these weights and kept on disk.
+    """A model's image and text embeddings, each computed once for these weights.
 
-    The network is loaded when one of them is missing.
+    The network is loaded when an embedding is not in the cache.
 
     Raises:
         UserError: the folder holds another kind, or its parts are missing or damaged.
@@ -168,18 +168,18 @@ class Encoder:
 
     @property
     def width(self) -> int:
-        """The numbers of an embedding."""
+        """Length of an embedding."""
         if self.kind is CLIP:
             return int(self.config.projection_dim)
         return int((self.config if self.kind is DINOV2 else self.config.vision_config).hidden_size)
 
     @property
     def limit(self) -> int:
-        """The most tokens of a text."""
+        """Largest number of tokens of a text."""
         return int(self.config.text_config.max_position_embeddings)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
-        """Return each text's tokens, special ones included."""
+        """Return the number of each text's tokens, special ones included."""
         assert self.tokens is not None
         written = [self.kind.written(text) for text in texts]
         return [len(ids) for ids in self.tokens(written)["input_ids"]] if written else []
@@ -213,7 +213,7 @@ class Encoder:
 
     @cached_property
     def scale_and_bias(self) -> tuple[float, float]:
-        """What a cosine is multiplied with to make a logit, and what is added."""
+        """Scale and bias of a logit, from a cosine."""
 
         def make(places: Sequence[int]) -> Rows:
             scale = self.network.logit_scale.float().exp().item()

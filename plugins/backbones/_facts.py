@@ -1,4 +1,4 @@
-"""What is declared of pipeline classes: `pipelines/<class>.toml`, one file for each."""
+"""Declared facts of pipeline classes, one file for each: `pipelines/<class>.toml`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ FACTS_FOLDER = Path(__file__).with_name("pipelines")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a pipeline does not tell of itself.
+    """Facts that cannot be read from a pipeline.
 
-    The scheduler's seam hides most else: signs, scales of the time and packing are the pipeline's
-    own code, and what it does to its latents is learned.
+    Most others are not needed: signs, scales of the time and packing are the pipeline's own code,
+    and its normalisation of latents is learned.
 
     Attributes:
         levels: `flow` or `diffusion`: how its scheduler's config describes the noise levels.
         steps: number of steps for which the pipeline computes its shift; None: its default.
         times: `each`: one call takes a time for each sample; `one`: one time for all.
         call: keywords of its `__call__` that switch guidance off, and others that it needs.
-        call_without_guidance: more of them, where the network is told no guidance scale.
-        tokenizer: whose limit is that of a text; None: the least of all.
-        target: what its scheduler is given, in words.
+        call_without_guidance: further keywords if the network has no guidance scale as an input.
+        tokenizer: the tokenizer that limits the length of a text; None: that of the lowest limit.
+        target: the output that its scheduler is given, in words.
         text: how texts become tokens, in words.
         encoding: how an image becomes a latent, in words.
         requires: the first version of diffusers that has the class, or the lowest supported.
-        source: fact → where diffusers says so, in its `file`; that of others: `USUAL_SOURCE`.
+        source: fact → its place in the `file` of diffusers; that of others: `USUAL_SOURCE`.
     """
 
     levels: str | None = None
@@ -49,7 +49,7 @@ class Facts:
 
 @lru_cache
 def facts_of(name: str) -> Facts | None:
-    """Return what is declared of a class of diffusers; None: nothing is."""
+    """Return the facts of a class of diffusers; None: there are none."""
     path = FACTS_FOLDER / f"{name}.toml"
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What a pipeline's folder or single file says it is, and diffusers' loading of it and of LoRAs."""
+"""The class of a pipeline in a folder or single file, and its loading by diffusers, with LoRAs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up
 
 
 def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
-    """Return what a folder's `model_index.json` says; of a folder without one, its family's class.
+    """Return a folder's `model_index.json`; if it has none, that of the family's usual class.
 
     Raises:
         UserError: it names none of these pipelines, or there is none and no such class.
@@ -47,12 +47,12 @@ def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
             PIPELINE_INDEX,
             f"has _class_name {name!r:.100}; expected {', '.join(pipelines)} here",
         )
-    # A pipeline that alters pictures has the parts of the one that makes them.
+    # An image-to-image pipeline has the parts of the text-to-image one.
     return {**index, "_class_name": str(name).replace("Img2Img", "") if pipelines else name}
 
 
 def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
-    """Return the bytes of all parts of a folder, all in memory together; None of the Hub's."""
+    """Return the bytes of all tensors of a folder; None: of a repository or a single file."""
     if weights.revision is not None or weights.file is not None:
         return None
     total = 0
@@ -64,7 +64,7 @@ def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
 
 
 def check_parts(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
-    """Refuse parts that are quantised, or on this machine have no safetensors (UserError)."""
+    """Refuse parts that are quantised or, in a folder here, have no safetensors (UserError)."""
     for part, made in index.items():
         config = f"{part}/config.json"
         if not isinstance(made, list) or not made[0] or weights.find(config) is None:
@@ -113,7 +113,7 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
                 PIPELINE_INDEX, f"takes {part} from {library!r:.100}; only diffusers is loaded from"
             )
     takes = inspect.signature(kind.__call__).parameters
-    # Of many such pipelines the picture has a default, None, with which they fail.
+    # Many pipelines that need a picture have None as its default, and fail with it.
     pictures = PICTURES & takes.keys() and facts_of(kind.__name__) is None
     steered = STEERING & inspect.signature(kind.__init__).parameters.keys()
     if pictures or steered or not {"prompt", CLASS_LABELS} & takes.keys():
@@ -159,7 +159,7 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
 
 
 def check_files(weights: Weights) -> None:
-    """Refuse LoRAs and a single file that are something else, by their headers."""
+    """Refuse LoRAs and a single file whose headers show something else (UserError)."""
     for lora in weights.loras:
         if find_spec("peft") is None:
             raise UserError(
@@ -188,7 +188,7 @@ def config_source(file: Path) -> str:
     check_files(Weights(str(file), None, "", file=str(file)))
     shapes = {n: torch.empty(shape, device="meta") for n, (_, shape) in header(file).items()}
     kind = single_file_utils.infer_diffusers_model_type(shapes)
-    if kind == "v1" and LDM_NETWORK not in shapes:  # what it says of everything else
+    if kind == "v1" and LDM_NETWORK not in shapes:  # diffusers' answer for anything unknown
         raise UserError(
             f"{file} is of no kind that is recognised. Name a folder or Hub id with its configs"
             f" and tokenizers: --backbone FOLDER --weights {file}."
@@ -223,7 +223,7 @@ def add_loras(pipe: Any, weights: Weights) -> None:
     """Add LoRAs to a pipeline, at their scales.
 
     Raises:
-        UserError: one does not fit, or some of its tensors are for no part of the pipeline.
+        UserError: one does not fit, or has tensors for no part of the pipeline.
     """
     names = [f"lora_{number}" for number in range(len(weights.loras))]
     for name, lora in zip(names, weights.loras, strict=True):

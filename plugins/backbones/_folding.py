@@ -1,7 +1,7 @@
-"""What a UNet computes of the prompts alone, computed once and looked up by prompt number.
+"""A UNet's results that depend on the prompts alone, computed once and looked up by number.
 
-A small network spends much of an evaluation on it. The results of SDXL's UNet take 25 MB per prompt
-in half precision (70 layers, 77 tokens), so that they are not kept.
+A small network spends much of an evaluation on them. Those of SDXL's UNet take 25 MB per prompt in
+half precision (70 layers, 77 tokens) and are not kept.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ LIMIT = 64_000_000  # bytes of results; beyond, fetching them costs more than co
 
 
 class Folded(nn.Module):
-    """A module with its results for the run's prompts.
+    """A module that has its results for the run's prompts.
 
-    Called with prompt numbers, [B, 1, 1], it looks its result up; called with a conditioning,
-    [B, L, D], it computes, as before.
+    Called with prompt numbers, [B, 1, 1], it looks results up; called with a conditioning,
+    [B, L, D], it computes them.
     """
 
     results: Tensor
@@ -72,7 +72,7 @@ def unfold_prompts(unet: UNet2DConditionModel) -> None:
 
 
 def uses_prompts(unet: UNet2DConditionModel) -> bool:
-    """Return whether the UNet computes anything of its conditioning."""
+    """Return whether the UNet uses its conditioning."""
     return bool(_prompt_only(unet))
 
 

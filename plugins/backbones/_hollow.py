@@ -1,7 +1,7 @@
-"""A folder's pipeline without its tensors: it is driven, checked and counted, and predicts zeros.
+"""A folder's pipeline without its tensors, which can be driven, checked and counted.
 
-Its modules are on torch's meta device. What they are called with goes there, and what they return
-is zeros on the CPU, so that all else of the pipeline's own code runs on numbers.
+Its modules are on torch's meta device: their inputs are moved there, and their outputs are zeros on
+the CPU. So the rest of the pipeline's own code runs on numbers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def hollow_pipeline(
 ) -> tuple[Any, dict[str, Any]]:
     """Return a folder's pipeline whose modules have no tensors, and the classes of its modules.
 
-    Whether the files hold these tensors is not looked at; see `check_tensors`.
+    Whether the files hold these tensors is not checked; see `check_tensors`.
 
     Args:
         weights: the folder.
@@ -85,7 +85,7 @@ def hollow_pipeline(
             parts[name] = _hollow(module, once=name not in (AUTOENCODER, *NETWORKS))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of how older configs sample
+            warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
             return kind(**parts), classes
     except Exception as error:  # whatever diffusers raises where parts do not fit
         raise weights.error(PIPELINE_INDEX, f"makes no pipeline: {first_line(error)}") from error
@@ -95,7 +95,7 @@ def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
     """Return the scheduler that a folder describes.
 
     Raises:
-        UserError: diffusers makes none of it.
+        UserError: diffusers cannot make it.
     """
     name = "scheduler/scheduler_config.json"
     config = weights.read(name)
@@ -116,13 +116,13 @@ def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> No
 
 
 def _hollow(module: nn.Module, once: bool) -> nn.Module:
-    """Return the module, which from now on takes and returns tensors of the CPU.
+    """Return the module, changed to take and return tensors of the CPU.
 
-    `once`: it is computed a single time for inputs of the same shapes. What is counted, the network
-    and the autoencoder, is computed every time.
+    With `once`, it is computed a single time for inputs of the same shapes. The network and the
+    autoencoder, whose operations are counted, are computed every time.
     """
     config: Any = module.config
-    if getattr(config, "use_cache", False):  # of which older transformers ask values
+    if getattr(config, "use_cache", False):  # older transformers read values of the cache
         config.use_cache = False
     for name in ("forward", "encode"):
         if (called := getattr(module, name, None)) is not None:
@@ -132,7 +132,7 @@ def _hollow(module: nn.Module, once: bool) -> nn.Module:
 
 
 def _remembered(called: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function whose results depend on the shapes of tensors alone, computed once each."""
+    """Return the function with its results remembered by the shapes of its tensors."""
     results: dict[str, Any] = {}
 
     def call(*arguments: Any, **keywords: Any) -> Any:
@@ -149,7 +149,7 @@ def _without_values(module: nn.Module, called: Callable[..., Any]) -> Callable[.
     def call(*arguments: Any, **keywords: Any) -> Any:
         with torch.device("meta"), _NoValues(), _no_autocast():
             output = called(*_mapped(_on_meta, arguments), **_mapped(_on_meta, keywords))
-        module.__dict__["answer"] = output[0]  # whose operations are on record
+        module.__dict__["answer"] = output[0]  # for a backward pass
         return _mapped(_zeros, output)
 
     return call
@@ -157,7 +157,7 @@ def _without_values(module: nn.Module, called: Callable[..., Any]) -> Callable[.
 
 @contextmanager
 def _no_autocast() -> Iterator[None]:
-    """Leave autocast out on the meta device, which it does not know, and older transformers ask."""
+    """Skip `torch.autocast` on the meta device, where it fails; older transformers use it there."""
     with _AUTOCAST_LOCK:
         autocast: Any = torch.autocast
 
@@ -174,7 +174,7 @@ def _no_autocast() -> Iterator[None]:
 
 
 class _NoValues(TorchFunctionMode):
-    """Answers false where code asks for a value: whether a mask leaves everything, for one."""
+    """Answers false where code reads a truth value, such as whether a mask hides nothing."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.__bool__ and args[0].is_meta:

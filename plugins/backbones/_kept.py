@@ -1,4 +1,4 @@
-"""Embeddings on disk, by what they are of: an image's pixels, or a text. One file per weights."""
+"""A cache of embeddings on disk, by the pixels of an image or by a text; one file per weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bench.machine.cache import cache_dir, discard_damaged
 
 KEPT_FORMAT = 2  # 1 had no hashes
 EMBEDDING_LIBRARIES = ("torch", "transformers", "tokenizers", "pillow")  # they compute an embedding
-KEYS_PER_QUERY = 500  # keys of a query
+KEYS_PER_QUERY = 500
 LOCK_SECONDS = 20.0  # seconds to wait for another process that writes
 
 Rows = NDArray[np.float32]
 
 
 class Kept:
-    """Rows of numbers that were computed before; a disk that does not take them stops nothing."""
+    """Rows of numbers that were computed before. A disk that does not take them stops nothing."""
 
     def __init__(self, what: str) -> None:
         libraries = [f"{name} {version(name)}" for name in EMBEDDING_LIBRARIES]
@@ -35,7 +35,7 @@ class Kept:
     def rows(
         self, keys: Sequence[bytes], width: int, make: Callable[[Sequence[int]], Rows]
     ) -> Rows:
-        """Return a row per key, float32 [n, width]; `make` computes those of new keys' places."""
+        """Return a row per key, float32 [n, width]; `make` gets the places of new keys."""
         stored = self._read(set(keys), width)
         places = {key: place for place, key in enumerate(keys) if key not in stored}
         if places:
@@ -73,9 +73,9 @@ class Kept:
         self._use(write)
 
     def _use(self, work: Callable[[sqlite3.Connection], None]) -> bool:
-        """Do something with the database and tell whether that was done.
+        """Work with the database, and return whether that succeeded.
 
-        It is not where the database is in use; a damaged one is discarded.
+        It fails if the database is in use, or damaged: then it is discarded.
         """
         path: Path = cache_dir("features") / self._name
         try:

@@ -1,4 +1,4 @@
-"""Labels of a model that is told one of ImageNet's classes instead of a text."""
+"""Labels of a model that takes classes, such as those of ImageNet, instead of texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
     """Return the label of each text.
 
     Raises:
-        UserError: a text is no class of the model, or of two; it says which.
+        UserError: a text names no class of the model, or two.
     """
     count, names = _names(weights)
     chosen: list[int] = []

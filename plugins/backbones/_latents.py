@@ -1,4 +1,4 @@
-"""What a pipeline does to its latents, learned by sending numbers through it."""
+"""A pipeline's packing and normalisation of latents, learned by sending numbers through it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGIT = 256  # half precision holds whole numbers up to here
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a pipeline makes of its latents before they are decoded.
+    """How a pipeline scales, shifts and orders its latents before they are decoded.
 
     Element j of the decoder's input is scale[j] · latent[place[j]] + shift[j].
 
@@ -37,13 +37,13 @@ class Normalisation:
 
     @staticmethod
     def probes(elements: int) -> Tensor:
-        """Return what is sent to learn it, float64 [3, elements]."""
+        """Return the latents to send for `from_probes`, float64 [3, elements]."""
         count = torch.arange(elements)
         return torch.stack([torch.zeros(elements), torch.ones(elements), count]).double()
 
     @classmethod
-    def learned(cls, decoded: Tensor, who: str) -> Normalisation:
-        """Return it from what became of the probes.
+    def from_probes(cls, decoded: Tensor, who: str) -> Normalisation:
+        """Return the normalisation, from the decoder's input for the probes.
 
         Raises:
             UserError: the decoder is given something else than scaled and shifted latents.
@@ -79,7 +79,7 @@ def order_of(packed: Tensor, who: str) -> Tensor:
     """Return where each element of a packed sample came from, int64 [elements].
 
     Args:
-        packed: what became of `digits`.
+        packed: the sample for the latents `digits`.
         who: the pipeline, for messages.
 
     Raises:
@@ -97,7 +97,7 @@ def order_of(packed: Tensor, who: str) -> Tensor:
 def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: str) -> Levels:
     """Return the noise levels that a pipeline's scheduler describes; the time is the scheduler's.
 
-    Of a flow it is the scheduler's first table, shifted once, since `set_timesteps` shifts again.
+    Those of a flow are the scheduler's first table, shifted once: `set_timesteps` shifts it again.
 
     Args:
         scheduler: the pipeline's.
@@ -106,7 +106,7 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         who: the pipeline, for messages.
 
     Raises:
-        UserError: it describes no levels, or others than are declared.
+        UserError: it describes no levels, or those of another kind than declared.
     """
     config, name = scheduler.config, type(scheduler).__name__
     flow = bool(config.get("use_flow_sigmas")) or "FlowMatch" in name
@@ -125,14 +125,14 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         levels = flow_levels({**config, "shift": shift}, mu)
         if "timesteps" not in schedule:
             return levels
-        # Times that the pipeline tells beside its levels are not shifted with them.
+        # If the pipeline sets times beside levels, they are not shifted with the levels.
         return replace(levels, time=np.arange(1.0, len(levels) + 1))
     except (ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{who} cannot be used with its {name}: {error}.") from error
 
 
 def grouped(keys: list[Any], predict: Callable[[list[int]], Tensor]) -> Tensor:
-    """Return predictions of all rows, [B, …], of which those of one key are made together."""
+    """Return predictions of all rows, [B, …]; rows with the same key are predicted together."""
     by_key: dict[Any, list[int]] = {}
     for row, key in enumerate(keys):
         by_key.setdefault(key, []).append(row)

@@ -1,4 +1,4 @@
-"""Parts of a pipeline's folder: what each is built from, checked by, and loaded with."""
+"""Parts of a pipeline's folder: how each is built, checked and loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench_plugins.backbones._checkpoint import (
     transformers_part,
 )
 from bench_plugins.backbones._configs import read_config
-from bench_plugins.backbones._tokenizers import clip_tokenizer, load_other
+from bench_plugins.backbones._tokenizers import clip_tokenizer, other_tokenizer
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PIPELINE_INDEX = "model_index.json"
@@ -41,7 +41,7 @@ OTHER_TOKENIZERS = {
 
 
 def part_class(weights: Weights, kind: Any, index: Mapping[str, Any], name: str) -> Any:
-    """Return the class of a part: that of the index, else what the pipeline's class declares.
+    """Return the class of a part: that of the index, else that which the pipeline's class declares.
 
     Raises:
         UserError: the index names a class that the installed libraries do not have.
@@ -71,7 +71,7 @@ def model_part(weights: Weights, name: str, kind: Any) -> tuple[ModelPart, Mappi
         config = read_config(weights, name, "_class_name", classes)
         renamed: Any = _plain_attention if kind is diffusers.AutoencoderKL else str
         part = diffusers_part(name, kind, renamed=renamed)
-        # Of others, some tensors are whole numbers, or stay in float32 whatever the dtype.
+        # Others have tensors of whole numbers, or some that stay in float32 whatever the dtype.
         plain = name != "vae" or kind in (diffusers.AutoencoderKL, diffusers.AutoencoderDC)
         if plain and not getattr(kind, "_keep_in_fp32_modules", None):
             return part, config
@@ -112,16 +112,16 @@ def tokenizer_of(weights: Weights, name: str, kind: Any, encoder: ModelPart | No
         return from_library(weights, name, kind)
     text = weights.read(f"{encoder.folder}/config.json")
     if classes := OTHER_TOKENIZERS.get(text["model_type"]):
-        return load_other(weights, name, encoder.folder, classes)
+        return other_tokenizer(weights, name, encoder.folder, classes)
     positions, size = text.get("max_position_embeddings"), text.get("vocab_size")
     return clip_tokenizer(weights, name, positions, size)
 
 
 def from_library(weights: Weights, name: str, kind: Any, **more: Any) -> Any:
-    """Return a part as its own class loads it.
+    """Return a part, loaded by its own class.
 
     Raises:
-        UserError: it does not.
+        UserError: it cannot be loaded.
     """
     source = {"subfolder": name, "revision": weights.revision}
     try:

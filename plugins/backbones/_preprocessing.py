@@ -1,7 +1,7 @@
-"""What CLIP, SigLIP and DINOv2 are fed: the original picture, prepared as their folder says.
+"""Preparation of pictures for CLIP, SigLIP and DINOv2, as `preprocessor_config.json` describes it.
 
-It is done with PIL and numpy, as `preprocessor_config.json` says, and not with the libraries' own
-classes: those resize with PIL in some versions and with torchvision in others.
+It uses PIL and numpy and not the libraries' own classes, which resize with PIL in some versions and
+with torchvision in others.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones._configs import is_number, is_whole
 
 PREPROCESSOR = "preprocessor_config.json"
-WHOLE = "processor_config.json"  # newer versions of transformers write the parts into one file
+WHOLE = "processor_config.json"  # in it, newer versions of transformers write all parts
 PROCESSOR_KEY = "image_processor"
 PREPARATION = ("do_resize", "do_rescale", "do_normalize")
-MAX_SIDE = 4096  # a side
+MAX_SIDE = 4096  # pixels
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class PixelValues:
     """How pixels become numbers.
 
     Attributes:
-        filter: the filter that resizes.
-        factor: pixels are multiplied with it, then `mean` is subtracted, [3].
-        deviation: [3], divided by then.
+        filter: the filter for resizing.
+        factor: multiplies pixels.
+        mean: [3], is subtracted then.
+        deviation: [3], divides the difference.
     """
 
     filter: Image.Resampling
@@ -52,7 +53,7 @@ class Preprocessing:
     """How a picture becomes the network's input.
 
     Attributes:
-        shorter: what the shorter side is resized to; None: the whole is squeezed into `crop`.
+        shorter: length of the resized shorter side; None: the whole is squeezed into `crop`.
         crop: height and width of the result.
     """
 
@@ -61,7 +62,7 @@ class Preprocessing:
     pixels: PixelValues
 
     def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
-        """Return what the vision network is called with: float32 [n, 3, H, W]."""
+        """Return the arguments of the vision network: float32 [n, 3, H, W]."""
         return (np.stack([self._of(image) for image in images]),)
 
     def _of(self, image: Image.Image) -> NDArray[np.float32]:
@@ -82,10 +83,10 @@ class Preprocessing:
 
 
 def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
-    """Return what the folder says about its pictures.
+    """Return the preparation that a folder describes.
 
     Raises:
-        UserError: there is no such file, or it says what is not known here.
+        UserError: there is no such file, or its preparation is not known here.
     """
     name, config = read_steps(weights)
     size, crop = config.get("size"), config.get("crop_size")
@@ -111,10 +112,10 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
 
 
 def read_pixels(weights: Weights, name: str, config: Mapping[str, Any], usual: int) -> PixelValues:
-    """Return how pixels become numbers; `usual` is the filter where the file names none.
+    """Return how pixels become numbers; `usual` is the filter if the file names none.
 
     Raises:
-        UserError: one of them is not what it should be.
+        UserError: a value is not possible.
     """
     filters = [int(each_filter) for each_filter in Image.Resampling]
     resample, factor = config.get("resample", usual), config.get("rescale_factor", 1 / 255)
@@ -125,10 +126,10 @@ def read_pixels(weights: Weights, name: str, config: Mapping[str, Any], usual: i
 
 
 def read_steps(weights: Weights) -> tuple[str, Mapping[str, Any]]:
-    """Return the name and the content of the file that says how pictures are prepared.
+    """Return name and content of the file that describes the preparation of pictures.
 
     Raises:
-        UserError: there is none, or it leaves a step out.
+        UserError: there is none, or it leaves out a step.
     """
     name, config = _read(weights)
     if missing := [step for step in PREPARATION if config.get(step) is not True]:
@@ -163,7 +164,7 @@ def _three(weights: Weights, name: str, config: Mapping[str, Any], key: str) -> 
     return tuple(map(float, values))
 
 
-MAX_PATCHES = 16_384  # patches that a file may ask for; the published models take 256
+MAX_PATCHES = 16_384  # the published models take 256
 BILINEAR = int(Image.Resampling.BILINEAR)
 SIZE_TOLERANCE = 1e-5  # of the scale; transformers' own, so that sizes are the same
 
@@ -174,7 +175,7 @@ class Patching:
 
     Attributes:
         patch: side of a patch in pixels.
-        most: patches that a picture is padded to; it is resized to have at most so many.
+        most: largest number of patches, to which a picture is resized and padded.
     """
 
     patch: int
@@ -182,11 +183,11 @@ class Patching:
     pixels: PixelValues
 
     def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
-        """Return what the vision network is called with.
+        """Return the arguments of the vision network.
 
         Returns:
-            Patches, float32 [n, most, patch² · 3]; which of them are no padding, int64 [n, most];
-            and how many there are down and across, int64 [n, 2].
+            Patches, float32 [n, most, patch² · 3]; 1 where they are no padding, int64 [n, most];
+            and their numbers down and across, int64 [n, 2].
         """
         pictures = [self._of(image) for image in images]
         patches = np.zeros((len(pictures), self.most, self.patch**2 * 3), np.float32)
@@ -206,9 +207,9 @@ class Patching:
 
 
 def patches_of(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
-    """Return how many patches a picture has down and across, when it is as large as may be.
+    """Return the numbers of patches down and across, `most` together or few less.
 
-    Its sides are scaled alike and rounded up to whole patches.
+    The picture's sides are scaled alike and rounded up to whole patches.
     """
 
     def scaled(scale: float) -> tuple[int, int]:
@@ -223,10 +224,10 @@ def patches_of(height: int, width: int, patch: int, most: int) -> tuple[int, int
 
 
 def read_patching(weights: Weights, wanted: Any) -> Patching:
-    """Return what the folder says about its pictures.
+    """Return the preparation that a folder describes.
 
     Raises:
-        UserError: there is no such file, or it says what is not known here.
+        UserError: there is no such file, or its preparation is not known here.
     """
     name, config = read_steps(weights)
     patch, most = config.get("patch_size", 16), config.get("max_num_patches", 256)

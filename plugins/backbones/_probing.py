@@ -1,7 +1,7 @@
-"""A pipeline of which nothing is declared: what it takes is tried, and what is assumed is checked.
+"""Trials of a pipeline without declared facts, and checks of what is assumed of it.
 
-Each check can fail: a wrong shift, scale of the time, sign or mean of the autoencoder is found.
-`denoiser` is a `PipelineDenoiser`, which calls these functions when it is made.
+The checks find a wrong shift, scale of the time, sign, or mean of the autoencoder. `denoiser` is a
+`PipelineDenoiser`, which calls these functions when it is made.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from bench_plugins.backbones._driving import network_name
 from bench_plugins.backbones._seam import CountedNetwork
 
 PROBED_STEPS = 10  # of the pipeline's own schedule
-ROUNDING = 0.01  # of alpha, sigma and shifts; solvers round their times to whole numbers
-WORST_PICTURE = 0.5  # share of an image's variance that encoding and decoding may lose
+ROUNDING = 0.01  # tolerance of alpha, sigma and shifts: solvers round times to whole numbers
+WORST_PICTURE = 0.5  # largest share of an image's variance that encoding and decoding may lose
 SHARES = (0.05, 0.3, 0.6, 0.9)  # of the level table, from little to much noise
 
 
-def settle(denoiser: Any) -> str:
-    """Leave guidance out, and return whether one call takes `each` sample's time, or `one`.
+def probe_call(denoiser: Any) -> str:
+    """Switch guidance off, and return whether a call takes a time for `each` sample, or `one`.
 
     Raises:
-        UserError: guidance cannot be left out, or the network cannot be called.
+        UserError: guidance cannot be switched off, or the network cannot be called.
     """
     name = network_name(denoiser.pipe)
     for keywords in ({}, {"guidance_scale": 0.0}):
@@ -63,8 +63,8 @@ def settle(denoiser: Any) -> str:
     return "each" if close else "one"
 
 
-def check(denoiser: Any) -> None:
-    """Refuse a pipeline whose own steps, levels or autoencoder contradict what is assumed."""
+def check_assumptions(denoiser: Any) -> None:
+    """Refuse a pipeline whose own steps, levels or autoencoder contradict the assumptions."""
     schedule = denoiser.first_latents(PROBED_STEPS).schedule or {}
     check_steps(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
     check_shift(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
@@ -75,18 +75,18 @@ def check(denoiser: Any) -> None:
 def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
     """Refuse levels that the pipeline's own steps contradict.
 
-    A perfect model's answers, p · x_0 + q · eps, are stepped by the scheduler, with (x_0, eps)
-    (1, 0) and (0, 1). Where it tells the clean sample of a step, that must be x_0; else the next
+    The scheduler steps with the answers of a perfect model, p · x_0 + q · eps, for (x_0, eps) of
+    (1, 0) and (0, 1). If it returns the clean sample of a step, that must be x_0; else the next
     sample must be alpha · x_0 + sigma · eps of the next level.
 
     Args:
         scheduler: the pipeline's.
-        levels: what is assumed.
-        schedule: what the pipeline gives `set_timesteps` for `PROBED_STEPS` steps.
-        who: the pipeline, for messages.
+        levels: the assumed ones.
+        schedule: the pipeline's keywords of `set_timesteps`, for `PROBED_STEPS` steps.
+        who: the name of the pipeline in messages.
 
     Raises:
-        UserError: a step says something else.
+        UserError: a step has another result.
     """
     own = type(scheduler).from_config(scheduler.config)
     own.set_timesteps(**schedule)
@@ -123,11 +123,11 @@ def _pair(levels: Levels, time: Tensor, first: str, second: str) -> Tensor:
 def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
     """Refuse a flow's levels if the pipeline's own have another shift.
 
-    A shift s takes the even share u of the levels to s u / (1 + (s − 1) u). The pipeline's
-    even shares are those that it tells, or the scheduler's, which may end at its least level.
+    A shift s takes the even share u of the levels to s u / (1 + (s − 1) u). The even shares are
+    those that the pipeline sets, or the scheduler's, which may end at its lowest level.
 
     Raises:
-        UserError: the shift is another one.
+        UserError: the shifts differ.
     """
     if np.abs(levels.alpha + levels.sigma - 1).max() > 1e-6:
         return
@@ -154,10 +154,10 @@ def _shift(sigma: Any, even: Any) -> Any:
 
 
 def check_image(denoiser: Any) -> None:
-    """Refuse an autoencoder that does not return an image, and levels that do not clean it.
+    """Refuse an autoencoder that does not restore an image, and levels that do not denoise it.
 
     Raises:
-        UserError: decoding an encoded image does not return it, or the error of x_0 does not fall
+        UserError: decoding does not restore an encoded image, or the error of x_0 does not fall
             with the noise.
     """
     image = _picture(denoiser.resolution)
@@ -190,7 +190,7 @@ def check_image(denoiser: Any) -> None:
 
 
 def _picture(side: int) -> Image.Image:
-    """Return a bright disc on a dark ground that grows lighter."""
+    """Return a picture of a bright disc on a gradient."""
     row, column = np.mgrid[0:side, 0:side] / side
     disc = np.hypot(row - 0.5, column - 0.5) < 0.3
     grey = np.where(disc, 220, 60 * row).astype(np.uint8)

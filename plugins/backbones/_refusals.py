@@ -1,4 +1,4 @@
-"""Folders that are not read as Stable Diffusion, though no index names another pipeline."""
+"""Errors that say what a folder without an index is, if it is not Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = "config.json"
 
 
 def without_index(reader: type, weights: Weights, error: UserError) -> UserError:
-    """Return the error of a folder without an index: what it is instead, else `error` itself.
+    """Return the error of a folder without an index: what it is instead, or `error` itself.
 
     `reader` is the class that could not read it.
     """
@@ -48,7 +48,7 @@ def without_index(reader: type, weights: Weights, error: UserError) -> UserError
 
 
 def _classifiers(model_type: object) -> list[str]:
-    """Return the classifiers for weights of the user's own that read a type of transformers."""
+    """Return the classifiers, for the user's own weights, of a model type of transformers."""
     return [
         spec.name
         for spec in load_plugins().backbones

@@ -1,16 +1,16 @@
-"""The seam to diffusers: a pipeline's own `__call__`, stopped where it hands something over.
+"""The seam to diffusers: a pipeline's own `__call__`, stopped at a chosen event.
 
-What is leaned on is this much of a pipeline; `tests/plugins/backbones/test_released.py` pins it:
+It relies on these facts about a pipeline, which `tests/plugins/backbones/test_released.py` checks:
 
-* `encode_prompt` is a method, and its results are all that `__call__` keeps of the prompts;
+* `encode_prompt` is a method, and `__call__` uses the prompts through its results alone;
 * the first latents come from the module's `randn_tensor`, called once;
 * levels are set by `scheduler.set_timesteps`, and read from `scheduler.timesteps`;
 * each prediction goes to `scheduler.step(model_output, timestep, sample)`;
 * the last latents go to `vae.decode`.
 
-Nothing of the pipeline, its classes or their modules is changed: a call runs on a shallow copy of
-the pipeline, with copies of the functions that draw noise. So an exception leaves nothing to be
-undone, and two threads share only the networks.
+The pipeline, its classes and their modules are not changed: a call runs on a shallow copy of the
+pipeline, with copies of the functions that draw noise. So an exception leaves nothing to undo, and
+two threads share only the networks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ QUIET = {"disable": True}  # of the progress bar
 
 
 class Stop(Exception):  # noqa: N818 - no error
-    """Ends a pipeline's call where all that is wanted has been captured."""
+    """Ends a pipeline's call at the chosen event."""
 
 
 class Call:
@@ -40,21 +40,21 @@ class Call:
 
     Args:
         pipe: the pipeline.
-        keywords: what its `__call__` is given.
+        keywords: the keywords of its `__call__`.
         times: the only timesteps, [steps] or [1, B]; the second is one time per sample.
         latents: the first latents of the samples, before packing; None: zeros.
-        texts: what each call of `encode_prompt` returns, in order; None: what it returns.
+        texts: results for the calls of `encode_prompt`, in order; None: its own results.
         stops: called after each event with its name, `texts`, `draw`, `schedule` or `step`; the
             call ends where it returns true.
-        parts: components that stand in for the pipeline's.
-        device: where it runs, whatever its components say; None: where they say.
+        parts: components in place of the pipeline's.
+        device: where it runs, whatever the device of its components; None: that device.
 
     Attributes:
-        returned: what each call of the pipeline's own `encode_prompt` returned.
+        returned: the result of each call of the pipeline's own `encode_prompt`.
         schedule: the keywords of `set_timesteps` that are not None; None before it was called.
-        shapes: the shapes of the latents that were drawn, one for each time.
-        prediction: what `scheduler.step` was given as the model's output.
-        sample: what it was given as the sample: the latents, packed.
+        shapes: the shape of each tensor of noise that was drawn.
+        prediction: the `model_output` of `scheduler.step`.
+        sample: the `sample` of `scheduler.step`: the latents, packed.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class Call:
         with suppress(Stop):
             run(view, **keywords)
 
-    def happened(self, event: str) -> None:
-        """End the call if this was the last event that is wanted."""
+    def stop_at(self, event: str) -> None:
+        """End the call if this event is the chosen one."""
         if self.stops(self, event):
             raise Stop
 
@@ -100,24 +100,24 @@ class Call:
             if self.texts is not None:
                 return self.texts.pop(0)
             self.returned.append(encode(*arguments, **keywords))
-            self.happened("texts")
+            self.stop_at("texts")
             return self.returned[-1]
 
         return encode_prompt
 
     def _draw(self, shape: Any, *arguments: Any, **keywords: Any) -> Tensor:
         self.shapes.append(tuple(shape))
-        self.happened("draw")
+        self.stop_at("draw")
         if self.latents is None:
             return torch.zeros(shape, device=keywords.get("device"), dtype=keywords.get("dtype"))
         device = keywords.get("device") or self.latents.device
-        # Doubles are sent where no network follows.
+        # Latents in double precision are those of calls without a network.
         dtype = None if self.latents.dtype == torch.float64 else keywords.get("dtype")
         return self.latents.reshape(shape).to(device=device, dtype=dtype)
 
 
 class _StandIn:
-    """Stands in for a part of a pipeline; what it does not have is the part's."""
+    """Stands in for a part of a pipeline; other attributes are those of the part."""
 
     def __init__(self, part: Any) -> None:
         self._part = part
@@ -145,7 +145,7 @@ class _Scheduler(_StandIn):
         mu: float | None = None,
         **others: Any,
     ) -> None:
-        """Take note of what the pipeline asks for; the levels are the call's."""
+        """Record the keywords; the timesteps are the call's."""
         keywords = {
             "num_inference_steps": num_inference_steps,
             "timesteps": timesteps,
@@ -156,19 +156,19 @@ class _Scheduler(_StandIn):
         self._seen.schedule = {n: value for n, value in keywords.items() if value is not None}
         self.timesteps = self._seen.times.to(device)
         self.num_inference_steps = len(self.timesteps)
-        self._seen.happened("schedule")
+        self._seen.stop_at("schedule")
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Do nothing: there is one step."""
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
-        """Return the sample: it is scaled as the network takes it."""
+        """Return the sample, which is already scaled for the network."""
         return sample
 
     def step(self, model_output: Any, timestep: Any, sample: Any, **others: Any) -> Any:
         """Keep the prediction and end the call."""
         self._seen.prediction, self._seen.sample = model_output, sample
-        self._seen.happened("step")
+        self._seen.stop_at("step")
         return sample, sample  # an LCM's step has two results
 
 
@@ -212,7 +212,7 @@ def _placed(kind: Any, device: torch.device) -> Any:
 
 @lru_cache
 def _drawing(kind: Any) -> tuple[str, ...]:
-    """Return the methods of a pipeline class that draw noise, `__call__` aside."""
+    """Return the names of a pipeline class's methods that draw noise, except `__call__`."""
     methods = {name: inspect.getattr_static(kind, name) for name in dir(kind) if name != "__call__"}
     return tuple(
         name
@@ -222,7 +222,7 @@ def _drawing(kind: Any) -> tuple[str, ...]:
 
 
 def _with_draw(function: Any, draw: Callable[..., Tensor]) -> FunctionType:
-    """Return a copy of a function for which its module's `randn_tensor` is another one."""
+    """Return a copy of a function in which `draw` takes the place of `randn_tensor`."""
     made = FunctionType(
         function.__code__,
         {**function.__globals__, DRAW: draw},

@@ -1,9 +1,8 @@
-"""What a pipeline's `encode_prompt` returns, as rows of a tree, and back.
+"""The results of a pipeline's `encode_prompt` as rows of a tree, and back.
 
-Each returned value is a slot. What kind it is shows in how it changes with the number of texts and
-with their length: a pipeline pads to the most that it takes, or to the longest text of a batch.
-Texts that a pipeline pads to the longest of a batch are encoded one by one, so that no row depends
-on its neighbours.
+Each returned value is a slot. Its kind is learned from how it changes with the number of texts and
+their length: a pipeline pads texts to its limit, or to the longest text of a batch. In the latter
+case texts are encoded one by one, so that no row depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ class Slot:
     """A value that `encode_prompt` returns.
 
     Attributes:
-        name: of the leaf that keeps it.
+        name: name of its leaf in the tree.
         kind: `rows`, a tensor with a row per text; `list`, a list of tensors; `shared`, one tensor
-            for all texts of a length; `mask`, which is made from the lengths where they differ;
+            for all texts of one length; `mask`, which is made from the lengths where they differ;
             `fixed`, the same for all texts.
-        limit: the largest length, along the first axis behind that of the texts; None: all texts
-            have the same.
-        value: of a fixed one; of a mask, its dtype.
+        limit: the largest length, along the first axis after that of the texts; None: all texts
+            have the same length.
+        value: the value of a fixed slot; the dtype of a mask.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Slots:
     """The slots of a pipeline, learned from how it encodes a short and a long text.
 
     Raises:
-        UserError: it returns something that has no rows.
+        UserError: a returned tensor has no rows.
     """
 
     def __init__(self, encode: Encode, who: str) -> None:
@@ -70,7 +69,7 @@ class Slots:
         return [(v,) if b else v for v, b in zip(returned, self.bare, strict=True)]
 
     def _calls(self, values: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Return the inverse of `_values`."""
+        """Undo `_values`."""
         return [v[0] if bare else v for v, bare in zip(values, self.bare, strict=True)]
 
     def _all(self) -> list[Slot]:
@@ -110,7 +109,7 @@ class Slots:
         return self.rows([self.encode(group) for group in groups], groups)
 
     def rows(self, encoded: Sequence[list[Any]], groups: Sequence[list[str]]) -> dict[str, Tensor]:
-        """Return a row for each text in every leaf, of what the encoding of its group returned."""
+        """Return a row for each text in every leaf, from the encodings of groups of texts."""
         rows: dict[str, list[Tensor]] = {}
         for returned, texts in zip(encoded, groups, strict=True):
             values = [value for call in self._values(returned) for value in call]
@@ -124,8 +123,7 @@ class Slots:
     def negative(self, plain: list[Any], guided: list[Any]) -> list[Any]:
         """Return the plain encoding with the negative prompt's values in place of the prompt's.
 
-        Where there are any, they follow the prompt's in order, at places that are empty without
-        guidance.
+        They are in the same order, at places that are empty without guidance.
         """
         calls = []
         for own, both in zip(self._values(plain), self._values(guided[: len(plain)]), strict=True):
@@ -151,14 +149,14 @@ class Slots:
         rows.setdefault(slot.name, []).append(row)
 
     def lengths(self, tree: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
-        """Return the lengths of each text; waits for the device where lengths differ."""
+        """Return the lengths of each text; this waits for the device if lengths can differ."""
         leaves = [tree[_length(slot)] for slot in self._all() if slot.limit is not None]
         if not leaves:
             return [()] * len(next(iter(tree.values())))
         return [tuple(row) for row in torch.stack(leaves, dim=1).tolist()]
 
     def alike(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        """Return what must be the same for texts that are encoded together."""
+        """Return the lengths that must be equal for texts in one call."""
         varying = [slot for slot in self._all() if slot.limit is not None]
         return (
             ()
@@ -169,7 +167,7 @@ class Slots:
         )
 
     def returned(self, tree: Mapping[str, Tensor], lengths: list[tuple[int, ...]]) -> list[Any]:
-        """Return what each call of `encode_prompt` would, for the rows of a tree."""
+        """Return the results of the calls of `encode_prompt` for the rows of a tree."""
         columns = iter(zip(*lengths, strict=True))
         by_name = {s.name: next(columns) for s in self._all() if s.limit is not None}
         every = next(iter(by_name.values()), ())

@@ -1,4 +1,4 @@
-"""Tokenizers of text encoders: the same under every version of transformers, and whole."""
+"""Tokenizers of text encoders: complete, and the same under every version of transformers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.machine.files import read_bytes
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._configs import check_class, is_whole
 
-SPARE = 127  # rows of an embedding that no token uses: sizes are rounded up to multiples of 128
+SPARE = 127  # most rows of an embedding without a token: sizes are multiples of 128
 TOKENIZER = "tokenizer.json"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
@@ -66,7 +66,7 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
 
 
 def _check_own_files(weights: Weights, part: str, config: Mapping[str, Any]) -> None:
-    """Refuse files that the config names: they would be read from wherever it says."""
+    """Refuse a config that names files, which could lie anywhere."""
     if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
         name = f"{part}/{TOKENIZER_SETTINGS}"
         raise weights.error(name, f"names a {named[0]}; the files in {part}/ are used")
@@ -80,7 +80,7 @@ def _from_folder(weights: Weights, part: str, kind: Any, length: int) -> Any:
 
 
 def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) -> Any:
-    """Return a tokenizer that was made and tried; a UserError where its files make no sense."""
+    """Return the tokenizer of `make`, after a trial; a UserError if its files make no sense."""
     try:
         tokenizer = make()
         tokenizer("a", padding="max_length", max_length=length, truncation=True)
@@ -90,7 +90,7 @@ def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) ->
 
 
 def _check_pieces(weights: Weights, part: str, tokenizer: Any, merges: list[Any]) -> None:
-    """Refuse a vocabulary whose longer tokens are not what the merges make, or a part of them."""
+    """Refuse a vocabulary whose longer tokens are not exactly those that the merges make."""
     made = {"".join(_pair(merge)) for merge in merges}
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     longer = {t for t in tokenizer.get_vocab() if len(t.removesuffix("</w>")) > 1} - special
@@ -121,7 +121,7 @@ def _pair(merge: Any) -> list[str]:
 
 
 class Pieces:
-    """A tokenizer as T5 and SigLIP use it: the pieces of a text, then the end token."""
+    """A tokenizer of T5 or SigLIP: the SentencePiece pieces of a text, then the end token."""
 
     def __init__(self, processor: Any, end: int, pad: int, length: int, extra: int) -> None:
         self.processor, self.end, self.pad_token_id = processor, end, pad
@@ -163,7 +163,7 @@ class Pieces:
 def load_pieces(
     weights: Weights, name: str, path: Path, pad: Any, length: int, extra: int = 0
 ) -> Pieces:
-    """Return the tokenizer.
+    """Return the tokenizer in a SentencePiece file, with its padding token `pad`.
 
     Raises:
         UserError: the library is not installed, or the file is no such model.
@@ -231,13 +231,17 @@ def _pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) 
 
 
 @lru_cache(maxsize=4)
-def load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
-    """Return a tokenizer that is not CLIP's, checked to fit its text encoder."""
+def other_tokenizer(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
+    """Return T5's or Gemma's tokenizer in a folder, checked to fit its text encoder.
+
+    Raises:
+        UserError: it is of another kind, or its size is not the text encoder's.
+    """
     name = f"{folder}/tokenizer_config.json"
     config = weights.read(name)
     check_class(weights, name, config, "tokenizer_class", kinds)
     _check_own_files(weights, folder, config)
-    weights.find(f"{folder}/special_tokens_map.json")  # from the Hub: the library reads it there
+    weights.find(f"{folder}/special_tokens_map.json")  # fetched from the Hub for the library
     whole = weights.find(f"{folder}/tokenizer.json")
     pieces = None if whole else weights.find(f"{folder}/{SENTENCEPIECE_FILE}")
     if pieces is not None:

@@ -1,4 +1,4 @@
-"""Chance rows: what is right without looking at the picture."""
+"""Baselines that do not look at the picture: the rows of chance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.inputs.weights import Weights
 
 
 class Random(Classifier):
-    """Guesses: logits are uniform, and made from the picture's pixels, the text and the seed.
+    """Guesses: uniform logits, derived from the picture's pixels, the text and the seed.
 
     So the same picture gets the same guess in any order and batch.
     """

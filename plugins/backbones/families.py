@@ -1,4 +1,4 @@
-"""Families of pipelines: what is theirs beside what their pipelines' own code does."""
+"""Families of pipelines, whose classes add parameters and checks to the pipelines' own code."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ T5_PARTS = {"text_encoder_3", "tokenizer_3"}  # of Stable Diffusion 3
 class StableDiffusion(FolderPipeline):
     """Stable Diffusion 1 and 2, their fine-tunes, and smaller models of the same parts.
 
-    Its text encoder is small: it stays in memory. A UNet that was distilled with guidance is told
-    the scale: `strength`, or what its pipeline tells it unless it is asked for another one.
+    The text encoder is small and stays in memory. A UNet that was distilled with guidance takes the
+    scale as an input: `strength`, or the default of its pipeline.
     """
 
     pipelines = declared_pipelines("sd")
@@ -37,7 +37,7 @@ class StableDiffusion(FolderPipeline):
 
     @classmethod
     def check_weights(cls, weights: Weights, **settings: Any) -> None:
-        """Refuse what the class would refuse; of a folder that names no class, say what it is."""
+        """Refuse weights that do not load; the error says what a folder without an index is."""
         try:
             super().check_weights(weights, **settings)
         except UserError as error:
@@ -46,21 +46,21 @@ class StableDiffusion(FolderPipeline):
             raise without_index(cls, weights, error) from None
 
     def fold_prompts(self, conditioning: Any) -> Tree:
-        """Compute once what the UNet computes of these prompts alone, where that pays."""
+        """Compute once the UNet's results that depend on the prompts alone, if that pays."""
         return {EMBEDDINGS: fold_prompts(self.network, conditioning[EMBEDDINGS])}
 
 
 class StableDiffusionXL(FolderPipeline):
     """SDXL's base model and its fine-tunes.
 
-    The network is told the picture's size before it was resized, the crop's place and the size it
-    has now. Here the first is the resolution too, or `original_size`, and nothing was cropped.
+    The network takes the picture's original size, the place of the crop and the present size as
+    inputs. The original size is the resolution or `original_size`, and nothing is cropped.
     """
 
     pipelines = declared_pipelines("sdxl")
 
     def keywords(self, **parameters: Any) -> dict[str, Any]:
-        """Return the picture's original size beside the others."""
+        """Return the keywords, with the picture's original size."""
         side = parameters.get("original_size")
         if side is not None and not 1 <= side <= 100_000:
             raise UserError(f"original_size={side}: 1 to 100,000 pixels are possible.")
@@ -78,7 +78,7 @@ class StableDiffusion3(FolderPipeline):
 
     @classmethod
     def without(cls, weights: Weights, **parameters: Any) -> set[str]:
-        """Return T5 under `text=clip`, or where nothing is said and it is not there."""
+        """Return T5 under `text=clip`, or if it is absent and `text` is not set."""
         text = parameters.get("text")
         if text not in (None, *TEXT_CHOICES):
             raise UserError(f"text={text!r:.100}: one of {', '.join(TEXT_CHOICES)}.")
@@ -90,18 +90,18 @@ class StableDiffusion3(FolderPipeline):
             )
         return T5_PARTS if text == "clip" or absent else set()
 
-    def kept(self, tree: Tree) -> Tree:
-        """Return a conditioning with zeros for T5; older versions of diffusers make fewer."""
-        kept: Any = super().kept(tree)
-        spare = self.pipe.tokenizer_max_length + T5_TOKENS - kept[EMBEDDINGS].shape[1]
-        return {**kept, EMBEDDINGS: F.pad(kept[EMBEDDINGS], (0, 0, 0, spare))}
+    def as_stored(self, tree: Tree) -> Tree:
+        """Return a conditioning with all zeros of a missing T5; older diffusers make fewer."""
+        stored: Any = super().as_stored(tree)
+        spare = self.pipe.tokenizer_max_length + T5_TOKENS - stored[EMBEDDINGS].shape[1]
+        return {**stored, EMBEDDINGS: F.pad(stored[EMBEDDINGS], (0, 0, 0, spare))}
 
 
 class Flux(FolderPipeline):
     """FLUX.1 schnell and dev.
 
-    Dev was distilled with guidance and is told its strength: `strength`, 3.5 in its pipeline.
-    Stored times are sigma, as the network takes them; the scheduler's are 1000 sigma.
+    Dev was distilled with guidance and takes the scale as an input: `strength`, 3.5 in its
+    pipeline. The times are sigma, as the network takes them; the scheduler's are 1000 sigma.
     """
 
     pipelines = declared_pipelines("flux")
@@ -117,13 +117,13 @@ class Flux(FolderPipeline):
 
 
 class PixArt(FolderPipeline):
-    """PixArt-alpha and PixArt-Sigma; texts are put into lower case and not cleaned otherwise."""
+    """PixArt-alpha and PixArt-Sigma; texts are in lower case and not cleaned otherwise."""
 
     pipelines = declared_pipelines("pixart")
 
     @classmethod
     def without(cls, weights: Weights, **parameters: Any) -> set[str]:
-        """Return nothing; refuse a folder that does not say which of the two it is."""
+        """Return no parts; refuse a folder without an index, which could be either of the two."""
         weights.read(PIPELINE_INDEX)
         return set()
 
@@ -135,7 +135,7 @@ class Sana(FolderPipeline):
 
 
 class DiT(FolderPipeline):
-    """DiT-XL/2 and its like. A prompt is a class's name, number or WordNet id, and nothing else."""
+    """DiT-XL/2 and similar models. A prompt is a class's name, number or WordNet id."""
 
     can_linearise = False  # there is nothing between two labels
     linearisation_cost = None  # type: ignore[assignment]  # so it has not this ability

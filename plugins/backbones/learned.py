@@ -16,12 +16,12 @@ from bench.contracts.backbone import Classifier
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 
-IMAGES_PER_CALL = 32  # images
+IMAGES_PER_CALL = 32
 PROBE_FOLDS = 5
-# From nearly nothing learned to nearly nothing held back, where features are standardised.
+# Inverse regularisation, from very strong to very weak for standardised features.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 ITERATIONS = 1000
-PIXEL_SIDE = 16  # 768 features: more of them take minutes to fit, and are right no more often
+PIXEL_SIDE = 16  # 768 features; more take minutes to fit and are not more accurate
 PIXELS = "pixels"  # the features that need no model
 
 Matrix = NDArray[np.float32]
@@ -45,10 +45,10 @@ def _square(picture: Image.Image, side: int) -> Matrix:
 def make_features(
     weights: Weights | None, device: str, dtype: str, features: str, resolution: int | None
 ) -> Features:
-    """Return what makes features, float32 [n, D], of n images.
+    """Return the function that makes features, float32 [n, D], of n images.
 
     Raises:
-        UserError: they are unknown, or do not go together.
+        UserError: the features are unknown, or do not go with the other parameters.
     """
     if features == PIXELS:
         if weights is not None:
@@ -70,7 +70,7 @@ def make_features(
 
 
 class _Learned(Classifier):
-    """Features of images, from pixels or a model, and classes by their texts."""
+    """A classifier on features of images, from pixels or a model."""
 
     features: Features
     texts: list[str]
@@ -104,10 +104,10 @@ class _Learned(Classifier):
 
 
 class NearestMean(_Learned):
-    """A class is as likely as its mean features are near, in squared distance."""
+    """The class whose mean features are nearest, in squared distance."""
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
-        """Take the mean of each class's features."""
+        """Compute the mean of each class's features."""
         features, index = self._read(images, labels)
         rows = [features[index == n].mean(axis=0, dtype=np.float64) for n in range(len(self.texts))]
         self.means = np.stack(rows)
@@ -122,7 +122,7 @@ class NearestMean(_Learned):
 
 
 class LinearProbe(_Learned):
-    """Logistic regression on standardised features; how strong, by cross-validation."""
+    """Logistic regression on standardised features, its strength chosen by cross-validation."""
 
     def __init__(self, weights: Weights | None, *, seed: int = 0, **settings: Any) -> None:
         super().__init__(weights, **settings)
@@ -131,8 +131,8 @@ class LinearProbe(_Learned):
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
         """Choose the inverse regularisation by cross-validated accuracy, and fit on all images.
 
-        Of two that are as accurate, the stronger regularisation is taken. A class with a single
-        image allows no cross-validation; then the middle one is taken.
+        Of equally accurate ones, the strongest regularisation is chosen. A class with a single
+        image allows no cross-validation; then the middle one is chosen.
         """
         import sklearn
 
@@ -159,7 +159,7 @@ class LinearProbe(_Learned):
 class _Regression:
     """A multinomial logistic regression, its inverse regularisation chosen by cross-validation.
 
-    Features have zero mean and unit deviation over all images that are learned from.
+    Features have zero mean and unit deviation over all training images.
     """
 
     def __init__(self, rows: Matrix, index: NDArray[np.int64], folds: int, seed: int) -> None:

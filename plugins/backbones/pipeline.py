@@ -1,8 +1,8 @@
 """A pipeline of diffusers as a backbone: its own `__call__` predicts, its own VAE encodes.
 
-Whatever the pipeline does between prompt, latents and network (packing, positions, masks, scales
-of the time, signs) is its own code, stopped at its scheduler; see `_seam`. So a prediction here is
-what the pipeline's sampling would hand to its scheduler.
+Everything between prompt, latents and network (packing, positions, masks, scales of the time,
+signs) is the pipeline's own code, stopped at its scheduler; see `_seam`. So a prediction is the one
+that the pipeline's sampling would give its scheduler.
 """
 
 from __future__ import annotations
@@ -30,25 +30,24 @@ from bench_plugins.backbones._driving import (
 )
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
-from bench_plugins.backbones._probing import check, settle
+from bench_plugins.backbones._probing import check_assumptions, probe_call
 from bench_plugins.backbones._slots import Slots
 
 
 class PipelineDenoiser(DrivenPipeline, Denoiser):
     """Any text-to-image pipeline, loaded in any way.
 
-    The pipeline is not changed: each call runs on a shallow copy of it. Its device and dtypes are
-    those that it has.
+    The pipeline is not changed: each call runs on a shallow copy of it, with its device and dtypes.
 
     Args:
         pipe: the pipeline.
         resolution: side of the images in pixels; None: the pipeline's default.
         normalize: how pixels are scaled; see `bench.engine.images`.
-        call: keywords for the pipeline's `__call__`, over those that are declared of its class.
-        facts: what is declared of its class; None: what is in `pipelines/`.
+        call: keywords for the pipeline's `__call__`, which take precedence over declared ones.
+        facts: the facts of its class; None: those in `pipelines/`.
 
     Raises:
-        UserError: the pipeline cannot be driven; the message names what is missing.
+        UserError: the pipeline cannot be driven.
     """
 
     can_linearise = True
@@ -73,7 +72,7 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
             self.latent_shape = self.image_shape()
             self.levels = self.read_levels(first.schedule or {})
             probes = Normalisation.probes(prod(self.sample_shape))
-            self.normalisation = Normalisation.learned(self.decoder_input(probes), self.who)
+            self.normalisation = Normalisation.from_probes(self.decoder_input(probes), self.who)
         self.resolution = self.normalisation.shape[-1] * pixels_of(pipe)
         if resolution not in (None, self.resolution):
             raise UserError(
@@ -81,14 +80,14 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
             )
         if self.probed:
             with torch.no_grad():
-                self.facts = replace(self.facts, times=settle(self))
-            check(self)
+                self.facts = replace(self.facts, times=probe_call(self))
+            check_assumptions(self)
 
     def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
-        """Return the noise levels, for what the pipeline gives `set_timesteps`."""
+        """Return the noise levels, for the pipeline's keywords of `set_timesteps`."""
         return levels_of(self.pipe.scheduler, self.facts, schedule, self.who)
 
-    # What the toolkit asks.
+    # Methods of a backbone.
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,12 +96,12 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return float32 [n, C, H, W]: the posterior's mean, as the pipeline's latents are."""
+        """Return float32 [n, C, H, W]: the posterior's mean, normalised as the pipeline does."""
         return self.posterior(images)[0]
 
     @torch.inference_mode()
     def posterior(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Return the latents' mean and standard deviation, as the pipeline's latents are."""
+        """Return the posterior's mean and standard deviation, normalised as the pipeline does."""
         pixels = preprocess(images, self.resolution, self.normalize)
         pixels = pixels.to(device=self.device, dtype=self.vae.dtype)
         if len(self.normalisation.shape) == 4:  # an autoencoder of frames
@@ -117,16 +116,16 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         return tuple(x.view(-1, *self.latent_shape) for x in (mean, deviation))  # type: ignore[return-value]  # two
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
-        """Return what the pipeline's `encode_prompt` returns, a row per text."""
+        """Return the results of the pipeline's `encode_prompt`, a row per text."""
         if self.slots is None:
             labels = [int(text) if text.isdecimal() else self.pipe.labels[text] for text in texts]
             return {"label": torch.tensor(labels, device=self.device)}
         return self.slots.tree(texts)
 
     def encode_null(self) -> Tree:
-        """Return the conditioning of the pipeline's negative prompt, the empty one, or of no label.
+        """Return the conditioning of the empty negative prompt, or of no label.
 
-        A pipeline that encodes none by itself is given the empty text.
+        Without a negative prompt of the pipeline's own, it is that of the empty prompt.
         """
         if self.slots is None:
             none: Any = network_of(self.pipe).config
@@ -138,14 +137,14 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         return self.slots.rows([encoded], [[""]])
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
-        """Return a mixture's masks and lengths: a place counts where it does for a prompt."""
+        """Return a mixture's masks and lengths: a token counts if it does for any prompt."""
         return {name: leaf[weights > 0].amax(dim=0, keepdim=True) for name, leaf in rest.items()}
 
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Return what the pipeline gives its scheduler, [B, C, H, W], in its dtype.
+        """Return the model output that the pipeline gives its scheduler, [B, C, H, W].
 
-        Samples that one call of the pipeline does not take are predicted in groups: of one time, or
-        of one length of the prompt.
+        Samples that one call of the pipeline cannot take together are predicted in groups: of the
+        same time, or the same length of the prompt.
         """
         lengths: list[tuple[int, ...]] = [()] * len(x_t)
         keys: list[Any] = lengths
@@ -172,7 +171,7 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
     def _predict(
         self, x_t: Tensor, t: Tensor, conditioning: Any, lengths: list[tuple[int, ...]]
     ) -> Tensor:
-        """Return the pipeline's prediction of samples that it takes together."""
+        """Return the prediction of samples that one call takes together."""
         order = self.order
         if self.slots is None:
             texts, prompts = None, conditioning["label"].tolist()

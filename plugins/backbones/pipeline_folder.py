@@ -1,8 +1,8 @@
 """A folder or repository in diffusers' layout, run by its pipeline's own code.
 
-Everything is checked on a pipeline without tensors before one is read. Then each part is loaded
-when it is first needed: text encoders where a prompt's embedding is not in the cache, and freed
-after use.
+Everything is checked on a pipeline without tensors before a tensor is read. Then each part is
+loaded when it is first needed: text encoders if a prompt's embedding is not in the cache; they are
+freed after use.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FolderPipeline(CheckedFolder):
     """
 
     prompts_at_once = 1024
-    _loaded: set[str] | None = None  # parts with tensors; None: all have them, or none
+    _loaded: set[str] | None = None  # parts with tensors; None: either all have them, or none
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class FolderPipeline(CheckedFolder):
     ) -> None:
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
-        self._lock = RLock()  # of what is loaded: threads share a backbone
+        self._lock = RLock()  # of `_loaded`: threads share a backbone
         hollow = self.checked(weights, dtype, **settings)
         self.classes = {}
         if hollow is None:
@@ -73,48 +73,47 @@ class FolderPipeline(CheckedFolder):
         if self.order is not None:
             self.__dict__["order"] = self.order.to(place)
 
-    # What the toolkit asks.
+    # Methods of a backbone.
 
     @property
     def network(self) -> Any:
         """The module that predicts, loaded with the VAE when it is first needed."""
-        if self._loaded is not None:
-            for name in self.classes.keys() - set(self.encoders):
-                self._load(name)
+        for name in self.classes.keys() - set(self.encoders):
+            self._load(name)
         return super().network
 
     @property
     def vae(self) -> Any:
         """The autoencoder, in float32, loaded when it is first needed."""
-        if self._loaded is not None:
-            self._load(AUTOENCODER)
+        self._load(AUTOENCODER)
         return super().vae
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
-        """Return what the pipeline's `encode_prompt` returns, a row per text."""
+        """Return the results of the pipeline's `encode_prompt`, a row per text."""
         if self.slots is None:
             return {"label": torch.tensor(labels_of(self.weights, texts), device=self.device)}
         with self._text_encoders():
-            return self.kept(super().encode_prompts(texts))
+            return self.as_stored(super().encode_prompts(texts))
 
     def encode_null(self) -> Tree:
         """Return the conditioning of the pipeline's negative prompt, or of no label."""
         if self.slots is None:
             return super().encode_null()
         with self._text_encoders():
-            return self.kept(super().encode_null())
+            return self.as_stored(super().encode_null())
 
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Return what the pipeline gives its scheduler, [B, C, H, W], in its dtype."""
+        """Return the model output that the pipeline gives its scheduler, [B, C, H, W]."""
         _ = self.network
         return super().denoise(x_t, t, conditioning)
 
-    def kept(self, tree: Tree) -> Tree:
-        """Return a conditioning as it is kept: in the network's dtype."""
+    def as_stored(self, tree: Tree) -> Tree:
+        """Return a conditioning as it is cached: in the network's dtype."""
         return mapped(lambda leaf: leaf.to(self.dtype) if leaf.is_floating_point() else leaf, tree)
 
     def _load(self, name: str) -> None:
-        assert self._loaded is not None
+        if self._loaded is None:
+            return
         with self._lock:
             if name in self._loaded:
                 return
@@ -132,7 +131,7 @@ class FolderPipeline(CheckedFolder):
     def _text_encoders(self) -> Iterator[None]:
         """Load the text encoders, and free them at the end unless they are kept.
 
-        One thread at a time: another one would use what this one frees.
+        One thread at a time: another would use the parts that this one frees.
         """
         if self._loaded is None:
             yield

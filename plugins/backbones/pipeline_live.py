@@ -1,7 +1,7 @@
-"""A pipeline that the user has loaded, with diffusers in whatever way, as a backbone.
+"""A pipeline that the user has loaded with diffusers, in any way, as a backbone.
 
-Its content is hashed and described as it is read from where it lies: under offloading from the
-CPU's copies, and of tensors that are packed, such as quantised ones, from their parts.
+Its content is hashed and described where it lies: under offloading in the copies on the CPU, and of
+packed tensors, such as quantised ones, in their parts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 # Parts that look at pictures, of which none are made.
 WITHOUT_EFFECT = ("safety_checker", "feature_extractor", "image_processor")
-CHUNK_ELEMENTS = 2**26  # elements that are copied from a device at a time
-# Of a config, what tells where and how the part was loaded, and not what it is.
+CHUNK_ELEMENTS = 2**26  # copied from a device at a time
+# Keys of a config about where and how a part was loaded, not about the part.
 OF_LOADING = ("_name_or_path", "_commit_hash", "torch_dtype", "dtype", "architectures")
 VERSION_SUFFIX = "_version"  # of diffusers and transformers
 
@@ -34,7 +34,7 @@ VERSION_SUFFIX = "_version"  # of diffusers and transformers
 class LivePipeline(PipelineDenoiser):
     """A pipeline of the user's own.
 
-    It stays as it is: its network is neither laid out anew nor compiled, and no part is moved.
+    It is not changed: its network keeps its memory layout, is not compiled, and no part is moved.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LivePipeline(PipelineDenoiser):
 
     @property
     def label(self) -> str:
-        """Name of the pipeline in runs: that of its source, else of its class."""
+        """Name of the pipeline in runs: that of its source or, without one, of its class."""
         source = getattr(self.pipe, "name_or_path", None)
         return Path(source).name if source else type(self.pipe).__name__
 
@@ -84,7 +84,7 @@ class LivePipeline(PipelineDenoiser):
 
     @staticmethod
     def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
-        """Refuse a name in the place of a pipeline."""
+        """Refuse the name of weights in place of a pipeline."""
         if not isinstance(weights, InMemory):
             raise UserError(
                 "Backbone 'pipeline' is a pipeline in memory, which only Python can hand over:"
@@ -139,7 +139,7 @@ def content_hash(pipe: Any, call: Mapping[str, Any]) -> str:
 
 
 def describe(pipe: Any) -> dict[str, Any]:
-    """Return what a pipeline is in words, for manifests: no two that differ need differ here."""
+    """Return a description of a pipeline for manifests; different pipelines may share it."""
     modules = {n: p for n, p in pipe.components.items() if isinstance(p, nn.Module)}
     adapters = {name: scales for name, part in modules.items() if (scales := _adapters(part))}
     quantised = {
@@ -166,7 +166,7 @@ def describe(pipe: Any) -> dict[str, Any]:
 
 
 def _facts(part: Any) -> dict[str, Any]:
-    """Return what decides the numbers of a part beside its tensors."""
+    """Return the facts besides its tensors that decide a part's results."""
     facts: dict[str, Any] = {"class": type(part).__qualname__}
     config = getattr(part, "config", None)
     if config is not None:
@@ -202,7 +202,7 @@ def _adapters(part: nn.Module) -> dict[str, Any]:
 
 
 def _tensors(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield every parameter and buffer, and what a quantised layer stores beside them."""
+    """Yield every parameter and buffer, and further tensors of quantised layers."""
     seen: set[str] = set()
     for prefix, module in part.named_modules(remove_duplicate=False):
         own = chain(module._parameters.items(), module._buffers.items())
@@ -217,7 +217,7 @@ def _tensors(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _in_memory(module: nn.Module, name: str, tensor: Tensor, path: str) -> Tensor:
-    """Return a tensor, of an offloaded module from the map of its hook."""
+    """Return a tensor; that of an offloaded module is in the map of its hook."""
     if not tensor.is_meta:
         return tensor
     hook = getattr(module, "_hf_hook", None)
@@ -233,7 +233,7 @@ def _in_memory(module: nn.Module, name: str, tensor: Tensor, path: str) -> Tenso
 
 
 def _add(digest: Any, tensor: Tensor, path: str) -> None:
-    """Add a tensor's dtype, shape and bytes; of a packed one those of its parts."""
+    """Add a tensor's dtype, shape and bytes, or those of the parts of a packed one."""
     if hasattr(tensor, "__tensor_flatten__"):  # of torchao
         names, facts = tensor.__tensor_flatten__()
         digest.update(f"{names} {facts}".encode())

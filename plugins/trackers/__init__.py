@@ -1,6 +1,6 @@
-"""Runs in an experiment tracker: `BENCH_TRACKIO=PROJECT` and `BENCH_WANDB=PROJECT` log them.
+"""Experiment trackers: `BENCH_TRACKIO=PROJECT` and `BENCH_WANDB=PROJECT` log runs to them.
 
-Without these variables nothing listens, and neither trackio nor wandb need be installed.
+Without these variables no hook is registered, and neither trackio nor wandb has to be installed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Logs each run to a project of trackio or of Weights & Biases, or of both.
+"""Logs each run to a project of trackio, of Weights & Biases, or of both.
 
-trackio writes on this machine, unless its own settings say more; wandb does so too (`offline`),
-unless `WANDB_MODE` says otherwise. A run that is resumed goes on under its name. The accuracy so
-far is logged at most a thousand times; the metrics of the whole run once, at its end.
+trackio writes to this machine unless its own settings say otherwise, and so does wandb (`offline`)
+unless `WANDB_MODE` says otherwise. A resumed run continues under its name. The accuracy so far is
+logged at most a thousand times; the metrics of the whole run once, at its end.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 from bench import hookimpl
 from bench.errors import UserError
 
-POINTS = 1_000  # of the accuracy so far
+POINTS = 1_000  # most values of the accuracy so far
 
 
 class Tracker:
-    """Logs one run at a time with a package, where the variable BENCH_PACKAGE names a project.
+    """Logs one run at a time with a package, if the variable BENCH_PACKAGE names a project.
 
     Attributes:
         package: the module to import, and the extra that installs it.
-        options: what its `init` is given for a run of this id, beside project, name and settings.
-        tracked: the run that is logged; None: none.
+        options: returns further keywords of the package's `init`, from the run's id.
+        tracked: the package's run; None: no run is logged.
     """
 
     def __init__(self, package: str, options: Callable[[str], Mapping[str, Any]]) -> None:
@@ -35,12 +35,12 @@ class Tracker:
 
     @property
     def project(self) -> str:
-        """The project to log to; "" where none is to be logged."""
+        """The project to log to; "" if runs are not logged."""
         return os.environ.get(f"BENCH_{self.package.upper()}", "")
 
     def start(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
-        """Begin to log a run, or go on with it; UserError: the package is not installed."""
-        self.tracked = None  # of an earlier run, which was interrupted
+        """Begin or continue to log a run; UserError: the package is not installed."""
+        self.tracked = None  # an earlier run may have been interrupted
         if not self.project:
             return
         try:
@@ -114,7 +114,7 @@ def run_started(manifest: Mapping[str, Any], done: int, total: int, correct: int
     for tracker in TRACKERS:
         try:
             tracker.start(manifest, done, total, correct)
-        except UserError as error:  # the others log it all the same
+        except UserError as error:  # the other trackers still log it
             problems.append(str(error))
     if problems:
         raise UserError("; ".join(problems))

@@ -1,4 +1,4 @@
-"""Pictures of one image: its symmetries, crops at seeded places, samples of its latent."""
+"""Views of one image: its symmetries, crops at seeded places, samples of its latent."""
 
 from __future__ import annotations
 

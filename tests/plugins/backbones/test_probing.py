@@ -14,7 +14,12 @@ from helpers.families import save
 
 import bench_plugins.backbones as room
 from bench.errors import UserError
-from bench_plugins.backbones._probing import PROBED_STEPS, check, check_shift, check_steps
+from bench_plugins.backbones._probing import (
+    PROBED_STEPS,
+    check_assumptions,
+    check_shift,
+    check_steps,
+)
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TINY = Path(room.__file__).parent / "weights" / "tiny_digits"
@@ -46,13 +51,13 @@ def test_a_class_of_which_nothing_is_declared_is_probed_and_runs(probed: Pipelin
 def test_a_wrong_sign_is_found(probed: PipelineDenoiser) -> None:
     probed.levels = replace(probed.levels, p=-probed.levels.p, q=-probed.levels.q)
     with pytest.raises(UserError, match="its scheduler's own step, the clean sample"):
-        check(probed)
+        check_assumptions(probed)
 
 
 def test_a_wrong_scale_of_the_time_is_found(probed: PipelineDenoiser) -> None:
     probed.levels = replace(probed.levels, time=probed.levels.time / 1000)
     with pytest.raises(UserError, match="its scheduler's own step"):
-        check(probed)
+        check_assumptions(probed)
 
 
 def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
@@ -60,7 +65,7 @@ def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
     sigma = probed.levels.sigma**0.75
     probed.levels = replace(probed.levels, alpha=alpha, sigma=sigma)
     with pytest.raises(UserError, match="its scheduler's own step"):
-        check(probed)
+        check_assumptions(probed)
 
 
 def test_a_wrong_mean_of_the_autoencoder_is_found(probed: PipelineDenoiser) -> None:
@@ -69,7 +74,7 @@ def test_a_wrong_mean_of_the_autoencoder_is_found(probed: PipelineDenoiser) -> N
         learned, shift=learned.shift + 3 / probed.vae.config.scaling_factor
     )
     with pytest.raises(UserError, match="loses"):
-        check(probed)
+        check_assumptions(probed)
 
 
 def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
@@ -80,7 +85,7 @@ def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
     turned = probed.levels.rows(np.arange(len(probed.levels))[::-1].copy())
     probed.levels = turned
     with pytest.raises(UserError, match="does not fall with the noise"):
-        check(probed)
+        check_assumptions(probed)
 
 
 @pytest.fixture(scope="module")

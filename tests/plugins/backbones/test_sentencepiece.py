@@ -15,7 +15,7 @@ from helpers.encoders import save_siglip
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._tokenizers import load_other
+from bench_plugins.backbones._tokenizers import other_tokenizer
 from bench_plugins.backbones.clip import Siglip
 
 TEXTS = ["a photo of a cat", "an owl in a  tree, red", "dog " * 30, ""]
@@ -71,7 +71,7 @@ def test_t5_s_ids_are_those_of_transformers(tmp_path: Path) -> None:
 
 def t5(folder: Path) -> Any:
     kinds = ("T5TokenizerFast", "T5Tokenizer")
-    return load_other(resolve(str(folder)), "tokenizer", "text_encoder", kinds)
+    return other_tokenizer(resolve(str(folder)), "tokenizer", "text_encoder", kinds)
 
 
 def siglip(folder: Path, words: int = 0) -> Path:
