@@ -92,11 +92,14 @@ def exchange_p(
     `a` and `b` are predicted classes of each member, int64 [..., n], several for pooled methods;
     `clusters`, int64 [n], are images exchanged together, and None exchanges each by itself.
     """
+    from scipy.sparse import coo_array
+
     classes = 1 + max(int(labels.max()), *(int(member.max()) for member in (*a, *b)))
     support = np.bincount(labels, minlength=classes).astype(np.float64)
     units, counts = _units(labels, a, b, clusters)
     of_a, of_b = (_tallies(labels, side, classes) for side in (a, b))
-    moved = _summed(of_b - of_a, units, len(counts))  # [units, 2 · classes]
+    member = coo_array((np.ones(len(units)), (units, np.arange(len(units)))))  # [units, images]
+    moved = (member.tocsr() @ (of_b - of_a)).tocsr()  # [units, 2 · classes]
     middle, half = np.asarray((of_a + of_b).sum(axis=0)).ravel() / 2, moved / 2
     ratio, share = metric.ratio, _weights(metric, support)
     assert ratio is not None
@@ -168,12 +171,3 @@ def _tallies(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
             weights.append(np.full(len(right) + len(taken), 1 / (len(runs) * len(members))))
     place = (np.concatenate(rows), np.concatenate(columns))
     return coo_array((np.concatenate(weights), place), shape=(n, 2 * classes)).tocsr()
-
-
-def _summed(rows: Any, units: Ints, count: int) -> Any:
-    """Return the sum of the rows of each unit's images, sparse [count, columns]."""
-    from scipy.sparse import coo_array
-
-    n = len(units)
-    member = coo_array((np.ones(n), (units, np.arange(n))), shape=(count, n)).tocsr()
-    return (member @ rows).tocsr()

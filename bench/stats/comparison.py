@@ -88,7 +88,6 @@ def compare(
     metric needs. Anything less is a warning in the result.
     """
     a, b = read_run(path_a), read_run(path_b)
-    check_comparable(a.manifest, b.manifest)
     spec = load_plugins().metrics.get(metric)
     made, top = make_metric(spec, parameters), "top5" in spec.needs
     decided = a.decided(top), b.decided(top)
@@ -102,7 +101,10 @@ def compare(
         (base, kind), (new, _) = (image_parts(spec, made, data) for data in (of_a, of_b))
         if kind != "images" or base is None or new is None or spec.range != (0.0, 1.0):
             raise UserError(f"--sequential is for means over images, and {spec.words} is none.")
-        order = ordered_rows(decided[0].sample_ids.take(indices(rows[0])).to_pylist(), a.manifest)
+        ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
+        row_of = {sample_id: row for row, sample_id in enumerate(ids)}
+        fingerprint = a.manifest.identity.dataset.fingerprint
+        order = [row_of[sample_id] for sample_id in random_order(ids, fingerprint)]
         update |= _in_order(new[order], base[order], a.manifest)
     return compared.model_copy(update=update)
 
@@ -178,12 +180,6 @@ def compare_decided(
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
     )
-
-
-def ordered_rows(sample_ids: Sequence[str], manifest: Manifest) -> list[int]:
-    """Return the rows of samples in the random order of their dataset."""
-    row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
-    return [row_of[s] for s in random_order(sample_ids, manifest.identity.dataset.fingerprint)]
 
 
 def check_comparable(a: Manifest, b: Manifest) -> None:

@@ -17,7 +17,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.stats.class_metrics import exchange_p, random_signs
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
-from bench.stats.paired import ALPHA, Z95, PairedTest, paired_test, score_statistic, with_zero
+from bench.stats.paired import ALPHA, Z95, equality_p, paired_test, with_zero
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences are 0
 
@@ -73,14 +73,26 @@ def difference_test(
 ) -> DifferenceTest:
     """Return the tests of a difference in a metric, as its declaration and its values ask.
 
+    For averages of class ratios, predictions are exchanged. The interval is of the metric's linear
+    part, with 0 in it where the test does not reject; where the test rejects narrowly, the interval
+    may still reach 0. Means of influence values have z tests by their paired error.
+
     `labels` are int64 [n], the true classes.
     """
+    from scipy.special import ndtr
+
     if over == "seeds":
         return compare_over_seeds(a.values, b.values, margin, clusters)
+    change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     if metric.ratio is not None and not metric.mean_over_images:
-        return compare_by_exchange(metric, labels, a, b, margin, clusters)
+        p = exchange_p(metric, labels, a.members, b.members, clusters)
+        tested = _with_z_interval("permutation", p, change, margin, clusters)
+        return replace(tested, interval=with_zero(tested.interval, p))
     if "influence" in (a.method, b.method):
-        return compare_by_influence(a.values, b.values, margin, clusters)
+        mean, error = float(change.mean()), image_error(change[None, None], clusters)
+        p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
+        tested = _with_z_interval("influence", p, change, margin, clusters)
+        return replace(tested, interval=(mean - Z95 * error, mean + Z95 * error))
     return compare_over_images(a.values, b.values, margin, clusters)
 
 
@@ -100,7 +112,7 @@ def compare_over_images(
     """
     if clusters is None and are_answers(a) and are_answers(b):
         pair = paired_test(a[0, 0] > 0.5, b[0, 0] > 0.5)
-        equal = None if margin is None else _score_equality(pair, margin)
+        equal = None if margin is None else equality_p(pair.wins, pair.losses, pair.n, margin)
         return DifferenceTest("mcnemar", pair.mcnemar_p, pair.difference_ci95, equal)
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     p, interval = sign_flips(change, clusters)
@@ -128,40 +140,6 @@ def compare_over_seeds(
     return DifferenceTest(
         "seeds", p, (mean - reach, mean + reach), _equality(mean, margin, error.tail)
     )
-
-
-def compare_by_exchange(
-    metric: MetricSpec,
-    labels: Ints,
-    a: Answers,
-    b: Answers,
-    margin: float | None = None,
-    clusters: Ints | None = None,
-) -> DifferenceTest:
-    """Return the tests of a metric that is not a mean over images: predictions are exchanged.
-
-    The interval is of the metric's linear part, with 0 in it where the test does not reject. Where
-    the test rejects narrowly, the interval may still reach 0.
-
-    `labels` are int64 [n], the true classes.
-    """
-    change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
-    p = exchange_p(metric, labels, a.members, b.members, clusters)
-    tested = _with_z_interval("permutation", p, change, margin, clusters)
-    return replace(tested, interval=with_zero(tested.interval, p))
-
-
-def compare_by_influence(
-    a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
-) -> DifferenceTest:
-    """Return the z tests of a difference of means of influence values, by their paired error."""
-    from scipy.special import ndtr
-
-    change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
-    mean, error = float(change.mean()), image_error(change[None, None], clusters)
-    p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
-    tested = _with_z_interval("influence", p, change, margin, clusters)
-    return replace(tested, interval=(mean - Z95 * error, mean + Z95 * error))
 
 
 def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tuple[float, float]]:
@@ -194,14 +172,6 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
     quantiles = np.sort(low)[place], np.sort(high)[-1 - place]
     lowest, highest = (0.0 if abs(end) <= ZERO_DIFFERENCE else float(end) for end in quantiles)
     return (1 + reached) / (1 + len(low)), (lowest, highest)
-
-
-def _score_equality(pair: PairedTest, margin: float) -> float:
-    """Return the p of two one-sided score tests that the difference is not within the margin."""
-    from scipy.special import ndtr
-
-    low, high = (score_statistic(pair.wins, pair.losses, pair.n, end) for end in (-margin, margin))
-    return float(max(ndtr(-low), ndtr(high)))
 
 
 def _equality(mean: float, margin: float | None, tail: Callable[[float], float]) -> float | None:

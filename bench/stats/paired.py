@@ -152,13 +152,18 @@ def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def score_statistic(wins: int, losses: int, n: int, difference: float) -> float:
-    """Return Tango's z of the hypothesis that the difference of two paired shares is this one.
+def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
+    """Return the p of two one-sided score tests that a difference is not within the margin.
 
-    Positive where the observed difference is larger. `n` counts all pairs.
+    Tango's z of both ends, for the difference of two paired shares. `n` counts all pairs.
     """
-    error = _standard_error(wins, losses, n, difference)
-    return float((wins - losses - n * difference) / max(error, 1e-12))
+    from scipy.special import ndtr
+
+    low, high = (
+        (wins - losses - n * d) / max(_standard_error(wins, losses, n, d), 1e-12)
+        for d in (-margin, margin)
+    )
+    return float(max(ndtr(-low), ndtr(high)))
 
 
 def _standard_error(wins: int, losses: int, n: int, d: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
@@ -15,6 +16,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidationError,
     model_serializer,
     model_validator,
@@ -177,6 +179,20 @@ def to_json(value: Any) -> str:
 def write_document(path: Path, document: Document, durable: bool = True) -> None:
     """Write a document into a file at once (OSError); see `write_atomically`."""
     write_atomically(path, to_json(document.plain()), durable)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def is_valid(value: Any, kind: Any) -> bool:
+    """Tell whether a value is valid as a type, such as a typed dictionary."""
+    try:
+        _adapter(kind).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def first_problem(error: ValidationError) -> str:

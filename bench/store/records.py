@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import (
     Annotated,
     Any,
@@ -11,12 +10,12 @@ from typing import (
     NotRequired,  # pydantic reads no other before Python 3.12
 )
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
-from bench.store.fields import Amount, Count, Number, Share
+from bench.store.fields import Amount, Count, Number, Share, is_valid
 
 MOST_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
 LARGEST_ERROR = 1e39  # larger than any float32
@@ -61,21 +60,14 @@ class Record(TypedDict):
     group_right: NotRequired[bool]  # whether all of the item is right, where images compare
 
 
-@cache
-def _validator() -> TypeAdapter[Record]:
-    return TypeAdapter(Record)
-
-
 def is_record(value: Any, n_classes: int) -> bool:
     """Tell whether a line is a record of a run with so many classes, in every field."""
-    try:
-        record = _validator().validate_python(value)
-    except ValidationError:
+    if not is_valid(value, Record):
         return False
-    classes = [record["label"], *(entry[0] for entry in record["top"])]
-    if record["prediction"] is not None:
-        classes.append(record["prediction"])
-    elif record["error"] is None:
+    classes = [value["label"], *(entry[0] for entry in value["top"])]
+    if value["prediction"] is not None:
+        classes.append(value["prediction"])
+    elif value["error"] is None:
         return False  # neither decided nor failed
     return bool(max(classes) < n_classes)
 

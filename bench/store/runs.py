@@ -100,17 +100,13 @@ def list_shards(results: Path) -> list[Path]:
     """Return the folders of the shards below `results` that are not part of a merged run yet."""
     unmerged: list[Path] = []
     for run in places(results, SHARDS):
-        shards = [shard for shard in shards_of(run) if (shard / MANIFEST).exists()]
-        merged = _whole_run(run) if shards and (run / MANIFEST).exists() else None
-        unmerged += [s for s in shards if merged is None or not _is_part(s, merged)]
+        merged: set[str] = set()
+        with suppress(UserError):  # it is not merged, or cannot be read
+            stored = read_run(run)
+            merged = set(stored.manifest.samples if stored.complete else ())
+        shards = (shard for shard in shards_of(run) if (shard / MANIFEST).exists())
+        unmerged += [shard for shard in shards if not (merged and _is_part(shard, merged))]
     return sorted(unmerged)
-
-
-def _whole_run(run: Path) -> set[str] | None:
-    with suppress(UserError):
-        stored = read_run(run)
-        return set(stored.manifest.samples) if stored.complete else None
-    return None
 
 
 def _is_part(shard: Path, merged: set[str]) -> bool:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from bench.store.decisions import Decisions
@@ -25,6 +23,7 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
+    is_valid,
     read_document,
     without_none,
     write_document,
@@ -197,22 +196,9 @@ class Swept(TypedDict):
     seconds: Summed  # scoring time
 
 
-@cache
-def _adapter() -> TypeAdapter[Swept]:
-    return TypeAdapter(Swept)
-
-
-def _is_swept(value: Any) -> bool:
-    try:
-        _adapter().validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
 def read_swept(path: Path) -> dict[str, Swept]:
     """Return the lines of a run's audit by sample id, without damaged lines; `path`: its folder."""
-    lines = read_lines(path / AUDIT, _is_swept)
+    lines = read_lines(path / AUDIT, lambda line: is_valid(line, Swept))
     return {line["sample_id"]: Swept(**line) for _, _, line in lines}  # type: ignore[typeddict-item]
 
 
