@@ -77,7 +77,7 @@ def test_no_table_is_titled_by_differences_that_are_not_shown(tmp_path: Path) ->
     assert min(row.p_adjusted for row in compare(a, b).per_class) == 1
     shown = bench("compare", a, b).out
     assert "Classes that differ" not in shown
-    assert "Classes with images that one of the two has right" in shown
+    assert "Classes with images that exactly one run gets right" in shown
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_the_command(tmp_path: object) -> None:
             "a run is right on 0.04 to 0.96",
         ),
         ((), "Give two runs"),
-        ((a, a), "right on the same images"),
+        ((a, a), "get the same images right"),
     ):
         wrong = bench("power", *arguments)
         assert wrong.code == 2 and said in wrong.err
