@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from bench.contracts.parameters import LATER, Parameter
 from bench.contracts.specs import DatasetSpec
-from bench.discovery.places import (
+from bench.discovery.declaration_checks import (
     LISTS,
     UNKNOWN_COUNT,
     check_keys,
-    check_places,
+    check_references,
     check_texts,
     is_path,
     refuse_unknown,
@@ -198,7 +198,7 @@ def declared_fields(
             f"{where}: name must have at most {MAX_NAME} characters, got {len(table['name'])}."
         )
     if in_data is not None and isinstance(folder, Path):
-        check_places(table, where, folder, in_data)
+        check_references(table, where, folder, in_data)
     table |= {key: _lines(table[key], key, where, folder) for key in LISTS if key in table}
     for key in ("templates", "labels"):
         sets = table.get(key, {}).items()

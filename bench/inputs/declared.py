@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.declaration_checks import DOWNLOAD
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
-from bench.discovery.places import DOWNLOAD
 from bench.discovery.registry import Registry
 from bench.discovery.targets import make
 from bench.errors import UserError, did_you_mean, quoted, some_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bench.discovery.places import PLACEHOLDER
+from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import comparable
 from bench.inputs.parsing import in_words, read_csv_file

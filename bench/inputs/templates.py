@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.discovery.places import PLACEHOLDER
+from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError
 from bench.inputs.draws import Ints, even_order, sub_grid
 from bench.inputs.parsing import read_text_file

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import DatasetSpec
-from bench.discovery.places import PLACEHOLDER
+from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
 from bench.inputs.hierarchy import Hierarchy, read_hierarchy
 from bench.inputs.items import ItemTable

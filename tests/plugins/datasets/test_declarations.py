@@ -16,8 +16,8 @@ from helpers.places import CALTECH101
 
 from bench import load_dataset
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.declaration_checks import DOWNLOAD
 from bench.discovery.loading import load_plugins
-from bench.discovery.places import DOWNLOAD
 from bench.inputs.class_names import check_names
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.declared import find_source, indices_of

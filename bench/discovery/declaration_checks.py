@@ -56,7 +56,7 @@ def is_path(source: str) -> bool:
     return source != DOWNLOAD and not _SCHEME.match(source)
 
 
-def check_places(table: Mapping[str, Any], where: str, folder: Path, in_data: bool) -> None:
+def check_references(table: Mapping[str, Any], where: str, folder: Path, in_data: bool) -> None:
     """Refuse references outside `folder` in a declaration that came with the data (`in_data`).
 
     In a declaration that the user named, they only cause a warning. The keys and types of the
