@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.engines import assert_same
+from helpers.sketch import sketched as sketched
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
