@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.command import bench as command
 from helpers.runs import a_manifest
+from helpers.sketch import sketched as sketched
 from PIL import Image
 
 import bench
