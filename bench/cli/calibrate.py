@@ -58,7 +58,7 @@ def calibrate_command(
     if learned.settings:
         _print_settings(learned, chosen)
     else:
-        say(_no_settings(path, strategy))
+        say(_no_settings_message(path, strategy))
     fitted = [s for s in (*learned.settings, *learned.others) if s.fit is not None]
     if fitted:
         say(
@@ -86,7 +86,7 @@ def calibrate_command(
     next_steps(*steps)
 
 
-def _no_settings(path: Path, strategy: str | None) -> str:
+def _no_settings_message(path: Path, strategy: str | None) -> str:
     try:
         open_draws(path)
     except UserError as error:

@@ -95,8 +95,8 @@ def _print_comparison(comparison: Comparison) -> None:
         ["difference, B − A", f"{comparison.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
         ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
         ["McNemar, exact", f"p = {comparison.mcnemar_p:.3g}: {verdict}"],
-        *_sequential(comparison),
-        *_tested(comparison.tested),
+        *_sequential_rows(comparison),
+        *_metric_rows(comparison.tested),
         ["same prediction", f"{100 * comparison.agreement:.1f} % of {comparison.n:,} images"],
         ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
         ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
@@ -132,7 +132,7 @@ def _verdict(metric: MetricSpec, p: float, difference: float) -> str:
     return "not significant" if p >= ALPHA else metric.verdict(difference)
 
 
-def _sequential(comparison: Comparison) -> list[list[str]]:
+def _sequential_rows(comparison: Comparison) -> list[list[str]]:
     """Return the rows of the anytime-valid test; none if it was not asked for."""
     result = comparison.sequential
     if result is None or comparison.anytime_ci95 is None:
@@ -155,7 +155,7 @@ _TESTS = {
 }
 
 
-def _tested(metric: MetricDifference | None) -> list[list[str]]:
+def _metric_rows(metric: MetricDifference | None) -> list[list[str]]:
     if metric is None:
         return []
 

@@ -66,7 +66,7 @@ def learning_command(
     return decorate
 
 
-def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
+def _run_command(path: Path, ability: str, params: dict[str, Any]) -> str:
     return other_images_command(read_manifest(path), params, strategy=learning(ability).name)
 
 
@@ -96,7 +96,7 @@ def learn_order_command(path: Path, learned: LearnedOrder) -> None:
     )
     say(_advice(learned))
     if learned.recommended:
-        next_steps(("race so", _use(path, "order", learned.recommended)))
+        next_steps(("race so", _run_command(path, "order", learned.recommended)))
 
 
 def _print_trials(learned: LearnedOrder | LearnedOdds) -> None:
@@ -152,7 +152,7 @@ def learn_odds_command(path: Path, learned: LearnedOdds) -> None:
     say(_advice(learned))
     if learned.recommended:
         params = {key: as_text(value) for key, value in learned.recommended.items()}
-        next_steps(("race so", _use(path, "odds", params)))
+        next_steps(("race so", _run_command(path, "odds", params)))
 
 
 @learning_command(learn_screen)
@@ -171,7 +171,7 @@ def learn_screen_command(path: Path, learned: LearnedScreens) -> None:
     )
     table(
         ["samples", *(f"risk {risk}" for risk in screens[0].risks)],
-        [[s.samples, *map(_reach, s.risks.values())] for s in screens],
+        [[s.samples, *map(_reach_text, s.risks.values())] for s in screens],
         title="reach (prompts kept); –: too few images for that risk",
     )
     say(f"A linearised draw cost {learned.linearisation_cost:.2f} evaluations.")
@@ -187,9 +187,9 @@ def learn_screen_command(path: Path, learned: LearnedScreens) -> None:
     )
     if safest is not None:
         risk, _, samples, reach = safest
-        command = _use(path, "reach", {"samples": samples, "reach": f"{reach:.3f}"})
+        command = _run_command(path, "reach", {"samples": samples, "reach": f"{reach:.3f}"})
         next_steps((f"screen at a risk of {risk:g}", command))
 
 
-def _reach(risk: ScreenRisk) -> str:
+def _reach_text(risk: ScreenRisk) -> str:
     return "–" if risk.reach is None else f"{risk.reach:.3f} ({risk.kept:.1f})"

@@ -185,7 +185,7 @@ def _list(
     columns = (*columns, "summary")
     table(
         [_HEADS.get(column, column) for column in columns],
-        [[_text(column, row[column], row) for column in columns] for row in rows],
+        [[_fact_text(column, row[column], row) for column in columns] for row in rows],
         optional=["summary"] if len(columns) > 4 else [],
         right={"size", "pixels"},
     )
@@ -251,7 +251,7 @@ def _show(spec: Spec, row: Mapping[str, Any]) -> None:
     say(f"{spec.label}: {spec.summary}")
     left_out = ("name", "summary", "parameters", "help")
     facts = [
-        [key.replace("_", " "), _text(key, value, row)]
+        [key.replace("_", " "), _fact_text(key, value, row)]
         for key, value in row.items()
         if key not in left_out and value not in (None, {}, [], (), "", False)
     ]
@@ -267,7 +267,7 @@ def _show(spec: Spec, row: Mapping[str, Any]) -> None:
         table(["parameter", "default", "meaning"], rows)
 
 
-def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:
+def _fact_text(column: str, value: Any, row: Mapping[str, Any]) -> str:
     if column == "summary" and row.get("unverified"):
         return f"{value} (unverified)"
     if column == "trained_on":

@@ -61,7 +61,7 @@ def perf_command(
     that it costs.
     """
     config = config_from_options(ctx, dataset, **options)
-    batch_sizes = _numbers(sizes)
+    batch_sizes = _batch_sizes(sizes)
     from bench.perf.measure import measure
 
     report = measure(config, tuple(listed(only)), batch_sizes, seconds)
@@ -75,7 +75,7 @@ def perf_command(
         next_steps(("see what a run costs", command))
 
 
-def _numbers(sizes: str | None) -> tuple[int, ...]:
+def _batch_sizes(sizes: str | None) -> tuple[int, ...]:
     try:
         numbers = tuple(int(size) for size in sizes.split(",")) if sizes else ()
     except ValueError:

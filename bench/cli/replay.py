@@ -153,7 +153,7 @@ def sweep_command(
         print_json([row.plain() for row in rows])
         return
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
-    lines = [_line(row) for row in sorted(rows, key=lambda row: row.cost)]
+    lines = [_sweep_row(row) for row in sorted(rows, key=lambda row: row.cost)]
     table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
     say(
         "Cost: evaluation equivalents per image. Agreement: with the full sweep, which evaluates"
@@ -174,14 +174,14 @@ def sweep_command(
     if ceiling:
         say(
             f"A full sweep with another seed ({ceiling.against}) makes the same decision on"
-            f" {_share(ceiling.agreement, ceiling.agreement_ci95)} % of"
+            f" {_with_interval(ceiling.agreement, ceiling.agreement_ci95)} % of"
             f" {ceiling.n_samples} images."
         )
     command = f"bench replay {run_name(path, results)} --strategy NAME{in_results(results)}"
     next_steps(("keep one as a run of its own", command))
 
 
-def _line(row: SweepRow) -> list[str | float]:
+def _sweep_row(row: SweepRow) -> list[str | float]:
     strategy, metrics = row.summary.strategy, row.summary.metrics
     params = {key: value for key, value in strategy.params.items() if key != "draws"}
     name = f"{row.summary.backbone.name}, {strategy.name}" if row.point else strategy.name
@@ -189,10 +189,10 @@ def _line(row: SweepRow) -> list[str | float]:
         "*" if row.pareto else "",
         f"{name} {assignments(chosen('strategies', strategy.name, params))}".strip(),
         row.cost,
-        _share(row.agreement, row.agreement_ci95),
-        _share(metrics.accuracy, metrics.accuracy_ci95),
+        _with_interval(row.agreement, row.agreement_ci95),
+        _with_interval(metrics.accuracy, metrics.accuracy_ci95),
     ]
 
 
-def _share(value: float, ends: tuple[float, float]) -> str:
+def _with_interval(value: float, ends: tuple[float, float]) -> str:
     return f"{100 * value:.1f} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"

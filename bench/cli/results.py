@@ -56,7 +56,7 @@ def results_command() -> None:
     """Publish, submit, check, merge, export and push results."""
 
 
-def _folder(published: str) -> Path:
+def _published_folder(published: str) -> Path:
     folder = Path(published)
     if not folder.is_dir():
         raise UserError(
@@ -168,7 +168,7 @@ def audit_results(
 @offline()
 def validate_results(published: str) -> None:
     """Check every published result: schema, names, figures against records, files."""
-    folder = _folder(published)
+    folder = _published_folder(published)
     if wrong := validate(folder):
         raise BenchError("\n".join(wrong))
     say(f"{len(list_runs(folder))} published runs are valid.")
@@ -215,7 +215,7 @@ def render_results(published: str, readme: str, check: bool) -> None:
 
     In a clone of the repository, also the rows that come with the package.
     """
-    folder = _folder(published)
+    folder = _published_folder(published)
     shipped = PUBLISHED_ROWS if PUBLISHED_ROWS.parent.is_dir() else None
     if not check:
         for path in render(folder, Path(readme), shipped):

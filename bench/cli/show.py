@@ -87,7 +87,7 @@ def show_command(
         write_pictures(path)
     stored = read_run(path)
     if as_json:
-        print_json({**_described(stored, more, results), "results_dir": str(path.resolve())})
+        print_json({**_summary_json(stored, more, results), "results_dir": str(path.resolve())})
         return
     manifest = stored.manifest
     decided = stored.some_decided() if more else None
@@ -127,7 +127,7 @@ def _folder(run: str, results: str) -> Path:
         ) from None
 
 
-def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
+def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
     decided = stored.some_decided() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}

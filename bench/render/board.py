@@ -177,14 +177,14 @@ def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], comparison: Compariso
         Changed(
             name,
             run_a.classes[run_a.decided.labels[of_a]],
-            _answer(run_a, of_a),
-            _answer(run_b, of_b),
+            _predicted(run_a, of_a),
+            _predicted(run_b, of_b),
         )
         for name, of_a, of_b in zip(ids, rows_a[order], rows_b[order], strict=True)
     ]
     return Pair(a.key, b.key, comparison, changed, len(rows_a))
 
 
-def _answer(run: RunData, row: int) -> str:
+def _predicted(run: RunData, row: int) -> str:
     prediction = int(run.decided.predictions[row])
     return "failed" if prediction < 0 else run.classes[prediction]

@@ -56,7 +56,7 @@ def by_timestep(run: RunData) -> Curves | None:
             continue
         pairs.append(np.stack([_best_prompt(errors[classes == c]) for c in pair_of[sample_id]]))
         steps.append(timesteps)
-    return _curves(pairs, steps) if pairs else None
+    return _binned(pairs, steps) if pairs else None
 
 
 def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
     return best
 
 
-def _curves(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curves | None:
+def _binned(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curves | None:
     distinct = np.unique(np.concatenate(steps))
     distinct = distinct[distinct >= 0]
     n_bins = min(CURVE_BINS, len(distinct))

@@ -132,15 +132,15 @@ def entries(
                 classes[decided.labels[row]],
                 "" if predicted < 0 else classes[predicted],
                 "" if second < 0 else classes[second],
-                _known(decided.margins[row]),
-                _known(decided.margin_stderr[row]),
+                _finite(decided.margins[row]),
+                _finite(decided.margin_stderr[row]),
                 records.get(name, {}).get("error") or "",
                 *source(name),
-                None if probable is None else _known(probable[row]),
+                None if probable is None else _finite(probable[row]),
             )
         )
     return pictures
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

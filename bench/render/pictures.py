@@ -50,7 +50,7 @@ def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
     matrix = confusion_figure(decided, stored.manifest, stored.summary)
     written = [save_picture(matrix, run / "confusion.png")]
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
-        split = _named(made) if made else None
+        split = _split_of(made) if made else None
         examples = examples_figure(decided, stored.manifest, split)
         written.append(save_picture(examples, run / "examples.png"))
     return written
@@ -126,7 +126,7 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
     chosen = choose(decided, EXAMPLES, failed=False)
     ids = decided.sample_ids.take(indices(chosen)).to_pylist()
     if split is None:
-        images = _of_stored(manifest, ids)
+        images = _stored_images(manifest, ids)
     else:
         samples = corrupted(split.samples(ids), manifest.identity.corrupt)
         images = [side_by_side([decode(image) for image in sample.images]) for sample in samples]
@@ -149,7 +149,7 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
     return figure
 
 
-def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:
+def _stored_images(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:
     try:
         thumbnails = Images({}, EXAMPLE_SIDE).of(manifest, sample_ids)
         return [Image.open(BytesIO(thumbnails[sample_id].content)) for sample_id in sample_ids]
@@ -161,7 +161,7 @@ def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Imag
         raise UserError("Some of the images are not in the data.") from None
 
 
-def _named(manifest: Manifest) -> Split:
+def _split_of(manifest: Manifest) -> Split:
     config = RunConfig(**manifest.config.plain())
     data = find_dataset(config)
     with offline(config.offline):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.boards.formats import assignments
+from bench.boards.study.methods import varied_axes
 from bench.errors import images_failed
 from bench.machine.devices import PEAK_UTILISATION
 from bench.render.tables import cell_text, console, print_explained, table
@@ -73,11 +74,11 @@ def print_reproduction(made: Reproduction) -> None:
     """Print the published and our figure, their difference, the deviations and the cost."""
     if made.plan is not None:
         print_plan(made.plan.plain())
-    rows = [["published", _percent(made.published) + _over(made.published_images), made.source]]
+    rows = [["published", _share_text(made.published, made.published_images), made.source]]
     if made.ours is not None:
         low_high = made.interval
         interval = f"95 %: {low_high[0]:.2%} – {low_high[1]:.2%}" if low_high else ""
-        rows.append(["ours", _percent(made.ours) + _over(made.images), interval])
+        rows.append(["ours", _share_text(made.ours, made.images), interval])
     if made.difference is not None:
         rows.append(["difference", f"{100 * made.difference:+.2f} points", _meaning(made)])
     if made.seconds is not None:
@@ -87,15 +88,12 @@ def print_reproduction(made: Reproduction) -> None:
     if made.differs:
         table(["what differs from the publication"], [[difference] for difference in made.differs])
     if made.results_dir:
-        console().print(f"Results: {made.results_dir}", highlight=False, markup=False)
+        console().print(f"Results: {made.results_dir}")
 
 
-def _percent(value: float | None) -> str:
-    return "none at first hand" if value is None else f"{value:.2%}"
-
-
-def _over(images: int | None) -> str:
-    return "" if images is None else f" ({images:,} images)"
+def _share_text(share: float | None, images: int | None) -> str:
+    text = "none at first hand" if share is None else f"{share:.2%}"
+    return text if images is None else f"{text} ({images:,} images)"
 
 
 def _meaning(made: Reproduction) -> str:
@@ -109,9 +107,7 @@ def _meaning(made: Reproduction) -> str:
 
 def print_study_plan(plan: StudyPlan) -> None:
     """Print every run of a study, and the total cost."""
-    several = [
-        name for name in plan.axes if len({cell.axes.get(name) for cell in plan.cells}) > 1
-    ] or plan.axes[:1]
+    several = varied_axes(plan.axes, [cell.axes for cell in plan.cells]) or plan.axes[:1]
     lines = [
         [" · ".join(cell.axes[name] for name in several if name in cell.axes), *_cost(cell)]
         for cell in plan.cells

@@ -64,12 +64,12 @@ def _risk_of_split(stated: CalibratedOn, n: int, sweep: Sweep, summary: Summary 
             f"{drawn}; even the safest parameters decide {differ} otherwise. So no race keeps the"
             " risk, and the strategy that was chosen beforehand (--risk-else) decided the others."
         )
-    if summary is not None and (rest := _rest(summary, sweep)) is not None:
+    if summary is not None and (rest := _not_swept(summary, sweep)) is not None:
         text += f" The other {rest[0]:,} images took {rest[1]:,.1f} each."
     return f"{text} {_other_risks(stated, sweep)}"
 
 
-def _rest(summary: Summary, sweep: Sweep) -> tuple[int, float] | None:
+def _not_swept(summary: Summary, sweep: Sweep) -> tuple[int, float] | None:
     """Return number and cost per image of the images that were not swept; None if all were."""
     swept = summary.decided_by.sweep if summary.decided_by else 0
     n = summary.dataset.n_samples - swept

@@ -166,7 +166,7 @@ def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
             row.predicted,
             f"{row.precision:.3f}",
             None if row.recall is None else f"{row.recall:.3f}",
-            _ends(row.recall_ci95 or ()) or None,
+            _interval_text(row.recall_ci95 or ()) or None,
             f"{row.f1:.3f}",
         ]
         for row in statistics.per_class
@@ -176,7 +176,7 @@ def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
     table(head, rows, "Classes", optional=optional)
     if statistics.per_group:
         rows = [
-            [g.group, g.n, f"{g.accuracy:.3f}", _ends(g.accuracy_ci95)]
+            [g.group, g.n, f"{g.accuracy:.3f}", _interval_text(g.accuracy_ci95)]
             for g in statistics.per_group
         ]
         table(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
@@ -185,7 +185,7 @@ def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
         console().print(noise)
 
 
-def _ends(interval: Sequence[float]) -> str:
+def _interval_text(interval: Sequence[float]) -> str:
     return "–".join(f"{end:.3f}" for end in interval)
 
 
@@ -197,7 +197,7 @@ def _print_probability(skill: Probability | None) -> None:
             style="dim",
         )
         return
-    rows = [[b.n, b.probability, b.accuracy, _ends(b.accuracy_ci95)] for b in skill.bins]
+    rows = [[b.n, b.probability, b.accuracy, _interval_text(b.accuracy_ci95)] for b in skill.bins]
     table(
         ["n", "probability", "accuracy", "95 % interval"],
         rows,

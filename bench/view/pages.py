@@ -63,7 +63,7 @@ class Pages:
         self.stored = stored
         self._turn = Lock()
         self._templates = environment("bench.view")
-        self._section = lru_cache(LOADED)(self._described)
+        self._section = lru_cache(LOADED)(self._describe)
         self._routes: dict[str, Callable[[Query], Response]] = {
             "/": self.runs,
             "/run": self.run,
@@ -127,7 +127,7 @@ class Pages:
         title = line.row.run_id
         return self._live("run", query, title=title, line=line, section=section, rest=rest)
 
-    def _described(self, key: str, *stamps: Stamp) -> Markup:
+    def _describe(self, key: str, *stamps: Stamp) -> Markup:
         run, calibrated = self.stored.run(key), self.stored.calibrations()
         return describe(run, "run", self.stored.images, 0, calibrated=calibrated).html
 
