@@ -41,7 +41,7 @@ def test_dry_run_of_a_race_without_a_ceiling_is_a_range() -> None:
 
 def test_a_ceiling_of_an_earlier_version_is_refused_before_scoring(tmp_path: Path) -> None:
     done = bench("run", "digits", "--set", "ceiling=adaptive", "--results", tmp_path / "r")
-    assert done.code == 2 and "ceiling=adaptive is not published" in done.err
+    assert done.code == 2 and "ceiling must be published, got adaptive" in done.err
     assert "Traceback" not in done.err
     assert not (tmp_path / "r").exists() or not any((tmp_path / "r").iterdir())
 
