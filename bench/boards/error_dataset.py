@@ -56,7 +56,8 @@ def write_error_dataset(run: Path, out: Path, sharing: Sharing | None = None) ->
     It has no image, and no absolute path of this machine.
 
     Raises:
-        UserError: the run has no complete recording, or `out` is not empty or cannot be written.
+        UserError: the run has no recorded errors, or only those of some classes, or `out` is not
+            empty or cannot be written.
     """
     sharing = sharing or Sharing()
     recording = open_recording(run)

@@ -26,9 +26,10 @@ from bench.store.runs import read_runs, with_tags
 
 PUBLISHED_ROWS = Path("bench", "boards", "published.json")  # in a clone of the repository
 RANKED = (
-    f"{ranking('runs')} Tests are McNemar's exact test on the same images. Ranked together are runs"
-    " on the whole split whose backbones are zero-shot, or trained on the same data; a run that is"
-    " alone in this, a subset, a replay or a result that others reported has no rank."
+    f"{ranking('runs')} Differences are tested by McNemar's exact test on the same images. Runs on"
+    " the whole split are ranked together if their backbones are zero-shot, or trained on the same"
+    " data. A run without another to rank with, a subset, a replay and a result reported by others"
+    " have no rank."
 )
 
 

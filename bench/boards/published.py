@@ -41,9 +41,9 @@ FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a sum
 # Fields that do not follow from the records; see `TRUST`.
 TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from"})
 TRUST = (
-    "Taken on trust: what the records say of each image, the hashes of data and weights, times and"
-    " memory; of data, classes and backbones that are not registered here, what the run says of"
-    " them; and all of reported results. The other figures were computed again."
+    "Taken on trust: the records of the images, the hashes of data and weights, times and memory;"
+    " the run's description of data, classes and backbones that are not registered here; and"
+    " reported results. All other figures were computed again."
 )
 
 

@@ -74,7 +74,7 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_predictions_do_not_depend_on_the_batch(self, backbone: CheckedDenoiser) -> None:
-        """Predictions are finite at all levels, `denoise` leaves its arguments unchanged."""
+        """Predictions from the first to the last level are finite; arguments are not changed."""
         x_t, time, conditioning = self.cells(backbone)
         copies = [x.clone() for x in (x_t, time, *leaves(conditioning).values())]
         together = backbone.denoise(x_t, time, conditioning)

@@ -59,7 +59,7 @@ class Told:
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome; an AssertionError if the strategy failed."""
+        """The outcome; raises an AssertionError if the strategy failed."""
         assert self.decided.outcome is not None, self.decided.error
         return self.decided.outcome
 

@@ -102,7 +102,7 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
     texts = _progress(report)
     for board in dict.fromkeys(method.board for method in report.methods):
         methods = [method for method in report.methods if method.board == board]
-        texts.append(f"{board}: {moved(methods, report.metric)}")
+        texts.append(f"{board}: {variation(methods, report.metric)}")
         if (count := report.looks.get(board)) is not None:
             texts.append(
                 f"{board}: {count} run{'s' if count != 1 else ''} with different settings"
@@ -152,7 +152,7 @@ def _stopped(report: StudyReport, margin: float | None) -> list[str]:
     ]
 
 
-def moved(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
+def variation(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
     """Return a sentence on how much seeds, templates and images move the metric on one dataset."""
     parts = []
     for what, name in (("another seed", "of_seeds"), ("another template", "of_templates")):
@@ -165,9 +165,9 @@ def moved(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
     first, by = parts[0]
     verb = "moves" if first != "other images" else "move"
     points = " points" if spec.unit == "share" else ""
-    words = [f"{first} {verb} {spec.words} by {spec.shown(by)}{points}"]
-    words += [f"{what} by {spec.shown(by)}" for what, by in parts[1:]]
-    return f"{'; '.join(words)} (one standard deviation, the mean over methods)."
+    effects = [f"{first} {verb} {spec.words} by {spec.shown(by)}{points}"]
+    effects += [f"{what} by {spec.shown(by)}" for what, by in parts[1:]]
+    return f"{'; '.join(effects)} (one standard deviation, the mean over methods)."
 
 
 def _over(report: StudyReport) -> str:

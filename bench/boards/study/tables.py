@@ -145,7 +145,7 @@ def _standing(board: BoardStanding) -> TextTable:
         ]
         for method in board.methods
     ]
-    title = f"{board.board}: what the images show in random order"
+    title = f"{board.board}: verdicts on images in random order"
     return TextTable(title, head, lines, frozenset({"acc", "images", "after"}))
 
 

@@ -49,7 +49,7 @@ def test_methods_leave_and_the_study_stops(stopping: Path, tmp_path: Path) -> No
     assert again.json["standings"] == report["standings"]
     assert again.err.count("stored already") == again.err.count(" backbone ") > 2
     shown = bench("study", "stopping", "--show", "--results", results).out
-    assert "what the images show in random order" in shown and "not the best" in shown
+    assert "verdicts on images in random order" in shown and "not the best" in shown
 
 
 def test_a_ranking_of_equal_methods_takes_all_images_without_a_margin(
