@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
 from bench.stats.paired import Z95
-from bench.stats.shares import accuracy_interval, wilson
+from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Document, Number, Positive
 
 OF_SHARES = (0.0, 1.0)  # range of most metrics
@@ -176,5 +176,4 @@ def _interval(
     if not share:
         return max(within[0], mean - Z95 * error), min(within[1], mean + Z95 * error)
     effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
-    low, high = wilson(np.array([mean * effective]), np.array([effective]))
-    return float(low[0]), float(high[0])
+    return accuracy_interval(mean * effective, effective)

@@ -144,7 +144,7 @@ def accuracy_anytime(right: Floats) -> tuple[float, float]:
 
 
 def is_narrow(values: Floats, width: float, population: int | None = None) -> bool:
-    """Return whether `anytime_interval` is at most so wide, from the few steps that show it."""
+    """Return whether `anytime_interval` is at most `width` wide, from as few steps as show it."""
     ends = (_bisection(side, population) for side in (values, -values))
     for (low, low_most), (high, high_most) in zip(*ends, strict=True):
         if -high - low <= width:  # the ends only come closer
@@ -157,7 +157,7 @@ def is_narrow(values: Floats, width: float, population: int | None = None) -> bo
 def first_narrow(
     values: Floats, width: float, population: int | None = None, since: int = 1
 ) -> int | None:
-    """Return the number of values after which `anytime_interval` is so narrow; None: not yet.
+    """Return after how many values `anytime_interval` is at most `width` wide; None: not yet.
 
     The interval is checked after every value at first, later after every 2 % more, and not before
     the value `since`.

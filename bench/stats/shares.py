@@ -16,8 +16,8 @@ from bench.store.summary import Group
 Counts = NDArray[np.int64] | Floats
 
 
-def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of `correct` out of `n` (Wilson 1927)."""
+def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of `correct` out of `n` (Wilson 1927); see `wilson`."""
     low, high = wilson(np.array([correct]), np.array([n]))
     return float(low[0]), float(high[0])
 
