@@ -157,11 +157,9 @@ class Spec:
             value = getattr(self, declared.name)
             kind = types[declared.name]
             if not _fits(value, kind):
-                wanted = kind if get_origin(kind) is Literal else declared.type
-                yield (
-                    f"{declared.name}={value!r} is not of the type"
-                    f" {str(wanted).removeprefix('typing.')}"
-                )
+                shown = kind if get_origin(kind) is Literal else declared.type
+                expected = str(shown).removeprefix("typing.")
+                yield f"{declared.name}={value!r} is not of the type {expected}"
         if not self.names.fullmatch(self.name):
             yield "use lower case letters, digits, '.', '_' and '-' in a name"
         if not _TARGET.fullmatch(self.target):
@@ -209,11 +207,11 @@ class Spec:
 _field_types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
 
 
-def _fits(value: Any, wanted: Any) -> bool:
+def _fits(value: Any, kind: Any) -> bool:
     """Return whether a value has the type of a field. It handles only the types that specs use."""
-    origin, inner = get_origin(wanted), get_args(wanted)
+    origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return any(_fits(value, kind) for kind in inner)
+        return any(_fits(value, option) for option in inner)
     if origin is Literal:
         return isinstance(value, str) and value in inner
     if origin is tuple:
@@ -222,8 +220,8 @@ def _fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, Mapping) and all(
             _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
         )
-    if wanted is Any:
+    if kind is Any:
         return True
     if isinstance(value, bool):
-        return wanted is bool
-    return isinstance(value, int | float if wanted is float else wanted)
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)

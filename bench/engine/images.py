@@ -16,7 +16,7 @@ from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
 from bench.inputs.draws import Ints
-from bench.inputs.pixels import LARGE, PixelsError, decode
+from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
 from bench.inputs.templates import in_turn
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Opened = tuple[Sample, list[list[Image.Image]] | str]
 
 MAX_RESIZED_PIXELS = 2**27  # of an image before its middle is cut out; 400 MB
 # Pixels of a group of images: eight photographs of 12 megapixels, or two large images.
-MAX_GROUP_PIXELS = LARGE * 3 // 2
+MAX_GROUP_PIXELS = LARGE_PIXELS * 3 // 2
 MAX_VIEWS = 64  # per image; their latents are in memory while it is scored
 # `half` is what Stable Diffusion's VAE was trained on. `cifar10` repeats the published UC Merced
 # notebook, which normalised with CIFAR-10's statistics and so left the VAE's range.

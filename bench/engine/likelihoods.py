@@ -20,7 +20,7 @@ from bench.engine.batching import Batch, Queue
 from bench.engine.cells import CellEngine
 from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
-from bench.inputs.draws import MOST_DRAWS
+from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.templates import Columns
 
 OPENED_IMAGES = 4  # images opened at a time
@@ -102,4 +102,4 @@ class LikelihoodEngine(CellEngine):
 
 def draw_numbers(seed: int, n_draws: int) -> Ints:
     """Return int64 [N], the number that each draw of a seed has: seed · 100,000 + k."""
-    return np.arange(n_draws, dtype=np.int64) + np.int64(seed * MOST_DRAWS)
+    return np.arange(n_draws, dtype=np.int64) + np.int64(seed * MAX_DRAWS)

@@ -18,7 +18,7 @@ from bench.inputs.split import Split
 from bench.machine.cache import file_digest
 from bench.machine.files import regular_file
 
-NAMED = 5  # maximum number of images or classes named per problem
+MAX_NAMED = 5  # maximum number of images or classes named per problem
 SPLITS = ("test", "validation", "val", "valid", "train")  # tried if none are declared
 # n01440764, class_12, c3, 0017, 5f2b9c…: a text encoder cannot interpret them.
 _LIKE_AN_ID = re.compile(r"(n|id|c|cls|class|label)?[ _-]?\d+|[0-9a-f]{8,}|", re.IGNORECASE)
@@ -155,7 +155,7 @@ def _check_images(
 
 def _check_files(source: DataSource, checked: Checked) -> None:
     checksums = {} if source.data_dir is None else source.spec.checksums
-    for name, wanted in checksums.items():
+    for name, checksum in checksums.items():
         try:
             file = regular_file(Path(str(source.data_dir)), name)
         except UserError as error:
@@ -163,11 +163,11 @@ def _check_files(source: DataSource, checked: Checked) -> None:
             continue
         if file is None:
             continue
-        kind, _, declared = wanted.partition(":")
+        kind, _, declared = checksum.partition(":")
         if (digits := file_digest(file, kind)) != declared:
             problem = f"{name} has the {kind} {digits}, and {declared} is declared"
             checked.add("checksum", None, problem)
 
 
 def _some(names: Sequence[str]) -> str:
-    return some_of([quoted(name)[1:-1] for name in names], NAMED)
+    return some_of([quoted(name)[1:-1] for name in names], MAX_NAMED)

@@ -7,7 +7,6 @@ dataset's author are used unchanged.
 from __future__ import annotations
 
 import csv
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
-from bench.inputs.parsing import read_text_file
+from bench.inputs.parsing import parse_json, read_text_file
 from bench.machine.files import has_control
 
-MOST_CHARACTERS = 1000
+MAX_CLASS_LENGTH = 1000
 _NUMBERED = re.compile(r"\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
 _WORDNET_ID = re.compile(r"n\d{8}")
 _REMEDY = "Give the classes in words with --class-names FILE."
@@ -113,10 +112,10 @@ def check_names(names: Sequence[str], where: str, spellings: Sequence[str] | Non
     for name, spelt in zip(names, spellings or names, strict=True):
         if not isinstance(name, str) or not comparable(name):
             raise UserError(f"{where}: the class {quoted(spelt)} has no name in words.")
-        if len(name) > MOST_CHARACTERS or has_control(name) or has_control(spelt):
+        if len(name) > MAX_CLASS_LENGTH or has_control(name) or has_control(spelt):
             raise UserError(
                 f"{where}: the class {quoted(spelt)} is not a name; expected at most"
-                f" {MOST_CHARACTERS} characters, none of them control characters."
+                f" {MAX_CLASS_LENGTH} characters, none of them control characters."
             )
         key = comparable(name)
         if key in seen:
@@ -190,10 +189,10 @@ def _read(file: Path, spellings: Sequence[str]) -> Mapping[str, str] | list[str]
     text = read_text_file(file)
     try:
         if file.suffix.lower() == ".json":
-            return _strings(json.loads(text), file)
+            return _strings(parse_json(text), file)
         if file.suffix.lower() == ".csv":
             return _pairs(list(csv.reader(StringIO(text, newline=""))), file)
-    except (OSError, ValueError, RecursionError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"--class-names: {file} cannot be read: {str(error)[:200]}.") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     names = set(spellings)

@@ -39,8 +39,8 @@ class Declared:
     def __init__(self, spec: DatasetSpec, **parameters: Any) -> None:
         self.spec = spec
         declared = {f"{kind}_column": name for kind, name in spec.columns.items()}
-        own = {name: value for name, value in parameters.items() if value is not None}
-        self.parameters = {**declared, **own}
+        named = {name: value for name, value in parameters.items() if value is not None}
+        self.parameters = {**declared, **named}
 
     def load(self, split: str | None, data_dir: str | None) -> Any:
         """Return a split of the source, or of a local copy, with the declared classes.
@@ -78,7 +78,7 @@ class Declared:
         its_split = None if split is None else spec.split_names.get(split, split)
         if data_dir is None:
             reader, source = find_source(str(spec.source))
-            parameters = self._known(reader)
+            parameters = self._parameters_for(reader)
             if reader.scheme:
                 return _ask(reader, {**parameters, "source": source}, its_split, None)
             if not path_exists(source) and "{" not in source:
@@ -101,11 +101,11 @@ class Declared:
         place = folder / root if _has(folder, root) and (folder / root).is_dir() else folder
         chosen = self._split_of(place, split, its_split)
         try:
-            return _ask(reader, self._known(reader), chosen, str(place))
+            return _ask(reader, self._parameters_for(reader), chosen, str(place))
         except UserError:
             if chosen is not None:  # another dataset? Then its classes make a better message
                 with_declared_labels(
-                    _ask(reader, self._known(reader), None, str(place)), spec, data_dir
+                    _ask(reader, self._parameters_for(reader), None, str(place)), spec, data_dir
                 )
             raise
 
@@ -114,17 +114,17 @@ class Declared:
         if split is None:
             return None
         folders = [folder for folder in (place, place / "data") if folder.is_dir()]
-        there = [path.name for folder in folders for path in folder.iterdir()]
+        names = [path.name for folder in folders for path in folder.iterdir()]
         for name in filter(None, (its_split, split)):
-            if any(other.startswith(name) for other in there):
+            if any(other.startswith(name) for other in names):
                 return name
         return split if len(self.spec.splits) > 1 else None
 
-    def _known(self, reader: DatasetSpec) -> Parameters:
+    def _parameters_for(self, reader: DatasetSpec) -> Parameters:
         box = [self.spec.box] if self.spec.box else []
         kept = dict.fromkeys((*self.parameters.get("keep", ()), *self.spec.groups, *box))
-        wanted = {**self.parameters, "keep": tuple(kept)}
-        return {name: value for name, value in wanted.items() if name in reader.parameters}
+        parameters = {**self.parameters, "keep": tuple(kept)}
+        return {name: value for name, value in parameters.items() if name in reader.parameters}
 
 
 def find_source(source: str) -> tuple[DatasetSpec, str]:
@@ -243,20 +243,20 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
     if all(name.isdecimal() for name in names) and not set(names) <= position_of.keys():
         return _from_numbers([int(name) for name in names], len(classes), where)
     positions = [position_of.get(name, position_of.get(letters(name), OTHER)) for name in names]
-    strange = [name for name, position in zip(names, positions, strict=True) if position == OTHER]
+    others = [name for name, position in zip(names, positions, strict=True) if position == OTHER]
     if spec.leave_out_others:
         return positions
-    if strange == list(names):
+    if others == list(names):
         raise UserError(
             f"{where} does not hold dataset {spec.name!r}, which has {len(classes)} classes:"
             f" {some_of(map(quoted, classes))}. Those here are others:"
-            f" {some_of(map(quoted, strange))}."
+            f" {some_of(map(quoted, others))}."
         )
-    if strange:
-        more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
+    if others:
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
         raise UserError(
-            f"{where}: the class {quoted(strange[0])}{more} is not one of the {len(classes)}"
-            f" classes of dataset {spec.name!r}.{did_you_mean(strange[0], [*spec.found, *classes])}"
+            f"{where}: the class {quoted(others[0])}{more} is not one of the {len(classes)}"
+            f" classes of dataset {spec.name!r}.{did_you_mean(others[0], [*spec.found, *classes])}"
         )
     return positions
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
-LONGEST_LIST_LINE = 1_000  # characters; matching takes time quadratic in the length
+MAX_LINE_LENGTH = 1_000  # characters; matching takes time quadratic in the length
 
 
 def line_pattern(line: str) -> re.Pattern[str]:
@@ -66,8 +66,8 @@ def read_list(
     for number, line in enumerate(_text(table).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        if len(line) > LONGEST_LIST_LINE:
-            raise UserError(f"{table}:{number}: more than {LONGEST_LIST_LINE:,} characters.")
+        if len(line) > MAX_LINE_LENGTH:
+            raise UserError(f"{table}:{number}: more than {MAX_LINE_LENGTH:,} characters.")
         at = f"{table}:{number}"
         fields = pattern.fullmatch(tidy(line, "line", at))
         if fields is None:
@@ -96,8 +96,8 @@ def read_table(
     """
     table = inside(folder, layout["table"])
     head, lines = read_csv(_text(table), str(table))
-    wanted = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
-    for column in wanted:
+    columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
+    for column in columns:
         check_column(column, head, str(table))
     rows: dict[str, list[str]] = {"image": [], "label": [], "sample_id": [], "group": []}
     for line, row in lines:

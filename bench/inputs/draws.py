@@ -15,8 +15,8 @@ from bench.errors import UserError
 
 Ints = NDArray[np.int64]
 PLANS = ("grid", "repeated", "antithetic")
-MOST_DRAWS = 100_000  # a hundred per level of a schedule of 1,000
-MOST_NOISE = 4 * 2**30  # bytes of the noise of all draws, which is kept in memory
+MAX_DRAWS = 100_000  # a hundred per level of a schedule of 1,000
+MAX_NOISE_BYTES = 4 * 2**30  # bytes of the noise of all draws, which is kept in memory
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class DrawPlan:
         """Return the noise of all draws, float32 [N, *shape].
 
         Raises:
-            UserError: it would take more than `MOST_NOISE` bytes.
+            UserError: it would take more than `MAX_NOISE_BYTES` bytes.
         """
         size = 4 * n_draws * math.prod(shape)
-        if size > MOST_NOISE:
+        if size > MAX_NOISE_BYTES:
             raise UserError(
                 f"draws={n_draws}: the noise of {n_draws} draws of shape {shape} takes"
-                f" {size / 2**30:,.1f} GiB; at most {MOST_NOISE // 2**30} GiB are possible. Use"
-                " fewer draws, or a lower --resolution."
+                f" {size / 2**30:,.1f} GiB; at most {MAX_NOISE_BYTES // 2**30} GiB are possible."
+                " Use fewer draws, or a lower --resolution."
             )
         bank = np.empty((n_draws, *shape), np.float32)
         for draw in range(n_draws):

@@ -16,7 +16,7 @@ from bench.inputs.split import Split
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-USUAL = "train"  # the default split to learn from
+DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def load_fit_split(
         UserError: there is no such split, it is the scored one or has other classes, or a class has
             no image.
     """
-    chosen, spec = name or USUAL, source.spec
+    chosen, spec = name or DEFAULT_FIT_SPLIT, source.spec
     if spec.splits and chosen not in spec.splits:
         raise UserError(
             f"{learner} learns from labelled images, and dataset {spec.name!r} has no split"

@@ -30,6 +30,7 @@ from bench.contracts.dataset import (
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import ClassNames, comparable
 from bench.inputs.labels import check_ids, unique_ids
+from bench.inputs.parsing import check_column, in_words
 from bench.inputs.rows import image_column, images_of
 from bench.inputs.survey import digest
 from bench.machine.files import LINES, has_control
@@ -88,15 +89,17 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
     """
     columns = rows.column_names
     column = image_column(columns, where)
+    check_column("texts", columns, where)
     answer = next((name for name in ("pairing", "label") if name in columns), None)
-    for wanted, there in (("texts", "texts" in columns), ("label' or 'pairing", answer)):
-        if not there:
-            raise UserError(f"{where} has no column '{wanted}'; its columns: {', '.join(columns)}.")
+    if answer is None:
+        raise UserError(
+            f"{where} has no column 'label' or 'pairing'; its columns: {in_words(columns)}."
+        )
     counts: Iterable[int] = (1 for _ in names) if column == "image" else _lengths(rows, column)
     shapes: list[tuple[int, int]] = []
     answers: list[int] = []
     texts: list[tuple[str, ...]] = []
-    fields = zip(names, counts, rows["texts"], rows[str(answer)], strict=True)
+    fields = zip(names, counts, rows["texts"], rows[answer], strict=True)
     for name, images, candidates, right in fields:
         at = f"{where}, item {quoted(name)}"
         texts.append(_candidates(candidates, at))

@@ -12,7 +12,7 @@ from bench.machine.files import LINES, has_control, is_utf8
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
 UNLABELLED = -1  # how `datasets` encodes a missing label
-LONGEST_ID = 4096  # characters; the longest path possible
+MAX_ID_LENGTH = 4096  # characters; the longest path possible
 
 
 Labels = tuple[tuple[str, ...], tuple[int | None, ...]]
@@ -95,9 +95,9 @@ def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: 
     if declared:  # the author's spelling, or one that differs in case and punctuation only
         spelt = {letters(name): position for position, name in enumerate(names)}
         index = {v: index.get(v, spelt.get(letters(v), -1)) for v in texts if v is not None}
-        strange = next((v for v, position in index.items() if position < 0), None)
-        if strange is not None:
-            raise UserError(f"{where}: the label {quoted(strange)} is not one of its classes.")
+        unknown = next((v for v, position in index.items() if position < 0), None)
+        if unknown is not None:
+            raise UserError(f"{where}: the label {quoted(unknown)} is not one of its classes.")
     return names, tuple(None if v is None else index[v] for v in texts)
 
 
@@ -140,10 +140,10 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
             raise UserError(
                 f"{where}: the sample_id of image {row + 1} is {quoted(sample_id)}; expected text."
             )
-        if not sample_id.strip() or len(sample_id) > LONGEST_ID or not is_utf8(sample_id):
+        if not sample_id.strip() or len(sample_id) > MAX_ID_LENGTH or not is_utf8(sample_id):
             raise UserError(
-                f"{where}: the sample_id of image {row + 1} must be 1 to {LONGEST_ID} characters of"
-                f" UTF-8, got {quoted(sample_id)}."
+                f"{where}: the sample_id of image {row + 1} must be 1 to {MAX_ID_LENGTH} characters"
+                f" of UTF-8, got {quoted(sample_id)}."
             )
     names = [str(sample_id) for sample_id in ids]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)

@@ -15,7 +15,7 @@ from bench.machine.files import is_utf8, path_exists, read_text
 
 MOST_COLUMNS = 1_000
 Lines = Iterator[tuple[int, dict[str, str]]]
-MOST_SHARDS = 1_000_000  # of one pattern
+MAX_FILES_OF_PATTERN = 1_000_000  # of one pattern
 
 
 def read_text_file(file: Path) -> str:
@@ -151,7 +151,7 @@ def expand(pattern: str) -> list[Path]:
     names = [pattern]
     if bounds is not None:
         before, first, last, after = bounds.groups()
-        if not int(first) <= int(last) < int(first) + MOST_SHARDS:
+        if not int(first) <= int(last) < int(first) + MAX_FILES_OF_PATTERN:
             raise UserError(f"{quoted(pattern)} is not a range of files; write it as {{000..031}}.")
         width = len(first) if first.startswith("0") else 0
         names = [f"{before}{n:0{width}}{after}" for n in range(int(first), int(last) + 1)]

@@ -19,10 +19,10 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from bench.machine.files import open_regular
 
 VERSION = 1  # increase it when the decoding of images that are not ordinary changes
-LARGE = 2**26  # pixels, 8192 × 8192; larger images are reduced
-LARGEST = 178_956_970  # pixels; PIL's limit against decompression bombs
-LONGEST_REASON = 200  # characters of a PixelsError
-STRIP = 2**22  # pixels that are converted at a time
+LARGE_PIXELS = 2**26  # pixels, 8192 × 8192; larger images are reduced
+MAX_PIXELS = 178_956_970  # pixels; PIL's limit against decompression bombs
+MAX_REASON_LENGTH = 200  # characters of a PixelsError
+STRIP_PIXELS = 2**22  # pixels that are converted at a time
 # EPS, PS and PDF are left out, because PIL runs other programs to decode them.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
@@ -56,7 +56,10 @@ class Header:
     def ordinary(self) -> bool:
         """Whether the image is decoded exactly as PIL does."""
         return not (
-            self.turn is not None or self.transparent or _is_deep(self.mode) or self.pixels > LARGE
+            self.turn is not None
+            or self.transparent
+            or _is_deep(self.mode)
+            or self.pixels > LARGE_PIXELS
         )
 
 
@@ -97,19 +100,19 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
         raise
     except Exception as error:  # PIL raises many types, including MemoryError
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise PixelsError(reason[:LONGEST_REASON]) from error
+        raise PixelsError(reason[:MAX_REASON_LENGTH]) from error
 
 
 def _decode(image: Mapping[str, Any] | None) -> Image.Image:
     with open_encoded(image) as file:
         opened = _open(file)
         header = _look(opened)
-        if header.pixels > LARGEST:
-            raise PixelsError(f"it has {header.pixels:,} pixels; at most {LARGEST:,} are read")
+        if header.pixels > MAX_PIXELS:
+            raise PixelsError(f"it has {header.pixels:,} pixels; at most {MAX_PIXELS:,} are read")
         if header.ordinary:
             opened.load()
             return opened
-        if header.pixels > LARGE:
+        if header.pixels > LARGE_PIXELS:
             factor = _factor(opened)
             opened.draft(None, (opened.width // factor, opened.height // factor))  # JPEG only
         opened.load()
@@ -124,7 +127,7 @@ def _open(file: BytesIO | BufferedReader) -> Image.Image:
     except UnidentifiedImageError:
         raise PixelsError(f"unknown format; expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
-        raise PixelsError(f"it has more than {LARGEST:,} pixels") from None
+        raise PixelsError(f"it has more than {MAX_PIXELS:,} pixels") from None
 
 
 def _look(image: Image.Image) -> Header:
@@ -158,7 +161,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 def _factor(image: Image.Image) -> int:
     """Return the factor by which the sides are reduced, so that the image is not large."""
-    return math.ceil(math.sqrt(image.width * image.height / LARGE))
+    return math.ceil(math.sqrt(image.width * image.height / LARGE_PIXELS))
 
 
 def _reduced(image: Image.Image, header: Header, factor: int) -> Image.Image:
@@ -168,7 +171,7 @@ def _reduced(image: Image.Image, header: Header, factor: int) -> Image.Image:
     """
     if factor <= 1:
         return _plain(image, header)
-    rows = max(1, STRIP // (image.width * factor)) * factor
+    rows = max(1, STRIP_PIXELS // (image.width * factor)) * factor
     strips = []
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))

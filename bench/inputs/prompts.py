@@ -88,9 +88,9 @@ def check_template(template: str, name: str = "The template") -> None:
             f"{name} {quoted(template)} has no {PLACEHOLDER}, so that every class would get the"
             f" same prompt. Write it like 'a photo of a {PLACEHOLDER}'."
         )
-    if strange := re.search(r"[{}][^{}]*\}?", template.replace(PLACEHOLDER, "")):
+    if braces := re.search(r"[{}][^{}]*\}?", template.replace(PLACEHOLDER, "")):
         raise UserError(
-            f"{name} {quoted(template)} has {quoted(strange.group())}; only {PLACEHOLDER} is"
+            f"{name} {quoted(template)} has {quoted(braces.group())}; only {PLACEHOLDER} is"
             " replaced."
         )
 

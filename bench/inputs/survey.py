@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary
-EVERY = 1000  # images between updates of `reading`
+PROGRESS_STEP = 1000  # images between updates of `reading`
 CHECKING = "Checking"
 
 
@@ -88,8 +88,8 @@ def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
         made = bytearray()
         for image in stored_images(images):
             made += bytes.fromhex(digest(image)) + bytes([is_ordinary(image)])
-            if len(made) % (EVERY * WIDTH) == 0:
-                reading.done += EVERY
+            if len(made) % (PROGRESS_STEP * WIDTH) == 0:
+                reading.done += PROGRESS_STEP
     finally:
         reading.done = reading.total = 0
     if memo is not None:

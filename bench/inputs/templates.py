@@ -146,11 +146,11 @@ def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int 
     return Columns(np.arange(len(counts)), members, shown)
 
 
-CLOSE = 128  # largest size of the other sub-grids that are nearly balanced
-BANDS = 256  # number of ranges of levels, from the lowest on, that are nearly balanced
+MAX_CLOSE_SIZE = 128  # largest size of the other sub-grids that are nearly balanced
+N_BANDS = 256  # number of ranges of levels, from the lowest on, that are nearly balanced
 TRIES, SWEEPS = 8, 200
-SMALL = 1e-9
-STEPS = 100_000  # maximum number of swaps tried, which bounds the time for many draws
+MIN_GAIN = 1e-9
+MAX_SWAPS = 100_000  # maximum number of swaps tried, which bounds the time for many draws
 UPHILL = 2**64 // 400  # one swap in 400 is accepted at any cost, to leave local minima
 
 
@@ -206,7 +206,7 @@ def in_turn(n_draws: int, n_templates: int) -> Ints:
             break
         balanced = _balanced(_Deal.of(dealt.copy(), exact, n_templates), blocks, attempt)
         best = min(best, balanced, key=lambda deal: deal.unbalanced)
-    return _closer(best.turns, blocks, exact, close, n_templates)
+    return _nearly_balanced(best.turns, blocks, exact, close, n_templates)
 
 
 def _sub_grids(n_draws: int) -> tuple[Ints, Ints]:
@@ -215,19 +215,19 @@ def _sub_grids(n_draws: int) -> tuple[Ints, Ints]:
     They are the sub-grids whose size divides N, and other sub-grids with ranges of levels.
     """
     exact = [size for size in range(2, n_draws + 1) if n_draws % size == 0]
-    close = [size for size in range(2, min(CLOSE, n_draws) + 1) if n_draws % size]
+    close = [size for size in range(2, min(MAX_CLOSE_SIZE, n_draws) + 1) if n_draws % size]
     members = []
     for sizes in (exact, close):
         member = np.zeros((len(sizes), n_draws), np.int64)
         for row, size in enumerate(sizes):
             member[row, sub_grid(size, n_draws)] = 1
         members.append(member)
-    ends = np.unique(np.linspace(1, n_draws, min(n_draws, BANDS), dtype=np.int64))
+    ends = np.unique(np.linspace(1, n_draws, min(n_draws, N_BANDS), dtype=np.int64))
     bands = np.arange(n_draws) < ends[:, None]
     return members[0], np.concatenate([members[1], bands.astype(np.int64)])
 
 
-def _weights(member: Ints) -> NDArray[np.float64]:
+def _set_weights(member: Ints) -> NDArray[np.float64]:
     """Return the weight of each set, float64 [sets]; small sets weigh more."""
     return np.asarray(1.0 / np.sqrt(member.sum(axis=1)))
 
@@ -238,7 +238,7 @@ def _dealt(blocks: list[Ints], member: Ints, n: int) -> Ints:
     Each draw gets the template, of those left in its block, that its sets have seen least.
     """
     turns = np.zeros(sum(map(len, blocks)), np.int64)
-    seen, weights = np.zeros((len(member), n)), _weights(member)
+    seen, weights = np.zeros((len(member), n)), _set_weights(member)
     for block in blocks:
         left = np.zeros(n)
         for draw in block:
@@ -252,7 +252,7 @@ def _dealt(blocks: list[Ints], member: Ints, n: int) -> Ints:
 def _balanced(deal: _Deal, blocks: list[Ints], attempt: int) -> _Deal:
     """Make random swaps within blocks until all sets are balanced or the limit is reached."""
     stream, n = np.random.Philox(key=attempt), deal.seen.shape[1]
-    for _ in range(min(SWEEPS, max(1, STEPS // TRIES // len(blocks)))):
+    for _ in range(min(SWEEPS, max(1, MAX_SWAPS // TRIES // len(blocks)))):
         # Raw numbers, because numpy's distributions may change between its versions.
         for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):
             draw, template = int(block[raw[0] % len(block)]), raw[1] % n
@@ -266,19 +266,19 @@ def _balanced(deal: _Deal, blocks: list[Ints], attempt: int) -> _Deal:
     return deal
 
 
-def _closer(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
+def _nearly_balanced(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
     """Make swaps that bring the other sets closer to balance without unbalancing the exact ones."""
     deal, steps = _Deal.of(turns, np.concatenate([exact, close]), n), 0
-    weights = _weights(close)
+    weights = _set_weights(close)
     for block in blocks:
         for draw in map(int, block):
             for template in range(n):
-                if (steps := steps + 1) > STEPS:
+                if (steps := steps + 1) > MAX_SWAPS:
                     return turns
                 partner = deal.partner(block, template)
                 if draw in partner:
                     continue
                 change = deal.change(draw, partner, template)
-                if change[: len(exact)].sum() <= 0 and change[len(exact) :] @ weights < -SMALL:
+                if change[: len(exact)].sum() <= 0 and change[len(exact) :] @ weights < -MIN_GAIN:
                     deal.swap(draw, partner, template)
     return turns

@@ -22,9 +22,9 @@ from bench.machine.files import read_text, regular_file
 from bench.machine.offline import refusal
 
 COUNTED = {".safetensors", ".json", ".txt", ".model"}  # suffixes of all files that are read
-MOST_FILES = 20_000  # of the folder of one model
-LARGEST_JSON = 100_000_000  # bytes; the largest tokenizers have some ten million
-LARGE_FILE = 50_000_000  # bytes above which a hash is cached
+MAX_WEIGHT_FILES = 20_000  # of the folder of one model
+MAX_CONFIG_BYTES = 100_000_000  # bytes; the largest tokenizers have some ten million
+LARGE_FILE_BYTES = 50_000_000  # bytes above which a hash is cached
 SINGLE_FILE = ".safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened, because they can run code
 HAND_OVER = "load it with diffusers and hand it over: bench.run(DATASET, backbone=pipe)"
@@ -91,9 +91,9 @@ def _counted(folder: Path) -> Iterator[Path]:
     seen = 0
     for parent, _, files in os.walk(folder):
         seen += len(files)
-        if seen > MOST_FILES:
+        if seen > MAX_WEIGHT_FILES:
             raise UserError(
-                f"The weights folder {folder} holds more than {MOST_FILES:,} files."
+                f"The weights folder {folder} holds more than {MAX_WEIGHT_FILES:,} files."
                 " Name the folder of one model."
             )
         yield from (path for name in files if (path := Path(parent, name)).suffix in COUNTED)
@@ -110,7 +110,7 @@ def file_hash(path: Path, real: Path) -> str:
         UserError: it cannot be read.
     """
     try:
-        if real.stat().st_size <= LARGE_FILE:
+        if real.stat().st_size <= LARGE_FILE_BYTES:
             return file_digest(real)
         state = f"{path} {stamp(real)}".encode(errors="surrogateescape")
         memo = cache_dir("hashes") / f"{hashlib.sha256(state).hexdigest()}.bin"
@@ -132,7 +132,7 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        content = json.loads(read_text(path, LARGEST_JSON))
+        content = json.loads(read_text(path, MAX_CONFIG_BYTES))
     except OSError as error:
         raise UserError(f"{name} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:

@@ -23,8 +23,8 @@ def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> Any:
 
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "LARGE", 100)
-    monkeypatch.setattr(pixels, "STRIP", 64)
+    monkeypatch.setattr(pixels, "LARGE_PIXELS", 100)
+    monkeypatch.setattr(pixels, "STRIP_PIXELS", 64)
 
 
 REDUCED = ("L", "RGB", "P", "1", "RGBA", "LA", "CMYK", "I;16", "F")

@@ -43,7 +43,7 @@ def test_all_that_is_read_is_in_the_fingerprint(tmp_path: Path) -> None:
 def test_a_file_rewritten_with_the_same_size_and_time_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.inputs.weights.LARGE_FILE", 10)
+    monkeypatch.setattr("bench.inputs.weights.LARGE_FILE_BYTES", 10)
     file = tmp_path / "weights" / "x.safetensors"
     file.parent.mkdir()
     found = []
@@ -57,7 +57,7 @@ def test_a_file_rewritten_with_the_same_size_and_time_counts(
 def test_a_folder_of_very_many_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.inputs.weights.MOST_FILES", 3)
+    monkeypatch.setattr("bench.inputs.weights.MAX_WEIGHT_FILES", 3)
     for name in "abcd":
         (tmp_path / f"{name}.png").touch()
     with pytest.raises(UserError, match="more than 3 files"):

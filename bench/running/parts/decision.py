@@ -13,7 +13,7 @@ from bench.discovery.loading import exhaustive, load_plugins
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.inputs.draws import MOST_DRAWS
+from bench.inputs.draws import MAX_DRAWS
 from bench.running.parts.setting import Chapter, Text, default_of, setting
 from bench.store.identity import StrategyIdentity
 
@@ -115,9 +115,9 @@ def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
     except ValueError as error:
         raise UserError(f"Strategy {spec.name!r}: {one_line(error)}.") from None
     strategy = CheckedStrategy(made, spec.label)
-    if strategy.draws > MOST_DRAWS:
+    if strategy.draws > MAX_DRAWS:
         raise UserError(
-            f"Strategy {spec.name!r}: draws={strategy.draws} is more than {MOST_DRAWS:,}; their"
+            f"Strategy {spec.name!r}: draws={strategy.draws} is more than {MAX_DRAWS:,}; their"
             " noise and errors are held in memory."
         )
     recorded = {

@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import FOLDER, slug
 from bench.inputs.estimand import Weighting
-from bench.inputs.fitting import USUAL, FitSplit, load_fit_split
+from bench.inputs.fitting import DEFAULT_FIT_SPLIT, FitSplit, load_fit_split
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
 from bench.running.resolve import Resolved
@@ -217,7 +217,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
         dataset = scored.name
     else:
         dataset = slug(str(resolved.data.data_dir)) if data.name == FOLDER else data.name
-    return replace(resolved, trained_on=f"{dataset}/{config.fit_split or USUAL}")
+    return replace(resolved, trained_on=f"{dataset}/{config.fit_split or DEFAULT_FIT_SPLIT}")
 
 
 def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:

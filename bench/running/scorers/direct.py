@@ -14,7 +14,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.targets import load_target, offers
 from bench.errors import UserError
-from bench.inputs.draws import MOST_DRAWS
+from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns
 from bench.running.parts.measure import view_of_each_draw
@@ -94,7 +94,7 @@ class LikelihoodKind(ScorerKind):
         """Refuse views of a latent, and seeds and strategies that the likelihood cannot use."""
         super().check(prepared, offers(load_target(prepared.backbone), Likelihood.prior))
         name, views, seed = prepared.backbone_name, prepared.views, prepared.config.seed
-        if seed > (2**63 - 1) // MOST_DRAWS - 1:
+        if seed > (2**63 - 1) // MAX_DRAWS - 1:
             raise UserError(f"--seed {seed}: a likelihood takes seeds up to 10^13.")
         reduction = reduction_of(prepared)
         if reduction != MEAN and not prepared.strategy.same_draws:
