@@ -58,15 +58,13 @@ class DrivenPipeline:
     sample_shape: tuple[int, ...]
     placed: torch.device | None = None
 
-    def __init__(
-        self, pipe: Any, call: Mapping[str, Any] | None = None, facts: Facts | None = None
-    ) -> None:
+    def __init__(self, pipe: Any, call: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
         self.device: torch.device = self.placed or pipe._execution_device
         self.who = f"The pipeline {type(pipe).__name__}"
         kind: Any = type(pipe)
         self._takes = inspect.signature(kind.__call__).parameters
-        declared = facts or facts_of(kind.__name__)
+        declared = facts_of(kind.__name__)
         self.probed, self.facts = declared is None, declared or Facts()
         plain = {} if embeds_guidance(self.network) else self.facts.call_without_guidance
         self.call: dict[str, Any] = {

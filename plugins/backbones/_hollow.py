@@ -42,7 +42,7 @@ def hollow_pipeline(
     kind: Any,
     index: Mapping[str, Any],
     dtype: torch.dtype,
-    without: Collection[str] = (),
+    without: Collection[str],
 ) -> tuple[Any, dict[str, Any]]:
     """Return a folder's pipeline whose modules have no tensors, and the classes of its modules.
 

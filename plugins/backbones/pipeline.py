@@ -28,7 +28,6 @@ from bench_plugins.backbones._driving import (
     network_of,
     pixels_of,
 )
-from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
 from bench_plugins.backbones._probing import check_assumptions, probe_call
 from bench_plugins.backbones._slots import Slots
@@ -44,7 +43,6 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         resolution: side of the images in pixels; None: the pipeline's default.
         normalize: how pixels are scaled; see `bench.engine.images`.
         call: keywords for the pipeline's `__call__`, which take precedence over declared ones.
-        facts: the facts of its class; None: those in `pipelines/`.
 
     Raises:
         UserError: the pipeline cannot be driven.
@@ -59,9 +57,8 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         resolution: int | None = None,
         normalize: str = "half",
         call: Mapping[str, Any] | None = None,
-        facts: Facts | None = None,
     ) -> None:
-        super().__init__(pipe, call, facts)
+        super().__init__(pipe, call)
         self.normalize = normalize
         if resolution is not None and "height" in self._takes:
             self.call.update(height=resolution, width=resolution)
