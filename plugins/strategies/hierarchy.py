@@ -163,7 +163,7 @@ class Descent:
             yield from self._drive(race, prompts, strategy.samples)
             return nodes[np.unique(problem.class_of_prompt[race.alive])]
         grid = sub_grid(min(strategy.samples, draws), draws)
-        yield from self._errors(prompts, grid)
+        yield from self._missing_cells(prompts, grid)
         means = self.table.errors[np.ix_(prompts, grid)] @ self.problem.weights[grid]
         means /= self.problem.weights[grid].sum()
         scores = np.full(len(nodes), np.inf)
@@ -176,25 +176,23 @@ class Descent:
     def _among(self, nodes: Ints) -> tuple[Ints, Problem]:
         """Return the prompts of some nodes, and the problem of deciding among these nodes."""
         prompts = np.flatnonzero(np.isin(self.problem.class_of_prompt, nodes))
-        numbers = np.searchsorted(nodes, self.problem.class_of_prompt[prompts])
-        return prompts, replace(self.problem, class_of_prompt=numbers, parents=None)
+        node_of_prompt = np.searchsorted(nodes, self.problem.class_of_prompt[prompts])
+        return prompts, replace(self.problem, class_of_prompt=node_of_prompt, parents=None)
 
-    def _drive(
-        self, session: Session, prompts: Ints, max_draws: int | None = None
-    ) -> Iterator[Evaluate]:
+    def _drive(self, session: Session, prompts: Ints, max_draws: float = inf) -> Iterator[Evaluate]:
         """Yield requests that drive another strategy's session until it ends or has `max_draws`.
 
         The session's prompts are indices into `prompts`.
         """
-        seen, limit = 0, inf if max_draws is None else max_draws
-        while isinstance(request := session.ask(), Evaluate) and seen < limit:
+        seen = 0
+        while isinstance(request := session.ask(), Evaluate) and seen < max_draws:
             seen += len(request.draws)
             chosen = prompts[request.prompts]
-            yield from self._errors(chosen, request.draws)
+            yield from self._missing_cells(chosen, request.draws)
             values = self.table.errors[np.ix_(chosen, request.draws)]
             session.tell(request, Reply(values, float(values.size)))
 
-    def _errors(self, prompts: Ints, draws: Ints) -> Iterator[Evaluate]:
+    def _missing_cells(self, prompts: Ints, draws: Ints) -> Iterator[Evaluate]:
         """Yield requests for the cells of a block that have not been evaluated yet."""
         missing = np.isnan(self.table.errors[np.ix_(prompts, draws)])
         for pattern in np.unique(missing, axis=0):
