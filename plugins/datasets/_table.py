@@ -73,21 +73,16 @@ def load_table(
     kept: dict[str, list[str]] = {name: [] for name in named.keep}
     for line, row in lines:
         at = f"{table}:{line}"
-        file = _cell(row, image, at)
-        if not file:
-            raise UserError(f"{at}: the column {image!r} names no file.")
-        name = _name(folder, file, at)
+        name = _name(folder, _cell(row, image, at, required=True), at)
         if name in line_of:
             raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
         line_of[name] = line
         labels.append(_cell(row, label, at))
-        ids.append(_cell(row, named.id_column, at) if named.id_column else name)
-        if not ids[-1]:
-            raise UserError(f"{at}: the column {named.id_column!r} is empty.")
+        ids.append(_cell(row, named.id_column, at, required=True) if named.id_column else name)
         for column, texts in kept.items():
             texts.append(text_of(row.get(column), column, at).strip())
     if not line_of:
-        raise UserError(f"{table} names no images.")
+        raise UserError(f"{table} lists no images.")
     _check_folders(line_of, labels, table)
     left_out = LeftOut()
     images = find_images(folder, left_out, expected=table.suffix.lower())
@@ -105,10 +100,13 @@ def load_table(
     return labelled_images(columns, datasets.Value("string" if numbers is None else "int64"), split)
 
 
-def _cell(row: Mapping[str, Any], column: str, at: str) -> str:
-    """Return a text or a whole number as stripped text, or an empty text if it is missing."""
+def _cell(row: Mapping[str, Any], column: str, at: str, required: bool = False) -> str:
+    """Return a text or a whole number as stripped text, empty if it is missing (UserError)."""
     value = row.get(column)
-    return "" if value is None else tidy(name_of(value, column, f"{at}:"), column, at)
+    text = "" if value is None else tidy(name_of(value, column, f"{at}:"), column, at)
+    if required and not text:
+        raise UserError(f"{at}: the column {column!r} is empty.")
+    return text
 
 
 def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]]]]:
@@ -121,8 +119,8 @@ def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]
         head.update(dict.fromkeys(value))
         if len(head) > MOST_COLUMNS:
             raise UserError(
-                f"{table}:{line}: more than {MOST_COLUMNS:,} different keys so far; the lines must"
-                " have the same."
+                f"{table}:{line}: more than {MOST_COLUMNS:,} different keys so far; all lines must"
+                " have the same keys."
             )
     return list(head), _objects(table, text)
 

@@ -53,8 +53,8 @@ class Folder:
             return self._load_whole_table(source.parent, source, split)
         if not is_folder:
             raise UserError(
-                f"{source} is neither a folder nor a .parquet file, nor one that ends in .tar, .csv"
-                " or .jsonl."
+                f"{source} is not supported: expected a folder, or a .parquet, .tar, .csv or .jsonl"
+                " file."
             )
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
@@ -63,8 +63,8 @@ class Folder:
             return load_table(whole, table, name, self.columns)
         if self.columns != UNNAMED:
             raise UserError(
-                f"There is no column {quoted(self.columns.names[0])}, since {whole} holds no table:"
-                f" neither {METADATA[0]} nor parquet."
+                f"There is no column {quoted(self.columns.names[0])}, because {whole} holds no"
+                f" table: neither {METADATA[0]} nor parquet."
             )
         return load_images(whole, name, parts)
 

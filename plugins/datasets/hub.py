@@ -124,7 +124,7 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
     by_split = splits_of(folder, ".parquet")
     files = by_split.get(split) or by_split.get("all") or []
     if not files:
-        raise UserError(f"{folder} holds no parquet files of {split}.")
+        raise UserError(f"{folder} holds no parquet files of the split {split!r}.")
     tables = []
     with reading(f"The parquet files in {folder}"):
         for path in files:

@@ -108,8 +108,8 @@ BAD_TABLES: dict[str, tuple[str, str]] = {
     "a file outside": ("file,label\n../x.png,x\n", r":2: .*leads out of the folder"),
     "a file of the system": ("file,label\n/etc/passwd,x\n", r":2: .*leads out"),
     "too few columns": ("file,label\n1.png\n", ":2: 1 columns, and the first line names 2"),
-    "no name": ("file,label\n,x\n", ":2: the column 'file' names no file"),
-    "no lines": ("file,label\n", "names no images"),
+    "no name": ("file,label\n,x\n", ":2: the column 'file' is empty"),
+    "no lines": ("file,label\n", "lists no images"),
     "nothing": ("", "its columns: none"),
     "a label missing": ("file,label\n1.png,x\n2.png,\n", "1 of 2 images have no label"),
     "one class": ("file,label\n1.png,x\n2.png,x\n", "has 1 class"),
@@ -195,7 +195,7 @@ def test_damaged_parquet_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     other = tmp_path / "x.zip"
     other.write_bytes(b"")
-    with pytest.raises(UserError, match=r"neither a folder nor a \.parquet file"):
+    with pytest.raises(UserError, match=r"expected a folder, or a \.parquet"):
         load(other)
 
 
