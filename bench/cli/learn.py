@@ -72,13 +72,13 @@ def _run_command(path: Path, ability: str, params: dict[str, Any]) -> str:
 
 @learning_command(learn_order)
 def learn_order_command(path: Path, learned: LearnedOrder) -> None:
-    """Learn from the recorded errors of RUN which timesteps a race should ask for first.
+    """Learn from the recorded errors of RUN which timesteps a race should evaluate first.
 
     RUN was made with `bench run … --strategy full --save-errors`, on images that the order will
-    not be tested on, such as a training split. A race in the learned order may be cheaper and
-    decide otherwise than the full sweep. Both are measured, on images that it was not learned
-    from where there are 20 or more. Only what is shown to agree as often, to within 5 points, is
-    recommended; that takes about 73 images.
+    not be tested on, such as a training split. A race in the learned order may be cheaper, and may
+    decide differently from the full sweep. Cost and agreement are measured by cross-validation if
+    there are at least 20 images. An order is recommended only if it is shown to agree as often, to
+    within 5 points, which takes about 73 images.
     """
     table(
         ["timesteps", "evaluations per image on these alone, estimated"],
@@ -106,10 +106,9 @@ def _print_trials(learned: LearnedOrder | LearnedOdds) -> None:
         agreement = f"{100 * trial.agreement:.1f} ({low:.1f}–{high:.1f})"
         rows.append([assignments(trial.params) or "nothing learned", trial.cost, agreement])
     which = (
-        "each fifth decided with what the other images teach; the values shown are those that all"
-        " images teach"
+        "5-fold cross-validation; the values shown are learned from all images"
         if learned.held_out
-        else "decided with what they teach themselves, which flatters"
+        else "learned from and tested on the same images, which is optimistic"
     )
     agreement = "agreement, % (95 %)"
     title = f"{learned.n_samples} images, {which}: evaluations, agreement with the full sweep"
@@ -119,8 +118,7 @@ def _print_trials(learned: LearnedOrder | LearnedOdds) -> None:
 def _advice(learned: LearnedOrder | LearnedOdds) -> str:
     if not learned.held_out:
         return (
-            f"Nothing is recommended: {learned.n_samples} images are too few to learn from some and"
-            " try on others."
+            f"Nothing is recommended: {learned.n_samples} images are too few for cross-validation."
         )
     if learned.recommended is None:
         return (
@@ -131,21 +129,21 @@ def _advice(learned: LearnedOrder | LearnedOdds) -> str:
     best = next(trial for trial in learned.trials if trial.params == learned.recommended)
     lost = 100 * max(0.0, -best.difference_ci95[0])
     return (
-        f"Recommended: {assignments(best.params)}. On images that it was not learned from it agrees"
-        " with the full sweep at least as often as a race that learned nothing;"
-        f" {learned.n_samples} images leave room for {lost:.1f} points less (95 % interval)."
+        f"Recommended: {assignments(best.params)}. On held-out images it agrees with the full sweep"
+        " at least as often as a race that learned nothing. With"
+        f" {learned.n_samples} images, {lost:.1f} points less cannot be excluded (95 % interval)."
         " Other data, prompts or draws need values of their own."
     )
 
 
 @learning_command(learn_odds)
 def learn_odds_command(path: Path, learned: LearnedOdds) -> None:
-    """Learn from RUN how likely a rival in a race still ends ahead of the leader.
+    """Learn from RUN how likely it is that a rival in a race ends ahead of the leader.
 
     RUN was made with `bench run … --strategy full --save-errors`, on images that the odds will not
     be tested on. A race with `--set ceiling=published --set odds=… --set delta=0.03` drops a rival
-    when its probability, times the rivals left, is below 0.03. Several thresholds are tried, on
-    images that the odds were not learned from where there are 20 or more.
+    when its probability, times the number of remaining rivals, is below 0.03. Several thresholds
+    are tried, by cross-validation if there are at least 20 images.
     """
     _print_trials(learned)
     say(f"Learned from all {learned.n_samples} images: odds={as_text(tuple(learned.odds))}.")
@@ -175,7 +173,7 @@ def learn_screen_command(path: Path, learned: LearnedScreens) -> None:
         title="reach (prompts kept); –: too few images for that risk",
     )
     say(f"A linearised draw cost {learned.linearisation_cost:.2f} evaluations.")
-    # The lowest risk that a screen keeps, with the screen that keeps the fewest prompts there.
+    # Suggest the lowest risk that any screen meets, and for it the screen with the fewest prompts.
     safest = min(
         (
             (float(risk), at_risk.kept, screen.samples, at_risk.reach)

@@ -162,8 +162,8 @@ def sweep_command(
     )
     if (proof := cheapest_proof(rows)) is not None:
         say(
-            f"Oracle: knowing the winner, a proof by the bound of the race that agrees most takes"
-            f" {proof:.1f}."
+            f"Oracle: if the winner were known, the bound of the race that agrees most would need"
+            f" {proof:.1f} to prove it."
         )
     print_explained("equivalents", "bound" if proof is not None else "")
     if points:

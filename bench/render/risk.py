@@ -64,17 +64,14 @@ def _risk_of_split(stated: CalibratedOn, n: int, sweep: Sweep, summary: Summary 
             f"{drawn}; even the safest parameters decide {differ} otherwise. So no race keeps the"
             " risk, and the strategy that was chosen beforehand (--risk-else) decided the others."
         )
-    if summary is not None and (rest := _not_swept(summary, sweep)) is not None:
-        text += f" The other {rest[0]:,} images took {rest[1]:,.1f} each."
+    if summary is not None:
+        by_sweep = summary.decided_by.sweep if summary.decided_by else 0
+        images = summary.dataset.n_samples
+        cost = summary.cost.equivalents_per_image * images
+        cost -= sweep.evaluation_equivalents_per_image * by_sweep
+        if others := images - by_sweep:
+            text += f" The other {others:,} images took {cost / others:,.1f} each."
     return f"{text} {_other_risks(stated, sweep)}"
-
-
-def _not_swept(summary: Summary, sweep: Sweep) -> tuple[int, float] | None:
-    """Return number and cost per image of the images that were not swept; None if all were."""
-    swept = summary.decided_by.sweep if summary.decided_by else 0
-    n = summary.dataset.n_samples - swept
-    total = summary.cost.equivalents_per_image * summary.dataset.n_samples
-    return (n, (total - swept * sweep.evaluation_equivalents_per_image) / n) if n else None
 
 
 def _other_risks(stated: CalibratedOn, sweep: Sweep) -> str:
