@@ -1,4 +1,4 @@
-"""The page of all options, made from the help of the commands themselves."""
+"""Generate the page of all options from the help of the commands."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import click
 from bench.cli.main import cli
 from bench.cli.settings import WHOLE_HELP
 
-KEPT = "\b"  # click keeps the lines of a paragraph after it as they are
+KEPT = "\b"  # click does not rewrap a paragraph that begins with it
 
 
 class Sections(click.HelpFormatter):
-    """What `--help` lists: for each section its title and rows, instead of text."""
+    """Collects the sections of `--help` as (title, rows) instead of formatting them as text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,17 +23,17 @@ class Sections(click.HelpFormatter):
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Begin a section; the rows written in it belong to it."""
+        """Begin a section, to which the rows written in this context are added."""
         self.sections.append((name, []))
         yield
 
     def write_dl(self, rows: Sequence[tuple[str, str]], *_: int, **__: int) -> None:
-        """Add rows to the section."""
+        """Add rows to the current section."""
         self.sections[-1][1].extend(rows)
 
 
 def options() -> str:
-    """Return Markdown with a chapter for every command that help shows."""
+    """Return Markdown with a chapter for every visible command."""
     context = cli.make_context("bench", [], resilient_parsing=True)
     context.meta[WHOLE_HELP] = True
     return "\n".join(_chapters(cli, context, depth=2))
@@ -46,9 +46,9 @@ def _chapters(command: click.Command, context: click.Context, depth: int) -> Ite
     yield from _description(command)
     pieces = " ".join(command.collect_usage_pieces(context))
     yield f"```text\n{path} {pieces}\n```\n"
-    found = Sections()
-    command.format_options(context, found)
-    for title, rows in found.sections:
+    formatter = Sections()
+    command.format_options(context, formatter)
+    for title, rows in formatter.sections:
         yield f"| {title} | |\n|---|---|"
         yield from (f"| `{first}` | {_cell(second)} |" for first, second in rows)
         yield ""

@@ -2,8 +2,8 @@
 
 python docs/pictures.py [RESULTS]     # writes docs/concepts/*.png
 
-All are made from one recorded run of 40 digits, every prompt on each of 100 draws. It is kept in
-the folder RESULTS, where one is named.
+All are made from one recorded run of 40 digits, with every prompt on each of 100 draws. The run is
+kept in the folder RESULTS if it is given.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ COLOURS = {"background": "white", "ink": "#1f2937", "win": "#2563eb", "other": "
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run that kept the error of every cell, and the classes in words."""
+    """A run with the recorded error of every cell, and the names of its classes."""
 
     recording: Recording
     classes: list[str]
 
     def errors(self, sample: Sample) -> NDArray[np.float32]:
-        """Return one image's errors, [prompts, draws]."""
+        """Return the errors of an image, [prompts, draws]."""
         return self.recording.errors(sample.sample_id)
 
     def hardest(self) -> Sample:
-        """Return the image whose two best classes are closest."""
+        """Return the image with the smallest margin."""
         return min(self.recording.samples(), key=lambda sample: margin(self.errors(sample)))
 
 
 def margin(errors: NDArray[np.float32]) -> float:
-    """Return the second lowest score less the lowest."""
+    """Return the second lowest score minus the lowest."""
     lowest, second = np.sort(errors.mean(axis=1))[:2]
     return float(second - lowest)
 
@@ -100,7 +100,7 @@ def classifier(recorded: Recorded) -> Figure:
 
 
 def draws(recorded: Recorded) -> Figure:
-    """The same errors, plain and as differences from the winner: pairing removes what is common."""
+    """The same errors as they are, and as differences from the winner, without the shared trend."""
     sample = recorded.hardest()
     errors = recorded.errors(sample)
     ranked = np.argsort(errors.mean(axis=1))[:4]
@@ -118,8 +118,8 @@ def draws(recorded: Recorded) -> Figure:
     return figure
 
 
-def asked(recorded: Recorded, sample: Sample, name: str) -> NDArray[np.int64]:
-    """Return when each cell was asked for, [prompts, draws], from 1 on; 0: never."""
+def requests_of(recorded: Recorded, sample: Sample, name: str) -> NDArray[np.int64]:
+    """Return the number of the request for each cell, from 1, [prompts, draws]; 0 if none."""
     strategy = decider_for(recorded.recording, name, {}).strategy
     session = strategy.start(recorded.recording.problem)
     errors, turn = recorded.errors(sample), 0
@@ -134,11 +134,11 @@ def asked(recorded: Recorded, sample: Sample, name: str) -> NDArray[np.int64]:
 
 
 def cost(recorded: Recorded) -> Figure:
-    """The cells that three strategies ask for, for one image."""
+    """The cells that three strategies request for one image."""
     sample = recorded.recording.samples()[4]
     figure, axes = plt.subplots(1, 3, figsize=(9, 2.4), layout="constrained", sharey=True)
     for axis, name in zip(axes, ("full", "adaptive", "race"), strict=True):
-        when = asked(recorded, sample, name)
+        when = requests_of(recorded, sample, name)
         axis.imshow(when > 0, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, interpolation="none")
         axis.set_title(f"{name}: {np.count_nonzero(when)} evaluations", fontsize=9)
         label(axis, "draw", "")
@@ -147,10 +147,10 @@ def cost(recorded: Recorded) -> Figure:
 
 
 def racing(recorded: Recorded) -> Figure:
-    """How far each class is behind, draw by draw, until the race drops it."""
+    """The mean difference of each class from the winner by draw, until the race drops the class."""
     sample = recorded.hardest()
     errors = recorded.errors(sample)
-    when = asked(recorded, sample, "race")
+    when = requests_of(recorded, sample, "race")
     order = np.argsort(np.where(when.max(axis=0) == 0, np.inf, when.max(axis=0)), kind="stable")
     winner = int(np.argmin(errors.mean(axis=1)))
     figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
@@ -168,7 +168,7 @@ def racing(recorded: Recorded) -> Figure:
 
 
 def stability(recorded: Recorded) -> Figure:
-    """Margins of all images with their standard errors, sorted."""
+    """The sorted margins of all images with their standard errors."""
     rows = []
     for sample in recorded.recording.samples():
         errors = recorded.errors(sample)
@@ -187,7 +187,7 @@ def stability(recorded: Recorded) -> Figure:
 
 
 def levels(recorded: Recorded) -> Figure:
-    """Accuracy on each tenth of the noise levels: where a model cannot tell prompts apart."""
+    """The accuracy with each tenth of the noise levels."""
     samples = recorded.recording.samples()
     errors = np.stack([recorded.errors(sample) for sample in samples])
     labels = np.array([sample.label for sample in samples])
@@ -204,14 +204,14 @@ def levels(recorded: Recorded) -> Figure:
 
 
 def show(axis: Axes, latent: torch.Tensor, title: str) -> None:
-    """Show a latent of pixels as a picture."""
+    """Show a latent in pixel space as a picture."""
     axis.imshow(latent.mean(0), cmap="gray")
     axis.set_title(title, fontsize=9)
     axis.set_axis_off()
 
 
 def label(axis: Axes, x: str, y: str) -> None:
-    """Name the axes, and leave only two lines of the frame."""
+    """Label the axes, and hide the top and the right line of the frame."""
     axis.set_xlabel(x, fontsize=8)
     axis.set_ylabel(y, fontsize=8)
     axis.tick_params(labelsize=7)
@@ -219,7 +219,7 @@ def label(axis: Axes, x: str, y: str) -> None:
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw all pictures."""
     with tempfile.TemporaryDirectory() as folder:
         recorded = record(Path(sys.argv[1] if sys.argv[1:] else folder))
         for picture in (classifier, draws, cost, racing, stability, levels):

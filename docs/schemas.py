@@ -1,7 +1,7 @@
-"""The documents that are stored and printed: a JSON schema of each, and its fields as a table.
+"""Generate a JSON schema and a table of fields for each document that is stored or printed.
 
-Both are made from the models themselves. What a field says stands in the comment beside it, in the
-docstring below it, or in the `Attributes` of its class.
+Both are generated from the models. The description of a field is the comment in its line, the
+docstring below it, or its entry under `Attributes` in the docstring of the class.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Kind:
     """A kind of document.
 
     Attributes:
-        name: of its schema's file.
-        where: the file or the command that has one.
-        model: its class.
+        name: name of the schema's file, without its ending.
+        where: the file that has such a document, or the command that prints it.
+        model: class of the document.
     """
 
     name: str
@@ -84,7 +84,7 @@ KINDS = {
 
 
 def schemas() -> Iterator[tuple[str, str]]:
-    """Yield the file name of each schema and its text."""
+    """Yield the file name and the text of each schema."""
     for kinds in KINDS.values():
         for kind in kinds:
             text = json.dumps(schema_of(kind), indent=1, ensure_ascii=False)
@@ -100,7 +100,7 @@ def schema_of(kind: Kind) -> Schema:
 
 
 def tables() -> str:
-    """Return what the page shows: the fields of every kind, then those of their parts."""
+    """Return the page as Markdown: the fields of every document, then those of their parts."""
     lines: list[str] = []
     parts: dict[str, Schema] = {}
     for title, kinds in KINDS.items():
@@ -110,7 +110,7 @@ def tables() -> str:
             parts |= schema.get("$defs", {})
             lines += [f"### {kind.where} {{#{kind.name}}}", "", schema["description"], ""]
             lines += [f"[JSON schema](schemas/{kind.name}.schema.json)", "", *_fields(schema), ""]
-    lines += ["## Parts", "", "Objects that stand in the documents above.", ""]
+    lines += ["## Parts", "", "Objects that are part of the documents above.", ""]
     for name, part in sorted(parts.items()):
         if "properties" in part:
             lines += [f"### {name} {{#{_anchor(name)}}}", "", part["description"], ""]
@@ -122,16 +122,16 @@ def _fields(schema: Schema) -> Iterator[str]:
     required = schema.get("required", [])
     if not schema["properties"]:
         return
-    yield "| field | type | what it says |"
+    yield "| field | type | description |"
     yield "|---|---|---|"
     for name, field in schema["properties"].items():
         mark = "" if name in required else " *"
-        said = " ".join(field.get("description", "").split()).replace("|", "\\|")
-        yield f"| `{name}`{mark} | {type_in_words(field)} | {said} |"
+        text = " ".join(field.get("description", "").split()).replace("|", "\\|")
+        yield f"| `{name}`{mark} | {type_in_words(field)} | {text} |"
 
 
 def type_in_words(field: Schema) -> str:
-    """Return the type that a part of a schema allows, in words."""
+    """Return the type of a field in words."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         return f"[{name}](#{_anchor(name)})"
@@ -164,10 +164,10 @@ def _anchor(name: str) -> str:
 
 
 class _WithDocstrings(GenerateJsonSchema):
-    """Makes schemas whose fields say what their docstrings do."""
+    """Generates schemas with the documentation of the fields as descriptions."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Leave out titles, which would repeat the fields' names."""
+        """Omit titles, which would repeat the names of the fields."""
         return False
 
     def model_schema(self, schema: Any) -> Schema:
@@ -180,11 +180,11 @@ class _WithDocstrings(GenerateJsonSchema):
 
 
 COMMON = {
-    "accuracy": "Share of images decided rightly.",
+    "accuracy": "Share of images whose prediction is right.",
     "backbone": "Backbone that scored.",
     "created": "Time of creation, in ISO 8601.",
     "dataset": "Dataset that was scored.",
-    "disagreements": "Number of images decided otherwise than by the full sweep.",
+    "disagreements": "Number of images decided differently from the full sweep.",
     "dtype": "Data type of the computation.",
     "fingerprint": "Hash of all images and labels of the split.",
     "fitted": "Report of a backbone that learned on its fit.",
@@ -192,12 +192,12 @@ COMMON = {
     "images": "Number of images.",
     "n": "Number of images.",
     "name": "Registered name.",
-    "replayed_from": "Of a replay, the run whose errors were replayed.",
+    "replayed_from": "For a replay, the run whose errors were replayed.",
     "run_id": "Id of the run.",
     "split": "Name of the split.",
     "strategy": "Strategy that decided.",
     "version": "Version of the definition, raised when results change.",
-}  # of fields without a docstring, wherever they stand
+}  # descriptions of fields that have none of their own, by name
 
 
 def _common(cls: type, name: str) -> str | None:
@@ -213,39 +213,40 @@ def _described(schema: Schema, cls: type) -> Schema:
         name: field.serialization_alias or name
         for name, field in getattr(cls, "model_fields", {}).items()
     }
-    for name, said in _said_of_fields(cls).items():
+    for name, documentation in _field_texts(cls).items():
         if (field := schema["properties"].get(names.get(name, name))) is not None:
-            words = " ".join(said.split())
+            words = " ".join(documentation.split())
             field.setdefault("description", words[:1].upper() + words[1:])
     for name, field in schema["properties"].items():
         if "description" not in field and (text := _common(cls, name)):
             field["description"] = text
-    return {**schema, "description": _said(cls)}
+    return {**schema, "description": _summary(cls)}
 
 
-def _said(cls: type) -> str:
+def _summary(cls: type) -> str:
     """Return the docstring of a class without its `Attributes`."""
     texts = [part.value for part in _sections(cls) if part.kind is griffe.DocstringSectionKind.text]
     return "\n\n".join(texts)
 
 
-def _said_of_fields(cls: type) -> Mapping[str, str]:
-    said: dict[str, str] = {}
+def _field_texts(cls: type) -> Mapping[str, str]:
+    """Return the documentation of each field, including inherited ones."""
+    field_texts: dict[str, str] = {}
     for base in reversed(inspect.getmro(cls)):
         if not base.__module__.startswith("bench."):
             continue
         for part in _sections(base):
             if part.kind is griffe.DocstringSectionKind.attributes:
-                said |= {one.name: one.description for one in part.value}
-        said |= _comments(base)
+                field_texts |= {entry.name: entry.description for entry in part.value}
+        field_texts |= _comments(base)
         for name, member in _source(base).members.items():
             if member.is_attribute and member.docstring:
-                said[name] = member.docstring.value
-    return said
+                field_texts[name] = member.docstring.value
+    return field_texts
 
 
 def _comments(cls: type) -> dict[str, str]:
-    """Return the comment beside each field of a class, as a sentence."""
+    """Return the comment in the line of each field of a class, as a sentence."""
     lines = _source(cls).lines
     first = _source(cls).lineno
     texts = {}

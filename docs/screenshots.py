@@ -1,4 +1,4 @@
-"""Photograph the first screen of a page with Chromium, for the documents.
+"""Take a screenshot of the top of a page with Chromium, for the documents.
 
 python docs/screenshots.py REPORT.html design/report-after.png
 """
@@ -15,7 +15,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 def main() -> None:
-    """Write the first screen of a page as a picture."""
+    """Write a screenshot of the top of a page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("picture", type=Path)

@@ -1,10 +1,9 @@
-"""What the site does beyond mkdocs: pages that lie elsewhere in the repository, and their links.
-
-And what the reference has from the code: all options, all documents, and a file for each schema.
+"""MkDocs hooks: add pages from outside docs/, adapt links, and generate the reference pages.
 
 The README of the results, the design notes, CONTRIBUTING and the changelog stay where people and
-other tools look for them. Here they get a place in the site. A link to a file that has no page
-becomes plain text, because the site is read without the repository.
+other tools expect them, and are added to the site. A link to a file that is not a page of the site
+is replaced by its label, because the site is read without the repository. The reference pages with
+all options and documents, and the files of the schemas, are generated from the code.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ MOVED = {
     "bench/cli/glossary.md": "glossary.md",
 }
 SCHEMAS = "reference/schemas"
-MADE = {"<!-- documents -->": tables, "<!-- options -->": options}  # what stands in for a mark
-# What a page shows where something that it is made from is not text, or is not replaced.
+MADE = {"<!-- documents -->": tables, "<!-- options -->": options}  # placeholder → its content
+# Traces of objects that are not text and of placeholders that were not replaced.
 BROKEN = (
     r"Sentinel\.|\bUNSET\b|bench command\b|<class '|<function |object at 0x|\x08|::: "
     r"|<!-- (?:documents|options) -->"
@@ -42,7 +41,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]+)(#[^)]*)?\)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and pictures that lie outside docs/, and the schemas."""
+    """Add the pages and pictures from outside docs/, and the schemas."""
     for path in [*MOVED, *_within("results", "*.png"), *_within("design", "*")]:
         place = place_of(path)
         if files.get_file_from_path(place) is None:
@@ -53,7 +52,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let the links of a page lead to pages of the site."""
+    """Adapt the links of a page to the site, and replace placeholders."""
     source = Path(page.file.abs_src_path or "").resolve().relative_to(ROOT).as_posix()
     known = set(files.src_uris)
     parts = FENCE.split(markdown)
@@ -67,14 +66,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def relink(text: str, source: str, page: str, known: set[str]) -> str:
-    """Return `text` of the repository's file `source` with the links that its `page` needs."""
+    """Return `text` of the repository's file `source` with links relative to its `page`."""
 
     def relinked(match: re.Match[str]) -> str:
         picture, label, target, anchor = match.groups()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         place = place_of(path)
         if place not in known:
-            # mkdocs warns of links that lead nowhere at all.
+            # mkdocs warns of links to files that do not exist.
             return label if (ROOT / path).exists() else match.group()
         link = posixpath.relpath(place, posixpath.dirname(page) or ".")
         return f"{picture}[{label}]({link}{anchor or ''})"
@@ -83,9 +82,9 @@ def relink(text: str, source: str, page: str, known: set[str]) -> str:
 
 
 def with_plain_pipes(text: str) -> str:
-    """Return `text` without the backslash of a pipe in code in a table.
+    """Return `text` without backslashes before pipes in code in tables.
 
-    GitHub ends the cell without it, and mkdocs shows it.
+    GitHub needs them, because a bare pipe ends the cell, but mkdocs would show them.
     """
 
     def row(match: re.Match[str]) -> str:
@@ -95,7 +94,7 @@ def with_plain_pipes(text: str) -> str:
 
 
 def place_of(path: str) -> str:
-    """Return where a file of the repository lies in the site."""
+    """Return the path of a file of the repository in the site."""
     if path in MOVED:
         return MOVED[path]
     return path.removeprefix(f"{DOCS}/")

@@ -1,6 +1,6 @@
-"""Draw what a first run prints, as the README and the first page of the site show it.
+"""Draw the output of a first run, for the README and the first page of the site.
 
-The times that it prints are left out: they are the machine's.
+Times are left out, because they depend on the machine.
 
 python docs/terminal.py     # writes docs/terminal.svg
 """
@@ -25,14 +25,14 @@ PICTURE = Path(__file__).with_name("terminal.svg")
 COMMAND = "bench run digits"
 WIDTH = 84  # columns
 TIMES = re.compile(r", [\d,.]+ s scoring.*? in all", re.DOTALL)
-# Fonts of the machine: a picture asks nobody for anything.
+# Fonts of the machine, so that the picture loads nothing from the network.
 FORMAT = re.sub(r"@font-face {{.*?}}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
     "Fira Code", "ui-monospace, SFMono-Regular, Menlo, Consolas"
 )
 
 
 def printed(folder: Path) -> str:
-    """Run the command in `folder`; return what it prints on stdout, with its colours."""
+    """Run the command in `folder`, and return its output on stdout with colours."""
     environment = {**os.environ, "COLUMNS": str(WIDTH), "FORCE_COLOR": "1"}
     command = [sys.executable, "-m", *COMMAND.split()]
     done = subprocess.run(
