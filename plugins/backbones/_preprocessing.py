@@ -90,13 +90,11 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
     """
     name, config = read_steps(weights)
     size, crop = config.get("size"), config.get("crop_size")
-    shorter, square = _whole(size), None
-    if isinstance(size, Mapping):
-        shorter, square = _whole(size.get("shortest_edge")), _pair(size)
+    sides = size if isinstance(size, Mapping) else {"shortest_edge": size}
+    shorter, square = _whole(sides.get("shortest_edge")), _pair(sides)
     cropped: tuple[int, int] | None = None
     if config.get("do_center_crop"):
-        sides = crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
-        cropped = _pair(sides)
+        cropped = _pair(crop if isinstance(crop, Mapping) else {"height": crop, "width": crop})
         if cropped is None:
             raise weights.error(name, f"has crop_size {crop!r:.100}; expected height and width")
     if (shorter is None) == (square is None) or (square and cropped not in (None, square)):
