@@ -2,7 +2,8 @@
 
 A strategy never sees the model, so it runs on a model and on recorded errors alike:
 
-    session = strategy.start(problem) while (request := session.ask()) is not None:
+    session = strategy.start(problem)
+    while (request := session.ask()) is not None:
         session.tell(request, reply)
     session.outcome()
 """
@@ -144,8 +145,8 @@ class Strategy(ABC):
         """Learn parameters from the errors of other images.
 
         Args:
-            images: per image, its problem and the errors of all prompts on all draws, float64 [P,
-                N].
+            images: the problem of each image, and its errors of all prompts on all draws,
+                float64 [P, N].
 
         Raises:
             ValueError: there are too few images.
@@ -242,9 +243,8 @@ def paired_mean(
         pairs: ascending number of each draw's pair, int64 [n]; None if draws are not paired.
 
     Returns:
-        The weighted mean and its standard error: (0, 0) if n is 0, and an infinite standard error
-            for
-        a single value.
+        The weighted mean and its standard error. Both are 0 if n is 0; the standard error of a
+        single value is infinite.
     """
     n = len(difference)
     if n == 0:
