@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from bench.inputs.rows import (
     checked_rows,
     column_values,
     drop_unlabelled,
+    group_name,
     image_column,
 )
 from bench.inputs.split import Split
@@ -105,13 +106,12 @@ def load_split(
     rows = _ask_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
-    items, groups = None, tuple[str, ...]()
+    items = None
     if spec.items:
         rows, items = _read_items(rows, source)
         classes = items.names
     else:
         rows, classes = _read_images(rows, source)
-        groups = tuple(name for name in spec.groups if name in rows.column_names)
     return Split(
         name=source.title,
         version=spec.version,
@@ -121,7 +121,6 @@ def load_split(
         labels=items.answers if items else tuple(column_values(rows, "label")),
         rows=rows,
         items=items,
-        group_columns=("group",) if "group" in rows.column_names else groups,
         border=spec.border,
     )
 
@@ -179,16 +178,27 @@ def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, Class
     spellings, indices = read_labels(column_values(rows, "label"), feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)
-    return checked_rows(rows, "image", where, source.root, labels=(labels, classes)), classes
+    columns: dict[str, tuple[Sequence[Any], Any]] = {
+        "label": (labels, datasets.ClassLabel(names=list(classes.names)))
+    }
+    names = [name for name in spec.groups if name in rows.column_names]
+    if names and "group" not in rows.column_names:
+        values = zip(*(column_values(rows, name) for name in names), strict=True)
+        groups = [group_name(names, row) for row in values]
+        columns["group"] = (groups, datasets.Value("string"))
+    return checked_rows(rows, "image", where, source.root, columns), classes
 
 
 def _read_items(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ItemTable]:
+    import datasets
+
     where = source.label
     column = image_column(rows.column_names, where)
     rows = as_stored(rows, column, where)
     ids = item_ids(rows, where)
     items = read_items(rows, ids, where)
-    return checked_rows(rows, column, where, source.root, ids), items
+    columns = {"sample_id": (ids, datasets.Value("string"))}
+    return checked_rows(rows, column, where, source.root, columns), items
 
 
 def _ask_plugin(source: DataSource, split: str | None) -> Any:

@@ -29,7 +29,6 @@ from bench.machine.files import inside, path_exists
 if TYPE_CHECKING:
     import datasets
 
-GROUP_COLUMN = "group"  # column from which the accuracy of the worst group is computed
 OTHER = -2  # index of an undeclared class; -1 means no label
 
 
@@ -60,8 +59,6 @@ class Declared:
         rows = with_declared_labels(rows, spec, data_dir or str(spec.source))
         if spec.box:
             rows = crop(rows, spec.box, f"Dataset {spec.name!r}")
-        if spec.groups and GROUP_COLUMN not in rows.column_names:
-            rows = with_groups(rows, spec.groups)
         return with_split_name(rows, split)
 
     def _table(self, split: str | None, data_dir: str | None) -> Any:
@@ -175,16 +172,6 @@ def with_split_name(rows: datasets.Dataset, split: str | None) -> datasets.Datas
     """Return the rows under the name that the declaration gives to their split."""
     files = rows.info.download_checksums or ()
     return rows_of(rows.data, rows.features, split or rows.split or "all", files, rows._indices)
-
-
-def with_groups(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
-    """Return the rows with a column `group` made of these columns, such as `place water, sex f`."""
-    values = [column_values(rows, name) for name in columns]
-    groups = [
-        ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
-        for row in zip(*values, strict=True)
-    ]
-    return rows.add_column(GROUP_COLUMN, groups)
 
 
 def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:

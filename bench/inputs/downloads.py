@@ -12,7 +12,7 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.labels import LABEL_DIGITS, tidy
 from bench.inputs.parsing import check_column, in_words, name_of, parse_json, read_csv
 from bench.inputs.replaced import cropped
-from bench.inputs.rows import labelled_images, list_of
+from bench.inputs.rows import group_name, labelled_images, list_of
 from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read_list(
     pattern = line_pattern(str(layout.get("line", "{label}/{file}")))
     images = str(layout.get("images", "{label}/{file}"))
     first = layout.get("first_label")
-    rows: dict[str, list[str]] = {"image": [], "label": [], "sample_id": []}
+    rows: dict[str, list[Any]] = {"image": [], "label": [], "sample_id": []}
     for number, line in enumerate(_text(table).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -99,13 +99,13 @@ def read_table(
     columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in columns:
         check_column(column, head, str(table))
-    rows: dict[str, list[str]] = {"image": [], "label": [], "sample_id": [], "group": []}
+    rows: dict[str, list[Any]] = {"image": [], "label": [], "sample_id": [], "group": []}
     for line, row in lines:
         if row[layout["split_column"]] != layout["split_values"].get(split):
             continue
         name, at = row[layout["file_column"]], f"{table}:{line}"
         _add(rows, folder, name, _label(row[layout["label_column"]], 0, spec, at), at)
-        rows["group"].append(", ".join(f"{group} {row[group]}" for group in spec.groups))
+        rows["group"].append(group_name(spec.groups, [row[group] for group in spec.groups]))
     if not rows["image"]:
         raise UserError(f"{table} lists no images of {split}.")
     if not spec.groups:
@@ -113,7 +113,7 @@ def read_table(
     return labelled_images(rows)
 
 
-def _add(rows: dict[str, list[str]], folder: Path, name: str, label: str, at: str) -> None:
+def _add(rows: dict[str, list[Any]], folder: Path, name: str, label: str, at: str) -> None:
     if not name or not inside(folder, name).exists():
         raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
     rows["image"].append(str(folder / name))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, quoted, warn_user
-from bench.inputs.class_names import ClassNames
 from bench.inputs.labels import check_ids, unique_ids
 from bench.inputs.survey import files_behind, survey
 from bench.machine.files import inside
@@ -44,8 +43,7 @@ def checked_rows(
     column: str,
     where: str,
     root: Path | None,
-    ids: Sequence[object] | None = None,
-    labels: tuple[Sequence[int], ClassNames] | None = None,
+    replaced: Mapping[str, tuple[Sequence[Any], Any]],
 ) -> datasets.Dataset:
     """Return rows with valid sample ids and absolute paths of image files.
 
@@ -54,8 +52,8 @@ def checked_rows(
         column: column of the images.
         where: name of the dataset in messages.
         root: folder that must contain all image files; None if the rows name files absolutely.
-        ids: sample ids; None to use the column `sample_id`, or hashes of the images without one.
-        labels: class indices and class names that replace the column `label`.
+        replaced: columns to add or replace, values and feature by name. Without `sample_id`, ids
+            are those of the rows, or hashes of the images.
 
     Raises:
         UserError: an id is invalid or repeated, or a file lies outside `root`.
@@ -66,20 +64,19 @@ def checked_rows(
     table, places = stored_rows(rows)
     files = files_behind(rows, table)
     images = resolve_paths(table.column(column), root, where)
-    if ids is None and "sample_id" in rows.column_names:
+    ids: Sequence[Any]
+    if "sample_id" in replaced:
+        ids = replaced["sample_id"][0]
+    elif "sample_id" in rows.column_names:
         ids = column_values(rows, "sample_id")
-    elif ids is None:
+    else:
         surveyed = survey(images, files)
         ids = unique_ids(surveyed.digest(row)[:16] for row in places)
+    replaced = {**replaced, "sample_id": (check_ids(ids, where), datasets.Value("string"))}
     columns = {**{name: table.column(name) for name in table.column_names}, column: images}
     features = {name: rows.features[name] for name in table.column_names}
-    replaced: dict[str, tuple[Sequence[Any], Any]] = {
-        "sample_id": (check_ids(ids, where), datasets.Value("string"))
-    }
     if isinstance(features[column], datasets.Image):
         features[column] = datasets.Image(decode=False)
-    if labels is not None:
-        replaced["label"] = (labels[0], datasets.ClassLabel(names=list(labels[1].names)))
     for name, (values, feature) in replaced.items():
         columns[name] = pa.array(_spread(values, places, len(table)), feature.pa_type)
         features[name] = feature
@@ -132,6 +129,12 @@ def labelled_images(
         features=datasets.Features(features),
         split=None if split is None else datasets.NamedSplit(split),
     )
+
+
+def group_name(columns: Sequence[str], values: Sequence[Any]) -> str | None:
+    """Return the name of a group, such as `place water, sex f`, or None if it has no values."""
+    pairs = zip(columns, values, strict=True)
+    return ", ".join(f"{name} {value}" for name, value in pairs if value is not None) or None
 
 
 def column_values(rows: datasets.Dataset, name: str) -> list[Any]:

@@ -32,9 +32,8 @@ class Split:
     named: ClassNames
     sample_ids: tuple[str, ...]  # [n], unique, in the order of the dataset
     labels: tuple[int, ...]  # [n], class indices, or answers of items
-    rows: datasets.Dataset  # [n], with the columns image (not decoded), label, sample_id
+    rows: datasets.Dataset  # [n]: image (not decoded), label, sample_id and perhaps group
     items: ItemTable | None = None  # shapes and texts, if the rows are items
-    group_columns: tuple[str, ...] = ()  # columns that divide the samples into groups
     border: int = 0  # number of pixels to cut from each side of an image
     survey: tuple[str, bool] | None = None
     """Fingerprint, and whether all images are ordinary, if another process computed them."""
@@ -104,7 +103,7 @@ class Split:
         if self.items is None:
             return [self.labels[place], digest(row["image"])]
         texts = self.items.texts[place]
-        return [self.labels[place], texts, self._group(row), *map(digest, images_of(row))]
+        return [self.labels[place], texts, _group(row), *map(digest, images_of(row))]
 
     def pool(self, sample_ids: Iterable[str]) -> Prompts:
         """Return the distinct texts of some items, in the order of their first occurrence."""
@@ -129,7 +128,7 @@ class Split:
         for sample_id in sample_ids:
             place = self.row_of[sample_id]
             row, label = self.rows[place], self.labels[place]
-            images, group = self._images_of(row), self._group(row)
+            images, group = self._images_of(row), _group(row)
             if self.items is None or pool is None:
                 yield Sample(sample_id, label, images[0], group=group)
                 continue
@@ -144,14 +143,12 @@ class Split:
         images = images_of(row) if self.items else (row["image"],)
         return tuple({**i, "border": self.border} if self.border and i else i for i in images)
 
-    def _group(self, row: Mapping[str, Any]) -> str | None:
-        """Return the group of a row from all group columns, or None if they are empty."""
-        values = [(name, row[name]) for name in self.group_columns if row[name] is not None]
-        if self.group_columns == ("group",):
-            return str(values[0][1]) if values else None
-        return ", ".join(f"{name} {value}" for name, value in values) or None
-
     @cached_property
     def row_of(self) -> dict[str, int]:
         """Position of each sample's row."""
         return {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
+
+
+def _group(row: Mapping[str, Any]) -> str | None:
+    group = row.get("group")
+    return None if group is None else str(group)
