@@ -16,7 +16,6 @@ from bench.render.runs import RunData
 from bench.render.svg import Drawing, Palette
 from bench.stats.questions import parse_question
 from bench.stats.sequential import interval_course
-from bench.store.decisions import Decisions
 from bench.store.folder import find_run
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run
@@ -44,18 +43,18 @@ def course_of(run: RunData) -> Course | None:
     answers = [entry.answer for entry in run.questions if entry.answer]
     if not answers:
         return None
-    answer, right = answers[-1], _right(run.decided)
+    answer, right = answers[-1], run.decided.right_by_id()
     question = parse_question(answer.question)
     order = random_order(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
     images = list(takewhile(right.__contains__, order))
     if not images:  # the record of the first image is damaged
         return None
-    values = np.array([right[name] for name in images])
+    values = np.array([right[name] for name in images], np.float64)
     population = answer.total if question.whole_split else None
     if question.run is not None and question.metric == "accuracy":
         with suppress(UserError):
             baseline = read_run(find_run(question.run, str(run.path.parent), exact=True))
-            other = _right(baseline.decided())
+            other = baseline.decided().right_by_id()
             shared = list(takewhile(other.__contains__, images))
             differences = values[: len(shared)] - np.array([other[name] for name in shared])
             if shared:
@@ -66,11 +65,6 @@ def course_of(run: RunData) -> Course | None:
     ends = np.array(interval_course(2 * values - 1, population=population))
     ends[:, 1:] = (ends[:, 1:] + 1) / 2
     return Course("accuracy", answer, ends, ())
-
-
-def _right(decided: Decisions) -> dict[str, float]:
-    correct = decided.correct.astype(float).tolist()
-    return dict(zip(decided.sample_ids.to_pylist(), correct, strict=True))
 
 
 def draw_course(course: Course) -> Drawing:

@@ -169,9 +169,7 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
     if other.manifest.run_id == manifest.run_id:
         raise UserError(f"--until: {question.run} is this run itself. Name another one.")
     check_comparable(manifest, other.manifest)
-    decided = other.decided()
-    right = zip(decided.sample_ids.to_pylist(), decided.correct.tolist(), strict=True)
-    baseline = dict(right)
+    baseline = other.decided().right_by_id()
     present = [sample_id in baseline for sample_id in order]
     n = present.index(False) if False in present else len(order)
     if n < len(baseline):

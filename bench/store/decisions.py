@@ -64,6 +64,10 @@ class Decisions:
         """Whether each prediction is right, bool [n]; a failed sample is wrong."""
         return np.equal(self.labels, self.predictions)
 
+    def right_by_id(self) -> dict[str, bool]:
+        """Return whether each prediction is right, by sample id."""
+        return dict(zip(self.sample_ids.to_pylist(), self.correct.tolist(), strict=True))
+
 
 def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:
     """Read the decisions on the samples that a run's manifest asks for, in its order.

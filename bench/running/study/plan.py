@@ -222,7 +222,7 @@ def _shared_results(
 
     A method's value is the mean over its runs. None if no image is decided by all.
     """
-    right: dict[int, dict[str, float]] = {}
+    right: dict[int, dict[str, bool]] = {}
     for place in chain.from_iterable(methods.values()):
         folder = Path(declared.cells[place].config.results, cells[place].run_id or "")
         if not (folder / MANIFEST).exists():

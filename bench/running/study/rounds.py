@@ -161,15 +161,13 @@ def _verdict(method: str, shown: Standings, stop: Stop) -> str:
     return "best" if method == shown.leader else "left"
 
 
-def right_of(folder: Path) -> dict[str, float]:
-    """Return whether a run is right, 1.0 or 0.0, on each image that it has decided, by id."""
-    decided = read_decisions(folder, read_manifest(folder))
-    right = decided.correct.astype(float).tolist()
-    return dict(zip(decided.sample_ids.to_pylist(), right, strict=True))
+def right_of(folder: Path) -> dict[str, bool]:
+    """Return whether a run is right on each image that it has decided, by sample id."""
+    return read_decisions(folder, read_manifest(folder)).right_by_id()
 
 
 def _right(folder: Path, prefix: Prefix) -> Floats:
     """Return whether a run is right, float64 [n], up to the first image that it has not decided."""
     right = right_of(folder)
     decided = takewhile(lambda sample_id: sample_id in right, prefix.samples)
-    return np.array([right[sample_id] for sample_id in decided])
+    return np.array([right[sample_id] for sample_id in decided], np.float64)
