@@ -131,12 +131,12 @@ def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, Any]
     decided = stored.some_decided() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
-    extra: dict[str, Any] = (
-        {"statistics": _statistics(stored, decided, results).plain()} if more else {}
+    documents = without_none(
+        statistics=_statistics(stored, decided, results) if more else None,
+        again=read_again(stored.path, decided),
+        audit=read_audit(stored.path, stored.manifest, decided),
     )
-    audit = read_audit(stored.path, stored.manifest, decided)
-    second = without_none(again=read_again(stored.path, decided), audit=audit)
-    extra |= {name: document.plain() for name, document in second.items()}
+    extra = {name: document.plain() for name, document in documents.items()}
     questions = read_questions(stored.path)
     if questions:
         extra["questions"] = [question.plain() for question in questions]

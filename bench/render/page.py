@@ -9,9 +9,10 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,13 @@ class Section:
     opening: Opening
 
 
-@dataclass
+@dataclass(frozen=True)
 class WrittenReport:
-    """A written page: its file, size in bytes, run ids, and notes (run or file, problem)."""
+    """What was written on a page, and what was left out."""
 
-    path: Path
-    size: int = 0
-    runs: list[str] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
+    size: int  # bytes
+    runs: list[str]  # ids of the runs
+    notes: list[tuple[str, str]]  # (run or file, reason) of what was left out
 
 
 def write_report(
@@ -116,14 +116,14 @@ def write_report(
     are read from the folder `results`; `data_dirs` is as for `Images`. UserError if no run can be
     read or the file cannot be written.
     """
-    report = WrittenReport(out, notes=list(notes))
+    reasons = list(notes)
     images = Images(data_dirs or {})
     share = max(MIN_PICTURES, most_images // max(1, len(paths))) if most_images else 0
     sections: list[Section] = []
     calibrated = list(find_calibrations(results)) if results else []
 
     def left_out(path: Path, error: UserError) -> None:
-        report.notes.append((str(path), str(error)))
+        reasons.append((str(path), str(error)))
 
     for stored in read_runs(paths, left_out):
         anchor = f"run-{len(sections) + 1}"
@@ -134,24 +134,20 @@ def write_report(
         except UserError as error:
             left_out(stored.path, error)
         except DAMAGE as error:
-            damage = f"It is damaged: {type(error).__name__}: {error}"
-            report.notes.append((str(stored.path), damage))
+            left_out(stored.path, UserError(f"It is damaged: {type(error).__name__}: {error}"))
         else:
             sections.append(section)
     if not sections:
-        reasons = "".join(f"\n{in_a_line(*note)}" for note in report.notes)
-        raise UserError(f"There is no run to report.{reasons}")
+        raise UserError("\n".join(["There is no run to report.", *starmap(in_a_line, reasons)]))
     reported = list(all_reported([results], left_out)) if results else []
     runs = {section.anchor: section.run for section in sections}
     boards = make_boards(runs, reported)
-    ids = {run.manifest.run_id for run in runs.values()}
-    studies = studies_of(results, ids, left_out) if results else []
-    page = render(boards, sections, report.notes, against(boards, runs), studies)
+    ids = [run.manifest.run_id for run in runs.values()]
+    studies = studies_of(results, set(ids), left_out) if results else []
+    page = render(boards, sections, reasons, against(boards, runs), studies)
     with writing(f"--out {out}"):
         write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
-    report.size = len(page.encode())
-    report.runs = [section.run.manifest.run_id for section in sections]
-    return report
+    return WrittenReport(len(page.encode()), ids, reasons)
 
 
 @contextmanager
