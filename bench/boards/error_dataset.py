@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.recordings.recording import CROISSANT, Recording, open_recording
 from bench.store import identity as ids
-from bench.store.cells import ERROR_FOLDERS, whole_part
+from bench.store.cells import ERROR_FOLDERS, read_part_table
 from bench.store.documents import Manifest
 from bench.store.draw_table import DRAWS
 from bench.store.fields import to_json
@@ -96,7 +96,7 @@ def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
     summary = None if sharing.error_bits else read_summary(recording.path)
     if summary is not None and summary.dataset.n_samples == len(sample_ids):
         write_atomically(out / SUMMARY, to_json(without_paths(summary.plain())))
-    schema = whole_part(out / "errors", sample_ids[0]).schema
+    schema = read_part_table(out / "errors", sample_ids[0]).schema
     described = croissant(
         manifest.run_id,
         f"{_title(manifest)}: one error per image, noise draw and prompt. No image is included.",
@@ -125,7 +125,7 @@ def _tables(
     import pyarrow as pa
 
     for sample_id in sample_ids:
-        table = whole_part(recording.path / kind, sample_id)
+        table = read_part_table(recording.path / kind, sample_id)
         column = table.schema.get_field_index("sample_id")
         if column >= 0:  # dictionary-encoded in the parts of a run, plain text in the export
             table = table.set_column(column, "sample_id", table["sample_id"].cast("string"))

@@ -20,7 +20,7 @@ from bench.errors import AbsentError, UserError
 from bench.inputs.subsets import limited
 from bench.machine.offline import asking_hub, refusal
 from bench.running.command import recording_command
-from bench.store.cells import FirstOrder, holds_part, read_cells, read_first_order, read_timesteps
+from bench.store.cells import FirstOrder, has_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws
 from bench.store.folder import MANIFEST, asked_records, find_run, read_manifest
@@ -168,7 +168,7 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     records = [
         record
         for record in asked_records(path, manifest)
-        if record["error"] is None and holds_part(folder, record["sample_id"])
+        if record["error"] is None and has_part(folder, record["sample_id"])
     ]
     if not records:
         raise UserError(
@@ -186,7 +186,7 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
         timesteps,
         weights,
         manifest.identity.seed,
-        can_linearise=holds_part(path / "first_order", records[0]["sample_id"]),
+        can_linearise=has_part(path / "first_order", records[0]["sample_id"]),
         reduction=manifest.identity.scoring.reduction or MEAN,
         antithetic=manifest.identity.scoring.antithetic,
         parents=None if manifest.parents is None else np.array(manifest.parents, dtype=np.int64),

@@ -1,6 +1,6 @@
-"""Conversions between numpy and pyarrow by their buffers.
+"""Conversions between numpy and pyarrow that share buffers.
 
-pyarrow's own conversions import pandas where it is installed: 0.3 s of CPU time per command.
+pyarrow's own conversions import pandas if it is installed: 0.3 s of CPU time per command.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from numpy.typing import NDArray
 
 
 def values(column: Any, missing: float | None = None) -> NDArray[Any]:
-    """Return a pyarrow column of numbers as a numpy array; `missing` stands for nulls."""
-    array = _whole(column)
-    kind = np.dtype(_NAMES.get(str(array.type), str(array.type)))
+    """Return a pyarrow column of numbers as a numpy array, with nulls replaced by `missing`.
+
+    Without `missing`, the elements in place of nulls are undefined.
+    """
+    array = _combined(column)
+    dtype = np.dtype(_NUMPY_NAMES.get(str(array.type), str(array.type)))
     data = array.buffers()[1]
     if data is None or not len(array):
-        numbers = np.zeros(len(array), kind)
+        numbers = np.zeros(len(array), dtype)
     else:
-        numbers = np.frombuffer(data, kind, len(array), array.offset * kind.itemsize)
+        numbers = np.frombuffer(data, dtype, len(array), array.offset * dtype.itemsize)
     if array.null_count and missing is not None:
-        numbers = np.where(truths(array.is_valid()), numbers, kind.type(missing))
+        numbers = np.where(booleans(array.is_valid()), numbers, dtype.type(missing))
     return numbers
 
 
-def truths(column: Any) -> NDArray[np.bool_]:
-    """Return a pyarrow column of truth values, without nulls, as a numpy array."""
-    return values(_whole(column).cast("int32")).astype(bool)
+def booleans(column: Any) -> NDArray[np.bool_]:
+    """Return a pyarrow column of booleans as a numpy array; it must not have nulls."""
+    return values(_combined(column).cast("int32")).astype(bool)
 
 
 def indices(numbers: NDArray[np.int64]) -> Any:
@@ -50,8 +53,12 @@ def strings(texts: Sequence[str]) -> Any:
     return long.cast(pa.string())
 
 
-_NAMES = {"double": "float64", "float": "float32"}  # pyarrow's name → numpy's
+_NUMPY_NAMES = {
+    "double": "float64",
+    "float": "float32",
+}  # pyarrow → numpy
 
 
-def _whole(column: Any) -> Any:
+def _combined(column: Any) -> Any:
+    """Return a column in one chunk."""
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column

@@ -1,7 +1,10 @@
-"""`errors/` and `first_order/`: the errors of a run's cells, in one parquet file (part) per image.
+"""`errors/` and `first_order/`: the errors of a run's cells, with a parquet file per image.
 
-An exported error table packs many parts into one file (`packed.py`). A first-order error estimates
-a prompt's error from the gradient at a mixture of all prompts.
+A cell is an image, a prompt and a draw (a noise level with its noise); its error is the denoising
+error. A first-order error is estimated from the gradient at a mixture of all prompts. The cells of
+one image are a *part*. Exported error tables pack many parts into one file (`packed.py`).
+
+In shapes, P is the number of prompts and N the number of draws.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.errors import UserError
 from bench.machine.files import regular_file
 from bench.store.documents import MAX_STORED_DRAWS
-from bench.store.packed import find_packed, read_packed, small
+from bench.store.packed import compact_options, find_packed, read_packed
 
-TYPES = {
+COLUMN_TYPES = {
     "prompt": "int32",
     "draw": "int32",
     "timestep": "int32",
@@ -33,7 +36,7 @@ TYPES = {
     "error": "float32",
 }  # of the columns of a part, except `sample_id`
 
-# In the order in which an image's parts are written: its errors say that it is complete.
+# In the order of writing: an image with a part in `errors` is complete.
 ERROR_FOLDERS = ("first_order", "errors")
 
 Times = NDArray[np.float64] | Ints
@@ -43,19 +46,19 @@ FirstOrder = list[tuple[Floats, NDArray[np.float32]]]  # mixture [P], first-orde
 
 
 def part_path(folder: Path, sample_id: str) -> Path:
-    """Return the file of one image's part; its name is a hash, since ids may hold any character."""
+    """Return the file of an image's part. Its name is a hash, as ids may have any characters."""
     return folder / f"{hashlib.sha256(sample_id.encode()).hexdigest()[:24]}.parquet"
 
 
-def holds_part(folder: Path, sample_id: str) -> bool:
-    """Return whether the folder has a part of this image, in its own file or packed."""
+def has_part(folder: Path, sample_id: str) -> bool:
+    """Return whether the folder has a part of this image, in a file of its own or packed."""
     return part_path(folder, sample_id).is_file() or find_packed(folder, sample_id) is not None
 
 
-def has_cells(folder: Path, sample_id: str) -> bool:
-    """Return whether the image's part has its own file, and the file ends with parquet's mark.
+def has_part_file(folder: Path, sample_id: str) -> bool:
+    """Return whether the folder has a part of this image in a complete file of its own.
 
-    A file without the mark was not written to its end.
+    A complete parquet file ends with the bytes `PAR1`.
     """
     path = part_path(folder, sample_id)
     try:
@@ -64,17 +67,23 @@ def has_cells(folder: Path, sample_id: str) -> bool:
         with path.open("rb") as file:
             file.seek(-4, os.SEEK_END)
             return file.read() == b"PAR1"
-    except OSError:  # absent, or shorter than the mark
+    except OSError:  # absent, or shorter than four bytes
         return False
 
 
 def write_cells(
     folder: Path, sample_id: str, cells: Cells, timesteps: Ints, times: Times | None = None
 ) -> None:
-    """Write one image's errors: sample_id, prompt, draw, timestep, error (float32).
+    """Write one image's errors, replacing earlier ones.
 
-    `cells` are requests with their errors, float32 [prompts, draws]; `timesteps` int64 [N], the
-    level of each draw; `times` [N], the time passed to the model, stored as a column if not None.
+    The columns are sample_id, prompt, draw, timestep, error (float32) and, with `times`, time.
+
+    Args:
+        folder: the run's folder `errors`, created if absent.
+        sample_id: id of the image.
+        cells: requests with their errors, float32 [prompts, draws] of the request.
+        timesteps: level of each draw, int64 [N].
+        times: time passed to the model in each draw, [N].
     """
     prompts = [np.repeat(request.prompts, len(request.draws)) for request, _ in cells]
     draws = [np.tile(request.draws, len(request.prompts)) for request, _ in cells]
@@ -92,20 +101,24 @@ def write_cells(
 def write_first_order(
     folder: Path, sample_id: str, linearised: Linearised, timesteps: Ints
 ) -> None:
-    """Write one image's first-order errors: sample_id, mixture, prompt, draw, timestep, error.
+    """Write one image's first-order errors, replacing earlier ones.
 
-    `mixture` is an index into the mixtures (weights of the prompts), which the file's metadata
-    holds as JSON.
+    The columns are sample_id, mixture, prompt, draw, timestep and error (float32). `mixture` is an
+    index into a list of mixtures (a weight per prompt), stored as JSON in the file's metadata.
 
-    `linearised` are requests with their first-order errors, float32 [P, draws]; `timesteps` int64
-    [N], the level of each draw.
+    Args:
+        folder: the run's folder `first_order`, created if absent.
+        sample_id: id of the image.
+        linearised: requests, at least one, with their first-order errors, float32 [P, draws of
+            the request].
+        timesteps: level of each draw, int64 [N].
     """
     mixtures: dict[tuple[float, ...], int] = {}
     blocks = []
     for request, values in linearised:
         number = mixtures.setdefault(tuple(map(float, request.mixture)), len(mixtures))
-        prompt, place = np.indices(values.shape).reshape(2, -1)
-        draws = np.asarray(request.draws)[place]
+        prompt, column = np.indices(values.shape).reshape(2, -1)
+        draws = np.asarray(request.draws)[column]
         blocks.append((np.full(values.size, number), prompt, draws, values.ravel()))
     mixture, prompt, draw, error = (np.concatenate(column) for column in zip(*blocks, strict=True))
     columns = {
@@ -129,21 +142,23 @@ def _write_part(
 
     ids = pa.array([sample_id] * len(columns["draw"]), pa.string()).dictionary_encode()
     arrays = {
-        name: pa.array(column, getattr(pa, TYPES[name])() if name in TYPES else None)
+        name: pa.array(column, getattr(pa, COLUMN_TYPES[name])() if name in COLUMN_TYPES else None)
         for name, column in columns.items()
     }
     table = pa.table({"sample_id": ids, **arrays}).replace_schema_metadata(metadata)
     folder.mkdir(exist_ok=True)
     path = part_path(folder, sample_id)
     temporary = path.with_suffix(".partial")
-    pq.write_table(table, temporary, **small(table.schema))
+    pq.write_table(table, temporary, **compact_options(table.schema))
     temporary.replace(path)
 
 
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return one image's errors as float32 [P, N], NaN where a cell was not evaluated.
+    """Return one image's errors as float32 [P, N], NaN if a cell was not evaluated.
 
-    FileNotFoundError: none are stored. UserError: they are damaged, or of another run.
+    Raises:
+        FileNotFoundError: if none are stored.
+        UserError: if they are damaged, or exceed `shape` (P, N) because they are of another run.
     """
     part = read_part(folder, sample_id, ("prompt", "draw", "error"))
     errors = np.full(shape, np.nan, dtype=np.float32)
@@ -152,9 +167,14 @@ def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[
 
 
 def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> FirstOrder:
-    """Return one image's first-order errors by mixture, float32 [P, N], NaN where not evaluated.
+    """Return each mixture, float64 [P], with one image's first-order errors at it, float32 [P, N].
 
-    FileNotFoundError: none are stored. UserError: they are damaged, or of another run.
+    Errors that were not estimated are NaN.
+
+    Raises:
+        FileNotFoundError: if none are stored.
+        UserError: if they are damaged, or do not fit `shape` (P, N) because they are of another
+            run.
     """
     part = read_part(folder, sample_id, ("mixture", "prompt", "draw", "error"))
     mixtures = _mixtures(part, shape[0])
@@ -166,9 +186,13 @@ def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> Fi
 
 
 def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
-    """Return the timestep of each draw, int64 [N], from one image's part; -1 for draws not in it.
+    """Return the timestep of each draw from one image's part, int64, -1 for draws not in it.
 
-    FileNotFoundError: no errors of this image are stored. UserError: they are damaged.
+    The result has at least `n_draws` elements, and more if the part has higher draws.
+
+    Raises:
+        FileNotFoundError: if no errors of this image are stored.
+        UserError: if they are damaged.
     """
     part = read_part(folder, sample_id, ("draw", "timestep"))
     draw = _indices(part, "draw", MAX_STORED_DRAWS)
@@ -190,18 +214,24 @@ class ImagePart:
 
 
 def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart:
-    """Return columns of one image's part, checked to have their types and no nulls.
+    """Return columns of one image's part, converted to `COLUMN_TYPES` and without nulls.
 
-    `folder` is `errors/` or `first_order/` of a run, and `columns` are names out of `TYPES`.
-    FileNotFoundError: there is no part of this image. UserError: it is damaged.
+    Args:
+        folder: `errors/` or `first_order/` of a run.
+        sample_id: id of the image.
+        columns: names from `COLUMN_TYPES`.
+
+    Raises:
+        FileNotFoundError: if there is no part of this image.
+        UserError: if the part is damaged.
     """
     import pyarrow as pa
 
     path = part_path(folder, sample_id)
     try:
-        table = whole_part(folder, sample_id, columns)
+        table = read_part_table(folder, sample_id, columns)
         metadata = table.schema.metadata or {}
-        schema = pa.schema([(name, getattr(pa, TYPES[name])()) for name in columns])
+        schema = pa.schema([(name, getattr(pa, COLUMN_TYPES[name])()) for name in columns])
         table = table.select(list(columns)).cast(schema)
     except FileNotFoundError:
         raise
@@ -212,10 +242,12 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
     return ImagePart(path, {name: table[name].to_numpy() for name in columns}, metadata)
 
 
-def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
+def read_part_table(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
     """Return one image's part, or some columns of it, as a pyarrow table.
 
-    FileNotFoundError: there is no part. UserError: its file is not a regular file in the folder.
+    Raises:
+        FileNotFoundError: if there is no part of this image.
+        UserError: if its file is not a regular file in the folder, or a packed file is damaged.
     """
     import pyarrow.parquet as pq
 
@@ -229,10 +261,13 @@ def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = Non
 
 
 def _indices(part: ImagePart, name: str, count: int) -> Ints:
-    """Return a column as int64; UserError: a value is negative, or not below `count`."""
+    """Return a column as int64; a value outside 0 to count - 1 raises UserError."""
     column = part[name].astype(np.int64)
     if len(column) and not 0 <= column.min() <= column.max() < count:
-        raise UserError(f"{part.file} is damaged: a {name} is not below {count:,}, their number.")
+        raise UserError(
+            f"{part.file} is damaged: every {name} must be from 0 to {count - 1:,}, got"
+            f" {column.min():,} to {column.max():,}."
+        )
     return column
 
 
@@ -244,5 +279,5 @@ def _mixtures(part: ImagePart, prompts: int) -> list[Floats]:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{part.file} is damaged: its mixtures cannot be read: {error}.") from None
     if any(weights.shape != (prompts,) for weights in mixtures):
-        raise UserError(f"{part.file} is damaged: a mixture does not have {prompts:,} weights.")
+        raise UserError(f"{part.file} is damaged: a mixture must have {prompts:,} weights.")
     return mixtures

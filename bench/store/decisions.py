@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import exhaustive
 from bench.errors import UserError
-from bench.store.arrow import strings, truths, values
+from bench.store.arrow import booleans, strings, values
 from bench.store.cells import read_cells
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws
@@ -128,12 +128,12 @@ def _from_table(table: Any) -> Decisions:
         linearisations=values(table["linearisations"], 0),
         equivalents=values(equivalents),
         seconds=values(table["seconds"]),
-        failed=truths(table["error"].is_valid()),
+        failed=booleans(table["error"].is_valid()),
         **of_top,
-        in_candidates=_truths(table["in_candidates"]),
+        in_candidates=_optional_booleans(table["in_candidates"]),
         groups=None if groups is None else np.array(groups.fill_null("").to_pylist()),
-        image_right=_truths(table["image_right"]),
-        group_right=_truths(table["group_right"]),
+        image_right=_optional_booleans(table["image_right"]),
+        group_right=_optional_booleans(table["group_right"]),
         decided_by=_if_any(table["decided_by"]),
     )
 
@@ -142,9 +142,9 @@ def _if_any(column: Any) -> Any:
     return None if column.null_count == len(column) else column.combine_chunks()
 
 
-def _truths(column: Any) -> NDArray[np.bool_] | None:
+def _optional_booleans(column: Any) -> NDArray[np.bool_] | None:
     """Return a column of truth values, false for a failed sample; None where it has only nulls."""
-    return None if _if_any(column) is None else truths(column.fill_null(False))
+    return None if _if_any(column) is None else booleans(column.fill_null(False))
 
 
 def _from_top(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:

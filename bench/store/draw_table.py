@@ -1,7 +1,8 @@
-"""`draws.parquet`: the draws of a recorded run, so that its errors can be weighed again.
+"""`draws.parquet`: the noise levels and weights of a run's draws, to weight its errors anew.
 
-One row per draw: its level (index into the model's table), the time given to the model, x_t =
-alpha x_0 + sigma eps, the target p x_0 + q eps, the model's own time as a fraction, and its weight.
+A row describes one draw: its level (an index into the model's table of noise levels), its weight,
+the time passed to the model, alpha and sigma of x_t = alpha x_0 + sigma eps, p and q of the
+target p x_0 + q eps, and the model's time as a fraction in [0, 1] (`progress`).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ LEVEL_COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
 class DrawTable:
     """The N draws of a run."""
 
-    levels: Ints  # [N], row of each draw in the model's table
+    levels: Ints  # [N], row of each draw in the model's table of noise levels
     table: Levels  # these N rows
-    weights: Floats  # [N]
+    weights: Floats  # [N], weight of each draw
     n_levels: int  # number of rows of the model's table
 
 
 def draw_table(levels: Levels, rows: Ints, weights: Floats) -> DrawTable:
-    """Return the table of draws on these rows of a model's levels."""
+    """Return the table of N draws on rows [N] of a model's noise levels, with weights [N]."""
     return DrawTable(rows, levels.rows(rows), weights, len(levels))
 
 
@@ -57,10 +58,15 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
 
 
 def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
-    """Return the table of a run's draws; None: early versions wrote none.
+    """Return the table of a run's draws; None if the run has none, as of early versions.
 
-    UserError: the file is damaged, has not `count` draws (None: any number), or is not a regular
-    file inside the folder.
+    Args:
+        folder: the run's folder.
+        count: expected number of draws; None if any number is valid.
+
+    Raises:
+        UserError: if the file is damaged, has another number of draws, or is not a regular file
+            inside the folder.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -69,12 +75,11 @@ def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
     if path is None:
         return None
     try:
-        with pq.ParquetFile(path) as file:  # its footer says how many rows there are
+        with pq.ParquetFile(path) as file:  # reads the footer only
             rows = file.metadata.num_rows
             if not 1 <= rows <= MAX_STORED_DRAWS or count not in (None, rows):
-                raise ValueError(
-                    f"it has {rows:,} rows, and the run {count or MAX_STORED_DRAWS:,} draws"
-                )
+                expected = f"{count:,}" if count else f"1 to {MAX_STORED_DRAWS:,}"
+                raise ValueError(f"expected {expected} rows, got {rows:,}")
             table: Any = file.read()
         if any(column.null_count for column in table.columns):
             raise ValueError("a value is missing")
@@ -84,9 +89,9 @@ def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
         levels, weights = table["level"].to_numpy().astype(np.int64), table["weight"].to_numpy()
         n_levels = int(table.schema.metadata[b"levels"])
         if not (levels.min() >= 0 and levels.max() < n_levels):
-            raise ValueError(f"its levels are not all within 0 to {n_levels - 1}")
+            raise ValueError(f"levels must be from 0 to {n_levels - 1}")
         if not (np.isfinite(weights).all() and weights.min() >= 0 < weights.max()):
-            raise ValueError("its weights are not all finite and positive")
+            raise ValueError("weights must be finite, none negative, and not all 0")
         return DrawTable(levels, Levels(**columns), weights.astype(np.float64), n_levels)
     except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]

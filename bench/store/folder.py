@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted, warn_user
-from bench.store.cells import has_cells
+from bench.store.cells import has_part_file
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrated
 from bench.store.fields import read_document
 from bench.store.identity import BackboneIdentity, digest
@@ -45,7 +45,7 @@ def undecided(
     table = read_table(path, len(manifest.classes))
     done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
-        done = {name for name in done if has_cells(path / "errors", name)}
+        done = {name for name in done if has_part_file(path / "errors", name)}
     return [sample_id for sample_id in sample_ids if sample_id not in done]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import link, regular_file
-from bench.store.cells import ERROR_FOLDERS, has_cells, part_path
+from bench.store.cells import ERROR_FOLDERS, has_part_file, part_path
 from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest, with_code_of
 from bench.store.draw_table import DRAWS
@@ -107,7 +107,7 @@ class Merge:
                     continue
                 (target / kind).mkdir(exist_ok=True)
                 for name in self._samples_of(number):
-                    if has_cells(path / kind, name) and not has_cells(target / kind, name):
+                    if has_part_file(path / kind, name) and not has_part_file(target / kind, name):
                         link(part_path(path / kind, name), part_path(target / kind, name))
 
     def _samples_of(self, number: int) -> list[str]:

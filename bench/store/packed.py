@@ -1,7 +1,7 @@
-"""Parts of many images in one file, as in an exported error table.
+"""Packed files: the errors of many images in one parquet file, as in an exported error table.
 
-`errors/packed-00000.parquet` has one row group per image; the schema's metadata has the id and the
-metadata of each image's part. A running run writes one file per image instead.
+`errors/packed-00000.parquet` has a row group per image. Its metadata lists the id of each image
+with the metadata of its part. A run that is being scored writes a file per image instead.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import UserError
 from bench.machine.files import regular_file
 
-MAX_IMAGES_PER_FILE = 1_000  # the footer is read whole
-MAX_ROWS = 50_000_000
-_GROUPS = b"groups"
+MAX_IMAGES_PER_FILE = 1_000  # the footer of a file is read whole
+MAX_ROWS = 50_000_000  # a file with more rows takes no further image
+_GROUPS = b"groups"  # metadata key of the list of row groups
 RowGroup = tuple[str, dict[str, str]]  # sample id, and metadata of its part
-_content = TypeAdapter(list[RowGroup])
+_row_groups = TypeAdapter(list[RowGroup])
 
 
-def name_of(number: int) -> str:
-    """Return the name of the file with this number, from 0 on."""
+def packed_name(number: int) -> str:
+    """Return the name of the packed file with this number, counted from 0."""
     return f"packed-{number:05d}.parquet"
 
 
-def small(schema: Any) -> dict[str, Any]:
-    """Return options of a parquet writer that make tables of cells small, without losing a bit.
+def compact_options(schema: Any) -> dict[str, Any]:
+    """Return options of a parquet writer with which tables of cells are small and lossless.
 
-    The bytes of errors are stored position by position, since neighbours share the first ones, and
-    indices as differences (docs/how-to/publish.md has the sizes).
+    Floats are split into streams of their first bytes, second bytes and so on, because errors of
+    neighbouring cells share the first ones. Integers are stored as differences.
+    docs/how-to/publish.md has the sizes.
     """
     import pyarrow.types as kinds
 
@@ -53,7 +54,10 @@ def small(schema: Any) -> dict[str, Any]:
 
 
 def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
-    """Write parts, with the same columns, into packed files, and return the number of images."""
+    """Write parts into packed files and return the number of images.
+
+    `parts` are sample ids with pyarrow tables, which must all have the same columns.
+    """
     import pyarrow.parquet as pq
 
     folder.mkdir(exist_ok=True)
@@ -70,8 +74,9 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
         for sample_id, table in parts:
             if writer is None or len(groups) == MAX_IMAGES_PER_FILE or rows > MAX_ROWS:
                 close()
-                plain = table.schema.remove_metadata()
-                writer = pq.ParquetWriter(folder / name_of(written), plain, **small(plain))
+                schema = table.schema.remove_metadata()
+                file = folder / packed_name(written)
+                writer = pq.ParquetWriter(file, schema, **compact_options(schema))
                 written, rows, groups = written + 1, 0, []
             metadata = table.schema.metadata or {}
             groups.append((sample_id, {k.decode(): v.decode() for k, v in metadata.items()}))
@@ -83,37 +88,44 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
 
 
 @dataclass(frozen=True)
-class PackedPlace:
-    """Place of an image's part."""
+class PackedPart:
+    """An image's part in a packed file, not read yet."""
 
     file: Path
-    group: int
+    group: int  # index of its row group
     metadata: Mapping[bytes, bytes]
 
 
-def find_packed(folder: Path, sample_id: str) -> PackedPlace | None:
-    """Return the place of an image's part in packed files, or None; UserError: one is damaged."""
+def find_packed(folder: Path, sample_id: str) -> PackedPart | None:
+    """Return an image's part in the packed files of a folder; None if there is none.
+
+    Raises:
+        UserError: if a packed file is damaged.
+    """
     for file in _files(folder):
         status = file.stat()
-        place = _places(file, status.st_mtime_ns, status.st_size).get(sample_id)
-        if place is not None:
-            return place
+        part = _parts(file, status.st_mtime_ns, status.st_size).get(sample_id)
+        if part is not None:
+            return part
     return None
 
 
-def read_packed(place: PackedPlace, columns: list[str] | None = None) -> Any:
+def read_packed(part: PackedPart, columns: list[str] | None = None) -> Any:
     """Return an image's part, or some columns of it, as a pyarrow table with its metadata."""
-    status = place.file.stat()
-    file = _open(place.file, status.st_mtime_ns, status.st_size)
-    table = file.read_row_group(place.group, columns=columns)
-    return table.replace_schema_metadata(dict(place.metadata))
+    status = part.file.stat()
+    file = _open(part.file, status.st_mtime_ns, status.st_size)
+    table = file.read_row_group(part.group, columns=columns)
+    return table.replace_schema_metadata(dict(part.metadata))
 
 
 def _files(folder: Path) -> Iterator[Path]:
     number = 0
-    while file := regular_file(folder.parent, f"{folder.name}/{name_of(number)}"):
+    while file := regular_file(folder.parent, f"{folder.name}/{packed_name(number)}"):
         yield file
         number += 1
+
+
+# `changed` and `size` are part of the cache keys, so that a file written anew is opened again.
 
 
 @lru_cache(maxsize=8)
@@ -128,18 +140,18 @@ def _open(file: Path, changed: int, size: int) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _places(file: Path, changed: int, size: int) -> dict[str, PackedPlace]:
+def _parts(file: Path, changed: int, size: int) -> dict[str, PackedPart]:
     opened = _open(file, changed, size)
     try:
-        groups = _content.validate_json((opened.metadata.metadata or {})[_GROUPS])
+        groups = _row_groups.validate_json((opened.metadata.metadata or {})[_GROUPS])
     except (KeyError, ValidationError):
-        raise UserError(f"{file} is damaged: it does not say which images it holds.") from None
+        raise UserError(f"{file} is damaged: its list of images is missing or invalid.") from None
     if len(groups) != opened.metadata.num_row_groups:
         raise UserError(
-            f"{file} is damaged: it names {len(groups):,} images, and holds another"
-            f" number, {opened.metadata.num_row_groups:,}."
+            f"{file} is damaged: it lists {len(groups):,} images, but holds"
+            f" {opened.metadata.num_row_groups:,}."
         )
     return {
-        name: PackedPlace(file, number, {k.encode(): v.encode() for k, v in metadata.items()})
+        name: PackedPart(file, number, {k.encode(): v.encode() for k, v in metadata.items()})
         for number, (name, metadata) in enumerate(groups)
     }

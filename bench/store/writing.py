@@ -20,7 +20,7 @@ from bench.machine.files import link, regular_file, replacing, writing
 from bench.store.cells import (
     ERROR_FOLDERS,
     Times,
-    has_cells,
+    has_part_file,
     part_path,
     write_cells,
     write_first_order,
@@ -222,7 +222,7 @@ class RunFolder:
                 if record is None or record["error"] is not None:
                     continue
                 for kind in ERROR_FOLDERS if save_errors else ():
-                    if has_cells(source / kind, name):
+                    if has_part_file(source / kind, name):
                         (self.path / kind).mkdir(exist_ok=True)
                         link(part_path(source / kind, name), part_path(self.path / kind, name))
                 self._journal.append({**record, "decided_by": SWEEP})

@@ -17,7 +17,7 @@ from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.stats.risk import most_differing, passing
 from bench.store.calibrations import CALIBRATION, calibration_files, read_calibration
-from bench.store.cells import has_cells
+from bench.store.cells import has_part_file
 from bench.store.folder import read_manifest, read_records
 
 IMAGES, RISK = 60, 0.2
@@ -164,7 +164,7 @@ def test_errors_of_both_parts_are_kept(images: Path, one_process: Path, tmp_path
     shutil.copytree(one_process.parent / sweep.run_id, tmp_path / sweep.run_id)
     done = bench(*command(images, tmp_path, "--save-errors", "--json"))
     run = Path(done.json["results_dir"])
-    assert all(has_cells(run / "errors", name) for name in read_records(run))
+    assert all(has_part_file(run / "errors", name) for name in read_records(run))
     assert same(timeless(run), timeless(one_process))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.store.arrow import indices, strings, truths, values
+from bench.store.arrow import booleans, indices, strings, values
 
 
 @pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.float32(), pa.float64()], ids=str)
@@ -30,7 +30,7 @@ def test_nulls_are_what_stands_for_them() -> None:
 
 
 def test_truths_indices_and_texts() -> None:
-    assert truths(pa.array([True, False, True])).tolist() == [True, False, True]
+    assert booleans(pa.array([True, False, True])).tolist() == [True, False, True]
     assert indices(np.array([2, 0])).equals(pa.array([2, 0], pa.int64()))
     texts = ["", "ä", "b\n", "日本"]
     assert strings(texts).equals(pa.array(texts, pa.string()))

@@ -13,8 +13,8 @@ import pytest
 from bench.contracts.strategy import Evaluate, Linearise
 from bench.errors import UserError
 from bench.store.cells import (
-    has_cells,
-    holds_part,
+    has_part,
+    has_part_file,
     part_path,
     read_cells,
     read_first_order,
@@ -39,7 +39,7 @@ def test_cells_of_several_requests(tmp_path: Path) -> None:
     wanted[0, [1, 3]], wanted[2, [1, 3]], wanted[1, 0] = (0.1, 0.2), (0.3, 0.4), 0.5
     assert np.array_equal(errors, wanted, equal_nan=True)
     assert read_timesteps(tmp_path / "errors", "a/b", 4).tolist() == [10, 500, -1, 3]
-    assert has_cells(tmp_path / "errors", "a/b") and holds_part(tmp_path / "errors", "a/b")
+    assert has_part_file(tmp_path / "errors", "a/b") and has_part(tmp_path / "errors", "a/b")
     assert not list((tmp_path / "errors").glob("*.partial"))
 
 
@@ -67,7 +67,7 @@ def test_a_file_that_was_not_written_to_its_end(tmp_path: Path) -> None:
     write_cells(folder, "a", [], LEVELS)
     path = part_path(folder, "a")
     path.write_bytes(path.read_bytes()[:-3])
-    assert not has_cells(folder, "a")
+    assert not has_part_file(folder, "a")
     with pytest.raises(UserError, match="is damaged"):
         read_cells(folder, "a", (3, 4))
     with pytest.raises(FileNotFoundError):
@@ -77,9 +77,9 @@ def test_a_file_that_was_not_written_to_its_end(tmp_path: Path) -> None:
 def test_indices_outside_the_run_and_nulls_are_damage(tmp_path: Path) -> None:
     folder = tmp_path / "errors"
     write_cells(folder, "a", [(evaluate([2], [3]), np.ones((1, 1), np.float32))], LEVELS)
-    with pytest.raises(UserError, match="a prompt is not below 2"):
+    with pytest.raises(UserError, match="every prompt must be from 0 to 1"):
         read_cells(folder, "a", (2, 4))
-    with pytest.raises(UserError, match="a draw is not below 3"):
+    with pytest.raises(UserError, match="every draw must be from 0 to 2"):
         read_cells(folder, "a", (3, 3))
     table = pa.table({"prompt": pa.array([None], pa.int32()), "draw": [0], "error": [0.1]})
     pq.write_table(table, part_path(folder, "a"))

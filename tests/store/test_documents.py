@@ -289,5 +289,5 @@ def test_a_part_is_opened_in_its_folder_only(parts: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("shape", [(9, 4), (10, 3)])
 def test_a_part_of_another_run_is_refused(parts: Path, shape: tuple[int, int]) -> None:
-    with pytest.raises(UserError, match=r"is damaged: a (prompt|draw) is not below"):
+    with pytest.raises(UserError, match=r"is damaged: every (prompt|draw) must be from"):
         read_cells(parts / "errors", "digit-0024", shape)

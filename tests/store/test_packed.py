@@ -11,7 +11,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.store import packed
-from bench.store.cells import holds_part, whole_part
+from bench.store.cells import has_part, read_part_table
 
 
 def parts(n: int) -> Iterator[tuple[str, Any]]:
@@ -26,11 +26,11 @@ def test_each_image_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert packed.write_packed(folder, parts(8)) == 8
     assert len(list(folder.iterdir())) == 3
     for name, table in parts(8):  # the first has no row at all
-        found = whole_part(folder, name)
+        found = read_part_table(folder, name)
         assert found.equals(table) and found.schema.metadata == table.schema.metadata
-    assert holds_part(folder, "image 7/é") and not holds_part(folder, "image 8/é")
+    assert has_part(folder, "image 7/é") and not has_part(folder, "image 8/é")
     with pytest.raises(FileNotFoundError):
-        whole_part(folder, "image 8/é")
+        read_part_table(folder, "image 8/é")
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -38,20 +38,20 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
     folder = tmp_path / "errors"
     folder.mkdir()
-    file = folder / packed.name_of(0)
+    file = folder / packed.packed_name(0)
     file.write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"packed-00000\.parquet is damaged"):
-        whole_part(folder, "a")
+        read_part_table(folder, "a")
     pq.write_table(pa.table({"error": [1.0]}), file)
-    with pytest.raises(UserError, match="does not say which images"):
-        whole_part(folder, "a")
+    with pytest.raises(UserError, match="its list of images is missing"):
+        read_part_table(folder, "a")
     file.unlink()
     outside = tmp_path.parent / f"{tmp_path.name}.parquet"
     packed.write_packed(tmp_path / "other", parts(2))
-    (tmp_path / "other" / packed.name_of(0)).rename(outside)
+    (tmp_path / "other" / packed.packed_name(0)).rename(outside)
     file.symlink_to(outside)
     with pytest.raises(UserError, match="leads out of the folder"):
-        whole_part(folder, "image 1/é")
+        read_part_table(folder, "image 1/é")
 
 
 def test_cells_take_less_room_and_lose_no_bit(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_cells_take_less_room_and_lose_no_bit(tmp_path: Path) -> None:
     errors = (0.5 + 0.1 * draw / 100 + 0.01 * rng.standard_normal(2000)).astype(np.float32)
     table = pa.table({"sample_id": ["a"] * 2000, "prompt": prompt, "draw": draw, "error": errors})
     packed.write_packed(tmp_path / "errors", [("a", table)])
-    assert whole_part(tmp_path / "errors", "a").equals(table)
+    assert read_part_table(tmp_path / "errors", "a").equals(table)
     pq.write_table(table, tmp_path / "plain.parquet", compression="zstd")
-    smaller = (tmp_path / "errors" / packed.name_of(0)).stat().st_size
+    smaller = (tmp_path / "errors" / packed.packed_name(0)).stat().st_size
     assert smaller < 0.8 * (tmp_path / "plain.parquet").stat().st_size

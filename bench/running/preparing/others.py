@@ -27,7 +27,7 @@ from bench.stats.level_weights import (
     cross_validated,
     fit_weights,
 )
-from bench.store.cells import holds_part, read_cells
+from bench.store.cells import has_part, read_cells
 from bench.store.documents import Manifest
 from bench.store.draw_table import DrawTable, read_draws
 from bench.store.folder import asked_records, find_run, read_manifest
@@ -165,7 +165,7 @@ def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Int
     labels: list[int] = []
     owners: list[int] = []
     for number, record in enumerate(asked_records(path, manifest)):
-        if record["error"] is not None or not holds_part(path / "errors", record["sample_id"]):
+        if record["error"] is not None or not has_part(path / "errors", record["sample_id"]):
             continue
         images, texts = record.get("shape") or (1, len(columns))
         errors = read_cells(path / "errors", record["sample_id"], (images * texts, n))

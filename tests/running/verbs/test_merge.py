@@ -15,7 +15,7 @@ from bench.contracts.strategy import Linearise
 from bench.errors import UserError
 from bench.running.verbs.shards import merge
 from bench.stats.metrics import summarize
-from bench.store.cells import has_cells, read_first_order, write_cells, write_first_order
+from bench.store.cells import has_part_file, read_first_order, write_cells, write_first_order
 from bench.store.decisions import read_decisions
 from bench.store.documents import ShardPart
 from bench.store.folder import read_manifest, read_records, shard_folder
@@ -90,7 +90,7 @@ def test_first_order_errors_are_merged_too(tmp_path: Path) -> None:
         write_first_order(path / "first_order", IDS[number], [(asked, values)], np.arange(2))
     folder = merge([parts[0].parents[1].name], str(tmp_path)).folder
     for number in (0, 1):
-        assert has_cells(folder / "errors", IDS[number])
+        assert has_part_file(folder / "errors", IDS[number])
         [(weights, values)] = read_first_order(folder / "first_order", IDS[number], (3, 2))
         np.testing.assert_array_equal(values, number)
         np.testing.assert_array_equal(weights, mixture)
