@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.boards.formats import assignments, chosen, cost_text, notes, value_text
+from bench.boards.formats import assignments, chosen, cost_text, label_texts, value_text
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
@@ -35,7 +35,7 @@ def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
     for line, row, options in zip(lines, board, differing, strict=True):
         for name in varied:
             line[name] = value_text(options.get(name))
-        line["what"] = ", ".join(notes(row, sources))
+        line["what"] = ", ".join(label_texts(row, sources))
     facts = [n for n in ("backbone", "n", "what") if len({lines[i][n] for i in own}) == 1]
     if len(own) < len(board):  # a reported result has its own backbone and source
         facts = []

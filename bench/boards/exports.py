@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.boards.columns import metric_columns, row_settings, tabulate
-from bench.boards.formats import assignments, boards, cost_text, notes
+from bench.boards.formats import assignments, boards, cost_text, label_texts
 from bench.boards.leaderboard import RANKED, as_shipped, leaderboard
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import TextTable, csv_text, formatted, to_markdown
@@ -61,7 +61,7 @@ def to_latex(run: Path) -> str:
         cells[f"{metric.words}, %"] = f"{100 * (row.figure(metric.name) or 0):.1f}"
     cells |= {"evaluations per image": cost_text(row, 1), "images": images}
     head = list(cells)
-    facts = "; ".join([*notes(row, []), assignments(row_settings(row)), f"run {row.run_id}"])
+    facts = "; ".join([*label_texts(row, []), assignments(row_settings(row)), f"run {row.run_id}"])
     table = TextTable(
         f"{row.dataset}/{row.split}",
         head,

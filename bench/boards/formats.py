@@ -33,13 +33,15 @@ def _name(row: LeaderboardRow) -> str:
     return f"{row.dataset}/{row.split}{version}"
 
 
-def notes(row: LeaderboardRow, sources: list[str]) -> list[str]:
+def label_texts(row: LeaderboardRow, sources: list[str]) -> list[str]:
     """Return the labels of a row.
 
     The label of a reported row also has the number of its source, which is appended to `sources`
     in place if it is new.
     """
-    texts = [text for kind, text in marks(row) if kind != "draws"]  # tables show it as a setting
+    texts = [
+        text for kind, text in row_labels(row) if kind != "draws"
+    ]  # tables show it as a setting
     if row.kind == "reported":
         if row.source not in sources:
             sources.append(row.source)
@@ -47,7 +49,7 @@ def notes(row: LeaderboardRow, sources: list[str]) -> list[str]:
     return texts
 
 
-def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
+def row_labels(row: LeaderboardRow) -> list[tuple[str, str]]:
     """Return the labels of a row, which say how it differs from a usual one, as (kind, text)."""
     texts = []
     if row.kind == "subset":

@@ -11,7 +11,7 @@ from string import ascii_uppercase
 import numpy as np
 
 from bench.boards.columns import in_words, metric_columns
-from bench.boards.formats import boards, marks
+from bench.boards.formats import boards, row_labels
 from bench.boards.leaderboard import arrange
 from bench.boards.rows import LeaderboardRow
 from bench.contracts.metrics import MetricSpec
@@ -34,7 +34,7 @@ class Entry:
     @property
     def marks(self) -> list[tuple[str, str]]:
         """Its labels, as (kind, text)."""
-        return marks(self.row)
+        return row_labels(self.row)
 
     @property
     def partial(self) -> bool:

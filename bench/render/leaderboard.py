@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.boards.columns import NO_VALUE, in_words, metric_columns, own_rows, tabulate
-from bench.boards.formats import assignments, boards, cost_text, notes
+from bench.boards.formats import assignments, boards, cost_text, label_texts
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
@@ -69,7 +69,7 @@ def _narrow(title: str, board: Sequence[LeaderboardRow]) -> TextTable:
 
 
 def _facts(row: LeaderboardRow, sources: list[str]) -> list[str]:
-    facts = [row.backbone, *notes(row, sources)]
+    facts = [row.backbone, *label_texts(row, sources)]
     if row.n_samples:
         facts.append(f"{row.n_samples:,} images")
     if row.path is None and row.kind != REPORTED:

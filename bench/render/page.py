@@ -21,7 +21,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Un
 from markupsafe import Markup
 
 from bench import __version__
-from bench.boards.formats import assignments, marks
+from bench.boards.formats import assignments, row_labels
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, user_template
 from bench.boards.text import in_a_line, visible
@@ -202,7 +202,7 @@ def describe(
                 run.stop,
                 run.measured,
             ),
-            marks=marks(row),
+            marks=row_labels(row),
             params=assignments(run.summary.strategy.params),
             template=user_template(run.manifest),
             again=row.command,

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from helpers.runs import store
 
-from bench.boards.formats import assignments, boards, chosen, cost_text, marks, notes, value_text
+from bench.boards.formats import (
+    assignments,
+    boards,
+    chosen,
+    cost_text,
+    label_texts,
+    row_labels,
+    value_text,
+)
 from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import LeaderboardRow
 
@@ -27,10 +35,10 @@ def test_a_title_names_the_data_only_where_it_differs(row: LeaderboardRow) -> No
 
 
 def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
-    assert [kind for kind, _ in marks(row)] == ["zero-shot"]
+    assert [kind for kind, _ in row_labels(row)] == ["zero-shot"]
     changes = {"kind": "subset", "n_total": 1000, "trained_on": "d/train", "failed_samples": 2}
     changed = row.model_copy(update={**changes, "draw_plan": "grid:0-200", "cost_timed": True})
-    kinds = dict(marks(changed))
+    kinds = dict(row_labels(changed))
     assert list(kinds) == ["subset", "trained", "draws", "timed", "failed"]
     assert "1,000" in kinds["subset"] and "d/train" in kinds["trained"]
 
@@ -38,7 +46,7 @@ def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
 def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
     sources: list[str] = []
     reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
-    numbers = [notes(each, sources)[-1][-3:] for each in reported]
+    numbers = [label_texts(each, sources)[-1][-3:] for each in reported]
     assert numbers == ["(1)", "(2)", "(1)"] and sources == ["a", "b"]
 
 

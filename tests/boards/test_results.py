@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.boards.adding import add_reported, publish_run, read_table
 from bench.boards.exports import BEGIN, END, render, stale
-from bench.boards.formats import notes
+from bench.boards.formats import label_texts
 from bench.boards.leaderboard import leaderboard
 from bench.boards.published import Totals, problems, validate
 from bench.errors import UserError
@@ -277,7 +277,7 @@ def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
     (row,) = leaderboard(published)
     assert (row.audited, row.audited_same) == (20, 20) and row.agreement_ci95 is not None
     least = 100 * row.agreement_ci95[0]
-    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in notes(row, [])[-2]
+    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in label_texts(row, [])[-2]
     (copy / AUDIT).write_text("\n".join(lines[1:]) + "\n")
     (wrong,) = validate(published)
     assert "has 19 images, of which 0 are the first of its random order" in wrong

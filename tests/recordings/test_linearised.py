@@ -13,7 +13,7 @@ from helpers.recorded import replay
 from helpers.sketch import Sketch
 
 import bench as toolkit
-from bench.boards.formats import notes
+from bench.boards.formats import label_texts
 from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
@@ -101,7 +101,7 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
         found = read_summary(Path(summary["results_dir"]))
         assert found is not None and found.cost.timed
     rows = leaderboard([tmp_path])
-    assert len(rows) == 2 and all("cost timed" in notes(row, []) for row in rows)
+    assert len(rows) == 2 and all("cost timed" in label_texts(row, []) for row in rows)
 
 
 def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:

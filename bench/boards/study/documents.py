@@ -94,7 +94,7 @@ class StudyReport(FullDocument):
     notes: list[str] = Field([])  # explanations for the reader
 
 
-def notes(report: StudyReport, margin: float | None) -> list[str]:
+def report_notes(report: StudyReport, margin: float | None) -> list[str]:
     """Return explanations of a study's figures, one or two sentences each.
 
     Differences below `margin` count as equal; None: equality was not tested.

@@ -14,7 +14,7 @@ from bench.boards.study.documents import (
     StudyGroup,
     StudyMethod,
     StudyReport,
-    notes,
+    report_notes,
 )
 from bench.boards.study.methods import (
     MethodRuns,
@@ -71,7 +71,7 @@ def study_report(
             the metric needs.
     """
     spec = metric_of_runs(metric)
-    made = make_metric(spec, parameters)
+    metric_instance = make_metric(spec, parameters)
     study = read_study(folder)
     for name in over:
         if name not in OVER:
@@ -81,35 +81,39 @@ def study_report(
     margin = study.margin if margin is None else margin
     runs = [study_run(cell, results_of(folder)) for cell in study.cells]
     clean = [run for run in runs if is_clean(run)]
-    boards = read_methods(clean, study, over, spec, made)
+    boards = read_methods(clean, study, over, spec, metric_instance)
     methods: list[StudyMethod] = []
     groups: list[StudyGroup] = []
-    of_methods: list[BoardDifferences] = []
-    of_groups: list[BoardDifferences] = []
-    compared: dict[str, list[str]] = {}  # board → the methods that are compared with each other
+    between_methods: list[BoardDifferences] = []
+    between_groups: list[BoardDifferences] = []
+    tested_names: dict[str, list[str]] = {}  # board → methods whose differences are tested
     counts = count_looks([results_of(folder)])
     looks = {
-        board_of(made.row): counts[key]
-        for made in runs
-        if made.run is not None and (key := look_of(made.run.manifest).key) in counts
+        board_of(run.row): counts[key]
+        for run in runs
+        if run.run is not None and (key := look_of(run.run.manifest).key) in counts
     }
     for board, members in boards.items():
-        whole = of_most_images(members)
-        clusters = clusters_of(whole) if study.whole_groups else None
-        same = of_same_seeds(whole) if study.over == "seeds" else whole
-        compared[board] = [method.name for method in same]
+        largest = of_most_images(members)
+        clusters = clusters_of(largest) if study.whole_groups else None
+        tested = of_same_seeds(largest) if study.over == "seeds" else largest
+        tested_names[board] = [method.name for method in tested]
         methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
         if study.stop is not None:  # tests that assume a fixed number of images would be invalid
             continue
-        answers, labels = [method.answers for method in same], whole[0].decided.labels
+        answers, labels = [method.answers for method in tested], largest[0].decided.labels
         differences = compare_all(answers, labels, spec, margin, clusters, study.over)
-        of_methods.append(BoardDifferences(board=board, metric=metric, differences=differences))
-        pooled, differences = _compare_groups(board, whole, study, spec, margin)
+        between_methods.append(
+            BoardDifferences(board=board, metric=metric, differences=differences)
+        )
+        pooled, differences = _compare_groups(board, largest, study, spec, margin)
         groups += pooled
-        of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
-    of_methods, of_groups = _corrected(of_methods), _corrected(of_groups)
+        between_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
+    between_methods, between_groups = _corrected(between_methods), _corrected(between_groups)
     sign = spec.sign
-    rank_of = {board.board: _ranks(board, compared[board.board], sign) for board in of_methods}
+    rank_of = {
+        board.board: _ranks(board, tested_names[board.board], sign) for board in between_methods
+    }
     methods = [
         m.model_copy(update={"rank": rank_of.get(m.board, {}).get(m.method)}) for m in methods
     ]
@@ -129,19 +133,19 @@ def study_report(
         failed=study.failed,
         rows=[run.row for run in runs],
         methods=methods,
-        differences=of_methods,
+        differences=between_methods,
         groups=groups,
-        group_differences=[board for board in of_groups if board.differences],
+        group_differences=[board for board in between_groups if board.differences],
         ranks=_mean_ranks(methods, sign),
         robustness=_robustness(methods, study.shifts),
-        corruption=corruption_errors(runs, study, over, spec, made)
+        corruption=corruption_errors(runs, study, over, spec, metric_instance)
         if len(clean) < len(runs)
         else [],
         looks=looks,
         stop=study.stop,
         standings=study.standings,
     )
-    return report.model_copy(update={"notes": notes(report, margin)})
+    return report.model_copy(update={"notes": report_notes(report, margin)})
 
 
 def _method(
