@@ -67,15 +67,14 @@ def calibrate(
     ]
     if not records:
         raise UserError(f"{path} has no decided image to calibrate on.")
-    own = _setting(manifest.strategy, as_decisions(records))
-    chosen: list[str] = []
-    calibrated: list[CalibratedSetting] = []
-    others, sample_ids = [own], [record["sample_id"] for record in records]
+    chosen, calibrated = list[str](), list[CalibratedSetting]()
+    sample_ids = [record["sample_id"] for record in records]
     try:
         recording = open_draws(path)
     except UserError:
         if strategy is not None or params:
             raise
+        others = [_setting(manifest.strategy, as_decisions(records))]
     else:
         name, kept = strategy or _usual(manifest)[0], set(sample_ids)
         recorded = [record for record in recording.records if record["sample_id"] in kept]
