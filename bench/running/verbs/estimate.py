@@ -262,7 +262,7 @@ def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
     parts = {"weights": size, "a batch and an image": working or 0, "the driver": driver}
     needed = sum(parts.values())
     named = ", ".join(f"{name} {part / 2**30:.2g}" for name, part in parts.items() if part)
-    text = f"about {needed / 2**30:.3g} GiB at the least ({named})"
+    text = f"at least about {needed / 2**30:.3g} GiB ({named})"
     available = device_memory(device)
     if available is None or needed <= available:
         return text, []

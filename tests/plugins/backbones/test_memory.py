@@ -67,7 +67,7 @@ def test_a_plan_compares_what_it_needs_with_the_card(
     plan = ("run", "digits", "--offline", "--device", "cuda", "--dry-run", "--results", tmp_path)
     flux = bench(*plan, "--backbone", "flux-dev", "--json").json
     assert flux["memory"] == "22 GiB of weights at a time"
-    assert flux["memory_needed"].startswith("about 25.5 GiB at the least (weights 22,")
+    assert flux["memory_needed"].startswith("at least about 25.5 GiB (weights 22,")
     [warning] = [text for text in flux["warnings"] if text.startswith("cuda has 24 GiB, and this")]
     assert "bench.run(DATASET, backbone=pipe)" in warning and "bfloat16" not in warning
     small = bench(*plan, "--backbone", "sd21", "--json").json
@@ -81,6 +81,8 @@ def test_a_folder_s_parts_are_counted(tmp_path: Path, monkeypatch: pytest.Monkey
     folders = ("--backbone", tmp_path / "xl", "--results", tmp_path)
     plan = ("run", "digits", *folders, "--dry-run", "--device", "cpu", "--json")
     shown = bench(*plan).json
-    assert shown["memory_needed"].startswith("about ") and "GiB" not in str(shown["warnings"])
+    assert shown["memory_needed"].startswith("at least about ") and "GiB" not in str(
+        shown["warnings"]
+    )
     monkeypatch.setattr(estimate, "device_memory", lambda device: 1000)
     assert "cpu has " in str(bench(*plan).json["warnings"])
