@@ -86,9 +86,9 @@ class Declared:
             return _ask(reader, parameters, its_split, source)
         folder = Path(data_dir)
         if split in layout.get("lists", {}) and _has(folder, layout["lists"][split]):
-            return read_list(folder, str(split), layout, spec)
+            return read_list(folder, str(split), spec)
         if "table" in layout and _has(folder, layout["table"]):
-            return read_table(folder, str(split), layout, spec)
+            return read_table(folder, str(split), spec)
         if "reader" in layout and _has(folder, layout["marker"]):
             reader, source = find_source(str(layout["reader"]))
             its_split = None if split is None else layout.get("splits", {}).get(split, split)

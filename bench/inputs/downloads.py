@@ -43,23 +43,23 @@ def line_pattern(line: str) -> re.Pattern[str]:
     return re.compile(pattern + r"\s*")
 
 
-def read_list(
-    folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
-) -> datasets.Dataset:
+def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
     """Return the images of a split that a text file lists.
 
     Args:
         folder: the download.
         split: name of the split.
-        layout: `lists` (split → file), `line` (format of a line), `images` (path of the image that
-            a line lists) and `first_label` (number of the first class, if labels are numbers).
-        spec: the declaration.
+        spec: the declaration. Its `layout` has `lists` (split → file), `line` (format of a line),
+            `images` (path of the image that a line lists) and `first_label` (number of the first
+            class, if labels are numbers).
 
     Raises:
         UserError: a line or a file is invalid; the message names file and line.
     """
+    layout = spec.layout
     table = inside(folder, layout["lists"][split])
-    pattern = line_pattern(str(layout.get("line", "{label}/{file}")))
+    form = str(layout.get("line", "{label}/{file}"))
+    pattern = line_pattern(form)
     images = str(layout.get("images", "{label}/{file}"))
     first = layout.get("first_label")
     rows: dict[str, list[Any]] = {"image": [], "label": [], "sample_id": []}
@@ -71,7 +71,7 @@ def read_list(
         at = f"{table}:{number}"
         fields = pattern.fullmatch(tidy(line, "line", at))
         if fields is None:
-            raise UserError(f"{at}: {quoted(line)} is not of the form {layout.get('line')!r}.")
+            raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
         name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
         _add(rows, folder, name, _label(fields["label"], first, spec, at), at)
     if not rows["image"]:
@@ -79,21 +79,20 @@ def read_list(
     return labelled_images(rows)
 
 
-def read_table(
-    folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
-) -> datasets.Dataset:
+def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
     """Return the images of a split that a CSV file lists, with their groups.
 
     Args:
         folder: the download.
         split: name of the split.
-        layout: `table`, `file_column`, `label_column`, and `split_column` with `split_values`
-            (split → value of the column).
-        spec: the declaration; its `groups` are columns of the table.
+        spec: the declaration. Its `layout` has `table`, `file_column`, `label_column`, and
+            `split_column` with `split_values` (split → value of the column); its `groups` are
+            columns of the table.
 
     Raises:
         UserError: a line or a file is invalid; the message names file and line.
     """
+    layout = spec.layout
     table = inside(folder, layout["table"])
     head, lines = read_csv(_text(table), str(table))
     columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]

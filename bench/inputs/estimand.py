@@ -49,7 +49,6 @@ class Weighting:
     weights: Mapping[int, float] | None = None
     """Level → weight of the error in the space in use, from a file or learned."""
     source: str = ""  # the file, or the run
-    lines: Mapping[int, int] | None = None  # level → line of the file
 
     def __str__(self) -> str:
         """Return the text of `--weighting`."""
@@ -85,22 +84,20 @@ def parse_weighting(text: str) -> Weighting:
     if name == "learned" and rest:
         return Weighting(name, source=rest)
     if Path(text).is_file():
-        weights, lines = read_weights(Path(text))
-        return Weighting("file", weights=weights, source=text, lines=lines)
+        return Weighting("file", weights=read_weights(Path(text)), source=text)
     raise ValueError(
         f"{text} is not a weighting: uniform, snr, exp:-7, min-snr:5, learned:RUN or a CSV file of"
         " the columns level,weight"
     )
 
 
-def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
-    """Read a CSV file with the columns level,weight; return level → weight and level → line.
+def read_weights(path: Path) -> dict[int, float]:
+    """Read the weight of each level from a CSV file with the columns level,weight.
 
     Raises:
         UserError: the file is invalid, with the line.
     """
     weights: dict[int, float] = {}
-    lines: dict[int, int] = {}
     head, rows = read_csv_file(path)
     if set(head) != {"level", "weight"}:
         raise UserError(f"{path}:1: the first line must be level,weight.")
@@ -109,10 +106,9 @@ def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
         if not level.strip().isdecimal() or int(level) in weights:
             raise UserError(f"{where}: level {level!r} is not an index, or occurs twice.")
         weights[int(level)] = _weight(row["weight"], where)
-        lines[int(level)] = line
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")
-    return weights, lines
+    return weights
 
 
 def _weight(text: str, where: str) -> float:
@@ -214,9 +210,8 @@ def _times_variance(weighting: Weighting, levels: Levels) -> Column:
 def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Column:
     weights = weighting.weights or {}
     if beyond := [level for level in weights if level >= n_levels]:
-        line = f":{weighting.lines[beyond[0]]}" if weighting.lines else ""
         raise UserError(
-            f"--weighting {weighting}{line}: level {beyond[0]} is beyond the model's levels,"
+            f"--weighting {weighting}: level {beyond[0]} is beyond the model's levels,"
             f" 0 … {n_levels - 1}. The weights were made for another model."
         )
     missing = [int(level) for level in rows if int(level) not in weights]

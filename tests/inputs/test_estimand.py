@@ -121,7 +121,7 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="level 4 has no weight"):
         weights_of(weighting, TABLES["flow"], "v", np.array([3, 4]))
     other = parse_weighting(str(write(tmp_path / "other.csv", "3,1", "1000,1")))
-    with pytest.raises(UserError, match=r"other.csv:3: .*level 1000"):
+    with pytest.raises(UserError, match=r"other.csv: level 1000"):
         weights_of(other, TABLES["flow"], "v", ROWS[:1])
 
 

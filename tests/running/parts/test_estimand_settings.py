@@ -89,7 +89,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.csv").write_text("level,weight\n1,1\n2000,1\n")
     (tmp_path / "templates.txt").write_text("a {class}\nnothing\n")
     cases = (
-        (("--weighting", tmp_path / "weights.csv"), "weights.csv:3: level 2000"),
+        (("--weighting", tmp_path / "weights.csv"), "weights.csv: level 2000"),
         (("--template", tmp_path / "templates.txt"), "templates.txt:2"),
         (("--loss", "l1", "--weighting", "snr"), "--space sample"),
         (("--weighting", "exp"), "--weighting"),
