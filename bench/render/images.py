@@ -103,7 +103,7 @@ class _Process:
                 raise UserError(self._failure)
             try:
                 if self._process is None:
-                    self._process = self._start()
+                    self._start()
                 self._write(json.dumps(sample_ids))
                 return thumbnails(json.loads(self._read(patience)))
             except UserError as error:
@@ -111,7 +111,7 @@ class _Process:
                 self._end()
                 raise
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> None:
         pipe: Any = subprocess.PIPE
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", SERVE],  # -P: no code of the current folder
@@ -128,7 +128,6 @@ class _Process:
         self._process = process
         self._read(START_TIMEOUT)
         self._write(self._settings)
-        return process
 
     def _write(self, line: str) -> None:
         assert self._process is not None and self._process.stdin is not None
