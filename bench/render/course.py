@@ -50,7 +50,7 @@ def course_of(run: RunData) -> Course | None:
     if not images:  # the record of the first image is damaged
         return None
     values = np.array([right[name] for name in images], np.float64)
-    population = answer.total if question.whole_split else None
+    population = question.population(answer.total)
     if question.run is not None and question.metric == "accuracy":
         with suppress(UserError):
             baseline = read_run(find_run(question.run, str(run.path.parent), exact=True))

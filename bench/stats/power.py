@@ -1,8 +1,8 @@
-"""Number of images that a difference between two runs needs, and what n images could have shown.
+"""Power analysis: number of images needed to detect a difference between two runs.
 
-Two runs on the same images differ on few of them: the discordance. McNemar's exact test looks at
-those alone, so that a difference between runs that mostly agree needs far fewer images than one
-between two sets of images.
+The *discordance* of two runs on the same images is the share of images that exactly one of them
+gets right. McNemar's exact test uses only these images, so if the runs mostly agree, far fewer
+images are needed than for runs on different images.
 """
 
 from __future__ import annotations
@@ -20,37 +20,38 @@ from bench.store.fields import Document, Positive, Share
 
 DEFAULT_POWER = 0.8  # usual in the planning of studies
 MAX_IMAGES = 100_000_000
-SIMULATED = 2000  # studies
-COUNT_TAIL = 8.0  # standard deviations; larger deviations of the discordant count are ignored
+SIMULATED_STUDIES = 2000
+COUNT_TAIL = 8.0  # standard deviations beyond which the discordant count is taken as impossible
 
 
 class Needed(Document):
-    """Number of images that show a difference with a given power."""
+    """Number of images needed to detect a difference with a given power."""
 
-    power: Share  # probability that the test finds the difference
-    paired: Positive | None  # number of images, both runs on the same; None: more than there are
-    unpaired: Positive | None  # number of images of each run, both on images of their own
+    power: Share  # probability of detecting the difference
+    paired: Positive | None  # images, if both runs use the same; None if more than MAX_IMAGES
+    unpaired: Positive | None  # images per run, if they use different ones; None as for `paired`
 
 
 class Sequential(Document):
-    """Number of images after which a comparison that may stop at any image is decided."""
+    """Number of images until a comparison that may stop at any image is decided, by simulation."""
 
-    mean: Positive  # mean of simulated comparisons
-    of_90_percent: Positive  # so many decide 90 % of them
+    mean: Positive
+    of_90_percent: Positive  # 90 % quantile
 
 
 class Power(Document):
-    """What a comparison of two runs can show."""
+    """Power analysis of the comparison of two runs."""
 
-    difference: float  # difference of the accuracies
-    discordance: Share  # share of images that exactly one run has right
-    accuracy: Share | None = None  # accuracy of the first run; None: 0.5 for unpaired images
+    difference: float  # absolute difference of the accuracies
+    discordance: Share  # share of images that exactly one run gets right
+    accuracy: Share | None = None  # accuracy of the first run; None: worst case, about 0.5
     needed: list[Needed]  # numbers of images for several powers
-    n: Positive | None = None  # number of images available
-    power: Share | None = None  # probability that n images show this difference
-    simulated: Share | None = None  # the same probability in 2,000 simulated studies of n images
-    smallest: float | None = None  # smallest difference that n images show with a power of 80 %
-    sequential: Sequential | None = None  # None: it takes more images than any dataset has
+    n: Positive | None = None  # number of available images
+    power: Share | None = None  # probability of detecting the difference with n images; exact
+    simulated: Share | None = None  # the same, estimated from 2,000 simulated studies
+    smallest: float | None = None
+    """Smallest difference that n images detect with a power of 80 %; None if they detect none."""
+    sequential: Sequential | None = None  # None if the simulation would need too many images
 
 
 def plan_power(
@@ -59,23 +60,28 @@ def plan_power(
     n: int | None = None,
     accuracy: float | None = None,
 ) -> Power:
-    """Return how many images a difference needs, and what n images can show.
+    """Return the number of images needed for several powers, and the power of n images.
 
-    `difference` is of the accuracies, of any sign; `discordance` is the share of images that
-    exactly one run has right; `accuracy` is of the first run, and None is the worst case.
-    UserError: no two runs can have these values.
+    Args:
+        difference: difference of the accuracies; its sign is ignored.
+        discordance: share of images that exactly one run gets right.
+        n: number of available images, if known.
+        accuracy: accuracy of the first run; None assumes the worst case.
+
+    Raises:
+        UserError: no two runs can have these values.
     """
     difference = abs(difference)
-    check(difference, discordance)
-    alone = (discordance - difference) / 2  # share that only the worse run has right
-    if accuracy is not None and not alone - 1e-9 <= accuracy <= 1 - alone + 1e-9:
+    check_shares(difference, discordance)
+    only_worse = (discordance - difference) / 2  # share that only the worse run gets right
+    if accuracy is not None and not only_worse - 1e-9 <= accuracy <= 1 - only_worse + 1e-9:
         raise UserError(
-            f"--accuracy {accuracy:g}: with these shares a run is right on {alone:.4g} to"
-            f" {1 - alone:.4g} of the images."
+            f"--accuracy must be between {only_worse:.4g} and {1 - only_worse:.4g} for this"
+            f" difference and discordance, got {accuracy:g}."
         )
-    of_n: dict[str, float | None] = {}
+    with_n: dict[str, float | None] = {}
     if n is not None:
-        of_n = {
+        with_n = {
             "power": exact_power(n, difference, discordance),
             "simulated": simulated_power(n, difference, discordance),
             "smallest": smallest_difference(n, discordance),
@@ -94,12 +100,16 @@ def plan_power(
         ],
         n=n,
         sequential=sequential_images(difference, discordance),
-        **of_n,
+        **with_n,
     )
 
 
 def sequential_images(difference: float, discordance: float) -> Sequential | None:
-    """Return after how many images `bench run --until "differs from RUN"` ends; simulated."""
+    """Simulate after how many images `bench run --until "differs from RUN"` ends.
+
+    A comparison still open after ten times the images of a fixed-size test counts as ending there.
+    Returns None if that test needs more than a tenth of MAX_IMAGES.
+    """
     fixed = images_needed(difference, discordance)
     if fixed is None or fixed > MAX_IMAGES // 10:
         return None
@@ -108,39 +118,42 @@ def sequential_images(difference: float, discordance: float) -> Sequential | Non
     return Sequential(mean=round(stops.mean()), of_90_percent=round(np.quantile(stops, 0.9)))
 
 
-def check(difference: float, discordance: float) -> None:
-    """Raise a UserError unless both are shares, and the difference at most the discordance."""
+def check_shares(difference: float, discordance: float) -> None:
+    """Raise a UserError unless 0 < difference <= discordance <= 1."""
     if not 0 < discordance <= 1:
         raise UserError(
-            f"--discordance {discordance:g}: expected a share above 0, such as 0.1 where one run"
-            " alone is right on a tenth of the images."
+            f"--discordance must be above 0 and at most 1, got {discordance:g}. It is 0.1 if"
+            " exactly one run is right on a tenth of the images."
         )
     if not 0 < difference <= discordance:
         raise UserError(
-            f"--difference {difference:g}: it is above 0 and at most the discordance,"
-            f" {discordance:g}: accuracies differ by wins less losses, and both together are the"
-            " discordance."
+            f"--difference must be above 0 and at most the discordance ({discordance:g}), got"
+            f" {difference:g}. The difference is wins minus losses; the discordance is wins plus"
+            " losses."
         )
 
 
 def exact_power(n: int, difference: float, discordance: float) -> float:
-    """Return the probability that McNemar's exact test on n images finds the difference (p < 0.05).
+    """Return the probability that McNemar's exact test on n images detects the difference.
 
-    Exact: a sum over the number of discordant images and their winners. A significant difference
-    in the wrong direction does not count.
+    The sum over all likely numbers of discordant images and of losses with p < ALPHA. A
+    significant difference in the wrong direction does not count.
     """
     from scipy.stats import binom
 
     spread = COUNT_TAIL * sqrt(n * discordance * (1 - discordance)) + 1
     low, high = max(0, int(n * discordance - spread)), min(n, ceil(n * discordance + spread))
-    counts = np.arange(low, high + 1)
-    wins = (discordance + difference) / (2 * discordance)
-    significant = binom.cdf(most_losses(counts), counts, 1 - wins)
-    return float(min(1.0, (binom.pmf(counts, n, discordance) * significant).sum()))
+    discordant = np.arange(low, high + 1)
+    win_rate = (discordance + difference) / (2 * discordance)
+    significant = binom.cdf(max_significant_losses(discordant), discordant, 1 - win_rate)
+    return float(min(1.0, (binom.pmf(discordant, n, discordance) * significant).sum()))
 
 
-def most_losses(discordant: Ints) -> Ints:
-    """Return the largest significant losses of each number of discordant images; -1: none."""
+def max_significant_losses(discordant: Ints) -> Ints:
+    """Return the largest number of losses that is still significant, or -1 if none is.
+
+    `discordant` are numbers of discordant images, int64 of any shape; so is the result.
+    """
     from scipy.special import bdtr
     from scipy.stats import binom
 
@@ -152,10 +165,10 @@ def most_losses(discordant: Ints) -> Ints:
 def images_needed(
     difference: float, discordance: float, power: float = DEFAULT_POWER
 ) -> int | None:
-    """Return the number of images that show the difference with this power, on the same images.
+    """Return the number of images needed to detect the difference, both runs on the same images.
 
-    The exact power is not quite monotone in the number of images: the result is exact to within
-    these small steps. None: more images than any dataset has.
+    The power is not quite monotone in the number of images, so slightly fewer images may also have
+    the requested power. Returns None if more than MAX_IMAGES are needed.
     """
 
     def power_of(n: int) -> float:
@@ -171,7 +184,10 @@ def images_needed(
 
 
 def smallest_difference(n: int, discordance: float) -> float | None:
-    """Return the smallest difference that n images show with a power of 80 %; None: none."""
+    """Return the smallest difference that n images detect with a power of 80 %.
+
+    None if not even a difference equal to the discordance is detected.
+    """
     from scipy.optimize import brentq
 
     def excess(difference: float) -> float:
@@ -181,11 +197,12 @@ def smallest_difference(n: int, discordance: float) -> float | None:
 
 
 def unpaired_images(difference: float, accuracy: float | None, power: float) -> int | None:
-    """Return the number of images of each of two runs on images of their own.
+    """Return the number of images per run needed if the two runs use different images.
 
-    For Fisher's exact test, by the normal approximation of two shares with a correction for
-    continuity (Fleiss, Tytun & Ury, Biometrics 36, 1980); slightly too large where one run is
-    nearly always right. Without an accuracy, at the largest variance.
+    The sample size of Fisher's exact test, by the continuity-corrected normal approximation of
+    Fleiss, Tytun & Ury (Biometrics 36, 1980); slightly too large if one run is nearly always right.
+    If `accuracy` is None, the accuracies lie symmetrically about 0.5, where the variance is
+    largest. Returns None if more than MAX_IMAGES are needed.
     """
     from scipy.stats import norm
 
@@ -194,18 +211,18 @@ def unpaired_images(difference: float, accuracy: float | None, power: float) -> 
     mean = (a + b) / 2
     of_null = float(norm.isf(ALPHA / 2)) * sqrt(2 * mean * (1 - mean))
     of_alternative = float(norm.isf(1 - power)) * sqrt(a * (1 - a) + b * (1 - b))
-    plain = ((of_null + of_alternative) / difference) ** 2
-    images = ceil(plain / 4 * (1 + sqrt(1 + 4 / (plain * difference))) ** 2)
+    uncorrected = ((of_null + of_alternative) / difference) ** 2
+    images = ceil(uncorrected / 4 * (1 + sqrt(1 + 4 / (uncorrected * difference))) ** 2)
     return max(1, images) if images <= MAX_IMAGES else None
 
 
 def simulated_power(
-    n: int, difference: float, discordance: float, studies: int = SIMULATED
+    n: int, difference: float, discordance: float, studies: int = SIMULATED_STUDIES
 ) -> float:
-    """Return the share of simulated studies of n images that find the difference."""
+    """Return the share of simulated studies of n images that detect the difference."""
     rng = np.random.default_rng(0)
-    wins = (discordance + difference) / (2 * discordance)
+    win_rate = (discordance + difference) / (2 * discordance)
     discordant = rng.binomial(n, discordance, size=studies)
-    won = rng.binomial(discordant, wins)
-    lost = discordant - won
-    return float(((mcnemar(won, lost) < ALPHA) & (won > lost)).mean())
+    wins = rng.binomial(discordant, win_rate)
+    losses = discordant - wins
+    return float(((mcnemar(wins, losses) < ALPHA) & (wins > losses)).mean())

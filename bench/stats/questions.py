@@ -1,4 +1,9 @@
-"""Questions that end a run: what is asked, and what the images so far answer."""
+"""Stopping rules for sequential runs (`bench run --until`): parsing and evaluation.
+
+A user states a claim about a run, such as "better than RUN by 0.02". The run's images arrive in
+random order, and the run ends once they confirm or refute the claim. All tests are anytime-valid:
+their error rates hold however often they are evaluated (`bench.stats.sequential`).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,7 @@ Kind = Literal["differs", "better", "within", "width"]
 
 FORMS = '"differs from RUN", "better than RUN by 0.02", "within 0.02 of RUN", "width 0.05"'
 WHOLE_SPLIT = "on this split"
-MEANS = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy"}
+METRICS = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy"}
 _NUMBER = r"(?P<margin>\d*\.?\d+)"
 _PATTERNS: dict[Kind, str] = {
     "differs": r"differs from (?P<run>\S+)",
@@ -37,50 +42,63 @@ _PATTERNS: dict[Kind, str] = {
 
 
 class StopQuestion(NamedTuple):
-    """A question about a run's accuracy, alone or against that of another run."""
+    """A parsed question about the accuracy of a run, or its difference from a baseline run."""
 
     kind: Kind
-    text: str  # the question as it was asked
-    run: str | None = None  # the run that it is compared with; None: a width is asked for
-    margin: float = 0.0  # share that "better", "within" and "width" name
-    whole_split: bool = False  # whether it is about the images of this split, not all like these
-    metric: str = "accuracy"  # a mean over images, weighted or not
+    text: str  # the question as the user wrote it, whitespace normalised
+    run: str | None = None  # the baseline run; None for a width
+    margin: float = 0.0  # difference, or interval width, in [0, 1)
+    whole_split: bool = False  # whether the claim is about this split only, not all images like it
+    metric: str = "accuracy"  # or "balanced_accuracy"
+
+    def population(self, total: int) -> int | None:
+        """Return the size of the finite population, the split's `total` images.
+
+        None if the question is about all images like these, an infinite population.
+        """
+        return total if self.whole_split else None
 
 
 def parse_question(text: str) -> StopQuestion:
-    """Return the question of a sentence such as `better than RUN by 0.02`.
+    """Parse a question such as `better than RUN by 0.02`.
 
-    `on this split` at its end asks about all images of the split, and before that `in balanced
-    accuracy` about the mean over classes.
+    It may be followed by `in balanced accuracy`, for the mean over classes, and then by `on this
+    split`, which limits the claim to the images of the split.
 
     Raises:
-        UserError: the sentence is none of the four, its share is not between 0 and 1, or the metric
-            is no mean over images.
+        UserError: the text matches none of the four forms, its number is out of range, or the
+            metric is not a mean over images.
     """
     words = " ".join(text.split())
     sentence = words.removesuffix(WHOLE_SPLIT).rstrip()
     whole_split = sentence != words
     sentence, _, metric = sentence.partition(" in ")
-    if (metric := metric or "accuracy") not in MEANS:
+    if (metric := metric or "accuracy") not in METRICS:
         raise UserError(
-            f"--until {text!r}: {metric} is no mean over images, so no value of it belongs to an"
-            f" image and there is nothing to bet on. Ask about {' or '.join(MEANS)}."
+            f"--until {text!r}: expected {' or '.join(METRICS)}, got {metric}. A test after every"
+            " image needs a metric that is a mean over images."
         )
     for kind, pattern in _PATTERNS.items():
         if match := re.fullmatch(pattern, sentence, re.IGNORECASE):
-            parts = match.groupdict()
-            margin = float(parts.get("margin") or 0)
+            groups = match.groupdict()
+            margin = float(groups.get("margin") or 0)
             if margin >= 1 or (kind in ("within", "width") and not margin):
-                raise UserError(f"--until {text!r}: {margin:g} is not a share between 0 and 1.")
-            return StopQuestion(kind, words, parts.get("run"), margin, whole_split, MEANS[metric])
-    raise UserError(f"--until {text!r}: this is not a question. Ask {FORMS}.")
+                raise UserError(
+                    f"--until {text!r}: the number must be above 0 and below 1, got {margin:g}."
+                )
+            run = groups.get("run")
+            return StopQuestion(kind, words, run, margin, whole_split, METRICS[metric])
+    raise UserError(f"--until {text!r}: expected one of {FORMS}.")
 
 
 def class_weights(counts: Floats) -> Floats:
-    """Return the weight of an image of each class with which a mean is the mean over classes.
+    """Return per-class weights that make the weighted mean over images equal balanced accuracy.
 
-    `counts` are the numbers of images of the classes in the split, [C]. With uniformly drawn
-    images, the weighted mean of their results is the balanced accuracy.
+    Args:
+        counts: float64 [C], number of images of each class in the split.
+
+    Returns:
+        float64 [C]; their mean over the images of the split is 1. 0 for a class without images.
     """
     present = counts > 0
     weights: Floats = np.zeros(len(counts))
@@ -89,80 +107,85 @@ def class_weights(counts: Floats) -> Floats:
 
 
 class Results(NamedTuple):
-    """Results of the images of a split so far, in random order.
+    """Results of the images scored so far, in random order.
 
     Attributes:
-        right: float64 [n], 1 where this run is right and 0 where it is not.
-        other: float64 [n], likewise of the other run; None: no other is compared.
-        total: number of images of the split.
-        weights: float64 [n], weight of each image in the metric; None: all have 1.
+        values: float64 [n] in [0, 1], the metric's value of each image; for accuracy, 1 if the run
+            is right and 0 otherwise.
+        baseline: float64 [n], the same values of the baseline run; None for a width.
+        total: number of images in the split.
+        weights: float64 [n], weight of each image in the metric; None if all weights are 1.
     """
 
-    right: Floats
-    other: Floats | None
+    values: Floats
+    baseline: Floats | None
     total: int
     weights: Floats | None = None
 
     def first(self, n: int) -> Results:
         """Return the results of the first n images."""
-        parts = (None if part is None else part[:n] for part in (self.other, self.weights))
-        other, weights = parts
-        return Results(self.right[:n], other, self.total, weights)
+        parts = (None if part is None else part[:n] for part in (self.baseline, self.weights))
+        baseline, weights = parts
+        return Results(self.values[:n], baseline, self.total, weights)
 
     @property
-    def largest(self) -> float:
+    def max_weight(self) -> float:
         """Largest weight of an image, at least 1."""
         return 1.0 if self.weights is None else max(float(self.weights.max(initial=1.0)), 1.0)
 
-    def weighted(self, values: Floats) -> Floats:
-        """Return values times the weights, divided by `largest`."""
-        return values if self.weights is None else values * self.weights / self.largest
+    def scaled(self, values: Floats) -> Floats:
+        """Return weighted values divided by `max_weight`, so that they keep their range."""
+        return values if self.weights is None else values * self.weights / self.max_weight
 
     @property
     def differences(self) -> Floats:
-        """Weighted differences of both runs, in [-1, 1] as bets take them."""
-        assert self.other is not None
-        return self.weighted(self.right - self.other)
+        """Scaled differences from the baseline, in [-1, 1], the range of the betting tests."""
+        assert self.baseline is not None
+        return self.scaled(self.values - self.baseline)
 
     @property
-    def accuracies(self) -> Floats:
-        """Weighted results of this run, in [-1, 1] as bets take them."""
-        return 2 * self.weighted(self.right) - 1
+    def centred(self) -> Floats:
+        """Scaled values of this run, mapped from [0, 1] to [-1, 1]."""
+        return 2 * self.scaled(self.values) - 1
 
 
 def decided_at(question: StopQuestion, results: Results, since: int = 1) -> tuple[Verdict, int]:
-    """Return what the images show and how many of them that takes, however often it is checked.
+    """Return the first verdict that the images support, and the number of images it took.
 
-    Widths are not checked before the image `since`.
+    The verdict is "open", with the number of all images, if the question is undecided. A width is
+    not evaluated before image `since`, so that a caller need not repeat its earlier evaluations.
     """
-    population = results.total if question.whole_split else None
+    population = question.population(results.total)
     if question.kind == "width":
-        width = 2 * question.margin / results.largest
-        n = first_narrow(results.accuracies, width, population, since)
-        return ("open", len(results.right)) if n is None else ("narrow", n)
-    margin = question.margin / results.largest
+        width = 2 * question.margin / results.max_weight
+        n = first_narrow(results.centred, width, population, since)
+        return ("open", len(results.values)) if n is None else ("narrow", n)
+    margin = question.margin / results.max_weight
     return _decide(question.kind, results.differences, margin, population)
 
 
 def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
-    """Return what the images so far answer, however often it is checked."""
+    """Return the verdict with anytime-valid intervals and p-value after the deciding image.
+
+    If the question is undecided, they are those after the last image.
+    """
     verdict, n = decided_at(question, results)
-    used, largest = results.first(n), results.largest
-    population = used.total if question.whole_split else None
-    low, high = anytime_interval(used.accuracies, population)
+    used, scale = results.first(n), results.max_weight
+    population = question.population(used.total)
+    low, high = anytime_interval(used.centred, population)
     more: dict[str, Any] = {}
     if question.whole_split or used.weights is not None:
-        more["accuracy_anytime_ci95"] = accuracy_anytime(used.right)
-    if used.other is not None:
+        more["accuracy_anytime_ci95"] = accuracy_anytime(used.values)
+    if used.baseline is not None:
         ends = anytime_interval(used.differences, population)
         more["p"] = current_p(question, used)
-        more["difference_anytime_ci95"] = tuple(end * largest for end in ends)
+        more["difference_anytime_ci95"] = tuple(end * scale for end in ends)
     return QuestionAnswer(
         question=question.text,
         verdict=verdict,
         n=n,
         total=used.total,
-        anytime_ci95=(max((low + 1) * largest / 2, 0.0), min((high + 1) * largest / 2, 1.0)),
+        anytime_ci95=(max((low + 1) * scale / 2, 0.0), min((high + 1) * scale / 2, 1.0)),
         whole_split=question.whole_split,
         **more,
     )
@@ -171,38 +194,41 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
 def _decide(
     kind: Kind, values: Floats, margin: float, population: int | None
 ) -> tuple[Verdict, int]:
-    """Return the verdict and the number of images that it takes."""
+    """Return the earliest verdict on the mean of `values`, and the number of values it took."""
 
-    def above(bound: float, alpha: float, sign: int = 1) -> int:
-        """Return the number of values that show a mean above `bound`, n + 1 if they do not."""
-        shown = log_capital(sign * values, sign * bound, population) >= log(1 / alpha)
-        return int(shown.argmax()) + 1 if shown.any() else len(values) + 1
+    def first_above(bound: float, alpha: float, sign: int = 1) -> int:
+        """Return after how many values "mean <= bound" is rejected, or n + 1 if it is not."""
+        rejected = log_capital(sign * values, sign * bound, population) >= log(1 / alpha)
+        return int(rejected.argmax()) + 1 if rejected.any() else len(values) + 1
 
-    below = partial(above, sign=-1)
-    # Of two verdicts only one can be wrong, so each has the whole level; two ends share it.
+    first_below = partial(first_above, sign=-1)
+    # The two verdicts on a margin contradict each other, so at most one of them is false, and each
+    # is tested at the full level ALPHA. A two-sided verdict splits ALPHA between its sides.
     verdicts: dict[Verdict, int]
     if kind == "differs":
-        verdicts = {"better": above(0.0, ALPHA / 2), "worse": below(0.0, ALPHA / 2)}
+        verdicts = {"better": first_above(0.0, ALPHA / 2), "worse": first_below(0.0, ALPHA / 2)}
     elif kind == "better":
-        other: Verdict = "outside" if margin else "worse"
-        verdicts = {"better": above(margin, ALPHA), other: below(margin, ALPHA)}
+        refuted: Verdict = "outside" if margin else "worse"
+        verdicts = {"better": first_above(margin, ALPHA), refuted: first_below(margin, ALPHA)}
     else:
-        outside = min(above(margin, ALPHA / 2), below(-margin, ALPHA / 2))
-        verdicts = {"within": max(above(-margin, ALPHA), below(margin, ALPHA)), "outside": outside}
+        within = max(first_above(-margin, ALPHA), first_below(margin, ALPHA))
+        outside = min(first_above(margin, ALPHA / 2), first_below(-margin, ALPHA / 2))
+        verdicts = {"within": within, "outside": outside}
     verdict = min(verdicts, key=lambda name: verdicts[name])
     n = verdicts[verdict]
     return (verdict, n) if n <= len(values) else ("open", len(values))
 
 
 def current_p(question: StopQuestion, results: Results) -> float | None:
-    """Return p of what the question denies after the last image, valid at any number of them.
+    """Return the anytime-valid p-value of the null hypothesis after the last image.
 
-    None: the question is about a width.
+    With d the difference from the baseline and m the margin, the null hypothesis is d <= m for
+    "better", d = 0 for "differs", and |d| >= m for "within". None for a width.
     """
-    if results.other is None:
+    if results.baseline is None:
         return None
-    values, margin = results.differences, question.margin / results.largest
-    population = results.total if question.whole_split else None
+    values, margin = results.differences, question.margin / results.max_weight
+    population = question.population(results.total)
     if question.kind == "better":
         return anytime_p(values, margin, population)
     if question.kind == "differs":

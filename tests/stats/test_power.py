@@ -11,7 +11,7 @@ from scipy.stats import binomtest, fisher_exact
 from bench.stats.power import (
     exact_power,
     images_needed,
-    most_losses,
+    max_significant_losses,
     plan_power,
     simulated_power,
     smallest_difference,
@@ -22,7 +22,7 @@ from bench.stats.sequential import log_capital, simulated_stops
 
 def test_the_rejected_counts_are_the_binomial_tests() -> None:
     counts = np.arange(0, 40)
-    for n, most in zip(counts.tolist(), most_losses(counts).tolist(), strict=True):
+    for n, most in zip(counts.tolist(), max_significant_losses(counts).tolist(), strict=True):
         significant = [k for k in range(n // 2 + 1) if n and binomtest(k, n).pvalue < 0.05]
         assert most == max(significant, default=-1)
 
@@ -87,7 +87,7 @@ def test_the_command(tmp_path: object) -> None:
         (("--difference", 0.2, "--discordance", 0.1), "at most the discordance"),
         (
             ("--difference", 0.02, "--discordance", 0.1, "--accuracy", 1),
-            "a run is right on 0.04 to 0.96",
+            "between 0.04 and 0.96",
         ),
         ((), "Give two runs"),
         ((a, a), "get the same images right"),

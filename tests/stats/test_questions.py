@@ -46,7 +46,7 @@ def results(values: np.ndarray, total: int = 5000) -> Results:
 def ask(text: str, values: np.ndarray, total: int = 5000) -> QuestionAnswer:
     given = results(values, total)
     question = parse_question(text)
-    return answer(question, given._replace(other=None) if question.run is None else given)
+    return answer(question, given._replace(baseline=None) if question.run is None else given)
 
 
 def pairs(wins: int, losses: int, ties: int, seed: int = 0) -> np.ndarray:
