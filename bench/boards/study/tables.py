@@ -86,7 +86,7 @@ def _methods(
 ) -> TextTable:
     """Return the table of methods on one dataset.
 
-    If a stopping rule ended the study (`stopped`), ranks and intervals for a fixed number of images
+    If the study has a stopping rule (`stopped`), ranks and intervals for a fixed number of images
     are left out, because they would be invalid.
     """
     names = list(dict.fromkeys(name for method in methods for name in method.axes))
