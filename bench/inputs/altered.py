@@ -46,7 +46,7 @@ def parse_lora(text: str) -> Lora:
             raise UserError(f"--lora {text}: the folder holds {len(files)} safetensors; name one.")
         path = files[0]
     if path.suffix != SINGLE_FILE or not path.is_file():
-        problem = unread_format([path]) or f"a {SINGLE_FILE} file is wanted, or its folder"
+        problem = unread_format([path]) or f"expected a {SINGLE_FILE} file or its folder"
         raise UserError(f"--lora {text}: {problem}.")
     return Lora(str(path), factor)
 

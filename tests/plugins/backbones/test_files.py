@@ -87,7 +87,7 @@ def test_loras_that_do_not_fit(folder: Path, loras: tuple[Path, Path], tmp_path:
     wide = {name: torch.cat([t, t], dim=-1) for name, t in load_file(loras[0]).items()}
     save_file(wide, tmp_path / "wide.safetensors")
     for lora, message in {
-        tmp_path / "absent.safetensors": "a .safetensors file is wanted",
+        tmp_path / "absent.safetensors": "expected a .safetensors file",
         tmp_path / "x.safetensors": "the file holds no LoRA",
         unet: "the file holds no LoRA",
         folder: "the folder holds 0 safetensors",
