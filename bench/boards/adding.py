@@ -209,11 +209,7 @@ class PublishedBoard(BaseModel):
 
 
 def read_table(file: Path) -> list[PublishedBoard]:
-    """Read the boards listed in a TOML file.
-
-    Raises:
-        UserError: the file is missing, or an entry is invalid.
-    """
+    """Read the boards listed in a TOML file; UserError if it is missing or invalid."""
     try:
         entries = read_toml(file).get("board", [])
         return [PublishedBoard.model_validate(entry) for entry in entries]
@@ -231,14 +227,9 @@ def publish(
 ) -> Iterator[Path]:
     """Make the runs of a board, and yield the folder of each after it is published.
 
-    Repeating an interrupted call resumes it.
-
-    Args:
-        board: the runs to make.
-        work: folder in which the full runs are kept, with their recorded errors.
-        published: folder for the small copies.
-        limit: number of images per run, for a trial; None: the whole split.
-        data_dir: local copy of the dataset, if it needs one.
+    The full runs with their recorded errors are kept in the folder `work`, and the small copies in
+    `published`. `limit` is a number of images per run, for a trial. Repeating an interrupted call
+    resumes it.
 
     Raises:
         UserError: the input of a run is invalid, which is checked before that run is scored.

@@ -141,15 +141,8 @@ def rounded(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
 
     Decisions depend on the differences between prompts on one draw. The spread is therefore the
     standard deviation over the prompts of a draw, and the step is 2^-bits times the largest power
-    of two that does not exceed it.
-
-    Args:
-        errors: float32 [cells].
-        draws: index of each cell's draw, int32 [cells].
-        bits: number of bits kept of the spread.
-
-    Returns:
-        The rounded errors, float32 [cells]. A draw without spread keeps its errors.
+    of two that does not exceed it. `errors` are float32 [cells], and `draws` are the draws of the
+    cells, int32 [cells]. A draw without spread keeps its errors.
     """
     _, group = np.unique(draws, return_inverse=True)
     exact, count = errors.astype(np.float64), np.bincount(group)

@@ -39,11 +39,7 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def to_latex(run: Path) -> str:
-    """Return a run's figures as a LaTeX table, which needs the package `booktabs`.
-
-    Raises:
-        UserError: the run is incomplete.
-    """
+    """Return the figures of a complete run as a LaTeX table, which needs the package `booktabs`."""
     stored = read_run(run)
     row = run_row(run, stored.manifest, stored.finished())
     low, high = row.shown_ci95 or (row.accuracy, row.accuracy)

@@ -83,12 +83,9 @@ def model_index(run: Path) -> str:
 def eval_results(run: Path, dataset: str | None = None, task: str | None = None) -> str:
     """Return the YAML of an entry of `.eval_results/`, whose value is the accuracy from 0 to 1.
 
-    An entry holds a single value, so strategy, cost and interval are stated in its notes.
-
-    Args:
-        run: folder of the run.
-        dataset: id of the benchmark on the Hub; None: the registered source of the run's dataset.
-        task: id of the task in the benchmark; None: `default`.
+    An entry holds a single value, so strategy, cost and interval are stated in its notes. `dataset`
+    is the id of the benchmark on the Hub (None: the registered source of the run's dataset), and
+    `task` that of the task in the benchmark (None: `default`).
 
     Raises:
         UserError: the run is incomplete, its dataset is not known to be on the Hub, or the
@@ -122,12 +119,8 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
 def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
     """Return the id of a run's dataset on the Hub, and its revision if that is a commit hash.
 
-    Args:
-        manifest: manifest of the run.
-        stated: the id that the user stated; None: the registered source of the dataset.
-
-    Raises:
-        UserError: the dataset is not known to be on the Hub.
+    `stated` is the id that the user stated; None: the registered source of the dataset. Raises
+    UserError if the dataset is not known to be on the Hub.
     """
     name = manifest.config.dataset
     source = f"{SCHEME}{stated.removeprefix(SCHEME)}" if stated else name
@@ -190,13 +183,8 @@ def prepared(
 ) -> Iterator[Push]:
     """Write the files of a push to a temporary folder, which is deleted when the context ends.
 
-    Args:
-        run: folder of the run.
-        kind: `eval-results`, for a model's repository, or `errors`, for a dataset's repository.
-        repository: id of the repository, `owner/name`.
-        dataset: see `eval_results`.
-        task: see `eval_results`.
-        sharing: options of the dataset of errors.
+    `kind` is `eval-results`, for a model's repository, or `errors`, for a dataset's repository. For
+    `dataset` and `task` see `eval_results`.
 
     Raises:
         UserError: the run lacks what `kind` needs, or `repository` is not of the form owner/name.
@@ -219,13 +207,8 @@ def prepared(
 def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
     """Send the files to the Hub, and return the URL of the commit or of the pull request.
 
-    Args:
-        push: the files and the repository.
-        pull_request: whether to open a pull request instead of committing.
-        create: whether to create the repository, as a private one, if it does not exist.
-
-    Raises:
-        BenchError: the Hub refused the request or cannot be reached.
+    With `create`, a missing repository is created as a private one. Raises BenchError if the Hub
+    refuses the request or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

@@ -76,12 +76,9 @@ def arrange(
     shipped: Rows = (),
     decided: Callable[[str], Decisions] | None = None,
 ) -> list[LeaderboardRow]:
-    """Return the rows grouped by board, best accuracy first, with ranks.
+    """Return the rows grouped by board, best accuracy first, with ranks; see `leaderboard`.
 
-    Args:
-        rows: rows of runs and reported results.
-        shipped: see `leaderboard`.
-        decided: function from the path of a run to its decisions; None: read them.
+    `decided` returns the decisions of the run in a folder; None: they are read from there.
     """
     rows = _placed(list(rows))
     here = {_key(row) for row in rows}
@@ -94,10 +91,8 @@ def arrange(
 def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[LeaderboardRow]:
     """Return the rows with another metric, computed from the stored runs.
 
-    A warning is issued for each run that lacks what the metric needs.
-
-    Raises:
-        UserError: the metric or a parameter is unknown.
+    A warning is issued for each run that lacks what the metric needs. Raises UserError if the
+    metric or a parameter is unknown.
     """
     spec = metric_of_runs(name)
     make_metric(spec, parameters)

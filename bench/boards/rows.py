@@ -238,11 +238,7 @@ def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[
 
 
 def reported_rows(file: Path) -> list[LeaderboardRow]:
-    """Return the rows of a file of reported results.
-
-    Raises:
-        UserError: the file is missing or invalid.
-    """
+    """Return the rows of a file of reported results; see `read_reported`."""
     return [
         LeaderboardRow(
             **result.model_dump(),

@@ -72,20 +72,10 @@ def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> lis
 def read_methods(
     runs: Iterable[StudyRun], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
 ) -> dict[str, list[MethodRuns]]:
-    """Read the methods of a study that have decided images.
+    """Return the methods that have decided images, by the name of their dataset and split.
 
-    Args:
-        runs: runs of the study.
-        study: the study.
-        over: axes, of `seed` and `template`, over which the runs of a method are pooled.
-        spec: declaration of the tested metric.
-        metric: the tested metric.
-
-    Returns:
-        Name of the dataset and split → its methods.
-
-    Raises:
-        UserError: a run lacks what the metric needs.
+    The runs of a method are pooled over the axes `over`. Raises UserError if a run lacks what the
+    tested metric needs.
     """
     boards: dict[str, dict[str, list[StudyRun]]] = {}
     apart = [name for name in study.axes if name not in (*DATA, *over)]

@@ -19,11 +19,7 @@ from bench.store.studies import BoardStanding
 
 
 def check_pivoted(value: str) -> None:
-    """Check that a pivoted table can show a value.
-
-    Raises:
-        UserError: it cannot.
-    """
+    """Raise UserError if a pivoted table cannot show this value."""
     metrics = [name for name, metric in metric_specs().items() if metric.in_summaries]
     values = (*metrics, "cost", "seconds", "n", "status")
     if value not in values:
@@ -261,14 +257,8 @@ def error_words(metric: MetricSpec) -> str:
 def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> TextTable:
     """Return a table of two axes, whose cells are the mean of `value` over all other axes.
 
-    Args:
-        report: the study's report.
-        rows: axis of the rows.
-        columns: axis of the columns.
-        value: field of `StudyRow` that is shown; see `check_pivoted`.
-
     Raises:
-        UserError: the study has no such axis, or both are the same.
+        UserError: the study has no such axis, or both axes are the same.
     """
     for name in (rows, columns):
         if name not in report.axes:
