@@ -35,7 +35,7 @@ class Needed(Document):
 class Sequential(Document):
     """Number of images until a comparison that may stop at any image is decided, by simulation."""
 
-    mean: Positive
+    mean: Positive  # mean number of images
     of_90_percent: Positive  # 90 % quantile
 
 
