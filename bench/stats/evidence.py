@@ -1,4 +1,4 @@
-"""What a registered metric reads of a stored run, or why the run does not have it."""
+"""Read the inputs of registered metrics from stored runs, and measure metrics of one run."""
 
 from __future__ import annotations
 
@@ -30,20 +30,26 @@ def metric_input(
     metric: Metric,
     raters: Mapping[str, Ints] | None = None,
 ) -> MetricInput:
-    """Return what a metric reads of the run in a folder, beside the decisions of the run.
+    """Return the input of a metric: a run's decisions and whatever else the metric declares.
 
-    UserError, with the reason: the run does not have it.
+    Scores and columns are read from the run's folder, `path`, only if the metric needs them.
+    `raters` are the answers of others by name, int64 [n] each, for metrics of agreement.
+
+    Raises:
+        UserError: the run lacks something that the metric needs; the message has the reason.
     """
     needs, sample_ids = spec.needs, decided.sample_ids.to_pylist() if metric.columns else []
     try:
         if "top5" in needs and (len(manifest.classes) <= 5 or manifest.items):
-            raise UserError("five classes or fewer are all among the five best.")
+            raise UserError("it has five classes or fewer, so all are among the five best.")
         if "candidates" in needs and decided.in_candidates is None:
-            raise UserError("it decided among all classes; see --candidates.")
+            raise UserError("it decided among all classes. See --candidates.")
         if "groups" in needs and decided.groups is None:
             raise UserError("its images have no groups.")
         if "rater" in needs and not raters:
-            raise UserError("name what it is compared with: --with RUN, or a CSV of answers.")
+            raise UserError(
+                "it compares with other answers: give --with RUN, or a CSV file of answers."
+            )
         stored = read_columns(path, manifest) if metric.columns else {}
         return MetricInput(
             classes=tuple(manifest.classes),
@@ -63,25 +69,32 @@ def metric_input(
 def read_values(
     run: StoredRun, spec: MetricSpec, metric: Metric
 ) -> tuple[Decisions, Floats, Method]:
-    """Return a run's decisions, with values of the images whose mean is a metric, float64 [n].
+    """Return a run's decisions, and float64 [n] values of its images whose mean is the metric.
 
-    UserError, with the reason: the run lacks what the metric needs, or it has no such values.
+    The method says whether these are the images' own values or influence values.
+
+    Raises:
+        UserError: the run lacks something that the metric needs, or the metric is not such a mean.
     """
     decided = run.decided(top="top5" in spec.needs)
     data = metric_input(run.path, run.manifest, decided, spec, metric)
     values, method = image_parts(spec, metric, data)
     if values is None:
         raise UserError(
-            f"A study tests means of images' values, and {spec.words} has none:"
-            f" bench compare A B --metric {spec.name} tests two runs by a bootstrap."
+            f"A study needs a metric that is a mean over images, and {spec.words} is not one."
+            f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
         )
     return decided, values, method
 
 
 def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) -> dict[str, Ints]:
-    """Return others' answers to a run's images, by name: CSV files of people, folders of runs.
+    """Return the answers of others to a run's images, int64 [n] each, by name.
 
-    UserError: one is neither, or of other data or classes.
+    `others` are CSV files, which may have answers of several people, and folders of runs. An image
+    that a run did not decide is NO_ANSWER.
+
+    Raises:
+        UserError: a path is neither, or its data or classes differ from the run's.
     """
     raters: dict[str, Ints] = {}
     for path in others:
@@ -91,7 +104,7 @@ def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) 
         run = read_run(path)
         other, of_run = run.manifest, run.some_decided()
         if (manifest.classes, manifest.identity.dataset) != (other.classes, other.identity.dataset):
-            raise UserError(f"{other.run_id} is of other data or classes than {manifest.run_id}.")
+            raise UserError(f"{other.run_id} has other data or classes than {manifest.run_id}.")
         rows, of_other = shared_rows(decided, of_run)
         answers = np.full(len(decided), NO_ANSWER, dtype=np.int64)
         answers[rows] = of_run.predictions[of_other]
@@ -106,11 +119,22 @@ def measured(
     others: Sequence[Path] = (),
     by: str | None = None,
 ) -> list[tuple[str, MeasuredMetric | str]]:
-    """Return a metric of a run, under "", or of each value of a column of further labels.
+    """Measure a registered metric of a stored run, as a whole or by groups of images.
 
-    A value of `by` whose images do not define the metric has the reason. `by` may be `group`, the
-    group of each image. UserError: there is no such metric, parameter or column, or the run lacks
-    what the metric needs.
+    Args:
+        path: folder of the run.
+        name: name of the metric.
+        parameters: parameters of the metric that differ from their defaults.
+        others: files or folders to compare with, as for `read_raters`.
+        by: column of labels by whose values the images are grouped, or `group` for the groups of
+            the data; None for all images together.
+
+    Returns:
+        The metric of each group with the group's name, "" if `by` is None. If the metric is
+        undefined for a group, the reason replaces it.
+
+    Raises:
+        UserError: no such metric, parameter or column, or the run lacks something that it needs.
     """
     spec = load_plugins().metrics.get(name)
     metric, run = make_metric(spec, parameters), read_run(path)

@@ -1,4 +1,4 @@
-"""Comparisons of many methods: tests on the same images, ranks, and across datasets."""
+"""Comparison of many methods: pairwise tests, ranks, and results across datasets."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ class Difference(Document):
     """The difference of two methods on the same images."""
 
     a: str  # name of method A in tables
-    b: str  # name of method B; the difference is B less A
+    b: str  # name of method B in tables
     n: Positive  # number of images that all runs of both have
-    runs: tuple[Positive, Positive]  # number of runs of A, and of B
-    difference: Number  # difference of the metric
-    interval: tuple[Number, Number]  # 95 % interval, not corrected
-    test: str  # `mcnemar`, `permutation` or `influence`, over images; `seeds`: over seeds too
-    p: Share  # two-sided p, not corrected; at most 0.05 where the interval excludes 0
+    runs: tuple[Positive, Positive]  # number of runs of A, number of runs of B
+    difference: Number  # metric of B minus metric of A
+    interval: tuple[Number, Number]  # 95 % interval, not corrected for multiple tests
+    test: str  # `mcnemar`, `permutation` or `influence` over images, or `seeds` over both
+    p: Share  # two-sided, not corrected; at most 0.05 if the interval excludes 0
     p_holm: Share  # p corrected for all differences in the same table
-    different: bool  # whether the corrected p is 0.05 or less
-    margin: Share | None = None  # margin within which methods count as equal
-    p_equal: Share | None = None  # corrected p of equality within the margin; None: no margin
-    equal: bool = False  # whether equality within the margin is shown: more than not different
+    different: bool  # whether the corrected p is at most 0.05
+    margin: Share | None = None  # difference below which methods count as equal
+    p_equal: Share | None = None  # corrected p of the equivalence test; None without a margin
+    equal: bool = False  # whether equality is shown, which is more than no significant difference
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:
-    """Return p corrected for the family-wise error rate (Holm, Scand. J. Statist. 6, 1979)."""
+    """Return p-values corrected for the family-wise error rate, in the order of `p`.
+
+    Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values)
     steps = values[order] * np.arange(len(values), 0, -1)
@@ -52,8 +55,11 @@ def compare_all(
     clusters: Ints | None = None,
     over: Over = "images",
 ) -> list[Difference]:
-    """Return every method's difference from every one before it, not corrected yet."""
-    most, differences = metric.range[1] - metric.range[0], []
+    """Return the difference of each pair of methods, not yet corrected for multiple tests.
+
+    The arguments are as for `difference_test`. See `corrected`.
+    """
+    largest, differences = metric.range[1] - metric.range[0], []
     for a, b in combinations(methods, 2):
         tested = difference_test(metric, labels, a, b, margin, clusters, over)
         differences.append(
@@ -63,7 +69,7 @@ def compare_all(
                 n=len(labels),
                 runs=(a.runs, b.runs),
                 difference=float(b.values.mean() - a.values.mean()),
-                interval=(max(-most, tested.interval[0]), min(most, tested.interval[1])),
+                interval=(max(-largest, tested.interval[0]), min(largest, tested.interval[1])),
                 test=tested.test,
                 p=tested.p,
                 p_holm=tested.p,
@@ -76,20 +82,26 @@ def compare_all(
 
 
 def corrected(differences: Sequence[Difference]) -> list[Difference]:
-    """Return the differences with their p corrected for all of them (Holm)."""
-    of_equality = iter(holm([d.p_equal for d in differences if d.p_equal is not None]).tolist())
+    """Return the differences with p-values corrected for all of them by Holm's method.
+
+    Tests of difference and tests of equality are two separate families.
+    """
+    equality_ps = iter(holm([d.p_equal for d in differences if d.p_equal is not None]).tolist())
     results = []
     for difference, p in zip(differences, holm([d.p for d in differences]).tolist(), strict=True):
         update: dict[str, float | bool] = {"p_holm": p, "different": p <= ALPHA}
         if difference.p_equal is not None:
-            p_equal = next(of_equality)
+            p_equal = next(equality_ps)
             update |= {"p_equal": p_equal, "equal": p_equal < ALPHA}
         results.append(difference.model_copy(update=update))
     return results
 
 
 def ranking(compared: str, pairs: int | None = None) -> str:
-    """Return the explanation of the ranks of `compared`, from `pairs` tests (None: all pairs)."""
+    """Return a sentence that explains the ranks of `compared`, a plural such as "methods".
+
+    `pairs` is the number of tests; None if it is that of all pairs.
+    """
     tested = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
     tested = "the one difference" if pairs == 1 else tested
     return (
@@ -100,13 +112,17 @@ def ranking(compared: str, pairs: int | None = None) -> str:
 
 
 def ranks(better: NDArray[np.bool_]) -> list[int | None]:
-    """Return ranks, one more than the number of better ones, from bool [R, R]; of one, None."""
+    """Return the rank of each method: one more than the number of significantly better methods.
+
+    `better` is bool [R, R], whether row is significantly better than column. A single method has no
+    rank, [None].
+    """
     return [None] if len(better) == 1 else [1 + int(ahead) for ahead in better.sum(axis=0)]
 
 
-MIN_DATASETS = 10  # the test has little power with fewer
-MIN_METHODS = 3  # other methods, for a line through them
-EDGE = 1e-3  # an accuracy of 0 or 1 has no logit
+MIN_DATASETS = 10  # with fewer, Friedman's test has little power
+MIN_METHODS = 3  # smallest number of other methods through which a line is fitted
+EDGE = 1e-3  # accuracies are clipped to [EDGE, 1 - EDGE], because 0 and 1 have no logit
 
 
 class MeanRanks(Document):
@@ -116,11 +132,11 @@ class MeanRanks(Document):
     ranks: list[Amount]  # mean rank of each method over the datasets
     datasets: Positive  # number of datasets
     friedman_p: Share  # p of Friedman's test that all methods are equal
-    critical_difference: Amount  # mean ranks that lie closer do not differ (Nemenyi, 5 %)
+    critical_difference: Amount  # of mean ranks, by Nemenyi's test at 5 %
 
     @property
     def cliques(self) -> list[tuple[int, int]]:
-        """First and last place of each group whose ranks do not differ significantly."""
+        """First and last index of each maximal group without significant differences."""
         groups: list[tuple[int, int]] = []
         for first, rank in enumerate(self.ranks):
             close = [p for p, r in enumerate(self.ranks) if r - rank <= self.critical_difference]
@@ -131,7 +147,11 @@ class MeanRanks(Document):
 
 
 def mean_ranks(methods: Sequence[str], accuracy: Floats) -> MeanRanks | None:
-    """Return mean ranks of accuracies [datasets, methods]; None: too few datasets or methods."""
+    """Return the mean rank of each method, with Friedman's test and Nemenyi's critical difference.
+
+    `accuracy` is float64 [datasets, methods]. None if there are fewer than MIN_DATASETS datasets or
+    fewer than three methods.
+    """
     datasets, k = accuracy.shape
     if datasets < MIN_DATASETS or k < 3:
         return None
@@ -155,7 +175,8 @@ class Robustness(Document):
     """Effective robustness of one method under one shift.
 
     Taori et al. (NeurIPS 2020): over many models, the logit of the accuracy under a shift is linear
-    in the logit of the usual accuracy. What exceeds the line of the others is effective robustness.
+    in the logit of the accuracy before it. Effective robustness is the difference between the
+    accuracy under the shift and the value predicted by the line through the other methods.
     """
 
     method: str  # name of the method in tables
@@ -163,14 +184,18 @@ class Robustness(Document):
     shifted: str  # dataset after the shift
     accuracy_usual: Share  # accuracy before the shift
     accuracy_shifted: Share  # accuracy after the shift
-    expected: Share | None  # accuracy by the line through the others; None: there are too few
-    effective: Number | None  # accuracy after the shift less the expected one
+    expected: Share | None  # accuracy predicted by that line; None with too few other methods
+    effective: Number | None  # accuracy after the shift minus the expected one
 
 
 def robustness(
     methods: Sequence[str], usual: str, shifted: str, before: Floats, after: Floats
 ) -> list[Robustness]:
-    """Return the effective robustness of each method, from accuracies before and after a shift."""
+    """Return the effective robustness of each method.
+
+    `before` and `after` are the methods' accuracies before and after the shift, float64 [methods];
+    `usual` and `shifted` are the names of the two datasets.
+    """
     from scipy.special import expit, logit
 
     x, y = (logit(np.clip(share, EDGE, 1 - EDGE)) for share in (before, after))

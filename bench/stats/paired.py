@@ -16,8 +16,8 @@ from bench.store.fields import Document
 
 ALPHA = 0.05
 SAMPLES_AT_ONCE = 8192
-ROWS_AT_ONCE = 256  # of the matrix of pairs
-Z95 = 1.959963984540054  # half-width of a 95 % interval in standard errors
+ROWS_AT_ONCE = 256  # of the matrix of wins
+Z95 = 1.959963984540054  # half-width of a normal 95 % interval in standard errors
 
 Bools = NDArray[np.bool_]
 
@@ -28,18 +28,19 @@ class Paired(Document):
     n: int
     accuracy_a: float  # accuracy of A
     accuracy_b: float  # accuracy of B
-    difference: float  # accuracy of B less that of A
-    wins: int  # number of samples that only B has right
-    losses: int  # number of samples that only A has right
-    mcnemar_p: float  # two-sided p of McNemar's exact test
+    difference: float  # accuracy of B minus accuracy of A
+    wins: int  # number of samples that only B gets right
+    losses: int  # number of samples that only A gets right
+    mcnemar_p: float  # two-sided p-value of McNemar's exact test
 
 
 class PairedTest(Paired):
-    """The paired comparison with the interval of the difference."""
+    """The paired comparison with a confidence interval of the difference."""
 
     difference_ci95: tuple[float, float]
-    """95 % score interval of the difference, widened to 0 where the test does not reject."""
-    ties: int  # number of samples that are neither wins nor losses
+    """95 % score interval of the difference, widened to include 0 if McNemar's test does not
+    reject."""
+    ties: int  # number of samples that both or neither get right
 
 
 class ClassDifference(Paired):
@@ -47,12 +48,15 @@ class ClassDifference(Paired):
 
     name: str = Field(alias="class")  # name of the class
     p_adjusted: float
-    """P adjusted for the false discovery rate over the classes (Benjamini & Hochberg 1995): of many
-    classes some differ by chance alone."""
+    """p-value adjusted over the classes (Benjamini & Hochberg 1995), to control the false discovery
+    rate: among many classes, some differ by chance alone."""
 
 
 def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
-    """Return the rows in A and in B of the samples that both have, int64 [n] each."""
+    """Return the rows in A and the rows in B of the samples that both have, int64 [n] each.
+
+    The samples are in the order of A.
+    """
     import pyarrow.compute as pc
 
     place = values(pc.index_in(a.sample_ids, value_set=b.sample_ids), -1)
@@ -61,10 +65,10 @@ def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
 
 
 def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[Ints, Ints]:
-    """Return the rows in A, the baseline, and in B of images that both decided.
+    """Return the rows in A, the baseline, and in B of the shared images that `show` selects.
 
-    `show` is `wins`: B alone is right; `losses`: A alone is right; `wrong`: both are wrong; or
-    `changed`: the predictions differ.
+    `show` is `wins` (only B is right), `losses` (only A is right), `wrong` (both are wrong) or
+    `changed` (the predictions differ).
     """
     rows_a, rows_b = shared_rows(a, b)
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
@@ -77,16 +81,17 @@ def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[
 
 
 def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
-    """Return the number of samples that run i has right and run j has wrong, int32 [R, R].
+    """Return the number of samples that run i gets right and run j gets wrong, int32 [R, R].
 
-    One product of matrices instead of R² pairings, over a few thousand samples at a time. Only the
-    bits of each run are kept in memory.
+    R is the number of runs; a pair is counted on the samples that both have. One matrix product
+    replaces R² pairings. It is taken over a few thousand samples at a time, and only two booleans
+    per run and sample are kept in memory.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    ids: Any = None  # of all samples so far
-    answers = []  # of each run: the places of its samples in `ids`, and whether they are right
+    ids: Any = None  # ids of all samples so far
+    answers = []  # for each run, the positions of its samples in `ids` and whether they are right
     for run in decided:
         ids = run.sample_ids if ids is None else ids
         place = values(pc.index_in(run.sample_ids, value_set=ids), -1)
@@ -102,17 +107,21 @@ def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
     for start in range(0, len(ids), SAMPLES_AT_ONCE):
         part = np.s_[:, start : start + SAMPLES_AT_ONCE]
         mine, wrong = right[part].astype(np.float32), (has[part] & ~right[part]).astype(np.float32)
-        for row in range(0, len(wins), ROWS_AT_ONCE):  # exact: float32 counts to 16 million
+        for row in range(0, len(wins), ROWS_AT_ONCE):  # float32 is exact up to 16 million
             rows = np.s_[row : row + ROWS_AT_ONCE]
             wins[rows] += (mine[rows] @ wrong.T).astype(np.int32)
     return wins
 
 
 def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
-    """Return the comparison of two runs, bool [n] each, right or wrong on the same samples.
+    """Return McNemar's exact test of two runs, with an interval of their difference.
 
-    McNemar's exact test (Psychometrika 1947) is a two-sided sign test on the samples that only one
-    run has right. The interval is Tango's, widened to 0 where this test does not reject.
+    The test (Psychometrika 1947) is a two-sided sign test on the samples that exactly one run gets
+    right. The interval is Tango's, widened to include 0 if the test does not reject.
+
+    Args:
+        right_a: bool [n], whether A, the baseline, is right on each sample.
+        right_b: bool [n], the same for B, in the same order.
     """
     n = len(right_a)
     wins, losses = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
@@ -131,15 +140,16 @@ def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
 
 
 def with_zero(interval: tuple[float, float], p: float) -> tuple[float, float]:
-    """Return the interval, widened to 0 where the test of a difference of 0 does not reject."""
+    """Return the interval of a difference, widened to include 0 if its p-value exceeds 5 %."""
     return interval if p <= ALPHA else (min(interval[0], 0.0), max(interval[1], 0.0))
 
 
 def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
-    """Return the 95 % score interval of the difference of two paired shares.
+    """Return the 95 % score interval of the difference of two paired proportions.
 
-    Tango, Statistics in Medicine 17 (1998): the differences d that a score test does not reject.
-    Where no pair differs, its ends are ± z² / (n + z²). `n` counts all pairs.
+    It consists of the differences that a score test does not reject (Tango, Statistics in Medicine
+    17, 1998). If no pair differs, its ends are ± z² / (n + z²). `n` counts all pairs, ties
+    included.
     """
     from scipy.optimize import brentq
 
@@ -153,9 +163,10 @@ def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
 
 
 def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
-    """Return the p of two one-sided score tests that a difference is not within the margin.
+    """Return the p-value of an equivalence test of two paired proportions.
 
-    Tango's z of both ends, for the difference of two paired shares. `n` counts all pairs.
+    The null hypothesis is that the difference is at least `margin` in absolute value. It is tested
+    by two one-sided score tests, with Tango's z. `n` counts all pairs, ties included.
     """
     from scipy.special import ndtr
 
@@ -167,24 +178,24 @@ def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
 
 
 def _standard_error(wins: int, losses: int, n: int, d: float) -> float:
-    """Return the standard error of wins less losses, if the difference of the shares is `d`."""
+    """Return the standard error of wins - losses if the true difference is `d` (Tango)."""
     linear = (2 * n - wins + losses) * d - wins - losses
     constant = -losses * d * (1 - d)
     root = max(linear**2 - 8 * n * constant, 0.0) ** 0.5
-    share = (root - linear) / (4 * n)  # of losses, the likeliest if the difference is d
-    return float(max(n * (2 * share + d * (1 - d)), 0.0) ** 0.5)
+    loss_rate = (root - linear) / (4 * n)  # maximum-likelihood estimate given d
+    return float(max(n * (2 * loss_rate + d * (1 - d)), 0.0) ** 0.5)
 
 
 def mcnemar(wins: Any, losses: Any) -> Any:
-    """Return the two-sided p of the exact McNemar test; 1 where no pair differs.
+    """Return the two-sided p-value of McNemar's exact test; 1 if no pair differs.
 
-    Twice the lower tail of Binomial(wins + losses, 1/2) at the smaller of the two. Whole numbers,
-    or arrays of them.
+    It is twice the lower tail of Binomial(wins + losses, 1/2) at the smaller count, at most 1.
+    `wins` and `losses` are integers or integer arrays of one shape, and so is the result.
     """
     from scipy.special import bdtr
 
     fewer, discordant = np.minimum(wins, losses), np.add(wins, losses)
-    # A million pairs of runs have only a few thousand different counts.
+    # Each combination of counts is tested once: a million pairs of runs have a few thousand.
     step = np.max(discordant, initial=0) + 1
     cases, place = np.unique(fewer * step + discordant, return_inverse=True)
     p = np.minimum(1.0, 2 * bdtr(cases // step, cases % step, 0.5))
@@ -194,17 +205,20 @@ def mcnemar(wins: Any, losses: Any) -> Any:
 def class_differences(
     labels: Ints, right_a: Bools, right_b: Bools, classes: Sequence[str]
 ) -> list[ClassDifference]:
-    """Return the difference of each class that has samples."""
+    """Return the paired comparison of each class that has samples, in label order.
+
+    `labels` are int64 [n]; `right_a` and `right_b` are bool [n].
+    """
     from scipy.stats import false_discovery_control
 
-    def count(chosen: Bools) -> Ints:
+    def count_by_class(chosen: Bools) -> Ints:
         return np.bincount(labels[chosen], minlength=len(classes))
 
     n = np.bincount(labels, minlength=len(classes))
-    hits_a, hits_b = count(right_a), count(right_b)
-    wins, losses = count(right_b & ~right_a), count(right_a & ~right_b)
-    seen = np.flatnonzero(n).tolist()
-    p = mcnemar(wins[seen], losses[seen])
+    hits_a, hits_b = count_by_class(right_a), count_by_class(right_b)
+    wins, losses = count_by_class(right_b & ~right_a), count_by_class(right_a & ~right_b)
+    present = np.flatnonzero(n).tolist()
+    p = mcnemar(wins[present], losses[present])
     return [
         ClassDifference(
             name=classes[c],
@@ -214,8 +228,8 @@ def class_differences(
             difference=float((hits_b[c] - hits_a[c]) / n[c]),
             wins=int(wins[c]),
             losses=int(losses[c]),
-            mcnemar_p=float(p_alone),
+            mcnemar_p=float(unadjusted),
             p_adjusted=float(adjusted),
         )
-        for c, p_alone, adjusted in zip(seen, p, false_discovery_control(p), strict=True)
+        for c, unadjusted, adjusted in zip(present, p, false_discovery_control(p), strict=True)
     ]

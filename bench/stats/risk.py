@@ -1,4 +1,8 @@
-"""Bounds with a stated probability: settings that keep a risk, and conformal quantiles."""
+"""Risk control: settings shown to keep a risk, and conformal quantiles.
+
+The *risk* of a setting is the share of decisions that differ from those of the full sweep, called
+disagreements here. Whether a setting keeps it is tested on images that were swept as well.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,26 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 
-LEVEL = 0.95  # confidence of a bound, over the choice of the images
-# Share of decisions that differ, for which a sweep is planned. The safest settings differ on fewer:
-# on 0 of 168 images of UC Merced, and of 502 of clothes.
+LEVEL = 0.95  # confidence level of a bound, over the random choice of the images
+# Risk of a setting that is assumed when a sweep is planned. The safest settings have less: they
+# differ on 0 of 168 images of UC Merced, and on 0 of 502 of clothes.
 PLANNED_SHARE = 0.005
 
 
 def images_needed(
     risk: float, disagreements: int = 0, level: float = LEVEL, of: int | None = None
 ) -> int:
-    """Return how many images show a risk with at most so many disagreements; 299 for 1 % and 0.
+    """Return the smallest number of images that show `risk` to be kept (299 for 1 % and 0).
 
-    Out of a split of `of` images it is fewer, and all of them where no part of the split is enough.
+    Args:
+        risk: largest acceptable share of disagreements.
+        disagreements: number of disagreements among the images.
+        level: confidence level.
+        of: number of images of the split from which they are drawn without replacement, so that
+            fewer are needed; None if it is infinite.
+
+    Returns:
+        `of` if no smaller number is enough.
     """
     if of is not None:
         sizes = range(of)
@@ -36,15 +48,15 @@ def images_needed(
 def keeps(
     disagreements: int, n: int, risk: float, level: float = LEVEL, of: int | None = None
 ) -> bool:
-    """Tell whether `n` images show that at most a share `risk` of all is decided otherwise.
+    """Return whether disagreements on n images show that the true share is at most `risk`.
 
     They do if the one-sided upper limit of Clopper & Pearson (Biometrika 26, 1934) is at most
-    `risk`: if the true share were larger, so few disagreements with the full sweep would have a
-    probability of at most 1 - level.
+    `risk`, that is, if so few disagreements have a probability of at most 1 - level under any
+    larger share.
 
     With `of`, the n images were drawn uniformly and without replacement from `of` images, and the
-    share is of these. The test is exact: if floor(risk * of) + 1 of them were decided otherwise,
-    the hypergeometric probability of so few disagreements would be at most 1 - level.
+    share is that of these images. The test is then exact: so few disagreements must have a
+    hypergeometric probability of at most 1 - level if floor(risk * of) + 1 of the images disagree.
     """
     from scipy.stats import binom, hypergeom
 
@@ -56,18 +68,18 @@ def keeps(
 
 
 def most_differing(risk: float, of: int) -> int:
-    """Return the largest number of `of` decisions that is a share of at most `risk`."""
+    """Return the largest number of disagreements among `of` images that keeps `risk`."""
     return floor(risk * of + 1e-9)
 
 
 @dataclass(frozen=True)
 class SweepSize:
-    """The size of a sweep that calibrates a race of the other images.
+    """Size of a calibration sweep, after which the other images are raced.
 
     Attributes:
-        images: number of images swept.
-        allowed: largest number of them that a setting may decide otherwise.
-        passes: probability that a setting passes which differs on `PLANNED_SHARE` of the decisions.
+        images: number of images to sweep.
+        allowed: largest number of disagreements among them with which a setting passes.
+        passes: probability that a setting with a risk of `PLANNED_SHARE` passes.
         cost: expected cost of all images, the sweep included.
     """
 
@@ -78,18 +90,19 @@ class SweepSize:
 
 
 def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: float) -> SweepSize:
-    """Return the sweep of least expected cost, out of `of` images.
+    """Return the calibration sweep with the least expected total cost.
 
-    More images allow more disagreements. With c allowed, the fewest images that show the risk are
-    swept, and the others are raced if at most c differ. The number that differ is random for the
-    plan alone: each image with probability `PLANNED_SHARE`.
+    A larger sweep allows more disagreements, so that a setting passes more often. For each allowed
+    number c, the smallest sufficient sweep is considered; the other images are raced if there are
+    at most c disagreements. For planning only, images are assumed to disagree independently with
+    probability `PLANNED_SHARE`.
 
     Args:
-        of: number of images.
-        risk: the largest share of decisions that may differ.
+        of: number of images in the split.
+        risk: largest acceptable share of disagreements.
         full: cost per image of the full sweep.
-        race: expected cost per image of a race.
-        otherwise: cost per image of what decides the others where no setting passes.
+        race: expected cost per image of the race.
+        otherwise: cost per image of the strategy used for the other images if no setting passes.
     """
     from scipy.stats import binom
 
@@ -97,7 +110,7 @@ def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: floa
     for allowed in range(most_differing(risk, of) + 1):
         images = images_needed(risk, allowed, of=of)
         if sizes and images * full >= min(size.cost for size in sizes):
-            break  # the sweep alone costs more, and so does every larger one
+            break  # this sweep alone costs more than the best plan, and larger ones cost even more
         passes = float(binom.cdf(allowed, images, PLANNED_SHARE))
         rest = passes * race + (1 - passes) * otherwise
         sizes.append(SweepSize(images, allowed, passes, images * full + (of - images) * rest))
@@ -105,7 +118,7 @@ def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: floa
 
 
 def upper_limit(disagreements: int, n: int, level: float = LEVEL) -> float:
-    """Return the one-sided upper limit of Clopper & Pearson of the share of disagreements."""
+    """Return the one-sided Clopper-Pearson upper limit of the share of disagreements."""
     from scipy.stats import beta
 
     if disagreements >= n:
@@ -120,36 +133,43 @@ def passing(
     level: float = LEVEL,
     of: int | None = None,
 ) -> list[int]:
-    """Return the settings that keep a risk, of a sequence that was fixed beforehand.
+    """Return the indices of the settings that keep a risk, in a sequence fixed beforehand.
 
     Fixed-sequence testing, as in "Learn then Test" (Angelopoulos, Bates, Candès, Jordan & Lei,
     arXiv 2110.01052): the settings are tested in their order, safest first, each at the whole
     level, up to the first that fails. The probability that any of those before it exceeds the risk
-    is then 1 - level at most. So the cheapest of them may be chosen by what it cost on the same
-    images, and the choice does not weaken the bound. The order must not depend on these images.
-    `disagreements` are of each setting, on the same `n` images; `of` as for `keeps`.
+    is then at most 1 - level. So the cheapest of them may be chosen by its cost on the same images,
+    and the choice does not weaken the bound. The order must not depend on these images.
+
+    Args:
+        disagreements: number of disagreements of each setting, on the same `n` images.
+        n: number of images.
+        risk: largest acceptable share of disagreements.
+        level: confidence level.
+        of: size of the split, as for `keeps`.
     """
-    kept = [keeps(count, n, risk, level, of) for count in disagreements]
-    return list(range([*kept, False].index(False)))
+    results = [keeps(count, n, risk, level, of) for count in disagreements]
+    return list(range([*results, False].index(False)))
 
 
 def distances(scores: Floats) -> Floats:
-    """Return the distance of each score from the lowest, in standard deviations, float64 [P].
+    """Return the distance of each prompt's score from the lowest, in standard deviations.
 
-    The unit makes images and draws of different contrast comparable. Equal scores are all at 0.
-    Scores are first-order scores, float64 [P]; lower is better.
+    The unit makes images and draws of different contrast comparable. `scores` are first-order
+    scores of P prompts, float64 [P], lower is better; the distances are float64 [P], all 0 if the
+    scores are equal.
     """
     above, spread = scores - scores.min(), scores.std()
     return np.asarray(above / spread if spread > 0 else np.zeros_like(above))
 
 
 def conformal_quantile(values: Floats, risk: float) -> float:
-    """Return the value that a new, exchangeable one exceeds with probability `risk` at most.
+    """Return a bound that a new value exceeds with a probability of at most `risk`.
 
-    The ceil((n + 1)(1 - risk))-th smallest of n values, as in split conformal prediction (Vovk,
-    Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005; Lei et al., JASA 113,
-    2018); infinite where n is too small, that is below 1 / risk - 1. The probability is over
-    the draw of these values, float64 [n], as well as of the new one.
+    It is the ceil((n + 1)(1 - risk))-th smallest of the n values, as in split conformal prediction
+    (Vovk, Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005; Lei et al., JASA 113,
+    2018), or infinite if n is below 1 / risk - 1. The values, float64 [n], and the new one must be
+    exchangeable, and the probability is over all of them.
     """
     rank = ceil((len(values) + 1) * (1 - risk))
     return float(np.sort(values)[rank - 1]) if rank <= len(values) else inf

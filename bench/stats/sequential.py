@@ -1,12 +1,16 @@
-"""Tests and intervals that hold at every number of images: whoever looks at each may stop at any.
+"""Anytime-valid tests and confidence sequences by betting: valid at every number of images.
 
-Values of images in random order are bets against a hypothesis about their mean. Capital that starts
-at 1 and grows to 1/α rejects it: if the hypothesis holds, the probability that the capital *ever*
-reaches 1/α is at most α (Ville 1939). Waudby-Smith & Ramdas, "Estimating means of bounded random
-variables by betting" (JRSS B 86, 2024), of which this is the mixture over constant bets: it does
-not depend on the order of the values where images are drawn with replacement. On differences of two
-runs and the hypothesis 0 it is a bet on McNemar's discordant pairs. Of many methods, those that are
-shown not to be the best leave, and are scored no further.
+A gambler bets on the values of images in random order against a null hypothesis about their mean.
+The capital starts at 1, and the null hypothesis is rejected at level α once it reaches 1/α: under
+the null hypothesis the capital is a test martingale, so the probability that it *ever* reaches 1/α
+is at most α (Ville 1939). Results may therefore be checked after every image, and scoring may stop
+at any.
+
+The capital is the mixture over constant bets of Waudby-Smith & Ramdas, "Estimating means of bounded
+random variables by betting" (JRSS B 86, 2024). It does not depend on the order of the values if
+images are drawn with replacement. For the difference of two runs and a mean of 0, it bets on
+McNemar's discordant pairs. `standings` compares many methods, and eliminates those that are shown
+not to be the best.
 """
 
 from __future__ import annotations
@@ -22,61 +26,68 @@ from bench.contracts.strategy import Floats
 from bench.stats.many import holm
 from bench.stats.paired import ALPHA
 
-MAX_STEPS = 45  # of a bisection: its ends are known to 1e-13
+MAX_STEPS = 45  # bisection steps: ends are exact to 1e-13
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-BETS = (_NODES + 1) / 2  # share of the capital that is staked, a uniform prior in 64 points
+BETS = (_NODES + 1) / 2  # fractions of the capital staked: uniform prior on [0, 1] in 64 points
 LOG_PRIOR = np.log(_WEIGHTS / 2)
 
 
 def log_capital(values: Floats, mean: float, population: int | None = None) -> Floats:
     """Return the logarithm of the capital after each value, float64 [n].
 
-    The bets are against the hypothesis that the mean is at most `mean`; against "at least", both
-    are given with the other sign.
+    The null hypothesis is that the mean is at most `mean`. To test "at least", negate `values` and
+    `mean`.
 
     Args:
-        values: float64 [n] in [-1, 1], of images in random order.
-        mean: hypothesis about the mean of all images like these.
-        population: number of images from which these are drawn without replacement; the hypothesis
-            is then about their mean. None: it is about all images like these.
+        values: float64 [n] in [-1, 1], values of images in random order.
+        mean: upper bound of the mean under the null hypothesis.
+        population: number of images from which these are drawn without replacement; the null
+            hypothesis is then about the mean of these images. None if it is about all images like
+            these, an infinite population.
     """
     if not len(values):
         return np.zeros(0)
     expected = _expected(values, mean, population)
     capital = _log_sum(np.cumsum(_log_growth(values, expected), axis=0) + LOG_PRIOR)
-    capital[np.minimum.accumulate(expected) <= -1] = inf  # no images left have so small a mean
+    # The null hypothesis is impossible once the remaining values would have to be below -1.
+    capital[np.minimum.accumulate(expected) <= -1] = inf
     if population == len(values) and values.sum() > population * mean + 1e-9:
         capital[-1] = inf
     return capital
 
 
 def _expected(values: Floats, mean: float, population: int | None) -> Floats:
-    """Return the mean of the images that are left before each value, if the hypothesis holds."""
+    """Return the mean of the remaining images before each value under the null, float64 [n]."""
     if population is None:
         return np.full(len(values), mean)
     before = np.cumsum(values) - values
-    left = population - np.arange(len(values))
-    return np.asarray((population * mean - before) / left)  # section 5 of the paper
+    remaining = population - np.arange(len(values))
+    return np.asarray((population * mean - before) / remaining)  # section 5 of the paper
 
 
 def _log_growth(values: Floats, expected: Floats) -> Floats:
-    """Return the logarithm of each bet's growth by each value, float64 [n, bets]."""
+    """Return the logarithm of the factor by which each value changes each bet's capital.
+
+    The result is float64 [n, bets]. `expected` is the mean under the null hypothesis before each
+    value, float64 [n] or a number.
+    """
     expected = np.clip(expected, -1 + 1e-12, 1.0)
     returns = (values - expected) / (1 + expected)
     return np.log1p(np.multiply.outer(returns, BETS))
 
 
 def _log_sum(logs: Floats) -> Floats:
-    """Return the logarithm of the sum along the last axis of numbers given as logarithms."""
+    """Return log(sum(exp(logs))) along the last axis."""
     largest = logs.max(axis=-1)
     return np.asarray(largest + np.log(np.exp(logs - largest[..., None]).sum(axis=-1)))
 
 
 def simulated_stops(difference: float, discordance: float, most: int, studies: int = 400) -> Floats:
-    """Return after how many images simulated comparisons are decided, float64 [studies].
+    """Simulate after how many images comparisons of two runs are decided, float64 [studies].
 
-    Both runs answer the same images. The test is made at 400 numbers of images, up to `most`;
-    infinity: it decides at none of them.
+    Both runs score the same images, and differ as `difference` and `discordance` say. To save time,
+    the test is evaluated at about 400 numbers of images up to `most`; infinity if it decides at
+    none of them.
     """
     rng, step = np.random.default_rng(0), max(1, most // 400)
     shares = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
@@ -91,25 +102,26 @@ def simulated_stops(difference: float, discordance: float, most: int, studies: i
 
 
 def anytime_p(values: Floats, mean: float, population: int | None = None) -> float:
-    """Return the p of "the mean is at most `mean`", valid at any number of values.
+    """Return the anytime-valid p-value of the null hypothesis "the mean is at most `mean`".
 
-    One over the capital after the last value, and at most 1.
+    It is 1 / capital after the last value, at most 1; 1 if there are no values.
     """
     capital = log_capital(values, mean, population)
     return exp(-max(float(capital[-1]), 0.0)) if len(values) else 1.0
 
 
 def two_sided_p(values: Floats, population: int | None = None) -> float:
-    """Return the p of "the mean is 0", valid at any number of values."""
-    ends = anytime_p(values, 0.0, population), anytime_p(-values, 0.0, population)
-    return min(1.0, 2 * min(ends))
+    """Return the anytime-valid two-sided p-value of the null hypothesis "the mean is 0"."""
+    sides = anytime_p(values, 0.0, population), anytime_p(-values, 0.0, population)
+    return min(1.0, 2 * min(sides))
 
 
 def anytime_interval(values: Floats, population: int | None = None) -> tuple[float, float]:
-    """Return the interval that holds the mean at every number of values with 95 % together.
+    """Return the 95 % confidence sequence of the mean after the last value.
 
-    Each end is a one-sided test at 2.5 %: an interval without 0 and a `two_sided_p` below 5 % are
-    the same.
+    With a probability of at least 95 %, the intervals after every number of values contain the
+    mean. Each end inverts a one-sided test at 2.5 %, so the interval excludes 0 exactly if
+    `two_sided_p` is below 5 %.
     """
     *_, (low, _) = _bisection(values, population)
     *_, (high, _) = _bisection(-values, population)
@@ -117,11 +129,11 @@ def anytime_interval(values: Floats, population: int | None = None) -> tuple[flo
 
 
 def _bisection(values: Floats, population: int | None) -> Iterator[tuple[float, float]]:
-    """Yield bounds of the largest mean that is rejected after the last value, ever closer.
+    """Yield ever closer bounds of the largest mean that is rejected after the last value.
 
-    The lower one of the last bounds is that mean.
+    The lower bound of the last pair is the result.
     """
-    low, high, needed, n = -1.0, 1.0, log(2 / ALPHA), len(values)
+    low, high, threshold, n = -1.0, 1.0, log(2 / ALPHA), len(values)
     yield low, high
     total, counts = values.sum(), np.ones(n, dtype=np.int64)
     if population is None:  # the order does not matter
@@ -132,22 +144,25 @@ def _bisection(values: Floats, population: int | None) -> Iterator[tuple[float, 
         rejected = expected.min() <= -1 or (population == n and total > n * middle + 1e-9)
         if not rejected:
             growth = (counts[:, None] * _log_growth(values, expected)).sum(axis=0)
-            rejected = _log_sum(growth + LOG_PRIOR) >= needed
+            rejected = _log_sum(growth + LOG_PRIOR) >= threshold
         low, high = (middle, high) if rejected else (low, middle)
         yield low, high
 
 
 def accuracy_anytime(right: Floats) -> tuple[float, float]:
-    """Return the `anytime_interval` of an accuracy from float64 [n] results in [0, 1]."""
+    """Return the `anytime_interval` of the mean of values in [0, 1], such as an accuracy."""
     low, high = anytime_interval(2 * right - 1)
     return (low + 1) / 2, (high + 1) / 2
 
 
 def is_narrow(values: Floats, width: float, population: int | None = None) -> bool:
-    """Return whether `anytime_interval` is at most `width` wide, from as few steps as show it."""
+    """Return whether `anytime_interval` is at most `width` wide.
+
+    The bisection of both ends stops as soon as the answer is certain.
+    """
     ends = (_bisection(side, population) for side in (values, -values))
     for (low, low_most), (high, high_most) in zip(*ends, strict=True):
-        if -high - low <= width:  # the ends only come closer
+        if -high - low <= width:  # further steps only narrow it
             return True
         if -high_most - low_most > width:
             return False
@@ -157,39 +172,39 @@ def is_narrow(values: Floats, width: float, population: int | None = None) -> bo
 def first_narrow(
     values: Floats, width: float, population: int | None = None, since: int = 1
 ) -> int | None:
-    """Return after how many values `anytime_interval` is at most `width` wide; None: not yet.
+    """Return after how many values `anytime_interval` is at most `width` wide, or None if never.
 
-    The interval is checked after every value at first, later after every 2 % more, and not before
-    the value `since`.
+    The interval is checked after every value up to 100, then each time their number has grown by
+    2 %, and not before value `since`. With all values of the population, the mean is known exactly.
     """
     n = 1
     while n <= len(values):
-        # An interval that holds at every n is never narrower than one for this n alone.
+        # A confidence sequence is never narrower than the interval for a single n.
         may_be_narrow = population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5
         if n >= since and may_be_narrow and is_narrow(values[:n], width, population):
             return n
         n += max(1, n // 50)
-    return population if population == len(values) else None  # all is known of a whole split
+    return population if population == len(values) else None
 
 
 def interval_course(
-    values: Floats, looks: int = 60, population: int | None = None
+    values: Floats, points: int = 60, population: int | None = None
 ) -> list[tuple[int, float, float]]:
-    """Return n and both ends of `anytime_interval` at up to `looks` numbers of values."""
-    ends = np.unique(np.linspace(1, len(values), min(looks, len(values))).round().astype(int))
-    return [(int(n), *anytime_interval(values[:n], population)) for n in ends]
+    """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n."""
+    counts = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))
+    return [(int(n), *anytime_interval(values[:n], population)) for n in counts]
 
 
 Stop = Literal["best", "ranked"]
 
 
 class Standings(NamedTuple):
-    """What the images so far show."""
+    """State of a comparison of many methods after the images so far."""
 
-    out: dict[str, int]  # methods that are not the best → number of images that shows it
-    open: tuple[str, ...]  # methods of which more images are needed, best first
-    leader: str  # method with the highest accuracy of those with the most images
-    unresolved: tuple[tuple[str, str], ...] = ()  # pairs whose order is not shown
+    out: dict[str, int]  # eliminated method → number of its images when it was eliminated
+    open: tuple[str, ...]  # methods that need more images, best first; empty once decided
+    leader: str  # most accurate of the methods with the most images
+    unresolved: tuple[tuple[str, str], ...] = ()  # pairs neither ordered nor shown equal
 
     @property
     def decided(self) -> bool:
@@ -198,13 +213,16 @@ class Standings(NamedTuple):
 
 
 def standings(results: Mapping[str, Floats], stop: Stop, margin: float | None = None) -> Standings:
-    """Return what the images so far show; those of a method that left are fewer.
+    """Return which methods are eliminated, and which need more images.
 
     Args:
-        results: method → float64 [n] in [0, 1], its results per image in the common random order.
-        stop: `best`: until one method is left, or with a margin until one is within it of all that
-            are left; `ranked`: until the order of every pair is shown, or its equality.
-        margin: difference of accuracies that counts as none; None: none does.
+        results: method → float64 [n] in [0, 1], its result for each image in the common random
+            order. A method eliminated earlier has fewer images.
+        stop: `best` continues until one method remains or, with a margin, until the leader is shown
+            to be within it of all that remain; `ranked` continues until every pair is ordered or
+            shown to be equal.
+        margin: difference of accuracies below which methods count as equal; None to test no
+            equality.
     """
     most = max(map(len, results.values()))
     order = sorted(results, key=lambda m: (-len(results[m]), -float(results[m].mean())))
@@ -218,33 +236,34 @@ def _best(
 ) -> Standings:
     """Return the sequential model confidence set (Arnold, Gavrilopoulos, Schulz & Ziegel, 2024).
 
-    "This method is the best" is rejected by the mean of the capitals of all others against it,
-    which is a fair bet too. A best method ever leaves with a probability of at most α; with a
-    margin, half of α is for that, the other half for the equality of those that are left.
+    The null hypothesis that a method is the best is tested by the mean of the capitals of all
+    other methods against it; a mean of test martingales is a test martingale too. The probability
+    that a best method is ever eliminated is at most α. With a margin, elimination and the equality
+    of the remaining methods are tested at α / 2 each.
     """
     alpha = ALPHA if margin is None else ALPHA / 2
     out = {}
     for method, own in results.items():
         paths = np.stack([_capital(results[o], own) for o in results if o != method], axis=-1)
         mean = _log_sum(paths) - log(len(results) - 1)
-        if (shown := np.flatnonzero(mean >= log(1 / alpha))).size:
-            out[method] = int(shown[0]) + 1
-    left = tuple(method for method in order if method not in out and len(results[method]) == most)
-    leader = left[0] if left else order[0]
-    if margin is not None and len(left) > 1:
-        needed = log(2 * (len(results) - 1) / ALPHA)
-        close = [
-            log_capital(results[leader] - results[other], -margin).max() >= needed
-            for other in left[1:]
+        if (rejected := np.flatnonzero(mean >= log(1 / alpha))).size:
+            out[method] = int(rejected[0]) + 1
+    remaining = tuple(m for m in order if m not in out and len(results[m]) == most)
+    leader = remaining[0] if remaining else order[0]
+    if margin is not None and len(remaining) > 1:
+        threshold = log(2 * (len(results) - 1) / ALPHA)  # ALPHA / 2, Bonferroni-corrected
+        equal = [
+            log_capital(results[leader] - results[other], -margin).max() >= threshold
+            for other in remaining[1:]
         ]
-        left = left if not all(close) else (leader,)
-    return Standings(out, left if len(left) > 1 else (), leader)
+        remaining = (leader,) if all(equal) else remaining
+    return Standings(out, remaining if len(remaining) > 1 else (), leader)
 
 
 def _capital(other: Floats, own: Floats) -> Floats:
-    """Return the capital against "own is no worse" after each of own's images.
+    """Return the log capital against the null hypothesis "`own` is no worse than `other`".
 
-    It stays where it is after the other method has left.
+    One value after each image of `own`; constant from the image at which `other` was eliminated.
     """
     shared = min(len(other), len(own))
     path = log_capital(other[:shared] - own[:shared], 0.0)
@@ -252,9 +271,9 @@ def _capital(other: Floats, own: Floats) -> Floats:
 
 
 def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float | None) -> Standings:
-    """Test every pair with Holm's correction (1979) of p = 1 / largest capital.
+    """Test every pair, with p = 1 / largest capital so far, corrected by Holm's method (1979).
 
-    With a margin, half of α is for differences and half for equalities.
+    With a margin, differences and equalities are tested at α / 2 each.
     """
     alpha = ALPHA if margin is None else ALPHA / 2
     pairs = list(combinations(order, 2))
@@ -265,12 +284,12 @@ def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float |
         differ[place] = min(1.0, 2 * min(_smallest_p(sign * values, 0.0) for sign in (1, -1)))
         if margin is not None:
             equal[place] = max(_smallest_p(sign * values, -margin) for sign in (1, -1))
-    shown = np.minimum(holm(differ), holm(equal)) <= alpha
-    unresolved = tuple(pairs[place] for place in np.flatnonzero(~shown))
-    left = {method for pair in unresolved for method in pair}
-    return Standings({}, tuple(m for m in order if m in left), order[0], unresolved)
+    resolved = np.minimum(holm(differ), holm(equal)) <= alpha
+    unresolved = tuple(pairs[place] for place in np.flatnonzero(~resolved))
+    still_open = {method for pair in unresolved for method in pair}
+    return Standings({}, tuple(m for m in order if m in still_open), order[0], unresolved)
 
 
 def _smallest_p(values: Floats, mean: float) -> float:
-    """Return the smallest `anytime_p` so far."""
+    """Return the smallest `anytime_p` after any number of values, itself anytime-valid."""
     return exp(-max(float(log_capital(values, mean).max()), 0.0))

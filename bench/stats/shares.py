@@ -1,4 +1,4 @@
-"""Shares of right decisions with their intervals: of a run, of its groups, and of items."""
+"""Proportions with confidence intervals: accuracy of a run, of its groups, and scores of items."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ Counts = NDArray[np.int64] | Floats
 
 
 def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of `correct` out of `n` (Wilson 1927); see `wilson`."""
+    """Return the 95 % Wilson score interval of `correct` out of `n`; see `wilson`."""
     low, high = wilson(np.array([correct]), np.array([n]))
     return float(low[0]), float(high[0])
 
 
 def wilson(correct: Counts, n: Counts) -> tuple[Floats, Floats]:
-    """Return the lower and upper ends of the 95 % Wilson score intervals, float64 [C] each.
+    """Return the lower and upper ends of 95 % score intervals (Wilson 1927), float64 [C] each.
 
-    `scipy.stats.binomtest` gives the same, but takes 0.5 ms per class and run.
-    `n` is above 0; for a weighted mean it is the effective number.
+    `scipy.stats.binomtest` gives the same, but takes 0.5 ms per interval.
+
+    Args:
+        correct: [C], numbers of successes.
+        n: [C], numbers of trials, above 0; for a weighted mean, effective sample sizes, and then
+            `correct` is the mean times these.
     """
     share = correct / n
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
@@ -37,7 +41,7 @@ def wilson(correct: Counts, n: Counts) -> tuple[Floats, Floats]:
 
 
 def exact_interval(count: int, n: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of `count` out of `n` (Clopper & Pearson 1934)."""
+    """Return the exact 95 % interval of `count` out of `n` (Clopper & Pearson, 1934)."""
     from scipy.stats import binomtest
 
     low, high = binomtest(count, n).proportion_ci(0.95, method="exact")
@@ -45,11 +49,12 @@ def exact_interval(count: int, n: int) -> tuple[float, float]:
 
 
 def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
-    """Return the scores of items with several images, by their names in the metrics.
+    """Return the text, image and group scores of items with several images, by metric name.
 
-    The text score, the share of items in which every image has its text, is the accuracy. Ties and
-    failed items are wrong. Image and group scores are left out where the strategy does not compare
-    images, and all scores where the items ask which image fits one text.
+    The text score, the share of items in which every image gets its own text, equals the accuracy.
+    Ties and failed items count as wrong. Image and group scores are omitted if the strategy does
+    not compare scores of different images. The result is empty if the items have no image score,
+    such as those that ask which image fits one text.
     """
     if items.image_chance is None:
         return {}
@@ -69,7 +74,10 @@ def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
 
 
 def per_group(decided: Decisions) -> list[Group]:
-    """Return the accuracy of each group, the worst first; []: the images have no groups."""
+    """Return the accuracy of each group, worst first; empty if the images have no groups.
+
+    Images with an empty group name are in no group.
+    """
     if decided.groups is None:
         return []
     groups = []

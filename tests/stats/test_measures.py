@@ -78,7 +78,7 @@ def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
     for name, problem in (
         ("top5_accuracy", "five classes or fewer"),
         ("candidate_recall", "it decided among all classes"),
-        ("error_consistency", "--with RUN, or a CSV"),
+        ("error_consistency", "give --with RUN"),
         ("shape_bias", "there is no column 'shape' of further labels"),
         ("auroc2", "Unknown metric 'auroc2'. Did you mean 'auroc'"),
     ):
@@ -94,7 +94,7 @@ def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:
     strange = stored(tmp_path, some_scores(1), fingerprint="0" * 64)
     assert -1 <= one(path, "error_consistency", (other,)).value < 1
     assert one(path, "error_consistency", (path,)).value == 1
-    with pytest.raises(UserError, match="of other data or classes"):
+    with pytest.raises(UserError, match="has other data or classes"):
         measured(path, "error_consistency", {}, (strange,))
 
 
