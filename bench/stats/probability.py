@@ -242,7 +242,7 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
     fits = [
         (stored, setting.fit)
         for stored in calibrated
-        if stored.fits(manifest) and not stored.shared(manifest)
+        if stored.applies_to(manifest) and not stored.shared_images(manifest)
         for setting in (*stored.calibration.settings, *stored.calibration.others)
         if setting.fit is not None and setting.strategy.plain() == manifest.strategy.plain()
     ]

@@ -1,4 +1,8 @@
-"""`calibration.json`: what the recorded images of a run say of decisions on other images."""
+"""`calibration.json`: how right a strategy's decisions were on the recorded images of a run.
+
+Other runs use it to choose a strategy's parameters for a stated risk, and to predict the
+probability that a decision is right.
+"""
 
 from __future__ import annotations
 
@@ -30,51 +34,51 @@ from bench.store.identity import StrategyIdentity, digest
 from bench.store.runs import LeftOut, warn
 
 CALIBRATION = "calibration.json"
-BESIDE = "calibration-*.json"
+FURTHER_CALIBRATIONS = "calibration-*.json"
 CALIBRATION_FORMAT = 1
 
 Feature = Literal["margin", "evaluations"]
 
 
 class Fit(Document):
-    """A fitted logistic regression of "the decision is right"; see `bench.stats.probability`."""
+    """Logistic regression of whether a decision is right; see `bench.stats.probability`."""
 
     images: Positive  # number of images fitted
-    right: Count  # number of them decided rightly
-    unit: Amount  # unit of a margin: the median absolute margin of the images fitted
+    right: Count  # number of these that were decided correctly
+    unit: Amount  # unit of margins: the median absolute margin of the images fitted
     features: list[Feature] = Field(min_length=1)  # features of a decision
     centre: list[Number]  # number subtracted from each feature
-    spread: list[Number]  # number that each feature is divided by
-    weights: list[Number]  # weight of each feature
+    spread: list[Number]  # number by which each feature is divided, after `centre` is subtracted
+    weights: list[Number]  # coefficient of each feature
     intercept: Number  # intercept of the regression
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         columns = (self.centre, self.spread, self.weights)
         if any(len(column) != len(self.features) for column in columns):
-            raise ValueError("centre, spread and weights have one number for each feature")
+            raise ValueError("centre, spread and weights must have one number per feature")
         if self.right > self.images:
-            raise ValueError(f"{self.right} of {self.images} images cannot be right")
+            raise ValueError(f"right must be at most {self.images} (images), got {self.right}")
         if not all(spread > 0 for spread in self.spread):
-            raise ValueError("a spread is larger than zero")
+            raise ValueError(f"every spread must be above 0, got {min(self.spread):g}")
         return self
 
 
 class CalibratedSetting(Document):
-    """The outcome of the calibrated images under one strategy and its parameters."""
+    """The results of one strategy with its parameters on the calibration images."""
 
     strategy: StrategyIdentity  # strategy with its parameters
     cost: Amount  # evaluation equivalents per image
-    right: Count  # number of images decided rightly
-    disagreements: Count | None = None  # images decided otherwise than by the full sweep
-    fit: Fit | None = None  # None: too few right or wrong decisions to fit a probability
+    right: Count  # number of images decided correctly
+    disagreements: Count | None = None  # number of images decided differently by the full sweep
+    fit: Fit | None = None  # None if too few decisions were right, or too few wrong, for a fit
 
 
 class Calibration(Document):
-    """`calibration.json`, in the folder of the run whose images it is about.
+    """`calibration.json`, in the folder of the run with the calibration images.
 
-    A calibration of other strategies, parameters or images lies beside it, in
-    `calibration-KEY.json`, so that runs find the one that they were made with.
+    Calibrations of other strategies, parameters or images are kept in the same folder, as
+    `calibration-KEY.json`, so that each run still finds the one that it was made with.
     """
 
     format: Count
@@ -84,27 +88,28 @@ class Calibration(Document):
     images: Positive
     samples: list[str] | None = None  # ids of the images; None in early versions: all of the run
     of: Positive | None = None
-    """Size of the split that they were drawn from, for a risk on its other images; None: it is for
-    other images than those of the split."""
-    level: Share  # confidence level of a bound on the disagreement
+    """Size of the split that the images were drawn from, if the risk is stated for the rest of this
+    split; None if it is stated for images of other splits."""
+    level: Share  # confidence level of the bound on the share of disagreements
     chosen: list[str] = Field([])  # parameters that differ among the settings
     settings: list[CalibratedSetting] = Field([])
-    """Settings among which a risk chooses, the safest first: an order fixed before the images."""
+    """Settings from which one is chosen for a stated risk, the safest first. Their order was fixed
+    before the images were scored."""
     others: list[CalibratedSetting] = Field([])  # settings that have only a fitted probability
 
     @property
     def key(self) -> str:
-        """The hash of its strategies with their parameters and of the number of images."""
+        """Eight hex digits of the hash of strategies, parameters and number of images."""
         strategies = [setting.strategy.plain() for setting in (*self.settings, *self.others)]
-        drawn = without_none(of=self.of)
-        return digest({"images": self.images, "strategies": strategies, **drawn})[:8]
+        content = {"images": self.images, "strategies": strategies, **without_none(of=self.of)}
+        return digest(content)[:8]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not 0 < self.level < 1:
-            raise ValueError(f"level {self.level} is not between 0 and 1")
-        if self.samples is not None and len(set(self.samples)) != self.images:
-            raise ValueError(f"{len(set(self.samples)):,} different samples, of {self.images:,}")
+            raise ValueError(f"level must be above 0 and below 1, got {self.level}")
+        if self.samples is not None and (n := len(set(self.samples))) != self.images:
+            raise ValueError(f"samples must have {self.images:,} different ids, got {n:,}")
         for setting in (*self.settings, *self.others):
             counts = {
                 "right": setting.right,
@@ -113,7 +118,7 @@ class Calibration(Document):
             }
             for name, count in counts.items():
                 if count > self.images:
-                    raise ValueError(f"{name} is {count:,}, of {self.images:,} images")
+                    raise ValueError(f"{name} must be at most {self.images:,}, got {count:,}")
         return self
 
 
@@ -125,43 +130,56 @@ class Calibrated:
     manifest: Manifest
     calibration: Calibration
 
-    def fits(self, manifest: Manifest) -> bool:
-        """Tell whether it is about a run's question, on any images."""
-        return question(self.manifest) == question(manifest)
+    def applies_to(self, manifest: Manifest) -> bool:
+        """Return whether a run differs from the calibrated one in images and strategy only."""
+        return _setup_digest(self.manifest) == _setup_digest(manifest)
 
-    def shared(self, manifest: Manifest) -> int:
-        """Return the number of a run's images among the calibrated ones; it must be 0."""
+    def shared_images(self, manifest: Manifest) -> int:
+        """Return how many images of a run were calibrated on; it is valid for the run only if 0."""
         samples = self.calibration.samples or self.manifest.samples
         return len(set(samples) & set(manifest.samples))
 
 
-def question(manifest: Manifest) -> str:
-    """Return the hash of a run's question: of all but its images and its strategy."""
-    kept = manifest.identity.plain()
+def _setup_digest(manifest: Manifest) -> str:
+    """Return the hash of everything that identifies a run, except its images and its strategy."""
+    setup = manifest.identity.plain()
     for name in ("strategy", "calibrated", "replayed"):
-        kept.pop(name, None)
-    kept["dataset"] = {name: kept["dataset"][name] for name in ("name", "version")}
-    return digest({**kept, "draws": manifest.draws, "classes": manifest.classes})
+        setup.pop(name, None)
+    setup["dataset"] = {name: setup["dataset"][name] for name in ("name", "version")}
+    return digest({**setup, "draws": manifest.draws, "classes": manifest.classes})
 
 
 def calibration_files(path: Path) -> list[str]:
-    """Return the names of the calibrations in a run's folder, the first one made first."""
-    return [CALIBRATION, *sorted(file.name for file in path.glob(BESIDE))]
+    """Return the names of the calibrations in a run's folder, starting with `CALIBRATION`.
+
+    That one is listed even if it does not exist.
+    """
+    return [CALIBRATION, *sorted(file.name for file in path.glob(FURTHER_CALIBRATIONS))]
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration into its run's folder, in place of an earlier one of the same key."""
+    """Write a calibration into its run's folder, replacing an earlier one with the same key.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
     try:
         first = read_calibration(path).calibration.key
-    except UserError:  # absent or damaged: this one takes its place
+    except UserError:  # the file is absent or damaged, and is replaced
         first = calibration.key
-    name = CALIBRATION if first == calibration.key else BESIDE.replace("*", calibration.key)
+    name = CALIBRATION
+    if first != calibration.key:
+        name = FURTHER_CALIBRATIONS.replace("*", calibration.key)
     with writing(path / name):
         write_document(path / name, calibration)
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
-    """Read a calibration in a run's folder; UserError: absent, damaged, of another run or newer."""
+    """Read a calibration in a run's folder.
+
+    Raises:
+        UserError: if it is absent, damaged, of another run, or of a newer format.
+    """
     advice = f"`bench calibrate {path}` makes it."
     calibration = read_document(
         Calibration,
@@ -173,12 +191,15 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
     )
     manifest = read_manifest(path)
     if calibration.identity != digest(manifest.identity):
-        raise UserError(f"{path / name} is of another run than its folder. {advice}")
+        raise UserError(f"{path / name} belongs to a different run than its folder. {advice}")
     return Calibrated(path, manifest, calibration)
 
 
 def find_calibrations(results: Path, left_out: LeftOut = warn) -> Iterator[Calibrated]:
-    """Yield the calibrations below a results folder; `left_out` is called for unreadable ones."""
+    """Yield the calibrations below a results folder; calls `left_out` for each unreadable one.
+
+    Only folders with a file `calibration.json` are searched.
+    """
     for path in sorted(places(results, CALIBRATION)):
         for name in calibration_files(path):
             try:

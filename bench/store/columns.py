@@ -1,7 +1,7 @@
-"""`columns.json`: further labels of a run's images, and the answers of people to them.
+"""`columns.json`: further labels of a run's images. Also reads people's answers from CSV files.
 
-Neither is part of the run's identity or of the fingerprint of its data: a hash of their own tells
-whether they changed, and labels of other data are refused.
+A further label is a text such as the shape or the camera of an image. Labels are not part of the
+run's identity, so the file has a hash of its own and the fingerprint of the data that it is for.
 """
 
 from __future__ import annotations
@@ -34,22 +34,25 @@ class FurtherLabels(Document):
     """Further labels of the images of a run."""
 
     format: Count
-    fingerprint: str  # fingerprint of the data that the labels are of
+    fingerprint: str  # fingerprint of the labelled data
     digest: str  # hash of the labels
     columns: dict[str, dict[str, str]]  # name → sample id → label
 
 
 def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> FurtherLabels:
-    """Write further labels into a run's folder, beside those that it has, and return all.
+    """Add further labels to those in a run's folder, and return all.
 
-    UserError: a column has no label of any image of the run, or a label of another image.
+    A column with the name of an earlier one replaces it.
+
+    Raises:
+        UserError: if a column has no label at all, or has one for an image that is not in the run.
     """
     samples = set(manifest.samples)
     for name, labels in added.items():
-        if strange := next((sample for sample in labels if sample not in samples), None):
-            raise UserError(f"Column {name!r}: {manifest.run_id} has no image {strange!r}.")
+        if foreign := next((sample for sample in labels if sample not in samples), None):
+            raise UserError(f"Column {name!r}: {manifest.run_id} has no image {foreign!r}.")
         if not any(labels.values()):
-            raise UserError(f"Column {name!r} has no label of an image of {manifest.run_id}.")
+            raise UserError(f"Column {name!r} has no label for any image of {manifest.run_id}.")
     before = read_columns(path, manifest)
     columns = {**before, **{name: dict(labels) for name, labels in added.items()}}
     document = FurtherLabels(
@@ -63,59 +66,72 @@ def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> 
 
 
 def read_columns(path: Path, manifest: Manifest) -> dict[str, dict[str, str]]:
-    """Return the further labels of a run, by column and sample id; {}: it has none.
+    """Return the further labels of a run by column and sample id, {} if it has none.
 
-    UserError: the file is damaged, was changed by hand, or its labels are of other data.
+    Raises:
+        UserError: if the file is damaged, was changed by hand, or is for other data.
     """
     if not (path / COLUMNS_FILE).exists():
         return {}
-    again = "Add the columns again with `bench results columns`."
+    advice = "Add the columns again with `bench results columns`."
     document = read_document(
         FurtherLabels,
         path,
         COLUMNS_FILE,
         what="a file of further labels",
         newest=COLUMNS_FORMAT,
-        advice=again,
+        advice=advice,
     )
     if document.fingerprint != manifest.identity.dataset.fingerprint:
-        raise UserError(f"{path / COLUMNS_FILE} is stale: its labels are of other data. {again}")
+        raise UserError(f"{path / COLUMNS_FILE} is stale: its labels are for other data. {advice}")
     if document.digest != _digest(document.columns):
-        raise UserError(f"{path / COLUMNS_FILE} was changed: its hash differs. {again}")
+        raise UserError(f"{path / COLUMNS_FILE} was changed: its hash differs. {advice}")
     return document.columns
 
 
 def column_values(
     columns: Mapping[str, Column], name: str, sample_ids: Sequence[str]
 ) -> NDArray[np.str_]:
-    """Return the label of each image in a column, "" where it has none (UserError: no column)."""
+    """Return the label of each image in a column, "" for an image without one.
+
+    Raises:
+        UserError: if there is no such column.
+    """
     if name not in columns:
         raise UserError(
-            f"there is no column {name!r} of further labels.{did_you_mean(name, columns)} It has:"
+            f"there is no column {name!r} of further labels.{did_you_mean(name, columns)} Columns:"
             f" {', '.join(columns) or 'none'}. `bench results columns RUN FILE` adds them."
         )
     return np.array([columns[name].get(sample, "") for sample in sample_ids], dtype=np.str_)
 
 
 def labelled_samples(path: Path, manifest: Manifest, name: str, value: str) -> list[str]:
-    """Return the images of a run with this label in a column (UserError: no column, no image)."""
+    """Return the ids of a run's images with the label `value` in a column.
+
+    Raises:
+        UserError: if there is no such column, or no image with this label.
+    """
     labels = column_values(read_columns(path, manifest), name, manifest.samples)
     chosen = [s for s, label in zip(manifest.samples, labels, strict=True) if label == value]
     if not chosen:
-        kinds = sorted(set(labels.tolist()) - {""})
+        known_labels = sorted(set(labels.tolist()) - {""})
         raise UserError(
-            f"no image of {manifest.run_id} has {name}={value}.{did_you_mean(value, kinds)} It has:"
-            f" {', '.join(kinds[:20])}."
+            f"no image of {manifest.run_id} has {name}={value}.{did_you_mean(value, known_labels)}"
+            f" Labels: {', '.join(known_labels[:20])}."
         )
     return chosen
 
 
 def read_columns_csv(file: Path) -> dict[str, dict[str, str]]:
-    """Return the columns of a CSV file with a column sample_id (UserError: it is not one)."""
+    """Read further labels, by column and sample id, from a CSV file with a column sample_id.
+
+    Raises:
+        UserError: if the file cannot be read, has no other column, or repeats an image.
+    """
     head, lines = _read(file, (ID,))
     names = [name for name in head if name != ID]
     if not names:
-        raise UserError(f"{file} has no column beside {ID}.")
+        raise UserError(f"{file} must have a column besides {ID}.")
     rows = [row for _, row in lines]
     for sample, count in Counter(row[ID] for row in rows).most_common(1):
         if count > 1:
@@ -124,15 +140,18 @@ def read_columns_csv(file: Path) -> dict[str, dict[str, str]]:
 
 
 def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> dict[str, Ints]:
-    """Return subject → class index of its answer to each image, from a CSV file.
+    """Read people's answers to n images from a CSV file.
 
-    The file has the columns subject, sample_id and answer, a class name. An empty answer is none of
-    the classes and counts as wrong; images that a subject did not see have `NO_ANSWER`. Answers to
-    images that are not here are left out.
+    The columns of the file are subject, sample_id and answer (a class name). Answers to images
+    that are not in `sample_ids` are ignored.
+
+    Returns:
+        For each subject the class of its answer to each image, int64 [n]: -1 if the answer is
+        empty, which counts as wrong; `NO_ANSWER` if the subject did not see the image.
 
     Raises:
-        UserError: a column is missing, an answer is no class, a subject answers twice, or nobody
-            saw any of these images.
+        UserError: if a column is missing, an answer is not a class, a subject answers twice, or
+            there is no answer to any of the images.
     """
     class_of = {name: label for label, name in enumerate(manifest.classes)}
     place = {sample: row for row, sample in enumerate(sample_ids)}
@@ -141,30 +160,30 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
         answer = row[ANSWER].strip()
         if answer and answer not in class_of:
             raise UserError(
-                f"{file}, line {line}: {answer!r} is no class of {manifest.run_id}."
+                f"{file}, line {line}: {answer!r} is not a class of {manifest.run_id}."
                 f"{did_you_mean(answer, class_of)}"
             )
-        if (where := place.get(row[ID])) is None:
+        if (index := place.get(row[ID])) is None:
             continue
         answers = raters.setdefault(row[SUBJECT], np.full(len(place), NO_ANSWER, dtype=np.int64))
-        if answers[where] != NO_ANSWER:
+        if answers[index] != NO_ANSWER:
             raise UserError(
                 f"{file}, line {line}: subject {row[SUBJECT]!r} answers {row[ID]!r} twice."
             )
-        answers[where] = class_of.get(answer, -1)
+        answers[index] = class_of.get(answer, -1)
     if not raters:
-        raise UserError(f"{file} has no answer to an image of {manifest.run_id}.")
+        raise UserError(f"{file} has no answer to any image of {manifest.run_id}.")
     return raters
 
 
-def _read(file: Path, needed: Sequence[str]) -> tuple[list[str], Lines]:
-    """Return the names of a CSV file's columns, and its other lines with their numbers."""
+def _read(file: Path, required: Sequence[str]) -> tuple[list[str], Lines]:
+    """Return the column names of a CSV file, and its rows with their line numbers."""
     try:
         head, lines = read_csv(read_text(file), str(file))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}.") from None
-    if not set(needed) <= set(head):
-        raise UserError(f"{file}: a CSV file with the columns {', '.join(needed)} is needed.")
+    if not set(required) <= set(head):
+        raise UserError(f"{file} must be a CSV file with the columns {', '.join(required)}.")
     return head, lines
 
 

@@ -248,4 +248,4 @@ def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
     plain = json.loads((path / CALIBRATION).read_text())
     del plain["samples"]  # as earlier versions wrote it
     (path / CALIBRATION).write_text(json.dumps(plain))
-    assert read_calibration(path).shared(read_manifest(path)) == 90
+    assert read_calibration(path).shared_images(read_manifest(path)) == 90

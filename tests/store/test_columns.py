@@ -51,7 +51,7 @@ def test_stale_and_changed_columns_are_refused(run: Path) -> None:
     with pytest.raises(UserError, match="was changed: its hash differs"):
         read_columns(run, manifest)
     (run / COLUMNS_FILE).write_text(json.dumps({**content, "fingerprint": "0" * 64}))
-    with pytest.raises(UserError, match="stale: its labels are of other data"):
+    with pytest.raises(UserError, match="stale: its labels are for other data"):
         read_columns(run, manifest)
 
 
@@ -59,7 +59,7 @@ def test_stale_and_changed_columns_are_refused(run: Path) -> None:
     ("text", "problem"),
     [
         ("image,shape\ns0000,a\n", "columns sample_id"),
-        ("sample_id\ns0000\n", "no column beside"),
+        ("sample_id\ns0000\n", "must have a column besides"),
         ("sample_id,shape\ns0000,a\ns0000,b\n", "'s0000' 2 times"),
         ("sample_id,shape\ns0000,a,b\n", "labels.csv:2: 3 columns, and the first line names 2"),
         ("sample_id,shape\nother,a\n", "has no image 'other'"),
@@ -84,9 +84,9 @@ def test_answers_of_people_are_read_by_subject(run: Path, tmp_path: Path) -> Non
     assert answers["ann"].tolist() == [0, NO_ANSWER, -1]
     assert np.array_equal(answers["bob"], [NO_ANSWER, 2, NO_ANSWER])
     for line, problem in (
-        ("ann,s0000,class 7\n", "line 2: 'class 7' is no class"),
+        ("ann,s0000,class 7\n", "line 2: 'class 7' is not a class"),
         ("ann,s0000,class 0\nann,s0000,class 0\n", "line 3: subject 'ann' answers 's0000' twice"),
-        ("ann,other,class 0\n", "no answer to an image"),
+        ("ann,other,class 0\n", "no answer to any image"),
     ):
         file.write_text(f"subject,sample_id,answer\n{line}")
         with pytest.raises(UserError, match=problem):

@@ -136,7 +136,7 @@ def test_stale_further_labels_are_a_warning_beside_the_run(tmp_path: Path) -> No
     (run / COLUMNS_FILE).write_text(json.dumps({**content, "fingerprint": "0" * 64}))
     stale = pages.answer("/run", {"run": run.name})
     page = stale.content.decode()
-    assert stale.code == 200 and "stale: its labels are of other data" in page
+    assert stale.code == 200 and "stale: its labels are for other data" in page
     assert "1 of 3 images" in page and "Further label" not in page
 
 

@@ -161,13 +161,13 @@ def has_calibration(stated: StatedRisk, manifest: Manifest) -> bool:
 
 
 def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:
-    """Return the calibrations of a run's question and strategy that are for other images."""
+    """Return the calibrations with a run's setup and strategy that are for other images."""
     spec = stated.decider.spec
     return [
         calibrated
         for calibrated in find_calibrations(stated.results)
         if calibrated.calibration.of is None
-        and calibrated.fits(manifest)
+        and calibrated.applies_to(manifest)
         and any(
             (setting.strategy.name, setting.strategy.version) == (spec.name, spec.version)
             for setting in calibrated.calibration.settings
@@ -185,9 +185,11 @@ def _calibration_for(stated: StatedRisk, manifest: Manifest) -> Calibration:
             f" least {images_needed(stated.risk)}, and calibrate on them:"
             f" {recorded}, then `bench calibrate RUN`."
         )
-    disjoint = [calibrated.calibration for calibrated in same if not calibrated.shared(manifest)]
+    disjoint = [
+        calibrated.calibration for calibrated in same if not calibrated.shared_images(manifest)
+    ]
     if not disjoint:
-        shared = same[0].shared(manifest)
+        shared = same[0].shared_images(manifest)
         raise UserError(
             f"{stated.option}: {same[0].manifest.run_id} was calibrated on {shared} of the"
             f" {len(manifest.samples)} images that are to be scored. A risk holds for other images:"
