@@ -120,7 +120,7 @@ def _line(row: LeaderboardRow, columns: Sequence[MetricSpec]) -> dict[str, str]:
         "accuracy (95 %)": f"{row.accuracy:.4f}"
         + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
         **{
-            metric.words: NO_VALUE if (value := row.figure(metric.name)) is None else f"{value:.4f}"
+            metric.words: NO_VALUE if (value := row.metric(metric.name)) is None else f"{value:.4f}"
             for metric in columns
         },
         "cost": cost_text(row),

@@ -54,7 +54,7 @@ def to_latex(run: Path) -> str:
         ),
     }
     for metric in metric_columns([row]):
-        cells[f"{metric.words}, %"] = f"{100 * (row.figure(metric.name) or 0):.1f}"
+        cells[f"{metric.words}, %"] = f"{100 * (row.metric(metric.name) or 0):.1f}"
     cells |= {"evaluations per image": cost_text(row, 1), "images": images}
     head = list(cells)
     facts = "; ".join([*label_texts(row, []), assignments(row_settings(row)), f"run {row.run_id}"])

@@ -58,7 +58,7 @@ def row_labels(row: LeaderboardRow) -> list[tuple[str, str]]:
             texts.append(("replayed", "replayed"))
     elif row.kind not in ("measured", "candidates"):
         texts.append((row.kind, row.kind))
-    if (recall := row.figure("candidate_recall")) is not None:
+    if (recall := row.metric("candidate_recall")) is not None:
         top = row.parameters.get("top")
         texts.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
     texts.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))

@@ -98,7 +98,7 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Le
     make_metric(spec, parameters)
     results = []
     for row in rows:
-        value = row.figure(name) if spec.in_summaries else None
+        value = row.metric(name) if spec.in_summaries else None
         if row.path is not None and value is None:
             try:
                 [(_, figure)] = measured(Path(row.path), name, parameters)

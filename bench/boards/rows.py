@@ -19,9 +19,9 @@ from bench.stats.agreement import read_audit
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,
-    Figures,
     FullDocument,
     Interval,
+    MetricFields,
     Positive,
     Share,
     first_problem,
@@ -37,7 +37,7 @@ AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate clas
 CORRUPTED = "corrupted"  # a run on corrupted images
 
 
-class LeaderboardRow(Figures, FullDocument):
+class LeaderboardRow(MetricFields, FullDocument):
     """One result, as in JSON and CSV; unknown values are None."""
 
     rank: int | None = None  # rank among comparable runs; None: not ranked
@@ -98,7 +98,7 @@ class LeaderboardRow(Figures, FullDocument):
     def shows(self, metric: MetricSpec) -> bool:
         """Return whether the row has a value for a column of this metric."""
         has_column = metric.column or metric.name == self._extra_metric
-        return has_column and self.figure(metric.name) is not None
+        return has_column and self.metric(metric.name) is not None
 
     @property
     def shown_ci95(self) -> tuple[float, float] | None:
@@ -170,7 +170,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
         accuracy_ci95=values.accuracy_ci95,
-        **values.summary_figures(),
+        **values.summary_metrics(),
         n_samples=data.n_samples,
         n_total=data.n_total,
         failed_samples=summary.failed_samples,
@@ -262,7 +262,7 @@ def _one_line(text: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 
 
-class ReportedResult(Figures):
+class ReportedResult(MetricFields):
     """One result from a paper or a report. Shares are between 0 and 1, not in percent."""
 
     dataset: Line  # registered name
@@ -279,7 +279,7 @@ class ReportedResult(Figures):
     source: Line = Field(min_length=10)  # author, publication and place in it
 
     @classmethod
-    def refuses(cls, name: str) -> bool:
+    def rejects_field(cls, name: str) -> bool:
         """Return whether a name is not that of a metric, so that misspelt fields are rejected."""
         return name not in metric_specs()
 

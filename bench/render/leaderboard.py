@@ -54,7 +54,7 @@ def _narrow(title: str, board: Sequence[LeaderboardRow]) -> TextTable:
                 NO_VALUE if row.rank is None else str(row.rank),
                 f"{row.accuracy:.3f}",
                 f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else NO_VALUE,
-                *(NO_VALUE if (v := row.figure(m.name)) is None else f"{v:.4f}" for m in extra),
+                *(NO_VALUE if (v := row.metric(m.name)) is None else f"{v:.4f}" for m in extra),
                 cost_text(row),
                 f"{row.strategy} {parameters}".strip(),
                 ", ".join(fact for fact in row_facts if fact not in common),

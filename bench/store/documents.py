@@ -1,6 +1,7 @@
-"""`manifest.json`: what a run is. Results are in `bench.store.summary` and `bench.store.records`.
+"""`manifest.json`: settings, identity, images and environment of a run.
 
-Unknown fields, of a newer version of the toolkit or of a user, are kept.
+Fields that this version does not know, from a newer version or a user, are kept. Results are in
+`bench.store.summary` and `bench.store.records`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MAX_STORED_DRAWS = 10_000_000
 
 
 class Data(Registered):
-    """The dataset of a run; its name is `folder` for a folder."""
+    """The dataset of a run. A dataset from a folder has the name `folder`."""
 
     split: Name
     n_total: Positive  # number of images of the whole split
@@ -36,40 +37,41 @@ class Data(Registered):
 class BackboneInfo(Registered):
     """The backbone of a run."""
 
-    weights: str | None = None  # origin of the weights
-    revision: str | None = None  # commit of the Hub's repository
+    weights: str | None = None  # source of the weights
+    revision: str | None = None  # commit of the repository on the Hub
     dtype: str
-    trained_on: str | None  # training data, `dataset/split`; None: zero-shot
+    trained_on: str | None  # training data as `dataset/split`, None if zero-shot
     in_memory: Mapping[str, Any] | None = None
-    """What the object in memory was that scored; None: weights that a command can name."""
+    """Description of a Python object that was passed as the backbone, None if the weights can be
+    named in a command."""
 
 
 class Items(Document):
-    """Description of a run's items, images with texts of their own."""
+    """Description of a run's items: images with texts of their own."""
 
-    images: Positive  # number of images of each item
-    texts: Positive  # largest number of texts in one item
-    pool: Count  # number of different texts of the items
+    images: Positive  # number of images per item
+    texts: Positive  # largest number of texts in an item
+    pool: Count  # number of different texts in all items
     chance: Share  # accuracy of guessing
     image_chance: Share | None = None  # image score of guessing
     group_chance: Share | None = None  # group score of guessing
-    images_compared: bool = False  # whether scores compare across images: there are image scores
+    images_compared: bool = False  # whether scores are compared across images, for image scores
 
 
 class ShardPart(Document):
-    """The part of a run that a shard is."""
+    """Number and images of a shard of a run."""
 
-    index: Positive  # number of the shard, from 1 on
+    index: Positive  # number of the shard, counted from 1
     count: Positive  # number of shards
-    asked: Positive  # number of images of all shards together
-    places: list[Count]  # place of each sample in the split
+    asked: Positive  # number of images in all shards together
+    places: list[Count]  # index of each sample in the split
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
 
 class StoredConfig(Document):
-    """Settings, as the user gave them. Readers of a run need these; others are kept, too."""
+    """Settings as the user gave them. The toolkit reads the fields below; all others are kept."""
 
     dataset: str
     backbone: str | None = None
@@ -84,42 +86,42 @@ class StoredConfig(Document):
 
     @property
     def tags(self) -> list[str]:
-        """The tags of the run, none or more."""
+        """The tags of the run as a list."""
         return [self.tag] if isinstance(self.tag, str) else self.tag or []
 
     @property
     def labels(self) -> str:
-        """The tags and the note, as listings show them; "" where there are none."""
+        """Tags and note as shown in listings, such as `#best first try`; "" if there are none."""
         return " ".join([*(f"#{tag}" for tag in self.tags), *filter(None, [self.note])])
 
     def labelled_as(self, other: Self) -> Self:
-        """Return these settings with the note and the tags of others, where they have some."""
+        """Return a copy with the note and the tags of `other`; its empty ones replace nothing."""
         labels = {name: getattr(other, name) or getattr(self, name) for name in ("note", "tag")}
         return self.model_copy(update={n: value for n, value in labels.items() if value})
 
 
 class RiskChoice(Document):
-    """What a stated risk chooses: parameters and what they cost, or else the images it needs."""
+    """The parameters chosen for a stated risk, or the number of images needed to state it."""
 
     risk: Share  # largest share of decisions that may differ from those of the full sweep
-    params: Parameters | None = None  # parameters chosen; None: none keep this risk
-    evaluation_equivalents_per_image: Amount | None = None  # cost with them
-    images_needed: Count | None = None  # number of images that would show it
+    params: Parameters | None = None  # parameters chosen, None if none keep this risk
+    evaluation_equivalents_per_image: Amount | None = None  # cost with these parameters
+    images_needed: Count | None = None  # number of images to sweep before the risk can be stated
 
 
 class Sweep(Document):
-    """The images of a split that were swept, so that a risk can be stated for the others."""
+    """The images of the run that were swept (all cells evaluated), to state a risk for the rest."""
 
-    evaluation_equivalents_per_image: Amount  # cost per image swept
-    choices: list[RiskChoice]  # what several risks choose
+    evaluation_equivalents_per_image: Amount  # cost per swept image
+    choices: list[RiskChoice]  # choices for several risks
 
 
 class Fitted(Document):
-    """Report of a backbone that learned on its fit; the fields depend on the backbone."""
+    """Report of a backbone that learned on its fit. The fields depend on the backbone."""
 
 
 class Probe(Document):
-    """What a backbone in memory answered when the run began, to compare it with."""
+    """Outputs of a backbone in memory when the run began, to check that a later one is the same."""
 
     sample: str  # id of the image
     latent: list[float]  # some elements of the image's latent
@@ -127,58 +129,59 @@ class Probe(Document):
 
 
 class Manifest(Document):
-    """`manifest.json`: what a run is, what it was asked for, and where it was made."""
+    """`manifest.json`: settings, identity, images and environment of a run."""
 
     format: Count
-    run_id: RunId  # dataset, backbone, strategy, and the first 8 digits of the identity's hash
+    run_id: RunId  # dataset, backbone, strategy, and the first 8 hex digits of the identity's hash
     identity: Identity  # everything that changes the numbers
     created: str
-    config: StoredConfig  # settings, as the user gave them
+    config: StoredConfig  # settings as the user gave them
     dataset: Data
     backbone: BackboneInfo
     strategy: StrategyIdentity
     classes: list[str] = Field(min_length=1)  # names of the classes, in label order
-    prompts: list[tuple[str, Count]]  # each prompt with the index of its class
+    prompts: list[tuple[str, Count]]  # prompts with the index of their class
     parents: list[Int] | None = None
-    """Inner node above each class and each inner node, which are numbered after the classes; -1:
-    none. None: there is no tree. The prompts of an inner node have its number as their class."""
+    """Parent of each class and then of each inner node in the tree of classes, -1 for a root; None
+    if there is no tree. Inner nodes are numbered after the classes, and a prompt of an inner node
+    has its number as class."""
     samples: list[str] = Field(min_length=1)  # ids of the images
-    environment: Mapping[str, Any]  # versions, machine and devices, and the state of the checkout
+    environment: Mapping[str, Any]  # versions, machine, devices and state of the Git checkout
     replayed_from: str | None = None
-    private_data: bool = False  # whether it was published without its data
-    probe: Probe | None = None  # of a run of a backbone in memory
+    private_data: bool = False  # whether the run was published without its data
+    probe: Probe | None = None  # outputs of a backbone in memory
     linearisation_cost: Amount | None = None
-    """Evaluations that a linearised draw counts as, for strategies that use some; None in runs of
-    versions that timed it."""
-    part: ShardPart | None = None  # part of the run, if this is a shard
-    asked: Positive | None = None  # number of images of all shards, if merged without some
+    """Number of evaluations that a linearised draw counts as, for strategies that take gradients;
+    None in runs of early versions, which measured the time instead."""
+    part: ShardPart | None = None  # number and images of the shard, if this is one
+    asked: Positive | None = None  # number of images in all shards, if some were absent in a merge
     fitted: Fitted | None = None
     pairs_averaged: bool = False  # whether antithetic pairs count as one value in margin errors
-    sweep: Sweep | None = None  # images of the run itself, on which its risk was calibrated
-    items: Items | None = None  # items of the dataset; then there are no prompts
+    sweep: Sweep | None = None  # sweep of some of its own images, to keep a stated risk
+    items: Items | None = None  # items of the dataset, in a run without shared prompts
 
     @property
     def classifier(self) -> bool:
-        """Whether a classifier scored: it has no draws, and so no loss and no plan."""
+        """Whether the backbone is a classifier, which has no draws and so nothing in `scoring`."""
         return not self.identity.scoring.plain()
 
     @property
     def on_draws(self) -> bool:
-        """Whether its decisions depend on draws, so that those of other draws may differ."""
+        """Whether decisions depend on random draws, and so may differ with other noise."""
         scoring = self.identity.scoring
         return scoring.loss is not None or scoring.reduction is not None
 
     @property
     def margin_errors_known(self) -> bool:
-        """Whether the stored standard errors of margins, and `confidence`, are right.
+        """Whether the stored standard errors of margins, and `confidence`, are correct.
 
-        Versions that did not average antithetic pairs took the two draws for independent ones.
+        Early versions treated the two draws of an antithetic pair as independent.
         """
         return self.pairs_averaged or not self.identity.scoring.antithetic
 
     @property
     def draws(self) -> int | None:
-        """Number of draws of the plan; None: the strategy has no such parameter."""
+        """Number of draws in the plan, None if the strategy has no valid parameter `draws`."""
         if self.classifier:
             return 1
         draws = self.strategy.params.get("draws")
@@ -186,7 +189,10 @@ class Manifest(Document):
 
     @property
     def class_of_column(self) -> list[int]:
-        """Class of each column of errors: a prompt, or a class whose prompts a rule joins."""
+        """Class of each column of errors.
+
+        A column is a prompt, or a class if its prompts are joined by a rule other than `best`.
+        """
         if self.items is not None:
             return list(range(self.items.texts))
         if self.identity.template_rule in (None, "best"):
@@ -195,18 +201,19 @@ class Manifest(Document):
 
     @property
     def nodes(self) -> int:
-        """Number of classes, with the inner nodes of a tree."""
+        """Number of classes and inner nodes of a tree."""
         return len(self.classes if self.parents is None else self.parents)
 
     @property
     def total(self) -> int:
-        """Number of images."""
+        """Number of images, including those of shards that were absent in a merge."""
         return self.asked or len(self.samples)
 
-    def as_unknown_as(self, others: Sequence[Self]) -> Self:
-        """Return a manifest for lines of all these runs, which knows no more than any of them.
+    def with_unknowns_of(self, others: Sequence[Self]) -> Self:
+        """Return a copy for the joined lines of this run and others.
 
-        Margin errors are unknown if one's are; the cost of a linearised draw is if one timed it.
+        Margin errors are marked as unknown if they are unknown in any of the runs, and so is the
+        cost of a linearised draw.
         """
         unknown: dict[str, Any] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
@@ -218,23 +225,23 @@ class Manifest(Document):
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:
         if any(index >= self.nodes for _, index in self.prompts):
-            raise ValueError("a prompt's class is not one of the classes")
+            raise ValueError(f"the class of a prompt must be from 0 to {self.nodes - 1}")
         if self.part is not None and len(self.part.places) != len(self.samples):
-            raise ValueError("a shard has one place for each sample")
+            raise ValueError("part.places must have one place per sample")
         return self
 
 
 MANIFEST_FORMAT = 1
 Raw = Mapping[str, Any]
 
-# Format → function to the next format. A step is added, and none is changed.
+# Format → conversion to the next format. New formats add an entry; existing entries never change.
 MIGRATIONS: dict[int, Callable[[Raw], Raw]] = {
-    0: lambda manifest: {"format": 1, **manifest}  # before the first release, there was no format
+    0: lambda manifest: {"format": 1, **manifest}  # versions before the first release wrote none
 }
 
 
-def migrated(manifest: Raw) -> Raw:
-    """Return the content of a manifest of any earlier format in today's format."""
+def migrate(manifest: Raw) -> Raw:
+    """Return the content of a manifest of any earlier format in the newest format."""
     version = manifest.get("format", 0)
     while isinstance(version, int) and version in MIGRATIONS:
         manifest = {**MIGRATIONS[version](manifest), "format": version + 1}
@@ -243,22 +250,25 @@ def migrated(manifest: Raw) -> Raw:
 
 
 def changed_code(manifests: Sequence[Manifest]) -> list[str]:
-    """Return the distributions whose sources are not the same in all manifests that know them."""
+    """Return the Python distributions whose code differs between manifests that record its hash."""
     return sorted(name for name, hashes in _hashes(manifests).items() if hashes[1:])
 
 
 def mixed_code_warning(manifests: Sequence[Manifest], what: str) -> str | None:
-    """Return a warning that the images of one run were scored by different code, if they were."""
+    """Return a warning that parts of a run were scored by different code; None if they were not.
+
+    `what` completes "The code of bench …", as in "has changed since this run began".
+    """
     if not (changed := changed_code(manifests)):
         return None
     return (
-        f"The code of {' and '.join(changed)} {what}: images of one run are scored by different"
-        " code, and their scores may not be comparable. --fresh starts over."
+        f"The code of {' and '.join(changed)} {what}. Images of one run are scored by different"
+        " code, so their scores may not be comparable. --fresh starts over."
     )
 
 
 def with_code_of(manifest: Manifest, others: Sequence[Manifest]) -> Manifest:
-    """Return a manifest that records the code of all manifests: hashes joined by ` + `."""
+    """Return a copy that records the code hashes of all manifests, joined by ` + `."""
     hashes = _hashes([*others, manifest])
     if not hashes:
         return manifest
@@ -267,7 +277,7 @@ def with_code_of(manifest: Manifest, others: Sequence[Manifest]) -> Manifest:
 
 
 def _hashes(manifests: Sequence[Manifest]) -> dict[str, list[str]]:
-    """Return the different hashes of each distribution's code, in order."""
+    """Return the different code hashes of each distribution, in order of first occurrence."""
     hashes: dict[str, list[str]] = {}
     for manifest in manifests:
         code = manifest.environment.get("code")

@@ -1,4 +1,4 @@
-"""Stored JSON: the base of documents, their kinds of values, and how files are read."""
+"""Base classes and field types of the JSON documents that are stored, and their files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Self, TypeGuard, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -27,8 +27,8 @@ from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.files import read_bytes, regular_file, write_atomically
 
-MAX_INT = 2**63 - 1  # the largest int64, as columns hold them
-MAX_JSON_BYTES = 500_000_000  # a manifest of a million samples has about 50 million
+MAX_INT = 2**63 - 1  # largest int64, since numpy columns hold these values
+MAX_JSON_BYTES = 500_000_000  # ten times the manifest of a million samples
 
 Int = Annotated[int, Field(strict=True, ge=-MAX_INT, le=MAX_INT)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INT)]
@@ -41,13 +41,13 @@ Name = Annotated[str, Field(min_length=1)]
 
 def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
-        raise ValueError("the lower end comes first")
+        raise ValueError(f"the lower end must come first, got {ends[0]:g} and {ends[1]:g}")
     return ends
 
 
 def _folder_name(name: str) -> str:
     if name in (".", "..") or set(name) & set("/\\\0"):
-        raise ValueError("a run's id is the name of one folder")
+        raise ValueError("the id of a run must be a valid folder name")
     return name
 
 
@@ -61,7 +61,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
 
     def plain(self) -> dict[str, Any]:
-        """Return the content for JSON: every field that was set, and no other."""
+        """Return the content for JSON: only the fields that were set."""
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
@@ -76,57 +76,55 @@ class FullDocument(Document):
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
-class Figures(BaseModel):
-    """A document with the metrics of the registry, which are its attributes too.
+class MetricFields(BaseModel):
+    """A document with a field for each registered metric, in addition to its declared fields.
 
-    Those that it does not declare stand after its `accuracy_ci95`.
+    Fields of metrics come after the field `accuracy_ci95`.
     """
 
-    every_run: ClassVar[bool] = False  # whether it has what the summary of every run has
+    every_run: ClassVar[bool] = False  # whether metrics required of every run must have a value
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    def figure(self, metric: str) -> float | None:
-        """Return the value of a metric; None: it has none."""
-        value: float | None = getattr(self, metric, None)
+    def metric(self, name: str) -> float | None:
+        """Return the value of a metric, None if it has none."""
+        value: float | None = getattr(self, name, None)
         return value
 
-    def summary_figures(self) -> dict[str, float | None]:
-        """Return the value of every metric that summaries hold."""
-        return {n: self.figure(n) for n, metric in metric_specs().items() if metric.in_summaries}
+    def summary_metrics(self) -> dict[str, float | None]:
+        """Return the value of each metric that belongs to summaries."""
+        metrics = metric_specs().values()
+        return {m.name: self.metric(m.name) for m in metrics if m.in_summaries}
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
-        extra = self.__pydantic_extra__ or {}
         for name, metric in metric_specs().items():
-            value, (low, high) = self.figure(name), metric.range
-            problem = None
-            if value is None and self.every_run and metric.required:
-                problem = f"{name}: a number is needed"
-            elif value is not None and not (_is_number(value) and low <= value <= high):
-                problem = f"{name}={value!r} is not a number from {low:g} to {high:g}"
-            if problem:
+            value, (low, high) = self.metric(name), metric.range
+            if value is None and not (self.every_run and metric.required):
+                continue
+            if not (_is_number(value) and low <= value <= high):
+                problem = f"{name} must be a number from {low:g} to {high:g}, got {value!r}"
                 raise PydanticCustomError("metric", "{problem}", {"problem": problem})
-        if unknown := [name for name in extra if self.refuses(name)]:
-            problem = f"{unknown[0]} is no field and no metric"
+        if unknown := [n for n in self.__pydantic_extra__ or {} if self.rejects_field(n)]:
+            problem = f"{unknown[0]} is neither a field nor a metric"
             raise PydanticCustomError("metric", "{problem}", {"problem": problem})
         return self
 
     @classmethod
-    def refuses(cls, name: str) -> bool:
-        """Return whether a field that is not declared is refused."""
+    def rejects_field(cls, name: str) -> bool:
+        """Return whether an undeclared field is rejected. By default, all are kept."""
         return False
 
     @model_serializer(mode="wrap")
     def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
         full = isinstance(self, FullDocument)
-        figures = {
+        metrics = {
             name: content.pop(name, None)
             for name, metric in metric_specs().items()
             if name not in type(self).model_fields
             and (name in content or (full and metric.in_summaries))
         }
-        return after(content, "accuracy_ci95", figures)
+        return _insert_after(content, "accuracy_ci95", metrics)
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -137,27 +135,29 @@ class Figures(BaseModel):
         core["schema"] = {k: v for k, v in core["schema"].items() if k != "serialization"}
         reference = handler(cast("CoreSchema", core))
         schema = handler.resolve_ref_schema(reference)
-        figures = {}
+        metrics: dict[str, Any] = {}
         for name, metric in metric_specs().items():
             if name in schema["properties"] or not metric.in_summaries:
                 continue
             low, high = metric.range
-            number = {"type": "number", "minimum": low, "maximum": high}
-            needed = cls.every_run and metric.required
-            kind = number if needed else {"anyOf": [number, {"type": "null"}], "default": None}
-            figures[name] = {**kind, "description": metric.summary}
-            if needed:
+            type_: dict[str, Any] = {"type": "number", "minimum": low, "maximum": high}
+            if cls.every_run and metric.required:
                 schema["required"].append(name)
-        schema["properties"] = after(schema["properties"], "accuracy_ci95", figures)
+            else:
+                type_ = {"anyOf": [type_, {"type": "null"}], "default": None}
+            metrics[name] = {**type_, "description": metric.summary}
+        schema["properties"] = _insert_after(schema["properties"], "accuracy_ci95", metrics)
         return reference
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def after(content: Mapping[str, Any], name: str, added: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content with fields added behind the field `name`."""
+def _insert_after(
+    content: Mapping[str, Any], name: str, added: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content with fields added after the field `name`, or at the end without it."""
     ordered: dict[str, Any] = {}
     for field, value in content.items():
         ordered[field] = value
@@ -167,7 +167,7 @@ def after(content: Mapping[str, Any], name: str, added: Mapping[str, Any]) -> di
 
 
 def without_none(**fields: Any) -> dict[str, Any]:
-    """Return the fields that are not None: a document leaves out what does not apply."""
+    """Return the fields that are not None, because documents omit fields that do not apply."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -177,36 +177,41 @@ def to_json(value: Any) -> str:
 
 
 def write_document(path: Path, document: Document, durable: bool = True) -> None:
-    """Write a document into a file at once (OSError); see `write_atomically`."""
+    """Write a document atomically; see `write_atomically`.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     write_atomically(path, to_json(document.plain()), durable)
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(type_: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(type_)
 
 
-def is_valid(value: Any, kind: Any) -> bool:
-    """Tell whether a value is valid as a type, such as a typed dictionary."""
+def is_valid(value: Any, type_: Any) -> bool:
+    """Return whether pydantic accepts a value as an instance of a type, such as a TypedDict."""
     try:
-        _adapter(kind).validate_python(value)
+        _adapter(type_).validate_python(value)
     except ValidationError:
         return False
     return True
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first problem in one line, such as `dataset.n_total: Field required`."""
+    """Return the first problem as one line, such as `dataset.n_total: Field required`."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def read_json(root: Path, name: str) -> Any:
-    """Return the content of the JSON file `name` in a folder.
+    """Return the content of the JSON file `name` in the folder `root`.
 
-    UserError: it is absent, not a regular file inside the folder, larger than 500 MB, or not JSON,
-    which has no NaN and no infinity.
+    Raises:
+        UserError: if it is absent, not a regular file inside the folder, larger than 500 MB, or not
+            valid JSON. NaN and infinity are not valid.
     """
     file = regular_file(root, name)
     if file is None:
@@ -225,14 +230,21 @@ def read_document(
     what: str,
     newest: int | None = None,
     advice: str = "",
-    migrated: Callable[[dict[str, Any]], Any] = dict,
+    migrate: Callable[[dict[str, Any]], Any] = dict,
 ) -> AnyDocument:
-    """Return the document in the file `name` of a folder.
+    """Return the document in the file `name` of the folder `root`.
 
-    `what` is what the file should be, for the message: `a study`; `newest` the highest format that
-    is known, None if the document has none; `advice` a sentence after the problem; `migrated`
-    brings the content of an earlier format to today's. UserError: as `read_json`; or the content is
-    invalid, or of a newer format.
+    Args:
+        model: class of the document.
+        root: the folder.
+        name: name of the file.
+        what: description of the document for error messages, such as `a study`.
+        newest: highest supported format; None if the document has no format version.
+        advice: sentence to add to error messages.
+        migrate: function that converts the content of an earlier format to the newest.
+
+    Raises:
+        UserError: as in `read_json`, or if the content is invalid or of a newer format.
     """
     try:
         content = read_json(root, name)
@@ -242,10 +254,11 @@ def read_document(
         written = content.get("format")
         if newest is not None and isinstance(written, int) and written > newest:
             raise UserError(
-                f"{root / name} was written by a newer version of the toolkit (format {written},"
-                f" this one knows {newest}). Update with: pip install -U diffusion-classifier-bench"
+                f"{root / name} was written by a newer version of the toolkit (format {written};"
+                f" this version supports at most {newest}). Update with:"
+                " pip install -U diffusion-classifier-bench"
             )
-        content = migrated(content)
+        content = migrate(content)
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.store.cells import has_part_file
-from bench.store.documents import MANIFEST_FORMAT, Manifest, migrated
+from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
 from bench.store.fields import read_document
 from bench.store.identity import BackboneIdentity, digest
 from bench.store.journal import JOURNAL, has_id, read_lines, read_table
@@ -62,7 +62,7 @@ def read_manifest(path: Path) -> Manifest:
         newest=MANIFEST_FORMAT,
         advice=f"Its {JOURNAL} is not touched: delete the manifest, and the `bench run` that made"
         " it writes it again and keeps what was decided.",
-        migrated=migrated,
+        migrate=migrate,
     )
     _warn_of_correction(path, manifest.identity.backbone)
     return manifest

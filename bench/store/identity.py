@@ -1,4 +1,4 @@
-"""Identity: the hash of everything that changes a run's numbers, and of nothing else."""
+"""Identity of a run: everything that changes its numbers and nothing else, with its hash."""
 
 from __future__ import annotations
 
@@ -25,43 +25,46 @@ class Registered(Document):
 class StrategyIdentity(Registered):
     """The strategy with all its parameters."""
 
-    params: Parameters  # all of its parameters, defaults included
+    params: Parameters  # all parameters, including defaults
 
 
 class DataIdentity(Registered):
-    """What determines the images."""
+    """Everything that determines the images."""
 
     split: str
     fingerprint: str
-    decoding: Int | None = None  # version of the decoding of unusual images; None: all are usual
+    decoding: Int | None = None
+    """Version of the decoding of unusual images, None if the split has no unusual images."""
 
 
 class BackboneIdentity(Registered):
-    """What determines the backbone's numbers."""
+    """Everything that determines the outputs of the backbone."""
 
-    weights: str | None  # hash of the files; None: it has none
+    weights: str | None  # hash of the checkpoint's files, None if it has none
     dtype: str
     parameters: Parameters = Field(default_factory=dict)  # parameters of the backbone
 
 
 class ScoringIdentity(Document):
-    """How an error is measured, and on which draws; empty for a classifier, which has none."""
+    """Definition of an error, and the draws that it is measured on; empty for a classifier."""
 
     loss: str | None = None  # function from differences to errors
     space: str | None = None  # space in which the error is measured
-    draw_plan: str | None = None  # levels of the draws, and their pairing
+    draw_plan: str | None = None  # levels of the draws and their pairing
     noise: str | None = None  # source of the noise
-    weighting: str | None = None  # weights of the draws; None: uniform
-    guidance: float | None = None  # scale of classifier-free guidance; None: no guidance
+    weighting: str | None = None  # weighting of the draws, None if uniform
+    guidance: float | None = None  # scale of classifier-free guidance, None without guidance
     guidance_null: str | None = None
-    """What guidance predicts one null for: `draw`, all cells of a request's draw; None: a cell."""
-    latent: str | None = None  # choice of the latent; None: the mean of the autoencoder's posterior
-    fit: str | None = None  # fit of images that are not square; None: their centre
+    """`draw` if all cells of a draw in a request share one unconditional prediction, None if each
+    cell has its own."""
+    latent: str | None = None  # choice of the latent, None for the mean of the VAE's posterior
+    fit: str | None = None  # treatment of images that are not square, None for a centre crop
     subtract_null: bool | None = None  # whether the error without a text is subtracted
-    views: str | None = None  # views, as for `--views`; None: the image itself
-    reduction: str | None = None  # reduction of a likelihood's draws
+    views: str | None = None  # views as for `--views`, None for the image itself
+    reduction: str | None = None  # reduction over the draws of a likelihood
     error_bits: int | None = None
-    """Bits kept of a draw's spread over prompts in a shared recording; None: exact errors."""
+    """Precision of errors in a shared recording, in bits of their standard deviation over the
+    prompts of a draw; None if errors are exact."""
 
     @property
     def antithetic(self) -> bool:
@@ -70,14 +73,14 @@ class ScoringIdentity(Document):
 
 
 class Source(Document):
-    """Another run that this one depends on, such as the one that a replay replays."""
+    """Another run that this run depends on, such as the recording of a replay."""
 
     run_id: str
-    identity: str  # hash of its identity
+    identity: str  # hash of the other run's identity
 
 
 class LearnedFrom(Document):
-    """Images of the same dataset that a backbone was fitted to."""
+    """Images of the same dataset that the backbone was fitted to."""
 
     split: str
     fingerprint: str  # hash of the images, without those to be scored
@@ -85,13 +88,13 @@ class LearnedFrom(Document):
 
 
 class Candidates(Source):
-    """The run whose best classes are the candidates of each image."""
+    """The run that provides the candidates of each image: its best classes."""
 
     top: Positive  # number of classes per image
 
 
 class CalibratedOn(Source):
-    """The run on whose images a strategy's parameters were chosen for a stated risk."""
+    """The run with the images on which parameters were chosen for a stated risk."""
 
     split: str
     images: Positive
@@ -99,38 +102,41 @@ class CalibratedOn(Source):
     risk: Share  # largest share of decisions that may differ from those of the full sweep
     level: Share  # confidence level of the risk, over the choice of these images
     of: Positive | None = None
-    """Size of the split that they were drawn from, whose other images the run decides; None: they
-    are other images than the run's."""
+    """Size of the split that the images were drawn from, if the run decides the rest of this split;
+    None if the run has other images."""
 
 
 class Identity(Document):
-    """Everything that changes a run's numbers. `plain()`, as it was written, is hashed."""
+    """Everything that changes a run's numbers. The hash is of `plain()`: only fields that were set.
+
+    So a new field must have a default that keeps the numbers of earlier versions.
+    """
 
     version: Int  # version of the definition of identities
     dataset: DataIdentity
-    prompts: str  # hash of the texts and their classes
-    hierarchy: str | None = None  # hash of the tree of classes; None: there is none
-    template_rule: str | None = None  # rule that joins several prompts of a class; None: best
+    prompts: str  # hash of the prompts and their classes
+    hierarchy: str | None = None  # hash of the tree of classes, None without a tree
+    template_rule: str | None = None  # rule that joins several prompts of a class, None for `best`
     control: str | None = None  # alteration of the images in a blind control
-    corrupt: str | None = None  # corruption of the images, as for `--corrupt`; None: as they are
+    corrupt: str | None = None  # corruption of the images as for `--corrupt`, None without one
     backbone: BackboneIdentity
     scoring: ScoringIdentity  # error and draws
     strategy: StrategyIdentity
     seed: Int  # seed of the noise
     learned_from: LearnedFrom | None = None  # images that the backbone was fitted to
-    candidates: Candidates | None = None  # source of each image's candidates; None: all classes
-    replayed: Source | None = None  # run that was replayed; None: a model scored
-    calibrated: CalibratedOn | None = None  # source of the strategy's parameters, by a stated risk
+    candidates: Candidates | None = None  # run with each image's candidates, None for all classes
+    replayed: Source | None = None  # run that was replayed, None if a model scored
+    calibrated: CalibratedOn | None = None  # run on which parameters were chosen for a stated risk
 
 
 def prompts_digest(prompts: Sequence[tuple[str, int]]) -> str:
-    """Return the hash of texts, each with the index of its class, in their order."""
+    """Return the hash of prompts (text, class index). Their order matters."""
     texts, classes = [text for text, _ in prompts], [index for _, index in prompts]
     return digest({"texts": texts, "classes": classes})
 
 
 def digest(identity: Identity | Mapping[str, Any]) -> str:
-    """Return the hash of an identity, 64 hex digits; the order of its content does not matter."""
+    """Return the SHA-256 hash of an identity as 64 hex digits, whatever the order of its keys."""
     content = identity.plain() if isinstance(identity, Identity) else identity
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -66,7 +66,7 @@ class Merge:
         """Return the manifest of the merged run, with the number of images if parts are absent."""
         manifests = [source.manifest for source in self.sources]
         largest = max(manifests, key=asked_of)
-        largest = with_code_of(largest.as_unknown_as(manifests), manifests)
+        largest = with_code_of(largest.with_unknowns_of(manifests), manifests)
         return whole(
             largest,
             samples=list(self.samples),

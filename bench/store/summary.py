@@ -18,8 +18,8 @@ from bench.store.fields import (
     Amount,
     Count,
     Document,
-    Figures,
     Interval,
+    MetricFields,
     Positive,
     RunId,
     Share,
@@ -52,7 +52,7 @@ class Group(Document):
     accuracy_ci95: Interval
 
 
-class Metrics(Figures, Document):
+class Metrics(MetricFields, Document):
     """How right the decisions were. Versions before the first release wrote no macro averages."""
 
     every_run = True

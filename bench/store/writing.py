@@ -150,7 +150,8 @@ class RunFolder:
             if not any(question.answer is None for question in read_questions(self.path)):
                 self._asked_before = earlier.samples  # otherwise all, by an interrupted question
             update = without_none(created=earlier.created, fitted=earlier.fitted)
-            now = joined(earlier, self.manifest).model_copy(update=update).as_unknown_as([earlier])
+            now = joined(earlier, self.manifest).with_unknowns_of([earlier])
+            now = now.model_copy(update=update)
             if (self.path / JOURNAL).is_file() and (self.path / JOURNAL).stat().st_size:
                 changed = "has changed since this run began"
                 self.mixed_code = mixed_code_warning([earlier, now], changed)

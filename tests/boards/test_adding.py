@@ -222,7 +222,7 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
         ({"accuracy": float("nan")}, "cannot be read"),
         ({"accuracy": True}, "accuracy"),
         ({"accuracy_ci95": [5, -3]}, "accuracy_ci95"),
-        ({"accuracy_ci95": [0.9, 0.1]}, "lower end comes first"),
+        ({"accuracy_ci95": [0.9, 0.1]}, "lower end must come first"),
         ({"source": "a paper, table 1\n<!-- end of leaderboard -->"}, "one line"),
         ({"backbone": "\x1b[31mred"}, "one line"),
         ({"evaluations_per_image": 1e999}, "evaluations_per_image|cannot be read"),

@@ -45,7 +45,7 @@ def test_a_board_has_a_column_of_the_metric(run: Path) -> None:
     with pytest.warns(BenchWarning, match=r"d-poor-full-\w+ has no AUROC"):
         rows = with_metric(leaderboard(run.parent), "auroc", {"across": "difference"})
     known = area(np.ones(45, dtype=bool))
-    assert {row.backbone: row.figure("auroc") for row in rows} == {
+    assert {row.backbone: row.metric("auroc") for row in rows} == {
         "good": pytest.approx(known),
         "poor": None,
     }

@@ -212,7 +212,7 @@ def test_the_published_start_stands_on_ours() -> None:
     published = ROOT / "results" / "published"
     [row] = [r for r in leaderboard(published, "ucmerced") if r.kind == "reported"]
     names = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
-    assert [row.figure(name) for name in names] == [0.5012, 0.5349, 0.5012, 0.4881]
+    assert [row.metric(name) for name in names] == [0.5012, 0.5349, 0.5012, 0.4881]
     assert row.n_samples == 421
 
 

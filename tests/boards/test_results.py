@@ -189,7 +189,7 @@ def test_reported_results_are_added_once(tmp_path: Path) -> None:
         add_reported(file, published)
     for change, words in (
         ({"accuracy": 60.0}, "0.accuracy"),
-        ({"acuracy": 0.5}, "0: acuracy is no field and no metric"),
+        ({"acuracy": 0.5}, "0: acuracy is neither a field nor a metric"),
         ({"source": ""}, "0.source"),
     ):
         file.write_text(json.dumps({**REPORTED, **change}))

@@ -171,7 +171,7 @@ def _method(
         ),
         spread=spread(method.right, clusters, study.over),
         tested=tested,
-        balanced_accuracy=float(np.mean([r.figure("balanced_accuracy") or 0.0 for r in rows])),
+        balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
         cost=method.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
         worst_group=worst_group_of(method),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
-from bench.store.fields import Count, Figures, FullDocument, Interval, Share
+from bench.store.fields import Count, FullDocument, Interval, MetricFields, Share
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, StudyCell
 from bench.store.summary import Group, Summary
 
 
-class StudyRow(Figures, FullDocument):
+class StudyRow(MetricFields, FullDocument):
     """One run of a study; values that are not known yet are None."""
 
     axes: dict[str, str]  # axis → value
@@ -96,7 +96,7 @@ def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "backbone": summary.backbone.name,
             "trained_on": summary.backbone.trained_on,
             "strategy": summary.strategy.name,
-            **figures.summary_figures(),
+            **figures.summary_metrics(),
             "accuracy_ci95": figures.accuracy_ci95,
             "cost": summary.cost.per_image(run.manifest.classifier),
             "seconds": summary.cost.seconds,

@@ -59,7 +59,7 @@ def test_it_decides_among_the_best_classes_of_the_other_run(data: Path) -> None:
     rows = {row.kind: row for row in leaderboard(data.parent / "runs")}
     assert rows["candidates"].rank is None
     assert rows["candidates"].parameters["candidates_from"] == first
-    assert rows["candidates"].figure("candidate_recall") == inside / 24
+    assert rows["candidates"].metric("candidate_recall") == inside / 24
 
 
 def test_a_denoiser_s_errors_are_those_of_a_run_on_all_classes(data: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_summary_is_that_of_the_merged_lines(tmp_path: Path) -> None:
     decided = read_decisions(run, finished.manifest, top=True)
     wanted = summarize(finished.manifest, decided, None, None)
     assert finished.summary.metrics == wanted.metrics and finished.summary.failed_samples == 1
-    assert wanted.metrics.worst_group and wanted.metrics.figure("candidate_recall") == 4 / 7
+    assert wanted.metrics.worst_group and wanted.metrics.metric("candidate_recall") == 4 / 7
 
 
 def test_what_ended_the_images_is_merged(tmp_path: Path) -> None:
