@@ -13,13 +13,13 @@ from bench.inputs.altered import InMemory
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
 from bench.machine.environment import environment
-from bench.running.parts.setting import Share
+from bench.running.parts.setting import IdentityRole
 from bench.running.prepared import Prepared
 from bench.running.preparing.texts import describe_items
 from bench.running.resolve import owners_of
 from bench.running.scorers import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
-from bench.running.settings import RunConfig, identity_share
+from bench.running.settings import RunConfig, identity_settings
 from bench.store import identity as ids
 from bench.store.documents import (
     MANIFEST_FORMAT,
@@ -50,7 +50,7 @@ def make_manifest(
     split, prompts = prepared.split, prepared.prompts
     config, weights, learns_from = prepared.config, prepared.weights, prepared.learns_from
     assert split is not None, "prepared without images"
-    half: tuple[Share, ...] = () if prepared.dtype == "float32" else ("half",)
+    half: tuple[IdentityRole, ...] = () if prepared.dtype == "float32" else ("half",)
     strategy = prepared.decider.identity
     identity = Identity(
         version=ids.IDENTITY_VERSION,
@@ -73,12 +73,12 @@ def make_manifest(
             parameters=recorded_parameters(
                 prepared.backbone, weights, prepared.backbone_parameters
             ),
-            **identity_share(config, "precision", *half),
+            **identity_settings(config, "precision", *half),
         ),
         scoring=kind_of(prepared).scoring(prepared),
         strategy=strategy,
         seed=config.seed,
-        **identity_share(config, "run"),
+        **identity_settings(config, "run"),
         **without_none(
             hierarchy=None if prompts.parents is None else ids.digest({"tree": prompts.parents}),
             learned_from=None

@@ -1,4 +1,4 @@
-"""Resolves the dataset, backbone and strategy that settings name. Loads nothing heavy."""
+"""Resolve the names in a run's settings to specs, without loading data or weights."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from bench.running.settings import RunConfig
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run's settings, and beside them what they stand for."""
+    """A run's settings and what they resolve to."""
 
-    config: RunConfig  # settings as they were read
+    config: RunConfig  # settings as the user set them
     data: DataSource  # where the images are, and how they are read
     source: BackboneSource  # the backbone, and the weights that the user named
     backbone_parameters: Parameters  # all of the backbone's parameters
     trained_on: str | None
-    """`dataset/split`, None for zero-shot, `unknown` for weights of the user's own."""
+    """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
     dtype: str
     template: str | list[str] | None
-    """The user's template, or the backbone's; None: the dataset's, or none is used."""
+    """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
     decider: Decider
-    plan: DrawPlan  # levels and pairs of the draws
-    views: ResolvedViews | None = None  # views of an image; None: only itself
+    plan: DrawPlan  # noise levels and pairs of the draws
+    views: ResolvedViews | None = None  # views of an image; None for the image alone
     checks_dtype: bool = False
-    """Whether the toolkit chose half precision, and so compares it with float32."""
+    """Whether half precision was chosen automatically, so that it is compared with float32."""
 
     @property
     def dataset(self) -> DatasetSpec:
@@ -50,7 +50,7 @@ class Resolved:
 
     @property
     def backbone_name(self) -> str:
-        """Name of the backbone: the spec's, or that of its folder."""
+        """Name of the backbone: the spec's, or the folder's or file's, with its LoRAs."""
         return self.source.name
 
     @property
@@ -59,7 +59,7 @@ class Resolved:
         return self.decider.strategy
 
     def without_risk(self) -> RunConfig:
-        """Return the settings, with the strategy and the parameters that a risk has chosen."""
+        """Return the settings with `risk` replaced by the strategy and parameters it has chosen."""
         if self.config.risk is None:
             return self.config
         decider = self.decider
@@ -68,7 +68,7 @@ class Resolved:
         return self.config.model_copy(update=changes)
 
     def recorded_settings(self) -> dict[str, Any]:
-        """Return the settings with the resolved names, as the manifest holds them."""
+        """Return the settings for the manifest, with resolved names."""
         return {
             **self.config.model_dump(),
             "dataset": self.data.name,
@@ -82,14 +82,18 @@ class Resolved:
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
-    """Resolve every name of the settings, with `dataset` instead of theirs (UserError)."""
+    """Resolve every name in the settings; `dataset` replaces the one that they name.
+
+    Raises:
+        UserError: a name is unknown, or settings contradict each other or the backbone.
+    """
     if dataset is None:
         dataset = find_dataset(config)
     data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
     source = find_backbone(config, data.spec)
     if config.template and config.prompts:
         raise UserError(
-            "--template and --prompts exclude each other: the file holds whole prompts."
+            "--template and --prompts exclude each other: the file contains complete prompts."
         )
     dtype = resolve_dtype(config.dtype, source.spec, config.device)
     decider = find_strategy(config, source.spec)
@@ -100,7 +104,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
     }
     for name in options:
         if name not in source.spec.parameters:
-            raise UserError(f"Backbone {source.spec.name!r} has no choice of --{name}.")
+            raise UserError(f"Backbone {source.spec.name!r} does not support --{name}.")
     return Resolved(
         config=config,
         data=data,
@@ -119,7 +123,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
 
 
 def owners_of(resolved: Resolved) -> list[str | None]:
-    """Return the distributions that registered the parts of a run; None: one is not registered."""
+    """Return the distribution behind each part of a run, or None for an unregistered part."""
     plugins = load_plugins()
     return [
         plugins.datasets.owner(resolved.dataset.name),

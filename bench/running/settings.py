@@ -1,7 +1,7 @@
-"""The settings of a run: the parts together, each setting defined once.
+"""`RunConfig`, all settings of a run, and queries about them.
 
-The command line's options, the `BENCH_*` variables, the config file, the manifest and the docs
-are all made from `RunConfig`. Precedence: option > variable > file > default.
+The options of the command line, the `BENCH_*` variables, the config file, the manifest and the docs
+are all derived from `RunConfig`. Precedence: option > variable > file > default.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from bench.running.parts.keep import KeepSettings
 from bench.running.parts.measure import MeasureSettings
 from bench.running.parts.place import PlaceSettings
 from bench.running.parts.scorer import ScorerSettings
-from bench.running.parts.setting import Chapter, DeclaredSetting, Share, setting_of
+from bench.running.parts.setting import Chapter, DeclaredSetting, IdentityRole, setting_of
 
-WHY = {
+SCORER_TEXT = {
     "denoiser": "is a denoiser",
     "classifier": "is a classifier, which scores images directly",
     "likelihood": "is a likelihood, which returns errors itself",
@@ -39,10 +39,10 @@ class RunConfig(
     QuestionSettings,
     DataSettings,
 ):
-    """The settings of a run, as they were read."""
+    """The settings of a run as the user set them, validated but not resolved."""
 
 
-# pydantic lists the fields of the last base first, and so does help.
+# pydantic orders fields from the last base class to the first; help follows that order.
 CHAPTERS: tuple[type[Chapter], ...] = RunConfig.__bases__[::-1]
 
 SETTINGS: dict[str, DeclaredSetting] = {
@@ -51,7 +51,7 @@ SETTINGS: dict[str, DeclaredSetting] = {
 
 
 def chapters() -> Iterator[tuple[str, list[str]]]:
-    """Yield the title and the settings of each chapter of help, the most used first."""
+    """Yield the title of each help chapter and its settings; the most used settings come first."""
     yield "Most used", [name for name in SETTINGS if SETTINGS[name].most_used]
     for part in CHAPTERS:
         names = [name for name in part.model_fields if not SETTINGS[name].most_used]
@@ -59,7 +59,7 @@ def chapters() -> Iterator[tuple[str, list[str]]]:
 
 
 def changed(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that are not at their default."""
+    """Return the settings that differ from their defaults."""
     return {
         name: value
         for name, field in RunConfig.model_fields.items()
@@ -67,33 +67,39 @@ def changed(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def identity_share(config: RunConfig, *shares: Share) -> dict[str, Any]:
-    """Return the settings, defaults left out, that enter a part of the identity by their value."""
+def identity_settings(config: RunConfig, *roles: IdentityRole) -> dict[str, Any]:
+    """Return the settings that enter the identity as `roles` by their value, without defaults."""
     return {
-        name: value for name, value in changed(config).items() if SETTINGS[name].identity in shares
+        name: value for name, value in changed(config).items() if SETTINGS[name].identity in roles
     }
 
 
 def unread(config: RunConfig, scorer: Scorer) -> list[str]:
-    """Return the settings that are not at their default and that a kind of backbone ignores."""
+    """Return the changed settings that a kind of backbone does not use."""
     return [name for name in changed(config) if scorer not in SETTINGS[name].scorers]
 
 
 def check_scope(config: RunConfig, spec: BackboneSpec, name: str) -> None:
-    """Refuse settings other than their default that the backbone `name` ignores (UserError)."""
+    """Raise UserError if a changed setting has no effect on the backbone `name`."""
     for setting in unread(config, spec.scorer):
         raise UserError(
             f"--{setting.replace('_', '-')} is for {SETTINGS[setting].scope}. Backbone {name!r}"
-            f" {WHY[spec.scorer]}."
+            f" {SCORER_TEXT[spec.scorer]}."
         )
 
 
 def without_unread(
     config: RunConfig, scorer: Scorer, scorers: Set[Scorer]
 ) -> tuple[RunConfig, list[str]]:
-    """Return a run's settings without those that only others of its study read, and their names.
+    """Reset shared settings that only other runs of a study use.
 
-    `scorers` are the kinds of backbones of all runs of the study.
+    Args:
+        config: settings of one run.
+        scorer: kind of its backbone.
+        scorers: kinds of the backbones of all runs of the study.
+
+    Returns:
+        The settings, and the names of those that were reset.
     """
     left_out = [
         name
@@ -105,26 +111,34 @@ def without_unread(
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
-    """Validate settings (UserError); None stands for the default."""
+    """Return the validated settings; None stands for the default.
+
+    Raises:
+        UserError: a name is unknown or a value is invalid.
+    """
     for key in settings:
         if key not in RunConfig.model_fields:
             raise UserError(
                 f"Unknown setting {key!r}.{did_you_mean(key, RunConfig.model_fields)}"
-                " `bench run --help-all` shows all of them."
+                " `bench run --help-all` lists all settings."
             )
     try:
         return RunConfig(**{key: value for key, value in settings.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")
-        problem = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise UserError(f"{name}: {problem} (given: {quoted(first['input'], 60)}).") from None
+        problem = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+        raise UserError(f"{name}: {problem} (got {quoted(first['input'], 60)}).") from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Read settings from a TOML file, parameters in a table `[params]` (UserError)."""
+    """Return the settings of a TOML file, not yet validated; parameters are in a table `[params]`.
+
+    Raises:
+        UserError: the file does not exist, is not TOML, or has an unknown setting.
+    """
     if not path.is_file():
-        raise UserError(f"--config: there is no file {path}.")
+        raise UserError(f"--config: {path} does not exist.")
     settings = read_toml(path, "--config")
     for key in settings:
         if key not in RunConfig.model_fields:

@@ -55,10 +55,10 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
     [
         ({"dataset": "@aerial"}, "is a collection"),
         ({"template": "a {class}", "prompts": "p.csv"}, "exclude each other"),
-        ({"labels": "labels.csv"}, "has no choice of --labels"),
-        ({"backbone": "./somewhere", "weights": "else"}, "goes with a registered backbone"),
+        ({"labels": "labels.csv"}, "does not support --labels"),
+        ({"backbone": "./somewhere", "weights": "else"}, "needs a registered backbone"),
         ({"backbone": "folder"}, "needs --weights FOLDER"),
-        ({"backbone": "random", "normalize": "half"}, "has no choice of --normalize"),
+        ({"backbone": "random", "normalize": "half"}, "does not support --normalize"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:

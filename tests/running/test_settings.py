@@ -27,7 +27,7 @@ from bench.running.settings import make_config
         ("seed", "3", "valid integer"),
         ("fresh", 1, "valid boolean"),
         ("resolution", 1_000_000, "less than or equal to 8192"),
-        ("template", "a {class} \ud800", "half of a surrogate pair"),
+        ("template", "a {class} \ud800", "unpaired surrogate"),
         ("template", "", "must not be empty"),
         ("results", "a\0b", "NUL"),
         ("device", "banana", "one of cpu, cuda"),

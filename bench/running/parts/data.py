@@ -1,4 +1,4 @@
-"""What is scored: the images, and how they are shown to the model."""
+"""Data settings, and the dataset that they name."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 DECLARATION = ".toml"
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
 
-# Settings that are parameters of the dataset, where it has them.
+# Settings that are passed on as parameters of the dataset, if it declares them.
 DATA_PARAMETERS = ("labels", "image_column", "label_column", "id_column")
 DATA_SETTINGS = ("split", *DATA_PARAMETERS, "class_names", "skip_unlabelled")
 
 
 class DataSettings(Chapter):
-    """The images of a run, and how they are shown to the model."""
+    """Settings of the images and of how they are shown to the model."""
 
     title = "What is scored"
 
     dataset: Text = setting(default=..., identity="content")
-    """A registered dataset, a folder or file of images, a declaration (.toml), or hf:owner/name and
-    the like."""
+    """A registered dataset, a folder or file of images, a declaration (.toml), or a URI such as
+    hf:owner/name."""
     split: Text | None = setting(identity="resolved", most_used=True)
     """The split to evaluate (default: the dataset's)."""
     data_dir: Text | None = setting(identity="content", most_used=True)
@@ -54,47 +54,53 @@ class DataSettings(Chapter):
     limit: int | None = setting(most_used=True, gt=0, lt=2**63)
     """Score only N images: a stratified sample, the same every time."""
     labels: Text | None = setting(identity="content")
-    """A CSV or JSONL file of image files and their labels, for a folder of images."""
+    """A CSV or JSONL file that maps image files to labels, for a folder of images."""
     image_column: Text | None = setting(identity="content")
     """The column of the images, if a file has several (default: image)."""
     label_column: Text | None = setting(identity="content")
     """The column of the labels, if a file has several (default: label)."""
     id_column: Text | None = setting(identity="content")
-    """The column of ids that become the sample ids (default: sample_id)."""
+    """The column with the sample ids (default: sample_id)."""
     class_names: Text | None = setting(identity="content")
-    """A file with the classes in words: JSON or CSV (name, words), or a list."""
+    """A file with readable class names: JSON or CSV (name, words), or one name per line in class
+    order."""
     skip_unlabelled: bool = setting(default=False)
-    """Leave out images without a label, instead of refusing the data."""
+    """Skip images without a label instead of rejecting the dataset."""
     shard: Annotated[Text, AfterValidator(lambda text: str(parse_shard(text)))] | None = setting()
-    """Score only part I of N, such as 3/16, into a folder of its own; `bench results merge` joins
-    the parts into one run."""
+    """Score only part I of N, such as 3/16, into a separate folder; `bench results merge` joins the
+    parts into one run."""
     fit: Fit = setting(DENOISERS, default="crop", identity="scoring", classify=True)
-    """How an image that is not square is made square: crop (its middle), or squash (all of it, with
+    """How a non-square image is made square: crop (its centre), or squash (the whole image, with
     its aspect ratio changed)."""
     resolution: int | None = setting(identity="resolved", classify=True, gt=0, le=LARGEST_SIDE)
     """Image side in pixels (default: the model's own)."""
     normalize: Text | None = setting(identity="resolved", classify=True)
     """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
     views: Text | None = setting(WITH_DRAWS, identity="resolved")
-    """Views of an image, over which its draws are spread: flip, turns8, crop:5 or posterior; `bench
-    list views` shows all (default: the image itself)."""
+    """Views of an image, among which its draws are divided: flip, turns8, crop:5 or posterior;
+    `bench list views` shows all (default: the image itself)."""
     control: Control | None = setting(identity="run")
-    """A blind control: the same questions, with the image replaced by grey, by noise, or by another
-    sample's image (shuffled-images); or the texts alone (text-only), for a backbone that can score
-    a text without an image."""
+    """A blind control: replace every image with grey, noise or another sample's image
+    (shuffled-images), or score the texts without an image (text-only), if the backbone can."""
     corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(identity="run")
     """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
-    fog or gaussian-noise, at severity 1 to 5."""
+    fog or gaussian-noise, with a severity from 1 to 5."""
 
 
 @offline_if_set
 def find_dataset(settings: DataSettings) -> DataSource:
-    """Find the dataset of a name, a scheme such as `hf:`, a TOML file, or a folder (UserError)."""
+    """Return the dataset that the settings name.
+
+    It is a registered one, a URI such as `hf:owner/name`, a declaration, or a folder of images.
+
+    Raises:
+        UserError: the name is unknown or a collection, or the declaration or its data are invalid.
+    """
     name, data_dir, plugins = settings.dataset, settings.data_dir, load_plugins()
     if name.startswith("@"):
         names = plugins.collections.get(name[1:]).datasets
         raise UserError(
-            f"{name} is a collection of {len(names)} datasets, and a run has one:"
+            f"{name} is a collection of {len(names)} datasets, but a run takes one of them:"
             f" {', '.join(names)}."
         )
     if (spec := dataset_of_scheme(name, plugins.datasets)) is not None:
@@ -108,16 +114,25 @@ def find_dataset(settings: DataSettings) -> DataSource:
         name, data_dir = FOLDER, name
     spec = registered(plugins.datasets, name)
     if spec.name == FOLDER and not data_dir:
-        raise UserError("Dataset 'folder' needs --data-dir FOLDER; or name the folder itself.")
+        raise UserError(
+            "Dataset 'folder' needs --data-dir FOLDER, or the folder itself as the dataset."
+        )
     return data_source(settings, spec, name, data_dir)
 
 
 def data_source(
     settings: DataSettings, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
 ) -> DataSource:
-    """Return the images of a dataset, read as the settings say; a UserError for an unknown option.
+    """Return where a dataset's images are and how they are read.
 
-    `name` is that in the manifest, `data_dir` the folder; None: the settings'.
+    Args:
+        settings: the settings of the run.
+        spec: the dataset.
+        name: name for the manifest; None for the settings' `dataset`.
+        data_dir: folder of the data; None for the settings' `data_dir`.
+
+    Raises:
+        UserError: the dataset lacks an option that was set, or `data_dir` does not fit.
     """
     data_dir = data_dir or settings.data_dir
     check_data_dir(spec, data_dir)
@@ -127,7 +142,7 @@ def data_source(
     for parameter in chosen:
         if parameter not in spec.parameters:
             option = parameter.replace("_", "-")
-            raise UserError(f"Dataset {spec.name!r} has no choice of --{option}.")
+            raise UserError(f"Dataset {spec.name!r} does not support --{option}.")
     if spec.scheme:
         chosen["source"] = settings.dataset.partition(":")[2]
     words = None if settings.class_names is None else Path(settings.class_names)
@@ -136,7 +151,7 @@ def data_source(
 
 
 def expand_datasets(names: Sequence[str]) -> list[str]:
-    """Return distinct dataset names, `@NAME` replaced by the datasets of that collection."""
+    """Return the names without duplicates, each collection `@NAME` expanded to its datasets."""
     expanded: list[str] = []
     collections = load_plugins().collections
     for name in names:
@@ -145,11 +160,11 @@ def expand_datasets(names: Sequence[str]) -> list[str]:
 
 
 def _declared(file: Path, in_data: bool = False) -> DatasetSpec:
-    """Return the dataset that a TOML file declares, the user's or one inside the data."""
+    """Return the dataset that a TOML file declares; `in_data` if the file came with the data."""
     spec = load_spec(file, in_data)
     if spec.name in load_plugins().datasets:
         raise UserError(
-            f"{file}: the name {spec.name!r} is that of a registered dataset; give it"
-            " another, so that their results are not mixed up."
+            f"{file}: a dataset named {spec.name!r} is already registered. Choose another name, so"
+            " that their results are not mixed up."
         )
     return spec

@@ -1,4 +1,4 @@
-"""How it decides, and what is asked: the strategy, its risk, and the prompts of the classes."""
+"""Prompt and strategy settings, and the strategy that they name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rule = Literal["best", "mean", "spread"]
 
 
 class QuestionSettings(Chapter):
-    """The prompts of a run."""
+    """Settings of the prompts."""
 
     title = "What is asked"
 
@@ -29,21 +29,22 @@ class QuestionSettings(Chapter):
     """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
     the dataset's)."""
     prompts: Text | None = setting(identity="content", classify=True)
-    """A CSV file of prompts: prompt,classname,classidx; several per class allowed."""
+    """A CSV file of prompts with the columns prompt,classname,classidx; a class may have
+    several."""
     template_rule: Rule = setting(default="best", identity="run", classify=True)
-    """How the prompts of a class are combined into its score: best (of their scores), mean (of
-    their errors), or spread (each draw uses one of them)."""
+    """How the prompts of a class are combined into its score: best (the best prompt's score), mean
+    (of their errors), or spread (each draw uses one of them)."""
     hierarchy: Text | None = setting(identity="content", classify=True)
-    """A tree of the classes, for a strategy that goes down one: CSV with the columns
+    """A tree of the classes, for strategies that descend a class tree: CSV with the columns
     node,parent,words, or TOML. Other strategies ignore it."""
     candidates_from: Text | None = setting(identity="content")
-    """A stored run on the same images: only its --top best classes per image are scored."""
+    """A stored run on the same images; only its --top best classes per image are scored."""
     top: int = setting(default=5, identity="content", gt=1)
     """Number of classes per image that --candidates-from keeps."""
 
 
 class DecisionSettings(Chapter):
-    """The strategy of a run."""
+    """Settings of the strategy and its risk."""
 
     title = "How it decides"
 
@@ -52,17 +53,21 @@ class DecisionSettings(Chapter):
     params: Parameters = setting(default={}, identity="resolved", classify=True, most_used=True)
     """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
     risk: float | None = setting(identity="content", classify=True, gt=0, lt=1)
-    """The largest share of decisions that may differ from those of the full sweep, such as 0.02:
-    chooses the strategy's parameters, by a calibration on other images (`bench calibrate`) or else
-    by a sweep of some of the run's own."""
+    """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
+    strategy's parameters are chosen by a calibration on other images (`bench calibrate`) or,
+    without one, by sweeping some of the run's own images."""
     risk_else: Literal["full", "schedule"] = setting(default="full", identity="content")
-    """What decides the images that a risk did not sweep, where no setting keeps it: every prompt on
-    every draw, or the published schedule, which promises nothing."""
+    """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
+    full (every prompt on every draw) or schedule (the published schedule, without a promise)."""
 
 
 @dataclass(frozen=True)
 class Decider:
-    """A strategy, its recorded parameters (all but later ones at their default), and its spec."""
+    """A strategy with its spec and its recorded parameters.
+
+    Parameters that were added in later versions are recorded only if they differ from the default,
+    so that existing run ids stay valid.
+    """
 
     spec: StrategySpec
     parameters: Parameters
@@ -70,36 +75,36 @@ class Decider:
 
     @property
     def identity(self) -> StrategyIdentity:
-        """Part of a run's identity."""
+        """The strategy's part of a run's identity."""
         params = dict(self.parameters)
         return StrategyIdentity(name=self.spec.name, version=self.spec.version, params=params)
 
 
 def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider:
-    """Find and make the strategy: the user's, the backbone's, or the default one."""
-    usual: Parameters = {}
+    """Make the strategy that the user named, else the backbone's, else the default one."""
+    defaults: Parameters = {}
     strategies = load_plugins().strategies
     if settings.strategy is not None:
         spec = strategies.get(settings.strategy)
     elif backbone.strategy is not None:
         spec = strategies.get(backbone.strategy)
-        usual = dict(backbone.strategy_parameters)
+        defaults = dict(backbone.strategy_parameters)
     else:
         spec = default_of(strategies)
-        if backbone.draws == 1:  # nothing can be left out
+        if backbone.draws == 1:  # no evaluation can be saved
             spec = strategies.get(exhaustive())
-        usual = {} if settings.risk else dict(spec.unproven)
+        defaults = {} if settings.risk else dict(spec.unproven)
     if backbone.draws is not None and "draws" in spec.parameters:
-        usual.setdefault("draws", backbone.draws)
+        defaults.setdefault("draws", backbone.draws)
     others = backbone_params(settings, backbone, spec)
     own = {name: value for name, value in settings.params.items() if name not in others}
-    return make_decider(spec, {**usual, **own})
+    return make_decider(spec, {**defaults, **own})
 
 
 def backbone_params(
     settings: DecisionSettings, spec: BackboneSpec, strategy: StrategySpec
 ) -> Parameters:
-    """Return the parameters of `--set` that only the backbone has."""
+    """Return the parameters of `--set` that the backbone declares and the strategy does not."""
     return {
         name: value
         for name, value in settings.params.items()
@@ -108,7 +113,7 @@ def backbone_params(
 
 
 def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
-    """Make a strategy; a UserError for parameters that it does not take."""
+    """Make a strategy; raises UserError for unknown or invalid parameters."""
     parameters = spec.resolve_parameters(params)
     try:
         made = make(spec, passing=(ValueError,), **parameters)
@@ -117,8 +122,8 @@ def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
     strategy = CheckedStrategy(made, spec.label)
     if strategy.draws > MAX_DRAWS:
         raise UserError(
-            f"Strategy {spec.name!r}: draws={strategy.draws} is more than {MAX_DRAWS:,}; their"
-            " noise and errors are held in memory."
+            f"Strategy {spec.name!r}: draws must be at most {MAX_DRAWS:,}, got {strategy.draws},"
+            " because their noise and errors are held in memory."
         )
     recorded = {
         name: value

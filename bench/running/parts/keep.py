@@ -1,4 +1,4 @@
-"""What is kept of a run, and where."""
+"""Settings of the results: where they are stored, what is kept and checked."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from bench.stats.questions import parse_question
 
 
 class KeepSettings(Chapter):
-    """The results of a run."""
+    """Settings of the results."""
 
     title = "What is kept"
 
     results: Text = setting(default="results", classify=True)
     """The folder that runs are stored in."""
     note: Text | None = setting()
-    """A sentence about the run, shown with it; it changes no number."""
+    """A note that is shown with the run; it changes no results."""
     tag: Text | list[Text] | None = setting()
-    """A word by which runs are found (`bench runs --tag`); repeat for more."""
+    """A tag to find runs by (`bench runs --tag`); repeat for more."""
     save_errors: bool = setting(default=False)
-    """Keep the error of every cell evaluated."""
+    """Store the error of every evaluated cell (image, draw, prompt)."""
     again: int | None = setting(WITH_DRAWS, gt=0, lt=2**31)
-    """Decide N of the images, chosen at random, again with other noise: measures how many answers
-    it would change. No record changes."""
+    """Decide N randomly chosen images again with other noise, to measure how many decisions change.
+    Stored results stay as they are."""
     audit: int | None = setting(WITH_DRAWS, gt=0, lt=2**31)
-    """Also sweep N images, chosen at random among those with fewer evaluations, with every prompt
-    on every draw: measures how many decisions are the full sweep's. No record changes."""
+    """Also run a full sweep (every prompt on every draw) on N random images among those that took
+    fewer evaluations, to measure how many decisions agree. Stored results stay as they are."""
     until: Text | None = setting()
-    """Score images in random order until this is answered: "differs from RUN", "better than RUN by
-    0.02", "within 0.02 of RUN" or "width 0.05"."""
+    """Score images in random order until a question is answered: "differs from RUN", "better than
+    RUN by 0.02", "within 0.02 of RUN" or "width 0.05"."""
     fresh: bool = setting(default=False)
     """Start over instead of resuming a stored run."""
     min_accuracy: float | None = setting(ge=0, le=1)
-    """Exit with 4 when the accuracy is lower."""
+    """Exit with code 4 if the accuracy is lower."""
 
     @field_validator("until")
     @classmethod
@@ -46,7 +46,7 @@ class KeepSettings(Chapter):
         except UserError as error:
             raise ValueError(str(error).removeprefix("--until ")) from None
         for name, why in (
-            ("shard", "a shard does not know what the others have decided"),
+            ("shard", "a shard does not see the results of the others"),
             ("limit", "the question ends the run, not a number of images"),
         ):
             if info.data.get(name) is not None:
@@ -55,9 +55,9 @@ class KeepSettings(Chapter):
 
     @field_validator("again")
     @classmethod
-    def _has_other_noise(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _can_be_repeated(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and info.data.get("noise"):
-            raise ValueError("there is no other noise, where --noise gives it")
+            raise ValueError("does not go with --noise, which fixes the noise")
         if value is not None and info.data.get("shard"):
-            raise ValueError("a shard is a part of a run: merge the parts first")
+            raise ValueError("does not go with --shard: merge the shards first")
         return value

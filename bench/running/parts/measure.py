@@ -1,4 +1,4 @@
-"""How an error is measured: the loss, its space, the draws, and the views that they see."""
+"""Settings of the error and the draws, and the draw plan and the views that they name."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ Latent = Literal["mean", "sample"]
 
 
 class MeasureSettings(Chapter):
-    """The error of a cell, and the draws of a run."""
+    """Settings of the denoising error and of the draws."""
 
     title = "How an error is measured"
 
     loss: Loss = setting(DENOISERS, default="l2", identity="resolved", classify=True)
-    """How a cell's error is measured."""
+    """The loss that measures a cell's error."""
     space: Space = setting(DENOISERS, default="prediction", identity="resolved", classify=True)
-    """The space in which the error is measured; prediction: what the model predicts."""
+    """The space in which the error is measured; prediction: that of the model's output."""
     weighting: Text = setting(DENOISERS, default="uniform", identity="resolved", classify=True)
     """The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the x_0 error),
     learned:RUN, or a CSV file level,weight."""
     guidance: float | None = setting(
         DENOISERS, identity="scoring", classify=True, allow_inf_nan=False
     )
-    """Weight of classifier-free guidance, for a backbone with a null conditioning; costs one more
-    evaluation per draw of a request (default: none)."""
+    """The scale of classifier-free guidance, for a backbone with a null conditioning; costs one
+    more evaluation per draw of a request (default: no guidance)."""
     guidance_null: NullPer = setting(DENOISERS, default="draw", identity="resolved")
-    """Under guidance, whether the null is predicted once for all cells of a request's draw, or for
-    every cell, as by earlier versions."""
+    """With --guidance: predict the null once per draw of a request (draw), or for every cell
+    (cell), as earlier versions did."""
     subtract_null: bool = setting(DENOISERS, default=False, identity="scoring")
-    """Subtract the error of the empty prompt. This matters between images only: among the texts of
-    one image it changes no decision."""
+    """Subtract the error of the empty prompt. This affects comparisons across images only, never
+    the choice among the texts of one image."""
     latent: Latent = setting(DENOISERS, default="mean", identity="scoring", classify=True)
     """The latent of an image: the mean of the autoencoder's posterior, or a sample."""
     levels: Text | None = setting(DENOISERS, identity="resolved", classify=True)
-    """The noise levels that draws are made on: a half-open range such as 100-700, a list such as
+    """The noise levels of the draws: a half-open range such as 100-700, a list such as
     32,65,98, or grid for all of them (default: the backbone's, or all)."""
     noise: Text | None = setting(DENOISERS, identity="content", classify=True)
     """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
     noise_per: NoisePer = setting(DENOISERS, default="run", identity="resolved", classify=True)
     """Whether all images share the noise of a draw (run), or each has its own (image)."""
     plan: Text | None = setting(DENOISERS, identity="resolved", classify=True)
-    """How draws are paired: grid (not at all), repeated or antithetic (default: the backbone's, or
+    """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or
     grid)."""
     seed: int = setting(default=0, identity="resolved", classify=True, ge=0, lt=2**63)
     """The seed of the noise."""
@@ -65,14 +65,14 @@ class MeasureSettings(Chapter):
     @classmethod
     def _is_plan(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and parse_plan(value).name == "antithetic" and info.data.get("noise"):
-            raise ValueError("antithetic noise is made from the seed, and --noise gives it")
+            raise ValueError("antithetic noise is generated from the seed; leave --noise out")
         return value
 
     @field_validator("noise_per")
     @classmethod
-    def _is_made_here(cls, value: str, info: ValidationInfo) -> str:
+    def _has_no_noise_file(cls, value: str, info: ValidationInfo) -> str:
         if value == "image" and info.data.get("noise"):
-            raise ValueError("noise per image is made from the seed, and --noise gives it")
+            raise ValueError("noise per image is generated from the seed; leave --noise out")
         return value
 
     @field_validator("weighting")
@@ -84,8 +84,8 @@ class MeasureSettings(Chapter):
 
     @field_validator("guidance")
     @classmethod
-    def _guides(cls, value: float | None) -> float | None:
-        return None if value == 1 else value  # the prediction itself
+    def _without_unit_scale(cls, value: float | None) -> float | None:
+        return None if value == 1 else value  # scale 1 is the unguided prediction
 
     @field_validator("levels")
     @classmethod
@@ -96,7 +96,7 @@ class MeasureSettings(Chapter):
 
 
 def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
-    """Return the levels and pairs of the draws: the user's plan, or the backbone's."""
+    """Return the plan of the draws (their levels and pairs): the user's, else the backbone's."""
     try:
         return draw_plan(settings.plan, settings.levels, backbone.plan)
     except ValueError as error:  # the user's plan was checked with the settings
@@ -113,7 +113,7 @@ class ResolvedViews:
 
 
 def resolve_views(text: str) -> ResolvedViews:
-    """Return the views of `NAME` or `NAME:VALUE`; the value is that of their first parameter."""
+    """Make the views `NAME` or `NAME:VALUE`; the value sets their first parameter."""
     name, colon, value = text.partition(":")
     spec = load_plugins().views.get(name)
     first = next(iter(spec.parameters), None)
@@ -128,10 +128,13 @@ def resolve_views(text: str) -> ResolvedViews:
 
 
 def per_level(plan: DrawPlan) -> int:
-    """Return the number of neighbouring draws that share a noise level."""
+    """Return how many consecutive draws share a noise level: 1, or 2 if draws are paired."""
     return 1 if plan.name == "grid" else 2
 
 
 def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
-    """Return int64 [N], the view that each draw sees; draws of one level see the same one."""
+    """Return int64 [N], the view of each draw, or None without views.
+
+    Draws that share a noise level see the same view.
+    """
     return None if views is None else view_of_draw(n_draws, views.views.count, per_level(plan))

@@ -17,43 +17,46 @@ DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 
 
 class PlaceSettings(Chapter):
-    """Settings of the machine that scores a run."""
+    """Settings of the machine that scores the images."""
 
     title = "Where it runs"
 
     device: Text | None = setting(classify=True)
-    """cpu, cuda, cuda:1 or mps (default: the best one of this machine)."""
+    """The device, such as cpu, cuda, cuda:1 or mps (default: the best of this machine)."""
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
         default="auto", classify=True
     )
-    """Cells (image, draw, prompt) per batch; auto: measured once, and remembered."""
+    """Cells (image, draw, prompt) per batch; auto: measured once, then cached."""
     executor: Executors = setting(default="local")
-    """Where images are scored: local (in this process), or ray (by workers of Ray)."""
+    """Where images are scored: local (in this process), or ray (by Ray workers)."""
     workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting()
-    """Number of Ray workers; auto: one per GPU, or one per machine without GPUs (default: auto)."""
+    """Number of Ray workers; auto: one per GPU, or one per machine if there are no GPUs (default:
+    auto)."""
     ray_address: Text | None = setting()
     """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
     this machine)."""
     offline: bool = setting(default=False)
-    """Use no network, only files on this machine."""
+    """Do not use the network, only files on this machine."""
     tf32: bool = setting(DENOISERS, default=False, identity="precision", shared=True)
-    """Let a GPU round float32 products to TF32."""
+    """Allow TF32 for float32 matrix products on a GPU."""
     compile: bool = setting(DENOISERS, default=False, identity="half", shared=True)
-    """Compile the network, which takes a minute or more before the first image."""
+    """Compile the network with torch.compile; takes a minute or more before the first image."""
     layout: Layout = setting(DENOISERS, default="auto", identity="half", shared=True)
     """Memory layout of the network (auto: channels-last on a GPU)."""
     attention: Attention = setting(DENOISERS, default="auto", identity="half", shared=True)
-    """The attention kernel (auto: what torch chooses)."""
+    """The attention kernel (auto: chosen by torch)."""
 
     @field_validator("batch_size", "workers", mode="before")
     @classmethod
     def _is_number(cls, value: Any) -> Any:
-        """Convert the text of a command line or variable, which may also be `auto`."""
+        """Convert digits from a command line or variable to int; leave `auto` as it is."""
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @field_validator("device")
     @classmethod
     def _is_device(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", value):
-            raise ValueError(f"must be one of {', '.join(DEVICES)}, perhaps with a number")
+            raise ValueError(
+                f"must be one of {', '.join(DEVICES)}, optionally with an index such as cuda:1"
+            )
         return value

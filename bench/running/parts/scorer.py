@@ -1,4 +1,4 @@
-"""What scores it: the backbone, its weights and its precision."""
+"""Backbone settings, and the backbone, weights and dtype that they name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class ScorerSettings(Chapter):
-    """The backbone of a run."""
+    """Settings of the backbone, its weights and its precision."""
 
     title = "What scores it"
 
@@ -53,7 +53,7 @@ class ScorerSettings(Chapter):
     """The Hub revision of the weights."""
     dtype: Dtype | None = setting(identity="resolved", classify=True)
     """The model's dtype; errors are always float32. auto: bfloat16 if the model was trained in it
-    and the GPU supports it, else float32 (default: the backbone's, mostly float32)."""
+    and the GPU supports it, else float32 (default: the backbone's, usually float32)."""
     fit_split: Text | None = setting(identity="content")
     """The split that a trainable backbone is fitted on (default: train)."""
 
@@ -63,49 +63,51 @@ class BackboneSource:
     """The backbone of a run, and the weights that the user named."""
 
     spec: BackboneSpec
-    weights: str | None  # a Hub id or a folder; None: the backbone's own
-    file: str | None = None  # a single file, whose configs are those of `weights`
+    weights: str | None  # a Hub id or a folder; None for the backbone's own
+    file: str | None = None  # a single weights file, loaded with the configs of `weights`
     loras: tuple[Lora, ...] = ()
 
     @property
     def name(self) -> str:
-        """Name in the run: the spec's, or that of its folder or file, with its LoRAs."""
+        """Name in the run: the spec's, or the folder's or file's, with the names of the LoRAs."""
         by_weights = self.weights and (self.spec.takes_folders or self.spec.objects)
         name = slug(str(self.file or self.weights)) if by_weights else self.spec.name
         return "-".join([name, *(slug(lora.path) for lora in self.loras)])
 
     @property
     def trained_on(self) -> str | None:
-        """`dataset/split`, None for zero-shot, `unknown` for weights of the user's own."""
+        """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
         return self.spec.trained_on if self.weights is None else UNKNOWN
 
 
 @offline_if_set
 def find_backbone(settings: ScorerSettings, dataset: DatasetSpec | None = None) -> BackboneSource:
-    """Find the backbone: the user's, the dataset's, or the default one."""
+    """Return the backbone that the user named, else the dataset's, else the default one."""
     name, weights, file = settings.backbone, settings.weights, None
     backbones = load_plugins().backbones
     name = name or (dataset.backbone if dataset else None) or default_of(backbones).name
     if name.endswith(SINGLE_FILE):
         if weights:
-            raise UserError("--weights goes with a registered backbone or a folder of configs.")
+            raise UserError(
+                "--weights needs a registered backbone or a folder of configs, not a weights file."
+            )
         file, name = name, _config_source(name)
     elif weights and weights.endswith(SINGLE_FILE):
         file, weights = weights, None
     if is_path(name):
         if weights:
-            raise UserError("--weights goes with a registered backbone, not with a folder.")
+            raise UserError("--weights needs a registered backbone, not a folder.")
         weights = name
         name = family_of(name, settings.revision) or FOLDER
     spec = registered(backbones, name)
     if spec.takes_folders and not weights:
-        raise UserError(f"Backbone {name!r} needs --weights FOLDER; or name the folder itself.")
+        raise UserError(f"Backbone {name!r} needs --weights FOLDER, or --backbone FOLDER instead.")
     if spec.scorer != "denoiser" or not (file or settings.lora):
         return BackboneSource(spec, weights or file)
     texts = [settings.lora] if isinstance(settings.lora, str) else settings.lora or []
     if spec.family is None or not (weights := weights or spec.weights):
         option = "--lora" if texts else "A single file"
-        raise UserError(f"{option} goes with a pipeline of diffusers, which {name!r} is not.")
+        raise UserError(f"{option} needs a diffusers pipeline, which {name!r} is not.")
     any_class = _any_pipeline()
     kept = {key: getattr(spec, key) for key in ("dtype", "revision", "template", "plan", "draws")}
     file = None if file is None else str(Path(file).expanduser().absolute())
@@ -115,15 +117,15 @@ def find_backbone(settings: ScorerSettings, dataset: DatasetSpec | None = None) 
 
 
 def _any_pipeline() -> BackboneSpec:
-    """Return the backbone that runs a pipeline of any class by the pipeline's own code."""
+    """Return the backbone that accepts diffusers pipelines of any class."""
     for spec in load_plugins().backbones:
         if ANY_PIPELINE in spec.pipelines:
             return spec
-    raise UserError("No backbone takes pipelines of any class: its plugin is not loaded.")
+    raise UserError("No loaded plugin has a backbone for pipelines of any class.")
 
 
 def _config_source(file: str) -> str:
-    """Return the Hub id whose configs and tokenizers a single file goes with (UserError)."""
+    """Return the Hub id of the pipeline whose configs and tokenizers fit a weights file."""
     path = Path(file).expanduser().absolute()
     if not path.is_file():
         raise UserError(f"The weights file {path} does not exist.")
@@ -132,14 +134,20 @@ def _config_source(file: str) -> str:
 
 
 def family_of(weights: str, revision: str | None) -> str | None:
-    """Return the backbone that loads a folder or Hub id (UserError); None: no class is named."""
+    """Return the name of the backbone that loads a pipeline folder or Hub id.
+
+    None if it has no model index, or an index without a pipeline class.
+
+    Raises:
+        UserError: no backbone loads pipelines of this class.
+    """
     location = locate(weights)
     if Path(location).is_absolute():
         path = find_file(Path(location), INDEX)
     else:
         try:
             path = resolve(weights, revision).find(INDEX)
-        except AbsentError:  # the error is raised where the weights are located
+        except AbsentError:  # reported when the weights are located
             return None
     pipeline = read_object(path, f"{weights}: {INDEX}").get("_class_name") if path else None
     if not isinstance(pipeline, str):
@@ -150,15 +158,15 @@ def family_of(weights: str, revision: str | None) -> str | None:
     if spec is None:
         raise UserError(
             f"{weights}: {INDEX} has _class_name {pipeline!r:.100}, which no backbone loads."
-            f" Folders of these are loaded: {', '.join(sorted(backbones))}."
+            f" Supported classes: {', '.join(sorted(backbones))}."
         )
     return spec.name
 
 
 def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None) -> str:
-    """Return the dtype of the backbone on a device: the user's, or the spec's (None).
+    """Return the dtype of a backbone on a device; `dtype` None means the spec's.
 
-    `auto` is bfloat16 where the model was trained in it and the device has it, else float32.
+    `auto` is bfloat16 if the model was trained in it and the device supports it, else float32.
     """
     if dtype != AUTO:
         return dtype or backbone.dtype

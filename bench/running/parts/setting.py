@@ -1,7 +1,7 @@
-"""What the parts share: what is declared of a setting on its field, and names of registered things.
+"""Declarations of settings on their fields, and look-ups of registered names.
 
-Help, refusals, the options of `bench classify` and the share of a setting in a run's identity are
-derived from here, so that a setting is written down where it is defined and where it is used.
+Help, scope checks, the options of `bench classify` and the identity of a run are derived from these
+declarations, so that a setting appears only where it is defined and where it is used.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ WITH_DRAWS: tuple[Scorer, ...] = ("denoiser", "likelihood")
 ALL: tuple[Scorer, ...] = ("denoiser", "classifier", "likelihood")
 DECLARED_KEY = "declared"  # in the `json_schema_extra` of a field
 
-Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
+IdentityRole = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 """How a setting enters the identity of a run.
 
-    scoring    its value, in the part about errors; left out at the default
-    run        its value, beside the parts; left out at the default
-    precision  its value, in the part about the backbone; left out at the default
-    half       as `precision`, but only in half precision: in float32 it moves the last digits, as
-               the batch size does, and no decision
-    resolved   what it stands for, which the run's parts say
-    content    the content of what it names, not its name
+    scoring    its value, under `scoring`; omitted at the default
+    run        its value, at the top level; omitted at the default
+    precision  its value, under `backbone`; omitted at the default
+    half       as `precision`, but only in half precision: in float32 it changes no decision, only
+               the last digits, as the batch size does
+    resolved   what it resolves to, such as the registered name and the version
+    content    a hash of what it refers to, not its name
 """
 
 
@@ -40,40 +40,40 @@ Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 class DeclaredSetting:
     """The declaration of a setting."""
 
-    scorers: tuple[Scorer, ...] = ALL  # the kinds of backbones that read it
-    identity: Share | None = None  # how it enters the identity; None: not at all
+    scorers: tuple[Scorer, ...] = ALL  # the kinds of backbones that use it
+    identity: IdentityRole | None = None  # how it enters the identity; None if it does not
     shared: bool = False
-    """Whether a study may give it to runs that do not read it, which ignore it with a note: it
-    changes how a network runs, and not the result."""
-    classify: bool = False  # whether `bench classify` has it
-    most_used: bool = False  # whether help shows it first
+    """Whether a study may set it for runs whose backbones do not use it; they ignore it with a
+    note. Only settings of how a network runs, which do not change the result."""
+    classify: bool = False  # whether it is an option of `bench classify`
+    most_used: bool = False  # whether help lists it under "Most used"
 
     @property
     def scope(self) -> str:
-        """Kinds of backbones that read it, in words."""
+        """Kinds of backbones that use it, as text for messages and help."""
         return " and ".join(f"{scorer}s" for scorer in self.scorers)
 
 
 class Chapter(BaseModel):
-    """The settings of one chapter, each above its help; never changed after they are read."""
+    """Base class of the settings of one help chapter: strict, frozen, docstrings become help."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
-    title: ClassVar[str]  # title in help and documents
+    title: ClassVar[str]  # heading in help and documentation
 
 
 def setting(
     scorers: tuple[Scorer, ...] = ALL,
     *,
     default: Any = None,
-    identity: Share | None = None,
+    identity: IdentityRole | None = None,
     shared: bool = False,
     classify: bool = False,
     most_used: bool = False,
     **limits: Any,
 ) -> Any:
-    """Return a field with its declaration and pydantic's limits on its value."""
+    """Return a pydantic field with its declaration; `limits` are constraints such as `gt=0`."""
     declared = DeclaredSetting(scorers, identity, shared, classify, most_used)
     extra: Any = {DECLARED_KEY: declared}
     return Field(default, json_schema_extra=extra, **limits)
@@ -87,7 +87,7 @@ def setting_of(field: FieldInfo) -> DeclaredSetting:
 
 
 def help_of(field: FieldInfo) -> str:
-    """Return a field's help, with the kinds of backbones that read it."""
+    """Return a field's help; if not all kinds of backbones use it, it names those that do."""
     text, setting = " ".join(str(field.description).split()), setting_of(field)
     return text if setting.scorers == ALL else f"{text} [for {setting.scope}]"
 
@@ -100,11 +100,11 @@ def _is_text(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty")
     if "\0" in value:
-        raise ValueError("must not contain the character NUL")
+        raise ValueError("must not contain a NUL character")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("is not text: it contains half of a surrogate pair") from None
+        raise ValueError("must be valid Unicode, got an unpaired surrogate") from None
     return value
 
 
@@ -117,20 +117,20 @@ def is_path(name: str) -> bool:
 
 
 def registered(registry: Registry[SpecT], name: str) -> SpecT:
-    """Return the spec of a name; the error shows how to write a file of that name."""
+    """Return a registered spec; the error for an unknown name hints at a file of that name."""
     try:
         return registry.get(name)
     except UserError as error:
         if path_exists(name):
             raise UserError(
-                f"{error}\nFor the folder or file of that name, write ./{name}"
+                f"{error}\nTo use the folder or file of that name, write ./{name}"
             ) from None
         raise
 
 
 def default_of(registry: Registry[SpecT]) -> SpecT:
-    """Return the default spec of a kind."""
+    """Return the registry's default spec."""
     if (spec := registry.default()) is not None:
         return spec
     kind = registry.kind.kind
-    raise UserError(f"No {kind} is marked as the default; name one with --{kind}.")
+    raise UserError(f"No plugin registers a default {kind}; choose one with --{kind}.")

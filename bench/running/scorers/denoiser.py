@@ -36,7 +36,7 @@ from bench.running.scorers.draws import (
     weights_of_draws,
 )
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
-from bench.running.settings import identity_share
+from bench.running.settings import identity_settings
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
@@ -133,7 +133,7 @@ class DenoiserKind(ScorerKind):
             space=config.space,
             draw_plan=str(prepared.plan),
             noise=noise_identity(config, self.draws(prepared)),
-            **identity_share(config, "scoring"),
+            **identity_settings(config, "scoring"),
             **without_none(
                 weighting=weighting_identity(prepared.weighting),
                 views=views_identity(prepared.views),

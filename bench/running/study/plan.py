@@ -19,7 +19,7 @@ from bench.running.parts.decision import backbone_params
 from bench.running.preparing.others import name_fit_split
 from bench.running.resolve import Resolved, resolve
 from bench.running.scorers import kind_of
-from bench.running.settings import WHY, RunConfig, check_scope, without_unread
+from bench.running.settings import SCORER_TEXT, RunConfig, check_scope, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.running.study.rounds import Methods, boards_of, expected_images, right_of
 from bench.running.verbs.estimate import make_plan
@@ -51,7 +51,9 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
             replace(cell, config=config)
         )
         for setting in ignored:
-            notes[f"The runs of backbone {name!r} ignore {setting}: it {WHY[spec.scorer]}."] = None
+            notes[
+                f"The runs of backbone {name!r} ignore {setting}: it {SCORER_TEXT[spec.scorer]}."
+            ] = None
     cells = []
     for first, *others in same.values():
         ignored = [n for n, label in first.axes.items() if any(c.axes[n] != label for c in others)]

@@ -148,7 +148,7 @@ def test_single_files_that_cannot_be_used(single: tuple[Path, Path], tmp_path: P
         ((tmp_path / "cut.safetensors",), "cut.safetensors is damaged"),
         ((whole, "--weights", tmp_path / "packed.safetensors"), "the model is quantised; load it"),
         ((whole, "--weights", tmp_path / "part.safetensors"), "cannot be loaded"),
-        ((whole, "--weights", whole), "--weights goes with a registered backbone"),
+        ((whole, "--weights", whole), "--weights needs a registered backbone"),
     ):
         done = command(*options, *words)
         assert done.code == 2 and "Traceback" not in done.err, done.err

@@ -254,6 +254,6 @@ def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, "cat/1.png", "dog/1.png")
     for option in ("--labels", "--image-column", "--label-column"):
         done = bench("run", "digits", option, "x", "--dry-run")
-        assert done.code == 2 and f"Dataset 'digits' has no choice of {option}" in done.err
+        assert done.code == 2 and f"Dataset 'digits' does not support {option}" in done.err
     done = bench("run", folder, "--label-column", "x", "--dry-run")
     assert done.code == 2 and "holds no table: neither metadata.csv nor parquet" in done.err

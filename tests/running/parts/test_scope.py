@@ -11,7 +11,7 @@ from helpers.command import bench
 
 from bench.contracts.specs import Scorer
 from bench.running.parts.setting import ALL, help_of
-from bench.running.settings import SETTINGS, WHY, RunConfig, make_config, unread
+from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, make_config, unread
 from bench.store.folder import MANIFEST, read_manifest
 
 NETWORK = {
@@ -42,7 +42,7 @@ def test_what_a_kind_of_scorer_does_not_read_follows_from_the_fields() -> None:
     assert unread(config, "denoiser") == []
     assert set(unread(config, "likelihood")) == {"loss", "tf32"}
     assert set(unread(config, "classifier")) == {"loss", "views", "tf32"}
-    assert set(WHY) == set(get_args(Scorer))
+    assert set(SCORER_TEXT) == set(get_args(Scorer))
     assert help_of(RunConfig.model_fields["seed"]) == "The seed of the noise."
     shown = " ".join(bench("run", "--help-all", COLUMNS="200").out.split())
     for name, field in RunConfig.model_fields.items():

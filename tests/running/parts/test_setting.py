@@ -10,7 +10,7 @@ from bench.running.settings import (
     RunConfig,
     changed,
     chapters,
-    identity_share,
+    identity_settings,
     make_config,
 )
 
@@ -36,10 +36,10 @@ def test_help_names_the_backbones_that_read_a_setting() -> None:
 def test_only_what_differs_from_its_default_enters_the_identity() -> None:
     config = make_config({"dataset": "x", "guidance": 3.0, "control": "grey", "tf32": True})
     assert changed(config).keys() == {"dataset", "guidance", "control", "tf32"}
-    assert identity_share(config, "scoring") == {"guidance": 3.0}
-    assert identity_share(config, "run") == {"control": "grey"}
-    assert identity_share(config, "precision", "half") == {"tf32": True}
-    assert identity_share(make_config({"dataset": "x", "latent": "mean"}), "scoring") == {}
+    assert identity_settings(config, "scoring") == {"guidance": 3.0}
+    assert identity_settings(config, "run") == {"control": "grey"}
+    assert identity_settings(config, "precision", "half") == {"tf32": True}
+    assert identity_settings(make_config({"dataset": "x", "latent": "mean"}), "scoring") == {}
 
 
 def test_a_guidance_of_one_is_the_prediction_itself() -> None:

@@ -88,8 +88,8 @@ def test_the_plan_counts_them() -> None:
     ("more", "reason"),
     [
         (("--backbone", "majority"), "is a classifier"),
-        (("--noise", "bank.npy"), "there is no other noise"),
-        (("--shard", "1/2"), "merge the parts first"),
+        (("--noise", "bank.npy"), "does not go with --noise"),
+        (("--shard", "1/2"), "merge the shards first"),
         (("--again", "0"), "greater than 0"),
     ],
 )
