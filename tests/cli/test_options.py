@@ -82,7 +82,7 @@ USAGE_ERRORS = {
     "folder": (["./no-such-folder"], "does not exist"),
     "no dataset": ([], "bench run digits"),
     "config": (["digits", "--config", "none.toml"], "does not exist"),
-    "noise": (["digits", "--noise", "none.pt"], "does not exist"),
+    "noise": (["digits", "--noise", "none.pt"], "there is no file"),
     "device": (["digits", "--device", "cuda:7"], "cannot be used here"),
     "backbone folder": (["digits", "--backbone", "./nothing"], "does not exist"),
     "normalize": (["digits", "--normalize", "imagenet"], "cifar10"),
