@@ -1,9 +1,9 @@
-"""Metrics whose differences are tested: as means over images, and under exchanged predictions.
+"""Metrics computed from class counts, their influence values, and permutation tests of them.
 
-Accuracy is a mean over images. Other metrics are functions of the counts of each class:
-the value of an image is the metric plus the metric's derivative in the weight of this image (the
-infinitesimal jackknife, Efron 1982). The mean of the values is the metric, so methods for means
-over images serve all metrics.
+Metrics such as macro F1 average a ratio of counts over classes, so they are not means over images.
+Methods for means still apply through *influence values*: the value of an image is the metric plus
+the derivative of the metric with respect to the weight of this image (the infinitesimal jackknife,
+Efron 1982). The mean of these values is the metric.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
 
 PERMUTATIONS = 20_000  # per test
-AT_ONCE = 1 << 24  # signs and counts in memory at a time
+AT_ONCE = 1 << 24  # numbers in memory at a time
 
 
 def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats, Floats, Floats]:
-    """Return hits, images and predictions of each class, float64 [classes] each.
+    """Return the hits, images (support) and predictions of each class, float64 [classes] each.
 
-    `labels` and `predictions` are int64 [n]; a negative prediction is of no class.
+    `labels` and `predictions` are int64 [n]; a negative prediction belongs to no class.
     """
     hits, support, predicted = (
         np.bincount(values, minlength=classes).astype(np.float64)
@@ -33,44 +33,52 @@ def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats,
 
 
 def class_average(metric: MetricSpec, hits: Floats, support: Floats, predicted: Floats) -> float:
-    """Return a metric that averages a figure of each class, from the counts of each class."""
+    """Return a metric that averages a ratio over classes, from the counts of each class.
+
+    Classes without images do not count.
+    """
     assert metric.ratio is not None
     weights = support if metric.by_support else support > 0
-    return float(np.average(_of_classes(metric.ratio, hits, support, predicted), weights=weights))
+    return float(np.average(_class_ratios(metric.ratio, hits, support, predicted), weights=weights))
 
 
 def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
-    """Return values of each image whose mean is the metric, float64 [n].
+    """Return the value of each image, float64 [n], whose mean is the metric.
 
-    `labels` are int64 [n], true classes; `predicted` int64 [n], negative where an image failed,
-    which is wrong.
+    For accuracy, it is 1 if the prediction is right and 0 otherwise; for averages of class ratios,
+    it is the influence value.
+
+    Args:
+        metric: a metric that is a mean over images or has a class ratio.
+        labels: int64 [n], true classes.
+        predicted: int64 [n], predicted classes; negative for a failed image, which counts as wrong.
     """
     if metric.mean_over_images:
         return np.asarray(predicted == labels, dtype=np.float64)
     assert metric.ratio is not None
     ratio, n, classes = metric.ratio, len(labels), 1 + int(max(labels.max(), predicted.max()))
-    hits, support, taken = class_counts(labels, predicted, classes)
-    figures = _of_classes(ratio, hits, support, taken)
-    share = _weights(metric, support)
-    value = float(figures @ share)
-    counted = ratio.support * support + ratio.predicted * taken
-    slope = n * share / np.where(counted > 0, counted, 1)
-    moved = ratio.hits * (predicted == labels) * slope[labels]
-    moved -= ratio.support * (slope * figures)[labels]
-    moved -= ratio.predicted * np.where(predicted >= 0, (slope * figures)[predicted], 0.0)
-    if metric.by_support:  # the weight of a class, too, is a count of images
-        moved += figures[labels] - value
-    return np.asarray(value + moved)
+    hits, support, predictions = class_counts(labels, predicted, classes)
+    ratios = _class_ratios(ratio, hits, support, predictions)
+    weights = _class_weights(metric, support)
+    value = float(ratios @ weights)
+    denominators = ratio.support * support + ratio.predicted * predictions
+    slope = n * weights / np.where(denominators > 0, denominators, 1)
+    influence = ratio.hits * (predicted == labels) * slope[labels]
+    influence -= ratio.support * (slope * ratios)[labels]
+    influence -= ratio.predicted * np.where(predicted >= 0, (slope * ratios)[predicted], 0.0)
+    if metric.by_support:  # the class weights depend on the images as well
+        influence += ratios[labels] - value
+    return np.asarray(value + influence)
 
 
-def _of_classes(ratio: ClassRatio, hits: Any, support: Floats, predicted: Any) -> Any:
-    """Return the figure of each class, of the shape of `hits`."""
-    counted = ratio.support * support + ratio.predicted * predicted
-    return ratio.hits * hits / np.where(counted > 0, counted, 1)
+def _class_ratios(ratio: ClassRatio, hits: Any, support: Floats, predicted: Any) -> Any:
+    """Return the ratio of each class, [..., classes] as `hits`; 0 if its denominator is 0."""
+    denominators = ratio.support * support + ratio.predicted * predicted
+    return ratio.hits * hits / np.where(denominators > 0, denominators, 1)
 
 
-def _weights(metric: MetricSpec, support: Floats) -> Floats:
-    """Return the weight of each class in the metric; 0 for a class without images."""
+def _class_weights(metric: MetricSpec, support: Floats) -> Floats:
+    """Return the weight of each class in the metric, with a sum of 1; 0 for an empty class."""
     if metric.by_support:
         return np.asarray(support / support.sum())
     return np.asarray((support > 0) / np.count_nonzero(support))
@@ -83,42 +91,47 @@ def exchange_p(
     b: Sequence[Ints],
     clusters: Ints | None = None,
 ) -> float:
-    """Return the two-sided p of a paired permutation test that two methods have the same metric.
+    """Return the two-sided p-value of a paired permutation test of two methods.
 
-    Under the null, the predictions of A and B on an image are exchangeable. So each image's
-    predictions are exchanged or not, and the metric of both is computed again; of several runs,
-    from their mean counts. Images with the same predictions are counted, not drawn one by one.
+    The null hypothesis is that the predictions of A and B on an image are exchangeable. Each
+    permutation exchanges them at random on each image, and computes the difference of the metric
+    again; for several runs, from their mean counts. Images with the same label and predictions are
+    permuted together, by a binomial count.
 
-    `a` and `b` are predicted classes of each member, int64 [..., n], several for pooled methods;
-    `clusters`, int64 [n], are images exchanged together, and None exchanges each by itself.
+    Args:
+        metric: a metric with a class ratio.
+        labels: int64 [n], true classes.
+        a: predicted classes of the members of method A, int64 [..., n]; one member unless pooled.
+        b: the same for method B.
+        clusters: int64 [n], cluster of each image, whose images are exchanged together; None to
+            exchange each image by itself.
     """
     from scipy.sparse import coo_array
 
     classes = 1 + max(int(labels.max()), *(int(member.max()) for member in (*a, *b)))
     support = np.bincount(labels, minlength=classes).astype(np.float64)
     units, counts = _units(labels, a, b, clusters)
-    of_a, of_b = (_tallies(labels, side, classes) for side in (a, b))
+    counts_a, counts_b = (_image_counts(labels, members, classes) for members in (a, b))
     member = coo_array((np.ones(len(units)), (units, np.arange(len(units)))))  # [units, images]
-    moved = (member.tocsr() @ (of_b - of_a)).tocsr()  # [units, 2 · classes]
-    middle, half = np.asarray((of_a + of_b).sum(axis=0)).ravel() / 2, moved / 2
-    ratio, share = metric.ratio, _weights(metric, support)
+    change = (member.tocsr() @ (counts_b - counts_a)).tocsr()  # [units, 2 · classes]
+    middle, half = np.asarray((counts_a + counts_b).sum(axis=0)).ravel() / 2, change / 2
+    ratio, weights = metric.ratio, _class_weights(metric, support)
     assert ratio is not None
 
     def difference(shift: Any) -> Any:
-        ends = (middle + shift, middle - shift)
-        of_b, of_a = (
-            _of_classes(ratio, counts[..., :classes], support, counts[..., classes:]) @ share
-            for counts in ends
+        """Return B minus A of the metric if their counts are middle + shift and middle - shift."""
+        value_b, value_a = (
+            _class_ratios(ratio, side[..., :classes], support, side[..., classes:]) @ weights
+            for side in (middle + shift, middle - shift)
         )
-        return of_b - of_a
+        return value_b - value_a
 
     observed = abs(float(difference(np.asarray(half.sum(axis=0)).ravel())))
     changes = np.flatnonzero(np.asarray(abs(half).sum(axis=1)).ravel() > 1e-12)
     if not len(changes):
         return 1.0
-    # a row is the sum over its images, which are alike or change together
-    alone = clusters is None
-    times = counts[changes] if alone else np.ones(len(changes), dtype=np.int64)
+    # A row is the sum over its unit: identical images with a sign each, or a cluster with one sign.
+    times = counts[changes] if clusters is None else np.ones(len(changes), dtype=np.int64)
     half = half[changes].multiply(1 / times[:, None]).tocsr()
     reached = 0
     for signs in random_signs(times, len(changes) + 4 * classes):
@@ -128,9 +141,10 @@ def exchange_p(
 
 
 def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
-    """Yield sums of `counts` random signs, int64 [permutations at a time, units].
+    """Yield batches of PERMUTATIONS permutations, int64 [batch, units].
 
-    `numbers` is how many numbers a permutation takes in memory, which limits those at a time.
+    Each entry is the sum of `counts` random signs, int64 [units]. `numbers` is how many numbers a
+    permutation takes in memory, which limits the size of a batch.
     """
     rng, left = np.random.default_rng(0), PERMUTATIONS
     while left:
@@ -142,7 +156,10 @@ def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
 def _units(
     labels: Ints, a: Sequence[Ints], b: Sequence[Ints], clusters: Ints | None
 ) -> tuple[Ints, Ints]:
-    """Return each image's unit, a cluster or alike images of a class, and the units' sizes."""
+    """Return the unit of each image, int64 [n], and the size of each unit, int64 [units].
+
+    A unit is a cluster or, without clusters, all images with the same label and predictions.
+    """
     if clusters is not None:
         _, units, counts = np.unique(clusters, return_inverse=True, return_counts=True)
         return units, counts
@@ -153,11 +170,11 @@ def _units(
     return units.ravel(), counts
 
 
-def _tallies(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
-    """Return each image's contribution to the counts, sparse float64 [n, 2 · classes].
+def _image_counts(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
+    """Return the contribution of each image to the counts, sparse float64 [n, 2 · classes].
 
-    First the right decisions of each class, then its predictions; means over the members, and of a
-    member over its runs.
+    The first half of the columns are the hits of each class, the second half its predictions, both
+    averaged over the runs of a member and then over members.
     """
     from scipy.sparse import coo_array
 
@@ -165,9 +182,9 @@ def _tallies(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
     for member in members:
         runs = member.reshape(-1, n)
         for run in runs:
-            right, taken = np.flatnonzero(run == labels), np.flatnonzero(run >= 0)
-            rows += [right, taken]
-            columns += [labels[right], classes + run[taken]]
-            weights.append(np.full(len(right) + len(taken), 1 / (len(runs) * len(members))))
+            right, predicted = np.flatnonzero(run == labels), np.flatnonzero(run >= 0)
+            rows += [right, predicted]
+            columns += [labels[right], classes + run[predicted]]
+            weights.append(np.full(len(right) + len(predicted), 1 / (len(runs) * len(members))))
     place = (np.concatenate(rows), np.concatenate(columns))
     return coo_array((np.concatenate(weights), place), shape=(n, 2 * classes)).tocsr()

@@ -1,14 +1,14 @@
-"""Sources of the spread of an accuracy: other images, another seed, another template.
+"""Variation of a metric over images, seeds and templates, and standard errors of its mean.
 
 The runs of one method are crossed: every seed with every template, on the same images. Intervals
-are over other images for these seeds and templates, or over other images and other seeds. The
-latter takes seeds and images for crossed random samples, as readers and cases are where several
-readers judge the same cases, and has the variance of Obuchowski & Rockette (Communications in
-Statistics 24, 1995). Templates are chosen by an author and are those of the study in both.
+generalise to other images, with these seeds and templates fixed, or to other images and other
+seeds. The latter treat seeds and images as crossed random effects, as in studies in which several
+readers judge the same cases, with the variance of Obuchowski & Rockette (Communications in
+Statistics 24, 1995). Templates are chosen by an author, and are a fixed effect in both.
 
-Throughout, `values` are float64 [seeds, templates, images], whether each image is right, or values
-of each image whose mean is another metric; `clusters`, int64 [images], numbers the images that are
-drawn together, and None draws each by itself.
+Throughout, `values` are float64 [seeds, templates, images]: 1 if the run is right on the image and
+0 otherwise, or values of each image whose mean is another metric. `clusters` are int64 [images],
+the cluster of each image; images of a cluster are sampled together. None if images are independent.
 """
 
 from __future__ import annotations
@@ -24,32 +24,31 @@ from bench.stats.paired import Z95
 from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Document, Number, Positive
 
-OF_SHARES = (0.0, 1.0)  # range of most metrics
-LEAST_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)
+UNIT_RANGE = (0.0, 1.0)
+MIN_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)
 
 Over = Literal["images", "seeds"]
-"""Population of a study's tests and intervals; `seeds`: images and seeds."""
+"""What tests and intervals generalise to: other images, or (`seeds`) other images and seeds."""
 
 
 class Spread(Document):
-    """The accuracy, or another metric, of one method over its runs, and its spread, as shares."""
+    """Mean accuracy, or another metric, of one method over its runs, and its variation."""
 
     runs: Positive  # number of runs
     images: Positive  # number of images that all runs have
-    clusters: Positive | None = None  # groups of images drawn together; None: each by itself
+    clusters: Positive | None = None  # number of clusters; None if images are independent
     seeds: Positive  # number of different seeds
     templates: Positive  # number of different templates
     accuracy: Number  # mean over the runs
     interval: tuple[Number, Number]
-    """95 % interval over other images for these seeds and templates, or over other seeds too, as
-    the study asks."""
-    of_images: Amount  # standard deviation of one run's accuracy over other images
-    of_seeds: Amount | None = None  # standard deviation over other seeds; None: one
-    of_templates: Amount | None = None  # standard deviation over other templates; None: one
+    """95 % interval over other images or, if the study asks for it, over other images and seeds."""
+    of_images: Amount  # standard deviation of one run's accuracy over samples of images
+    of_seeds: Amount | None = None  # standard deviation over seeds; None with one seed
+    of_templates: Amount | None = None  # standard deviation over templates; None with one template
 
 
 def are_answers(values: Floats) -> bool:
-    """Tell whether values are of one run, each right or wrong."""
+    """Return whether the values are those of a single run, and each is 0 or 1."""
     return values.shape[:2] == (1, 1) and bool(((values == 0) | (values == 1)).all())
 
 
@@ -57,11 +56,15 @@ def spread(
     right: NDArray[np.bool_] | Floats,
     clusters: Ints | None = None,
     over: Over = "images",
-    within: tuple[float, float] = OF_SHARES,
+    within: tuple[float, float] = UNIT_RANGE,
 ) -> Spread:
-    """Return a method's accuracy and spread; with fewer than `LEAST_SEEDS` seeds, over images.
+    """Return the mean metric of a method and its variation.
 
-    `within` is the range of the metric: of one that is no share, the interval is symmetric.
+    Args:
+        right: the `values` of the module's docstring.
+        clusters: as in the module's docstring.
+        over: what the interval generalises to. With fewer than MIN_SEEDS seeds, it is over images.
+        within: range of the metric. If it is not [0, 1], the interval is symmetric and clipped.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
@@ -81,34 +84,37 @@ def spread(
 
 
 def image_error(values: Floats, clusters: Ints | None = None) -> float:
-    """Return the standard error of the mean over images, for these seeds and templates."""
+    """Return the standard error of the mean over images, seeds and templates being fixed."""
     return float(np.sqrt(_variances(values.mean(axis=(0, 1))[None], clusters)[0]))
 
 
 @dataclass(frozen=True)
 class SeedError:
-    """The error of a mean over crossed images and seeds.
+    """Sampling error of a mean over crossed images and seeds.
 
-    Each part of the variance has its own Student quantile, as in the intervals of Graybill & Wang
-    (JASA 75, 1980) for sums of variances. One quantile for both, with the degrees of freedom of
-    Hillis (Statistics in Medicine 26, 2007), errs too often with fewer than eight seeds
+    Each variance component has its own Student quantile, as in the intervals of Graybill & Wang
+    (JASA 75, 1980) for sums of variances. A common quantile with the degrees of freedom of Hillis
+    (Statistics in Medicine 26, 2007) exceeds the nominal error rate with fewer than eight seeds
     (`benchmarks/study_levels.py`).
     """
 
-    of_seeds: float  # variance of the mean over other seeds
-    of_images: float  # variance that other images add
-    seeds: int
-    units: int  # images, or clusters of them
+    of_seeds: float  # variance component of seeds
+    of_images: float  # variance component of images
+    seeds: int  # number of seeds
+    units: int  # number of images, or of clusters
 
     def reach(self, tail: float) -> float:
-        """Return the deviation of the mean that has this one-sided probability, at most 0.5."""
+        """Return the deviation that the mean exceeds with probability `tail`, at most 0.5."""
         from scipy.special import stdtrit
 
         seeds, images = stdtrit([self.seeds - 1, max(1, self.units - 1)], tail)
         return float(np.hypot(seeds * np.sqrt(self.of_seeds), images * np.sqrt(self.of_images)))
 
     def tail(self, distance: float) -> float:
-        """Return the one-sided probability of this deviation; above 0.5 for a negative one."""
+        """Return the probability that the mean deviates by more than `distance`, one-sided.
+
+        The inverse of `reach`; above 0.5 if `distance` is negative.
+        """
         from scipy.optimize import brentq
 
         if distance <= 0:
@@ -120,27 +126,30 @@ class SeedError:
 
 
 def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
-    """Return the error of the mean over images and two seeds or more.
+    """Return the sampling error of the mean over images and at least two seeds.
 
-    With S seeds crossed with n images, and the mean squares of seeds, images and the rest, its
-    parts are MS_S / (S n) and max(MS_n - MS_rest, 0) / (S n); their sum is the variance of
-    Obuchowski & Rockette.
+    With S seeds crossed with n images, and the mean squares of seeds, images and residuals, the
+    variance components are MS_S / (S n) and max(MS_n - MS_residual, 0) / (S n). Their sum is the
+    variance of Obuchowski & Rockette.
     """
     by_seed = values.mean(axis=1)
     sums, sizes = unit_sums(by_seed, clusters)
     seeds, units = sums.shape
     table = (sums - by_seed.mean() * sizes) * (units / sizes.sum())
-    rows, columns = table.mean(axis=1), table.mean(axis=0)  # the rows': the seeds' deviations
-    rest = table - rows[:, None] - columns[None, :]
+    rows, columns = table.mean(axis=1), table.mean(axis=0)  # deviations of seeds, of units
+    residuals = table - rows[:, None] - columns[None, :]
     of_seeds = units * float(rows @ rows) / (seeds - 1)
     of_images = seeds * float(columns @ columns) / max(1, units - 1)
-    of_rest = float((rest**2).sum()) / ((seeds - 1) * max(1, units - 1))
+    residual = float((residuals**2).sum()) / ((seeds - 1) * max(1, units - 1))
     cells = seeds * units
-    return SeedError(of_seeds / cells, max(of_images - of_rest, 0.0) / cells, seeds, units)
+    return SeedError(of_seeds / cells, max(of_images - residual, 0.0) / cells, seeds, units)
 
 
 def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return each cluster's sum of values, [runs, images] → [runs, clusters], and its size."""
+    """Return the sum of `values` [runs, images] over each cluster, [runs, clusters], and its size.
+
+    Without clusters, each image is a cluster of size 1.
+    """
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
     _, member = np.unique(clusters, return_inverse=True)
@@ -148,32 +157,39 @@ def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
 
 
 def _variances(values: Floats, clusters: Ints | None) -> Floats:
-    """Return the variance of each run's mean over other images, float64 [runs]."""
+    """Return the sampling variance of each run's mean over images, float64 [runs].
+
+    `values` are float64 [runs, images]. 0 if there are fewer than two clusters.
+    """
     sums, sizes = unit_sums(values, clusters)
     units = len(sizes)
     if units < 2:
         return np.zeros(len(values))
-    off = sums - values.mean(axis=1, keepdims=True) * sizes
-    return np.asarray((off**2).sum(axis=1) * units / (units - 1) / values.shape[1] ** 2)
+    deviations = sums - values.mean(axis=1, keepdims=True) * sizes
+    return np.asarray((deviations**2).sum(axis=1) * units / (units - 1) / values.shape[1] ** 2)
 
 
 def _deviation(by_run: Floats, axis: int) -> float:
-    """Return the standard deviation along an axis, by the mean variance over the other one."""
+    """Return the standard deviation along `axis`, pooled over the other axis."""
     return float(np.sqrt(by_run.var(axis=axis, ddof=1).mean()))
 
 
 def _interval(
     values: Floats, clusters: Ints | None, over: Over, within: tuple[float, float]
 ) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share with the variance of the mean, else z's."""
-    n, mean, share = values.shape[2], float(values.mean()), within == OF_SHARES
-    if share and ((clusters is None and are_answers(values)) or mean <= 0 or mean >= 1):
+    """Return the 95 % interval of the mean.
+
+    For a proportion, it is Wilson's with the effective sample size that has the variance of the
+    mean; otherwise, it is the normal interval, clipped to `within`.
+    """
+    n, mean, proportion = values.shape[2], float(values.mean()), within == UNIT_RANGE
+    if proportion and ((clusters is None and are_answers(values)) or mean <= 0 or mean >= 1):
         return accuracy_interval(round(mean * n), n)
-    if over == "seeds" and values.shape[0] >= LEAST_SEEDS:
+    if over == "seeds" and values.shape[0] >= MIN_SEEDS:
         error = seed_error(values, clusters).reach(0.025) / Z95
     else:
         error = image_error(values, clusters)
-    if not share:
+    if not proportion:
         return max(within[0], mean - Z95 * error), min(within[1], mean + Z95 * error)
     effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
     return accuracy_interval(mean * effective, effective)

@@ -1,8 +1,8 @@
-"""Tests of a difference of two methods, each with its interval.
+"""Tests of the difference of two methods on the same images, with confidence intervals.
 
-Throughout, `a` and `b` are float64 [seeds, templates, n], values of the runs of both methods on the
-same images; differences below `margin` count as equal, and None tests no equality; `clusters`,
-int64 [n], numbers the images that belong together, and None takes each by itself.
+Throughout, `a` and `b` are float64 [seeds, templates, n], the image values of the runs of both
+methods. `margin` is the difference below which methods count as equal; None to test no equality.
+`clusters` are int64 [n], the cluster of each image; None if images are independent.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from bench.stats.class_metrics import exchange_p, random_signs
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
 from bench.stats.paired import ALPHA, Z95, equality_p, paired_test, with_zero
 
-ZERO_DIFFERENCE = 1e-12  # smaller mean differences are 0
+ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
 
 
 @dataclass(frozen=True)
 class DifferenceTest:
-    """The result of a test of a difference."""
+    """Result of a test of a difference, B minus A."""
 
     test: str  # name of the test
-    p: float  # two-sided, of a difference of 0
-    interval: tuple[float, float]  # 95 %
-    p_equal: float | None = None  # of a difference beyond the margin; None: no margin was set
+    p: float  # two-sided p-value of the null hypothesis of no difference
+    interval: tuple[float, float]  # 95 % confidence interval
+    p_equal: float | None = None  # p-value of the equivalence test; None without a margin
 
 
 Method = Literal["images", "influence", "bootstrap"]
@@ -37,12 +37,12 @@ Method = Literal["images", "influence", "bootstrap"]
 
 @dataclass(frozen=True)
 class Answers:
-    """Decisions of the runs of a method, or of a group of methods, on the same images."""
+    """Predictions and image values of a method, or of a group of pooled methods, on n images."""
 
     name: str
-    members: tuple[Ints, ...]  # predicted classes, [seeds, templates, n]; of a group several
-    measured: tuple[Floats, ...]  # image values of the tested metric, whose mean it is; likewise
-    method: Method = "images"  # whether these are the images' own values, or influence values
+    members: tuple[Ints, ...]  # predicted classes of each member, [seeds, templates, n]
+    measured: tuple[Floats, ...]  # image values of each member, whose mean is the tested metric
+    method: Method = "images"  # whether these are the images' own values or influence values
 
     @property
     def runs(self) -> int:
@@ -51,14 +51,14 @@ class Answers:
 
     @property
     def values(self) -> Floats:
-        """Image values, whose mean is the metric, [seeds, templates, n]; of a group, their mean."""
+        """Image values, [seeds, templates, n]; for a group, means over members, [1, 1, n]."""
         if len(self.measured) == 1:
             return self.measured[0]
         return np.asarray(self.of_members.mean(axis=0, keepdims=True))
 
     @property
     def of_members(self) -> Floats:
-        """Image values of each member, means over its runs, [members, 1, n]."""
+        """Image values of each member, averaged over its runs, [members, 1, n]."""
         return np.stack([values.mean(axis=(0, 1))[None] for values in self.measured])
 
 
@@ -71,13 +71,15 @@ def difference_test(
     clusters: Ints | None = None,
     over: Over = "images",
 ) -> DifferenceTest:
-    """Return the tests of a difference in a metric, as its declaration and its values ask.
+    """Test the difference of two methods in a metric, B minus A.
 
-    For averages of class ratios, predictions are exchanged. The interval is of the metric's linear
-    part, with 0 in it where the test does not reject; where the test rejects narrowly, the interval
-    may still reach 0. Means of influence values have z tests by their paired error.
+    The test follows from the metric and its values. Over seeds, it is `compare_over_seeds`. For
+    averages of class ratios, it is a permutation test that exchanges predictions; the interval is
+    based on the linear approximation of the metric, widened to include 0 if the test does not
+    reject, but may also include 0 if it rejects narrowly. For influence values, it is a z test with
+    their paired standard error; otherwise, `compare_over_images`.
 
-    `labels` are int64 [n], the true classes.
+    `labels` are int64 [n], the true classes. The other arguments are as in the module's docstring.
     """
     from scipy.special import ndtr
 
@@ -99,16 +101,17 @@ def difference_test(
 def compare_over_images(
     a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
 ) -> DifferenceTest:
-    """Return the tests of a difference of accuracies over other images, for these runs.
+    """Test the difference of means over images, for these seeds and templates.
 
-    McNemar's exact test of two runs with Tango's interval, which is widened to 0 where the exact
-    test does not reject; of several runs, sign flips of each image's mean difference. So p is at
-    most 0.05 exactly where the interval excludes 0.
+    Two single runs that are right or wrong on each image have McNemar's exact test and Tango's
+    interval, widened to include 0 if the test does not reject. All others have a permutation test
+    that flips the sign of each image's mean difference. p is at most 0.05 exactly if the interval
+    excludes 0.
 
     Equality is tested by two one-sided tests (Schuirmann 1987): score tests of the paired
-    difference of two runs, else z tests with the standard error over images.
+    difference of two single runs, otherwise z tests with the standard error over images.
 
-    Methods may have different numbers of seeds and templates.
+    The methods may have different numbers of seeds and templates.
     """
     if clusters is None and are_answers(a) and are_answers(b):
         pair = paired_test(a[0, 0] > 0.5, b[0, 0] > 0.5)
@@ -125,12 +128,12 @@ def compare_over_images(
 def compare_over_seeds(
     a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
 ) -> DifferenceTest:
-    """Return the tests of a difference over other images and other seeds.
+    """Test the difference of means over images and seeds.
 
-    Test, interval and the two one-sided tests of equality are of the paired differences, with the
-    error of `seed_error`. So p is at most 0.05 exactly where the interval excludes 0.
+    The test, the interval and the two one-sided tests of equality use the paired differences and
+    their `seed_error`, so p is at most 0.05 exactly if the interval excludes 0.
 
-    Both methods have the same seeds in the same order.
+    Both methods must have the same seeds, in the same order.
     """
     change = b.mean(axis=1, keepdims=True) - a.mean(axis=1, keepdims=True)
     mean, error = float(change.mean()), seed_error(change, clusters)
@@ -143,16 +146,19 @@ def compare_over_seeds(
 
 
 def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tuple[float, float]]:
-    """Return the two-sided p of a permutation test that the mean is 0, and the interval it gives.
+    """Return the two-sided p-value of a sign-flip test that the mean is 0, and a 95 % interval.
 
-    Under the null each image's two values may be exchanged, so that its difference may have either
-    sign. The 95 % interval has the means that the same flips, of the differences less that mean, do
-    not reject at 5 %: p is at most 0.05 exactly where 0 lies outside. Images with the same
-    difference are counted and not drawn one by one.
+    Under the null hypothesis, the two values of an image are exchangeable, so its difference may
+    have either sign. The interval inverts the test: it contains each mean m for which the same
+    flips, of the differences minus m, do not reject at 5 %. So p is at most 0.05 exactly if 0 lies
+    outside. Images with the same difference are flipped together, by a binomial count.
 
-    A flip's sum is A - C m for a mean of m, where A is the sum of the flipped differences and C
-    that of the signs. It reaches the observed one, D - n m, for all m between (D - A) / (n - C) and
-    (D + A) / (n + C): the ends of the interval are quantiles of these over the flips.
+    With A the sum of the flipped differences, C the sum of the signs and D the sum of the observed
+    differences, a flip reaches the observed sum under mean m if |A - C m| >= |D - n m|, that is,
+    for all m between (D - A) / (n - C) and (D + A) / (n + C). The ends of the interval are
+    quantiles of these bounds over the flips.
+
+    `values` are float64 [n], differences of images.
     """
     sums, sizes = unit_sums(values[None], clusters)
     rows, counts = np.unique(np.column_stack([sums[0], sizes]), axis=0, return_counts=True)
@@ -160,7 +166,7 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
     ends = []
     for signs in random_signs(counts, len(rows)):
         flipped, signed = (signs @ rows).T
-        with np.errstate(divide="ignore", invalid="ignore"):  # all signs alike reach any mean
+        with np.errstate(divide="ignore", invalid="ignore"):  # equal signs reach it for any mean
             low = np.where(signed >= n, -np.inf, (total - flipped) / (n - signed))
             high = np.where(signed <= -n, -np.inf, (total + flipped) / (n + signed))
         both = np.sort([low, high], axis=0)
@@ -175,14 +181,21 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
 
 
 def _equality(mean: float, margin: float | None, tail: Callable[[float], float]) -> float | None:
-    """Return the p of two one-sided tests that the difference is not within the margin."""
+    """Return the larger p-value of two one-sided tests, or None without a margin.
+
+    The null hypothesis is that the difference is at least `margin` in absolute value. `tail` is the
+    one-sided p-value of a distance from the mean.
+    """
     return None if margin is None else max(tail(margin + mean), tail(margin - mean))
 
 
 def _with_z_interval(
     test: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
 ) -> DifferenceTest:
-    """Return a test with z's interval and z tests of equality of differences, float64 [n]."""
+    """Return a test result with a normal interval and z tests of equality.
+
+    `test` and `p` are those of the test itself; `change` are the differences, float64 [n].
+    """
     from scipy.special import ndtr
 
     mean, error = float(change.mean()), _image_error(change, clusters)
@@ -191,10 +204,11 @@ def _with_z_interval(
 
 
 def _image_error(change: Floats, clusters: Ints | None) -> float:
-    """Return the standard error of a mean difference over images, float64 [n].
+    """Return the standard error of the mean of differences, float64 [n], over images.
 
-    At least that of the data with half an image added to each case of a pair (Agresti & Min,
-    Statistics in Medicine 24, 2005), since runs that agree on n images may differ on others.
+    It is at least that after half an image is added to each cell of the 2 x 2 table of pairs
+    (Agresti & Min, Statistics in Medicine 24, 2005), because runs that agree on n images may differ
+    on others.
     """
     n = len(change) + 2
     variance = (float((change**2).sum()) + 1) / n - (float(change.sum()) / n) ** 2

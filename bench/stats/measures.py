@@ -1,8 +1,8 @@
-"""Registered metrics of decided images: value, interval, and difference of two runs.
+"""Registered metrics of decided images: value, confidence interval, and difference of two runs.
 
-The interval and the test follow from the declaration: of a mean over images, from the images'
-values; else from influence values, whose mean is the metric; else from a bootstrap over images,
-and over raters where there are several.
+The method of intervals and tests depends on the metric. A mean over images uses the images' values.
+Other metrics use influence values, whose mean is the metric, or, if they declare none, a bootstrap
+over images (and over raters, if there are several).
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from bench.stats.crossed import spread
 from bench.stats.difference_tests import Answers, DifferenceTest, Method, difference_test
 from bench.store.fields import Document, Number, Positive
 
-METRIC_RESAMPLES = 2_000  # of a bootstrap: an interval ends at its 50th smallest and largest
+METRIC_RESAMPLES = 2_000  # bootstrap samples; a 95 % interval cuts off 50 on each side
 
 
 class MeasuredMetric(Document):
-    """A metric of a run."""
+    """Value of a registered metric for a run, with its interval."""
 
     metric: str  # registered name
     words: str  # name in sentences
     value: Number
     ci95: tuple[Number, Number]
     interval: Method
-    """What the interval is from: the images' values, influence values, or a bootstrap over images,
-    and over raters where there are several."""
-    images: Positive  # number of images that count in it
-    raters: dict[str, Number] | None = None  # value with each rater, where there are several
-    parameters: dict[str, Any] = Field({})  # parameters of the metric that were set
+    """Method of the interval: the images' values, influence values, or a bootstrap over images
+    (and over raters, if there are several)."""
+    images: Positive  # number of images with a weight above 0
+    raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
+    parameters: dict[str, Any] = Field({})  # parameters that were set explicitly
 
 
 class ByClass(Metric):
-    """A metric with a ratio, as a class."""
+    """Implementation of a metric that is declared by a class ratio."""
 
     def __init__(self, spec: MetricSpec) -> None:
         self._spec = spec
@@ -57,16 +57,18 @@ class ByClass(Metric):
         return class_average(self._spec, *counts)
 
     def influence(self, data: MetricInput) -> Floats:
-        """Return the images' values, whose mean is the metric."""
+        """Return the value of each image, float64 [n], whose mean is the metric."""
         return image_values(self._spec, data.labels, data.predictions)
 
     image_values = influence
 
 
 def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -> Metric:
-    """Return the metric of a spec with these parameters, the others at their defaults.
+    """Return an instance of a registered metric; parameters that are not set have their defaults.
 
-    UserError: a parameter is unknown or does not fit; PluginError: its class failed.
+    Raises:
+        UserError: a parameter is unknown or has an invalid value.
+        PluginError: the constructor of the metric failed.
     """
     values = spec.resolve_parameters(parameters or {})
     if spec.ratio is not None:
@@ -80,36 +82,45 @@ def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -
 
 
 def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
-    """Return a metric of decided images.
+    """Return the value of a metric for decided images.
 
-    UserError: these images do not define it; PluginError: it failed, or is outside its range.
+    Raises:
+        UserError: the metric is undefined for these images.
+        PluginError: the metric failed, or its value is outside its declared range.
     """
     low, high = spec.range
     value = float(_called(spec, metric.value, data))
     if not low - 1e-9 <= value <= high + 1e-9:
-        raise PluginError(spec.label, f"value() returned {value}, not {low:g} to {high:g}")
+        raise PluginError(spec.label, f"value() must be between {low:g} and {high:g}, got {value}")
     return min(max(value, low), high)
 
 
 def summary_value(spec: MetricSpec, data: MetricInput) -> float | None:
-    """Return a metric for a summary; None, with a warning, where its plugin fails."""
+    """Return the value of a metric for a run's summary.
+
+    None if it is undefined for these images or, with a warning, if its plugin fails.
+    """
     try:
         return metric_value(spec, make_metric(spec), data)
     except PluginError as error:
-        warn_user(f"{error} The summary lacks it.")
+        warn_user(f"{error} It is missing from the summary.")
     except UserError:
-        pass  # these images do not define it
+        pass  # undefined for these images
     return None
 
 
 def measure(
     spec: MetricSpec, metric: Metric, data: MetricInput, parameters: Mapping[str, Any]
 ) -> MeasuredMetric:
-    """Return a metric of decided images with its 95 % interval (UserError, PluginError)."""
+    """Return a metric of decided images with its 95 % interval.
+
+    `parameters` are those with which `metric` was made. Raises as `metric_value`, and a UserError
+    if there are too few images for a bootstrap.
+    """
     value, (values, method) = metric_value(spec, metric, data), image_parts(spec, metric, data)
     images = len(data)
     if values is None:
-        ends, _ = _percentiles(spec, metric, (data,))
+        ends, _ = _bootstrap(spec, metric, (data,))
     else:
         ends = spread(values[None, None], within=spec.range).interval
     if spec.mean_over_images:
@@ -135,9 +146,14 @@ def measure(
 def image_parts(
     spec: MetricSpec, metric: Metric, data: MetricInput
 ) -> tuple[Floats | None, Method]:
-    """Return values of the images whose mean is the metric, float64 [n], and what they are.
+    """Return values of the images whose mean is the metric, float64 [n], and their method.
 
-    Of a weighted mean, they are its influence values. None: the metric has none.
+    The values of a weighted mean are its influence values. The values are None, with the method
+    "bootstrap", if the metric is not a mean over images and declares no influence values.
+
+    Raises:
+        UserError: no image has a weight above 0, or the metric rejects the images.
+        PluginError: the metric failed, or its image values are not n finite numbers.
     """
     if not spec.mean_over_images:
         influence = _called(spec, metric.influence, data)
@@ -145,11 +161,11 @@ def image_parts(
     values = np.asarray(_called(spec, metric.image_values, data), dtype=np.float64)
     weights = np.asarray(_called(spec, metric.image_weights, data), dtype=np.float64)
     if values.shape != (len(data),) or not np.isfinite(values[weights > 0]).all():
-        raise PluginError(spec.label, f"image_values() is not one finite number for {len(data)}")
+        raise PluginError(spec.label, f"image_values() must be {len(data)} finite numbers")
     if (weights == 1).all():
         return values, "images"
     if not weights.sum() > 0:
-        raise UserError(f"{spec.label}: no image counts in it.")
+        raise UserError(f"{spec.label}: no image has a weight above 0.")
     values = np.where(weights > 0, values, 0.0)
     mean = np.average(values, weights=weights)
     return np.asarray(mean + weights / weights.mean() * (values - mean)), "influence"
@@ -158,14 +174,15 @@ def image_parts(
 def measured_difference(
     spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
 ) -> DifferenceTest:
-    """Return the paired test of the metric of run B less that of run A on the same images.
+    """Test the difference of two runs in a metric, B minus A, on the same images.
 
-    As a study's of two runs; without values of the images, by a paired bootstrap.
+    The test is `difference_test`, as in studies, or a paired bootstrap if the metric has no image
+    values. `a` and `b` must have the same images in the same order.
     """
     of_a, of_b = (_answers(spec, metric, data) for data in (a, b))
     if of_a is not None and of_b is not None:
         return difference_test(spec, a.labels, of_a, of_b)
-    ends, p = _percentiles(spec, metric, (a, b))
+    ends, p = _bootstrap(spec, metric, (a, b))
     return DifferenceTest("bootstrap", p, ends)
 
 
@@ -179,9 +196,9 @@ def _answers(spec: MetricSpec, metric: Metric, data: MetricInput) -> Answers | N
 def by_group(
     spec: MetricSpec, metric: Metric, data: MetricInput, names: NDArray[np.str_]
 ) -> Iterator[tuple[str, MeasuredMetric | str]]:
-    """Yield each group's name with the metric of its images, or the reason why it has none.
+    """Yield each group's name with its metric, or with the reason why the metric is undefined.
 
-    `names` are the group of each image, str [n]; "" is in no group.
+    `names` are the group of each image, str [n]; an image with an empty name is in no group.
     """
     for name in sorted(set(names.tolist()) - {""}):
         part = data.take(np.flatnonzero(names == name))
@@ -191,29 +208,35 @@ def by_group(
             yield name, str(error)
 
 
-def _percentiles(
+def _bootstrap(
     spec: MetricSpec, metric: Metric, runs: tuple[MetricInput, ...]
 ) -> tuple[tuple[float, float], float]:
-    """Return the 95 % interval of a bootstrap, and the two-sided p of 0, of the last run's value.
+    """Return the 95 % percentile interval of a metric, and the two-sided p-value of 0.
 
-    Of two runs, it is the last one's value less the first one's, on the same draws. Draws that do
-    not define the metric are left out.
+    For two runs, they are those of the second value minus the first, on the same bootstrap samples.
+    Samples for which the metric is undefined are left out.
+
+    Raises:
+        UserError: the metric is undefined for more than half of the samples.
     """
-    drawn = []
-    for parts in zip(*map(_resampled, runs), strict=True):
+    estimates = []
+    for samples in zip(*map(_resampled, runs), strict=True):
         with suppress(UserError):
-            values = [metric_value(spec, metric, part) for part in parts]
-            drawn.append(values[-1] - (values[0] if len(values) > 1 else 0.0))
-    if len(drawn) < METRIC_RESAMPLES // 2:
+            values = [metric_value(spec, metric, sample) for sample in samples]
+            estimates.append(values[-1] - (values[0] if len(values) > 1 else 0.0))
+    if len(estimates) < METRIC_RESAMPLES // 2:
         raise UserError(f"{spec.label}: too few images for a bootstrap.")
-    ordered, tail = np.sort(drawn), len(drawn) // 40
-    least = min(int((ordered <= 0).sum()), int((ordered >= 0).sum()))
-    p = min(1.0, 2 * (1 + least) / (1 + len(drawn)))
+    ordered, tail = np.sort(estimates), len(estimates) // 40
+    fewer = min(int((ordered <= 0).sum()), int((ordered >= 0).sum()))
+    p = min(1.0, 2 * (1 + fewer) / (1 + len(estimates)))
     return (float(ordered[tail]), float(ordered[-1 - tail])), p
 
 
 def _resampled(data: MetricInput) -> Iterator[MetricInput]:
-    """Yield the images drawn with replacement, and the raters; of two runs, the same ones."""
+    """Yield bootstrap samples of the images and, if there are several, of the raters.
+
+    The seed is fixed, so the samples of two runs contain the same images.
+    """
     rng, n, names = np.random.default_rng(0), len(data), list(data.raters)
     for _ in range(METRIC_RESAMPLES):
         part = data.take(rng.integers(n, size=n))
@@ -225,6 +248,7 @@ def _resampled(data: MetricInput) -> Iterator[MetricInput]:
 
 
 def _called(spec: MetricSpec, function: Callable[..., Any], data: MetricInput) -> Any:
+    """Call a method of a metric; its ValueError becomes a UserError, others a PluginError."""
     try:
         with guard(spec.label, f"{function.__name__}()", (UserError, ValueError)):
             return function(data)

@@ -10,7 +10,7 @@ from pydantic import Field
 from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.rows import StudyRow
 from bench.discovery.loading import metric_specs
-from bench.stats.crossed import LEAST_SEEDS, Over, Spread
+from bench.stats.crossed import MIN_SEEDS, Over, Spread
 from bench.stats.many import Difference, MeanRanks, Robustness, ranking
 from bench.store.fields import Amount, Count, Document, FullDocument, Number, Positive
 from bench.store.studies import BoardStanding
@@ -173,8 +173,8 @@ def variation(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
 def _over(report: StudyReport) -> str:
     """Return the population to which intervals, tests and ranks apply."""
     if report.tests_over == "seeds":
-        few = any(m.spread.seeds < LEAST_SEEDS for m in report.methods)
-        alone = f" (for methods with fewer than {LEAST_SEEDS} seeds, over images only)"
+        few = any(m.spread.seeds < MIN_SEEDS for m in report.methods)
+        alone = f" (for methods with fewer than {MIN_SEEDS} seeds, over images only)"
         return (
             "Intervals, tests and ranks are over other images and other seeds, for these"
             f" templates{alone if few else ''}."
@@ -182,7 +182,7 @@ def _over(report: StudyReport) -> str:
     return (
         "Intervals, tests and ranks are over other images, for these seeds and templates. To test"
         " whether differences also hold for other seeds, declare at least"
-        f' {LEAST_SEEDS} seeds and over = "seeds" in the study\'s file.'
+        f' {MIN_SEEDS} seeds and over = "seeds" in the study\'s file.'
     )
 
 

@@ -18,7 +18,7 @@ from bench.contracts.measuring import Metric
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.running.study.rounds import DATA, OVER
-from bench.stats.crossed import LEAST_SEEDS
+from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
 from bench.stats.evidence import read_values
 from bench.stats.shares import accuracy_interval
@@ -202,10 +202,10 @@ def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
 def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Return the methods that can be compared over seeds.
 
-    These are the methods with the most common set of at least `LEAST_SEEDS` seeds, and those that
+    These are the methods with the most common set of at least `MIN_SEEDS` seeds, and those that
     do not depend on a seed, whose decisions are repeated for each seed.
     """
-    counts = Counter(m.seeds for m in members if len(m.seeds) >= LEAST_SEEDS)
+    counts = Counter(m.seeds for m in members if len(m.seeds) >= MIN_SEEDS)
     usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=())
     return [
         m if m.seeds == usual else m.mapped(partial(np.repeat, repeats=len(usual), axis=0))

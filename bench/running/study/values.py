@@ -18,7 +18,7 @@ from pydantic import (
 
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import slug
-from bench.stats.crossed import LEAST_SEEDS, Over
+from bench.stats.crossed import MIN_SEEDS, Over
 from bench.stats.sequential import Stop
 
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
@@ -162,11 +162,11 @@ def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
         seeds.setdefault(method, set()).add(axes.get("seed", ""))
     most = max(seeds.values(), key=len)
     for method, own in seeds.items():
-        if len(most) < LEAST_SEEDS or own != most:
+        if len(most) < MIN_SEEDS or own != most:
             raise UserError(
-                f'over = "seeds" needs the same {LEAST_SEEDS} seeds or more for every method, and'
+                f'over = "seeds" needs the same {MIN_SEEDS} seeds or more for every method, and'
                 f" {method} has {len(own)}: fewer say too little about other seeds."
-                f" Write seeds = {list(range(LEAST_SEEDS))} for all."
+                f" Write seeds = {list(range(MIN_SEEDS))} for all."
             )
 
 
