@@ -1,4 +1,9 @@
-"""Agreement of a run's decisions with those of the full sweep, and of a run with other noise."""
+"""Agreement of a run's decisions with those of the full sweep, and with those under other noise.
+
+An *audit* sweeps a random sample of a run's images, to estimate how many decisions agree with the
+full sweep. *Repeatability* is the expected number of decisions that would change if the run were
+repeated with independent noise; it needs no further scoring.
+"""
 
 from __future__ import annotations
 
@@ -16,67 +21,73 @@ from bench.store.fields import Amount, Count, Document, Interval, Positive, Shar
 from bench.store.identity import digest
 from bench.store.summary import permuted, read_swept
 
-# Beta prior of the share that agrees: mean 0.984, worth 30 images. Under a uniform prior, 30 of 30
-# would show 82 % of 360 instead of 90 %, and 28 of 30 as much as here. Coverage needs no prior.
+# Beta prior of the share that agrees: mean 0.984, worth 30 images. With 30 of 30 agreeing, it shows
+# at least 90 % of 360 images to agree; a uniform prior shows 82 %. With 28 of 30, both show the
+# same. Coverage does not depend on the prior.
 AGREEMENT_PRIOR = (30.0, 0.5)
 
 
 class Audit(Document):
-    """How many decisions of a run the full sweep makes as well."""
+    """Number of a run's decisions that agree with the full sweep, estimated from a sample."""
 
-    of: Positive  # images that the run has decided
-    exact: Count  # of these, images with every prompt on every draw: they agree by construction
-    images: Positive  # images drawn at random from the others, and swept
-    same: Count  # of these, images that the full sweep decides as the run does
+    of: Positive  # number of images that the run decided
+    exact: Count  # number of these scored with every prompt on every draw: they agree necessarily
+    images: Positive  # number of images drawn at random from the others, and swept
+    same: Count  # number of swept images on which the full sweep agrees with the run
     agreement_ci95: Interval
-    """Share of all decisions that agree: a 95 % confidence sequence, valid at every size."""
-    tie: Amount | None = None  # difference of mean errors that the strategy takes for none
+    """Share of all decisions that agree: 95 % confidence sequence, valid at every sample size."""
+    tie: Amount | None = None  # difference of mean errors that the strategy treats as a tie
     same_or_tied: Count | None = None
-    """Swept images whose class is worse than the full sweep's by `tie` at most."""
+    """Number of swept images on which the run's class has a mean error of at most `tie` above that
+    of the full sweep's class."""
     same_or_tied_ci95: Interval | None = None
-    evaluations: Count  # forward passes of the sweep, which no cost of the run contains
-    evaluation_equivalents: Amount  # the same, with gradients counted in evaluations
+    evaluations: Count  # forward passes of the sweep; not part of the run's cost
+    evaluation_equivalents: Amount  # cost of the sweep, gradients included
     seconds: Amount  # scoring time of the sweep
 
     def contradicts(self, risk: float) -> bool:
-        """Return whether more decisions differ than a share `risk`, with 95 %."""
+        """Return whether the share of disagreements exceeds `risk`, at 95 % confidence."""
         return 1 - self.agreement_ci95[1] > risk
 
 
 def agreement_counts(same: int, n: int, population: int) -> tuple[int, int]:
-    """Return the ends of the 95 % confidence sequence of a count in a finite population.
+    """Return a 95 % confidence sequence of the number of agreeing images in a finite population.
 
-    Prior-posterior ratio of Waudby-Smith & Ramdas, "Confidence sequences for sampling without
-    replacement", NeurIPS 2020: for a count K fixed beforehand, prior(K) / posterior(K) is a
-    martingale of mean one over the random order, so it ever reaches 20 with probability 5 % at
-    most (Ville). The prior is beta-binomial; any prior is valid.
+    It is the prior-posterior ratio of Waudby-Smith & Ramdas, "Confidence sequences for sampling
+    without replacement", NeurIPS 2020: for the true count K, prior(K) / posterior(K) is a
+    martingale with mean 1 over the random order, so the probability that it ever reaches 20 is at
+    most 5 % (Ville). The prior is beta-binomial; any prior is valid.
 
     Args:
         same: number of agreeing images among those drawn.
         n: number of images drawn, without replacement.
         population: number of all images.
+
+    Returns:
+        The smallest and the largest count that are not rejected.
     """
     from scipy.stats import betabinom, hypergeom
 
     counts = np.arange(same, population - (n - same) + 1)
-    drawn = hypergeom.logpmf(same, population, counts, n)
-    expected = betabinom.logpmf(same, n, *AGREEMENT_PRIOR)
-    kept = counts[expected - drawn < -log(1 - LEVEL)]
-    return int(kept[0]), int(kept[-1])
+    likelihood = hypergeom.logpmf(same, population, counts, n)
+    marginal = betabinom.logpmf(same, n, *AGREEMENT_PRIOR)
+    plausible = counts[marginal - likelihood < -log(1 - LEVEL)]
+    return int(plausible[0]), int(plausible[-1])
 
 
 def read_audit(path: Path, manifest: Manifest, decided: Decisions | None = None) -> Audit | None:
-    """Return the audit of a run's decisions, read where they are not given; None: there is none.
+    """Return the audit of the run in folder `path`, or None if none of its images was swept.
 
-    The images of the run's permutation count up to the first one that was not swept: they are a
-    simple random sample, in whatever order images were swept.
+    Images are counted in the order of the run's fixed random permutation, up to the first that was
+    not swept, so they are a simple random sample whatever the order in which they were swept.
+    `decided` are the run's decisions; None to read them.
     """
     swept = read_swept(path)
     if not swept:
         return None
     decided = read_decisions(path, manifest) if decided is None else decided
-    most = max(line["evaluations"] for line in swept.values())
-    names, sweepable = decided.sample_ids.to_pylist(), sweepable_rows(decided, manifest, most)
+    full_cost = max(line["evaluations"] for line in swept.values())
+    names, sweepable = decided.sample_ids.to_pylist(), sweepable_rows(decided, manifest, full_cost)
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
     counted = []
     for name in permuted(answers, digest(manifest.identity)):
@@ -112,36 +123,36 @@ def read_audit(path: Path, manifest: Manifest, decided: Decisions | None = None)
 
 
 def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> NDArray[np.bool_]:
-    """Return bool [n]: which decided images took fewer evaluations than the `most` of a sweep.
+    """Return a mask, bool [n], of the decided images that a full sweep could decide otherwise.
 
-    Every cell is evaluated once at most, so an image with all of them was swept by the run itself.
-    `decided_by` does not tell: the winner may have been dropped before the draws ran out.
-    Where a sweep may cost more for one image than for another, all of them are sweepable.
+    These took fewer evaluations than a full sweep, `most`. A run evaluates each cell at most once,
+    so an image with all evaluations was swept by the run itself. `decided_by` does not show this,
+    because the true winner may have been dropped before the draws ran out. If the cost of a sweep
+    varies between images, all decided images are included.
     """
     uneven = manifest.items is not None or manifest.identity.candidates is not None
     return np.asarray(~decided.failed & ((decided.evaluations < most) | uneven))
 
 
-DOUBTFUL = 0.05  # probability of another decision above which a decision is doubtful
-NODES = 24  # of the Gauss-Hermite quadrature
-SURE = 9.0  # standard errors of the margin beyond which a probability is below 1e-9
-FEWEST_DRAWS = 16  # with fewer, a standard error counts the trend along the levels as noise
-EM_STEPS = 3  # of EM from a flat prior; more of them overstate what several rivals change
-FEWEST_IMAGES = 20  # fewer say too little of the other gaps
-GAPS = np.arange(0, 12.01, 0.1)  # of the prior, in standard errors
+DOUBTFUL = 0.05  # a decision is doubtful if it would change with a larger probability
+NODES = 24  # nodes of the Gauss-Hermite quadrature
+SURE = 9.0  # lead in standard errors beyond which the probability is below 1e-9 and not refined
+FEWEST_DRAWS = 16  # with fewer, the standard error includes the trend along the noise levels
+EM_STEPS = 3  # EM steps from a flat prior; more overstate the effect of several rivals
+FEWEST_IMAGES = 20  # with fewer, the prior is not fitted
+GAPS = np.arange(0, 12.01, 0.1)  # grid of the prior, in standard errors
 
 
 class Repeatability(Document):
-    """Expected number of decisions that differ between two independent runs."""
+    """Expected number of decisions that differ between two runs with independent noise."""
 
     n: Count  # number of decisions whose margin has a standard error
-    expected_flips: Amount  # expected number of these that another run decides otherwise
-    flip_share: Share  # their share
-    doubtful: Count  # number of decisions that another run changes with a probability above 0.05
+    expected_flips: Amount  # expected number of these that differ in another run
+    flip_share: Share  # expected share of these that differ
+    doubtful: Count  # number of decisions that differ with a probability above 0.05
     accuracy_stderr: Amount | None
-    """Standard deviation of the accuracy over runs with other noise, for these images; None where
-    images share their noise: their decisions change together, and the records do not say how
-    much."""
+    """Standard deviation of the accuracy over runs with other noise, for these images. None if all
+    images share their noise, because their decisions are then correlated by an unknown amount."""
     unknown: Count = 0  # number of decisions whose margin has no standard error
 
 
@@ -150,27 +161,28 @@ def flip_probability(
     margin_stderr: Floats,
     gaps: Floats | None = None,
 ) -> Floats:
-    """Return the probability that an independent run decides otherwise, float64 [n].
+    """Return the probability that a run with independent noise decides otherwise, float64 [n].
 
-    For strategies that evaluate every prompt on the same draws. A score is a mean over draws, so
-    nearly normal about its expectation. With no prior knowledge of the expectations, the scores of
-    an independent run are normal about the present ones with twice the variance: the predictive
-    distribution of a normal mean under a flat prior (Gelman et al., Bayesian Data Analysis, section
-    2.5). With one rival the decision changes with probability Phi(-m / (s sqrt(2))). With several,
-    any two scores are taken to differ with the standard error s of the margin, and the probability
-    is 1 - E_z prod_c Phi(g_c / s + z) over a standard normal z. It is too low where most classes
-    are tied: the winner was chosen by its lead.
+    Valid for strategies that evaluate every prompt on the same draws, but not for those that stop
+    at a significant difference, whose margins are biased.
 
-    A strategy that stops at a significant difference has a biased margin: this does not hold there.
+    A score is a mean over draws, so it is nearly normal about its expectation. Under a flat prior
+    of the expectations, the scores of another run are normal about the present ones with twice the
+    variance (the predictive distribution of a normal mean; Gelman et al., Bayesian Data Analysis,
+    section 2.5). With one rival, margin m and its standard error s, the decision changes with
+    probability Phi(-m / (s sqrt(2))). With several rivals, the difference of any two scores is
+    assumed to have the standard error s, and the probability is 1 - E_z prod_c Phi(g_c / s + z)
+    over a standard normal z. It is too low if most classes are tied, because the winner was
+    selected for its lead.
 
     Args:
-        margins: float64 [n]; NaN where unknown.
-        margin_stderr: float64 [n], the standard error s; NaN where unknown.
-        gaps: float64 [n, C], each other class's score less the winner's, g_c, infinity where there
-            is none; None: only the runner-up is known, whose gap is the margin.
+        margins: float64 [n], score of the runner-up minus score of the winner; NaN if unknown.
+        margin_stderr: float64 [n], the standard error s; NaN if unknown.
+        gaps: float64 [n, C], score of each other class minus the winner's, g_c; infinite for
+            classes without a score. None if only the runner-up is known, whose gap is the margin.
 
     Returns:
-        NaN where the margin or its standard error is unknown.
+        NaN if the margin or its standard error is unknown.
     """
     from scipy.special import log_ndtr
     from scipy.stats import norm
@@ -193,14 +205,20 @@ def flip_probability(
 
 
 def prior_factor(lead: Floats) -> Floats:
-    """Return the factor of `flip_probability` under a prior fitted to the images, float64 [n].
+    """Return a factor that corrects `flip_probability` for a prior fitted to the images.
 
-    Under a flat prior, gaps near zero are as frequent as others. A model that separates the classes
-    has few of them, others have many. Empirical Bayes (Robbins 1956): a prior of the true gaps on a
-    grid, by a few steps of EM on the leads of all images, each normal about its gap; a winner may
-    be the wrong one. The factor is the posterior probability that another run differs, of winner
-    and runner-up alone, divided by that under the flat prior. Ones with fewer than 20 images.
-    `lead` is float64 [n], margins in standard errors, 0 or more.
+    A flat prior assumes that true gaps near zero are as frequent as large ones, but a model that
+    separates the classes well has few of them, and a poor one many. By empirical Bayes (Robbins
+    1956), a prior of the true gaps is estimated on a grid, by a few steps of EM on the leads of all
+    images. Each lead is normal about its gap, and the winner may be the wrong one. The factor is
+    the posterior probability that another run swaps winner and runner-up, divided by the same
+    probability under the flat prior.
+
+    Args:
+        lead: float64 [n], margins in standard errors, at least 0.
+
+    Returns:
+        float64 [n]; ones if there are fewer than FEWEST_IMAGES images.
     """
     from scipy.stats import norm
 
@@ -215,17 +233,22 @@ def prior_factor(lead: Floats) -> Floats:
         posterior = prior * (right + wrong)
         prior = counts @ (posterior / posterior.sum(axis=1, keepdims=True)) / len(lead)
     differs = prior * (right * norm.sf(GAPS) + wrong * norm.cdf(GAPS))
-    own = differs.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
-    return np.asarray((own / norm.sf(bins / np.sqrt(2)))[rows])
+    fitted = differs.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
+    return np.asarray((fitted / norm.sf(bins / np.sqrt(2)))[rows])
 
 
 def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability | None:
-    """Return the expected number of decisions that an independent run makes otherwise.
+    """Return the expected number of decisions that differ in a run with independent noise.
 
-    The strategy evaluates every prompt on the same draws. A change matters to the accuracy only
-    where the winner or the runner-up is the label; where the runner-up was not read, it is taken to
-    be. With `own_noise`, each image has noise of its own, so that decisions are independent.
-    Returns None where no margin has a standard error, or images have fewer than 16 draws.
+    The strategy must evaluate every prompt on the same draws. A change affects the accuracy only if
+    the winner or the runner-up is the label; an unknown runner-up is assumed to be.
+
+    Args:
+        decided: decisions of the run.
+        own_noise: whether each image has noise of its own, so that decisions are independent.
+
+    Returns:
+        None if no margin has a standard error, or if an image has fewer than FEWEST_DRAWS draws.
     """
     flips = flip_probability(decided.margins, decided.margin_stderr, decided.gaps)
     estimated = np.isfinite(flips)
@@ -236,11 +259,11 @@ def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability 
     if noisy.any():
         factor = prior_factor(decided.margins[noisy] / decided.margin_stderr[noisy])
         flips[noisy] = np.minimum(flips[noisy] * factor, 1.0)
-    matters = decided.correct | (
+    affects_accuracy = decided.correct | (
         True if decided.runner_up is None else decided.runner_up == decided.labels
     )
     n, p = int(estimated.sum()), flips[estimated]
-    variance = (p * (1 - p))[matters[estimated]].sum()
+    variance = (p * (1 - p))[affects_accuracy[estimated]].sum()
     return Repeatability(
         n=n,
         expected_flips=float(p.sum()),

@@ -1,4 +1,4 @@
-"""Calibration: is a decision right as often as its confidence says?"""
+"""Reliability diagrams and expected calibration errors of confidences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.store.records import Record
 
 CONFIDENCE_BINS = 10
 EFFORT_FOLDS = 10
-TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score
+TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score; candidates of a grid search
 
 
 class Bin(Document):
@@ -23,19 +23,22 @@ class Bin(Document):
     low: Share  # lower end
     high: Share  # upper end
     n: Count
-    confidence: Share | None  # mean confidence of its images; None: it is empty
-    accuracy: Share | None  # accuracy of its images; None: it is empty
+    confidence: Share | None  # mean confidence of its images; None if the bin is empty
+    accuracy: Share | None  # accuracy of its images; None if the bin is empty
 
 
 class ReliabilityDiagram(Document):
     """Accuracy by `confidence`."""
 
     n: Count  # number of images with a confidence
-    bins: list[Bin]  # ten bins from 0 to 1
+    bins: list[Bin]  # ten bins of equal width from 0 to 1
 
 
 def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
-    """Return ten bins of equal width of confidences from 0 to 1, float64 [n]."""
+    """Return a reliability diagram with ten bins of equal width from 0 to 1.
+
+    `confidence` is float64 [n] in [0, 1]; `correct` is bool [n].
+    """
     bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     n = np.bincount(bin_of, minlength=CONFIDENCE_BINS)
     sums, hits = (
@@ -56,17 +59,18 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
 def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     """Return the expected calibration error (Naeini et al., AAAI 2015).
 
-    The mean over bins of equal width of |mean confidence - accuracy|, weighted by their images.
+    It is the mean of |mean confidence - accuracy| over bins of equal width, weighted by the number
+    of images. The arguments are as for `reliability`; n must be above 0.
     """
     bins = (b for b in reliability(confidence, correct) if b.n)
     return sum(b.n * abs((b.confidence or 0) - (b.accuracy or 0)) for b in bins) / len(confidence)
 
 
 def calibration(decided: Decisions) -> ReliabilityDiagram | None:
-    """Return the accuracy by `confidence`; None: no image has a confidence.
+    """Return the accuracy by `confidence`, or None if no image has a confidence.
 
-    There is no calibration error: `confidence` is about the expected errors of two prompts, not
-    about the decision being right.
+    It has no calibration error, because `confidence` is the probability that the winner's expected
+    error is below the runner-up's, not that the decision is right.
     """
     finite = np.isfinite(decided.confidence)
     if not finite.any():
@@ -78,9 +82,9 @@ def calibration(decided: Decisions) -> ReliabilityDiagram | None:
 def effort_error(decided: Decisions) -> float | None:
     """Return the calibration error of a confidence predicted from the number of evaluations.
 
-    The prediction is by isotonic regression (accuracy does not rise with the evaluations), fitted
-    to the images of the other nine of ten folds.
-    None where every image cost the same, or there are fewer than two images per fold.
+    The confidence of an image is predicted by isotonic regression, decreasing in the number of
+    evaluations and fitted to the other nine of ten folds. None if all images took the same number,
+    or if there are fewer than two images per fold.
     """
     from sklearn.isotonic import IsotonicRegression
     from sklearn.model_selection import KFold, cross_val_predict
@@ -98,29 +102,30 @@ def effort_error(decided: Decisions) -> float | None:
 
 
 def softmax_error(records: Sequence[Record]) -> float | None:
-    """Return the calibration error of a softmax over minus the scores of the record's top classes.
+    """Return the calibration error of a softmax over the negative scores of the top classes.
 
-    None where the classes of an image had different draws, as after an elimination: their scores
-    are means over different timesteps and do not compare. Scores have no natural scale, so the
-    temperature is fitted to these images (maximum likelihood of their labels): a lower bound.
+    Scores have no natural scale, so the temperature is fitted to these same images (maximum
+    likelihood of their labels), which makes the error a lower bound. None if no record has top
+    classes, or if those of an image had different draws, as after an elimination: their scores are
+    means over different timesteps, and not comparable.
     """
     scored = [r for r in records if r["top"]]
     width = max((len(r["top"]) for r in scored), default=0)
     if not width or any(len({draws for *_, draws in r["top"]}) > 1 for r in scored):
         return None
-    gaps = np.full((len(scored), width), np.inf)  # each class's score less the winner's
-    hit = np.zeros((len(scored), width), dtype=bool)
+    gaps = np.full((len(scored), width), np.inf)  # score of each class minus the winner's
+    is_label = np.zeros((len(scored), width), dtype=bool)
     for row, record in enumerate(scored):
         classes, scores, _ = (
             np.array(part, np.float64) for part in zip(*record["top"], strict=True)
         )
         gaps[row, : len(classes)] = np.where(np.isnan(scores), np.inf, scores - scores[0])
-        hit[row, : len(classes)] = classes == record["label"]
+        is_label[row, : len(classes)] = classes == record["label"]
     likelihood, confidence = -np.inf, np.zeros(len(scored))
     for temperature in TEMPERATURES:
-        shares = np.exp(np.clip(-gaps / temperature, -np.inf, 50.0))
-        shares /= shares.sum(axis=1, keepdims=True)
-        logs = np.log(np.maximum((shares * hit).sum(axis=1), 1e-12)).mean()
-        if logs > likelihood:
-            likelihood, confidence = logs, shares[:, 0]
-    return calibration_error(confidence, hit[:, 0])
+        softmax = np.exp(np.clip(-gaps / temperature, -np.inf, 50.0))
+        softmax /= softmax.sum(axis=1, keepdims=True)
+        mean_log = np.log(np.maximum((softmax * is_label).sum(axis=1), 1e-12)).mean()
+        if mean_log > likelihood:
+            likelihood, confidence = mean_log, softmax[:, 0]
+    return calibration_error(confidence, is_label[:, 0])

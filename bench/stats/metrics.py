@@ -1,4 +1,4 @@
-"""Metrics, cost, summary and statistics of a run, from its records or their columns."""
+"""Metrics, cost, summary and statistics of a run, from its decisions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ INCOMPLETE = "incomplete"  # status of a run with undecided images
 
 
 def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = None) -> Metrics:
-    """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
+    """Return the metrics of a run's summary: accuracy with its interval, balanced accuracy, etc.
 
-    Weighted averages weigh the classes by their true samples; macro averages are plain means over
-    the classes that have any. A failed sample counts as wrong. Of items, a class is an answer.
-    `decided` are records, or columns read with `top`; `items` describe a run of items.
+    Weighted averages weight classes by their number of true samples; macro averages are plain means
+    over the classes with samples. A failed sample counts as wrong.
+
+    Args:
+        decided: decisions, read with `top`.
+        classes: class names; the possible answers if the run decides items.
+        items: description of the items; None if the run decides images.
     """
     correct = int(decided.correct.sum())
-    assert decided.in_top5 is not None, "columns without top were read"
+    assert decided.in_top5 is not None, "decisions must be read with top"
     return Metrics(
         **_registered(decided, classes, items),
         accuracy_ci95=accuracy_interval(correct, len(decided)),
@@ -46,7 +50,11 @@ def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = No
 def _registered(
     decided: Decisions, classes: Sequence[str], items: Items | None
 ) -> dict[str, float | None]:
-    """Return the value of each metric of summaries, None where something it needs is missing."""
+    """Return the registered metrics that belong in a summary, by name.
+
+    A value is None if the run lacks what the metric needs. Metrics of candidates are left out if
+    the run decided among all classes.
+    """
     data = MetricInput(
         classes=tuple(classes),
         labels=decided.labels,
@@ -54,30 +62,29 @@ def _registered(
         in_top5=decided.in_top5 if len(classes) > 5 and not items else None,
         in_candidates=decided.in_candidates,
     )
-    # A run on all classes says nothing of candidates.
     absent = {"top5": data.in_top5 is None, "candidates": data.in_candidates is None}
     values: dict[str, float | None] = {}
     for name, metric in metric_specs().items():
-        lacking = [need for need in metric.needs if absent.get(need)]
-        if metric.in_summaries and "candidates" not in lacking:
-            values[name] = None if lacking else summary_value(metric, data)
+        missing = [need for need in metric.needs if absent.get(need)]
+        if metric.in_summaries and "candidates" not in missing:
+            values[name] = None if missing else summary_value(metric, data)
     return values
 
 
 class ClassFigures(Document):
-    """How right the decisions about one class were."""
+    """Precision, recall and F1 of one class."""
 
     name: str = Field(alias="class")  # name of the class
-    n: Count
-    predicted: Count  # number of images predicted as it
-    precision: Share  # share of these that are of the class; 0 where there are none
-    recall: Share | None  # share of its images predicted as it; None: it has no images
+    n: Count  # number of images of the class
+    predicted: Count  # number of images predicted as the class
+    precision: Share  # 0 if no image is predicted as the class
+    recall: Share | None  # None if the class has no images
     recall_ci95: Interval | None
-    f1: Share  # harmonic mean of precision and recall
+    f1: Share
 
 
 def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:
-    """Return the figures of each class, in label order."""
+    """Return precision, recall and F1 of each class, in label order."""
     counts = class_counts(decided.labels, decided.predictions, len(classes))
     ends = np.stack(wilson(counts[0], np.maximum(counts[1], 1)), axis=1).tolist()
     columns = (column.tolist() for column in counts)
@@ -98,7 +105,7 @@ def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:
 
 
 def confusion(decided: Decisions, n_classes: int) -> Ints:
-    """Return counts, int64 [true, predicted]; failed samples are in no column."""
+    """Return the confusion matrix, int64 [true, predicted]; failed samples are left out."""
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
     scored = decided.predictions != FAILED
     np.add.at(matrix, (decided.labels[scored], decided.predictions[scored]), 1)
@@ -108,7 +115,7 @@ def confusion(decided: Decisions, n_classes: int) -> Ints:
 def worst_confusions(
     matrix: Ints, classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
-    """Return (true, predicted, count) of the `most` most frequent mistakes, worst first."""
+    """Return (true, predicted, count) of the `most` most frequent confusions, worst first."""
     matrix = matrix * ~np.eye(len(matrix), dtype=bool)
     worst = np.argsort(-matrix, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(worst, matrix.shape), strict=True)
@@ -118,7 +125,11 @@ def worst_confusions(
 def cost(
     manifest: Manifest, decided: Decisions, total_seconds: float | None, peak_memory: int | None
 ) -> Cost:
-    """Return the cost of a run, summed over its images."""
+    """Return the cost of a run, summed over its images.
+
+    `total_seconds` is the wall-clock time of the run and `peak_memory` is in bytes; None if
+    unknown. A replay has no scoring time.
+    """
     n, evaluations = len(decided), int(decided.evaluations.sum())
     seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
     linearisations, timed = int(decided.linearisations.sum()), manifest.replayed_from is None
@@ -128,7 +139,7 @@ def cost(
         linearisations=linearisations,
         evaluation_equivalents=equivalents,
         evaluation_equivalents_per_image=equivalents / n,
-        seconds=round(seconds, 3) if timed else None,  # a replay runs no model
+        seconds=round(seconds, 3) if timed else None,
         images_per_second=n / seconds if timed and seconds > 0 else None,
         total_seconds=None if total_seconds is None else round(total_seconds, 3),
         peak_memory_bytes=peak_memory,
@@ -142,7 +153,7 @@ def summarize(
     total_seconds: float | None,
     peak_memory: int | None,
 ) -> Summary:
-    """Return a run's summary."""
+    """Return a run's summary. `total_seconds` and `peak_memory` are as for `cost`."""
     failed = int(decided.failed.sum())
     ends = None
     if decided.decided_by is not None:
@@ -162,7 +173,10 @@ def summarize(
 
 
 def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decisions) -> Summary:
-    """Return a run's stored summary, or one of its images decided so far, read with `top`."""
+    """Return the stored summary of a finished run, otherwise one of the images decided so far.
+
+    `decided` must be read with `top`.
+    """
     if stored is not None and stored.dataset.n_samples == len(manifest.samples):
         return stored
     partial = summarize(manifest, decided, None, None)
@@ -171,18 +185,18 @@ def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decision
 
 
 class Statistics(Document):
-    """What `bench show --statistics --json` prints beside the summary."""
+    """What `bench show --statistics --json` adds to the summary."""
 
     metrics: Metrics  # metrics of the decided images
-    per_class: list[ClassFigures]  # figures of each class, in label order
+    per_class: list[ClassFigures]  # in label order
     confusion: list[list[Count]]  # number of images, [true][predicted]
-    calibration: ReliabilityDiagram | None  # accuracy by `confidence`; None: there is none
+    calibration: ReliabilityDiagram | None  # None if no image has a `confidence`
     repeatability: Repeatability | None  # decisions that an independent run would change
-    stability: Repeatability | None  # its former name; says nothing of the full sweep
-    per_group: list[Group] | None = None  # accuracy of each group, the worst first
+    stability: Repeatability | None  # deprecated name of `repeatability`
+    per_group: list[Group] | None = None  # accuracy of each group, worst first
     probability: Probability | None = None
-    """Quality of the probabilities of the decisions, where other images of the same question were
-    calibrated."""
+    """Quality of the probabilities that decisions are right; None if no calibration on other images
+    with the same prompts and strategy is stored."""
 
 
 def statistics(
@@ -192,7 +206,7 @@ def statistics(
     probable: Probability | None = None,
     repeatable: Repeatability | None = None,
 ) -> Statistics:
-    """Return the statistics of decided images: records, or columns read with `top`."""
+    """Return the statistics of decided images, read with `top`."""
     groups = per_group(decided)
     return Statistics(
         metrics=metrics(decided, classes, items),
