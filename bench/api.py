@@ -152,7 +152,7 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     `bench.errors.UserError`: there is no such run, or nothing of it is decided yet.
     """
     stored = read_run(find_run(str(run), results))
-    summary = summary_so_far(stored.manifest, stored.summary, stored.some_decided())
+    summary = summary_so_far(stored.manifest, stored.summary, stored.require_decisions())
     answer = ending_answer(read_questions(stored.path), summary.dataset.n_samples)
     return RunResult(Finished(stored.manifest, summary, stored.path, answer=answer))
 

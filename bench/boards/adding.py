@@ -27,7 +27,7 @@ from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import first_problem, to_json
-from bench.store.folder import ADDING, MANIFEST, SUMMARY, asked_records
+from bench.store.folder import ADDING_PREFIX, MANIFEST, SUMMARY, requested_records
 from bench.store.journal import JOURNAL
 from bench.store.records import Record
 from bench.store.runs import read_run
@@ -62,7 +62,7 @@ def publish_run(
             changed in this case.
     """
     stored = read_run(run)
-    manifest, summary, totals = stored.manifest, stored.finished(), Totals(published)
+    manifest, summary, totals = stored.manifest, stored.require_summary(), Totals(published)
     data = summary.dataset
     if data.n_samples < data.n_total and not subset:
         raise UserError(
@@ -75,7 +75,7 @@ def publish_run(
                 f"{reason} Others cannot repeat it; --private adds it, labelled as private data."
             )
         manifest = manifest.model_copy(update={"private_data": True})
-    records = [_compact(record) for record in asked_records(run, manifest)]
+    records = [_compact(record) for record in requested_records(run, manifest)]
     if len(records) != summary.dataset.n_samples:
         raise UserError(
             f"{run}: the summary covers {summary.dataset.n_samples} images, but {len(records)} are"
@@ -99,7 +99,7 @@ def publish_run(
         if os.path.lexists(target) and not replace:
             raise UserError(f"{target} already exists, with other content. --replace changes it.")
         with TemporaryDirectory(
-            prefix=ADDING, dir=published, ignore_cleanup_errors=True
+            prefix=ADDING_PREFIX, dir=published, ignore_cleanup_errors=True
         ) as temporary:
             new = Path(temporary, target.name)
             new.mkdir()
@@ -157,7 +157,7 @@ def _move_in(new: Path, target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target} is a link or a file, not a folder. Move it away first.")
     # Outside the temporary folder, so that the old run survives if the second move fails.
-    old = target.with_name(f"{ADDING}{os.getpid()}-old")
+    old = target.with_name(f"{ADDING_PREFIX}{os.getpid()}-old")
     if target.exists():
         target.rename(old)
     new.rename(target)

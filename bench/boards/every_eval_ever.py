@@ -46,7 +46,7 @@ def write_every_eval_ever(run: Path, out: Path) -> list[Path]:
         UserError: the run is incomplete, or a file cannot be written.
     """
     stored = read_run(run)
-    manifest, summary = stored.manifest, stored.finished()
+    manifest, summary = stored.manifest, stored.require_summary()
     model = _model_id(manifest)
     folder = Path("data", *(_folder_name(name) for name in (manifest.dataset.name, *model)))
     name = uuid.UUID(bytes=hashlib.sha256(manifest.run_id.encode()).digest()[:16], version=4)

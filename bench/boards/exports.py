@@ -41,7 +41,7 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 def to_latex(run: Path) -> str:
     """Return the figures of a complete run as a LaTeX table, which needs the package `booktabs`."""
     stored = read_run(run)
-    row = run_row(run, stored.manifest, stored.finished())
+    row = run_row(run, stored.manifest, stored.require_summary())
     low, high = row.shown_ci95 or (row.accuracy, row.accuracy)
     images = f"{row.n_samples or 0:,}"
     if row.n_samples != row.n_total:

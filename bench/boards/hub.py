@@ -35,7 +35,7 @@ def model_index(run: Path) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     stored = read_run(run)
-    manifest, summary = stored.manifest, stored.finished()
+    manifest, summary = stored.manifest, stored.require_summary()
     data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
     method = f"{strategy.name} {assignments(strategy.params)}".strip()
     model = "Classifier" if manifest.classifier else "Diffusion classifier"
@@ -103,7 +103,7 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
     from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # not in __all__
 
     stored = read_run(run)
-    summary = stored.finished()
+    summary = stored.require_summary()
     dataset_id, revision = on_hub(stored.manifest, dataset)
     entry = EvalResultEntry(
         dataset_id=dataset_id,
@@ -138,7 +138,7 @@ def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
 
 
 def _notes(run: StoredRun) -> str:
-    manifest, summary = run.manifest, run.finished()
+    manifest, summary = run.manifest, run.require_summary()
     data, strategy = summary.dataset, summary.strategy
     low, high = summary.metrics.accuracy_ci95
     scorer = "classifier" if manifest.classifier else "diffusion classifier"

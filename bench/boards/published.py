@@ -24,8 +24,8 @@ from bench.store.folder import (
     LOCK,
     MANIFEST,
     SUMMARY,
+    folders_with,
     list_runs,
-    places,
     read_manifest,
 )
 from bench.store.identity import digest, prompts_digest, run_id
@@ -55,7 +55,7 @@ def validate(published: Path) -> list[str]:
         for run in list_runs(published)
         for problem in problems(run, totals)
     ]
-    for place in sorted(places(published, REPORTED_FILE)):
+    for place in sorted(folders_with(published, REPORTED_FILE)):
         try:
             read_reported(place / REPORTED_FILE)
         except UserError as error:

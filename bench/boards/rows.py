@@ -27,9 +27,9 @@ from bench.store.fields import (
     first_problem,
     read_json,
 )
-from bench.store.folder import places
+from bench.store.folder import folders_with
 from bench.store.questions import ending_answer, read_questions
-from bench.store.runs import LeftOut, warn
+from bench.store.runs import LeftOut, warn_left_out
 from bench.store.summary import Summary
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
@@ -224,12 +224,14 @@ def other_settings(manifest: Manifest) -> Parameters:
     return settings
 
 
-def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[LeaderboardRow]:
+def all_reported(
+    folders: Iterable[Path], left_out: LeftOut = warn_left_out
+) -> Iterator[LeaderboardRow]:
     """Yield the rows of all `reported.json` files at any depth below some folders.
 
     `left_out` is called with each file that cannot be read, and the error.
     """
-    holders = (place for folder in folders for place in places(folder, REPORTED_FILE))
+    holders = (place for folder in folders for place in folders_with(folder, REPORTED_FILE))
     for file in sorted({(holder / REPORTED_FILE).resolve() for holder in holders}):
         try:
             yield from reported_rows(file)

@@ -10,7 +10,7 @@ from typing import Any
 from bench.boards.text import csv_text
 from bench.running.verbs.agreement import strategy_of
 from bench.store.documents import Manifest
-from bench.store.folder import asked_records
+from bench.store.folder import requested_records
 
 SampleRow = dict[str, Any]
 """One decided image, by column. If it failed, `prediction` is None and `error` is its message."""
@@ -38,7 +38,7 @@ def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
     classes, has_errors = manifest.classes, manifest.margin_errors_known
     strategy = strategy_of(manifest)
     unbiased = has_errors and strategy is not None and strategy.same_draws
-    for record in asked_records(path, manifest):
+    for record in requested_records(path, manifest):
         prediction = record["prediction"]
         row = {
             **record,

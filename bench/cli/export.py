@@ -125,7 +125,7 @@ def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> st
     if kind == "latex":
         return to_latex(path) + "\n"
     stored = read_run(path)
-    stored.some_decided()
+    stored.require_decisions()
     return (to_csv if kind == "csv" else to_parquet)(path, stored.manifest)
 
 

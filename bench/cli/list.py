@@ -50,9 +50,9 @@ def list_command() -> None:
 @results_and_json
 def protocols(name: str | None, results: str, as_json: bool) -> None:
     """List the published experiments that `bench reproduce` repeats; with NAME, show one."""
-    from bench.store.runs import reproduced
+    from bench.store.runs import reproductions
 
-    runs = reproduced(Path(results))
+    runs = reproductions(Path(results))
 
     def row(spec: ProtocolSpec) -> dict[str, Any]:
         return {**_row(spec, _PROTOCOL_FACTS), "runs": runs.get(spec.name, [])}

@@ -90,7 +90,7 @@ def show_command(
         print_json({**_summary_json(stored, more, results), "results_dir": str(path.resolve())})
         return
     manifest = stored.manifest
-    decided = stored.some_decided() if more else None
+    decided = stored.require_decisions() if more else None
     print_run(path)
     if decided is not None:
         details = noise_details(manifest, decided)
@@ -128,7 +128,7 @@ def _folder(run: str, results: str) -> Path:
 
 
 def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
-    decided = stored.some_decided() if more else stored.decided(top=True)
+    decided = stored.require_decisions() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
     documents = without_none(

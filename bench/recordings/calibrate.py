@@ -23,7 +23,7 @@ from bench.store.calibrations import (
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
-from bench.store.folder import asked_records
+from bench.store.folder import requested_records
 from bench.store.identity import StrategyIdentity, digest
 from bench.store.records import Record
 from bench.store.runs import StoredRun, read_run
@@ -59,7 +59,7 @@ def calibrate(
     """
     run = read_run(path)
     manifest = run.manifest
-    candidates = _summarised(run) if samples is None else asked_records(path, manifest)
+    candidates = _summarised(run) if samples is None else requested_records(path, manifest)
     records = [
         record
         for record in candidates
@@ -108,7 +108,7 @@ def _summarised(run: StoredRun) -> list[Record]:
     Raises:
         UserError: the run has no summary yet.
     """
-    records, n = asked_records(run.path, run.manifest), run.finished().dataset.n_samples
+    records, n = requested_records(run.path, run.manifest), run.require_summary().dataset.n_samples
     chosen = set(limited([r["sample_id"] for r in records], [r["label"] for r in records], n))
     if len(chosen) < len(records):
         warn_user(

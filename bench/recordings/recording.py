@@ -23,7 +23,7 @@ from bench.running.command import recording_command
 from bench.store.cells import FirstOrder, has_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws
-from bench.store.folder import MANIFEST, asked_records, find_run, read_manifest
+from bench.store.folder import MANIFEST, find_run, read_manifest, requested_records
 from bench.store.records import Record
 
 SCHEME = "hf:"  # prefix of an error table on the Hugging Face Hub
@@ -167,7 +167,7 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     folder = path / "errors"
     records = [
         record
-        for record in asked_records(path, manifest)
+        for record in requested_records(path, manifest)
         if record["error"] is None and has_part(folder, record["sample_id"])
     ]
     if not records:

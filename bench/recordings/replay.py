@@ -31,7 +31,7 @@ from bench.running.preparing.risk import StatedRisk, choose_setting
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
-from bench.store.folder import whole
+from bench.store.folder import whole_manifest
 from bench.store.identity import CalibratedOn, Source
 from bench.store.records import Record, make_record
 
@@ -214,7 +214,7 @@ def _manifest(
     source = as_compared(recording.manifest, decider.strategy.same_draws)
     strategy = decider.identity
     if source.part or source.asked:
-        source = whole(source)
+        source = whole_manifest(source)
     plugins = load_plugins()
     owner = plugins.strategies.owner(strategy.name)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))

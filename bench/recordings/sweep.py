@@ -25,7 +25,7 @@ from bench.stats.shares import accuracy_interval
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document
-from bench.store.folder import asked_records, read_manifest
+from bench.store.folder import read_manifest, requested_records
 from bench.store.identity import Identity, StrategyIdentity
 from bench.store.records import Record
 from bench.store.summary import Summary
@@ -186,7 +186,7 @@ def _point(
     tasks = [(run.identity.dataset, run.classes) for run in (source, manifest)]
     if tasks[0] != tasks[1]:
         raise UserError(f"--points {path}: it has other images or classes than the sweep.")
-    decided = {record["sample_id"]: record for record in asked_records(path, manifest)}
+    decided = {record["sample_id"]: record for record in requested_records(path, manifest)}
     if missing := [name for name in names if name not in decided]:
         raise UserError(
             f"--points {path}: {len(missing)} of the sweep's {len(names)} images are not decided,"
@@ -217,7 +217,7 @@ def self_agreement(path: Path, against: Path) -> SelfAgreement:
     if manifests[0].identity == manifests[1].identity:
         raise UserError(f"--against {against}: it has the same noise; run it with another --seed.")
     runs = [
-        {record["sample_id"]: record for record in asked_records(folder, manifest)}
+        {record["sample_id"]: record for record in requested_records(folder, manifest)}
         for folder, manifest in zip((path, against), manifests, strict=True)
     ]
     records = [record for run in runs for record in run.values() if not record["error"]]

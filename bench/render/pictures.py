@@ -46,7 +46,7 @@ def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
     opened by a separate process with limits.
     """
     stored = read_run(run)
-    decided = stored.some_decided()
+    decided = stored.require_decisions()
     matrix = confusion_figure(decided, stored.manifest, stored.summary)
     written = [save_picture(matrix, run / "confusion.png")]
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none

@@ -19,7 +19,7 @@ from bench.store.columns import labelled_samples
 from bench.store.decisions import Decisions
 from bench.store.documents import Items, Manifest
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
-from bench.store.runs import LeftOut, StoredRun, read_runs, warn
+from bench.store.runs import LeftOut, StoredRun, read_runs, warn_left_out
 from bench.store.summary import Metrics, Summary
 
 
@@ -63,7 +63,7 @@ class RunData:
 
 def with_decisions(run: StoredRun) -> RunData:
     """Return a run, complete or not, with its decisions; UserError if there are none yet."""
-    decided = run.some_decided()
+    decided = run.require_decisions()
     summary = summary_so_far(run.manifest, run.summary, decided)
     return RunData(run.path, run.manifest, decided, summary)
 
@@ -72,7 +72,7 @@ def with_label(run: StoredRun, column: str, value: str) -> RunData:
     """Return a run limited to images with this label; UserError if none of them is decided."""
     samples = labelled_samples(run.path, run.manifest, column, value)
     manifest = run.manifest.model_copy(update={"samples": samples})
-    decided = StoredRun(run.path, manifest, None).some_decided()
+    decided = StoredRun(run.path, manifest, None).require_decisions()
     summary = summarize(manifest, decided, None, None)
     return RunData(run.path, manifest, decided, summary, label=(column, value))
 
@@ -109,7 +109,7 @@ def decided_runs(paths: Iterable[Path]) -> Iterator[RunData]:
         try:
             yield with_decisions(run)
         except UserError as error:
-            warn(run.path, error)
+            warn_left_out(run.path, error)
 
 
 @dataclass(frozen=True)

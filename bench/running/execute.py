@@ -24,7 +24,7 @@ from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import draw_table
-from bench.store.folder import missing, read_manifest, read_summary
+from bench.store.folder import missing_samples, read_manifest, read_summary
 from bench.store.looks import record_look
 from bench.store.questions import QuestionAnswer
 from bench.store.records import make_record
@@ -77,11 +77,15 @@ def execute(
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
     answer: QuestionAnswer | None = None
-    if watch is not None and not run.fresh and missing(run.folder, run.manifest, False) is not None:
+    if (
+        watch is not None
+        and not run.fresh
+        and missing_samples(run.folder, run.manifest, False) is not None
+    ):
         watch.adopt(read_decisions(run.folder, run.manifest))
         watch.ask(run.folder)
         run.manifest = watch.narrowed(run.manifest)
-    if not run.fresh and missing(run.folder, run.manifest, run.save_errors) == []:
+    if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
             answer = watch.keep(run.folder) if watch else None
             label(run.folder, run.manifest.config)

@@ -25,7 +25,7 @@ from bench.running.scorers import kind_of
 from bench.running.scorers.draws import encode_texts
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest, Probe
-from bench.store.folder import missing, read_manifest
+from bench.store.folder import missing_samples, read_manifest
 
 # Backbone → the settings that it was made from: they are part of a run's identity.
 _LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
@@ -126,7 +126,7 @@ def with_probe(prepared: Prepared) -> Prepared:
 
 
 def _stored(prepared: Prepared) -> Manifest | None:
-    if prepared.config.fresh or missing(prepared.folder, prepared.manifest, False) is None:
+    if prepared.config.fresh or missing_samples(prepared.folder, prepared.manifest, False) is None:
         return None
     return read_manifest(prepared.folder)
 

@@ -102,7 +102,7 @@ def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) 
             raters |= read_answers(path, manifest, decided.sample_ids.to_pylist())
             continue
         run = read_run(path)
-        other, of_run = run.manifest, run.some_decided()
+        other, of_run = run.manifest, run.require_decisions()
         if (manifest.classes, manifest.identity.dataset) != (other.classes, other.identity.dataset):
             raise UserError(f"{other.run_id} has other data or classes than {manifest.run_id}.")
         rows, of_other = shared_rows(decided, of_run)
@@ -138,7 +138,7 @@ def measured(
     """
     spec = load_plugins().metrics.get(name)
     metric, run = make_metric(spec, parameters), read_run(path)
-    manifest, decided = run.manifest, run.some_decided()
+    manifest, decided = run.manifest, run.require_decisions()
     raters = read_raters(manifest, decided, others)
     data = metric_input(path, manifest, decided, spec, metric, raters)
     if by is None:

@@ -29,9 +29,9 @@ from bench.store.fields import (
     without_none,
     write_document,
 )
-from bench.store.folder import places, read_manifest
+from bench.store.folder import folders_with, read_manifest
 from bench.store.identity import StrategyIdentity, digest
-from bench.store.runs import LeftOut, warn
+from bench.store.runs import LeftOut, warn_left_out
 
 CALIBRATION = "calibration.json"
 FURTHER_CALIBRATIONS = "calibration-*.json"
@@ -195,12 +195,12 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
     return Calibrated(path, manifest, calibration)
 
 
-def find_calibrations(results: Path, left_out: LeftOut = warn) -> Iterator[Calibrated]:
+def find_calibrations(results: Path, left_out: LeftOut = warn_left_out) -> Iterator[Calibrated]:
     """Yield the calibrations below a results folder; calls `left_out` for each unreadable one.
 
     Only folders with a file `calibration.json` are searched.
     """
-    for path in sorted(places(results, CALIBRATION)):
+    for path in sorted(folders_with(results, CALIBRATION)):
         for name in calibration_files(path):
             try:
                 yield read_calibration(path, name)

@@ -1,6 +1,6 @@
-"""A run's folder as readers see it, and the folders of its shards.
+"""Finding and reading the folders of runs and of their shards.
 
-results/<run_id>/shards/3-of-16/      a folder as any run's, with the samples of the shard
+A shard of a run has a folder `results/<run_id>/shards/3-of-16/`, with the same files as a run's.
 """
 
 from __future__ import annotations
@@ -23,25 +23,28 @@ from bench.store.records import is_record
 from bench.store.summary import Summary
 
 MANIFEST, SUMMARY, LOCK, SHARDS = "manifest.json", "summary.json", ".lock", "shards"
-LATEST = "latest"  # name of the newest run
-SHORTEST_PART = 4  # characters by which a run may be named
-ADDING = ".adding-"  # start of the name of a folder whose content is not checked yet
+LATEST = "latest"  # names the newest run in commands
+MIN_PART_OF_ID = 4  # characters of a run's id that suffice to name it, if no other run has them
+ADDING_PREFIX = ".adding-"  # of a folder that is being added and not validated yet
 
 
-def missing(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | None:
-    """Return the samples of `manifest` that the run in `path` has not decided; None: no run."""
+def missing_samples(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | None:
+    """Return the samples of `manifest` that the run in `path` has yet to decide.
+
+    None if `path` has no run with the same identity.
+    """
     if not os.path.lexists(path / MANIFEST):
         return None
     stored = read_manifest(path)
     if digest(stored.identity) != digest(manifest.identity):
         return None
-    return undecided(path, stored, manifest.samples, save_errors)
+    return undecided_samples(path, stored, manifest.samples, save_errors)
 
 
-def undecided(
+def undecided_samples(
     path: Path, manifest: Manifest, sample_ids: Sequence[str], save_errors: bool
 ) -> list[str]:
-    """Return the ids that the run in `path` has not decided, or, to `save_errors`, not recorded."""
+    """Return the ids without a successful record and, with `save_errors`, those without errors."""
     table = read_table(path, len(manifest.classes))
     done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
@@ -50,7 +53,13 @@ def undecided(
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a run's manifest of any format; UserError: there is none, it is damaged or newer."""
+    """Read a run's manifest, of this or an earlier format.
+
+    Warns if a newer version of the run's backbone corrects its results.
+
+    Raises:
+        UserError: if there is no manifest, or it is damaged or of a newer format.
+    """
     file = path / MANIFEST
     if not os.path.lexists(file):
         raise UserError(f"{path} is not a run: it has no {MANIFEST}.")
@@ -60,8 +69,8 @@ def read_manifest(path: Path) -> Manifest:
         MANIFEST,
         what="a run's manifest",
         newest=MANIFEST_FORMAT,
-        advice=f"Its {JOURNAL} is not touched: delete the manifest, and the `bench run` that made"
-        " it writes it again and keeps what was decided.",
+        advice="Delete the manifest and repeat the `bench run` that made it: it writes the"
+        f" manifest again and keeps the decisions in {JOURNAL}.",
         migrate=migrate,
     )
     _warn_of_correction(path, manifest.identity.backbone)
@@ -78,29 +87,43 @@ def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
-    """Return the latest record of each sample, by id; with `n_classes`, only valid records."""
+    """Return the latest record of each sample by id.
+
+    With `n_classes`, every field of a record is validated, otherwise only its sample id. Invalid
+    lines are skipped with a warning.
+    """
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
     return {record["sample_id"]: record for _, _, record in read_lines(path / JOURNAL, good)}
 
 
-def asked_records(path: Path, manifest: Manifest) -> list[Any]:
-    """Return the records of the manifest's samples, in its order."""
+def requested_records(path: Path, manifest: Manifest) -> list[Any]:
+    """Return the records of the manifest's samples in its order, without undecided samples."""
     records = read_records(path, len(manifest.classes))
     return [records[sample_id] for sample_id in manifest.samples if sample_id in records]
 
 
 def read_summary(path: Path) -> Summary | None:
-    """Return the summary of a run; None: it has none yet; UserError: it is damaged."""
+    """Return the summary of a run, None if it has none yet.
+
+    Raises:
+        UserError: if the summary is damaged.
+    """
     if not os.path.lexists(path / SUMMARY):
         return None
     return read_document(Summary, path, SUMMARY, what="a run's summary")
 
 
 def find_run(run: str, results: str, exact: bool = False) -> Path:
-    """Return the folder of a run; UserError: there is no such run, or several.
+    """Return the folder of a run.
 
-    `run` is an id or a path; unless `exact`, as settings that are kept must be, also a part of four
-    or more characters that one id alone has, or `latest`: the run whose manifest was written last.
+    Args:
+        run: path or id of the run. Unless `exact`, also a part of the id with at least four
+            characters, or `latest` for the run whose manifest was written last.
+        results: folder of the runs.
+        exact: for settings that are stored in a manifest, whose meaning must not change.
+
+    Raises:
+        UserError: if there is no such run, or several.
     """
     candidates: Iterable[Path] = (Path(run), Path(results, run), Path(results, "published", run))
     for path in candidates:
@@ -109,43 +132,48 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
     stored = list_runs(Path(results))
     if run == LATEST and stored and not exact:
         return max(stored, key=lambda path: (path / MANIFEST).lstat().st_mtime_ns)
-    named = [path for path in stored if run in path.name] if len(run) >= SHORTEST_PART else []
-    if len(named) == 1 and not exact:
-        return named[0]
+    matches = [path for path in stored if run in path.name] if len(run) >= MIN_PART_OF_ID else []
+    if len(matches) == 1 and not exact:
+        return matches[0]
     if holds_shards(Path(results, run)):
         raise UserError(
-            f"{quoted(run)} is in shards. `bench results merge` makes one run of them; a shard by"
-            " itself is named by its folder."
+            f"{quoted(run)} is in shards. `bench results merge` makes one run of them. To name a"
+            " single shard, use its folder."
         )
     listing = "bench list runs"
     if results != "results":
         listing += f" --results {shlex.quote(results)}"
-    if len(named) > 1:
-        shown = ", ".join(path.name for path in named[:5]) + (", …" if len(named) > 5 else "")
-        raise UserError(f"{quoted(run)} is part of the names of {len(named)} runs: {shown}.")
+    if len(matches) > 1:
+        shown = ", ".join(path.name for path in matches[:5]) + (", …" if len(matches) > 5 else "")
+        raise UserError(f"{quoted(run)} is part of the names of {len(matches)} runs: {shown}.")
     raise UserError(
         f"There is no run {quoted(run)}, neither as a folder nor in {quoted(results)}."
-        f"{did_you_mean(run, [path.name for path in named or stored])} `{listing}` shows all."
+        f"{did_you_mean(run, [path.name for path in matches or stored])} `{listing}` shows all."
     )
 
 
 def list_runs(results: Path) -> list[Path]:
-    """Return the folders of all runs below `results`; UserError: `results` is not a valid path."""
+    """Return the folders of all runs below `results`, sorted.
+
+    Raises:
+        UserError: if `results` is not a valid path.
+    """
     if "\0" in str(results):
         raise UserError(f"There is no folder {quoted(str(results))}.")
-    return sorted(places(results, MANIFEST))
+    return sorted(folders_with(results, MANIFEST))
 
 
-def places(results: Path, name: str) -> Iterator[Path]:
-    """Yield the folders below `results` that hold a file of this name.
+def folders_with(results: Path, name: str) -> Iterator[Path]:
+    """Yield the folders below `results` that contain an entry `name`.
 
-    A run's own folders are not entered: `errors/` may hold 200,000 files. Links are not followed.
+    Subfolders of runs are not searched, because `errors/` may have 200,000 files. Links are not
+    followed.
     """
     for folder, below, files in os.walk(results):
-        if name in files or name in below:  # the reader checks what it is
+        if name in files or name in below:  # readers check whether it is a regular file
             yield Path(folder)
         run = MANIFEST in files or MANIFEST in below or (SHARDS in below and holds_shards(folder))
-        below[:] = [n for n in below if not run and not n.startswith(ADDING)]
+        below[:] = [n for n in below if not run and not n.startswith(ADDING_PREFIX)]
 
 
 def shard_folder(run: Path, index: int, count: int) -> Path:
@@ -154,32 +182,32 @@ def shard_folder(run: Path, index: int, count: int) -> Path:
 
 
 def holds_shards(run: Path | str) -> bool:
-    """Tell whether a folder is that of a run with shards."""
+    """Return whether a run's folder has folders of shards."""
     return next(shards_of(Path(run)), None) is not None
 
 
 def shards_of(run: Path) -> Iterator[Path]:
-    """Yield the folders of a run's shards, in the order of their numbers."""
+    """Yield the folders of a run's shards, sorted by number of shards and index."""
     try:
         names = [path.name for path in (run / SHARDS).iterdir()]
-    except (OSError, ValueError):  # a name may hold a NUL
+    except (OSError, ValueError):  # ValueError if the path has a NUL
         return
     matches = [m for name in names if (m := re.fullmatch(r"([0-9]+)-of-([0-9]+)", name))]
     for match in sorted(matches, key=lambda match: (int(match[2]), int(match[1]))):
         yield run / SHARDS / match[0]
 
 
-def joined(earlier: Manifest, now: Manifest) -> Manifest:
-    """Return the manifest `now` with the samples of both manifests of one folder.
+def joined_manifest(earlier: Manifest, now: Manifest) -> Manifest:
+    """Return the manifest `now` with the samples of both manifests, which are of the same run.
 
-    A note and tags are the earlier ones, unless `now` has others.
+    The earlier note and tags are kept, unless `now` has others.
     """
     labels = earlier.config.labelled_as(now.config)
     now = now.model_copy(update={"config": now.config.labelled_as(labels)})
     if earlier.part is None or now.part is None:
         samples = list(dict.fromkeys([*earlier.samples, *now.samples]))
         return now.model_copy(update={"samples": samples})
-    places: dict[str, int] = {}
+    places: dict[str, int] = {}  # sample id → index in the split
     for manifest in (earlier, now):
         assert manifest.part is not None
         places.update(zip(manifest.samples, manifest.part.places, strict=True))
@@ -188,8 +216,11 @@ def joined(earlier: Manifest, now: Manifest) -> Manifest:
     return now.model_copy(update={"samples": list(places), "part": part})
 
 
-def whole(manifest: Manifest, **changes: Any) -> Manifest:
-    """Return the manifest of a whole run, from that of a shard or a merged run."""
+def whole_manifest(manifest: Manifest, **changes: Any) -> Manifest:
+    """Return the manifest of the whole run that a shard or an incomplete merge belongs to.
+
+    `changes` replace fields. Unless replaced, `part` and `asked` are removed.
+    """
     content = {**manifest.plain(), **changes}
     for name in ("part", "asked"):
         if name not in changes:

@@ -19,7 +19,7 @@ from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest, with_code_of
 from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
-from bench.store.folder import MANIFEST, read_manifest, shards_of, whole
+from bench.store.folder import MANIFEST, read_manifest, shards_of, whole_manifest
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
 
@@ -67,7 +67,7 @@ class Merge:
         manifests = [source.manifest for source in self.sources]
         largest = max(manifests, key=asked_of)
         largest = with_code_of(largest.with_unknowns_of(manifests), manifests)
-        return whole(
+        return whole_manifest(
             largest,
             samples=list(self.samples),
             created=min(manifest.created for manifest in manifests),

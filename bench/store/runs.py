@@ -1,4 +1,4 @@
-"""Reading of stored runs, for boards, tables and pages."""
+"""Reading many stored runs, for leaderboards, tables and pages."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bench.store.documents import Manifest
 from bench.store.folder import (
     MANIFEST,
     SHARDS,
+    folders_with,
     list_runs,
-    places,
     read_manifest,
     read_summary,
     shards_of,
@@ -29,24 +29,28 @@ LeftOut = Callable[[Path, UserError], None]  # called with each unreadable path 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run's folder with its documents, checked; the summary may be of fewer images, or None."""
+    """A run's folder with its validated documents."""
 
     path: Path
     manifest: Manifest
-    summary: Summary | None
+    summary: Summary | None  # None if no `bench run` finished; may cover fewer images
 
     @property
     def complete(self) -> bool:
-        """Whether the summary is of all images."""
+        """Whether the summary covers all images."""
         images = self.manifest.total
         return self.summary is not None and self.summary.dataset.n_samples == images
 
     def decided(self, top: bool = False) -> Decisions:
-        """Read the decisions, none or more; see `read_decisions`."""
+        """Read the decisions, of which there may be none; see `read_decisions`."""
         return read_decisions(self.path, self.manifest, top)
 
-    def some_decided(self) -> Decisions:
-        """Read the decisions with `top`; UserError: there are none yet."""
+    def require_decisions(self) -> Decisions:
+        """Read the decisions with `top`.
+
+        Raises:
+            UserError: if there are none yet.
+        """
         decided = self.decided(top=True)
         if not len(decided):
             raise UserError(
@@ -54,27 +58,36 @@ class StoredRun:
             )
         return decided
 
-    def finished(self) -> Summary:
-        """Return the summary; UserError: the run has none yet."""
+    def require_summary(self) -> Summary:
+        """Return the summary.
+
+        Raises:
+            UserError: if the run has none yet.
+        """
         if self.summary is None:
             raise UserError(f"{self.path} is not complete; the same `bench run` finishes it.")
         return self.summary
 
 
 def read_run(path: Path) -> StoredRun:
-    """Read a run's documents; UserError: no run, or a file is damaged or not a regular one."""
+    """Read a run's manifest and summary.
+
+    Raises:
+        UserError: if there is no run in `path`, one of them is damaged, or a file of the run is not
+            a regular file.
+    """
     manifest, summary = read_manifest(path), read_summary(path)
     regular_file(path, JOURNAL)
     return StoredRun(path, manifest, summary)
 
 
-def warn(path: Path, error: UserError) -> None:
-    """Warn that a run, or a file of results, is left out."""
+def warn_left_out(path: Path, error: UserError) -> None:
+    """Warn that a run or a file of results is left out. `path` is unused; see `LeftOut`."""
     warn_user(f"Left out: {error}")
 
 
-def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[StoredRun]:
-    """Yield the runs in some folders; `left_out` is called for each that cannot be read."""
+def read_runs(paths: Iterable[Path], left_out: LeftOut = warn_left_out) -> Iterator[StoredRun]:
+    """Yield the runs in some folders; calls `left_out` for each that cannot be read."""
     for path in paths:
         try:
             run = read_run(path)
@@ -85,23 +98,26 @@ def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[Store
 
 
 def with_tags(paths: Sequence[Path], tags: Collection[str]) -> Sequence[Path]:
-    """Return the folders of runs that have all of some tags; without tags, all folders."""
+    """Return the folders of runs that have all `tags`; all folders if there are no tags.
+
+    Unreadable runs are left out if there are tags.
+    """
     if not tags:
         return paths
     tagged: list[Path] = []
     for path in paths:
-        with suppress(UserError):  # what cannot be read has no tag
+        with suppress(UserError):
             if set(tags) <= set(read_manifest(path).config.tags):
                 tagged.append(path)
     return tagged
 
 
 def list_shards(results: Path) -> list[Path]:
-    """Return the folders of the shards below `results` that are not part of a merged run yet."""
+    """Return the folders of shards below `results` that are not in a complete merged run."""
     unmerged: list[Path] = []
-    for run in places(results, SHARDS):
+    for run in folders_with(results, SHARDS):
         merged: set[str] = set()
-        with suppress(UserError):  # it is not merged, or cannot be read
+        with suppress(UserError):  # the run is not merged, or unreadable
             stored = read_run(run)
             merged = set(stored.manifest.samples if stored.complete else ())
         shards = (shard for shard in shards_of(run) if (shard / MANIFEST).exists())
@@ -115,20 +131,20 @@ def _is_part(shard: Path, merged: set[str]) -> bool:
     return False
 
 
-MARK = "protocol.json"
+PROTOCOL = "protocol.json"
 
 
-def mark(folder: Path, protocol: str) -> None:
-    """Record in a run's folder that it repeats a protocol; a failure to write is ignored."""
+def record_reproduction(folder: Path, protocol: str) -> None:
+    """Record in a run's folder that it reproduces a protocol. Failing to write is ignored."""
     with suppress(OSError):
-        write_atomically(folder / MARK, json.dumps({"protocol": protocol}))
+        write_atomically(folder / PROTOCOL, json.dumps({"protocol": protocol}))
 
 
-def reproduced(results: Path) -> dict[str, list[str]]:
-    """Return protocol → names of the runs below a folder that repeat it."""
+def reproductions(results: Path) -> dict[str, list[str]]:
+    """Return the names of the runs below `results` that reproduce each protocol, by its name."""
     runs: dict[str, list[str]] = {}
     for path in list_runs(results) if results.is_dir() else ():
         with suppress(OSError, ValueError, KeyError, TypeError):
-            name = json.loads((path / MARK).read_text("utf-8"))["protocol"]
+            name = json.loads((path / PROTOCOL).read_text("utf-8"))["protocol"]
             runs.setdefault(str(name), []).append(path.name)
     return runs

@@ -33,10 +33,10 @@ from bench.store.folder import (
     MANIFEST,
     SHARDS,
     SUMMARY,
-    joined,
+    joined_manifest,
     read_manifest,
     read_records,
-    undecided,
+    undecided_samples,
 )
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
@@ -150,7 +150,7 @@ class RunFolder:
             if not any(question.answer is None for question in read_questions(self.path)):
                 self._asked_before = earlier.samples  # otherwise all, by an interrupted question
             update = without_none(created=earlier.created, fitted=earlier.fitted)
-            now = joined(earlier, self.manifest).with_unknowns_of([earlier])
+            now = joined_manifest(earlier, self.manifest).with_unknowns_of([earlier])
             now = now.model_copy(update=update)
             if (self.path / JOURNAL).is_file() and (self.path / JOURNAL).stat().st_size:
                 changed = "has changed since this run began"
@@ -177,7 +177,7 @@ class RunFolder:
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
         """Return the samples without a good line, or without errors if these are to be saved."""
-        return undecided(self.path, self.manifest, sample_ids, save_errors)
+        return undecided_samples(self.path, self.manifest, sample_ids, save_errors)
 
     def keep_draws(self, draws: DrawTable) -> None:
         """Write the table of draws, for the errors that will be stored."""

@@ -18,7 +18,7 @@ from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import CALIBRATION, Calibrated, calibration_files, find_calibrations
-from bench.store.folder import MANIFEST, SUMMARY, places
+from bench.store.folder import MANIFEST, SUMMARY, folders_with
 from bench.store.journal import JOURNAL
 from bench.store.questions import QUESTIONS
 from bench.store.runs import read_run
@@ -153,7 +153,7 @@ class Stored:
 
     def calibrations(self) -> list[Calibrated]:
         """Return the current calibrations, except unreadable ones."""
-        return self._calibrations(*map(stamp_of, sorted(places(self.results, CALIBRATION))))
+        return self._calibrations(*map(stamp_of, sorted(folders_with(self.results, CALIBRATION))))
 
     def comparison(self, a: str, b: str) -> Comparison:
         """Compare run B with run A; UserError if they are not comparable."""

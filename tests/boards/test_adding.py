@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
-from bench.store.folder import asked_records, read_manifest
+from bench.store.folder import read_manifest, requested_records
 
 LABELS = [i % 3 for i in range(30)]
 PUBLISHED = ROOT / "results" / "published"
@@ -133,7 +133,7 @@ def forged(folder: Path, name: str) -> Path:
             manifest[key] = manifest[key][::-1]
     (run / "manifest.json").write_text(json.dumps(manifest))
     known = read_manifest(run)
-    summary = summarize(known, as_decisions(asked_records(run, known)), 1.0, None)
+    summary = summarize(known, as_decisions(requested_records(run, known)), 1.0, None)
     (run / "summary.json").write_text(to_json(summary.plain()))
     return run
 

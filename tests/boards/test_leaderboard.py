@@ -158,7 +158,7 @@ def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     (broken / "manifest.json").write_text('{"identity": ')
     shown = bench("leaderboard", "--results", tmp_path)
     assert shown.code == 0 and "0.900" in shown.out and "0.800" not in shown.out
-    assert "Left out" in shown.err and "samples.jsonl is not touched" in shown.err
+    assert "Left out" in shown.err and "keeps the decisions in samples.jsonl" in shown.err
 
 
 def test_formats(tmp_path: Path) -> None:

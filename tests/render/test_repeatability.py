@@ -136,9 +136,9 @@ def _manifest_of(strategy: str, params: dict[str, Any]) -> Manifest:
 
 
 def _records(path: Path, manifest: Manifest) -> list[Any]:
-    from bench.store.folder import asked_records
+    from bench.store.folder import requested_records
 
-    return asked_records(path, manifest)
+    return requested_records(path, manifest)
 
 
 def _without_error(path: Path, manifest: Manifest) -> Any:

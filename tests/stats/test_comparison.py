@@ -186,7 +186,7 @@ def test_another_metric_is_tested_and_gated(tmp_path: Path) -> None:
     b = store(tmp_path, LABELS, wrong(*range(12)), seed=1)
     found = compare(a, b, "f1_macro")
     assert found.tested is not None
-    assert found.tested.b == pytest.approx(read_run(b).finished().metrics.metric("f1_macro"))
+    assert found.tested.b == pytest.approx(read_run(b).require_summary().metrics.metric("f1_macro"))
     assert found.tested.difference == found.tested.b - 1.0 and found.regression
     assert found.tested.difference_ci95[1] < 0 and found.tested.p < 0.01
     shown = bench("compare", a, b, "--metric", "f1_weighted")

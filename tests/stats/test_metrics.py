@@ -16,7 +16,7 @@ from bench.stats.agreement import repeatability
 from bench.stats.calibration import calibration, calibration_error, reliability
 from bench.stats.metrics import Statistics, confusion, metrics, per_class, statistics
 from bench.store.decisions import as_decisions, read_decisions
-from bench.store.folder import asked_records, read_manifest
+from bench.store.folder import read_manifest, requested_records
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_columns_equal_records(tmp_path: Path) -> None:
     manifest = read_manifest(path)
     quick, patient = (
         read_decisions(path, manifest, top=True),
-        as_decisions(asked_records(path, manifest)),
+        as_decisions(requested_records(path, manifest)),
     )
     assert quick.sample_ids.to_pylist() == patient.sample_ids.to_pylist() == manifest.samples
     assert statistics(quick, manifest.classes) == statistics(patient, manifest.classes)

@@ -26,7 +26,7 @@ from bench.stats.metrics import summarize
 from bench.store.cells import part_path, read_cells, read_first_order, read_timesteps
 from bench.store.decisions import read_decisions
 from bench.store.documents import MANIFEST_FORMAT, MIGRATIONS, Manifest
-from bench.store.folder import asked_records, list_runs, read_manifest, read_summary
+from bench.store.folder import list_runs, read_manifest, read_summary, requested_records
 from bench.store.identity import digest
 from bench.store.journal import read_table
 from bench.store.records import is_record
@@ -56,7 +56,7 @@ def test_every_format_has_an_example_and_a_way_to_the_next() -> None:
 def test_a_run_of_any_format_is_read_whole(run: Path) -> None:
     manifest, summary = read_manifest(run), read_summary(run)
     assert summary is not None and digest(manifest.identity)[:8] == manifest.run_id[-8:]
-    decided, records = read_decisions(run, manifest, top=True), asked_records(run, manifest)
+    decided, records = read_decisions(run, manifest, top=True), requested_records(run, manifest)
     assert len(decided) == len(records) == len(manifest.samples) == summary.dataset.n_samples
     again = summarize(manifest, decided, None, None)
     assert again.metrics.accuracy == summary.metrics.accuracy

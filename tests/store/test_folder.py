@@ -13,19 +13,19 @@ from bench.errors import UserError
 from bench.store.folder import (
     LATEST,
     MANIFEST,
-    asked_records,
     find_run,
     holds_shards,
-    joined,
+    joined_manifest,
     list_runs,
-    missing,
+    missing_samples,
     read_manifest,
     read_records,
     read_summary,
+    requested_records,
     shard_folder,
     shards_of,
-    undecided,
-    whole,
+    undecided_samples,
+    whole_manifest,
 )
 
 
@@ -77,11 +77,11 @@ def test_what_is_undecided_are_failed_images_and_those_without_the_errors_asked_
     path = store(tmp_path, [0, 1, 2], [0, None, 2], complete=False)
     manifest = read_manifest(path)
     ids = [*manifest.samples, "s0003"]
-    assert undecided(path, manifest, ids, save_errors=False) == ["s0001", "s0003"]
-    assert undecided(path, manifest, ids, save_errors=True) == ids
-    assert missing(path, manifest, save_errors=False) == ["s0001"]
-    assert missing(path, a_manifest(manifest.samples, seed=1), save_errors=False) is None
-    assert missing(tmp_path / "none", manifest, save_errors=False) is None
+    assert undecided_samples(path, manifest, ids, save_errors=False) == ["s0001", "s0003"]
+    assert undecided_samples(path, manifest, ids, save_errors=True) == ids
+    assert missing_samples(path, manifest, save_errors=False) == ["s0001"]
+    assert missing_samples(path, a_manifest(manifest.samples, seed=1), save_errors=False) is None
+    assert missing_samples(tmp_path / "none", manifest, save_errors=False) is None
 
 
 def test_the_latest_record_of_an_image_counts(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_latest_record_of_an_image_counts(tmp_path: Path) -> None:
         file.write(json.dumps(a_record("unasked", 1, 1)) + "\n")
     records = read_records(path)
     assert list(records) == ["s0000", "s0001", "unasked"] and records["s0001"]["prediction"] == 1
-    asked = asked_records(path, read_manifest(path))
+    asked = requested_records(path, read_manifest(path))
     assert [record["sample_id"] for record in asked] == ["s0000", "s0001"]
 
 
@@ -107,11 +107,11 @@ def test_a_run_without_a_summary_is_not_complete(tmp_path: Path) -> None:
 
 def test_joined_manifests_ask_for_the_images_of_both() -> None:
     first, second = a_manifest(["a", "b"]), a_manifest(["b", "c"])
-    assert joined(first, second).samples == ["a", "b", "c"]
+    assert joined_manifest(first, second).samples == ["a", "b", "c"]
 
 
 def test_the_manifest_of_a_whole_run_says_nothing_of_a_shard() -> None:
     shard = a_manifest(["a", "c"], config={"dataset": "d", "limit": None, "shard": "1/2"})
-    content = whole(shard, samples=["a", "b", "c", "d"]).plain()
+    content = whole_manifest(shard, samples=["a", "b", "c", "d"]).plain()
     assert content["samples"] == ["a", "b", "c", "d"] and content["config"]["shard"] is None
     assert not content.keys() & {"part", "asked"}

@@ -169,7 +169,7 @@ def test_a_part_of_the_errors_that_a_power_cut_tore_is_made_again(copied: Path) 
     ("content", "words"),
     [
         ('{"identity": {}, "format": 99}', "newer version"),
-        ('{"identity": ', "samples.jsonl is not touched: delete the manifest"),
+        ('{"identity": ', "Delete the manifest and repeat the `bench run`"),
         ("[]", "is not a run's manifest"),
     ],
 )

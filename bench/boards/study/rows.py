@@ -65,7 +65,7 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
                 run = _limited(run, limit)  # it may have more images than the study declares
             summary = run.summary if run.complete else None
             if summary is None:
-                summary = summary_so_far(run.manifest, run.summary, run.some_decided())
+                summary = summary_so_far(run.manifest, run.summary, run.require_decisions())
             return StudyRun(_filled(bare, run, summary), run)
     return StudyRun(bare.model_copy(update={"status": "waiting"}))
 

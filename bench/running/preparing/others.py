@@ -30,7 +30,7 @@ from bench.stats.level_weights import (
 from bench.store.cells import has_part, read_cells
 from bench.store.documents import Manifest
 from bench.store.draw_table import DrawTable, read_draws
-from bench.store.folder import asked_records, find_run, read_manifest
+from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.identity import Candidates, digest
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None
     path = find_run(config.candidates_from, config.results, exact=True)
     manifest, option = read_manifest(path), f"--candidates-from {config.candidates_from}"
     _check_alike(resolved, manifest, split, option)
-    kept = {r["sample_id"]: [entry[0] for entry in r["top"]] for r in asked_records(path, manifest)}
+    kept = {
+        r["sample_id"]: [entry[0] for entry in r["top"]] for r in requested_records(path, manifest)
+    }
     shard = parse_shard(config.shard) if config.shard else None
     wanted = limited(split.sample_ids, split.labels, config.limit, shard)
     if missing := [sample_id for sample_id in wanted if not kept.get(sample_id)]:
@@ -164,7 +166,7 @@ def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Int
     tables: list[Floats] = []
     labels: list[int] = []
     owners: list[int] = []
-    for number, record in enumerate(asked_records(path, manifest)):
+    for number, record in enumerate(requested_records(path, manifest)):
         if record["error"] is not None or not has_part(path / "errors", record["sample_id"]):
             continue
         images, texts = record.get("shape") or (1, len(columns))

@@ -28,7 +28,7 @@ from bench.running.preparing.sweep import plan_sweep
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document, without_none
-from bench.store.folder import missing
+from bench.store.folder import missing_samples
 
 DRIVER_BYTES = 0.6e9  # CUDA context, kernels and libraries
 # The usual autoencoder in float32: its 84 million parameters, and the memory per pixel while it
@@ -201,7 +201,9 @@ def _images(prepared: Prepared) -> tuple[int, int]:
     """Return the number of images requested, and of those not decided yet."""
     config, spec = prepared.config, prepared.dataset
     if (manifest := prepared.described) is not None:
-        left = None if config.fresh else missing(prepared.folder, manifest, config.save_errors)
+        left = (
+            None if config.fresh else missing_samples(prepared.folder, manifest, config.save_errors)
+        )
         return len(manifest.samples), len(manifest.samples if left is None else left)
     declared = spec.splits.get(_split(prepared)) or 0
     images = len(prepared.split.sample_ids) if prepared.split else declared

@@ -12,7 +12,7 @@ from bench.running.run import run
 from bench.running.settings import RunConfig, make_config
 from bench.running.verbs.estimate import Plan, make_plan
 from bench.store.fields import Document
-from bench.store.runs import mark
+from bench.store.runs import record_reproduction
 
 REHEARSAL_SETTINGS = ("backbone", "strategy", "params", "limit")
 """Overriding any of these makes the figures incomparable."""
@@ -95,7 +95,7 @@ def reproduce(
     if dry_run:
         return reproduction.model_copy(update={"plan": make_plan(config)})
     finished = run(config)
-    mark(finished.folder, spec.name)
+    record_reproduction(finished.folder, spec.name)
     summary, metric, figure = finished.summary, spec.metric, reproduction.published
     metrics, images = summary.metrics.plain(), summary.dataset.n_samples
     if metric not in metrics:
