@@ -12,7 +12,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.inputs.subsets import limited
 from bench.render.runs import RunData
 from bench.store.cells import read_cells, read_timesteps
-from bench.store.decisions import NOBODY
+from bench.store.decisions import NO_RUNNER_UP
 
 CURVE_BINS = 40  # at most
 CURVE_IMAGES = 300  # a stratified subset is enough for a mean: no need to read 200,000 files
@@ -41,7 +41,7 @@ def by_timestep(run: RunData) -> Curves | None:
     decided = run.decided
     assert decided.runner_up is not None
     wrong = np.where(decided.correct, decided.runner_up, decided.predictions)
-    usable = np.flatnonzero(~decided.failed & (wrong != NOBODY))
+    usable = np.flatnonzero(~decided.failed & (wrong != NO_RUNNER_UP))
     ids = decided.sample_ids.take(usable).to_pylist()
     labels = decided.labels[usable].tolist()
     pair_of = dict(zip(ids, zip(labels, wrong[usable].tolist(), strict=True), strict=True))

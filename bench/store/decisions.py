@@ -1,4 +1,4 @@
-"""A run's decisions, one column per field, and the scores of all classes.
+"""A run's decisions as arrays with an element per image, and the scores of all classes.
 
 200,000 images are read in a second.
 """
@@ -23,45 +23,45 @@ from bench.store.draw_table import read_draws
 from bench.store.journal import read_table, to_table
 from bench.store.records import TOP_CLASSES, Record
 
-FAILED = -1  # the prediction of a sample that failed: no class, so it counts as wrong
-NOBODY = -2  # the runner-up where there is none: neither a class nor a failed sample
+FAILED = -1  # prediction of a failed image, which equals no class and so counts as wrong
+NO_RUNNER_UP = -2  # runner-up of a failed image, or if there is only one class
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """Decided images; every column has their number n as its length.
+    """Decisions on n images. All columns have the length n.
 
-    The columns from `in_top5` to `draws` are None where `top` was not read, and those after them
-    where no image has a value.
+    The columns from `in_top5` to `draws` are None if `top` was not read. The columns after them are
+    None if no image has a value.
     """
 
     sample_ids: Any  # pyarrow strings
     labels: Ints  # true classes
-    predictions: Ints  # -1 where the sample failed
-    margins: Floats  # runner-up's score less the winner's; NaN where unknown
-    margin_stderr: Floats  # standard error of the margin; NaN where unknown
-    confidence: Floats  # NaN where unknown
-    evaluations: Ints
-    linearisations: Ints
-    equivalents: Floats  # evaluation equivalents of both
+    predictions: Ints  # -1 if the image failed
+    margins: Floats  # runner-up's score minus the winner's, NaN if unknown
+    margin_stderr: Floats  # standard error of the margin, NaN if unknown
+    confidence: Floats  # as in records, NaN if unknown
+    evaluations: Ints  # number of forward passes
+    linearisations: Ints  # number of draws for which a gradient was taken
+    equivalents: Floats  # cost of both in evaluation equivalents
     seconds: Floats  # scoring time
-    failed: NDArray[np.bool_]
+    failed: NDArray[np.bool_]  # whether the image could not be scored
     in_top5: NDArray[np.bool_] | None = None  # whether the true class is among the five best
-    runner_up: Ints | None = None  # second best class, -2 where there is none
-    gaps: Floats | None = None  # [n, 9], other scores less the winner's; inf: none
-    draws: Ints | None = None  # of the winner; 0 where the sample failed
+    runner_up: Ints | None = None  # second best class, or `NO_RUNNER_UP`
+    gaps: Floats | None = None  # [n, 9], scores of places 2 to 10 minus the winner's, inf if absent
+    draws: Ints | None = None  # number of draws of the winner, 0 if the image failed
     in_candidates: NDArray[np.bool_] | None = None  # whether the true class was a candidate
-    groups: NDArray[np.str_] | None = None  # "" where a sample has no group
-    image_right: NDArray[np.bool_] | None = None  # whether an item's images are right
-    group_right: NDArray[np.bool_] | None = None  # whether all of an item is right
-    decided_by: Any = None  # pyarrow strings, what ended each image, null where unreported
+    groups: NDArray[np.str_] | None = None  # name of the group, "" if the image has none
+    image_right: NDArray[np.bool_] | None = None  # as in records, False if the image failed
+    group_right: NDArray[np.bool_] | None = None  # as in records, False if the image failed
+    decided_by: Any = None  # pyarrow strings as in records, null if not reported
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each prediction is right, bool [n]; a failed sample is wrong."""
+        """Whether each prediction is right, bool [n]; False for a failed image."""
         return np.equal(self.labels, self.predictions)
 
     def right_by_id(self) -> dict[str, bool]:
@@ -70,10 +70,11 @@ class Decisions:
 
 
 def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:
-    """Read the decisions on the samples that a run's manifest asks for, in its order.
+    """Read a run's decisions on the samples of its manifest, in the order of the manifest.
 
-    Standard errors of margins are unknown where `Manifest.margin_errors_known` denies them.
-    With `top`, `in_top5` to `draws` are read as well, which takes half as long again.
+    Undecided samples are left out. `margin_stderr` and `confidence` are NaN for a run without
+    `Manifest.margin_errors_known`. With `top`, which takes 50 % longer, the columns `in_top5` to
+    `draws` are read too.
     """
     return read_parts([(path, manifest.samples)], manifest, top)
 
@@ -81,7 +82,10 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
 def read_parts(
     parts: Sequence[tuple[Path, Sequence[str]]], manifest: Manifest, top: bool = False
 ) -> Decisions:
-    """Read a run's decisions from folders, each with ids of samples; see `read_decisions`."""
+    """Read a run's decisions from several folders.
+
+    Each part is a folder with the ids of the samples to read from it; see `read_decisions`.
+    """
     import pyarrow as pa
 
     tables = [
@@ -95,17 +99,17 @@ def read_parts(
 
 
 def _rows(table: Any, samples: Sequence[str]) -> Any:
-    """Return the rows of these samples in their order; samples without a row are left out."""
+    """Return the rows of these samples in their order, without samples that have no row."""
     import pyarrow.compute as pc
 
-    wanted, stored = strings(samples), table["sample_id"].combine_chunks()
-    if wanted.equals(stored):
+    sample_ids, stored = strings(samples), table["sample_id"].combine_chunks()
+    if sample_ids.equals(stored):
         return table
-    return table.take(pc.index_in(wanted, value_set=stored).drop_null())
+    return table.take(pc.index_in(sample_ids, value_set=stored).drop_null())
 
 
 def as_decisions(records: Sequence[Record]) -> Decisions:
-    """Return records as columns."""
+    """Return records as columns, including those of `top`."""
     return _from_table(to_table(records))
 
 
@@ -113,9 +117,9 @@ def _from_table(table: Any) -> Decisions:
     import pyarrow.compute as pc
 
     labels = values(table["label"])
-    of_top = _from_top(table, labels) if "top" in table.column_names else {}
-    groups = _if_any(table["group"])
-    # Without linearisations, an image's equivalents are its evaluations.
+    top = _top_columns(table, labels) if "top" in table.column_names else {}
+    groups = _unless_null(table["group"])
+    # Records without equivalents have no linearisations, so their cost is their evaluations.
     equivalents = pc.coalesce(table["equivalents"], table["evaluations"].cast("double"))
     return Decisions(
         sample_ids=table["sample_id"].combine_chunks(),
@@ -129,30 +133,31 @@ def _from_table(table: Any) -> Decisions:
         equivalents=values(equivalents),
         seconds=values(table["seconds"]),
         failed=booleans(table["error"].is_valid()),
-        **of_top,
+        **top,
         in_candidates=_optional_booleans(table["in_candidates"]),
         groups=None if groups is None else np.array(groups.fill_null("").to_pylist()),
         image_right=_optional_booleans(table["image_right"]),
         group_right=_optional_booleans(table["group_right"]),
-        decided_by=_if_any(table["decided_by"]),
+        decided_by=_unless_null(table["decided_by"]),
     )
 
 
-def _if_any(column: Any) -> Any:
+def _unless_null(column: Any) -> Any:
+    """Return a column in one chunk, None if it has only nulls."""
     return None if column.null_count == len(column) else column.combine_chunks()
 
 
 def _optional_booleans(column: Any) -> NDArray[np.bool_] | None:
-    """Return a column of truth values, false for a failed sample; None where it has only nulls."""
-    return None if _if_any(column) is None else booleans(column.fill_null(False))
+    """Return a column of booleans with nulls as False, None if it has only nulls."""
+    return None if _unless_null(column) is None else booleans(column.fill_null(False))
 
 
-def _from_top(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
+def _top_columns(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
     """Return the columns `in_top5`, `runner_up`, `gaps` and `draws` of `Decisions`."""
     sizes, flat = _top_entries(table)
-    start = np.cumsum(sizes) - sizes  # of each image's entries among all of them
+    start = np.cumsum(sizes) - sizes  # index of each image's first entry in `flat`
     in_top5 = np.zeros(len(labels), dtype=bool)
-    runner_up = np.full(len(labels), NOBODY, dtype=np.int64)
+    runner_up = np.full(len(labels), NO_RUNNER_UP, dtype=np.int64)
     gaps = np.full((len(labels), TOP_CLASSES - 1), np.inf)
     draws = np.zeros(len(labels), dtype=np.int64)
     draws[sizes > 0] = flat[start[sizes > 0], 2]
@@ -170,7 +175,10 @@ def _from_top(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
 
 
 def _top_entries(table: Any) -> tuple[Ints, Floats]:
-    """Return the number of each image's best classes, and their class, score, draws, [all, 3]."""
+    """Return the number of entries in `top` of each image, [n], and the entries of all images.
+
+    An entry is a row (class, score, draws), float64 [number of all entries, 3].
+    """
     entries = table["top"].combine_chunks()
     sizes = values(entries.value_lengths(), 0)
     return sizes, values(entries.flatten().flatten(), np.nan).reshape(-1, 3)
@@ -179,63 +187,68 @@ def _top_entries(table: Any) -> tuple[Ints, Floats]:
 def class_scores(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
     """Return the mean error of each class on the same draws, float64 [n, C]; lower is better.
 
-    `sample_ids` are pyarrow strings. UserError: the images have texts or candidates of their own,
-    one failed, a class was stopped early, or the run keeps neither all scores nor all errors.
+    `sample_ids` (n pyarrow strings) must have records in the run's folder `path`.
+
+    Raises:
+        UserError: if images have texts or candidates of their own, one failed, a class was stopped
+            early, or the run stores neither all scores nor all errors.
     """
     classes = len(manifest.classes)
     if manifest.items or manifest.identity.candidates:
-        raise UserError("its images have texts or candidates of their own, so no class has all.")
+        raise UserError(
+            "its images have texts or candidates of their own, so no class has a score on all."
+        )
     if classes > TOP_CLASSES:
-        return _of_errors(path, manifest, sample_ids)
-    scores, draws = _of_records(path, classes, sample_ids)
+        return _scores_from_errors(path, manifest, sample_ids)
+    scores, draws = _scores_from_records(path, classes, sample_ids)
     if (draws == 0).all(axis=1).any():
-        raise UserError("an image failed, and has no scores; the same `bench run` tries it again.")
+        raise UserError("an image failed and has no scores; the same `bench run` tries it again.")
     if np.isnan(scores).any() or (draws != draws.max()).any():
         raise UserError(
-            f"its strategy {manifest.strategy.name} stopped some classes early, so that their"
-            " scores are of fewer draws (censored). A strategy that evaluates all classes on the"
-            f" same draws is needed, such as {exhaustive()}."
+            f"its strategy {manifest.strategy.name} stopped some classes early, so their scores"
+            " are means over fewer draws (censored). Use a strategy that evaluates all classes on"
+            f" the same draws, such as {exhaustive()}."
         )
     return scores
 
 
-def _of_records(path: Path, classes: int, sample_ids: Any) -> tuple[Floats, Ints]:
-    """Return the scores, NaN where a class has none, and their draws, int64; [n, C] each."""
+def _scores_from_records(path: Path, classes: int, sample_ids: Any) -> tuple[Floats, Ints]:
+    """Return scores [n, C], NaN if a class has none, and their number of draws, int64 [n, C]."""
     import pyarrow.compute as pc
 
     table = read_table(path, classes, top=True)
     stored = table["sample_id"].combine_chunks()
     sizes, flat = _top_entries(table.take(pc.index_in(sample_ids, value_set=stored)))
-    rows, of_class = np.repeat(np.arange(len(sizes)), sizes), flat[:, 0].astype(np.int64)
+    rows, columns = np.repeat(np.arange(len(sizes)), sizes), flat[:, 0].astype(np.int64)
     scores = np.full((len(sizes), classes), np.nan)
     draws = np.zeros((len(sizes), classes), dtype=np.int64)
-    scores[rows, of_class], draws[rows, of_class] = flat[:, 1], flat[:, 2].astype(np.int64)
+    scores[rows, columns], draws[rows, columns] = flat[:, 1], flat[:, 2].astype(np.int64)
     return scores, draws
 
 
-def _of_errors(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
-    """Return the scores from the stored errors: of each class, those of its best prompt."""
-    of_prompt = np.array([label for _, label in manifest.prompts])
+def _scores_from_errors(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
+    """Return scores [n, C] from the stored errors. A class has the score of its best prompt."""
+    class_of_prompt = np.array([label for _, label in manifest.prompts])
     count, draws = manifest.strategy.params.get("draws"), read_draws(path)
     if draws is None or not count or manifest.identity.scoring.reduction not in (None, "mean"):
         raise UserError(
-            f"its records keep the {TOP_CLASSES} best of {len(manifest.classes)} classes. With"
-            " --save-errors, a run of a denoiser keeps the scores of all."
+            f"its records keep only the {TOP_CLASSES} best of {len(manifest.classes)} classes."
+            " With --save-errors, a run of a denoiser stores those of all."
         )
-    shape, weights = (len(of_prompt), len(draws.weights)), draws.weights
+    shape, weights = (len(class_of_prompt), len(draws.weights)), draws.weights
     scores = np.full((len(sample_ids), len(manifest.classes)), np.inf)
     for row, sample_id in enumerate(sample_ids.to_pylist()):
         try:
             errors = read_cells(path / "errors", sample_id, shape).astype(np.float64)
         except FileNotFoundError:
-            raise UserError(f"it keeps no errors of image {sample_id!r}.") from None
+            raise UserError(f"it stores no errors of image {sample_id!r}.") from None
         drawn = np.isfinite(errors).any(axis=0)
         if not np.isfinite(errors[:, drawn]).all() or not drawn.any():
             raise UserError(
-                f"its strategy {manifest.strategy.name} evaluated image {sample_id!r} with some"
-                " prompts only (censored). A strategy that evaluates all classes on the same draws"
-                f" is needed, such as {exhaustive()}."
+                f"its strategy {manifest.strategy.name} evaluated image {sample_id!r} with only"
+                " some of the prompts (censored). Use a strategy that evaluates all classes on the"
+                f" same draws, such as {exhaustive()}."
             )
         means = np.average(errors[:, drawn], axis=1, weights=weights[drawn])
-        np.minimum.at(scores[row], of_prompt, means)
+        np.minimum.at(scores[row], class_of_prompt, means)
     return scores

@@ -1,4 +1,7 @@
-"""`samples.jsonl`: append-only; torn and damaged lines are skipped. Read as lines or as a table."""
+"""`samples.jsonl`, the append-only journal of a run: writing lines, and reading them or a table.
+
+Incomplete and damaged lines are skipped by readers.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,33 @@ from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, values
 from bench.store.records import (
-    LARGEST_ERROR,
-    MOST_EVALUATIONS,
-    MOST_SECONDS,
+    MAX_ERROR,
+    MAX_EVALUATIONS,
+    MAX_SECONDS,
     SWEEP,
     is_record,
 )
 
 JOURNAL = "samples.jsonl"
-LONGEST_LINE = 10_000_000  # bytes; a file without line ends must not fill memory
-SYNC_SECONDS = 2.0  # between two calls of fsync
+MAX_LINE_BYTES = 10_000_000  # so that a file without line ends cannot fill memory
+SYNC_SECONDS = 2.0  # minimum time between two calls of fsync
 
 
 def has_id(value: Any) -> bool:
-    """Tell whether a line's value is an object with a sample id."""
+    """Return whether a line's value is an object with a sample id."""
     return isinstance(value, dict) and isinstance(value.get("sample_id"), str)
 
 
 def read_lines(
-    path: Path, good: Callable[[Any], bool] = has_id
+    path: Path, is_valid: Callable[[Any], bool] = has_id
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield offset, length and record of lines that are complete and `good`.
+    """Yield offset (bytes), length (bytes) and record of each valid line; none if there is no file.
 
-    Other lines count as not written, with a warning, except for a last one without its end, which a
-    killed or a running process leaves. UserError: it is not a regular file inside its folder.
+    After the last line, a warning names the invalid lines, except for a last one without a line
+    end: a process that is still running, or was killed, leaves it.
+
+    Raises:
+        UserError: if it is not a regular file inside its folder.
     """
     from pydantic_core import from_json
 
@@ -50,28 +56,27 @@ def read_lines(
         return
     damaged, start = [], 0
     with file.open("rb") as lines:
-        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), b""), start=1):
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES), b""), start=1):
             try:
                 record = from_json(line, allow_inf_nan=False)
-            except ValueError:  # also where the bytes are not UTF-8, or nested too deeply
+            except ValueError:  # not JSON, not UTF-8 or nested too deeply
                 record = None
-            if good(record):
+            if is_valid(record):
                 yield start, len(line), record
             elif line.endswith(b"\n") and line.strip():
                 damaged.append(number)
             start += len(line)
     if damaged:
-        several = len(damaged) > 1
+        lines_are = "lines {} are" if len(damaged) > 1 else "line {} is"
+        numbers = ", ".join(map(str, damaged[:5])) + " and others" * (len(damaged) > 5)
         warn_user(
-            f"{path}: line{'s' * several} {', '.join(map(str, damaged[:5]))}"
-            f"{' and others' * (len(damaged) > 5)} {'are' if several else 'is'} damaged and count"
-            f"{'' if several else 's'} as not written; the same `bench run` scores those images"
-            " again, and no others."
+            f"{path}: {lines_are.format(numbers)} damaged and ignored. The same `bench run` scores"
+            " only the images of damaged lines again."
         )
 
 
 def complete_length(file: BinaryIO) -> int:
-    """Return the number of bytes up to the end of the last complete line."""
+    """Return the number of bytes up to the end of the last complete line. Moves the position."""
     end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - 65536)
@@ -84,24 +89,26 @@ def complete_length(file: BinaryIO) -> int:
 
 
 class Journal:
-    """Appends lines, each handed to the system before `append` returns.
+    """Append-only file of JSON lines. Opening it removes an incomplete last line.
 
-    A killed process loses none. Against a loss of power, fsync is called every few seconds and at
-    the end: for each line, it would take milliseconds.
+    Each line is passed to the operating system before `append` returns, so a killed process loses
+    none. fsync protects from power loss. As it takes milliseconds, it is called every few seconds
+    and on closing.
     """
 
     def __init__(self, path: Path) -> None:
         self._synced, self._clean = monotonic(), True
-        self._file = path.open("ab+", buffering=0)  # nothing is left in a buffer when a write fails
+        self._file = path.open("ab+", buffering=0)  # so that a failed write leaves no buffered data
         complete = complete_length(self._file)
-        if complete != self._file.seek(0, os.SEEK_END):  # a kill during a write left half a line
+        if complete != self._file.seek(0, os.SEEK_END):  # a process was killed while it wrote
             self._file.truncate(complete)
 
     def append(self, record: Any) -> None:
         """Write one line, completely or not at all.
 
-        OSError: the disk is full or gone. If even the written part cannot be removed, the next
-        process that opens the journal removes it.
+        Raises:
+            OSError: if the disk is full or gone. If even the written part of the line cannot be
+                removed, the next process that opens the journal removes it.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)
@@ -121,27 +128,34 @@ class Journal:
             try:
                 os.fsync(self._file.fileno())
             except OSError as error:
+                # File systems without fsync raise these.
                 if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-                    raise  # these are of file systems without fsync
+                    raise
         self._synced, self._clean = monotonic(), True
 
     def close(self) -> None:
-        """Sync and close the file."""
+        """Sync and close the file. Errors of the last fsync are ignored."""
         with suppress(OSError):
             self._sync()
         self._file.close()
 
 
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
-    """Return the latest record of each sample as a pyarrow table, in order; `top` if wanted."""
+    """Return the latest record of each sample in a run's folder as a pyarrow table.
+
+    Args:
+        path: the run's folder. Without a journal, the table is empty.
+        n_classes: number of classes of the run.
+        top: whether to include the column `top`, the best classes of each image.
+    """
     import pyarrow.compute as pc
 
     file = regular_file(path, JOURNAL)
     table = _parsed(file, n_classes, top) if file else to_table([], top)
-    if table is None:
+    if table is None:  # line by line, which is slower but can skip damaged lines
         lines = read_lines(path / JOURNAL, lambda value: is_record(value, n_classes))
         table = to_table(list({r["sample_id"]: r for _, _, r in lines}.values()), top)
-    if pc.count_distinct(table["sample_id"]).as_py() < len(table):  # samples were tried again
+    if pc.count_distinct(table["sample_id"]).as_py() < len(table):  # failed samples were retried
         codes = values(table["sample_id"].combine_chunks().dictionary_encode().indices)[::-1]
         last = len(codes) - 1 - np.unique(codes, return_index=True)[1]
         table = table.take(indices(np.sort(last)))
@@ -149,7 +163,7 @@ def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
 
 
 def _parsed(file: Path, n_classes: int, top: bool) -> Any:
-    """Return the complete lines of the journal as a table; None: one of them is not a record."""
+    """Return the complete lines of the journal as a table, None if one is not a valid record."""
     import pyarrow as pa
     import pyarrow.json as pj
 
@@ -157,7 +171,7 @@ def _parsed(file: Path, n_classes: int, top: bool) -> Any:
     try:
         with file.open("rb") as lines:
             length = complete_length(lines)
-        large = length >= _BLOCK_BYTES  # for less, threads cost more than they save
+        large = length >= _BLOCK_BYTES  # threads slow down the parsing of small files
         with pa.memory_map(str(file)) as source:
             table = pj.read_json(
                 pa.BufferReader(source.read_buffer(length)),
@@ -166,11 +180,11 @@ def _parsed(file: Path, n_classes: int, top: bool) -> Any:
             )
     except (OSError, ValueError, pa.ArrowException):  # an empty file, a damaged line
         return None
-    return table if _sound(table, n_classes) else None
+    return table if _all_records(table, n_classes) else None
 
 
-def _sound(table: Any, n_classes: int) -> bool:
-    """Tell whether every row is valid as for `is_record`, column by column."""
+def _all_records(table: Any, n_classes: int) -> bool:
+    """Return whether all rows are records; a vectorised `is_record`."""
     import pyarrow.compute as pc
 
     if any(table[name].null_count for name in _REQUIRED):
@@ -180,36 +194,36 @@ def _sound(table: Any, n_classes: int) -> bool:
         if pc.any(neither).as_py():
             return False
     ranges = {"label": n_classes - 1, "prediction": n_classes - 1, "confidence": 1, **_AMOUNTS}
-    for name, most in ranges.items():
+    for name, maximum in ranges.items():
         column = values(table[name], 0)
-        if len(column) and not (column.min() >= 0 and column.max() <= most):
+        if len(column) and not (column.min() >= 0 and column.max() <= maximum):
             return False
-    if not (np.abs(values(table["margin"], 0)) <= LARGEST_ERROR).all():
+    if not (np.abs(values(table["margin"], 0)) <= MAX_ERROR).all():
         return False
-    # Not `pa.array` and `is_in`: pyarrow would import pandas for it.
+    # A set, because pyarrow imports pandas for `pa.array` and `is_in`.
     if not set(pc.unique(table["decided_by"]).to_pylist()) <= {None, SWEEP, *DECIDED_BY}:
         return False
-    return "top" not in table.column_names or _sound_top(table["top"], n_classes)
+    return "top" not in table.column_names or _is_top(table["top"], n_classes)
 
 
-def _sound_top(column: Any, n_classes: int) -> bool:
-    """Tell whether the entries of `top` are all [class, score, draws]."""
-    pairs = column.combine_chunks().flatten()
-    entries = pairs.flatten()
-    if column.null_count or pairs.null_count or len(entries) != 3 * len(pairs):
+def _is_top(column: Any, n_classes: int) -> bool:
+    """Return whether all entries of `top` are valid triples [class, score, draws]."""
+    triples = column.combine_chunks().flatten()
+    numbers = triples.flatten()
+    if column.null_count or triples.null_count or len(numbers) != 3 * len(triples):
         return False
-    classes = values(entries, np.nan)[::3]
-    whole = (values(pairs.value_lengths()) == 3).all() and (classes == np.floor(classes)).all()
-    return bool(whole and (classes >= 0).all() and (classes < n_classes).all())
+    classes = values(numbers, np.nan)[::3]
+    integers = (values(triples.value_lengths()) == 3).all() and (classes == classes.round()).all()
+    return bool(integers and (classes >= 0).all() and (classes < n_classes).all())
 
 
-_BLOCK_BYTES = 1 << 20  # that pyarrow parses at a time
+_BLOCK_BYTES = 1 << 20  # default size of pyarrow's blocks, which it parses in parallel
 _REQUIRED = ("sample_id", "label", "evaluations", "seconds")
 _AMOUNTS = {
-    **dict.fromkeys(("evaluations", "linearisations"), MOST_EVALUATIONS),
-    **dict.fromkeys(("equivalents", "seconds"), MOST_SECONDS),
-    "margin_stderr": LARGEST_ERROR,
-}
+    **dict.fromkeys(("evaluations", "linearisations"), MAX_EVALUATIONS),
+    **dict.fromkeys(("equivalents", "seconds"), MAX_SECONDS),
+    "margin_stderr": MAX_ERROR,
+}  # column → maximum
 
 
 def _schema(top: bool) -> Any:
@@ -222,20 +236,20 @@ def _schema(top: bool) -> Any:
         pa.bool_(): ("in_candidates", "image_right", "group_right"),
         pa.list_(pa.list_(pa.float64())): ("top",) if top else (),
     }
-    return pa.schema([(name, kind) for kind, names in columns.items() for name in names])
+    return pa.schema([(name, type_) for type_, names in columns.items() for name in names])
 
 
 def to_table(records: Sequence[Any], top: bool = True) -> Any:
-    """Return records as a table with the columns of a journal."""
+    """Return records as a pyarrow table with the same columns as `read_table`."""
     import pyarrow as pa
 
     schema = _schema(top)
-    rows = [{f.name: _as(f.type, record.get(f.name)) for f in schema} for record in records]
+    rows = [{f.name: _converted(record.get(f.name), f.type) for f in schema} for record in records]
     return pa.Table.from_pylist(rows, schema)
 
 
-def _as(kind: Any, value: Any) -> Any:
-    """Return a value with integers as floats in a column of doubles: Arrow refuses large ones."""
+def _converted(value: Any, type_: Any) -> Any:
+    """Convert integers to floats for a column of doubles, because pyarrow rejects large ones."""
     if isinstance(value, list):
-        return [_as(kind.value_type, item) for item in value]
-    return float(value) if isinstance(value, int) and str(kind) == "double" else value
+        return [_converted(item, type_.value_type) for item in value]
+    return float(value) if isinstance(value, int) and str(type_) == "double" else value

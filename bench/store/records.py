@@ -17,16 +17,16 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
 from bench.store.fields import Amount, Count, Number, Share, is_valid
 
-MOST_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
-LARGEST_ERROR = 1e39  # larger than any float32
-MOST_SECONDS = 1e12  # per image; also of evaluation equivalents
-SWEEP = "sweep"  # what decided an image that was swept for the calibration of its own run
-TOP_CLASSES = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
+MAX_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
+MAX_ERROR = 1e39  # larger than any float32
+MAX_SECONDS = 1e12  # per image; also the maximum of evaluation equivalents
+SWEEP = "sweep"  # `decided_by` of an image that was swept for the calibration of its own run
+TOP_CLASSES = 10  # classes kept per record, so that 200,000 samples × 1,000 classes stay small
 
-Evaluations = Annotated[Count, Field(le=MOST_EVALUATIONS)]
-Error = Annotated[Number, Field(ge=-LARGEST_ERROR, le=LARGEST_ERROR)]
-StandardError = Annotated[Amount, Field(le=LARGEST_ERROR)]
-Summed = Annotated[Amount, Field(le=MOST_SECONDS)]
+Evaluations = Annotated[Count, Field(le=MAX_EVALUATIONS)]
+Error = Annotated[Number, Field(ge=-MAX_ERROR, le=MAX_ERROR)]
+StandardError = Annotated[Amount, Field(le=MAX_ERROR)]
+Summed = Annotated[Amount, Field(le=MAX_SECONDS)]
 TopClass = tuple[Count, Error | None, Evaluations]
 
 
@@ -34,34 +34,34 @@ class Record(TypedDict):
     """A decided or failed image. Fields without a star are in every line."""
 
     sample_id: str  # id of the image within its split
-    label: Count  # true class; of an item, the number of the right answer
-    prediction: Count | None  # predicted class; None: it failed
+    label: Count  # true class; for an item, the index of the right answer
+    prediction: Count | None  # predicted class, None if the image failed
     score: Error | None  # mean error of the winner; lower is better
-    margin: Error | None  # runner-up's score less the winner's, on the draws that both have
+    margin: Error | None  # runner-up's score minus the winner's, on the draws that both have
     margin_stderr: StandardError | None  # standard error of the margin
     confidence: Share | None
     """Phi(margin / margin_stderr), the normal probability that the winner's expected error is below
-    the runner-up's; too high where a strategy stopped at a significant difference."""
+    the runner-up's. It is too high if a strategy stopped at a significant difference."""
     evaluations: Evaluations  # number of forward passes of the network
-    linearisations: NotRequired[Evaluations]  # number of draws of which a gradient was taken
-    equivalents: NotRequired[Summed]  # evaluations, and gradients counted in evaluations
+    linearisations: NotRequired[Evaluations]  # number of draws for which a gradient was taken
+    equivalents: NotRequired[Summed]  # evaluations plus gradients measured in evaluations
     top: list[TopClass]  # [class, score, draws] of the ten best classes, the best first
     seconds: Summed  # share of the scoring time
-    error: str | None  # reason of the failure
+    error: str | None  # reason of the failure, None if the image was decided
     decided_by: NotRequired[Literal["bound", "ceiling", "exhausted", "tie", "sweep"]]
-    """What ended the image, of a strategy that reports it: a test left one class, a limit on the
-    cost, all draws were used, or the classes left are tied; `sweep`: the full sweep decided it, for
-    the calibration of this run."""
+    """Why scoring ended, if the strategy reports it: a test left one class (`bound`), the cost
+    reached a limit (`ceiling`), all draws were used (`exhausted`), or the best classes are tied
+    (`tie`). `sweep` if the full sweep decided the image, for the calibration of this run."""
     in_candidates: NotRequired[bool]  # whether the true class was a candidate
     group: NotRequired[str]  # group of the sample
     shape: NotRequired[list[Count]]  # [images, texts] of an item
     pairs: NotRequired[list[list[Error | None]]]  # score of each image with each text of an item
-    image_right: NotRequired[bool]  # whether every text of the item has its image
-    group_right: NotRequired[bool]  # whether all of the item is right, where images compare
+    image_right: NotRequired[bool]  # whether every text of the item was matched with its image
+    group_right: NotRequired[bool]  # whether all images and all texts of the item were matched
 
 
 def is_record(value: Any, n_classes: int) -> bool:
-    """Tell whether a line is a record of a run with so many classes, in every field."""
+    """Return whether a line's value is a valid record of a run with `n_classes` classes."""
     if not is_valid(value, Record):
         return False
     classes = [value["label"], *(entry[0] for entry in value["top"])]
@@ -91,7 +91,7 @@ def make_record(decided: Decided, seconds: float) -> Record:
         error=decided.error,
     )
     if outcome is not None and outcome.decided_by is not None:
-        record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]  # checked to be one of them when the strategy said it
+        record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]  # the engine checks that it is in DECIDED_BY
     sample = decided.sample
     if sample.candidates is not None:
         record["in_candidates"] = sample.label in sample.candidates
@@ -114,5 +114,5 @@ def _top(outcome: Outcome) -> list[TopClass]:
 
 
 def finite(value: float) -> float | None:
-    """Return the value as JSON can hold it: None for what is not finite."""
+    """Return the value as a float, or None if it is not finite, because JSON has no NaN."""
     return float(value) if math.isfinite(value) else None

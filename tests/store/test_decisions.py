@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.runs import a_record, store
 
-from bench.store.decisions import FAILED, NOBODY, as_decisions, read_decisions
+from bench.store.decisions import FAILED, NO_RUNNER_UP, as_decisions, read_decisions
 from bench.store.runs import read_run
 
 
@@ -23,7 +23,7 @@ def test_a_failed_image_is_wrong_and_of_no_class() -> None:
 def test_the_entries_of_top() -> None:
     top = [[2, 0.1, 5], [1, 0.3, 5], [0, None, 0]]
     decided = as_decisions([a_record("a", 1, 2, top=top), a_record("b", 0, 2, top=[[2, 0.1, 4]])])
-    assert decided.runner_up is not None and decided.runner_up.tolist() == [1, NOBODY]
+    assert decided.runner_up is not None and decided.runner_up.tolist() == [1, NO_RUNNER_UP]
     assert decided.in_top5 is not None and decided.in_top5.tolist() == [True, False]
     assert decided.draws is not None and decided.draws.tolist() == [5, 4]
     assert decided.gaps is not None

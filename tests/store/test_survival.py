@@ -26,7 +26,7 @@ from helpers.stopped import REFUSED, SAMPLES, interrupted_after, limited_after, 
 from bench.machine.cache import cache_dir
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records
-from bench.store.journal import JOURNAL, LONGEST_LINE, read_lines
+from bench.store.journal import JOURNAL, MAX_LINE_BYTES, read_lines
 from bench.store.writing import RunFolder
 
 
@@ -219,9 +219,9 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
 def test_a_journal_without_line_ends_fills_no_memory(tmp_path: Path) -> None:
     path = store(tmp_path, [0, 1], [0, 1])
     with (path / JOURNAL).open("ab") as file:
-        file.truncate(12 * LONGEST_LINE)  # sparse: zeros after the two lines
+        file.truncate(12 * MAX_LINE_BYTES)  # sparse: zeros after the two lines
     tracemalloc.start()
     assert list(read_records(path)) == ["s0000", "s0001"]
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 5 * LONGEST_LINE
+    assert most < 5 * MAX_LINE_BYTES
