@@ -162,20 +162,26 @@ def _with_oracle(
     """Add the cost of the cheapest proof to the row that agrees most among those that have one."""
     if recording.manifest.items is not None:
         return rows
-    for row, strategy in sorted(
-        zip(rows, strategies, strict=True), key=lambda pair: (-pair[0].agreement, pair[0].cost)
-    ):
-        proofs = []
-        for sample in samples:
-            errors = recording.errors(sample.sample_id).astype(np.float64)
-            proof = strategy.cheapest(recording.questions.of(sample).problem, errors)
-            if proof is None:
-                break
-            proofs.append(proof)
-        else:
-            proved = row.model_copy(update={"oracle_equivalents_per_image": float(np.mean(proofs))})
+    pairs = list(zip(rows, strategies, strict=True))
+    for row, strategy in sorted(pairs, key=lambda pair: (-pair[0].agreement, pair[0].cost)):
+        if (cost := _proof_cost(strategy, recording, samples)) is not None:
+            proved = row.model_copy(update={"oracle_equivalents_per_image": cost})
             return [proved if other is row else other for other in rows]
     return rows
+
+
+def _proof_cost(
+    strategy: CheckedStrategy, recording: Recording, samples: Sequence[Sample]
+) -> float | None:
+    """Return the mean cost of the cheapest proofs, or None if the strategy cannot prove one."""
+    costs = []
+    for sample in samples:
+        errors = recording.errors(sample.sample_id).astype(np.float64)
+        cost = strategy.cheapest(recording.questions.of(sample).problem, errors)
+        if cost is None:
+            return None
+        costs.append(cost)
+    return float(np.mean(costs))
 
 
 def _point(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,16 @@ class Hub:
         place = self.place
         if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
             datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
-        revision: dict[str, Any] = {"revision": place.revision}
-        configs = datasets.get_dataset_config_names(place.repository, **revision)
+        configs = datasets.get_dataset_config_names(place.repository, revision=place.revision)
         config = _one_of("configuration", place.config, configs, ("default",), place)
-        splits = datasets.get_dataset_split_names(place.repository, config, **revision)
+        splits = datasets.get_dataset_split_names(place.repository, config, revision=place.revision)
         name = _one_of("split", split, splits, SPLIT_NAMES, place)
-        if place.first is None:
-            rows = datasets.load_dataset(place.repository, config, split=name, **revision)
-            return rows, name
-        stream = datasets.load_dataset(
-            place.repository, config, split=name, streaming=True, **revision
+        load: Any = partial(
+            datasets.load_dataset, place.repository, config, split=name, revision=place.revision
         )
+        if place.first is None:
+            return load(), name
+        stream = load(streaming=True)
         features = stream.features or stream._resolve_features().features
         images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
         for key in images:
