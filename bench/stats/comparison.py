@@ -1,4 +1,4 @@
-"""Comparison of two stored runs: their difference, its test, and warnings about its limits."""
+"""Comparison of two stored runs: their difference, its test, and warnings on its validity."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ from bench.store.fields import Document
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run
 
-MACHINE = ("platform", "cpus")  # of a manifest's environment
+MACHINE = ("platform", "cpus")  # keys of a manifest's environment; times compare if all agree
 
 
 class MetricDifference(Document):
-    """A metric other than accuracy, of two runs on the same images."""
+    """Test of a metric other than accuracy, for two runs on the same images."""
 
     metric: str  # name of the metric
     a: float  # value of A
     b: float  # value of B
-    difference: float  # B less A
+    difference: float  # B minus A
     difference_ci95: tuple[float, float]
-    p: float  # two-sided p of the paired test
+    p: float  # two-sided p-value of the paired test
     test: str = "permutation"  # name of the test
 
 
 class Comparison(PairedTest):
-    """Run B against run A, the baseline, on the samples that both decided."""
+    """Comparison of run B with run A, the baseline, on the samples that both decided."""
 
     run_a: str  # id of A
     run_b: str  # id of B
-    tested: MetricDifference | None = None  # the tested metric, if it is not accuracy
-    significant: bool  # whether p < 0.05, of the tested metric
-    regression: bool  # whether B is significantly worse
-    agreement: float  # share of equal predictions
+    tested: MetricDifference | None = None  # the tested metric; None if it is accuracy
+    significant: bool  # whether p < 0.05 for the tested metric
+    regression: bool  # whether B is significantly worse in the tested metric
+    agreement: float  # share of samples with equal predictions
     agreement_ci95: tuple[float, float]
-    per_class: list[ClassDifference]  # comparison of each class with samples
-    cost_ratio: float | None  # evaluation equivalents, B over A; None: see `not_divided`
-    seconds_ratio: float | None  # scoring time, B over A; None: see `not_divided`
-    not_divided: dict[str, str]  # reason why a ratio of known numbers is None, by its name
-    settings: dict[str, list[Any]]  # parts of the identity that differ, name → [A's, B's]
-    differences: dict[str, list[Any]]  # the same by the names of options
-    warnings: list[str]  # limits of the comparison
-    sequential: QuestionAnswer | None = None  # what the images answer in random order, if asked for
-    anytime_p: float | None = None  # two-sided p that holds at every number of images
-    anytime_ci95: tuple[float, float] | None = None  # of the difference, at every number of images
+    per_class: list[ClassDifference]  # accuracies of each class with samples
+    cost_ratio: float | None  # evaluation equivalents, B / A
+    seconds_ratio: float | None  # scoring time, B / A
+    not_divided: dict[str, str]  # `cost` or `seconds` → reason why its ratio is meaningless
+    settings: dict[str, list[Any]]  # parts of the identity that differ: name → [A's, B's]
+    differences: dict[str, list[Any]]  # the same, by the names of options
+    warnings: list[str]  # warnings on the validity of the comparison
+    sequential: QuestionAnswer | None = None  # sequential test in random order, if requested
+    anytime_p: float | None = None  # anytime-valid two-sided p-value, if requested
+    anytime_ci95: tuple[float, float] | None = None  # confidence sequence of the difference
 
 
 def compare(
@@ -81,36 +81,50 @@ def compare(
 ) -> Comparison:
     """Compare run B with run A, the baseline, on the samples that both decided.
 
-    `metric` is tested, with its `parameters`; accuracies are always compared. With `sequential`,
-    the accuracies, or another metric that is a mean over images, are also compared image by image
-    in random order, by a test that holds at every number of images. UserError: dataset, version,
-    split or classes differ, a sample's label does, the runs share no sample, or one lacks what the
-    metric needs. Anything less is a warning in the result.
+    Args:
+        path_a: folder of A.
+        path_b: folder of B.
+        metric: registered metric to test. Accuracies are always compared as well.
+        sequential: whether the metric is also tested image by image in random order, by an
+            anytime-valid test. It must be a mean over images in [0, 1].
+        parameters: parameters of the metric that differ from their defaults.
+
+    Raises:
+        UserError: the dataset, its version, the split, the classes or the label of a sample differ,
+            the runs share no decided sample, or a run lacks something that the metric needs. Other
+            differences give a warning in the result.
     """
     a, b = read_run(path_a), read_run(path_b)
     spec = load_plugins().metrics.get(metric)
-    made, top = make_metric(spec, parameters), "top5" in spec.needs
+    implementation, top = make_metric(spec, parameters), "top5" in spec.needs
     decided = a.decided(top), b.decided(top)
     compared, rows = compare_decided((a.manifest, b.manifest), decided), shared_rows(*decided)
-    of_a, of_b = (
-        metric_input(run.path, run.manifest, own, spec, made).take(side)
-        for run, own, side in zip((a, b), decided, rows, strict=True)
+    input_a, input_b = (
+        metric_input(run.path, run.manifest, decisions, spec, implementation).take(shared)
+        for run, decisions, shared in zip((a, b), decided, rows, strict=True)
     )
-    update = {} if metric == "accuracy" else _tested(spec, made, of_a, of_b)
+    update = {} if metric == "accuracy" else _metric_update(spec, implementation, input_a, input_b)
     if sequential:
-        (base, kind), (new, _) = (image_parts(spec, made, data) for data in (of_a, of_b))
-        if kind != "images" or base is None or new is None or spec.range != (0.0, 1.0):
-            raise UserError(f"--sequential is for means over images, and {spec.words} is none.")
+        (base, method), (new, _) = (
+            image_parts(spec, implementation, data) for data in (input_a, input_b)
+        )
+        if method != "images" or base is None or new is None or spec.range != (0.0, 1.0):
+            raise UserError(
+                f"--sequential needs a metric that is a mean over images, and {spec.words} is not"
+                " one."
+            )
         ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
         row_of = {sample_id: row for row, sample_id in enumerate(ids)}
         fingerprint = a.manifest.identity.dataset.fingerprint
         order = [row_of[sample_id] for sample_id in random_order(ids, fingerprint)]
-        update |= _in_order(new[order], base[order], a.manifest)
+        update |= _sequential_update(new[order], base[order], a.manifest)
     return compared.model_copy(update=update)
 
 
-def _tested(spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput) -> dict[str, Any]:
-    """Return the test of a metric on the images of both runs, and what it says of run B."""
+def _metric_update(
+    spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
+) -> dict[str, Any]:
+    """Return the fields of a comparison that depend on a tested metric other than accuracy."""
     test = measured_difference(spec, metric, a, b)
     values = [metric_value(spec, metric, data) for data in (a, b)]
     change, significant = values[1] - values[0], test.p < ALPHA
@@ -129,10 +143,11 @@ def _tested(spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput) ->
     }
 
 
-def _in_order(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
-    """Return the comparison that holds at every number of images, taken in random order.
+def _sequential_update(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
+    """Return the fields of a comparison with the anytime-valid test.
 
-    `new` and `base` are the images' values of B and of A, in this order; `manifest` is that of A.
+    `new` and `base` are the image values of B and A, float64 [n] in [0, 1], in random order;
+    `manifest` is that of A.
     """
     name = manifest.run_id
     question = StopQuestion("differs", f"differs from {name}", name)
@@ -147,7 +162,7 @@ def _in_order(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
 def compare_decided(
     manifests: tuple[Manifest, Manifest], decided: tuple[Decisions, Decisions]
 ) -> Comparison:
-    """Compare accuracies of run B and run A, the baseline, from their decisions; see `compare`."""
+    """Compare the accuracies of A, the baseline, and B, given as (A, B). Raises as `compare`."""
     check_comparable(*manifests)
     a, b = decided
     rows_a, rows_b = shared_rows(a, b)
@@ -183,24 +198,26 @@ def compare_decided(
 
 
 def check_comparable(a: Manifest, b: Manifest) -> None:
-    """Raise a UserError if dataset, version, split or classes of two runs differ; it says which."""
+    """Raise a UserError if dataset, version of the dataset, split or classes of two runs differ."""
     names = {"name": "dataset", "version": "version of the dataset", "split": "split"}
     for field, name in names.items():
         of_a, of_b = getattr(a.dataset, field), getattr(b.dataset, field)
         if of_a != of_b:
             raise UserError(
-                f"These runs do not compare, the {name} differs: {a.run_id} has"
+                f"These runs are not comparable, because the {name} differs: {a.run_id} has"
                 f" {of_a!r}, {b.run_id} has {of_b!r}."
             )
     if a.classes != b.classes:
         odd = sorted(set(a.classes) ^ set(b.classes))
         what = f"only one has {odd[0]!r}" if odd else "their order differs"
         raise UserError(
-            f"These runs do not compare, the classes of {a.run_id} and {b.run_id} differ: {what}."
+            f"These runs are not comparable, because the classes of {a.run_id} and {b.run_id}"
+            f" differ: {what}."
         )
 
 
 def _not_divided(a: Manifest, b: Manifest) -> dict[str, str]:
+    """Return the reasons why costs or times of two runs have no meaningful ratio."""
     why = {}
     if a.classifier or b.classifier:
         kinds = ["passes of a classifier" if m.classifier else "evaluations" for m in (a, b)]
@@ -226,17 +243,16 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
     if prints[0] != prints[1]:
         warnings.append(
             f"The data differs (fingerprint {prints[0][:8]} in A, {prints[1][:8]} in B): samples"
-            " are paired by id, but images were added, left out, changed or encoded anew."
+            " are paired by id, but images were added, removed, changed or re-encoded."
         )
     for manifest, own in zip(manifests, decided, strict=True):
         name, requested = manifest.run_id, len(manifest.samples)
         if len(own) < requested:
-            warnings.append(
-                f"{name} is not complete: {len(own)} of {requested} images are decided."
-            )
+            warnings.append(f"{name} is incomplete: {len(own)} of {requested} images are decided.")
         if len(own) > n:
             warnings.append(
-                f"{len(own) - n} of {name}'s {len(own)} images are left out: only it has them."
+                f"{len(own) - n} of {name}'s {len(own)} images are left out, because the other"
+                " run lacks them."
             )
         if failed := int(own.failed.sum()):
             warnings.append(f"{images_failed(failed)} in {name}, counted as wrong.")
@@ -246,8 +262,8 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
     if training := training_warning(*manifests):
         warnings.append(training)
     a, b = (manifest.identity for manifest in manifests)
-    if a.prompts != b.prompts and not (a.learned_from or b.learned_from):  # those read no prompts
-        warnings.append("They ask with different prompts.")
+    if a.prompts != b.prompts and not (a.learned_from or b.learned_from):  # unused if learned
+        warnings.append("Their prompts differ.")
     if changed := changed_code(manifests):
         warnings.append(f"The code of {' and '.join(changed)} changed between the runs.")
     return warnings

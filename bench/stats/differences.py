@@ -1,4 +1,4 @@
-"""What distinguishes runs, by the names of the options that set it."""
+"""Settings in which runs differ, by the names of their options."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.store.documents import Manifest
 
 Pair = list[Any]
 Settings = dict[str, JsonValue]
-"""Settings that change a run's numbers, by the names of their options."""
+"""Settings that affect a run's results, by the names of their options."""
 
-# Place in the identity → name of the setting. Others lose their prefix.
+# Dotted name in the identity → name of the setting. All others only lose their prefix.
 _NAMES = {
     "version": "identity version",
     "dataset.name": "dataset",
@@ -31,7 +31,10 @@ _PREFIXES = ("backbone.parameters.", "backbone.", "scoring.", "strategy.params."
 
 
 def run_settings(manifest: Manifest) -> Settings:
-    """Return all that changes a run's numbers, by option; hashes replaced by their origin."""
+    """Return the settings that affect a run's results, with hashes replaced by readable values.
+
+    `made` is "live", or the run that this one was replayed from.
+    """
     settings: Settings = {}
     readable = _readable(manifest)
     for place, value in _flat(manifest.identity.plain()):
@@ -42,6 +45,7 @@ def run_settings(manifest: Manifest) -> Settings:
 
 
 def _readable(manifest: Manifest) -> Settings:
+    """Return readable values by dotted name in the identity; None to keep the stored value out."""
     identity, config = manifest.identity, manifest.config
     template = config.template
     joined = " · ".join(template) if isinstance(template, list) else template
@@ -67,14 +71,17 @@ def _readable(manifest: Manifest) -> Settings:
 
 
 def differing(settings: Sequence[Settings]) -> list[Settings]:
-    """Return the settings of each run that are not the same in all of them."""
+    """Return the settings of each run, without those that are equal in all runs."""
     names = dict.fromkeys(name for run in settings for name in run)
     varied = [name for name in names if len({repr(run.get(name)) for run in settings}) > 1]
     return [{name: run[name] for name in varied if name in run} for run in settings]
 
 
 def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
-    """Return the settings that two runs do not share: name → [A's value, B's value]."""
+    """Return the settings in which two runs differ: name → [A's value, B's value].
+
+    If the prompts differ, `prompt` has the first pair of different texts.
+    """
     pairs = _pairs(run_settings(a), run_settings(b))
     pairs.pop("prompts", None)
     if a.identity.prompts != b.identity.prompts:
@@ -85,17 +92,18 @@ def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
 
 
 def differing_identity(a: Manifest, b: Manifest) -> dict[str, Pair]:
-    """Return what distinguishes the runs' identities: dotted name → [A's value, B's value]."""
+    """Return the parts of the identity that differ: dotted name → [A's value, B's value]."""
     return _pairs(*(dict(_flat(m.identity.plain())) for m in (a, b)))
 
 
 def _pairs(*settings: Settings) -> dict[str, Pair]:
-    """Return the values that two runs do not share, by name."""
+    """Return the values that differ between two runs: name → [A's value, B's value]."""
     a, b = differing(settings)
     return {name: [a.get(name), b.get(name)] for name in {**a, **b}}
 
 
 def _first_prompts(a: Manifest, b: Manifest) -> Pair:
+    """Return the first two prompts that differ, or the numbers of prompts."""
     for (text_a, class_a), (text_b, class_b) in zip(a.prompts, b.prompts, strict=False):
         if (text_a, class_a) != (text_b, class_b):
             return [text_a, text_b]
@@ -103,6 +111,7 @@ def _first_prompts(a: Manifest, b: Manifest) -> Pair:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings with their dotted names."""
     for key, inner in value.items():
         if isinstance(inner, Mapping):
             yield from _flat(inner, f"{prefix}{key}.")
@@ -111,7 +120,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def training_warning(a: Manifest, b: Manifest) -> str | None:
-    """Return a warning where two backbones may have seen different data."""
+    """Return a warning if two backbones may have seen different training data, otherwise None."""
     groups = [
         training_group(m.backbone.trained_on, m.identity.backbone.weights or m.backbone.name)
         for m in (a, b)
@@ -119,4 +128,7 @@ def training_warning(a: Manifest, b: Manifest) -> str | None:
     if groups[0] == groups[1]:
         return None
     origins = [provenance(m.backbone.trained_on) for m in (a, b)]
-    return f"Their backbones may have seen different data: A is {origins[0]}, B is {origins[1]}."
+    return (
+        f"Their backbones may have seen different training data: A is {origins[0]}, B is"
+        f" {origins[1]}."
+    )

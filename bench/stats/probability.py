@@ -1,6 +1,8 @@
-"""Probability that a decision is right, fitted on other images of the same question.
+"""Probability that a decision is right, by logistic regression fitted on calibration images.
 
-Its quality is measured by proper scores, calibration, and accuracy against coverage.
+The quality of such probabilities is measured by proper scoring rules, calibration errors, and
+accuracy against coverage. Throughout, `probability` is float64 [n] and `right` is bool [n], whether
+each decision is right.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ from bench.store.documents import Manifest
 from bench.store.fields import Amount, Count, Document, Interval, Number, Positive, Share
 
 MAX_MASS_BINS = 10
-MIN_PER_BIN = 10  # images per bin; with fewer images there are fewer bins
+MIN_PER_BIN = 10  # images per bin; there are fewer bins rather than smaller ones
 RESAMPLES = 1000
-MULTIPLES = np.linspace(0, 4, 41)  # of the observed gaps, tried for the interval
+MULTIPLES = np.linspace(0, 4, 41)  # multiples of the observed gaps that the interval tests
 INTERVAL_TAIL = 0.025
-NEAREST_TO_CERTAIN = 1e-12  # a probability's distance from 0 and 1 in a logarithm
+MIN_PROBABILITY = 1e-12  # probabilities are clipped to it before a logarithm
 
 
 class MassBin(Document):
-    """A bin of a reliability diagram; all have about as many images."""
+    """A bin of a reliability diagram with bins of equal mass: about as many images each."""
 
     n: Positive
     probability: Share  # mean probability of its images
@@ -37,36 +39,39 @@ class MassBin(Document):
 
 
 class Covered(Document):
-    """The accuracy of the most probable decisions."""
+    """Accuracy of the decisions with the highest probabilities."""
 
-    coverage: Share  # share of decisions covered
-    accuracy: Share  # their accuracy; its mean where equally probable ones are partly covered
+    coverage: Share  # share of all decisions that these are
+    accuracy: Share  # accuracy of these; expected accuracy if ties are broken at random
 
 
 class Probability(Document):
     """Quality of the probabilities of a run's decisions."""
 
     n: Count  # number of decisions with a probability
-    calibrated_on: str  # id of the run on whose images they were fitted
-    calibrated_images: Positive  # number of these images
+    calibrated_on: str  # id of the run with the calibration images
+    calibrated_images: Positive  # number of calibration images
     accuracy: Share  # accuracy of the n decisions, the base rate
     mean: Share  # mean probability
-    brier: Amount  # mean squared difference of probability and outcome
+    brier: Amount  # Brier score: mean squared difference of probability and outcome
     brier_skill: Number | None
-    """Share by which it is below that of the base rate, the best constant; None: all decisions are
+    """1 - Brier score / Brier score of the base rate, the best constant. None if all decisions are
     right, or all wrong."""
-    log_loss: Amount  # mean of minus the logarithm of the probability of the outcome
-    log_loss_skill: Number | None  # share by which it is below the base rate's; None: as above
-    ece: Share | None  # expected calibration error over bins of equal mass; None: all are equal
+    log_loss: Amount  # mean negative logarithm of the probability of the outcome
+    log_loss_skill: Number | None  # the same skill for the log loss; None as for `brier_skill`
+    ece: Share | None  # expected calibration error, bins of equal mass; None with a single bin
     ece_ci95: Interval | None
-    ece_if_calibrated: Share | None  # expected error of exact probabilities on as many images
+    ece_if_calibrated: Share | None  # its expectation if the probabilities were exact
     bins: list[MassBin]  # reliability diagram
-    coverage: list[Covered]  # accuracy against coverage
-    coverage_area: Share  # area below that curve; the accuracy, if the probabilities rank nothing
+    coverage: list[Covered]  # accuracy-coverage curve
+    coverage_area: Share  # area under that curve; equals the accuracy if probabilities rank nothing
 
 
 def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:
-    """Return the quality of probabilities, float64 [n], fitted on images of another run."""
+    """Return the quality of probabilities that decisions are right.
+
+    `calibrated_on` is the id of the run with the calibration images, `images` their number.
+    """
     n, base = len(right), float(right.mean())
     brier = float(np.square(probability - right).mean())
     constant = np.full(n, base)
@@ -96,17 +101,21 @@ def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) ->
 
 
 def _skill(score: float, reference: float) -> float | None:
+    """Return 1 - score / reference, or None if the reference is 0."""
     return 1 - score / reference if reference > 1e-9 else None
 
 
 def log_loss(probability: Floats, right: Bools) -> float:
-    """Return the mean of minus the logarithm of the probability of what happened."""
-    happened = np.where(right, probability, 1 - probability)
-    return float(-np.log(np.maximum(happened, NEAREST_TO_CERTAIN)).mean())
+    """Return the mean negative logarithm of the probability of the outcome."""
+    of_outcome = np.where(right, probability, 1 - probability)
+    return float(-np.log(np.maximum(of_outcome, MIN_PROBABILITY)).mean())
 
 
 def equal_mass(probability: Floats) -> list[Ints]:
-    """Return the images of each bin, ascending: about equally many, equal values together."""
+    """Return the indices of the images in each bin of equal mass, bins in ascending order.
+
+    Equal probabilities are in the same bin, so sizes may differ and bins may be fewer.
+    """
     order = np.argsort(probability, kind="stable")
     count = max(1, min(MAX_MASS_BINS, len(order) // MIN_PER_BIN))
     cuts = np.linspace(0, len(order), count + 1).round().astype(int)[1:-1]
@@ -117,7 +126,11 @@ def equal_mass(probability: Floats) -> list[Ints]:
 
 
 def binned_error(probability: Floats, right: Bools, groups: list[Ints]) -> float:
-    """Return the mean over bins of |mean probability - accuracy|, weighted by their images."""
+    """Return the expected calibration error over bins: the mean of |mean probability - accuracy|.
+
+    `groups` are the indices of the images in each bin, as from `equal_mass`; bins are weighted by
+    their number of images.
+    """
     gaps = (abs(float((probability[g] - right[g]).sum())) for g in groups)
     return min(sum(gaps) / len(right), 1.0)
 
@@ -125,14 +138,17 @@ def binned_error(probability: Floats, right: Bools, groups: list[Ints]) -> float
 def calibration_interval(
     probability: Floats, right: Bools, groups: list[Ints]
 ) -> tuple[float, tuple[float, float]]:
-    """Return the expected error of exact probabilities, and the 95 % interval of the error.
+    """Return the calibration error expected of exact probabilities, and its 95 % interval.
 
-    The sum of (probability - outcome) over a bin is nearly normal. For exact probabilities its
-    variance is the sum of p (1 - p), and its mean absolute value sqrt(2 / pi) standard deviations.
-    Noise makes the error larger, the more so the fewer images a bin has, so a bootstrap covers too
-    seldom. The interval therefore inverts a test: it contains the errors under which one as large
-    as the observed, or as small, has a probability of at least 2.5 %. Noise adds less where gaps
-    are even, so gaps as observed, equal ones, and a single one in the worst bin are tried.
+    The sum of (probability - outcome) over a bin is nearly normal. For exact probabilities, its
+    variance is the sum of p (1 - p), and its mean absolute value is sqrt(2 / pi) standard
+    deviations.
+
+    Noise biases the error upwards, more so with few images per bin, so the coverage of a bootstrap
+    interval is too low. The interval therefore inverts a test: it contains each true error under
+    which an error at least as large as the observed one, and one at least as small, both have a
+    probability of at least 2.5 %. The bias depends on how the true error is distributed over bins,
+    so three distributions are tested: as observed, equal in all bins, and all in the worst bin.
     """
     n = len(right)
     sums = np.array([(probability[g] - right[g]).sum() for g in groups])
@@ -141,12 +157,12 @@ def calibration_interval(
     noise = np.random.default_rng(0).normal(0.0, spread, size=(RESAMPLES, len(groups)))
     ece, expected = binned_error(probability, right, groups), np.sqrt(2 * exact / np.pi).sum() / n
     sizes, worst = np.array([len(g) for g in groups]), np.abs(sums).max()
-    tried = [ece]
+    plausible = [ece]
     for gaps in (sums, ece * sizes, ece * n * (np.abs(sums) == worst)):
-        drawn = np.stack([np.abs(m * gaps + noise).sum(axis=1) / n for m in MULTIPLES])
-        held = np.minimum((drawn >= ece).mean(axis=1), (drawn <= ece).mean(axis=1)) >= INTERVAL_TAIL
-        tried += (ece * MULTIPLES[held]).tolist()
-    return float(expected), (min(tried), min(max(tried), 1.0))
+        errors = np.stack([np.abs(m * gaps + noise).sum(axis=1) / n for m in MULTIPLES])
+        tails = np.minimum((errors >= ece).mean(axis=1), (errors <= ece).mean(axis=1))
+        plausible += (ece * MULTIPLES[tails >= INTERVAL_TAIL]).tolist()
+    return float(expected), (min(plausible), min(max(plausible), 1.0))
 
 
 def _bin(probability: Floats, right: Bools) -> MassBin:
@@ -157,38 +173,44 @@ def _bin(probability: Floats, right: Bools) -> MassBin:
 
 
 def coverage(probability: Floats, right: Bools) -> list[Covered]:
-    """Return accuracy against coverage at 20 equal steps, from the most probable decisions on."""
+    """Return the accuracy of the k most probable decisions, at up to 20 evenly spaced k."""
     hits, n = expected_hits(probability, right), len(right)
     steps = np.unique(np.ceil(np.arange(1, 21) * n / 20).astype(int))
     return [Covered(coverage=k / n, accuracy=min(hits[k - 1] / k, 1.0)) for k in steps.tolist()]
 
 
 def coverage_area(probability: Floats, right: Bools) -> float:
-    """Return the mean over k of the accuracy of the k most probable decisions, ties averaged."""
+    """Return the mean over k = 1 … n of the accuracy of the k most probable decisions."""
     hits = expected_hits(probability, right)
     return min(float((hits / np.arange(1, len(hits) + 1)).mean()), 1.0)
 
 
 def expected_hits(probability: Floats, right: Bools) -> Floats:
-    """Return the expected right decisions among the k most probable, k = 1 … n, float64 [n]."""
-    _, place = np.unique(-probability, return_inverse=True)
-    ends = np.cumsum(np.bincount(place))  # number of images up to the end of each value
-    hits = np.cumsum(np.bincount(place, weights=right))
+    """Return the number of right decisions among the k most probable, k = 1 … n, float64 [n].
+
+    It is the expected number if ties are broken at random.
+    """
+    _, rank = np.unique(-probability, return_inverse=True)
+    ends = np.cumsum(np.bincount(rank))  # number of images with at least each probability
+    hits = np.cumsum(np.bincount(rank, weights=right))
     return np.asarray(np.interp(np.arange(1, len(right) + 1), np.r_[0, ends], np.r_[0, hits]))
 
 
-MIN_OUTCOMES = 5  # right decisions, and wrong ones, for a fit
+MIN_OUTCOMES = 5  # a fit needs as many right decisions, and as many wrong ones
 
 
 def fit_probability(decided: Decisions) -> Fit | None:
-    """Fit a logistic regression of "the decision is right" (Platt scaling).
+    """Fit a logistic regression of whether a decision is right (Platt scaling).
 
-    Platt, "Probabilistic outputs for support vector machines" (1999). A few hundred images
-    determine its weights; an isotonic regression of so few predicts 0 and 1, whose logarithmic loss
-    is infinite. The features are the margin on the shared draws of winner and runner-up, on a scale
-    that is linear for small and logarithmic for large margins, and the logarithm of the cost until
-    the decision (Clark & Jaini, NeurIPS 2023). A constant feature is left out. Returns None where
-    fewer than five decisions are right, or wrong, or nothing varies.
+    Platt, "Probabilistic outputs for support vector machines" (1999). A few hundred images suffice
+    to fit it; an isotonic regression on so few would predict 0 and 1, whose log loss is infinite.
+    The features are the margin on the draws shared by winner and runner-up, on a scale that is
+    linear for small and logarithmic for large margins (arcsinh), and the logarithm of the cost of
+    the decision (Clark & Jaini, NeurIPS 2023). Constant features are left out.
+
+    Returns:
+        None if fewer than MIN_OUTCOMES decisions are right or fewer than MIN_OUTCOMES are wrong, or
+        if all features are constant.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -198,17 +220,17 @@ def fit_probability(decided: Decisions) -> Fit | None:
         return None
     unit = float(np.median(np.abs(decided.margins[usable])))
     features = {name: _feature(name, decided, unit)[usable] for name in get_args(Feature)}
-    used = {name: values for name, values in features.items() if unit > 0 and np.ptp(values) > 0}
-    if not used:
+    varied = {name: values for name, values in features.items() if unit > 0 and np.ptp(values) > 0}
+    if not varied:
         return None
-    table = np.stack(list(used.values()), axis=1)
+    table = np.stack(list(varied.values()), axis=1)
     centre, spread = table.mean(axis=0), table.std(axis=0)
     model = LogisticRegression().fit((table - centre) / spread, right)
     return Fit(
         images=int(usable.sum()),
         right=int(right.sum()),
         unit=unit,
-        features=list(used),
+        features=list(varied),
         centre=centre.tolist(),
         spread=spread.tolist(),
         weights=model.coef_[0].tolist(),
@@ -217,7 +239,10 @@ def fit_probability(decided: Decisions) -> Fit | None:
 
 
 def probabilities(fit: Fit, decided: Decisions) -> Floats:
-    """Return the probability that each decision is right, float64 [n]; NaN where unknown."""
+    """Return the probability that each decision is right, float64 [n].
+
+    NaN for failed images and those without a margin or cost.
+    """
     from scipy.special import expit
 
     total = np.full(len(decided), fit.intercept)
@@ -228,17 +253,23 @@ def probabilities(fit: Fit, decided: Decisions) -> Floats:
 
 
 def _usable(decided: Decisions) -> NDArray[np.bool_]:
+    """Return which decisions have all features, bool [n]."""
     return np.isfinite(decided.margins) & ~decided.failed & (decided.equivalents > 0)
 
 
 def _feature(name: Feature, decided: Decisions, unit: float) -> Floats:
+    """Return a feature of the regression, float64 [n]. `unit` is the scale of margins."""
     if name == "margin":
         return np.arcsinh(decided.margins / (unit or 1.0))
     return np.log(np.maximum(decided.equivalents, 1e-9))
 
 
 def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calibrated, Fit] | None:
-    """Return the largest fit of a run's question and strategy on other images, with its source."""
+    """Return the fit that applies to a run, with the calibration that it comes from.
+
+    It must be for the run's dataset, backbone, prompts and strategy, and on other images. Of
+    several, it is the one with the most images; None if there is none.
+    """
     fits = [
         (stored, setting.fit)
         for stored in calibrated
@@ -252,7 +283,10 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
 def known_probabilities(
     decided: Decisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Floats | None:
-    """Return the probability that each decision is right, NaN: unknown; None: no calibration."""
+    """Return the probability that each decision is right, or None if no calibration applies.
+
+    The probabilities are float64 [n], NaN if unknown.
+    """
     fit = fit_for(manifest, calibrated)
     return None if fit is None else probabilities(fit[1], decided)
 
@@ -260,7 +294,7 @@ def known_probabilities(
 def probability_skill(
     decided: Decisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Probability | None:
-    """Return how good the probabilities of a run's decisions are; None: there are none."""
+    """Return the quality of the probabilities of a run's decisions, or None if it has none."""
     if (calibrated_fit := fit_for(manifest, calibrated)) is None:
         return None
     calibration, fit = calibrated_fit

@@ -213,7 +213,7 @@ def test_two_runs_are_compared_in_a_metric_on_request(tmp_path: Path) -> None:
     assert done["tested"]["test"] == "influence" and done["regression"]
     assert "z test of influence values" in bench("compare", a, b, "--metric", "auroc").out
     refused = bench("compare", a, b, "--metric", "auroc", "--sequential")
-    assert refused.code == 2 and "AUROC is none" in refused.err
+    assert refused.code == 2 and "AUROC is not one" in refused.err
 
 
 def test_a_mean_over_images_is_compared_in_random_order(tmp_path: Path) -> None:
