@@ -1,1 +1,1 @@
-"""A run from its settings to its summary."""
+"""Make a run: from its settings to its summary."""

@@ -1,4 +1,4 @@
-"""Commands that make a run, for messages: they work as printed."""
+"""Shell commands that reproduce, record or vary a stored run, as shown in messages."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from bench.store.fields import without_none
 from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
-# Settings of an object in memory, which are not those of `bench.run`.
+# Settings of a backbone in memory: arguments of `bench.load_backbone`, not of `bench.run`.
 HANDED_OVER_SETTINGS = ("backbone", "weights", "dtype", "resolution", "normalize")
 _LEFT_OUT = {
-    # of one run alone
+    # specific to one run
     *("dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"),
     *("fresh", "min_accuracy", "note", "tag", "shard"),
-    # of the machine
+    # specific to one machine
     *("results", "offline", "device", "batch_size", "compile", "layout", "attention"),
     *("executor", "workers", "ray_address"),
 }
 
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
-    """Return the command that records every error of a run's images, by default exhaustively."""
+    """Return the command that scores a run's images and saves the errors.
+
+    `strategy` defaults to the full sweep.
+    """
     settings, strategy = _settings(manifest), strategy or exhaustive()
     params = _shared_params(settings, manifest)
     return _command(manifest, settings, strategy=strategy, params=params, save_errors=True)
@@ -36,14 +39,13 @@ def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
 def reproducing_command(manifest: Manifest) -> str:
     """Return the command that repeats a run: the same images, decided in the same way.
 
-    A run with a risk that was calibrated on other images needs this calibration in the results
-    folder.
+    If its risk was calibrated on other images, that calibration must be in the results folder.
     """
     settings = _settings(manifest)
     chosen: dict[str, Any] = {"strategy": manifest.strategy.name}
     params = settings["params"]
     if (stated := manifest.identity.calibrated) is not None:
-        if stated.of is not None:  # where no setting passed, another strategy decided
+        if stated.of is not None:  # a fallback strategy may have decided
             chosen["strategy"] = settings.get("strategy")
         chosen["risk"] = stated.risk
     elif not manifest.replayed_from:
@@ -53,7 +55,7 @@ def reproducing_command(manifest: Manifest) -> str:
         chosen["limit"] = settings.get("limit")
         own = manifest.identity.scoring.weighting or UNIFORM
         if own != (settings.get("weighting") or UNIFORM) and not own.startswith("sha256 "):
-            chosen["weighting"] = own  # another one than the recording's
+            chosen["weighting"] = own  # it differs from the recording's
         words = _options(without_none(**chosen))
         return shlex.join(["bench", "replay", manifest.replayed_from, *words])
     return _command(manifest, settings, **chosen, save_errors=settings.get("save_errors") or None)
@@ -62,9 +64,10 @@ def reproducing_command(manifest: Manifest) -> str:
 def other_images_command(
     manifest: Manifest, params: Mapping[str, Any] | None = None, **chosen: Any
 ) -> str:
-    """Return the command that scores other images of a run's dataset.
+    """Return the command that scores another split of a run's dataset.
 
-    `params` and `chosen` are parameters and settings that are its own.
+    The split is the default one if the run named its own, else the placeholder `OTHER`. `params`
+    are added to the run's shared parameters; `chosen` replaces settings.
     """
     settings = _settings(manifest)
     split = None if settings.get("split") else "OTHER"
@@ -73,12 +76,12 @@ def other_images_command(
 
 
 def same_options(config: RunConfig, *more: str, **changes: str | None) -> str:
-    """Return a command that scores, with the settings of a command that did something else."""
+    """Return the `bench run` command for `config` with `changes` and the options `more`."""
     return shlex.join(["bench", *run_command(config.model_copy(update=changes)), *more])
 
 
 def run_command(config: RunConfig) -> list[str]:
-    """Return the words after `bench` of a run, without `--shard`, `--fresh`, `--min-accuracy`."""
+    """Return the arguments of `bench` for a run, without --shard, --fresh and --min-accuracy."""
     settings = _not_at_default(
         dict(config), {"dataset", "params", "shard", "fresh", "min_accuracy"}
     )
@@ -86,18 +89,18 @@ def run_command(config: RunConfig) -> list[str]:
 
 
 def stored_settings(manifest: Manifest) -> dict[str, Any]:
-    """Return a run's settings without what is of its strategy alone, or of its machine.
+    """Return a run's settings without those specific to its strategy or its machine.
 
-    `params` has all parameters that the user named.
+    `params` contains every parameter that the user set.
     """
     kept = {"dataset", "backbone", "params", *(set(RunConfig.model_fields) - _LEFT_OUT)}
     return {name: value for name, value in _settings(manifest).items() if name in kept}
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
-    """Return a run's settings; a folder's path takes the place of its name.
+    """Return a run's settings, with the name `folder` replaced by the folder's path.
 
-    Those of a version without `guidance_null` say what it then did.
+    Guided runs from before `guidance_null` existed get `cell`, which was the behaviour then.
     """
     settings, scoring = manifest.config.plain(), manifest.identity.scoring
     if scoring.guidance is not None and scoring.guidance_null is None:
@@ -111,14 +114,14 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
 
 
 def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
-    """Return the parameters that a run of any strategy must share: draws, and the backbone's."""
+    """Return the parameters that do not depend on the strategy: `draws` and the backbone's."""
     backbones, name = load_plugins().backbones, manifest.backbone.name
     shared = {"draws", *(backbones.get(name).parameters if name in backbones else {})}
     return {key: value for key, value in settings["params"].items() if key in shared}
 
 
 def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
-    """Return the parameters that are not at the strategy's default: a backbone may set some."""
+    """Return the parameters that differ from the strategy's defaults; a backbone may set some."""
     registry = load_plugins().strategies
     if strategy.name not in registry:
         return dict(strategy.params)
@@ -127,7 +130,7 @@ def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
 
 
 def _not_at_default(settings: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
-    """Return the settings but `left_out` that are not at their default, in the order of help."""
+    """Return the settings that differ from their defaults, except `left_out`, in help order."""
     return {
         name: settings.get(name)
         for name, field in RunConfig.model_fields.items()
@@ -136,9 +139,9 @@ def _not_at_default(settings: Mapping[str, Any], left_out: set[str]) -> dict[str
 
 
 def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> str:
-    """Return the command with chosen settings, and those of a run that any strategy shares.
+    """Return the `bench run` command with the chosen and the shared settings.
 
-    Of a backbone that was in memory, it is what to call in Python.
+    For a backbone that was handed over in memory, return the Python call instead.
     """
     dataset = str(settings["dataset"])
     shared = _not_at_default(settings, _LEFT_OUT | chosen.keys())
@@ -157,7 +160,7 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
 
 
 def _options(settings: Mapping[str, Any]) -> list[str]:
-    """Return the options of settings, in their order."""
+    """Return settings as command-line options, in their order."""
     words: list[str] = []
     for name, value in settings.items():
         option = "--" + name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""`execute` scores a prepared run: the engine, the store and the events."""
+"""Score a prepared run: call the executor, store each decision and emit events."""
 
 from __future__ import annotations
 
@@ -31,26 +31,24 @@ from bench.store.records import make_record
 from bench.store.summary import Again, Summary
 from bench.store.writing import RunFolder, label, refuse_in_use
 
-CHECK_SECONDS = 2.0  # between two events about a question that is open
+CHECK_SECONDS = 2.0  # minimum time between two `question_checked` events
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run whose images are all decided."""
+    """Result of a run whose images are all decided."""
 
-    manifest: Manifest  # the run, with the images asked for as its samples
+    manifest: Manifest  # manifest of the run; its samples are the images asked for
     summary: Summary  # metrics and cost of these images
-    folder: Path  # where the run is stored, perhaps with more images than these
+    folder: Path  # folder of the stored run, which may contain more images
     resumed: bool = False  # whether nothing was left to score
     second: Mapping[str, Again | Audit] = field(default_factory=dict)
-    """A second look at some images, by the setting that asks for it: `again`, with other noise;
-    `audit`, with every prompt on every draw."""
-    answer: QuestionAnswer | None = (
-        None  # what the images answered, if a question was to end the run
-    )
+    """Comparisons with a second decision of some images, by setting: `again` (with other noise),
+    `audit` (full sweep)."""
+    answer: QuestionAnswer | None = None  # answer to the question of `--until`, if there is one
 
     def plain(self) -> dict[str, Any]:
-        """Return the object behind `--json`."""
+        """Return the object that `--json` prints."""
         risk, sweep = self.manifest.identity.calibrated, self.manifest.sweep
         return {
             **self.summary.ended_by(self.answer).plain(),
@@ -67,13 +65,13 @@ def execute(
 ) -> Finished:
     """Score the images asked for that are not decided yet.
 
-    The result is of these images only, also where the stored run has more of them. The executor is
-    opened only where there is something to score. With `watch`, images are scored in its order
-    until its question is answered, and the result is of the images that this takes.
+    The result covers only the images asked for, even if the stored run has more. The executor is
+    opened only if something is left to score. With `watch`, images are scored in its order until
+    its question is answered; `run.manifest` is then narrowed to the images that the answer needs.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
-        StoreError: the disk is full; what was decided is kept.
+        StoreError: the disk is full; images decided so far are kept.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
     answer: QuestionAnswer | None = None
@@ -83,11 +81,11 @@ def execute(
         and missing_samples(run.folder, run.manifest, False) is not None
     ):
         watch.adopt(read_decisions(run.folder, run.manifest))
-        watch.ask(run.folder)
+        watch.record_question(run.folder)
         run.manifest = watch.narrowed(run.manifest)
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
-            answer = watch.keep(run.folder) if watch else None
+            answer = watch.record_answer(run.folder) if watch else None
             label(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
@@ -99,7 +97,7 @@ def execute(
         earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
         outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
         if watch is not None:
-            watch.ask(folder.path)
+            watch.record_question(folder.path)
             outstanding = watch.outstanding(outstanding)
         if outstanding:
             if folder.mixed_code:
@@ -110,7 +108,7 @@ def execute(
         if watch is not None:
             run.manifest = watch.narrowed(run.manifest)
             folder.narrow(run.manifest.samples)
-            answer = watch.keep(folder.path)
+            answer = watch.record_answer(folder.path)
         finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
     if problem is not None and (warning := _cost_warning(run, problem, finished.summary)):
         warn_user(warning)
@@ -118,19 +116,19 @@ def execute(
 
 
 def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
-    """Return the stored summary, or of fewer images one made from their records; None: none."""
+    """Return the stored summary or None; for a subset of its images, make it from their records."""
     stored = stored_summary(path)
     if stored is None:
         return None
     if len(manifest.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
         return stored
-    # The total time and the memory of a part of a run are not known.
+    # Total time and peak memory of a subset of the images are unknown.
     manifest = _priced(manifest, read_manifest(path))
     return summarize(manifest, read_decisions(path, manifest, top=True), None, None)
 
 
 def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
-    """Return `manifest` with the stored run's cost of linearising: a run in parts may have none."""
+    """Return `manifest` with the stored run's linearisation cost, which merged shards may lack."""
     return manifest.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
@@ -142,6 +140,7 @@ def _score(
     earlier: Decisions,
     watch: QuestionWatch | None,
 ) -> None:
+    """Score the outstanding images until all are decided or the question is answered."""
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
         folder.keep_fitted(Fitted.model_validate(executor.fitted))
@@ -149,8 +148,8 @@ def _score(
         folder.keep_draws(draw_table(executor.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()
     done = total - len(outstanding)
-    again = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or without their errors
-    correct = int(earlier.correct[~again].sum())
+    rescored = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or errors missing
+    correct = int(earlier.correct[~rescored].sum())
     tell(listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct)
     seconds = equivalents = next_check = 0.0
     for decided, duration in timed(executor.score(outstanding)):
@@ -170,25 +169,30 @@ def _score(
 
 
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
-    """Write the summary of all decided images; return that of the images asked for.
+    """Write the summary of all decided images and return that of the images asked for.
 
-    `earlier` is the seconds that earlier starts spent on these images; `memory` in bytes.
+    Args:
+        run: the run.
+        folder: its folder, open for writing.
+        earlier: seconds that earlier calls spent on the images asked for.
+        memory: peak memory of the executor in bytes, if known.
     """
     memory = max(peak_memory() or 0, memory or 0) or None
-    here = time.perf_counter() - run.started
+    elapsed = time.perf_counter() - run.started
     stored, whole = stored_summary(folder.path), folder.manifest
-    # Earlier versions of the toolkit wrote it into the summary alone.
+    # Earlier versions of the toolkit wrote it only into the summary.
     fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
     priced = _priced(run.manifest, folder.manifest)
-    summary = summarize(priced, decided, earlier + here, memory)
+    summary = summarize(priced, decided, earlier + elapsed, memory)
     summary = summary.with_folder_and_fit(folder.path, fitted)
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
     elif not folder.outstanding(whole.samples, save_errors=False):
-        every = read_decisions(folder.path, whole, top=True)
-        largest = summarize(whole, every, float(every.seconds.sum()) + here, memory)
-        folder.finish(largest.with_folder_and_fit(folder.path, fitted))
+        all_decided = read_decisions(folder.path, whole, top=True)
+        seconds = float(all_decided.seconds.sum()) + elapsed
+        complete = summarize(whole, all_decided, seconds, memory)
+        folder.finish(complete.with_folder_and_fit(folder.path, fitted))
     elif stored is None or stored.dataset.n_samples <= len(decided):
         folder.finish(summary)
     record_look(folder.path.parent, run.manifest)
@@ -197,10 +201,10 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
 
 
 def stored_summary(path: Path) -> Summary | None:
-    """Return the summary of a run; None where it has none, or a damaged one."""
+    """Return the stored summary of a run; None if it is missing or damaged."""
     try:
         return read_summary(path)
-    except UserError:  # damaged: it is made again from the records
+    except UserError:  # damaged; it can be recomputed from the records
         return None
 
 
@@ -214,14 +218,14 @@ def timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
 
 
 def _cost_warning(run: Executable, problem: Problem, summary: Summary) -> str | None:
-    """Return a warning of a strategy that may be worse than the one that it replaces.
+    """Return a warning if the strategy may be worse than the one that it replaces.
 
-    It took more, or nobody has measured how often it decides as the full sweep with such a backbone
-    on such images.
+    It was more expensive, or it is unknown how often it agrees with the full sweep for this
+    backbone on these images.
     """
     manifest = run.manifest
     if manifest.items is not None or manifest.identity.calibrated is not None:
-        return None  # items differ in their problems; a stated risk is measured
+        return None  # items pose different problems; the agreement of a stated risk was tested
     other, cost = run.strategy.replaces(problem), summary.cost.equivalents_per_image
     if other is None:
         return None
@@ -240,6 +244,6 @@ def _cost_warning(run: Executable, problem: Problem, summary: Summary) -> str | 
         return None
     kept = f" With {settings} it keeps the winners that {published} keeps, unless a bound fails."
     return (
-        f"How often {name} decides as the full sweep with {used} on these images is not known: it"
-        f" may be less often than {published}.{kept if settings else ''}"
+        f"It is not known how often {name} agrees with the full sweep for {used} on these images:"
+        f" it may agree less often than {published}.{kept if settings else ''}"
     )

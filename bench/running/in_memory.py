@@ -1,7 +1,7 @@
-"""A backbone in memory: taken from a caller, and compared where its run is repeated.
+"""Backbones that the caller hands over as objects, and the probe that recognises them on resume.
 
-Its content is in the identity of the run; its code, and what hooks do to it, cannot be. So the
-manifest keeps some of what it predicts when the run begins.
+The identity of a run covers such a backbone's weights, but not its code or its hooks. So the
+manifest stores a few predictions, which a resumed run must reproduce.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from bench.running.settings import RunConfig
 from bench.store.documents import Manifest, Probe
 from bench.store.folder import missing_samples, read_manifest
 
-# Backbone → the settings that it was made from: they are part of a run's identity.
+# Backbone → the settings that it was made from, which enter the identity of a run.
 _LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+# Settings that apply only if a run makes its backbone from a name.
 NAMED_SETTINGS = ("normalize", "resolution", "revision", "layout", "attention", "compile", "lora")
 
 
 def load_named(name: str, weights: str | None, device: str | None, dtype: str | None) -> Any:
-    """Return a backbone by its name or folder."""
+    """Make a backbone from its name or folder, and remember its settings for a run."""
     config = RunConfig(dataset="-", backbone=name, weights=weights)
     resolved = find_backbone(config)
     spec, source = resolved.spec, resolved.weights or resolved.spec.weights
@@ -46,16 +47,16 @@ def load_named(name: str, weights: str | None, device: str | None, dtype: str | 
 
 
 def take_object(thing: Any, **parameters: Any) -> Any:
-    """Return the backbone that a plugin makes of an object, such as a pipeline of diffusers.
+    """Make a backbone from an object such as a diffusers pipeline, and remember its settings.
 
     Raises:
-        UserError: no plugin takes such an object.
+        UserError: no plugin accepts such an object.
     """
     spec = _spec_of(thing)
     if spec is None:
         raise UserError(
-            f"backbone={type(thing).__name__}(…): hand over a pipeline of diffusers, or what"
-            " bench.load_backbone(NAME) returned, so that the run can say what scored it."
+            f"backbone={type(thing).__name__}(…): expected a diffusers pipeline or a result of"
+            " bench.load_backbone(NAME), so that the run can record what scored it."
         )
     backbone = make(spec, thing, **parameters)
     _LOADED[backbone] = {"backbone": spec.name, "weights": backbone.label, **backbone.settings}
@@ -63,69 +64,71 @@ def take_object(thing: Any, **parameters: Any) -> Any:
 
 
 def _spec_of(thing: Any) -> BackboneSpec | None:
-    kinds = {f"{k.__module__.partition('.')[0]}.{k.__name__}" for k in type(thing).__mro__}
-    specs = (spec for spec in load_plugins().backbones if kinds.intersection(spec.objects))
+    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(thing).__mro__}
+    specs = (spec for spec in load_plugins().backbones if names.intersection(spec.objects))
     return next(specs, None)
 
 
 def with_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return a backbone that was handed over, and a run's settings with those of its making.
+    """Return the caller's object as a backbone, and `settings` with those it was made from.
 
     Raises:
-        UserError: they contradict each other, or it is no backbone.
+        UserError: the settings contradict each other, or the object is not a backbone.
     """
     try:
         made = _LOADED.get(backbone)
-    except TypeError:  # nothing that a weak reference can be made to
+    except TypeError:  # the object does not support weak references
         made = None
     if made is None:
         backbone = take_object(backbone)
         made = _LOADED[backbone]
     for name in NAMED_SETTINGS:
         if settings.get(name):
-            raise UserError(f"{name}= goes with a backbone's name, not with one that is loaded.")
+            raise UserError(f"{name}= needs a backbone's name, not a loaded backbone.")
     for name in ("weights", "device", "dtype"):
         if settings.get(name) not in (None, made[name]):
-            raise UserError(f"The backbone was loaded with {name}={made[name]!r}.")
+            raise UserError(
+                f"{name}={settings[name]!r}: the backbone was loaded with {name}={made[name]!r}."
+            )
     return backbone, {**settings, **made}
 
 
-PROBED_TEXTS = 2
-PROBED_LEVELS = (0.25, 0.75)  # of the table
-KEPT_ELEMENTS = 16  # of a latent or a prediction that are kept
-# Of the predictions' size: what devices, batches and versions of libraries round differently.
+PROBED_TEXTS = 2  # number of prompts
+PROBED_LEVELS = (0.25, 0.75)  # noise levels, as fractions of the level table
+KEPT_ELEMENTS = 16  # number of stored values per latent or prediction
+# Largest relative differences due to rounding, across devices, batch sizes and library versions.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def with_probe(prepared: Prepared) -> Prepared:
-    """Return a run with a few of the backbone's predictions in its manifest.
+    """Return the run with a probe in its manifest: a few of the backbone's predictions.
 
     Raises:
-        UserError: they are not those with which the stored run began.
+        UserError: they differ from the stored run's probe, or the run is a shard.
     """
     if prepared.config.shard is not None:
         raise UserError(
-            "shard= is for backbones that other processes can load, and this one is in memory. Save"
+            "shard= needs a backbone that other processes can load, but this one is in memory. Save"
             " the pipeline with pipe.save_pretrained(FOLDER) and name the folder."
         )
     check(prepared)
-    stored = _stored(prepared)
+    stored = _stored_manifest(prepared)
     earlier = None if stored is None else stored.probe
     sample = prepared.sample_ids[0] if earlier is None else earlier.sample
     probe = _probe(prepared, sample)
     difference = 0.0 if earlier is None else _difference(earlier, probe)
     if difference > (tolerance := TOLERANCES[prepared.dtype]):
         raise UserError(
-            f"{prepared.folder}: this backbone's predictions differ from those with which the run"
-            f" began by {difference:.2g} of their size ({tolerance:g} would be rounding). What it"
-            " holds is the same; its code, its hooks or the libraries are not. fresh=True starts"
-            " over."
+            f"{prepared.folder}: this backbone's predictions differ from those at the start of the"
+            f" run by a relative {difference:.2g} (rounding explains at most {tolerance:g}). Its"
+            " weights are the same, but its code, its hooks or the libraries are not. fresh=True"
+            " starts over."
         )
     manifest = prepared.manifest.model_copy(update={"probe": earlier or probe})
     return replace(prepared, described=manifest)
 
 
-def _stored(prepared: Prepared) -> Manifest | None:
+def _stored_manifest(prepared: Prepared) -> Manifest | None:
     if prepared.config.fresh or missing_samples(prepared.folder, prepared.manifest, False) is None:
         return None
     return read_manifest(prepared.folder)
@@ -143,7 +146,7 @@ def _probe(prepared: Prepared, sample_id: str) -> Probe:
     assert isinstance(denoiser, CheckedDenoiser)
     sample = next(run_samples(prepared, [sample_id]))
     levels, count = denoiser.levels, min(PROBED_TEXTS, len(prepared.prompts.texts))
-    level = np.repeat([int(share * len(levels)) for share in PROBED_LEVELS], count)
+    level = np.repeat([int(fraction * len(levels)) for fraction in PROBED_LEVELS], count)
     with torch.inference_mode():
         latent = denoiser.encode_images([decode(sample.images[0])]).float()
         x_0 = latent.expand(len(level), *latent.shape[1:])
@@ -158,22 +161,23 @@ def _probe(prepared: Prepared, sample_id: str) -> Probe:
         conditioning = mapped(lambda leaf: leaf[prompt].to(denoiser.device), encoded)
         x_t = mixed(x_0, eps.expand_as(x_0), alpha, sigma)
         time = times(levels, level).to(denoiser.device)
-        answers = denoiser.denoise(x_t, time, conditioning)
+        predictions = denoiser.denoise(x_t, time, conditioning)
     return Probe(
-        sample=sample_id, latent=_some(latent[0]), predictions=[_some(row) for row in answers]
+        sample=sample_id,
+        latent=_kept(latent[0]),
+        predictions=[_kept(row) for row in predictions],
     )
 
 
-def _some(values: Any) -> list[float]:
+def _kept(values: Any) -> list[float]:
+    """Return at most `KEPT_ELEMENTS` evenly spaced elements, rounded to six digits."""
     flat = values.float().flatten().cpu().numpy()
-    chosen = flat[
-        np.arange(min(KEPT_ELEMENTS, len(flat))) * len(flat) // min(KEPT_ELEMENTS, len(flat))
-    ]
-    return [float(f"{value:.6g}") for value in chosen]
+    count = min(KEPT_ELEMENTS, len(flat))
+    return [float(f"{value:.6g}") for value in flat[np.arange(count) * len(flat) // count]]
 
 
 def _difference(stored: Probe, probe: Probe) -> float:
-    """Return the largest difference of a latent or a prediction, relative to its size."""
+    """Return the largest relative difference (Euclidean norm) of the latent or a prediction."""
     pairs = [
         (stored.latent, probe.latent),
         *zip(stored.predictions, probe.predictions, strict=True),

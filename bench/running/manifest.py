@@ -1,4 +1,4 @@
-"""The manifest of a run: identity, settings, samples, and the place where it was made."""
+"""Make the manifest of a run: its identity, settings, samples and environment."""
 
 from __future__ import annotations
 
@@ -46,7 +46,14 @@ def make_manifest(
     sweep: Sweep | None = None,
     sample_ids: Sequence[str] | None = None,
 ) -> Manifest:
-    """Return the manifest of a run, of `sample_ids` or of those that its settings name."""
+    """Return the manifest of a run.
+
+    Args:
+        prepared: the run, with its images.
+        calibrated: calibration of its risk.
+        sweep: report of the sweep for its risk.
+        sample_ids: ids asked for; None for all of the split. `--limit` and `--shard` apply to both.
+    """
     split, prompts = prepared.split, prepared.prompts
     config, weights, learns_from = prepared.config, prepared.weights, prepared.learns_from
     assert split is not None, "prepared without images"
@@ -61,7 +68,7 @@ def make_manifest(
             fingerprint=split.fingerprint,
             **without_none(decoding=split.decoding),
         ),
-        # The texts of items are part of the data, whose fingerprint has them.
+        # The fingerprint of the data covers the texts of items.
         prompts=ids.digest({"texts": "of each item"})
         if split.items
         else ids.prompts_digest(prompts.pairs),
@@ -135,17 +142,17 @@ def make_manifest(
 def _samples(
     config: RunConfig, split: Split, sample_ids: Sequence[str] | None
 ) -> tuple[list[str], ShardPart | None]:
-    """Return the samples asked for, and the part of the run that a shard is."""
-    wanted = split.sample_ids if sample_ids is None else sample_ids
+    """Return the ids asked for and, with `--shard`, the shard's place in the whole run."""
+    all_ids = split.sample_ids if sample_ids is None else sample_ids
     label_of = dict(zip(split.sample_ids, split.labels, strict=True))
-    labels = [label_of[sample_id] for sample_id in wanted]
+    labels = [label_of[sample_id] for sample_id in all_ids]
     if config.shard is None:
-        return limited(wanted, labels, config.limit), None
+        return limited(all_ids, labels, config.limit), None
     shard = parse_shard(config.shard)
-    samples = limited(wanted, labels, config.limit, shard)
-    n_asked = min(config.limit or len(wanted), len(wanted))
+    samples = limited(all_ids, labels, config.limit, shard)
+    n_asked = min(config.limit or len(all_ids), len(all_ids))
     if not samples:
-        raise UserError(f"--shard {shard}: there are only {n_asked} images, one for each shard.")
-    mine = set(samples)
-    places = [place for place, name in enumerate(split.sample_ids) if name in mine]
+        raise UserError(f"--shard {shard}: there are only {n_asked} images, none for this shard.")
+    in_shard = set(samples)
+    places = [place for place, name in enumerate(split.sample_ids) if name in in_shard]
     return samples, ShardPart(index=shard.index, count=shard.count, asked=n_asked, places=places)

@@ -1,4 +1,4 @@
-"""A prepared run whose errors a model computes, and its checks before it is scored."""
+"""A run that is scored by a model, and the checks before it is scored."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from bench.running.scorers.kind import CheckedBackbone
 
 
-CELLS = 64
-PROMPTS = 8
-MAX_RELATIVE_ERROR = 0.2  # of the paired differences, in their standard deviations
+CELLS = 64  # number of cells compared with float32
+PROMPTS = 8  # largest number of prompts among them
+MAX_RELATIVE_ERROR = 0.2  # RMS error of paired differences / their standard deviation
 
 
 def check(prepared: Prepared) -> None:
-    """Refuse a run that could not be scored (UserError); imports the backbone's class."""
+    """Validate a run before it is scored; imports the backbone's class but reads no tensor.
+
+    Raises:
+        UserError: weights are absent, a prompt has too many tokens, or settings do not fit.
+    """
     if prepared.absent:
         raise UserError(prepared.absent[0])
     prompts, spec, strategy = prepared.prompts, prepared.backbone, prepared.strategy
@@ -46,18 +50,19 @@ def check(prepared: Prepared) -> None:
                 )
     if strategy.linearises and not backbones.can_linearise(spec):
         raise UserError(
-            f"Strategy {prepared.decider.spec.name!r} needs gradients to the text conditioning,"
-            f" and backbone {prepared.backbone_name!r} does not offer them. `race` needs no"
-            " gradients."
+            f"Strategy {prepared.decider.spec.name!r} needs gradients with respect to the text"
+            f" conditioning, which backbone {prepared.backbone_name!r} does not offer. `race` needs"
+            " no gradients."
         )
     strategy.check(problems(prepared)[-1][0])
 
 
 def problems(prepared: Prepared) -> list[tuple[Problem, int]]:
-    """Return the problem of an image and the images per item, by the number of prompts.
+    """Return the problems that the strategy solves, each with its number of images.
 
-    That is one pair, or one per size of items or of candidates. Draws have no levels yet, and costs
-    are those of the run.
+    There is one, or one per shape of items, or the smallest and the largest with
+    `--candidates-from`; they are sorted by the number of prompts. Draws have no noise levels yet,
+    but costs are those of the run.
     """
     split, config, kind = prepared.split, prepared.config, kind_of(prepared)
 
@@ -80,16 +85,17 @@ def problems(prepared: Prepared) -> list[tuple[Problem, int]]:
 
 
 def token_counts(prepared: Prepared) -> tuple[list[int], int] | None:
-    """Return the tokens per prompt and their limit; None of a backbone without tokens."""
+    """Return the tokens per prompt and the limit; None if the backbone counts no tokens."""
     return backbones.count_tokens(prepared.backbone, prepared.weights, prepared.prompts.texts)
 
 
 def check_precision(prepared: Prepared, engine: Engine) -> str | None:
-    """Return a warning where 64 cells of a run in half precision differ too much from float32.
+    """Return a warning if 64 cells of a run in half precision differ too much from float32.
 
-    Decisions rest on the difference between two prompts on one draw. So its error, as a root mean
-    square, is compared with the standard deviation of these differences over prompts and draws.
-    An engine without cells, and a run with a single prompt, pass.
+    Decisions rest on the difference between two prompts on one draw. So the root-mean-square error
+    of these differences is compared with their standard deviation over prompts and draws. The
+    network is loaded once more, in float32. Returns None without a check if the engine has no
+    cells, there is a single prompt, or items have texts of their own.
     """
     import torch
 
@@ -102,7 +108,7 @@ def check_precision(prepared: Prepared, engine: Engine) -> str | None:
     draws = len(engine.problem.timesteps)
     chosen = _spread(min(draws, CELLS // len(prompts)), draws)
     rounded = _differences(engine, prepared, prompts, chosen)
-    few = replace(
+    probed = replace(
         prepared.prompts,
         texts=tuple(texts[p] for p in prompts),
         sources=tuple(prepared.prompts.sources[p] for p in prompts),
@@ -112,7 +118,7 @@ def check_precision(prepared: Prepared, engine: Engine) -> str | None:
     half = prepared.dtype
     config = prepared.config.model_copy(update={"batch_size": PROMPTS, "compile": False})
     exactly = replace(
-        prepared, config=config, dtype="float32", checks_dtype=False, prompts=few, loaded=None
+        prepared, config=config, dtype="float32", checks_dtype=False, prompts=probed, loaded=None
     )
     try:
         other = open_engine(exactly)
@@ -120,27 +126,30 @@ def check_precision(prepared: Prepared, engine: Engine) -> str | None:
         exact = _differences(other, prepared, np.arange(len(prompts)), chosen)
     except torch.OutOfMemoryError:
         return (
-            f"--dtype auto chose {half}, and there is no memory for the network in"
-            " float32 beside it: whether its errors are good enough was not checked."
+            f"--dtype auto chose {half}. Its accuracy was not checked, because there is no memory"
+            " for a second network in float32."
         )
     error, spread = float(np.sqrt(((rounded - exact) ** 2).mean())), float(exact.std())
     if error <= MAX_RELATIVE_ERROR * spread:
         return None
     return (
-        f"--dtype auto chose {half}, in which the differences between two prompts"
-        f" on a draw are wrong by {error:.2g}, more than a fifth of their standard deviation"
+        f"--dtype auto chose {half}, in which the difference between two prompts on a draw has an"
+        f" error of {error:.2g} (root mean square), more than a fifth of its standard deviation"
         f" {spread:.2g} ({rounded.size} differences of one image). Decisions may differ from those"
         " in float32; --dtype float32 is safe."
     )
 
 
 def _spread(count: int, of: int) -> Ints:
-    """Return int64 [count], indices below `of`, evenly spread."""
+    """Return int64 [count], evenly spaced indices below `of`."""
     return np.arange(count) * of // count
 
 
 def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, draws: Ints) -> Floats:
-    """Return float64 [P - 1, N]: errors of the run's first image less the first prompt's."""
+    """Return float64 [P - 1, N]: errors of the first image, minus those of the first prompt.
+
+    P is the number of `prompts`, N that of `draws`.
+    """
     import torch
 
     from bench.engine.batching import Batch
@@ -160,10 +169,10 @@ def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, dra
 
 
 class ModelRun(Executable):
-    """A run whose errors a model computes.
+    """A run that is scored by a model.
 
-    `shared_backbone` is called when the run is scored, and returns the loaded backbone that several
-    runs share, or None: the run loads its own.
+    `shared_backbone` is called when scoring begins. It returns a loaded backbone that several runs
+    share, or None if the run must load its own.
     """
 
     def __init__(
@@ -184,11 +193,11 @@ class ModelRun(Executable):
         self.prepared, self.shared_backbone = prepared, shared_backbone
 
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
-        """Yield the images with these ids; each id is taken when its image is."""
+        """Yield the images with these ids; an id is consumed only when its image is."""
         return run_samples(self.prepared, sample_ids)
 
     def check(self) -> None:
-        """Refuse what only the backbone's class can tell; reads no weights."""
+        """Validate the run with the backbone's class; reads no tensor."""
         check(self.prepared)
 
     def open_engine(self) -> Engine:
@@ -198,7 +207,9 @@ class ModelRun(Executable):
         try:
             engine = kind.open_engine(self.prepared, self.shared_backbone())
         finally:
-            reading.stage = CHECKING  # and not what it was: runs may begin at once
+            reading.stage = (
+                CHECKING  # not the previous stage, since runs may begin at the same time
+            )
         if self.prepared.checks_dtype and (warning := check_precision(self.prepared, engine)):
             warn_user(warning)
         return engine

@@ -1,4 +1,4 @@
-"""`prepare` makes a checked run of its settings, with nothing heavy loaded."""
+"""Resolve and validate a run's settings, before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -42,17 +42,29 @@ if TYPE_CHECKING:
 @offline_if_set
 def prepare(
     config: RunConfig,
-    dataset: DatasetSpec | DataSource | None = None,  # instead of the one that `config` names
-    images: bool = True,  # False: a dataset that declares its classes is not loaded
-    rows: datasets.Dataset | None = None,  # images, where they are in memory already
-    loaded: Any = None,  # backbone that `config` names, where the caller has loaded it
-    surveyed: tuple[str, bool] | None = None,  # of images that another process has read
-    split: Split | None = None,  # images, read with the same settings of the data
-    samples: Sequence[str] | None = None,  # ids to score; None: as the settings say
+    dataset: DatasetSpec | DataSource | None = None,
+    images: bool = True,
+    rows: datasets.Dataset | None = None,
+    loaded: Any = None,
+    surveyed: tuple[str, bool] | None = None,
+    split: Split | None = None,
+    samples: Sequence[str] | None = None,
 ) -> Prepared:
-    """Resolve and check a run; a UserError for anything that does not work or fit.
+    """Resolve and validate a run.
 
-    `surveyed` are the fingerprint of the images, and whether all of them are ordinary.
+    Args:
+        config: settings of the run.
+        dataset: dataset instead of the one that `config` names.
+        images: whether images are needed; if not, a dataset that declares its classes is not read.
+        rows: the images, if they are in memory already.
+        loaded: the backbone, if the caller has loaded it.
+        surveyed: fingerprint of the images, and whether all of them are ordinary, if another
+            process has read them.
+        split: the images, if they were read before with the same data settings.
+        samples: ids to score; None for those that the settings select.
+
+    Raises:
+        UserError: something in the settings, the data or the texts is invalid or does not fit.
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
@@ -118,7 +130,7 @@ def prepare(
 def prepare_again(
     prepared: Prepared, config: RunConfig, samples: Sequence[str] | None = None
 ) -> Prepared:
-    """Prepare another run on the images of one, and with its backbone where a caller loaded it."""
+    """Prepare another run with the images of `prepared`, and its backbone if that is loaded."""
     loaded, split = prepared.loaded, prepared.split
     return prepare(config, prepared.data, loaded=loaded, split=split, samples=samples)
 
@@ -129,23 +141,29 @@ def _also_trained_on(resolved: Resolved, data: str) -> Resolved:
 
 
 def out_of_domain_warning(resolved: Resolved, chosen: bool, n_classes: int) -> str | None:
-    """Return a warning of a backbone that was trained on another dataset only."""
+    """Return a warning if the backbone was trained only on another dataset.
+
+    `chosen` is whether the user named the backbone.
+    """
     trained, _, split = (resolved.trained_on or "").partition("/")
     if not split or resolved.backbone.learns or trained == resolved.dataset.name:
         return None
-    why = "" if chosen else ", and is used since no other was named"
+    why = "" if chosen else ", and is used because none was named"
     return (
-        f"Backbone {resolved.backbone_name!r} was trained on {resolved.trained_on} alone{why}."
-        f" On other images it may do no better than guessing, which is right for"
-        f" {1 / n_classes:.1%} of {n_classes} classes. --backbone names another one;"
+        f"Backbone {resolved.backbone_name!r} was trained only on {resolved.trained_on}{why}."
+        f" On other images it may do no better than guessing, whose accuracy is"
+        f" {1 / n_classes:.1%} with {n_classes} classes. Choose another one with --backbone;"
         " `bench list backbones` shows all."
     )
 
 
 def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
-    """Return the backbone's weights, located, not read (AbsentError); None where it needs none.
+    """Locate the backbone's weights without reading them; None if it needs none.
 
-    Those of an object that was handed over are in memory, and read.
+    Weights of an object that was handed over are in memory, and are read.
+
+    Raises:
+        AbsentError: the weights are not on this machine and cannot be downloaded.
     """
     if resolved.backbone.objects:
         content: Weights | None = None if loaded is None else loaded.content()

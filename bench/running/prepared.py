@@ -1,4 +1,4 @@
-"""A run, resolved and checked, with nothing heavy loaded, and the sweep of its stated risk."""
+"""A validated run before anything heavy is loaded, and the sweep that `--risk` needs."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from bench.store.identity import StrategyIdentity
 
 
 class SweepPlan(Document):
-    """The two parts of a run with a stated risk, before anything is scored."""
+    """Plan of a run with `--risk`: some images are swept, then the others are raced."""
 
     risk: Share  # largest share of the split's decisions that may differ from the full sweep's
     split: Positive  # number of images of the split
-    swept: Positive  # number of them that are swept: those of the least expected cost
-    allowed: Count  # largest number of the swept images that a setting may decide otherwise
-    passes: Share  # probability that a setting passes which differs on 0.5 % of the decisions
-    otherwise: str  # strategy that decides the other images where no setting passes
+    swept: Positive  # number of swept images, chosen for the lowest expected total cost
+    allowed: Count  # largest number of swept images on which a setting may differ from the sweep
+    passes: Share  # probability that a setting passes if it differs on 0.5 % of the decisions
+    otherwise: str  # fallback strategy for the other images if no setting passes
     sweep_cost: Amount  # evaluation equivalents of the sweep
-    errors_bytes: Count  # disk space of its recorded errors, about
+    errors_bytes: Count  # approximate disk space of its recorded errors
     rest: Count  # number of images asked for that are not swept; with a limit, the expected number
     rest_cost: Amount  # their expected evaluation equivalents
-    rest_cost_at_least: Amount | None  # lower bound where a setting passes; None: not known
+    rest_cost_at_least: Amount | None  # lower bound if a setting passes; None if unknown
     rest_cost_at_most: Amount  # upper bound: every prompt on every draw
     full_cost: Amount  # evaluation equivalents of a full sweep of the images asked for
     schedule: str | None
-    """Strategy with a fixed schedule in whose place the race is; None: there is none."""
-    schedule_cost: Amount | None  # evaluation equivalents of the schedule, which promises nothing
+    """Strategy with a fixed schedule that the race replaces; None if there is none."""
+    schedule_cost: Amount | None  # evaluation equivalents of the schedule, which has no promise
 
     @property
     def cost(self) -> float:
@@ -55,26 +55,29 @@ class SweepPlan(Document):
         return self.sweep_cost + self.rest_cost
 
     def in_words(self) -> str:
-        """Return what is done, and its cost."""
+        """Return the plan and its cost as text."""
         return (
             f"--risk {self.risk:g}: {self.swept:,} of the split's {self.split:,} images, drawn"
             f" uniformly, are swept ({self.sweep_cost:,.0f} evaluations; their errors take about"
-            f" {self.errors_bytes / 1e6:,.1f} MB). The cheapest setting that decides at most"
-            f" {self.allowed:,} of them otherwise races the other {self.rest:,} (expected:"
+            f" {self.errors_bytes / 1e6:,.1f} MB). The cheapest setting that differs from the sweep"
+            f" on at most {self.allowed:,} of them races the other {self.rest:,} (expected:"
             f" {self.rest_cost:,.0f} evaluations); if none does, {self.otherwise} decides them."
         )
 
     def warning(self) -> str | None:
-        """Return a warning where another strategy is expected to be cheaper."""
+        """Return a warning if another strategy is expected to be cheaper."""
         cost = f"sweep and race are expected to take {self.cost:,.0f} evaluations"
-        full = f"the full sweep, which keeps any risk (--strategy {exhaustive()}),"
+        full = (
+            f"the full sweep (--strategy {exhaustive()}), which keeps any risk, takes"
+            f" {self.full_cost:,.0f}"
+        )
         if self.full_cost <= self.cost:
-            return f"--risk {self.risk:g} does not pay: {cost}, {full} {self.full_cost:,.0f}."
+            return f"--risk {self.risk:g} does not pay: {cost}, but {full}."
         if self.schedule_cost is not None and self.schedule_cost < self.cost:
             return (
-                f"--risk {self.risk:g} pays only if the promise is needed: {cost}, the published"
-                f" schedule, which promises nothing (--strategy {self.schedule}), takes"
-                f" {self.schedule_cost:,.0f}, and {full} {self.full_cost:,.0f}."
+                f"--risk {self.risk:g} pays only if the promise is needed: {cost}, but the"
+                f" published schedule (--strategy {self.schedule}), which promises nothing, takes"
+                f" {self.schedule_cost:,.0f}, and {full}."
             )
         return None
 
@@ -84,54 +87,58 @@ class PlannedSweep:
     """The sweep of a run with a stated risk."""
 
     plan: SweepPlan  # its size and cost
-    config: RunConfig  # of the ordinary full sweep that it is a part of
-    folder: Path  # of that run
+    config: RunConfig  # settings of the ordinary full sweep that it is a part of
+    folder: Path  # folder of that full sweep
     samples: tuple[str, ...]  # ids of the swept images, in the order of the split
-    candidates: tuple[StrategyIdentity, ...]  # the strategy with each setting, the safest first
+    candidates: tuple[StrategyIdentity, ...]  # the strategy with each tested setting, safest first
     calibration: Calibration | None = None
-    """Test of the candidates on the swept images, of which those that failed count as decided
-    otherwise; None: not made yet."""
+    """Test of the candidates on the swept images, in which failed images count as differing; None
+    if not made yet."""
 
     def missing_message(self) -> str:
-        """Return how the calibration is made."""
+        """Return an error message that explains how to make the calibration."""
         return (
-            f"--risk {self.plan.risk:g} is not calibrated yet: {self.plan.swept:,} images are to be"
-            " swept before. The same command with --sweep-only does so; in parts: with --sweep-only"
-            f" --shard I/N, then `bench results merge {self.folder.name}` in the same results"
-            " folder, then with --sweep-only alone."
+            f"--risk {self.plan.risk:g} is not calibrated yet: {self.plan.swept:,} images must be"
+            " swept first. Run the same command with --sweep-only. To sweep in parts, run it with"
+            f" --sweep-only --shard I/N, then `bench results merge {self.folder.name}` in the same"
+            " results folder, then with --sweep-only alone."
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared(Resolved):
-    """A run, resolved and checked, before anything heavy is loaded."""
+    """A validated run, before anything heavy is loaded."""
 
-    named: ClassNames  # the classes in label order, in words and as the data spells them
+    named: ClassNames  # the classes in label order: readable names and the spelling of the data
     prompts: Prompts
     weights: Weights | None
-    """The located checkpoint; None where the backbone needs none, or it is absent."""
-    split: Split | None  # the images; None where only classes and prompts were asked for
-    described: Manifest | None = None  # the manifest; None without the images or the weights
+    """The located checkpoint; None if the backbone needs none or it is absent."""
+    split: Split | None  # the images; None if only classes and prompts were requested
+    described: Manifest | None = None  # the manifest; None without images or weights
     absent: tuple[str, ...] = ()  # what this machine lacks to execute it
     started: float  # start of preparing it, on `time.perf_counter`'s clock
-    weighting: Weighting  # the weights over the levels, also where they were learned
-    warnings: tuple[str, ...] = ()  # for the user, before the run
-    loaded: Any = None  # the backbone itself, where the caller has loaded it
+    weighting: Weighting  # the weights over the noise levels, fitted if they are learned
+    warnings: tuple[str, ...] = ()  # to be issued before the run
+    loaded: Any = None  # the backbone itself, if the caller has loaded it
     learns_from: FitSplit | None = None
-    """The images that the backbone is fitted on; None: it is not, or there are none."""
-    shortlist: Shortlist | None = None  # the candidates of each image; None: all classes are scored
+    """The images that the backbone is fitted on; None if it does not learn."""
+    shortlist: Shortlist | None = None  # the candidates of each image; None to score all classes
     sweep: PlannedSweep | None = None
-    """Images of the run that are swept for a stated risk; None: no risk is stated, or it was
-    calibrated on other images."""
+    """The sweep for a stated risk; None if no risk is stated or it was calibrated on other
+    images."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Classes in words, in label order."""
+        """Readable class names, in label order."""
         return self.named.names
 
     @property
     def manifest(self) -> Manifest:
-        """Manifest; a UserError without images or weights, or before a risk is calibrated."""
+        """Manifest of the run.
+
+        Raises:
+            UserError: images or weights are missing, or the risk is not calibrated yet.
+        """
         if self.described is None:
             if self.sweep is not None:
                 raise UserError(self.sweep.missing_message())
@@ -140,7 +147,7 @@ class Prepared(Resolved):
 
     @property
     def folder(self) -> Path:
-        """Folder of the results, of a shard its own."""
+        """Folder of the results; every shard has its own."""
         whole = Path(self.config.results, self.manifest.run_id)
         if self.config.shard is None:
             return whole
@@ -154,7 +161,7 @@ class Prepared(Resolved):
 
 
 def run_samples(prepared: Prepared, sample_ids: Iterable[str]) -> Iterator[Sample]:
-    """Yield a run's images: blinded, corrupted and with candidates, as its settings say."""
+    """Yield a run's images, with the control, corruption and candidates of its settings applied."""
     split, control, shortlist = prepared.split, prepared.config.control, prepared.shortlist
     assert split is not None, "prepared without images"
     if control is None or control == TEXT_ONLY:

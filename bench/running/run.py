@@ -1,4 +1,4 @@
-"""A run, from its settings to its summary, and what several runs share: a backbone, and Ray."""
+"""Make a run from its settings; share a backbone or a Ray connection among several runs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from bench.running.scorers.kind import CheckedBackbone
 
-# Setting → how a run is changed, and what is done on N of its images once all are decided.
+# Setting → how the run's settings change to decide N images a second time, and what does so.
 SECOND_RUNS = {"again": (with_other_noise, decide_again), "audit": (as_full_sweep, audit)}
 
 
 @offline_if_set
 def warm_up(config: RunConfig) -> str:
-    """Fetch the weights and encode the prompts once for all shards of a run; return its id."""
+    """Fetch the weights and encode the prompts once for all shards; return the run's id."""
     check_executor(config)
     prepared = prepare(config)
     if (sweep := prepared.sweep) is not None and sweep.calibration is None:
@@ -62,16 +62,16 @@ def run(config: RunConfig) -> Finished:
 
 def prepare_run(
     config: RunConfig,
-    dataset: DatasetSpec | None = None,  # instead of the registered one that `config` names
-    rows: datasets.Dataset | None = None,  # images, where they are in memory
-    loaded: Any = None,  # backbone that `config` names, where the caller has loaded it
+    dataset: DatasetSpec | None = None,
+    rows: datasets.Dataset | None = None,
+    loaded: Any = None,
 ) -> Prepared:
-    """Prepare a run, and warn of what a user should know before it."""
+    """Prepare a run and issue its warnings; the arguments are those of `prepare`."""
     if config.executor == "ray" and not (dataset is rows is loaded is None):
         raise UserError(
-            "--executor ray: workers are told names and prepare by themselves. Name the dataset and"
-            " the backbone instead of handing over objects in memory; pipe.save_pretrained(FOLDER)"
-            " makes a pipeline a folder."
+            "--executor ray: workers load the dataset and the backbone by name, so objects in"
+            " memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name the"
+            " folder."
         )
     check_executor(config)
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
@@ -83,9 +83,9 @@ def prepare_run(
 
 
 def run_prepared(prepared: Prepared, shared: SharedBackbone | None = None) -> Finished:
-    """Score a prepared run, and decide some images a second time where its settings say so.
+    """Score a prepared run; with `again` or `audit`, decide some images a second time.
 
-    `shared` is the backbone that runs before it have loaded; None: there were none.
+    `shared` holds the backbone that earlier runs have loaded; None if there were none.
     """
     watch = watch_of(prepared)
     after = {
@@ -111,7 +111,7 @@ def run_prepared(prepared: Prepared, shared: SharedBackbone | None = None) -> Fi
 
 
 def executor_of(prepared: Prepared) -> OpenExecutor:
-    """Return the executor of a run's settings; a UserError where it is not installed."""
+    """Return what opens a run's executor; raises UserError if it is not installed."""
     check_executor(prepared.config)
     if prepared.config.executor == "local":
         return LocalExecutor
@@ -121,9 +121,9 @@ def executor_of(prepared: Prepared) -> OpenExecutor:
 
 
 class SharedBackbone:
-    """The backbone of the last run, loaded once for all next runs that use it in the same way.
+    """The backbone of the last run, kept for further runs that load it with the same settings.
 
-    Only one is in memory at a time. One that learns is made anew for every run.
+    Only one is in memory at a time. A backbone that learns is made anew for every run.
     """
 
     def __init__(self) -> None:
@@ -131,10 +131,10 @@ class SharedBackbone:
         self._backbone: CheckedBackbone | None = None
 
     def of(self, prepared: Prepared, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
-        """Return the loaded backbone of a run; None: the run makes its own.
+        """Return the loaded backbone of a run, or None if the run must make its own.
 
-        Prompts of `others`, the settings of runs that will use it too, are encoded before its
-        network is loaded, so that text encoders are never in memory beside it.
+        `others` are settings of runs that will use the backbone too. Their prompts are encoded
+        before its network is loaded, so that the two are never in memory together.
         """
         if prepared.backbone.learns:
             self.free()
@@ -151,7 +151,7 @@ class SharedBackbone:
         """Drop the backbone and free its memory."""
         device = getattr(self._backbone, "device", None)
         self._backbone, self._key = None, None
-        if device is not None:  # a model, whose parts may point at each other
+        if device is not None:  # a model, whose parts may reference each other
             import torch
 
             gc.collect()
@@ -174,39 +174,39 @@ def _loading_key(prepared: Prepared) -> object:
 
 
 def _prepared(configs: Iterable[RunConfig]) -> Iterator[Prepared]:
-    """Yield the runs that can be prepared; the others report their errors themselves."""
+    """Yield the runs that can be prepared; the others raise their errors when they start."""
     for config in configs:
         with suppress(UserError):
             yield prepare(config, images=False)
 
 
 class SharedCluster:
-    """The connection to Ray of the last run, kept for next runs with the same settings of it."""
+    """The Ray connection of the last run, kept for further runs with the same Ray settings."""
 
     def __init__(self) -> None:
-        self._wanted: object = None
+        self._key: object = None
         self._connection: Connection | None = None
 
     def executor_of(self, prepared: Prepared) -> OpenExecutor:
-        """Return the executor of a run; workers of Ray find the connection."""
+        """Return what opens a run's executor; for Ray, on the shared connection."""
         opens, config = executor_of(prepared), prepared.config
         if config.executor != "ray":
             return opens
 
         def connected(run: Executable) -> Executor:
-            wanted = config.ray_address, config.workers
-            if wanted != self._wanted:
+            key = config.ray_address, config.workers
+            if key != self._key:
                 self.close()
                 with stdout_to_stderr():  # Ray prints messages
-                    self._connection = connect(*wanted)
-                self._wanted = wanted
+                    self._connection = connect(*key)
+                self._key = key
             return opens(run)
 
         return connected
 
     def close(self) -> None:
-        """Disconnect; a Ray of our own ends."""
-        connection, self._connection, self._wanted = self._connection, None, None
+        """Disconnect, and stop a Ray that was started here."""
+        connection, self._connection, self._key = self._connection, None, None
         if connection is not None:
             with stdout_to_stderr():
                 connection.close()

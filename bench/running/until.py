@@ -1,4 +1,4 @@
-"""`--until` ends a run when its first images in random order answer a question."""
+"""`--until`: score images in random order and stop when they answer a question."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from bench.store.runs import read_run
 
 
 class QuestionWatch:
-    """The results of a run's images, and what those that are first in random order answer.
+    """Collects the results of a run's images and detects when they answer its question.
 
-    Only the complete prefix of the order counts, so that the answer does not depend on the order in
-    which workers finish images.
+    Only the prefix of the random order that is completely decided counts, so that the answer does
+    not depend on the order in which workers finish images.
 
     Args:
         question: the question.
-        order: ids of the split's images in random order, as many as can be compared.
+        order: ids of the split's images in random order, without those that cannot be compared.
         total: number of images of the split.
-        baseline: whether the other run is right, by id; None: the question needs no other run.
-        weights: weight of each image, by id; None: all have 1.
+        baseline: whether the other run is right, by id; None if the question needs no other run.
+        weights: weight of each image, by id; None for equal weights.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class QuestionWatch:
         self.baseline, self.weights = baseline, weights
         self._right: dict[str, bool] = {}
         self._verdict: Verdict = "open"
-        self._n = 0  # number of images of the complete prefix
+        self._n = 0  # number of images in the complete prefix
         self._checked = 0  # number of images at the last check
-        self._deciding = 0  # number of images that the verdict takes
+        self._deciding = 0  # number of images that the verdict needs
         self.post_hoc = False
 
     def adopt(self, decisions: Decisions) -> None:
-        """Take the results of images that are decided; failed ones are decided again."""
+        """Add results from earlier calls, except those of failed images, which are scored again."""
         ids, right = decisions.sample_ids.to_pylist(), decisions.correct
         for sample_id, is_right, failed in zip(ids, right, decisions.failed, strict=True):
             if not failed:
@@ -69,7 +69,7 @@ class QuestionWatch:
         self._advance()
 
     def add(self, sample_id: str, right: bool) -> bool:
-        """Take one image's result; return whether the question is answered."""
+        """Add one image's result; return whether the question is now answered."""
         self._right[sample_id] = right
         return self._advance() and self.answered
 
@@ -83,7 +83,7 @@ class QuestionWatch:
         if self._n == before:
             return False
         due = self._n >= self._checked + max(1, self._checked // 100) or self._n == len(self.order)
-        if self._verdict == "open" and due:  # each check reads all images: one per cent apart
+        if self._verdict == "open" and due:  # a check reads the whole prefix, so only every 1 %
             since, self._checked = self._checked + 1, self._n
             self._verdict, self._deciding = decided_at(self.question, self._prefix, since)
         return True
@@ -106,24 +106,25 @@ class QuestionWatch:
 
     @property
     def answer(self) -> QuestionAnswer:
-        """What the complete prefix answers."""
+        """Answer of the images in the complete prefix."""
         result = answer(self.question, self._prefix)
         return result.model_copy(update={"post_hoc": True}) if self.post_hoc else result
 
     def state(self) -> dict[str, Any]:
-        """Return what the event `question_checked` says."""
+        """Return the arguments of the event `question_checked`."""
         p = current_p(self.question, self._prefix) if self._n else 1.0
         return {"question": self.question.text, "images": self._n, "p": p}
 
     def outstanding(self, sample_ids: Iterable[str]) -> list[str]:
         """Return these images in random order."""
-        wanted = set(sample_ids)
-        return [sample_id for sample_id in self.order if sample_id in wanted]
+        left = set(sample_ids)
+        return [sample_id for sample_id in self.order if sample_id in left]
 
     def narrowed(self, manifest: Manifest) -> Manifest:
-        """Return a manifest that asks for the images that the answer takes, if there is one.
+        """Return a manifest that asks only for the images that the answer needs.
 
-        Where there is none and no image is left, it asks for all that can be compared.
+        It is unchanged while the question is open and images are left. If none is left, it asks for
+        all that can be compared.
         """
         if not self.answered and self._n < len(self.order):
             return manifest
@@ -131,12 +132,12 @@ class QuestionWatch:
         samples = [sample_id for sample_id in manifest.samples if sample_id in deciding]
         return manifest.model_copy(update={"samples": samples})
 
-    def ask(self, folder: Path) -> None:
+    def record_question(self, folder: Path) -> None:
         """Write the question into the run's folder before its next image is scored."""
         entry = ask_question(folder, self.question.text, len(self._right))
         self.post_hoc = entry.decided_before > 0
 
-    def keep(self, folder: Path) -> QuestionAnswer:
+    def record_answer(self, folder: Path) -> QuestionAnswer:
         """Write the answer into the run's folder and return it."""
         result = self.answer
         write_answer(folder, result)
@@ -144,11 +145,11 @@ class QuestionWatch:
 
 
 def watch_of(prepared: Prepared) -> QuestionWatch | None:
-    """Return the watch of a run's `--until`; None: it has none.
+    """Return the watch for a run's `--until`; None if it is not set.
 
     Raises:
-        UserError: the question is invalid, or the other run is absent, about other images, or
-            without results of the images that come first.
+        UserError: the question is invalid, or the other run is absent, not comparable, or lacks
+            results of the first images in random order.
     """
     if prepared.config.until is None:
         return None
@@ -174,7 +175,7 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
     n = present.index(False) if False in present else len(order)
     if n < len(baseline):
         raise UserError(
-            f"--until: {question.run} has decided {len(baseline):,} of {len(order):,} images, and"
-            " these are not the first ones in random order. Complete it, or end it by --until too."
+            f"--until: {question.run} has decided {len(baseline):,} of {len(order):,} images, but"
+            " these are not the first in random order. Complete it, or stop it with --until too."
         )
     return QuestionWatch(question, order[:n], len(order), baseline, weights)

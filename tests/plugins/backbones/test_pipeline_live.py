@@ -90,7 +90,7 @@ def test_what_is_printed_repeats_the_run(pipe: Any, tmp_path: Path) -> None:
 def test_predictions_are_compared_when_a_run_is_repeated(pipe: Any, tmp_path: Path) -> None:
     first = bench.run("digits", pipe, results=tmp_path, **FULL)
     hook = pipe.unet.register_forward_hook(lambda module, given, made: (1.05 * made[0],))
-    with pytest.raises(UserError, match=r"differ from those with which the run began by 0\.05"):
+    with pytest.raises(UserError, match=r"the start of the run by a relative 0\.05"):
         bench.run("digits", pipe, results=tmp_path, **FULL)
     assert bench.run("digits", pipe, results=tmp_path, fresh=True, **FULL).run_id == first.run_id
     hook.remove()
@@ -163,7 +163,7 @@ def test_refusals(pipe: Any, tmp_path: Path) -> None:
         bench.load_backbone(pipe, dtype="bfloat16")
     with pytest.raises(UserError, match="loaded with dtype='float32'"):
         bench.run("digits", pipe, dtype="bfloat16", results=tmp_path, **FULL)
-    with pytest.raises(UserError, match="compile= goes with a backbone's name"):
+    with pytest.raises(UserError, match="compile= needs a backbone's name"):
         bench.run("digits", pipe, compile=True, results=tmp_path, **FULL)
     with pytest.raises(UserError, match="a pipeline in memory, not for a name"):
         bench.load_backbone("tiny-digits", resolution=8)

@@ -29,7 +29,7 @@ from bench.store.writing import RunFolder
         (["--backbone", "./nothing"], "does not exist"),
         (["--levels", "0-2000"], "reaches beyond the model's 1000 levels"),
         (["--set", "draws=1e22"], "invalid value '1e22' for 'draws'"),
-        (["--set", "draws=100000000"], "more than 100,000"),
+        (["--set", "draws=100000000"], "must be at most 100,000"),
         (["--set", "span=nan"], "invalid value 'nan' for 'span'"),
         (["--resolution", 1000000], "less than or equal to 8192"),
         (["--template", ""], "must not be empty"),
@@ -118,14 +118,14 @@ def test_the_plan_shows_what_decides_the_result() -> None:
 def test_a_backbone_far_from_its_training_says_so(backbone: str | None, image_folder: Path) -> None:
     config = make_config({"dataset": image_folder, "backbone": backbone})
     [warning] = prepare(config).warnings
-    assert "trained on digits/train alone" in warning and "50.0% of 2 classes" in warning
-    assert ("no other was named" in warning) == (backbone is None)
+    assert "trained only on digits/train" in warning and "50.0% with 2 classes" in warning
+    assert ("none was named" in warning) == (backbone is None)
     assert not prepare(make_config({"dataset": "digits", "backbone": backbone})).warnings
 
 
 def test_the_run_warns_of_it_too(image_folder: Path, tmp_path: Path) -> None:
     done = bench("run", image_folder, "--limit", 2, "--results", tmp_path / "results")
-    assert "Warning: Backbone 'tiny-digits' was trained on digits/train alone" in done.err
+    assert "Warning: Backbone 'tiny-digits' was trained only on digits/train" in done.err
     assert "guessing: 0.5000" in done.out
 
 
