@@ -170,7 +170,8 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     If the question is undecided, they are those after the last image.
     """
     verdict, n = decided_at(question, results)
-    used, scale = results.first(n), results.max_weight
+    used = results.first(n)
+    scale = used.max_weight
     population = question.population(used.total)
     low, high = anytime_interval(used.centred, population)
     more: dict[str, Any] = {}

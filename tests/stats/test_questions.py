@@ -116,6 +116,19 @@ def test_weights_make_the_mean_over_classes() -> None:
     assert low < 0.75 < high
 
 
+def test_later_images_of_a_larger_weight_leave_the_intervals() -> None:
+    """Images after the deciding one may be the first of the rarest class."""
+    question = parse_question("differs from a in balanced accuracy")
+    right, wrong, weights = np.ones(60), np.zeros(60), np.full(60, 0.8)
+    decided = answer(question, Results(right, wrong, 5000, weights))
+    weights[-1] = 1.5
+    later = answer(question, Results(right, wrong, 5000, weights))
+    assert decided.verdict == later.verdict == "better" and decided.n < later.n < 60
+    again = answer(question, Results(right, wrong, 5000, weights).first(later.n))
+    assert later.anytime_ci95 == again.anytime_ci95
+    assert later.difference_anytime_ci95 == again.difference_anytime_ci95
+
+
 @pytest.mark.parametrize(
     ("question", "verdict", "claim"),
     [
