@@ -145,7 +145,7 @@ def row_of(run: StoredRun) -> InventoryRow:
         row.done, row.failed = manifest.total, summary.failed_samples
         row.accuracy = summary.metrics.accuracy
         if stop := ending_answer(read_questions(run.path), row.done):
-            row.stopped, row.anytime_ci95 = stop.mark, stop.interval
+            row.stopped, row.anytime_ci95 = stop.label, stop.interval
     else:
         decided = run.decided()
         row.done, row.failed = len(decided), int(decided.failed.sum())

@@ -183,7 +183,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         audited_same=audit and audit.same,
         agreement_ci95=audit and audit.agreement_ci95,
         anytime_ci95=stop and stop.interval,
-        stopped=stop and stop.mark,
+        stopped=stop and stop.label,
         private_data=manifest.private_data,
         in_memory=(manifest.backbone.in_memory or {}).get("class"),
         run_id=manifest.run_id,

@@ -1,4 +1,4 @@
-"""Merging the shards of a run: their lines, their errors, and what is still missing."""
+"""Merging the shards of a run: finding the line of each image, and what is still missing."""
 
 from __future__ import annotations
 
@@ -23,39 +23,42 @@ from bench.store.folder import MANIFEST, read_manifest, shards_of, whole_manifes
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
 
-NOWHERE = -1
+NO_SOURCE = -1  # for an image without a line
 
 
 @dataclass(frozen=True)
 class MergeSource:
-    """A folder that holds a part of the run, and its manifest."""
+    """A folder with a part of the run, and its manifest."""
 
     path: Path
     manifest: Manifest
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the source in messages."""
         part = self.manifest.part
         return f"shard {part} ({self.path})" if part else str(self.path)
 
 
 @dataclass(frozen=True)
 class Merge:
-    """The content of a merged run of n images: the place of each line, not the lines themselves."""
+    """Locations of the journal lines of a merged run with n images.
+
+    `plan_merge` fills the arrays in place. The lines themselves are read by `lines`.
+    """
 
     sources: Sequence[MergeSource]
-    samples: Sequence[str]  # ids of the images, in the order of the split
-    total: int  # number of images, those of absent shards included
-    source: NDArray[np.int32]  # [n], index of the source of each line; -1: no line
-    start: Ints  # [n], offset of the line in its journal
-    length: NDArray[np.int32]  # [n], bytes of the line
-    answer: Ints  # [n], the prediction; -1 where the image failed
+    samples: Sequence[str]  # ids of the n images, in the order of the split
+    total: int  # number of images, including those of absent shards
+    source: NDArray[np.int32]  # [n], index of the source of each line, `NO_SOURCE` without a line
+    start: Ints  # [n], offset of the line in its journal, in bytes
+    length: NDArray[np.int32]  # [n], length of the line in bytes
+    prediction: Ints  # [n], predicted class, `FAILED` if the image failed or has no line
 
     @property
     def decided(self) -> int:
-        """Number of images that have a line."""
-        return int((self.source != NOWHERE).sum())
+        """Number of images with a line, including failed ones."""
+        return int((self.source != NO_SOURCE).sum())
 
     @property
     def complete(self) -> bool:
@@ -63,9 +66,9 @@ class Merge:
         return self.decided >= self.total
 
     def manifest(self) -> Manifest:
-        """Return the manifest of the merged run, with the number of images if parts are absent."""
+        """Return the manifest of the merged run; `asked` is set if shards are absent."""
         manifests = [source.manifest for source in self.sources]
-        largest = max(manifests, key=asked_of)
+        largest = max(manifests, key=_whole_size)
         largest = with_code_of(largest.with_unknowns_of(manifests), manifests)
         return whole_manifest(
             largest,
@@ -79,43 +82,55 @@ class Merge:
         with ExitStack() as stack:
             journals = {
                 number: stack.enter_context((self.sources[number].path / JOURNAL).open("rb"))
-                for number in np.unique(self.source[self.source != NOWHERE]).tolist()
+                for number in np.unique(self.source[self.source != NO_SOURCE]).tolist()
             }
-            for index in np.flatnonzero(self.source != NOWHERE):
+            for index in np.flatnonzero(self.source != NO_SOURCE):
                 journal = journals[int(self.source[index])]
                 journal.seek(self.start[index])
                 yield journal.read(self.length[index]).rstrip(b"\n") + b"\n"
 
     def decisions(self) -> Decisions:
-        """Return the decisions, read with `top`."""
+        """Return the decisions with the columns of `top`; see `read_parts`."""
         parts = [(s.path, self._samples_of(number)) for number, s in enumerate(self.sources)]
         return read_parts(parts, self.manifest(), top=True)
 
     def copy_errors(self, target: Path) -> None:
-        """Link or copy the errors of each image, and the table of draws, into the merged run.
+        """Link or copy the errors of each image and the table of draws into the folder `target`.
 
-        Links are safe: a part's file is never changed, only replaced. `OSError`: the disk is full.
+        Hard links are safe, because files of errors are only ever replaced and never changed.
+
+        Raises:
+            OSError: if the disk is full.
         """
         others = [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]
         for _, path in others:
             file = regular_file(path, DRAWS)
             if file and not (target / DRAWS).exists():
                 link(file, target / DRAWS)
-        for kind in ERROR_FOLDERS:
+        for folder in ERROR_FOLDERS:
             for number, path in others:
-                if not (path / kind).is_dir():
+                old, new = path / folder, target / folder
+                if not old.is_dir():
                     continue
-                (target / kind).mkdir(exist_ok=True)
+                new.mkdir(exist_ok=True)
                 for name in self._samples_of(number):
-                    if has_part_file(path / kind, name) and not has_part_file(target / kind, name):
-                        link(part_path(path / kind, name), part_path(target / kind, name))
+                    if has_part_file(old, name) and not has_part_file(new, name):
+                        link(part_path(old, name), part_path(new, name))
 
     def _samples_of(self, number: int) -> list[str]:
         return [self.samples[i] for i in np.flatnonzero(self.source == number).tolist()]
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
-    """Return the folders of runs, by id or folder, and their shards; UserError: one is no run."""
+    """Return the folders of runs and of their shards, without duplicates.
+
+    Args:
+        runs: ids or folders of runs, or folders of shards.
+        results: folder of the runs.
+
+    Raises:
+        UserError: if one of them is not a run, or there are none.
+    """
     folders: dict[str, Path] = {}
     for run in runs:
         for folder in (Path(run), Path(results, run)):
@@ -135,25 +150,29 @@ def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
     return [MergeSource(path, read_manifest(path)) for path in folders.values()]
 
 
-def asked_of(manifest: Manifest) -> int:
+def _whole_size(manifest: Manifest) -> int:
     """Return the number of images of the whole run, from the manifest of a part."""
     return manifest.part.asked if manifest.part else manifest.total
 
 
 def plan_merge(sources: Sequence[MergeSource]) -> Merge:
-    """Find the line of each image; UserError: two parts give different answers for an image."""
-    # Parts with errors first: where two have an image, the errors of the line taken are kept.
+    """Find the line of each image. A line with a prediction is preferred to one of a failed image.
+
+    Raises:
+        UserError: if two sources have different predictions for an image.
+    """
+    # The first line of an image is used. Sources with errors come first, to keep its errors too.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
-    samples = _in_order([source.manifest for source in sources])
-    n, total = len(samples), max(asked_of(source.manifest) for source in sources)
+    samples = _ordered_samples([source.manifest for source in sources])
+    n, total = len(samples), max(_whole_size(source.manifest) for source in sources)
     merge = Merge(
         sources,
         samples,
-        max(total, n),
-        np.full(n, NOWHERE, np.int32),
-        np.zeros(n, np.int64),
-        np.zeros(n, np.int32),
-        np.full(n, FAILED, np.int64),
+        total=max(total, n),
+        source=np.full(n, NO_SOURCE, np.int32),
+        start=np.zeros(n, np.int64),
+        length=np.zeros(n, np.int32),
+        prediction=np.full(n, FAILED, np.int64),
     )
     places = {sample_id: place for place, sample_id in enumerate(samples)}
     for number in range(len(sources)):
@@ -162,6 +181,7 @@ def plan_merge(sources: Sequence[MergeSource]) -> Merge:
 
 
 def _find_lines(merge: Merge, number: int, places: dict[str, int]) -> None:
+    """Enter the lines of source `number` into `merge`; `places` are indices of sample ids in it."""
     source = merge.sources[number]
     n_classes = len(source.manifest.classes)
     journal = source.path / JOURNAL
@@ -169,24 +189,25 @@ def _find_lines(merge: Merge, number: int, places: dict[str, int]) -> None:
         place = places.get(record["sample_id"])
         if place is None:
             continue
-        answer = FAILED if record["error"] is not None else int(record["prediction"])
+        prediction = FAILED if record["error"] is not None else int(record["prediction"])
         holder = int(merge.source[place])
-        if holder not in (NOWHERE, number):
-            earlier = int(merge.answer[place])
-            if FAILED not in (answer, earlier) and answer != earlier:
+        if holder not in (NO_SOURCE, number):
+            earlier = int(merge.prediction[place])
+            if FAILED not in (prediction, earlier) and prediction != earlier:
                 classes = source.manifest.classes
                 raise UserError(
-                    f"{merge.sources[holder].name} and {source.name} give different answers for"
+                    f"{merge.sources[holder].name} and {source.name} have different predictions for"
                     f" {quoted(record['sample_id'])}: {quoted(classes[earlier])} and"
-                    f" {quoted(classes[answer])}. Leave one of them out."
+                    f" {quoted(classes[prediction])}. Leave one of them out."
                 )
-            if earlier != FAILED or answer == FAILED:
+            if earlier != FAILED or prediction == FAILED:
                 continue
-        merge.source[place], merge.answer[place] = number, answer
+        merge.source[place], merge.prediction[place] = number, prediction
         merge.start[place], merge.length[place] = start, length
 
 
-def _in_order(manifests: Sequence[Manifest]) -> list[str]:
+def _ordered_samples(manifests: Sequence[Manifest]) -> list[str]:
+    """Return all sample ids: those of shards in the order of the split, then the others."""
     placed: dict[str, int] = {}
     for manifest in manifests:
         if manifest.part is not None:
@@ -197,7 +218,7 @@ def _in_order(manifests: Sequence[Manifest]) -> list[str]:
 
 
 def missing_parts(merge: Merge) -> list[str]:
-    """Return a message for each absent shard and each incomplete part."""
+    """Return a message for each absent shard and each incomplete source."""
     messages = []
     parts = [s.manifest.part for s in merge.sources if s.manifest.part]
     counts = {part.count for part in parts}
@@ -205,7 +226,7 @@ def missing_parts(merge: Merge) -> list[str]:
         count = counts.pop()
         absent = sorted({*range(1, count + 1)} - {part.index for part in parts})
         messages += [f"shard {index}/{count} is absent" for index in absent]
-    undecided = {merge.samples[i] for i in np.flatnonzero(merge.source == NOWHERE).tolist()}
+    undecided = {merge.samples[i] for i in np.flatnonzero(merge.source == NO_SOURCE).tolist()}
     for source in merge.sources:
         if left := len(undecided.intersection(source.manifest.samples)):
             total = len(source.manifest.samples)

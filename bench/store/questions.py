@@ -1,4 +1,8 @@
-"""`questions.json`: the questions that were to end a run, and what its images answered."""
+"""`questions.json`: the stopping rules of a run (`--until`, called questions) and their results.
+
+A question is a claim, such as "better than RUN by 0.02". It ends the run once images in random
+order confirm or refute it.
+"""
 
 from __future__ import annotations
 
@@ -15,68 +19,70 @@ Verdict = Literal["better", "worse", "within", "outside", "narrow", "open"]
 
 
 class QuestionAnswer(Document):
-    """What images in random order answer, however often somebody looked."""
+    """The result of anytime-valid tests on images in random order."""
 
-    question: str  # as it was asked
+    question: str  # text of the question
     verdict: Verdict
-    """What is shown; "open": nothing yet. "outside" denies "within" and "better by"."""
-    n: Count  # number of images that the answer takes: where it was decided, or all so far
+    """What was shown, `open` if nothing. `outside` refutes "within" and "better by", and `narrow`
+    means that the interval has the width of the question."""
+    n: Count  # number of images up to the verdict, or of all so far if it is `open`
     total: Count  # number of images of the split
     p: Share | None = None
-    """p of what the question denies after these n images, valid at any n; None for a width."""
-    anytime_ci95: Interval  # of the accuracy, or of the metric asked about; valid at any n
+    """Anytime-valid p-value of the null hypothesis after these n images; None for a width."""
+    anytime_ci95: Interval  # anytime-valid 95 % interval of the accuracy or the question's metric
     accuracy_anytime_ci95: Interval | None = None
-    """Interval of the accuracy over all images like these; None: `anytime_ci95` is that."""
+    """Anytime-valid 95 % interval of the accuracy over all images like these, None if it is
+    `anytime_ci95`."""
     difference_anytime_ci95: tuple[float, float] | None = None
-    """95 % interval of the difference to the other run, valid at any n; None for a width."""
-    whole_split: bool = False  # whether all images of this split are meant
-    post_hoc: bool = False  # whether images were decided when the question was asked
+    """Anytime-valid 95 % interval of the difference from the other run; None for a width."""
+    whole_split: bool = False  # whether the claim is about this split only
+    post_hoc: bool = False  # whether images had been decided when the question was asked
 
     @property
     def claim(self) -> str:
-        """What an answered question shows: “better than RUN”."""
+        """What the verdict shows, such as “better than RUN”; it must not be `open`."""
         if self.verdict in ("better", "worse"):
             verb = "^(differs from|better than)"
             return re.sub(verb, f"{self.verdict} than", self.question, flags=re.IGNORECASE)
         return f"not {self.question}" if self.verdict == "outside" else self.question
 
     @property
-    def mark(self) -> str:
-        """What tells a run that this answer ended from others."""
+    def label(self) -> str:
+        """Label of a run that ended with this answer, for tables."""
         return f"stopped at {self.n:,} of {self.total:,} images: {self.claim} (anytime-valid, 5 %)"
 
     def ended(self, images: int) -> bool:
-        """Return whether a run of so many images ended by this answer."""
+        """Return whether this answer ended a run with `images` decided images."""
         return self.verdict != "open" and self.n == images < self.total
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Interval of the accuracy over all images like these, valid at any number of images."""
+        """Anytime-valid 95 % interval of the accuracy over all images like these."""
         return self.accuracy_anytime_ci95 or self.anytime_ci95
 
     @property
     def sentence(self) -> str:
         """The answer in words."""
         note = " It was asked after images were decided." if self.post_hoc else ""
-        ends = ""
+        difference = ""
         if self.difference_anytime_ci95 is not None:
             low, high = self.difference_anytime_ci95
-            ends = f"; difference {low:+.4f} to {high:+.4f}"
+            difference = f"; difference {low:+.4f} to {high:+.4f}"
         words = {"open": "not answered", "outside": "no", "narrow": "reached"}
         verdict = words.get(self.verdict, self.verdict)
         return (
             f"“{self.question}”: {verdict} after {self.n:,} of {self.total:,} images (valid at any"
-            f" number of images, 5 %{ends}).{note}"
+            f" number of images, 5 %{difference}).{note}"
         )
 
 
 class AskedQuestion(Document):
     """One question of a run."""
 
-    question: str  # as it was asked
-    asked_at: str  # time, ISO 8601
-    decided_before: Count  # number of images that were decided when it was asked
-    answer: QuestionAnswer | None = None  # None: scoring was interrupted
+    question: str  # text of the question
+    asked_at: str  # time in ISO 8601
+    decided_before: Count  # number of images that had been decided when it was asked
+    answer: QuestionAnswer | None = None  # None if scoring was interrupted
 
 
 class StoredQuestions(Document):
@@ -87,7 +93,11 @@ class StoredQuestions(Document):
 
 
 def read_questions(path: Path) -> list[AskedQuestion]:
-    """Return the questions of the run in a folder; UserError: the file is damaged."""
+    """Return the questions of the run in the folder `path`, [] if it has none.
+
+    Raises:
+        UserError: if the file is damaged or of a newer format.
+    """
     if not (path / QUESTIONS).exists():
         return []
     stored = read_document(
@@ -97,15 +107,15 @@ def read_questions(path: Path) -> list[AskedQuestion]:
 
 
 def ending_answer(questions: Iterable[AskedQuestion], images: int) -> QuestionAnswer | None:
-    """Return the answer that ended a run after so many images; None: none did."""
+    """Return the answer that ended a run with `images` decided images, None if none did."""
     answers = (entry.answer for entry in questions)
     return next((answer for answer in answers if answer and answer.ended(images)), None)
 
 
 def ask_question(path: Path, question: str, decided: int) -> AskedQuestion:
-    """Write a question into a run's folder, unless it was asked before; return its entry.
+    """Write a question into a run's folder, unless it was asked before, and return its entry.
 
-    `decided` is the number of images that are decided now.
+    `decided` is the current number of decided images.
     """
     earlier = read_questions(path)
     for entry in earlier:
@@ -118,7 +128,7 @@ def ask_question(path: Path, question: str, decided: int) -> AskedQuestion:
 
 
 def write_answer(path: Path, answer: QuestionAnswer) -> None:
-    """Write the answer of a question that was asked before."""
+    """Write the answer to a question that `ask_question` wrote before."""
     entries = [
         entry.model_copy(update={"answer": answer}) if entry.question == answer.question else entry
         for entry in read_questions(path)

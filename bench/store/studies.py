@@ -1,6 +1,6 @@
-"""Studies: grids of runs, as declared, and the state of each run.
+"""Studies: grids of runs, with the state of each run.
 
-results/studies/<name>/study.toml     the file that declares it, as it was read
+results/studies/<name>/study.toml     copy of the file that declares the study
                        study.json     its cells, each with the id of its run in `results/`
 """
 
@@ -38,34 +38,35 @@ class StudyCell(Document):
 
     axes: dict[str, str]  # axis → value of this cell: `{"dataset": "digits", "seed": "0"}`
     config: StoredConfig  # settings of the run, as for `bench run`
-    run_id: RunId | None = None  # id of the run; None: it was not prepared yet, or could not be
-    images: Count | None = None  # number of images requested; None: not known yet
+    run_id: RunId | None = None  # id of the run, None if it was not prepared or preparing failed
+    images: Count | None = None  # number of images requested, None if not known yet
     status: CellStatus = "waiting"  # state of the run
     error: str | None = None  # reason of the failure
 
 
 class MethodStanding(Document):
-    """One method of a study that stops."""
+    """The result of one method in a study with a stopping rule."""
 
-    method: str  # its values on the axes that tell methods apart
+    method: str  # values on the axes that distinguish methods
     verdict: Literal["best", "left", "open", "ranked"]
-    """`left`: shown not to be the best; `best`: none that is left is better by the margin;
-    `ranked`: its order among all is shown; `open`: not shown."""
-    images: Count  # number of images that it scored
-    shown_after: Count | None = None  # number of images that shows that it is not the best
+    """`left`: significantly worse than the best and no longer scored; `best`: no remaining method
+    is better by more than the margin; `ranked`: its place among all methods is significant;
+    `open`: undecided."""
+    images: Count  # number of images scored
+    shown_after: Count | None = None  # number of images after which it was shown not to be the best
     accuracy: Share  # accuracy on its images
     anytime_ci95: Interval  # 95 % interval of the accuracy, valid at any number of images
 
 
 class BoardStanding(Document):
-    """What ended a study on one dataset, or has not yet."""
+    """The progress on one dataset of a study with a stopping rule."""
 
     board: str  # the dataset, as the study names it
-    decided: bool  # whether its question is answered
+    decided: bool  # whether the stopping rule is met
     images: Count  # number of images of the last round
     total: Count  # number of images of the split
-    methods: list[MethodStanding]  # the best first
-    unresolved: list[tuple[str, str]] = Field([])  # pairs of methods whose order is not shown
+    methods: list[MethodStanding]  # methods, the best first
+    unresolved: list[tuple[str, str]] = Field([])  # pairs of methods whose order is undecided
 
 
 class Study(Document):
@@ -78,14 +79,14 @@ class Study(Document):
     updated: str  # time of the last change, in ISO 8601
     axes: list[str] = Field(min_length=1)  # names of the axes, in the order of the tables
     cells: list[StudyCell]  # runs of the study
-    pilot: Count = 0  # number of images per run scored before any run is scored whole; 0: none
-    margin: Share | None = None  # margin of equality; None: equality is not tested
-    shifts: list[tuple[str, str]] = Field([])  # pairs of datasets, the second shifted
+    pilot: Count = 0  # number of images scored in each run before any run is completed; 0 for none
+    margin: Share | None = None  # margin of equivalence, None if it is not tested
+    shifts: list[tuple[str, str]] = Field([])  # pairs of datasets, the second one shifted
     backbone_groups: dict[str, list[str]] = Field({})  # name of each group → its backbones
-    whole_groups: bool = False  # whether each group's images are resampled together
+    whole_groups: bool = False  # whether the images of a group are resampled together
     over: Literal["images", "seeds"] = "images"  # population of tests and intervals
-    stop: Literal["best", "ranked"] | None = None  # what ends it; None: all images are scored
-    standings: list[BoardStanding] = Field([])  # what its images showed, of a study that stops
+    stop: Literal["best", "ranked"] | None = None  # stopping rule, None if all images are scored
+    standings: list[BoardStanding] = Field([])  # progress on each dataset under the stopping rule
 
     @property
     def done(self) -> int:
@@ -99,12 +100,16 @@ class Study(Document):
 
 
 def study_folder(results: Path, name: str) -> Path:
-    """Return the folder of a study."""
+    """Return the folder of the study `name`."""
     return results / STUDIES / name
 
 
 def write_study(folder: Path, study: Study, declared: str | None = None) -> None:
-    """Write a study's state, atomically, and the file that declares it; may raise OSError."""
+    """Write a study's state and, if not None, the text of the file that declares it.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if declared is not None:
         write_atomically(folder / DECLARED, declared)
@@ -112,14 +117,22 @@ def write_study(folder: Path, study: Study, declared: str | None = None) -> None
 
 
 def read_study(folder: Path) -> Study:
-    """Read a study's state; UserError: it is absent, damaged, or of a newer version."""
+    """Read a study's state.
+
+    Raises:
+        UserError: if it is absent, damaged, or of a newer format.
+    """
     if not os.path.lexists(folder / STUDY):
         raise UserError(f"{folder} is not a study: it has no {STUDY}.")
     return read_document(Study, folder, STUDY, what="a study", newest=STUDY_FORMAT)
 
 
 def find_study(study: str, results: str) -> Path:
-    """Return the folder of a study, from its name or its folder; UserError: there is none."""
+    """Return the folder of a study. `study` is its name or its folder.
+
+    Raises:
+        UserError: if there is no such study.
+    """
     for path in (Path(study), study_folder(Path(results), study)):
         if os.path.lexists(path / STUDY):
             return path
@@ -130,7 +143,7 @@ def find_study(study: str, results: str) -> Path:
 
 
 def list_studies(results: Path) -> Iterator[Path]:
-    """Yield the folders of the studies below `results`, in the order of their names."""
+    """Yield the folders of the studies below `results`, sorted by name."""
     below = results / STUDIES
     if below.is_dir():
         yield from sorted(path for path in below.iterdir() if os.path.lexists(path / STUDY))

@@ -144,7 +144,7 @@ def test_an_answer_says_what_is_shown(question: str, verdict: Verdict, claim: st
     result = QuestionAnswer(
         question=question, verdict=verdict, n=212, total=2100, anytime_ci95=ends
     )
-    assert result.mark == f"stopped at 212 of 2,100 images: {claim} (anytime-valid, 5 %)"
+    assert result.label == f"stopped at 212 of 2,100 images: {claim} (anytime-valid, 5 %)"
 
 
 def test_the_interval_of_the_accuracy_is_there_for_every_question() -> None:
