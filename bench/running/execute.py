@@ -29,7 +29,7 @@ from bench.store.looks import record_look
 from bench.store.questions import QuestionAnswer
 from bench.store.records import make_record
 from bench.store.summary import Again, Summary
-from bench.store.writing import RunFolder, label, refuse_in_use
+from bench.store.writing import RunFolder, refuse_in_use, update_labels
 
 CHECK_SECONDS = 2.0  # minimum time between two `question_checked` events
 
@@ -86,14 +86,14 @@ def execute(
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
             answer = watch.record_answer(run.folder) if watch else None
-            label(run.folder, run.manifest.config)
+            update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
         refuse_in_use(run.folder)
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
         if run.sweep is not None:
-            folder.take_over(*run.sweep, run.save_errors)
+            folder.copy_sweep(*run.sweep, run.save_errors)
         earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
         outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
         if watch is not None:

@@ -80,7 +80,7 @@ class ClassFigures(Document):
     precision: Share  # 0 if no image is predicted as the class
     recall: Share | None  # None if the class has no images
     recall_ci95: Interval | None
-    f1: Share
+    f1: Share  # 0 if no image of the class is predicted as it
 
 
 def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:

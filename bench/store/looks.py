@@ -1,8 +1,8 @@
-"""Looks: uses of a test split. A test set that is used often wears out.
+"""Looks: how many different runs have used a test split.
 
-The best of many settings on one test split is partly best by luck. A look is a finished run on the
-split with new settings; the same run again is not another look. `looks.jsonl` in the results folder
-has one line per look, which remains when the run is deleted.
+The best of many settings on one test split is partly best by chance, so reports show the number. A
+look is a finished run on the split; repeating the same run is not another look. `looks.jsonl` in
+the results folder has a line per look, which remains if the run is deleted.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from bench.store.folder import list_runs
 from bench.store.runs import read_runs
 
 LOOKS = "looks.jsonl"
-MAX_LOOKS_BYTES = 100_000_000  # 100,000 looks have about 30 million
-FOR_CHOICES = ("train", "training", "val", "valid", "validation", "dev", "development")
+MAX_LOOKS_BYTES = 100_000_000  # more than three times the size of 100,000 looks
+NOT_TEST = ("train", "training", "val", "valid", "validation", "dev", "development")
 
-SplitKey = tuple[str, str, str]  # dataset, split, and fingerprint of the data
+SplitKey = tuple[str, str, str]  # dataset, split and fingerprint of the data
 
 
 class Look(Document):
@@ -41,7 +41,7 @@ class Look(Document):
 
     @property
     def key(self) -> SplitKey:
-        """Split that looks are counted for."""
+        """The split, as a key for counting."""
         return self.dataset, self.split, self.fingerprint
 
 
@@ -58,12 +58,15 @@ def look_of(manifest: Manifest) -> Look:
 
 
 def is_test(split: str) -> bool:
-    """Tell whether results are reported on a split, rather than settings chosen."""
-    return split.lower() not in FOR_CHOICES
+    """Return whether a split is for reporting results and not for training or choosing settings."""
+    return split.lower() not in NOT_TEST
 
 
 def record_look(results: Path, manifest: Manifest) -> None:
-    """Record the look of a finished run on a test split; failing to write it is ignored."""
+    """Record the look of a finished run, unless it is a shard, not on a test split, or recorded.
+
+    Failing to write it is ignored, but a file that is not regular causes a warning.
+    """
     if not is_test(manifest.dataset.split) or manifest.part is not None:
         return
     look = look_of(manifest)
@@ -71,23 +74,24 @@ def record_look(results: Path, manifest: Manifest) -> None:
         return
     line = look.model_dump_json().encode() + b"\n"
     with suppress(OSError):
-        # A link is not followed, and a pipe is not waited for.
+        # Links are not followed, and opening a pipe does not block.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(results / LOOKS, flags, 0o644)
         try:
             if S_ISREG(os.fstat(descriptor).st_mode):
-                os.write(descriptor, line)  # at once, so that lines of two processes do not mix
+                os.write(descriptor, line)  # in one call, so that processes do not mix their lines
                 return
         finally:
             os.close(descriptor)
     if os.path.lexists(file := results / LOOKS) and (file.is_symlink() or not file.is_file()):
-        warn_user(
-            f"{file} is not a regular file: that {look.run_id} was finished is not written there."
-        )
+        warn_user(f"{file} is not a regular file, so {look.run_id} is not recorded there.")
 
 
 def read_looks(results: Path) -> Iterator[Look]:
-    """Yield the recorded looks of a results folder; damaged lines and odd files are left out."""
+    """Yield the recorded looks of a results folder, skipping damaged lines.
+
+    Yields none if the file is absent, unreadable or not regular.
+    """
     try:
         file = regular_file(results, LOOKS)
         lines = read_bytes(file, MAX_LOOKS_BYTES).splitlines() if file else []
@@ -99,7 +103,10 @@ def read_looks(results: Path) -> Iterator[Look]:
 
 
 def count_looks(folders: Iterable[Path]) -> dict[SplitKey, int]:
-    """Return the number of different runs on each test split in some results folders."""
+    """Return the number of different runs that finished on each test split in results folders.
+
+    Runs that are stored but not recorded as looks are counted too.
+    """
     seen: dict[SplitKey, set[str]] = {}
     for folder in folders:
         runs = list_runs(folder) if folder.is_dir() else []

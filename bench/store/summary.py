@@ -1,6 +1,7 @@
-"""`summary.json`, `again.json` and `audit.jsonl`: how right a run is, and how repeatable.
+"""Results of a run: `summary.json`, `again.json` and `audit.jsonl`.
 
-`audit.jsonl` has the full sweep of images that the run decided with fewer evaluations.
+`summary.json` has metrics and cost. `again.json` reports how many decisions change with other
+noise. `audit.jsonl` has the full sweep of images that the run decided with fewer evaluations.
 """
 
 from __future__ import annotations
@@ -44,47 +45,48 @@ class ScoredData(Data):
 
 
 class Group(Document):
-    """The samples of one group."""
+    """Accuracy on the images of one group."""
 
     group: str  # name of the group
-    n: Positive  # number of its images
-    accuracy: Share  # share of its images decided rightly
+    n: Positive  # number of images
+    accuracy: Share
     accuracy_ci95: Interval
 
 
 class Metrics(MetricFields, Document):
-    """How right the decisions were. Versions before the first release wrote no macro averages."""
+    """Metrics of the decisions. Versions before the first release wrote no macro averages."""
 
     every_run = True
 
     accuracy: Share  # share of images whose prediction is right; failed images count as wrong
     accuracy_ci95: Interval  # 95 % Wilson interval of the accuracy
     anytime_ci95: Interval | None = None
-    """95 % interval of the accuracy of a run that a question ended, valid at any n; others None."""
+    """Anytime-valid 95 % interval of the accuracy, for a run that ended by a stopping rule."""
     chance: Share | None = None  # accuracy of guessing
-    text_score: Share | None = None  # share of items whose images all have their text: the accuracy
-    image_score: Share | None = None  # share of items whose texts all have their image
+    text_score: Share | None = None  # share of items with the right text for every image (accuracy)
+    image_score: Share | None = None  # share of items with the right image for every text
     image_score_ci95: Interval | None = None
     image_chance: Share | None = None  # image score of guessing
     group_score: Share | None = None  # share of items in which both are right
     group_score_ci95: Interval | None = None
     group_chance: Share | None = None  # group score of guessing
-    worst_group: Group | None = None  # group with the lowest accuracy, of a dataset with groups
+    worst_group: Group | None = None  # group with the lowest accuracy, in a dataset with groups
 
 
 class Cost(Document):
-    """What the decisions took.
+    """The cost of the decisions.
 
-    A linearised draw counts in evaluation equivalents as its forward and backward pass cost in
-    evaluations. Without linearisations, equivalents are evaluations, and early summaries have none.
+    In evaluation equivalents, a linearised draw counts as the number of evaluations that its
+    forward and backward pass cost. Without linearisations, equivalents equal evaluations, and early
+    summaries lack them.
     """
 
     evaluations: Count  # number of forward passes of the network, one per cell
     evaluations_per_image: Amount  # mean number of evaluations per image
-    linearisations: Count = 0  # number of draws of which a gradient was taken
-    evaluation_equivalents: Amount | None = None  # evaluations, and gradients counted in them
-    evaluation_equivalents_per_image: Amount | None = None  # mean per image: the cost in tables
-    linearisation_cost: Amount | None = None  # evaluations per linearised draw; None: timed
+    linearisations: Count = 0  # number of draws for which a gradient was taken
+    evaluation_equivalents: Amount | None = None  # evaluations plus gradients in evaluations
+    evaluation_equivalents_per_image: Amount | None = None  # mean per image, the cost in tables
+    linearisation_cost: Amount | None = None  # evaluations per linearised draw, None if timed
     seconds: Amount | None  # scoring time
     images_per_second: Amount | None  # images per second of scoring time
     total_seconds: Amount | None  # time including loading and preparing
@@ -92,17 +94,17 @@ class Cost(Document):
 
     @property
     def timed(self) -> bool:
-        """Whether the equivalents depend on measured time, so on one machine and one day."""
+        """Whether equivalents depend on measured time, and so on the machine."""
         return self.linearisations > 0 and self.linearisation_cost is None
 
     @property
     def equivalents_per_image(self) -> float:
-        """Evaluation equivalents per image."""
+        """Mean evaluation equivalents per image."""
         equivalents = self.evaluation_equivalents_per_image
         return self.evaluations_per_image if equivalents is None else equivalents
 
     def per_image(self, classifier: bool) -> float:
-        """Return the cost in tables: a classifier's is one pass, which encodes the image once."""
+        """Return the cost per image for tables: 1 for a classifier, which encodes an image once."""
         return 1.0 if classifier else self.equivalents_per_image
 
     def in_words(self, classifier: bool) -> str:
@@ -113,63 +115,69 @@ class Cost(Document):
 
 
 class Ends(Document):
-    """Number of images by what ended them, of a strategy that reports it."""
+    """Number of images by the reason why scoring ended, for a strategy that reports it."""
 
-    bound: Count = 0  # images whose test left one class
+    bound: Count = 0  # images for which a test left one class
     ceiling: Count = 0
-    """Images that a limit on the cost ended, or some of their prompts: no bound holds for them."""
+    """Images for which a limit on the cost ended all or some prompts, so that no bound holds."""
     exhausted: Count = 0  # images that used all draws
-    sweep: Count = 0  # images that were swept to calibrate a risk on them
+    sweep: Count = 0  # images that were swept to calibrate a risk
     tie: Count = 0
-    """Images whose best classes differed by nothing that counts: votes, or the strategy's `tie`."""
+    """Images whose best classes are tied, in votes or within the strategy's `tie`."""
 
 
 class Summary(Document):
-    """`summary.json`: metrics and cost; with its folder, the object that `--json` prints."""
+    """`summary.json`: metrics and cost. `--json` prints it with the run's folder."""
 
     run_id: RunId
-    status: str  # `complete`; `failed_samples`; `incomplete`, where images are still to be decided
+    status: str  # `complete`, `failed_samples`, or `incomplete` if some images are undecided
     dataset: ScoredData
     backbone: BackboneInfo
     strategy: StrategyIdentity
-    metrics: Metrics  # how right the decisions were
-    cost: Cost  # what the decisions took
+    metrics: Metrics  # metrics of the decisions
+    cost: Cost  # cost of the decisions
     failed_samples: Count  # number of images that could not be scored
-    decided_by: Ends | None = None  # number of images by what ended them
+    decided_by: Ends | None = None  # number of images by the reason why scoring ended
     replayed_from: str | None = None
     fitted: Fitted | None = None
     results_dir: str | None = None  # folder in which the run was made
 
     def ended_by(self, answer: QuestionAnswer | None) -> Summary:
-        """Return the summary, with the interval that is valid where an answer ended the run."""
+        """Return a copy with `anytime_ci95` if `answer` ended the run, otherwise the summary."""
         if answer is None or not answer.ended(self.dataset.n_samples):
             return self
         metrics = self.metrics.model_copy(update={"anytime_ci95": answer.interval})
         return self.model_copy(update={"metrics": metrics})
 
     def with_folder_and_fit(self, folder: Path, fitted: Fitted | None) -> Self:
-        """Return a copy with the run's folder and the report of a backbone that learned."""
+        """Return a copy with the run's folder and, if not None, the report of the fit."""
         update = without_none(results_dir=str(folder.resolve()), fitted=fitted)
         return self.model_copy(update=update)
 
 
 class Again(Document):
-    """`again.json`: decisions that other noise changed, of images chosen at random."""
+    """`again.json`: which decisions on randomly chosen images changed with other noise."""
 
     format: Count
-    of: Positive  # decided images of the run among which the images were chosen
-    images: Positive  # images decided again
-    changed: list[str]  # ids of the images that were decided otherwise
-    expected: Amount  # estimated number of decisions of the run that an independent run changes
-    expected_ci95: tuple[Amount, Amount]  # exact, over the choice of images and noise
-    seed: Count  # Seed of the second noise. Each image has noise of its own.
-    evaluations: Count  # forward passes of the network that this took
-    evaluation_equivalents: Amount  # the same, with gradients counted in evaluations
+    of: Positive  # number of decided images that the images were chosen from
+    images: Positive  # number of images decided again
+    changed: list[str]  # ids of the images that were decided differently
+    expected: Amount  # estimated number of the run's decisions that change with other noise
+    expected_ci95: tuple[Amount, Amount]  # exact 95 % interval over the choice of images and noise
+    seed: Count  # seed of the second noise, which is different for each image
+    evaluations: Count  # number of forward passes of the network
+    evaluation_equivalents: Amount  # cost, with gradients measured in evaluations
     seconds: Amount  # scoring time
 
 
 def read_again(path: Path, decided: Decisions) -> Again | None:
-    """Return a run's `again.json`; None: there is none, or it is of another number of images."""
+    """Return a run's `again.json`.
+
+    None if there is none, or if the run had another number of decided images when it was written.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
     if not (path / AGAIN).exists():
         return None
     again = read_document(Again, path, AGAIN, what="a report of decisions made again")
@@ -188,25 +196,28 @@ class Swept(TypedDict):
     """A line of `audit.jsonl`: an image of the run, with every prompt evaluated on every draw."""
 
     sample_id: str  # id of the image
-    prediction: Count | None  # class that the full sweep predicts; None: the sweep failed
+    prediction: Count | None  # class predicted by the full sweep, None if the sweep failed
     regret: Amount | None
-    """Score of the run's class minus the lowest, over all draws; None: the sweep failed."""
-    evaluations: Evaluations  # forward passes of the sweep
-    equivalents: Summed  # cost of the sweep, in evaluation equivalents
+    """Score of the run's class minus the lowest score, over all draws; None if the sweep failed."""
+    evaluations: Evaluations  # number of forward passes of the sweep
+    equivalents: Summed  # cost of the sweep in evaluation equivalents
     seconds: Summed  # scoring time
 
 
 def read_swept(path: Path) -> dict[str, Swept]:
-    """Return the lines of a run's audit by sample id, without damaged lines; `path`: its folder."""
+    """Return the swept images of the run in the folder `path` by sample id.
+
+    Damaged lines are skipped with a warning.
+    """
     lines = read_lines(path / AUDIT, lambda line: is_valid(line, Swept))
     return {line["sample_id"]: Swept(**line) for _, _, line in lines}  # type: ignore[typeddict-item]
 
 
 def permuted(sample_ids: Iterable[str], identity: str) -> list[str]:
-    """Return the ids in a pseudo-random order, which `identity` alone decides.
+    """Return the ids in a pseudo-random order that is determined by the digest `identity`.
 
-    `identity` is the digest of the run's identity. The order of two ids does not depend on the
-    other ids, so a shard has its ids in the same order as the whole run.
+    The order of two ids does not depend on the others, so a shard has its ids in the same order as
+    the whole run.
     """
     return sorted(
         sample_ids, key=lambda name: hashlib.sha256(f"{identity} {name}".encode()).digest()

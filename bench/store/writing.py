@@ -1,4 +1,4 @@
-"""A run's folder, opened for writing by one process."""
+"""Writing a run's folder, which one process at a time locks."""
 
 from __future__ import annotations
 
@@ -46,14 +46,18 @@ from bench.store.summary import AGAIN, AUDIT, Summary, Swept
 
 
 def refuse_in_use(path: Path) -> None:
-    """Refuse a run that another process is writing (UserError), before anything is loaded."""
+    """Check that no other process is writing a run, before anything heavy is loaded.
+
+    Raises:
+        UserError: if another process holds the lock of the folder.
+    """
     if (file := regular_file(path, LOCK)) is not None:
         try:
             with FileLock(file, timeout=0):
                 pass
         except Timeout:
             raise _in_use(path) from None
-        except OSError:  # an error when the folder is opened
+        except OSError:  # `RunFolder` reports it
             return
 
 
@@ -65,16 +69,21 @@ def _in_use(path: Path) -> UserError:
 
 
 class RunFolder:
-    """One run on disk, locked by this process until the `with` block ends.
+    """The folder of one run, locked by this process for the duration of a `with` block.
 
-    The folder is made if necessary; a run of the same identity in it resumes, unless `fresh`. A new
-    folder is removed if the block raises a `BenchError` before the first image. Methods raise
-    `StoreError` if the disk is full or gone; what was stored before is kept.
-
-    UserError: the folder cannot be written, is in use, or holds something else.
+    The folder is created if necessary. A run with the same identity in it is resumed, or deleted if
+    `fresh`. If the block raises a `BenchError` before the first image is stored, a folder that it
+    created is removed. Methods raise `StoreError` if the disk is full or gone, and what was stored
+    before is kept.
 
     Attributes:
-        mixed_code: a warning, where other code than this process's made what is stored.
+        path: the folder.
+        manifest: the manifest as stored, which also has the samples of earlier commands.
+        mixed_code: a warning if stored results were made by different code, else None.
+
+    Raises:
+        UserError: on entering the block, if the folder cannot be written, is in use, or contains
+            another run.
     """
 
     mixed_code: str | None = None
@@ -100,7 +109,7 @@ class RunFolder:
             self._journal = Journal(self.path / JOURNAL)
         except Timeout:
             raise _in_use(self.path) from None
-        except (OSError, ValueError) as error:  # a path may hold a NUL
+        except (OSError, ValueError) as error:  # ValueError if the path has a NUL
             self._lock.release()
             raise UserError(f"The results folder {self.path} cannot be written: {error}.") from None
         except UserError:
@@ -127,12 +136,12 @@ class RunFolder:
                     self.path.parent.parent.rmdir()
 
     def _refuse_links(self) -> None:
-        """Refuse links in place of the run's files and folders: nothing outside is written."""
+        """Refuse links in place of files and folders, so that nothing outside is written."""
         for name in (LOCK, JOURNAL):
             regular_file(self.path, name)
         for name in ERROR_FOLDERS:
             if (self.path / name).is_symlink():
-                raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
+                raise UserError(f"{self.path / name} must be a folder, got a link.")
 
     def _empty(self) -> None:
         for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN, AUDIT, QUESTIONS):
@@ -141,14 +150,16 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _adopt_manifest(self) -> None:
+        """Join the manifest with a stored one, and write it if it changed."""
         if os.path.lexists(self.path / MANIFEST):
             earlier = read_manifest(self.path)
             if digest(earlier.identity) != digest(self.manifest.identity):
                 raise UserError(
-                    f"{self.path} holds another run. Move it away, or use --fresh to replace it."
+                    f"{self.path} contains another run. Move it, or use --fresh to replace it."
                 )
+            # While a question is open, the stored manifest asks for all samples of the split.
             if not any(question.answer is None for question in read_questions(self.path)):
-                self._asked_before = earlier.samples  # otherwise all, by an interrupted question
+                self._asked_before = earlier.samples
             update = without_none(created=earlier.created, fitted=earlier.fitted)
             now = joined_manifest(earlier, self.manifest).with_unknowns_of([earlier])
             now = now.model_copy(update=update)
@@ -165,71 +176,75 @@ class RunFolder:
         write_document(self.path / MANIFEST, self.manifest)
 
     def narrow(self, sample_ids: Sequence[str]) -> None:
-        """Ask for these samples only, beside those that were asked for before this process.
+        """Limit the manifest to these samples and those that earlier commands asked for.
 
-        Results of others stay stored and are not counted.
+        Results on other samples stay in the journal but are no longer part of the run.
         """
-        wanted = {*sample_ids, *self._asked_before}
-        samples = [sample_id for sample_id in self.manifest.samples if sample_id in wanted]
+        kept = {*sample_ids, *self._asked_before}
+        samples = [sample_id for sample_id in self.manifest.samples if sample_id in kept]
         self.manifest = self.manifest.model_copy(update={"samples": samples})
         with self._writing():
             self._write_manifest()
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
-        """Return the samples without a good line, or without errors if these are to be saved."""
+        """Return the samples that are not decided, or lack errors with `save_errors`."""
         return undecided_samples(self.path, self.manifest, sample_ids, save_errors)
 
     def keep_draws(self, draws: DrawTable) -> None:
-        """Write the table of draws, for the errors that will be stored."""
+        """Write the table of draws. Must be called before `append` stores errors."""
         with self._writing():
             write_draws(self.path, draws)
         if not np.array_equal(draws.table.time, draws.levels):
-            self._times = draws.table.time
+            self._times = draws.table.time  # stored with the errors, since it is not the timestep
 
     def keep_fitted(self, fitted: Fitted) -> None:
-        """Write the report of a backbone that learned into the manifest."""
+        """Write the report of the backbone's fit into the manifest."""
         self.manifest = self.manifest.model_copy(update={"fitted": fitted})
         with self._writing():
             self._write_manifest()
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
-        """Store one image's result; its errors, if any, are on disk before its line."""
+        """Store one image's record and, unless `decided` is None, its errors.
+
+        `timesteps` is the level of each draw, int64 [N]. Errors are on disk before the record.
+        """
         with self._writing():
             if decided is not None and record["error"] is None:
                 name = record["sample_id"]
-                if decided.linearised:  # first: errors say that the image is complete
+                if decided.linearised:  # before the errors, which mark the image as complete
                     folder = self.path / "first_order"
                     write_first_order(folder, name, decided.linearised, timesteps)
                 write_cells(self.path / "errors", name, decided.cells, timesteps, self._times)
             self._journal.append(record)
 
     def append_swept(self, swept: Swept) -> None:
-        """Store one image's full sweep."""
+        """Store the full sweep of one image in the audit."""
         with self._writing():
             self._audit = self._audit or Journal(self.path / AUDIT)
             self._audit.append(swept)
 
-    def take_over(self, source: Path, sample_ids: Collection[str], save_errors: bool) -> None:
-        """Store the decisions that the full sweep in `source` made on some of the samples.
+    def copy_sweep(self, source: Path, sample_ids: Collection[str], save_errors: bool) -> None:
+        """Copy decisions on some samples from a full sweep, with their errors if `save_errors`.
 
-        Images that failed there are left to this run. Their records say `sweep` in `decided_by`.
+        Only outstanding samples are copied, and not those that failed in the sweep. The copies have
+        `sweep` in `decided_by`. `source` is the folder of the sweep's run.
         """
-        mine = [name for name in self.manifest.samples if name in set(sample_ids)]
-        outstanding = self.outstanding(mine, save_errors)
+        shared = [name for name in self.manifest.samples if name in set(sample_ids)]
+        outstanding = self.outstanding(shared, save_errors)
         records = read_records(source, len(self.manifest.classes)) if outstanding else {}
         with self._writing():
             for name in outstanding:
                 record = records.get(name)
                 if record is None or record["error"] is not None:
                     continue
-                for kind in ERROR_FOLDERS if save_errors else ():
-                    if has_part_file(source / kind, name):
-                        (self.path / kind).mkdir(exist_ok=True)
-                        link(part_path(source / kind, name), part_path(self.path / kind, name))
+                for folder in ERROR_FOLDERS if save_errors else ():
+                    if has_part_file(source / folder, name):
+                        (self.path / folder).mkdir(exist_ok=True)
+                        link(part_path(source / folder, name), part_path(self.path / folder, name))
                 self._journal.append({**record, "decided_by": SWEEP})
 
     def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
-        """Replace the lines and the manifest; see `bench.store.merging`."""
+        """Replace the journal and the manifest by those of a merge; see `bench.store.merging`."""
         with self._writing():
             with replacing(self.path / JOURNAL) as file:
                 file.writelines(lines)
@@ -237,13 +252,13 @@ class RunFolder:
             self._write_manifest()
 
     def replace_swept(self, swept: Mapping[str, Swept]) -> None:
-        """Replace the full sweeps; none: nothing is written."""
+        """Replace the audit, unless `swept` is empty."""
         if swept:
             with self._writing(), replacing(self.path / AUDIT) as file:
                 file.writelines(json.dumps(line).encode() + b"\n" for line in swept.values())
 
     def finish(self, summary: Summary) -> None:
-        """Write the summary, last and atomically."""
+        """Write the summary atomically. It must come last, since it marks the run as finished."""
         with self._writing():
             write_document(self.path / SUMMARY, summary)
 
@@ -254,14 +269,15 @@ class RunFolder:
         except OSError as error:
             raise StoreError(
                 f"{self.path} cannot be written any more: {error.strerror or error}. What was"
-                " decided before is kept there; make room, and the same command resumes."
+                " decided before is kept there. Make room, and the same command resumes."
             ) from error
 
 
-def label(path: Path, config: StoredConfig) -> None:
-    """Give a stored run the note and the tags of some settings, where these have others.
+def update_labels(path: Path, config: StoredConfig) -> None:
+    """Replace the note and the tags of a stored run by those of `config`, unless these are empty.
 
-    UserError: the folder cannot be written, or is in use.
+    Raises:
+        UserError: if the folder cannot be written or is in use.
     """
     stored = read_manifest(path)
     if (labelled := stored.config.labelled_as(config)) != stored.config:

@@ -84,7 +84,7 @@ def limited_after(run: Path, images: int, beyond: int, how: str, errors: bool = 
             write(run, errors, limit)
         except StoreError as error:
             assert "cannot be written any more: " in str(error)
-            assert "make room, and the same command resumes" in str(error)
+            assert "Make room, and the same command resumes" in str(error)
             os._exit(REFUSED)
 
     return _child(be)

@@ -176,7 +176,7 @@ def test_two_answers_for_one_image(tmp_path: Path, answer: int) -> None:
         store_shard(tmp_path / "b", 1, 2, answers={6: answer}),
     )
     said = refused(tmp_path, *parts)
-    assert "different answers for 's6': 'class 0'" in said and f"'class {answer}'" in said
+    assert "different predictions for 's6': 'class 0'" in said and f"'class {answer}'" in said
 
 
 def test_a_merge_draws_the_pictures_that_its_images_allow(tmp_path: Path) -> None:
