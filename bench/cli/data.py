@@ -98,7 +98,7 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
         counts, limit = counted
         note = f"Tokens of {name}, start and end included; at most {limit}."
     rows = [
-        {"class": named.names[c], "found": named.found[c], "prompt": text, "tokens": tokens}
+        {"class": named.names[c], "found": named.spellings[c], "prompt": text, "tokens": tokens}
         for text, c, tokens in zip(prompts.texts, prompts.class_of_prompt, counts, strict=True)
     ]
     if as_json:

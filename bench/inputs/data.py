@@ -12,7 +12,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
 from bench.errors import AbsentError, PluginError, UserError, quoted, warn_user
-from bench.inputs.class_names import ClassNames, listed, name_classes
+from bench.inputs.class_names import ClassNames, count_classes, name_classes
 from bench.inputs.items import ItemTable, item_ids, read_items
 from bench.inputs.labels import read_labels
 from bench.inputs.parsing import check_column, expand
@@ -173,9 +173,11 @@ def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, Class
     _check_columns(rows, source)
     declared, feature = spec.classes, rows.features["label"]
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
+    values = column_values(rows, "label")
     if declared is None and file is not None and numbered:
-        declared = tuple(map(str, range(listed(file) or 0))) or None
-    spellings, indices = read_labels(column_values(rows, "label"), feature, declared, where)
+        count = count_classes(file, set(map(str, values)))
+        declared = tuple(map(str, range(count))) if count else None
+    spellings, indices = read_labels(values, feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)
     columns: dict[str, tuple[Sequence[Any], Any]] = {

@@ -18,7 +18,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry
 from bench.discovery.targets import make
 from bench.errors import UserError, did_you_mean, quoted, some_of
-from bench.inputs.class_names import letters
+from bench.inputs.class_names import keep_alphanumeric
 from bench.inputs.data import FOLDER
 from bench.inputs.downloads import load_items, read_list, read_table
 from bench.inputs.replaced import crop
@@ -226,10 +226,12 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
     for position, name in spelt:
         position_of.setdefault(name, position)
     for position, name in spelt:
-        position_of.setdefault(letters(name), position)
+        position_of.setdefault(keep_alphanumeric(name), position)
     if all(name.isdecimal() for name in names) and not set(names) <= position_of.keys():
         return _from_numbers([int(name) for name in names], len(classes), where)
-    positions = [position_of.get(name, position_of.get(letters(name), OTHER)) for name in names]
+    positions = [
+        position_of.get(name, position_of.get(keep_alphanumeric(name), OTHER)) for name in names
+    ]
     others = [name for name, position in zip(names, positions, strict=True) if position == OTHER]
     if spec.leave_out_others:
         return positions

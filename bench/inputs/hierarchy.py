@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.class_names import comparable
+from bench.inputs.class_names import normalise_text
 from bench.inputs.parsing import read_text_file
 from bench.machine.files import read_toml
 
@@ -40,12 +40,12 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     """
     parent_of: dict[str, str] = {}
     words: dict[str, str] = {}
-    names = {comparable(name): name for name in classes}
+    names = {normalise_text(name): name for name in classes}
     for where, row in _rows(path):
         node, parent, text = (" ".join((row.get(name) or "").split()) for name in TREE_COLUMNS)
         if not node:
             raise UserError(f"{where}: the node has no name.")
-        node, parent = (names.get(comparable(name), name) for name in (node, parent))
+        node, parent = (names.get(normalise_text(name), name) for name in (node, parent))
         if node in parent_of:
             both = f"{quoted(parent_of[node])} and {quoted(parent)}"
             problem = "twice" if parent_of[node] == parent else f"with two parents, {both}"

@@ -28,7 +28,7 @@ from bench.contracts.dataset import (
     n_answers,
 )
 from bench.errors import UserError, quoted
-from bench.inputs.class_names import ClassNames, comparable
+from bench.inputs.class_names import ClassNames, normalise_text
 from bench.inputs.labels import check_ids, unique_ids
 from bench.inputs.parsing import check_column, in_words
 from bench.inputs.rows import image_column, images_of
@@ -140,12 +140,12 @@ def _candidates(texts: Any, at: str) -> tuple[str, ...]:
             raise UserError(f"{at}: a candidate must be a text that is not empty.")
         if has_control(text, LINES):
             raise UserError(f"{at}: the text {quoted(text)} has control characters.")
-        if comparable(text) in first:
+        if normalise_text(text) in first:
             raise UserError(
                 f"{at}: the text {quoted(text)} occurs twice; candidates must differ in more"
                 " than case and spaces."
             )
-        first[comparable(text)] = text
+        first[normalise_text(text)] = text
     return tuple(texts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench.errors import UserError, quoted
-from bench.inputs.class_names import letters
+from bench.inputs.class_names import keep_alphanumeric
 from bench.machine.files import LINES, has_control, is_utf8
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
@@ -65,9 +65,9 @@ def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> 
         raise UserError(
             f"{where}: the data has {len(in_data)} classes, and {len(declared)} are declared."
         )
-    places = {letters(name) for name in declared}
+    places = {keep_alphanumeric(name) for name in declared}
     for index, name in enumerate(in_data):
-        if letters(name) in places - {letters(declared[index])}:
+        if keep_alphanumeric(name) in places - {keep_alphanumeric(declared[index])}:
             raise UserError(
                 f"{where}: label {index} is {quoted(name)} in the data and"
                 f" {quoted(declared[index])} in the declared classes; the order differs."
@@ -93,8 +93,10 @@ def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: 
     names = tuple(declared) if declared else tuple(sorted({v for v in texts if v is not None}))
     index = {name: position for position, name in enumerate(names)}
     if declared:  # the author's spelling, or one that differs in case and punctuation only
-        spelt = {letters(name): position for position, name in enumerate(names)}
-        index = {v: index.get(v, spelt.get(letters(v), -1)) for v in texts if v is not None}
+        similar = {keep_alphanumeric(name): position for position, name in enumerate(names)}
+        index = {
+            v: index.get(v, similar.get(keep_alphanumeric(v), -1)) for v in texts if v is not None
+        }
         unknown = next((v for v, position in index.items() if position < 0), None)
         if unknown is not None:
             raise UserError(f"{where}: the label {quoted(unknown)} is not one of its classes.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted, some_of
-from bench.inputs.class_names import comparable
+from bench.inputs.class_names import normalise_text
 from bench.inputs.parsing import in_words, read_csv_file
 from bench.machine.files import LINES, has_control
 
@@ -112,7 +112,7 @@ def _distinct(prompts: Prompts) -> Prompts:
     for source, text in zip(prompts.sources, prompts.texts, strict=True):
         if has_control(text, LINES):
             raise UserError(f"{source}: the prompt {quoted(text)} has control characters.")
-        other = first.setdefault(comparable(text), source)
+        other = first.setdefault(normalise_text(text), source)
         if other is not source:
             raise UserError(
                 f"{source}: the prompt {quoted(text)} is also that of {other}; prompts must differ"

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 
 from bench.errors import UserError, quoted
-from bench.inputs.class_names import comparable, readable
+from bench.inputs.class_names import convert_to_words, normalise_text
 from bench.inputs.labels import as_numbers, tidy
 from bench.inputs.parsing import (
     MOST_COLUMNS,
@@ -153,11 +153,13 @@ def _name(folder: Path, name: str, at: str) -> str:
 
 def _check_folders(line_of: Mapping[str, int], labels: Sequence[str], table: Path) -> None:
     """Raise UserError if the label of an image contradicts the class folder it lies in."""
-    classes = {comparable(word) for word in readable(sorted(set(labels)))}
+    classes = {normalise_text(word) for word in convert_to_words(sorted(set(labels)))}
     for (name, line), label in zip(line_of.items(), labels, strict=True):
         if "/" not in name:
             continue
-        folder, own = (comparable(readable([word])[0]) for word in (name.split("/")[0], label))
+        folder, own = (
+            normalise_text(convert_to_words([word])[0]) for word in (name.split("/")[0], label)
+        )
         if folder in classes and folder != own:
             raise UserError(
                 f"{table}:{line}: {quoted(name)} lies in the folder of another class than its label"

@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 
 from bench.errors import AbsentError, UserError, warn_user
-from bench.inputs.class_names import letters
+from bench.inputs.class_names import keep_alphanumeric
 from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
@@ -110,11 +110,12 @@ def _check_classes(rows: datasets.Dataset, source: str) -> None:
     """Raise UserError unless the labels are the 21 classes in order, however they are spelt."""
     from bench.discovery.loading import load_plugins
 
-    expected = [letters(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
+    classes = load_plugins().datasets.get("ucmerced").classes or ()
+    expected = [keep_alphanumeric(name) for name in classes]
     feature = rows.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
         raise UserError(f"{source}: the column 'label' must be a ClassLabel of 21 classes.")
-    names = [letters(name) for name in feature.names]
+    names = [keep_alphanumeric(name) for name in feature.names]
     if names != expected:
         missing = sorted(set(expected) - set(names)) or sorted(set(names) - set(expected))
         raise UserError(

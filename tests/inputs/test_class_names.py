@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Value
 from helpers.command import bench
-from helpers.given import make_folder
+from helpers.given import make_folder, rows_of, spec_of
 
 from bench.errors import UserError
 from bench.inputs.class_names import name_classes, read_class_names
+from bench.inputs.data import DataSource, load_split
 
 FOUND = ("n01440764", "n01443537")
 WORDS = ("tench", "gold fish")
@@ -39,8 +41,18 @@ def test_a_list_follows_numbers_and_not_their_order_as_text(tmp_path: Path) -> N
         numbers = sorted(str(i + first) for i in range(11))  # 0, 1, 10, 2 …
         named = read_class_names(file, numbers)
         assert [named[numbers.index(str(i + first))] for i in range(11)] == words
-    with pytest.raises(UserError, match="numbers with gaps"):
-        read_class_names(file, [str(i) for i in (*range(10), 12)])
+    for others in ([*range(10), 12], range(2, 13)):
+        with pytest.raises(UserError, match="not consecutive from 0 or 1"):
+            read_class_names(file, list(map(str, others)))
+
+
+def test_a_text_file_names_numeric_labels(tmp_path: Path) -> None:
+    spec = spec_of(rows_of([5, 3], Value("int64")))
+    for name, text in (("n.txt", "3 gold fish\n5 tench\n"), ("n.csv", "3,gold fish\n5,tench\n")):
+        file = tmp_path / name
+        file.write_text(text)
+        split = load_split(DataSource(spec, class_names=file))
+        assert (split.classes, split.labels) == (("gold fish", "tench"), (1, 0))
 
 
 BAD = {
@@ -48,12 +60,14 @@ BAD = {
     "text.json": ("not json", "cannot be read"),
     "deep.json": ("[" * 100_000, "cannot be read"),
     "number.json": ("[1, 2]", 'a list \\["words"'),
-    "short.json": ('["tench"]', "lists 1 classes, and the data has 2"),
+    "short.json": ('["tench"]', "lists 1 class, but the data has 2"),
     "other.json": ('{"n01440765": "x"}', "no words for the class 'n01440764' .* Did you mean"),
     "three.csv": ("a,b,c\n", ":1: expected two columns"),
     "twice.csv": ("a,b\na,c\n", ":2: the class 'a' occurs twice"),
-    "same.txt": ("fish\nFish\n", "have the same name in words"),
-    "empty.csv": ("n01440764,\nn01443537,x\n", "has no name in words"),
+    "blank.txt": ("n01440764 a\n\nn01440764 b\n", ":3: the class 'n01440764' occurs twice"),
+    "quoted.csv": ('a,"b\nc"\n\na,c\n', ":4: the class 'a' occurs twice"),
+    "same.txt": ("fish\nFish\n", "same name in words, 'Fish'; rename one.$"),
+    "empty.csv": ("n01440764,\nn01443537,x\n", "has an empty name"),
 }
 
 

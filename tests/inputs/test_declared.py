@@ -232,7 +232,7 @@ def test_the_command_line_takes_a_file_and_its_template_sets(tmp_path: Path) -> 
     wrong = bench("prompts", file, "--template", "@clpi")
     assert wrong.code == 2 and "Did you mean 'clip'" in wrong.err
     taken = bench("prompts", declare(tmp_path, BIRDS.replace("birds", "digits"), "d.toml"))
-    assert taken.code == 2 and "registered dataset" in taken.err
+    assert taken.code == 2 and "already registered" in taken.err
     assert "There is no file" in bench("prompts", tmp_path / "x.toml").err
     assert "Nothing reads 'hff:'" in bench("prompts", "hff:owner/name").err
 

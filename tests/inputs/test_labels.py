@@ -12,7 +12,7 @@ from helpers.command import bench
 from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
 
 from bench.errors import BenchWarning, UserError
-from bench.inputs.class_names import name_classes, readable
+from bench.inputs.class_names import convert_to_words, name_classes
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
 
@@ -82,15 +82,15 @@ BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
         ("cat", "dog"),
         "label 'bird' is not one of",
     ),
-    "one class": (["cat", "cat"], TEXT, None, "has 1 class ('cat'); to tell images apart"),
+    "one class": (["cat", "cat"], TEXT, None, "has 1 class ('cat'); classification requires"),
     "one declared class": ([0], INT, ("cat",), "has 1 class ('cat')"),
     "case": (["cat", "Cat"], TEXT, None, "the classes 'Cat' and 'cat' have the same name"),
     "spaces": (["a_b", "a b"], TEXT, None, "have the same name in words, 'a b'"),
     "Unicode's variants": (["caf\u00e9", "cafe\u0301"], TEXT, None, "have the same name in words"),
-    "an empty class": ([0, 1], INT, ("cat", " "), "the class ' ' has no name in words"),
-    "an underscore": (["_", "cat"], TEXT, None, "the class '_' has no name in words"),
-    "a control character": (["a\x1b[31m", "cat"], TEXT, None, "is not a name"),
-    "a page of text": (["x" * 2000, "cat"], TEXT, None, "is not a name"),
+    "an empty class": ([0, 1], INT, ("cat", " "), "the class ' ' has an empty name"),
+    "an underscore": (["_", "cat"], TEXT, None, "the class '_' has an empty name"),
+    "a control character": (["a\x1b[31m", "cat"], TEXT, None, "and no control characters"),
+    "a page of text": (["x" * 2000, "cat"], TEXT, None, "and no control characters"),
 }
 
 
@@ -148,10 +148,12 @@ def test_a_selection_of_rows_keeps_its_labels_and_ids() -> None:
 
 def test_names_become_words_alike() -> None:
     birds = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
-    assert readable(birds) == ("Black footed Albatross", "Laysan Albatross")
-    assert readable(["1_cat", "dog"]) == ("1 cat", "dog")  # not all are numbered
-    assert readable(["1_cat", "2_cat"]) == ("1 cat", "2 cat")  # they would be the same
-    assert readable(["737-200", "747-100"]) == ("737-200", "747-100")  # aeroplanes
+    assert convert_to_words(birds) == ("Black footed Albatross", "Laysan Albatross")
+    assert convert_to_words(["1_cat", "dog"]) == ("1 cat", "dog")  # not all are numbered
+    assert convert_to_words(["1_cat", "2_cat"]) == ("1 cat", "2 cat")  # they would be the same
+    assert convert_to_words(["737-200", "747-100"]) == ("737-200", "747-100")  # aeroplanes
+    assert convert_to_words(["boeing_737-max", "airbus_320-neo"])[0] == "boeing 737-max"
+    assert convert_to_words(["1_Cat", "2_cat"]) == ("1 Cat", "2 cat")  # equal but for case
     names = name_classes(["grand__piano", "cat"], "It", declared=False)
     assert names.names == ("grand piano", "cat") and names.changed == [
         ("grand__piano", "grand piano")
@@ -159,7 +161,12 @@ def test_names_become_words_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "kind"), [(["n01440764", "n01443537"], "WordNet ids"), (["0", "1"], "bare numbers")]
+    ("found", "kind"),
+    [
+        (["n01440764", "n01443537"], "WordNet ids such as n01440764"),
+        (["cat", "n01443537"], "WordNet ids such as n01443537"),
+        (["0", "1"], "bare numbers"),
+    ],
 )
 def test_codes_are_warned_of_with_the_remedy(found: list[str], kind: str) -> None:
     with pytest.warns(BenchWarning, match=f"{kind}.*--class-names FILE"):
