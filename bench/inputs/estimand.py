@@ -1,14 +1,16 @@
 """The estimand: which error is averaged, in which space, and with which weights of the levels.
 
-    --loss       distance between prediction and target: l2, l1, huber or norm
-    --space      what is compared: the model's own output, eps, x_0 or v
+    --loss       reduction of the difference between prediction and target: l2, l1, huber or norm
+    --space      what is compared: `prediction` (the model's own output), `epsilon` (the noise eps),
+                 `sample` (the clean latent x_0) or `v` (the velocity)
     --weighting  weight of each noise level
 
-At a fixed x_t, differences of eps, x_0, v and the model's output are multiples of each other, so
-changing the space multiplies the error by one factor per level. Named weightings weight the squared
-x_0 error, as in papers. With `l2` they are converted to the space in use: a weight w of the x_0
-error is a weight w / SNR of the eps error. Other losses have no such conversion, so with them a
-named weighting needs `--space sample`.
+At a fixed x_t, differences of these four quantities are multiples of each other, so changing the
+space multiplies a difference by one factor per level. The formulas `snr`, `exp` and `min-snr`
+weight the squared x_0 error, as in papers. With `l2` they are converted to the space in use: a
+weight w of the x_0 error is a weight w / SNR of the eps error. Other losses have no such
+conversion, so with them a formula needs `--space sample`. Weights that are listed in a file or
+learned apply to the error in the space in use, and `uniform` to any error.
 """
 
 from __future__ import annotations
@@ -24,30 +26,30 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
-from bench.inputs.parsing import read_csv_file
+from bench.inputs.parsing import in_words, read_csv_file
 
 if TYPE_CHECKING:
     import torch
 
 Space = Literal["prediction", "epsilon", "sample", "v"]
-FORMULAS = ("snr", "exp", "min-snr")
+FORMULAS = ("snr", "exp", "min-snr")  # weightings that are functions of the level
 Loss = Literal["l2", "l1", "huber", "norm"]
-NullPer = Literal["draw", "cell"]  # whether the cells of a draw share one null for guidance
+NullPer = Literal["draw", "cell"]  # guidance: the null is predicted once per draw, or per cell
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """Weights of the noise levels."""
+    """Weights of the noise levels, before the table of a model is known."""
 
     name: str = "uniform"
     """Name of the weighting.
 
-    `uniform`; `snr` (uniform in eps), `exp` (e^(number · t), with the model's time t from 0 to 1)
-    or `min-snr` (capped at `number`), which weight the x_0 error; `learned` from a run; `file`.
+    `uniform`; the formulas `snr` (uniform in eps), `exp` (e^(number · t), with the model's time t
+    from 0 to 1) and `min-snr` (the SNR, at most `number`); `learned` from a run; `file`.
     """
     number: float = 0.0  # the number in `exp:…` and `min-snr:…`
     weights: Mapping[int, float] | None = None
-    """Level → weight of the error in the space in use, from a file or learned."""
+    """Level index → weight, from a file or learned; None for a formula, or until it is learned."""
     source: str = ""  # the file, or the run
 
     def __str__(self) -> str:
@@ -62,11 +64,8 @@ class Weighting:
 def parse_weighting(text: str) -> Weighting:
     """Parse `uniform`, `snr`, `exp:-7`, `min-snr:5`, `learned:RUN` or the name of a CSV file.
 
-    The result for `learned:RUN` has no weights yet.
-
-    Raises:
-        ValueError: the text is none of these.
-        UserError: the file is invalid.
+    The result for `learned:RUN` has no weights yet. Raises ValueError if the text is none of these
+    or its number is out of range, and UserError if the file is invalid.
     """
     name, colon, rest = text.partition(":")
     if text in ("uniform", "snr"):
@@ -77,58 +76,61 @@ def parse_weighting(text: str) -> Weighting:
         except ValueError:
             number = float("nan")
         if not isfinite(number) or (name == "min-snr" and number <= 0):
-            raise ValueError(
-                f"{text}: expected a number, as in exp:-7, or above 0, as in min-snr:5"
-            )
+            example = "a finite number, as in exp:-7"
+            if name == "min-snr":
+                example = "a finite number above 0, as in min-snr:5"
+            raise ValueError(f"{text}: expected {example}")
         return Weighting(name, number)
     if name == "learned" and rest:
         return Weighting(name, source=rest)
     if Path(text).is_file():
         return Weighting("file", weights=read_weights(Path(text)), source=text)
     raise ValueError(
-        f"{text} is not a weighting: uniform, snr, exp:-7, min-snr:5, learned:RUN or a CSV file of"
-        " the columns level,weight"
+        f"{text} is not a weighting; expected uniform, snr, exp:-7, min-snr:5, learned:RUN or a CSV"
+        " file with the columns level and weight"
     )
 
 
 def read_weights(path: Path) -> dict[int, float]:
-    """Read the weight of each level from a CSV file with the columns level,weight.
+    """Read level index → weight from a CSV file with the columns level and weight, in any order.
 
-    Raises:
-        UserError: the file is invalid, with the line.
+    Raises UserError if a level is not a row index or occurs twice, a weight is not finite and above
+    0, or there are no rows.
     """
     weights: dict[int, float] = {}
     head, rows = read_csv_file(path)
     if set(head) != {"level", "weight"}:
-        raise UserError(f"{path}:1: the first line must be level,weight.")
+        raise UserError(f"{path}:1: the columns must be level and weight, got {in_words(head)}.")
     for line, row in rows:
         level, where = row["level"], f"{path}:{line}"
-        if not level.strip().isdecimal() or int(level) in weights:
-            raise UserError(f"{where}: level {level!r} is not an index, or occurs twice.")
-        weights[int(level)] = _weight(row["weight"], where)
+        if not level.strip().isdecimal():
+            raise UserError(f"{where}: the level must be an index from 0, got {level!r}.")
+        if int(level) in weights:
+            raise UserError(f"{where}: the level {int(level)} occurs twice.")
+        weights[int(level)] = _parse_weight(row["weight"], where)
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")
     return weights
 
 
-def _weight(text: str, where: str) -> float:
+def _parse_weight(text: str, where: str) -> float:
     try:
         weight = float(text)
     except ValueError:
         weight = float("nan")
     if not (isfinite(weight) and weight > 0):
         raise UserError(
-            f"{where}: the weight must be a number above 0, got {text!r}. To leave out a level,"
-            " use --levels."
+            f"{where}: the weight must be a finite number above 0, got {text!r}. To leave out a"
+            " level, use --levels."
         )
     return weight
 
 
 def check_estimand(loss: str, space: str, weighting: Weighting) -> None:
-    """Check that a named weighting can be used with this loss and space.
+    """Check that a weighting can be used with this loss and space.
 
-    Raises:
-        ValueError: the loss is not `l2`, and the space is not `sample`.
+    Raises ValueError if the weighting is a formula, the loss is not `l2` and the space is not
+    `sample`.
     """
     if weighting.name in FORMULAS and loss != "l2" and space != "sample":
         raise ValueError(
@@ -137,68 +139,73 @@ def check_estimand(loss: str, space: str, weighting: Weighting) -> None:
         )
 
 
-def space_answer(levels: Levels, space: str) -> tuple[Column, Column]:
-    """Return the pair (p, q) of the quantity that is compared, float64 [T] each."""
+def _compute_determinant(levels: Levels, space: str) -> Column:
+    """Return p·sigma − q·alpha of the quantity p·x_0 + q·eps that `space` names, one per level."""
     if space == "prediction":
-        return levels.p, levels.q
+        return levels.determinant
     if space == "v":
-        return levels.velocity()
-    return answer_of(space, levels.alpha, levels.sigma)
+        p, q = levels.velocity()
+    else:
+        p, q = answer_of(space, levels.alpha, levels.sigma)
+    return p * levels.sigma - q * levels.alpha
 
 
 def space_factor(levels: Levels, space: str) -> Column:
     """Return the factor that converts a difference of predictions into `space`, float64 [T].
 
-    With D = p·sigma − q·alpha of each quantity, d space = D_space / D_model · d model. For a model
-    that predicts noise and the space `v`, it follows d eps = alpha d v.
+    It is the ratio of determinants, D_space / D_prediction. With a model that predicts noise and
+    alpha² + sigma² = 1, a difference in `v` is 1 / alpha times that of the predictions.
     """
-    if space == "prediction":
-        return np.ones(len(levels))
-    p, q = space_answer(levels, space)
-    return (p * levels.sigma - q * levels.alpha) / levels.determinant
+    return _compute_determinant(levels, space) / levels.determinant
 
 
 def draw_weights(
-    weighting: Weighting, draws: Levels, space: str, levels: NDArray[np.int64], n_levels: int
+    weighting: Weighting,
+    draw_levels: Levels,
+    space: str,
+    level_indices: NDArray[np.int64],
+    n_levels: int,
 ) -> Column:
-    """Return the weights of the draws, float64 [N], with mean 1.
+    """Return the weights of the N draws, float64 [N], with mean 1.
+
+    Raises UserError if a level has no weight or one that is not finite and above 0, if a file
+    weights a level that the model lacks, or if `exp` is used and the levels have no `progress`.
 
     Args:
-        weighting: the weighting; if it is learned, with its weights.
-        draws: the rows of the level table that the draws are on.
+        weighting: the weighting; a learned one must have its weights.
+        draw_levels: the level of each draw, N rows of the model's table.
         space: the space of the error.
-        levels: indices of these rows in the model's table, int64 [N].
+        level_indices: index of each draw's level in the model's table, int64 [N].
         n_levels: number of rows of the model's table.
-
-    Raises:
-        UserError: a level has no weight, or one that is not finite and above 0.
     """
     if weighting.name == "uniform":
-        return np.ones(len(levels))
+        return np.ones(len(level_indices))
     if weighting.weights is not None:
-        weights = _listed(weighting, n_levels, levels)
+        weights = _look_up_weights(weighting, weighting.weights, n_levels, level_indices)
     else:
-        p, q = space_answer(draws, space)
-        share = p * draws.sigma - q * draws.alpha
-        # w of the squared x_0 error, and d x_0 = sigma / D d space: w sigma² / D².
+        # d x_0 = sigma / D · d space, so w · (d x_0)² = w · sigma² / D² · (d space)².
         with np.errstate(divide="ignore", invalid="ignore"):
-            weights = _times_variance(weighting, draws) / np.square(share)
+            weights = _evaluate_formula(weighting, draw_levels) / np.square(
+                _compute_determinant(draw_levels, space)
+            )
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
     if wrong.size:
         raise UserError(
-            f"--weighting {weighting}: the weight of level {levels[wrong[0]]} is"
+            f"--weighting {weighting}: the weight of level {level_indices[wrong[0]]} is"
             f" {weights[wrong[0]]:g}. Leave such levels out with --levels."
         )
     return np.asarray(weights / weights.mean())
 
 
-def _times_variance(weighting: Weighting, levels: Levels) -> Column:
-    """Return a named weight of the x_0 error times sigma², float64 [T]."""
+def _evaluate_formula(weighting: Weighting, levels: Levels) -> Column:
+    """Return w · sigma² of each level, where w is the formula's weight of the squared x_0 error."""
     signal, noise = np.square(levels.alpha), np.square(levels.sigma)
     if weighting.name == "snr":
         return signal
     if weighting.name == "min-snr":
         return np.minimum(signal, weighting.number * noise)
+    if weighting.name != "exp":
+        raise ValueError(f"weighting {weighting} has no weights")
     if levels.progress is None:
         raise UserError(
             f"--weighting {weighting}: the levels of this model have no time from 0 to 1; use snr,"
@@ -207,21 +214,25 @@ def _times_variance(weighting: Weighting, levels: Levels) -> Column:
     return np.exp(weighting.number * levels.progress) * noise
 
 
-def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Column:
-    weights = weighting.weights or {}
+def _look_up_weights(
+    weighting: Weighting,
+    weights: Mapping[int, float],
+    n_levels: int,
+    level_indices: NDArray[np.int64],
+) -> Column:
     if beyond := [level for level in weights if level >= n_levels]:
         raise UserError(
             f"--weighting {weighting}: level {beyond[0]} is beyond the model's levels,"
             f" 0 … {n_levels - 1}. The weights were made for another model."
         )
-    missing = [int(level) for level in rows if int(level) not in weights]
+    missing = [int(level) for level in level_indices if int(level) not in weights]
     if missing:
         raise UserError(f"--weighting {weighting}: level {missing[0]} has no weight.")
-    return np.array([weights[int(level)] for level in rows])
+    return np.array([weights[int(level)] for level in level_indices])
 
 
 def cell_loss(difference: torch.Tensor, loss: Loss) -> torch.Tensor:
-    """Return the error of each cell, float32 [B], given differences d, float32 [B, C, H, W].
+    """Return the error of each of B cells, float32 [B], given differences d, float32 [B, C, H, W].
 
     `l2` is the mean of d², `l1` of |d| and `huber` of Huber's loss with delta 1; `norm` is the
     square root of the *sum* of d².

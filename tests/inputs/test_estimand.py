@@ -132,8 +132,8 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
         (["1,1", "2,-3"], r"w.csv:3: .*above 0, got '-3'"),
         (["1,0"], r"--levels"),
         (["1,inf"], r"w.csv:2"),
-        (["1,1", "1,2"], r"w.csv:3: level '1'.*twice"),
-        (["one,1"], r"w.csv:2: level 'one'"),
+        (["1,1", "1,2"], r"w.csv:3: the level 1 occurs twice"),
+        (["one,1"], r"w.csv:2: the level must be an index from 0, got 'one'"),
         (["1"], r"w.csv:2: 1 columns, and the first line names 2"),
         ([], r"holds no weights"),
     ],
@@ -146,8 +146,10 @@ def test_a_file_that_is_none(tmp_path: Path, rows: list[str], message: str) -> N
 def test_another_header_and_another_encoding(tmp_path: Path) -> None:
     file = tmp_path / "w.csv"
     file.write_text("timestep,weight\n1,1\n")
-    with pytest.raises(UserError, match=r"w.csv:1: .*level,weight"):
+    with pytest.raises(UserError, match=r"w.csv:1: .*level and weight, got timestep, weight"):
         read_weights(file)
+    file.write_text("weight,level\n2,1\n")
+    assert read_weights(file) == {1: 2.0}
     file.write_bytes(b"level,weight\n\xff,1\n")
     with pytest.raises(UserError, match="UTF-8"):
         read_weights(file)
@@ -157,8 +159,13 @@ def test_another_header_and_another_encoding(tmp_path: Path) -> None:
     "text", ["", "exp", "exp:", "exp:x", "exp:nan", "min-snr:0", "learned:", "./no"]
 )
 def test_what_is_no_weighting(text: str) -> None:
-    with pytest.raises(ValueError, match=r"weighting|expected a number"):
+    with pytest.raises(ValueError, match=r"weighting|expected a finite number"):
         parse_weighting(text)
+
+
+def test_a_learned_weighting_needs_its_weights() -> None:
+    with pytest.raises(ValueError, match="learned:RUN has no weights"):
+        weights_of(parse_weighting("learned:RUN"), TABLES["flow"], "v", ROWS)
 
 
 def test_losses_and_named_weights() -> None:
