@@ -173,11 +173,11 @@ def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, Class
     _check_columns(rows, source)
     declared, feature = spec.classes, rows.features["label"]
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
-    values = column_values(rows, "label")
+    column = column_values(rows, "label")
     if declared is None and file is not None and numbered:
-        count = count_classes(file, set(map(str, values)))
+        count = count_classes(file, set(map(str, column)))
         declared = tuple(map(str, range(count))) if count else None
-    spellings, indices = read_labels(values, feature, declared, where)
+    spellings, indices = read_labels(column, feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)
     columns: dict[str, tuple[Sequence[Any], Any]] = {
