@@ -1,1 +1,1 @@
-"""The engine: evaluates cells in full batches. With the backbones, the only place with torch."""
+"""The engine evaluates cells in full batches. Only it and the backbones import torch."""

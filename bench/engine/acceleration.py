@@ -1,6 +1,6 @@
-"""How the network runs: memory layout, attention kernel, TF32, compilation.
+"""Options that make the network faster: memory layout, attention kernel, TF32 and compilation.
 
-These change rounding alone: design/speed.md has the figures.
+They affect results only by rounding; design/speed.md has the figures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A plugin's strategy behind the guard: its requests and outcomes are checked once, here.
+"""Validation of a plugin's strategy: its attributes, requests and outcomes.
 
-A request that passes names cells of the problem, none of them twice; an outcome that passes ranks
-every class. A check takes a few numpy operations per request, and none per cell in Python.
+The rest of the engine relies on this: a validated request names cells of the problem, and no cell
+twice per image; a validated outcome ranks every class. Exceptions of the plugin become
+`PluginError`. The cost is a few numpy operations per request, with no Python loop over cells.
 """
 
 from __future__ import annotations
@@ -35,9 +36,16 @@ SUMS_TO_ONE = 1e-4  # how far float32 weights of thousands of prompts may be off
 
 
 class CheckedStrategy(Strategy):
-    """A plugin's strategy, called `who` in messages, whose attributes and answers are checked.
+    """Wrapper that validates a plugin's strategy. It raises PluginError if the strategy is faulty.
 
-    `bounds_cost`: whether it has an upper bound of its own of what an image costs.
+    A strategy that does not use a class tree sees only the prompts of the leaves.
+
+    Args:
+        strategy: the plugin's strategy; it need not be a subclass of `Strategy`.
+        who: name of the strategy in messages.
+
+    Attributes:
+        bounds_cost: whether the strategy overrides `at_most`, the upper bound of an image's cost.
     """
 
     def __init__(self, strategy: object, who: str) -> None:
@@ -123,7 +131,10 @@ class CheckedStrategy(Strategy):
 
 
 class CheckedSession:
-    """One image under way: rejects invalid requests and outcomes of a plugin's session."""
+    """Wrapper that validates the requests and the outcome of a plugin's session for one image.
+
+    Requests are translated from the prompts that the strategy sees to those of the run.
+    """
 
     def __init__(self, session: Session, problem: Problem, who: str, rows: Ints) -> None:
         self.session, self.problem, self.who = session, problem, who

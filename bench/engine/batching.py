@@ -1,4 +1,4 @@
-"""Cells that wait, the batches that are cut from them, and the fastest size of a batch."""
+"""Queues of waiting cells, the batches that are cut from them, and the fastest batch size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or al
 
 @dataclass
 class Flight:
-    """One image under way."""
+    """One image in progress, with the errors of its current request."""
 
     interview: Interview
     joint: Joint  # the sample to which the image belongs
@@ -43,9 +43,9 @@ class Flight:
 
 @dataclass
 class Block:
-    """Cells of one request that wait: the prompt and draw of each cell.
+    """Waiting cells of one request: the prompt and draw of each cell, int64 [cells] each.
 
-    A linearised draw is a cell without a prompt (-1); its "error" is a row, one for each prompt.
+    A linearised draw is a cell with prompt -1, whose "error" is a row with one error per prompt.
     """
 
     flight: Flight
@@ -58,7 +58,7 @@ class Block:
 
 @dataclass
 class Batch:
-    """Cells to evaluate together, and where their errors belong."""
+    """Cells to evaluate together, and the blocks to which their errors belong."""
 
     cells: Ints  # int64 [3, B]: prompt, draw and image of each cell. Each view counts as an image
     contents: Any  # latents, float32 [images, C, H, W], or pictures
@@ -86,9 +86,11 @@ class Batch:
 
 
 class ShrinkingBatches:
-    """Work in batches that are halved for good when memory runs out.
+    """Base class for work in batches, whose size is halved permanently when memory runs out.
 
-    `out_of_memory` is called with every new batch size.
+    Attributes:
+        batch_size: largest number of rows in a batch.
+        out_of_memory: function that is called with each reduced batch size.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -119,10 +121,12 @@ class ShrinkingBatches:
 
 
 class Queue:
-    """Blocks of one kind that wait, with their number of cells.
+    """First-in, first-out queue of blocks, from which full batches are cut.
 
-    `sized` has the batch size, `work` returns the errors of a batch, one row per cell, and
-    `view_of_draw`, int64 [N], is the view that each draw sees.
+    Args:
+        sized: object with the current batch size.
+        work: function that returns the errors of a batch, one row per cell.
+        view_of_draw: int64 [N], the view of the image that each draw uses.
     """
 
     def __init__(
@@ -176,7 +180,7 @@ SMALLEST, LARGEST = 8, 512
 
 
 class Batched(Protocol):
-    """The engine, or its lineariser: its batch size can be measured."""
+    """Protocol of objects whose batch size can be measured: the engine and its lineariser."""
 
     batch_size: int
     out_of_memory: Callable[[int], None]

@@ -1,8 +1,8 @@
-"""The engine of models that score cells: those of many images, in full batches.
+"""Base class of the engines for denoisers and likelihoods, which evaluate cells in full batches.
 
-A strategy asks for small blocks of any shape. The blocks of all images under way wait in queues,
-and batches are cut from the front of a queue whatever image, draw or prompt a cell belongs to. A
-new image starts only while no queue fills a batch, so few images are under way at a time and memory
+Strategies request small blocks of cells of any shape. The blocks of all images in progress wait in
+queues, and batches are cut from the front of a queue, regardless of image, draw and prompt. A new
+image starts only while no queue fills a batch, so few images are in progress at a time, and memory
 does not grow with the dataset.
 """
 
@@ -27,7 +27,10 @@ from bench.inputs.templates import Columns
 
 
 class CellEngine(ShrinkingBatches, ABC):
-    """Scores images by the errors of their cells."""
+    """Scores images by the errors of their cells.
+
+    Subclasses load images (`arriving`) and evaluate batches (the `work` of their `queues`).
+    """
 
     device: str | None = None
     levels: Levels | None = None

@@ -1,4 +1,7 @@
-"""The engine for classifiers that score directly: one draw whose error is minus the logit."""
+"""Engine for classifiers that score images directly, such as CLIP.
+
+A classifier has a single draw, and the error of a cell is the negative logit.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from bench.inputs.templates import Columns
 
 
 class CheckedClassifier:
-    """A plugin's classifier, called `who` in messages; its logits are checked."""
+    """Wrapper that validates the logits of a plugin's classifier, called `who` in messages."""
 
     def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
@@ -46,9 +49,9 @@ class CheckedClassifier:
 
 
 class CheckedEnsemble(CheckedClassifier):
-    """A classifier with `score_sets` that scores the several texts of each class as a set.
+    """Classifier with prompt ensembles: `score_sets` returns one logit for the texts of a class.
 
-    Every text of a class has the class's logit, so that their mean is that logit.
+    Every text of a class is given the logit of the class, so that their mean is the class's logit.
     """
 
     def __init__(
@@ -84,10 +87,15 @@ def checked_floats(
 
 
 class ClassifyingEngine:
-    """Scores images with a classifier, `batch_size` at a time.
+    """Scores images with a classifier.
 
-    `texts` are the prompts, or the pool of the items' texts; `problem` is about `columns` of them.
-    `fitted` is what a classifier that learned reports of the result.
+    Args:
+        backbone: the classifier.
+        texts: the prompts, or all texts of the items.
+        problem: the question that every image asks, about columns.
+        columns: the prompts of each column of the problem.
+        batch_size: number of images at a time.
+        fitted: what `fit` of a learning classifier returned; None if it did not learn.
     """
 
     device: str | None = None

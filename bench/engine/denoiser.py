@@ -1,7 +1,7 @@
-"""A plugin's denoiser behind the guard: its attributes and replies are checked once, here.
+"""Validation of a plugin's denoiser: its attributes, and the shapes and dtypes of its tensors.
 
-Shapes and dtypes are checked and never values, which would make the host wait for a GPU. That the
-errors are finite is checked where they are read anyway.
+Values are not validated here, because that would make the host wait for the GPU. Errors that are
+not finite are detected later, when they are read on the host.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ from bench.errors import PluginError, UserError
 
 
 class CheckedDenoiser:
-    """A plugin's denoiser, called `who` in messages; its attributes and replies are checked.
+    """Wrapper that validates a plugin's denoiser. It raises PluginError if the denoiser is faulty.
 
-    `levels` are its noise levels, or those of its schedule; `pinned_kernel` is the attention kernel
-    that it was pinned to, if any.
+    Args:
+        backbone: the plugin's denoiser; it need not be a subclass of `Denoiser`.
+        who: name of the denoiser in messages.
+
+    Attributes:
+        levels: noise levels that the denoiser declares, or those of its schedule.
+        pinned_kernel: attention kernel to use, set by `accelerate`; None if torch chooses it.
     """
 
     def __init__(self, backbone: Any, who: str) -> None:

@@ -1,4 +1,4 @@
-"""The engine of denoisers, with one queue for evaluations and one for linearisations."""
+"""Engine for denoisers, with one queue for evaluations and one for linearisations."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ from bench.inputs.templates import Columns
 class DenoisingEngine(CellEngine):
     """Scores images with a denoiser.
 
-    Batches are of one size. Only at the end of a run, where nothing else can be done meanwhile,
-    a batch has a half, a quarter or an eighth of it, filled up by repeating its last cell. On a
-    GPU the next batch is launched before the errors of the last one are read. Where errors need the
-    null, it is the conditioning's last row, and a cell of it precedes the cells of each draw of a
-    request: a batch is cut anywhere, and the evaluator keeps the last null for the next one.
+    Batches have one size. If fewer cells wait and nothing else can be done, as at the end of a run,
+    a batch has a half, a quarter or an eighth of that size, and is padded by repeating its last
+    cell. On a GPU, the next batch is launched before the errors of the previous one are read.
+
+    If errors need the null prompt, it is the last row of the conditioning, and a cell with the null
+    precedes the cells of each draw of a request. A batch boundary may separate them, so the
+    evaluator keeps the last null prediction for the next batch.
     """
 
     def __init__(

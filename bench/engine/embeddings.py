@@ -1,7 +1,7 @@
-"""The conditioning of prompts, computed once and kept on disk: one safetensors file per prompt set.
+"""Disk cache of the conditioning of prompts, one safetensors file per set of prompts.
 
-A file is written chunk by chunk, so that no second copy of a large conditioning is in memory, and
-read by mapping it, so that only the rows in use need memory that cannot be given back.
+Files are written in chunks, so that memory never holds a second copy of a large conditioning. Large
+files are memory-mapped, so that the operating system can reclaim the rows that are not in use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images on their way to a model: opened in groups, spread into views, cut to its resolution."""
+"""Open images in groups, make views of them, and crop them to the resolution of a model."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _open(sample: Sample) -> list[Image.Image] | str:
 
 
 class CheckedViews:
-    """A plugin's views, called `who` in messages; their count and what they return is checked."""
+    """Wrapper that validates a plugin's views (several variants of an image), called `who`."""
 
     def __init__(self, views: object, who: str) -> None:
         self.who = who

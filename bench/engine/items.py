@@ -1,10 +1,11 @@
-"""From the decisions on an item's images, or on an image's candidates, to one decision.
+"""Problems of items and of images with candidate classes, and how their decisions are combined.
 
-Each image of an item asks which of the item's texts fits. Its problem counts the item's texts from
-0 on, so a strategy sees no difference. When the last image is decided, the decisions are joined.
+Each image of an item asks which of the item's texts fits it. The texts are numbered from 0 in its
+problem, so a strategy need not know about items. Once the last image of the item is decided, the
+decisions are joined into one.
 
-An image with candidates asks about these classes alone, counted from 0. The other classes are never
-evaluated: they have no draws and a score of infinity, and rank behind the candidates.
+An image with candidates asks only about these classes, numbered from 0. The other classes are not
+evaluated; they have no draws and an infinite score, and rank behind the candidates.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.inputs.templates import Columns, make_columns
 
 @dataclass(frozen=True)
 class Question:
-    """The question that every image of a sample asks."""
+    """Problem that a strategy decides for each image of a sample, and the texts behind it."""
 
     problem: Problem  # the question as a strategy sees it
     columns: Columns  # the prompts behind each column of the problem
@@ -44,9 +45,10 @@ def plain_question(problem: Problem) -> Question:
 
 
 class Questions:
-    """The question of each sample; items with as many texts have the same problem.
+    """Lookup of the question of each sample.
 
-    `shared` is the question of samples that share the prompts.
+    Items with the same number of texts share a problem. `shared` is the question of all samples
+    that are not items.
     """
 
     def __init__(self, shared: Question) -> None:
@@ -69,9 +71,9 @@ class Questions:
 
 
 class Joint:
-    """A sample under way: one interview per image.
+    """A sample in progress, with one interview per image.
 
-    `problem` is the question about all classes, for a sample that has candidates among them.
+    `problem` is the problem of all classes, needed for a sample with candidates.
     """
 
     def __init__(

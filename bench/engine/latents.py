@@ -1,4 +1,4 @@
-"""Images on their way in: opened, encoded in groups, and yielded one by one with their latent."""
+"""Open images and encode them to latents, in groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THREADLESS = ("cpu",)  # where a thread that opens images only takes time from t
 
 
 class Latents(ShrinkingBatches):
-    """Encodes images."""
+    """Encodes the images of samples to latents, in batches of at most ENCODE_BATCH pictures."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The engine for likelihoods: cells of many images in full batches, each an error by the model."""
+"""Engine for likelihoods: models that return the error of a cell themselves."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ OPENED_IMAGES = 4  # images opened at a time
 
 
 class CheckedLikelihood:
-    """A plugin's likelihood, called `who` in messages; its reduction and errors are checked.
+    """Wrapper that validates the reduction and errors of a plugin's likelihood, called `who`.
 
-    It is `blind` where the text alone is scored, by the model's `prior`.
+    Attributes:
+        reduction: how the model reduces an image's error to a number.
+        blind: whether only the text is scored, by the model's `prior`, without the image.
     """
 
     def __init__(self, backbone: object, who: str) -> None:
@@ -52,7 +54,7 @@ class CheckedLikelihood:
 
 
 class LikelihoodEngine(CellEngine):
-    """Scores images with a likelihood."""
+    """Scores images with a likelihood. Batches are not padded."""
 
     def __init__(
         self,

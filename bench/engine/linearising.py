@@ -1,9 +1,10 @@
-"""Linearisations: the errors of all prompts, to first order, from one gradient per draw.
+"""Linearisation: first-order errors of all prompts from one gradient per draw.
 
-e(c_0) + <grad e(c_0), c_p - c_0> for every prompt p, where c_0 is a mixture of the prompts. The
-gradient is taken with respect to the conditioning alone, so no gradient of a parameter is kept.
-Floating leaves are mixed. Other leaves (masks, ids) are the same for all prompts, or the model
-computes a mixture's. No second copy of a large conditioning is made: it is read in chunks.
+The error of prompt p is approximated by e(c_0) + <grad e(c_0), c_p - c_0>, where c_p is the
+conditioning of the prompt and c_0 a mixture of all. Gradients are taken only with respect to the
+conditioning, so those of the network's parameters are not stored. Floating-point leaves are mixed.
+Other leaves (masks, ids) must be the same for all prompts, unless the model computes those of a
+mixture. A large conditioning is read in chunks, so memory never holds a second copy.
 """
 
 from __future__ import annotations
@@ -26,10 +27,15 @@ CACHED_MIXTURES = 64  # a strategy may have mixtures of each image's own
 
 
 class Mixing:
-    """Mixtures of the prompts' conditioning; a UserError if prompts differ in what cannot be mixed.
+    """Computes mixtures of the prompts' conditioning, and first-order errors at them.
 
-    `mix_rest` takes the leaves that are not floating and float32 weights [P], and returns a
-    mixture's, one row; None: these leaves are the same for all prompts.
+    Args:
+        pool: the conditioning of the P prompts.
+        mix_rest: function from the leaves that are not floating-point and float32 weights [P] to
+            those of the mixture, one row each. None if these leaves are the same for all prompts.
+
+    Raises:
+        UserError: no leaf is floating-point, or prompts differ in a leaf that cannot be mixed.
     """
 
     def __init__(self, pool: Pool, mix_rest: MixRest | None = None) -> None:
@@ -149,11 +155,13 @@ Leaves = dict[str, torch.Tensor]
 
 
 class Lineariser(ShrinkingBatches):
-    """First-order errors of all prompts, for batches of (image, draw, mixture).
+    """Computes first-order errors of all prompts, for batches of (image, draw, mixture).
 
-    The batch size is a share of the engine's, `cells`, until it is measured. `cost` is that of one
-    linearised draw, in evaluations: one more once activations are computed a second time to save
-    memory.
+    Args:
+        evaluator: evaluates the errors whose gradients are taken.
+        cells: batch size of the engine; that of linearisations is smaller by the factor SHARE.
+        cost: cost of a linearised draw, in evaluations. It rises by one once activations are
+            recomputed to save memory.
     """
 
     def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:

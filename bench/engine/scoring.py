@@ -1,4 +1,4 @@
-"""A cell's error: noise, prediction and difference, in float32."""
+"""Errors of cells: noise an image's latent, predict, and reduce the difference, in float32."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has 
 
 
 class SharedNoise:
-    """The same noise for a draw of every image, from a bank, float32 [N, C, H, W]."""
+    """Noise that is the same for all images, one tensor per draw: `bank`, float32 [N, C, H, W]."""
 
     def __init__(self, bank: NDArray[np.float32], device: torch.device) -> None:
         self.bank = torch.from_numpy(bank).to(device)
@@ -40,7 +40,10 @@ class SharedNoise:
 
 
 class OwnNoise:
-    """Noise of shape (C, H, W) per image and draw, made from (seed, draw, sample id) on demand."""
+    """Noise of its own for each image and draw, generated on demand.
+
+    It has the shape (C, H, W), and depends only on the seed, the draw and the sample id.
+    """
 
     def __init__(
         self, plan: DrawPlan, seed: int, shape: tuple[int, ...], device: torch.device
@@ -75,11 +78,12 @@ def sampled(posterior: torch.Tensor, seed: int, image: str) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """The factors of each draw, float32 [N], and the time that the model is given.
+    """Coefficients of each draw, [N].
 
-    x_t = alpha · x_0 + sigma · eps, and a perfect model answers p · x_0 + q · eps. `factor` turns a
-    difference of answers into one in the space in which the error is measured. `time` is int64
-    where the model counts its levels, else float32.
+    The noisy latent is x_t = alpha · x_0 + sigma · eps, and a perfect model predicts the target
+    p · x_0 + q · eps. `factor` converts a difference from the target to the space in which the
+    error is measured. `time` is the time passed to the model, int64 if its levels are integers and
+    float32 otherwise. All others are float32.
     """
 
     alpha: torch.Tensor
@@ -138,7 +142,7 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Scoring:
-    """The definition of an error."""
+    """Definition of the error of a cell."""
 
     draws: Coefficients
     noise: Noise
@@ -149,15 +153,21 @@ class Scoring:
 
 
 class Evaluator:
-    """Evaluates batches of cells; the conditioning has one row per prompt, on the host.
+    """Computes the errors of batches of cells.
 
-    Under guidance its last row is the null. With one null per draw, a cell of the null precedes
-    those that need it, in the same batch or in an earlier one.
+    With guidance and one null per draw, batches must be evaluated in order: a cell with the null
+    precedes those that need it, in the same batch or an earlier one, and its prediction is kept
+    between calls.
+
+    Args:
+        backbone: the denoiser.
+        conditioning: one row per prompt, on the host. With guidance, the last row is the null.
+        scoring: definition of the error.
 
     Attributes:
-        pool: the prompts' conditioning, for gradients with respect to it.
-        prompts: the conditioning, or what the backbone's `fold_prompts` made of it.
-        passes: forward passes per cell.
+        pool: conditioning of the prompts, with respect to which gradients are taken.
+        prompts: the conditioning after the backbone's `fold_prompts`, if it fits on the device.
+        passes: number of forward passes per cell.
     """
 
     def __init__(self, backbone: CheckedDenoiser, conditioning: Tree, scoring: Scoring) -> None:

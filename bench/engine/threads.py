@@ -1,7 +1,7 @@
-"""How many threads torch uses on a CPU that other processes use as well.
+"""Adapt the number of torch's CPU threads to the load of other processes.
 
-Every operation waits for its slowest thread. Where other processes want the same cores, one of the
-threads is mostly not running, and the others spin or sleep until it is: one thread is then faster.
+Every operation waits for its slowest thread. If other processes compete for the same cores, one of
+the threads is usually not running, and the others wait for it, so fewer threads are faster.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ WAITING = Path("/proc/thread-self/schedstat")  # nanoseconds running and waiting
 
 
 class Threads:
-    """Fewer threads while a thread must wait for a core, and all of them again while it need not.
+    """Halves the number of threads while they wait for cores, and doubles it again afterwards.
 
-    How long it waits is the kernel's count for this thread, so that the work of others on cores
-    that this process may not use does not matter. A number that the user chose stays, and so does
-    the number where the kernel does not count.
+    The waiting time of the calling thread is read from the kernel, so load on cores that this
+    process may not use does not count. The number is never changed if the user set it, or if the
+    kernel does not report waiting times.
     """
 
     def __init__(self) -> None:

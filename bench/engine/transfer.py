@@ -1,4 +1,4 @@
-"""Between host and device, without making the host wait where the device can run ahead."""
+"""Transfers between host and device that let the device work while the host continues."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part o
 
 
 class Pool:
-    """The prompts' conditioning: `near`, on the device, or on the host, perhaps a mapped file."""
+    """Conditioning of the prompts, kept on the device, or on the host if it is too large.
+
+    `near` is whether it is on the device. On the host, it may be a memory-mapped file.
+    """
 
     def __init__(self, tree: Tree, device: torch.device) -> None:
         self.device, self.near = device, device.type != "cuda"

@@ -1,8 +1,10 @@
 """Conditioning as a tree: a tensor, or nested mappings of tensors, each with the prompt axis first.
 
+For example, with P prompts, L tokens and D features:
+
     {"embeddings": [P, L, D], "pooled": [P, D], "mask": [P, L]}
 
-A model family names its own leaves; the engine only picks rows. A single tensor is a tree too.
+The names of the leaves are up to the backbone; the engine only selects rows.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ SEPARATOR = "/"  # between the names of a leaf's path
 
 
 class TreeError(ValueError):
-    """An object that is no conditioning, or one that does not fit another conditioning."""
+    """An object is not a valid conditioning, or its structure differs from another one's."""
 
 
 def leaves(tree: Tree) -> dict[str, torch.Tensor]:
