@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError, warn_user
-from bench.stats.evidence import measured
+from bench.stats.evidence import measure_run
 from bench.stats.many import holm, ranking, ranks
 from bench.stats.measures import make_metric
 from bench.stats.paired import ALPHA, mcnemar, paired_wins
@@ -101,7 +101,7 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Le
         value = row.metric(name) if spec.in_summaries else None
         if row.path is not None and value is None:
             try:
-                [(_, figure)] = measured(Path(row.path), name, parameters)
+                [(_, figure)] = measure_run(Path(row.path), name, parameters)
                 value = None if isinstance(figure, str) else figure.value
             except UserError as error:
                 warn_user(str(error))

@@ -22,7 +22,7 @@ from bench.render.run import print_measured, print_run, print_statistics
 from bench.render.sentences import noise_details, repeatability_of
 from bench.running.command import reproducing_command
 from bench.stats.agreement import read_audit
-from bench.stats.evidence import measured
+from bench.stats.evidence import measure_run
 from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
@@ -76,7 +76,7 @@ def show_command(
         raise UserError("--set, --with and --by need --metric.")
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else _folder(name, results) for name in others]
-        rows = measured(path, metric, params, rest, by)
+        rows = measure_run(path, metric, params, rest, by)
         if as_json:
             plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
             print_json(plain if by else plain[""])

@@ -40,26 +40,26 @@ class Answers:
     """Predictions and image values of a method, or of a group of pooled methods, on n images."""
 
     name: str
-    members: tuple[Ints, ...]  # predicted classes of each member, [seeds, templates, n]
-    measured: tuple[Floats, ...]  # image values of each member, whose mean is the tested metric
+    predictions: tuple[Ints, ...]  # predicted classes of each member, [seeds, templates, n]
+    member_values: tuple[Floats, ...]  # image values of each member; their mean is the metric
     method: Method = "images"  # whether these are the images' own values or influence values
 
     @property
     def runs(self) -> int:
         """Number of runs."""
-        return sum(member.shape[0] * member.shape[1] for member in self.members)
+        return sum(member.shape[0] * member.shape[1] for member in self.predictions)
 
     @property
     def values(self) -> Floats:
         """Image values, [seeds, templates, n]; for a group, means over members, [1, 1, n]."""
-        if len(self.measured) == 1:
-            return self.measured[0]
-        return np.asarray(self.of_members.mean(axis=0, keepdims=True))
+        if len(self.member_values) == 1:
+            return self.member_values[0]
+        return np.asarray(self.member_means.mean(axis=0, keepdims=True))
 
     @property
-    def of_members(self) -> Floats:
+    def member_means(self) -> Floats:
         """Image values of each member, averaged over its runs, [members, 1, n]."""
-        return np.stack([values.mean(axis=(0, 1))[None] for values in self.measured])
+        return np.stack([values.mean(axis=(0, 1))[None] for values in self.member_values])
 
 
 def difference_test(
@@ -87,7 +87,7 @@ def difference_test(
         return compare_over_seeds(a.values, b.values, margin, clusters)
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     if metric.ratio is not None and not metric.mean_over_images:
-        p = exchange_p(metric, labels, a.members, b.members, clusters)
+        p = exchange_p(metric, labels, a.predictions, b.predictions, clusters)
         tested = _with_z_interval("permutation", p, change, margin, clusters)
         return replace(tested, interval=with_zero(tested.interval, p))
     if "influence" in (a.method, b.method):

@@ -48,7 +48,7 @@ def metric_input(
             raise UserError("its images have no groups.")
         if "rater" in needs and not raters:
             raise UserError(
-                "it compares with other answers: give --with RUN, or a CSV file of answers."
+                "it needs answers to compare with. Give --with RUN, or --with a CSV file."
             )
         stored = read_columns(path, manifest) if metric.columns else {}
         return MetricInput(
@@ -112,7 +112,7 @@ def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) 
     return raters
 
 
-def measured(
+def measure_run(
     path: Path,
     name: str,
     parameters: Mapping[str, Any],

@@ -25,7 +25,7 @@ class Difference(Document):
     runs: tuple[Positive, Positive]  # number of runs of A, number of runs of B
     difference: Number  # metric of B minus metric of A
     interval: tuple[Number, Number]  # 95 % interval, not corrected for multiple tests
-    test: str  # `mcnemar`, `permutation` or `influence` over images, or `seeds` over both
+    test: str  # `mcnemar`, `permutation`, `influence` or, over images and seeds, `seeds`
     p: Share  # two-sided, not corrected; at most 0.05 if the interval excludes 0
     p_holm: Share  # p corrected for all differences in the same table
     different: bool  # whether the corrected p is at most 0.05

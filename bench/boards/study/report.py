@@ -270,7 +270,7 @@ def _compare_groups(
             tuple(method.measured for method in members),
             "influence" if any(m.method == "influence" for m in members) else "images",
         )
-        variation = spread(answer.of_members, clusters, within=metric.range)
+        variation = spread(answer.member_means, clusters, within=metric.range)
         answers.append(answer)
         studied.append(
             StudyGroup(

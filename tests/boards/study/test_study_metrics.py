@@ -18,7 +18,7 @@ from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.stats import evidence
 from bench.stats.comparison import compare
-from bench.stats.evidence import measured
+from bench.stats.evidence import measure_run
 from bench.stats.measures import MeasuredMetric
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
@@ -33,7 +33,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def value(path: Path, metric: str, parameters: dict[str, Any] | None = None) -> MeasuredMetric:
-    [(_, row)] = measured(path, metric, parameters or {})
+    [(_, row)] = measure_run(path, metric, parameters or {})
     assert not isinstance(row, str)
     return row
 
@@ -98,7 +98,7 @@ def test_a_metric_without_values_of_the_images_is_refused(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence, "image_parts", lambda *_: (None, "bootstrap"))
-    with pytest.raises(UserError, match=r"AUROC has none: bench compare A B --metric auroc tests"):
+    with pytest.raises(UserError, match=r"AUROC is not one.*compare A B --metric auroc"):
         report_of(runs, "auroc")
 
 
