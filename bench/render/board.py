@@ -10,7 +10,7 @@ from string import ascii_uppercase
 
 import numpy as np
 
-from bench.boards.columns import in_words, metric_columns
+from bench.boards.columns import describe_settings, metric_columns
 from bench.boards.formats import boards, row_labels
 from bench.boards.leaderboard import arrange
 from bench.boards.rows import LeaderboardRow
@@ -67,7 +67,7 @@ def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow])
     made = []
     for title, board in boards(arrange(rows, decided=lambda path: runs[anchors[path]].decided)):
         if any(row.kind != "reported" for row in board):
-            above, differs = in_words(board)
+            above, differs = describe_settings(board)
             entries = [
                 Entry(row, letters(position), anchors.get(row.path or "", ""), params)
                 for position, (row, params) in enumerate(zip(board, differs, strict=True))

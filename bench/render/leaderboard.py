@@ -8,7 +8,13 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from bench.boards.columns import NO_VALUE, in_words, metric_columns, own_rows, tabulate
+from bench.boards.columns import (
+    NO_VALUE,
+    describe_settings,
+    metric_columns,
+    own_row_indices,
+    tabulate,
+)
 from bench.boards.formats import assignments, boards, cost_text, label_texts
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
@@ -40,10 +46,10 @@ def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
 
 def _narrow(title: str, board: Sequence[LeaderboardRow]) -> TextTable:
     sources: list[str] = []
-    settings, params = in_words(board)
+    settings, params = describe_settings(board)
     facts = [_facts(row, sources) for row in board]
-    own = own_rows(board)
-    common = [fact for fact in facts[own[0]] if all(fact in facts[place] for place in own)]
+    own = own_row_indices(board)
+    common = [fact for fact in facts[own[0]] if all(fact in facts[index] for index in own)]
     above = " · ".join([*common, settings] if settings else common)
     extra = [metric for metric in metric_columns(board) if not metric.column]
     rows = []

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.boards.columns import in_words
+from bench.boards.columns import describe_settings, tabulate
 from bench.boards.leaderboard import _significantly_better, leaderboard, ranked
 from bench.errors import BenchWarning
 from bench.stats.many import holm
@@ -292,11 +292,27 @@ def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path:
         assert [line.split().count("pass") for line in out.splitlines() if " 0.9" in line] == [1]
 
 
+def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_path: Path) -> None:
+    put(tmp_path, 0.9, backbone="a")
+    put(tmp_path, 0.8, backbone="b")
+    (tmp_path / "reported.json").write_text(json.dumps({**REPORTED, "source": "a paper, table 1"}))
+    board = [
+        row.model_copy(update={"seed": 7, "loss": "l1"}) if row.kind == "reported" else row
+        for row in leaderboard(tmp_path)
+    ]
+    table = tabulate(board)
+    assert "seed=0" in table.above and "loss" not in table.above
+    cells = [dict(zip(table.head, line, strict=True)) for line in table.rows]
+    assert [(line["seed"], line["loss"]) for line in cells] == [("–", "–"), ("–", "–"), ("7", "l1")]
+    _, texts = describe_settings(board)
+    assert texts[:2] == ["", ""] and set(texts[2].split()) == {"seed=7", "loss=l1"}
+
+
 @pytest.mark.parametrize(("draws", "shown"), [(1, False), (2, True)])
 def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> None:
     scoring = {"noise": "seed 0", "reduction": "mean"}
     store(tmp_path, [0, 1], [0, 1], scoring=scoring, draws=draws)
-    above, _ = in_words(leaderboard(tmp_path))
+    above, _ = describe_settings(leaderboard(tmp_path))
     assert ("reduction=mean" in above) == shown
 
 
