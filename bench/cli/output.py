@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bench.store.documents import Manifest
 
 JSON_WRITER = "bench.stdout"  # key in a command's context: writer to the stdout kept for JSON
+PICTURES = ("confusion.png", "examples.png")  # in a run's folder
 PROBLEMS_FOUND = 4  # exit code of a command that looks for problems, if it found any
 
 _READABLE = "bench.readable"
@@ -70,7 +71,7 @@ def after_plan(missing: Collection[str], what: str) -> tuple[str, str]:
 def after_run(name: str) -> list[tuple[str, str]]:
     """Return next steps for a complete run; `name` is that of `run_name`."""
     return [
-        ("see the mistakes", f"bench report {name}"),
+        ("inspect misclassified images", f"bench report {name}"),
         ("see each class", f"bench show {name} --statistics"),
     ]
 
@@ -87,12 +88,17 @@ def in_results(results: str) -> str:
     return "" if results == usual else f" --results {shlex.quote(results)}"
 
 
+def has_pictures(run: Path) -> bool:
+    """Return whether a run's folder has every picture that `draw_pictures` can draw."""
+    return all((run / name).is_file() for name in PICTURES)
+
+
 def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
     """Draw the pictures of a finished run; warn if one cannot be drawn."""
     from bench.render.pictures import write_pictures
 
     try:
-        few = len(write_pictures(run, manifest)) < 2
+        few = len(write_pictures(run, manifest)) < len(PICTURES)
         problem = "No picture of examples: the images are not on this machine." if few else ""
     except Exception as error:  # of any kind: the run is complete all the same
         problem = f"No pictures: {type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ from bench.cli.output import (
     after_plan,
     after_run,
     draw_pictures,
+    has_pictures,
     in_results,
     next_steps,
     print_json,
@@ -25,11 +26,10 @@ from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
-from bench.recordings.promised import run
-from bench.recordings.promised import sweep_only as swept
+from bench.recordings.promised import run, sweep_only
 from bench.render.plan import print_plan
 from bench.render.run import print_run
-from bench.running.run import warm_up as warmed_up
+from bench.running.run import warm_up
 from bench.running.settings import RunConfig
 from bench.running.verbs.estimate import make_plan
 from bench.running.verbs.shards import check_slurm, submit, write_script
@@ -44,11 +44,25 @@ from bench.running.verbs.shards import check_slurm, submit, write_script
 @click.option(
     "--slurm", type=int, metavar="N", help="Write a Slurm script of N shards; run nothing."
 )
-@click.option("--submit", is_flag=True, help="With --slurm: submit the script as well.")
-@click.option("-v", "--verbose", is_flag=True, help="Also report the state of each worker of Ray.")
-@click.option("--warm-up", is_flag=True, help="Fetch weights and encode prompts; score nothing.")
-@click.option("--sweep-only", is_flag=True, help="Make only the sweep that --risk calibrates on.")
-@click.option("--dry-run", is_flag=True, help="Check everything and print the plan and its cost.")
+@click.option("--submit", is_flag=True, help="With --slurm: also submit the script.")
+@click.option("-v", "--verbose", is_flag=True, help="Also report the state of each Ray worker.")
+@click.option(
+    "--warm-up",
+    "only_warm_up",
+    is_flag=True,
+    help="Download weights and encode prompts without scoring.",
+)
+@click.option(
+    "--sweep-only",
+    "only_sweep",
+    is_flag=True,
+    help="Run only the full sweep on which --risk is calibrated.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Validate the configuration and print the plan and estimated cost without running.",
+)
 @json_option
 @click.pass_context
 def run_command(
@@ -57,49 +71,58 @@ def run_command(
     slurm: int | None,
     submit: bool,
     verbose: bool,
-    warm_up: bool,
-    sweep_only: bool,
+    only_warm_up: bool,
+    only_sweep: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Score DATASET: a name from `bench list datasets`, or a folder of images (with a slash).
+    """Score DATASET: a name from `bench list datasets`, or a path to a folder of images.
+
+    A path is written with a slash, such as ./my-images.
 
     \b
-    bench run digits                                   small, and included
-    bench run ./my-images --backbone sd15 --limit 100  a folder for each class
-    bench run ./my-images --backbone sd15 --dry-run    what that would take
+    bench run digits                                   small bundled dataset
+    bench run ./my-images --backbone sd15 --limit 100  one subfolder per class
+    bench run ./my-images --backbone sd15 --dry-run    plan and estimated cost
 
-    The same command resumes a run that was interrupted, and shows one that is complete.
-    Every option can also be set by a variable BENCH_OPTION, or in a TOML file (--config).
+    The same command resumes an interrupted run, and shows the result of a complete one. Unless
+    --json is set, it also draws the confusion matrix and example images into the run's folder.
+
+    Each setting can also be given as an environment variable (BENCH_OPTION, such as
+    BENCH_BACKBONE) or in a TOML file (--config).
+
+    Exit code: 0 if the run is complete, 2 if the input is invalid or a dry run finds something
+    missing, 3 if some images failed, 4 if the accuracy is below --min-accuracy.
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
+    _check_modes(slurm, submit, only_warm_up, only_sweep)
     config = config_from_options(ctx, **options)
     if verbose:
         logger = logging.getLogger("bench.workers")
         logger.setLevel(logging.INFO)
-        logger.addHandler(_Lines())
+        logger.addHandler(_PrintingHandler())
     if dry_run:
         plan = make_plan(config)
         if as_json:
             print_json(plan.plain())
         else:
             print_plan(plan.plain())
-            what = "score it" if plan.evaluations else "show its result"
-            next_steps(after_plan(plan.missing, what))
+            step = "score it" if plan.evaluations else "show its result"
+            next_steps(after_plan(plan.missing, step))
         return 2 if plan.missing else 0
-    if slurm is not None or submit:
-        return _slurm(config, slurm, submit, as_json)
-    if warm_up:
-        run_id = warmed_up(config)
+    if slurm is not None:
+        return _write_slurm_script(config, slurm, submit, as_json)
+    if only_warm_up:
+        run_id = warm_up(config)
         if as_json:
             print_json({"run_id": run_id})
         else:
-            say(f"{run_id} can be scored.")
+            say(f"The weights and encoded prompts of {run_id} are ready.")
             next_steps(("score it", "the same command without --warm-up"))
         return 0
     with Progress(load_plugins().manager):
-        made = swept if sweep_only else run
-        finished = made(config, tell=lambda text: say(text, err=True))
+        score = sweep_only if only_sweep else run
+        finished = score(config, tell=lambda text: say(text, err=True))
     summary = finished.summary
     if as_json:
         print_json(finished.plain())
@@ -110,7 +133,9 @@ def run_command(
             next_steps(("when all shards are done", merge))
         else:
             next_steps(*after_run(run_name(finished.folder, config.results)))
-        if not finished.resumed:  # last: the library that draws takes a second to import
+        # The pictures come last, because importing matplotlib takes a second. A complete run has
+        # none if it was made with --json or interrupted while they were drawn.
+        if not (finished.resumed and has_pictures(finished.folder)):
             draw_pictures(finished.folder, finished.manifest)
             for picture in sorted(finished.folder.glob("*.png")):
                 say(f"Picture: {picture}")
@@ -120,22 +145,31 @@ def run_command(
     return 3 if summary.failed_samples else 0
 
 
-class _Lines(logging.Handler):
+class _PrintingHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage(), err=True)
 
 
-def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:
-    if shards is None:
+def _check_modes(slurm: int | None, submit: bool, only_warm_up: bool, only_sweep: bool) -> None:
+    """Raise UserError if options are combined of which one would be ignored."""
+    if submit and slurm is None:
         raise UserError("--submit needs --slurm N, the number of shards.")
-    if submitted:
+    modes = {"--slurm": slurm is not None, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
+    chosen = [option for option, is_set in modes.items() if is_set]
+    if len(chosen) > 1:
+        hint = " The Slurm script warms up, and sweeps if --risk needs it." * (slurm is not None)
+        raise UserError(f"{' and '.join(chosen)} cannot be combined.{hint}")
+
+
+def _write_slurm_script(config: RunConfig, shards: int, then_submit: bool, as_json: bool) -> int:
+    if then_submit:
         check_slurm()
     script = write_script(config, shards)
-    jobs = submit(script) if submitted else None
+    jobs = submit(script) if then_submit else None
     if as_json:
         print_json({"script": str(script), "submitted": jobs})
     elif jobs is None:
-        say(f"Wrote {script}. Look at it, then: bash {script} submit")
+        say(f"Wrote {script}. Check it, then submit it: bash {script} submit")
     else:
         say(f"Submitted {script}: {jobs}")
     return 0

@@ -1,4 +1,4 @@
-"""`bench study`. Make a grid of runs from one file, with its table.
+"""`bench study`. Run a grid of experiments declared in a file.
 
 Group: Many runs, repeated and published, 1.
 
@@ -42,46 +42,59 @@ from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 MACHINE_OPTIONS = (
-    *("results", "device", "batch_size", "offline"),
-    *("executor", "workers", "ray_address"),
+    "results",
+    "device",
+    "batch_size",
+    "offline",
+    "executor",
+    "workers",
+    "ray_address",
 )
 
 
 @click.command()
 @click.argument("file")
-@click.option("--dry-run", is_flag=True, help="Show every run and its cost; score nothing.")
-@click.option("--pilot", "pilot_only", is_flag=True, help="Run the pilots only.")
-@click.option("--show", is_flag=True, help="Show the table of the runs so far; run nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print every run and its estimated cost without running."
+)
+@click.option(
+    "--pilot", "pilot_only", is_flag=True, help="Score only the pilots, a few images of each run."
+)
+@click.option("--show", is_flag=True, help="Print the results so far without running.")
 @click.option(
     "--format",
-    "wanted",
+    "table_format",
     type=click.Choice(TABLE_FORMATS),
     default="table",
-    help="How to print the table.  [default: table]",
+    help="Output format.  [default: table]",
 )
-@click.option("--rows", help="The axis of the table's rows; needs --columns.")
-@click.option("--columns", help="The axis of the table's columns; needs --rows.")
+@click.option("--rows", help="Axis for the rows of a pivot table; needs --columns.")
+@click.option("--columns", help="Axis for the columns of a pivot table; needs --rows.")
 @click.option(
     "--value",
-    metavar="FIGURE",
+    metavar="QUANTITY",
     default="accuracy",
-    help="What a pivoted table shows: a metric of summaries, cost, seconds, n or status."
+    help="Quantity in the pivot table: a metric in summaries, cost, seconds, n or status."
     "  [default: accuracy]",
 )
 @click.option(
     "--over",
     default="seed,template",
-    help="Axes whose runs are pooled into one method.  [default: seed,template]",
+    help="Axes to pool over when comparing methods.  [default: seed,template]",
 )
 @metric_options(
-    "The metric whose differences are tested: `bench list metrics`.", "accuracy", alone=True
+    "Metric whose differences are tested: see `bench list metrics`.", "accuracy", alone=True
 )
-@click.option("--margin", type=float, help="Differences below this count as equal, such as 0.02.")
-@click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")
 @click.option(
-    "--ranks-figure", help="Draw a critical-difference plot into this file; needs ten datasets."
+    "--margin", type=float, help="Treat differences smaller than this as equal, e.g. 0.02."
 )
-@click.option("--corruption-figure", help="Draw errors against severity into this file.")
+@click.option("--figure", help="Save a forest plot to this file: .png, .svg or .pdf.")
+@click.option(
+    "--ranks-figure", help="Save a critical-difference plot to this file; needs ten datasets."
+)
+@click.option(
+    "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
+)
 @config_options(MACHINE_OPTIONS)
 @json_option
 @click.pass_context
@@ -92,7 +105,7 @@ def study_command(
     dry_run: bool,
     pilot_only: bool,
     show: bool,
-    wanted: str,
+    table_format: str,
     rows: str | None,
     columns: str | None,
     value: str,
@@ -106,16 +119,21 @@ def study_command(
     as_json: bool,
     **machine: object,
 ) -> int:
-    """Make all runs that FILE, a TOML file, declares as a grid; then show their table.
+    """Run a grid of experiments declared in FILE, a TOML file, and print the results.
 
-    Every run is an ordinary one in the results folder; what is stored already is not made again.
-    Runs that fail are reported and the others are made; then the exit code is 3. The same command
-    resumes. With --show, FILE may also be the name of a study that was started.
+    Each run is stored in the results folder like any other. Complete runs are not repeated, so the
+    same command resumes an interrupted study.
+
+    If some runs fail, the remaining ones still run and the exit code is 3. It is 2 if the input is
+    invalid or a dry run finds something missing, and 0 with --show, whose FILE may also be the name
+    of a study that was started.
     """
     if (rows is None) != (columns is None):
         raise UserError("--rows and --columns must be given together, each with an axis.")
+    if rows is None and set_by_user(ctx, {"value": value}):
+        raise UserError("--value needs --rows and --columns.")
     check_pivoted(value)
-    as_json = as_json or wanted == "json"
+    as_json = as_json or table_format == "json"
     settings = set_by_user(ctx, machine)
     results = Path(settings.get("results") or "results")
     option = in_results(str(results))
@@ -140,7 +158,7 @@ def study_command(
                 print_json(plan.plain())
             else:
                 print_study_plan(plan)
-                next_steps(after_plan(plan.problems(), "make the runs"))
+                next_steps(after_plan(plan.problems(), "run it"))
             return 2 if plan.problems() else 0
 
         with StudyProgress(load_plugins().manager) as progress:
@@ -158,38 +176,49 @@ def study_command(
         tables = [pivot(report, rows, columns, value)]
     else:
         tables = study_tables(report)
-    if wanted == "table":
+    if table_format == "table":
         for table in tables:
             print_table(table)
-        next_steps(*_steps(report, option, machine_options))
+        next_steps(*_next_steps(report, option, machine_options))
         return code
-    click.echo(formatted(tables, wanted, report.name), nl=False)
+    click.echo(formatted(tables, table_format, report.name), nl=False)
     return code
 
 
-def _steps(report: StudyReport, option: str, machine_options: str) -> list[tuple[str, str]]:
-    made = f"bench study {shlex.quote(report.file)}{machine_options}"
-    shown = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
-    steps = [("print the table for a paper", shown), ("look at the runs", f"bench view{option}")]
+def _next_steps(report: StudyReport, option: str, machine_options: str) -> list[tuple[str, str]]:
+    again = f"bench study {shlex.quote(report.file)}{machine_options}"
+    latex = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
+    steps = [("print the table for a paper", latex), ("look at the runs", f"bench view{option}")]
     if report.failed:
-        steps.insert(0, ("make what failed again", made))
+        steps.insert(0, ("retry the failed runs", again))
     elif report.done < report.cells:
-        steps.insert(0, ("make the runs that are left", made))
+        steps.insert(0, ("run the remaining ones", again))
     return steps
 
 
-_OPTIONS = (
-    *("backbone", "strategy", "params", "hierarchy", "data_dir", "limit", "weights"),
-    *("device", "dtype"),
-    *("batch_size", "save_errors", "results", "fresh", "offline"),
+REPRODUCE_OPTIONS = (
+    "backbone",
+    "strategy",
+    "params",
+    "hierarchy",
+    "data_dir",
+    "limit",
+    "weights",
+    "device",
+    "dtype",
+    "batch_size",
+    "save_errors",
+    "results",
+    "fresh",
+    "offline",
 )
 
 
 @click.command()
 @click.argument("protocol", required=False)
-@config_options(_OPTIONS)
-@click.option("--published", type=click.FloatRange(0, 1), help="The figure to compare with.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and its cost, and run nothing.")
+@config_options(REPRODUCE_OPTIONS)
+@click.option("--published", type=click.FloatRange(0, 1), help="Published value to compare with.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and estimated cost without running.")
 @json_option
 @click.pass_context
 def reproduce_command(
@@ -201,11 +230,13 @@ def reproduce_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Repeat PROTOCOL, a published experiment, and show our figure beside the published one.
+    """Repeat PROTOCOL, a published experiment, and compare the result with the published one.
 
-    Without PROTOCOL, all are listed. Options replace the protocol's settings, and the result says
-    which. A rehearsal, offline and in little time:
+    Without PROTOCOL, list all protocols. Options override the protocol's settings, and the output
+    names those that differ. For a quick rehearsal with a small bundled backbone:
     `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
+
+    The exit code is 2 if the input is invalid or a dry run finds something missing.
     """
     results = options["results"] or "results"
     if protocol is None:
@@ -213,8 +244,8 @@ def reproduce_command(
         return 0
     protocols = load_plugins().protocols
     if protocol not in protocols and Path(results, protocol).is_dir():
-        again = reproducing_command(read_manifest(find_run(protocol, results, exact=True)))
-        raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {again}")
+        command = reproducing_command(read_manifest(find_run(protocol, results, exact=True)))
+        raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {command}")
     spec = protocols.get(protocol)
     settings = set_by_user(ctx, options)
     with nullcontext() if dry_run else Progress(load_plugins().manager):
@@ -228,5 +259,7 @@ def reproduce_command(
             next_steps(after_plan(plan.missing, "repeat it"))
         elif reproduction.run_id:
             option = in_results(results)
-            next_steps(("see the mistakes", f"bench report {reproduction.run_id}{option}"))
+            next_steps(
+                ("inspect misclassified images", f"bench report {reproduction.run_id}{option}")
+            )
     return 2 if plan is not None and plan.missing else 0

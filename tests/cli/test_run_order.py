@@ -1,4 +1,4 @@
-"""The result of a run is shown before anything is imported that only its pictures need."""
+"""When the pictures of a run are drawn: last, and again if some are missing."""
 
 from __future__ import annotations
 
@@ -30,3 +30,17 @@ def test_the_last_lines_say_where_the_pictures_are(tmp_path: Path) -> None:
     pictures = sorted(tmp_path.glob("*/*.png"))
     assert len(pictures) == 2
     assert done.out.splitlines()[-2:] == [f"Picture: {picture}" for picture in pictures]
+
+
+def test_a_complete_run_gets_pictures_that_are_missing(tmp_path: Path) -> None:
+    arguments = ("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
+    assert bench(*arguments, "--json").code == 0
+    assert not list(tmp_path.rglob("*.png"))  # JSON has no pictures
+    bench(*arguments)
+    confusion, examples = sorted(tmp_path.glob("*/*.png"))
+    examples.unlink()  # as if the command was interrupted after the first picture
+    again = bench(*arguments)
+    assert f"Picture: {examples}" in again.out and examples.is_file()
+    changed = confusion.stat().st_mtime_ns
+    bench(*arguments)
+    assert confusion.stat().st_mtime_ns == changed  # nothing is missing, nothing is drawn

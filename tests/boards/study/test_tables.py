@@ -46,6 +46,8 @@ def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     assert drawn.code == 2 and "needs 10 datasets" in drawn.err
     assert f"Wrote {tmp_path / 'f.svg'}" in drawn.err
     assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
+    flat = bench("study", study, *results, "--show", "--value", "n")
+    assert flat.code == 2 and "--value needs --rows and --columns" in flat.err
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
     assert wrong.code == 2 and "'seed'" in wrong.err
 

@@ -81,6 +81,6 @@ def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> Non
     state = read_study(study_folder(tmp_path / "r", "small"))
     assert [cell.status for cell in state.cells] == ["complete"] * 3 + ["failed"] * 2
     shown = bench("study", study, "--results", tmp_path / "r", "--show", COLUMNS="80")
-    assert "Runs that failed" in shown.out
+    assert shown.code == 0 and "Runs that failed" in shown.out
     table, _, _ = shown.out.partition("\nNext:")  # a command is as long as its folder's name
     assert max(map(len, table.splitlines())) <= 80

@@ -183,6 +183,10 @@ def test_a_risk_is_swept_and_calibrated_between_the_jobs(tmp_path: Path, recorde
         (["--slurm", "2", "--shard", "1/2"], "--slurm and --shard"),
         (["--slurm", "2", "--fresh"], "--slurm and --fresh"),
         (["--submit"], "--submit needs --slurm N"),
+        (["--submit", "--dry-run"], "--submit needs --slurm N"),
+        (["--slurm", "2", "--warm-up"], "--slurm and --warm-up cannot be combined"),
+        (["--slurm", "2", "--sweep-only"], "--slurm and --sweep-only cannot be combined"),
+        (["--warm-up", "--sweep-only"], "--warm-up and --sweep-only cannot be combined"),
         (["--slurm", "2", "--submit"], "no `sbatch`"),
     ],
 )
