@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bench.store.documents import Manifest
 
 JSON_WRITER = "bench.stdout"  # key in a command's context: writer to the stdout kept for JSON
-PICTURES = ("confusion.png", "examples.png")  # in a run's folder
+RUN_PICTURES = ("confusion.png", "examples.png")  # in a run's folder
 PROBLEMS_FOUND = 4  # exit code of a command that looks for problems, if it found any
 
 _READABLE = "bench.readable"
@@ -90,7 +90,7 @@ def in_results(results: str) -> str:
 
 def has_pictures(run: Path) -> bool:
     """Return whether a run's folder has every picture that `draw_pictures` can draw."""
-    return all((run / name).is_file() for name in PICTURES)
+    return all((run / name).is_file() for name in RUN_PICTURES)
 
 
 def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
@@ -98,7 +98,7 @@ def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
     from bench.render.pictures import write_pictures
 
     try:
-        few = len(write_pictures(run, manifest)) < len(PICTURES)
+        few = len(write_pictures(run, manifest)) < len(RUN_PICTURES)
         problem = "No picture of examples: the images are not on this machine." if few else ""
     except Exception as error:  # of any kind: the run is complete all the same
         problem = f"No pictures: {type(error).__name__}: {error}"
