@@ -41,7 +41,7 @@ class Backbone:
         """Check that the backbone could be made from these weights.
 
         Raises:
-            UserError: making the backbone would raise it.
+            UserError: if making the backbone would raise it.
         """
 
     @staticmethod

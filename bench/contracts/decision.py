@@ -45,7 +45,7 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32
     """Return the outcome of blocks of errors, float32 [prompts, draws], by the problem's reduction.
 
     Raises:
-        ValueError: the reduction is not the mean, and the prompts were evaluated on different
+        ValueError: if the reduction is not the mean, and the prompts were evaluated on different
             draws.
     """
     table = ErrorTable(problem)
@@ -55,7 +55,7 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32
         return table.outcome()
     evaluated = np.isfinite(table.errors)
     if not (evaluated == evaluated[0]).all():
-        raise ValueError(f"{problem.reduction} needs all prompts on the same draws")
+        raise ValueError(f"{problem.reduction} requires all prompts on the same draws")
     drawn = evaluated[0]
     errors, weights = table.errors[:, drawn].astype(np.float64), problem.weights[drawn]
     scores, terms = _terms(errors, weights, problem.reduction)

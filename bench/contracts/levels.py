@@ -37,7 +37,7 @@ class Levels:
             function of time; None if it has none.
 
     Raises:
-        ValueError: columns differ in length, values are not finite, the signal-to-noise ratio is
+        ValueError: if columns differ in length, values are not finite, the signal-to-noise ratio is
             not monotone, or a target is a multiple of the input.
     """
 
@@ -64,7 +64,9 @@ class Levels:
                 )
             if not np.isfinite(column).all():
                 row = int(np.flatnonzero(~np.isfinite(column))[0])
-                raise ValueError(f"level table: {name} of level {row} is {column[row]}")
+                raise ValueError(
+                    f"level table: {name} must be finite, got {column[row]} at level {row}"
+                )
         if (self.alpha < 0).any() or (self.sigma < 0).any():
             raise ValueError("level table: alpha and sigma must not be negative")
         # Unlike the ratio, the angle of (alpha, sigma) is finite everywhere.
@@ -134,7 +136,7 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
     sigma · x_0) and `flow` (eps − x_0).
 
     Raises:
-        ValueError: another type.
+        ValueError: if `kind` is another type.
     """
     zeros, ones = np.zeros_like(alpha), np.ones_like(alpha)
     kinds = {
@@ -144,7 +146,7 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
         "flow": (-ones, ones),
     }
     if kind not in kinds:
-        raise ValueError(f"prediction type {kind!r}: expected one of {', '.join(ANSWERS)}")
+        raise ValueError(f"prediction type must be one of {', '.join(ANSWERS)}, got {kind!r}")
     return kinds[kind]
 
 
@@ -195,11 +197,13 @@ def flow_levels(
         reverse: the model's time is scale · (1 − sigma), as in Lumina.
 
     Raises:
-        ValueError: `mu` is missing or superfluous, or the config warps the table in another way.
+        ValueError: if `mu` is missing or superfluous, or the config warps the table in another way.
     """
     warps = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas")
     if warped := [name for name in warps if config.get(name)]:
-        raise ValueError(f"flow schedule: {warped[0]} makes a sampler's table, not the model's")
+        raise ValueError(
+            f"flow schedule: {warped[0]} changes the sampler's levels, not the model's"
+        )
     dynamic = bool(config.get("use_dynamic_shifting"))
     if dynamic != (mu is not None):
         problem = "needs mu, the resolution's shift" if dynamic else "has a fixed shift and no mu"
@@ -220,8 +224,8 @@ def dynamic_mu(config: Mapping[str, Any], tokens: int) -> float:
 
     `tokens` is the length of the packed latent, (side / 16)² for FLUX.1.
     """
-    base, most = config["base_image_seq_len"], config["max_image_seq_len"]
-    slope = (config["max_shift"] - config["base_shift"]) / (most - base)
+    base, maximum = config["base_image_seq_len"], config["max_image_seq_len"]
+    slope = (config["max_shift"] - config["base_shift"]) / (maximum - base)
     return float(config["base_shift"] + slope * (tokens - base))
 
 

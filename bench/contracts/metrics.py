@@ -78,7 +78,7 @@ class MetricSpec(Spec):
 
     @property
     def in_summaries(self) -> bool:
-        """Whether summaries hold it: every record has its inputs, and it is not on request."""
+        """Whether summaries contain it: every record has its inputs, and it is not `on_request`."""
         return IN_EVERY_RECORD.issuperset(self.needs) and not self.on_request
 
     @property
@@ -87,11 +87,11 @@ class MetricSpec(Spec):
         return {"higher": 1, "lower": -1, "neither": 0}[self.direction]
 
     def shown(self, value: float, sign: Literal["", "+"] = "") -> str:
-        """Format a value, or a difference, for a table; a share in per cent."""
+        """Format a value, or a difference, for a table; shares are shown in per cent."""
         return f"{100 * value:{sign}.1f}" if self.unit == "share" else f"{value:{sign}.4g}"
 
     def verdict(self, difference: float) -> str:
-        """Return what a significant difference, B minus A, says about B."""
+        """Return a verdict on B, given a significant `difference` B minus A."""
         if not self.sign:
             return "they differ"
         return "B is better" if self.sign * difference > 0 else "B is worse"
@@ -107,9 +107,9 @@ class MetricSpec(Spec):
         yield from super()._problems()
         if (self.ratio is None) == (self.target == BY_CLASS):
             yield "expected either a target or a ratio, got both or none"
-        if unknown := [need for need in self.needs if need not in NEEDS] or not self.needs:
-            yield f"needs={unknown!r}: expected some of {', '.join(NEEDS)}"
+        if not self.needs or not set(self.needs) <= set(NEEDS):
+            yield f"needs must be one or more of {', '.join(NEEDS)}, got {self.needs!r}"
         if not self.range[0] < self.range[1]:
-            yield f"range={self.range!r} must be the smallest and the largest value"
+            yield f"range must be the smallest and the largest value, got {self.range!r}"
         if self.hub and len(self.hub) != 2:
-            yield f"hub={self.hub!r} must be the Hub's metric and its name on a model card"
+            yield f"hub must be the Hub's metric and its name on a model card, got {self.hub!r}"

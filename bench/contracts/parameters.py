@@ -62,12 +62,12 @@ class Parameter:
         return f"a list, each {value}" if several else value
 
     def parse(self, value: Any) -> Any:
-        """Convert text from a command line to the parameter's type, or check a Python value.
+        """Convert text from a command line to the parameter's type, or validate a Python value.
 
         None stands for the default.
 
         Raises:
-            ValueError: `value` cannot be converted, or is not finite.
+            ValueError: if `value` cannot be converted or is not finite.
         """
         import numpy as np  # imported late: listings need neither
         from pydantic import TypeAdapter
@@ -127,7 +127,7 @@ class Spec:
         owner: the plugin that registered it, for messages; set by the toolkit.
 
     Raises:
-        ValueError: a field has the wrong type or an invalid value.
+        ValueError: if a field has the wrong type or an invalid value.
     """
 
     kind: ClassVar[str]
@@ -151,7 +151,7 @@ class Spec:
         object.__setattr__(self, "parameters", parameters)
 
     def _problems(self) -> Iterator[str]:
-        """Yield what is wrong with the fields. Subclasses add their own checks after these."""
+        """Yield a message for each invalid field. Subclasses add their own checks after these."""
         types = _field_types(type(self))
         for declared in fields(self):
             value = getattr(self, declared.name)
@@ -159,15 +159,15 @@ class Spec:
             if not _fits(value, kind):
                 shown = kind if get_origin(kind) is Literal else declared.type
                 expected = str(shown).removeprefix("typing.")
-                yield f"{declared.name}={value!r} is not of the type {expected}"
+                yield f"{declared.name} must be of the type {expected}, got {value!r}"
         if not self.names.fullmatch(self.name):
-            yield "use lower case letters, digits, '.', '_' and '-' in a name"
+            yield "a name must consist of lower case letters, digits, '.', '_' and '-'"
         if not _TARGET.fullmatch(self.target):
-            yield f"target {self.target!r} is not 'package.module:Class'"
+            yield f"target must have the form 'package.module:Class', got {self.target!r}"
 
     @property
     def label(self) -> str:
-        """Name in messages, with the plugin's."""
+        """Name in messages, with the name of the plugin."""
         return f"{self.kind} {self.name!r}" + (f" ({self.owner})" if self.owner else "")
 
     def is_default(self, name: str, value: Any) -> bool:
@@ -182,7 +182,7 @@ class Spec:
         """Return the values of all parameters: converted overrides, and defaults for the others.
 
         Raises:
-            UserError: a parameter is unknown, or its value cannot be converted.
+            UserError: if a parameter is unknown, or its value cannot be converted.
         """
         values = {key: parameter.default for key, parameter in self.parameters.items()}
         for key, value in overrides.items():

@@ -24,7 +24,7 @@ class CollectionSpec(Spec):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if not self.datasets or len(set(self.datasets)) < len(self.datasets):
-            yield f"datasets={self.datasets!r} must be at least one name, each of them once"
+            yield f"datasets must be one or more different names, got {self.datasets!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,4 +56,4 @@ class ProtocolSpec(Spec):
         if not isinstance(self.settings.get("dataset"), str):
             yield "settings must name a dataset"
         if self.published is not None and not (0 <= self.published <= 1 and self.source):
-            yield f"published={self.published} must be between 0 and 1, with its source"
+            yield f"published must be from 0 to 1 and have a source, got {self.published}"

@@ -1,7 +1,7 @@
-"""Specs of datasets, backbones, strategies and views: what is known before they are imported.
+"""Specs: the registrations of datasets, backbones, strategies and views.
 
-A spec holds only strings and numbers, so that listings and plans are quick. The class that it
-names, its `target`, is imported on first use.
+A spec has only strings and numbers, so that listings and plans are quick. The class that it names,
+its `target`, is imported on first use.
 """
 
 from __future__ import annotations
@@ -132,18 +132,20 @@ class DatasetSpec(Spec):
         yield from super()._problems()
         count = len(self.classes or ())
         if self.found and len(self.found) != count:
-            yield f"found has {len(self.found)} names; expected one for each of {count} classes"
+            yield f"found must have a name for each of {count} classes, got {len(self.found)}"
         for name, labels in self.labels.items():
             if len(labels) != count or not all(map(str.split, labels)):
-                yield f"labels.{name} needs a label or more for each of the {count} classes"
-        if self.border < 0 or (self.items and (self.border or self.leave_out_others)):
-            yield f"border={self.border} must be a number of pixels, and 0 for items"
+                yield f"labels.{name} must have one or more labels for each of {count} classes"
+        if self.border < 0:
+            yield f"border must be at least 0, got {self.border}"
+        if self.items and (self.border or self.leave_out_others):
+            yield "a dataset of items must not have border or leave_out_others"
         if self.items and (self.classes is not None or self.phrases):
-            yield "items have no classes and no phrases"
+            yield "a dataset of items must not have classes or phrases"
         if self.splits and self.split not in (None, *self.splits):
-            yield f"split={self.split!r} is not one of splits"
+            yield f"split must be one of {', '.join(self.splits)}, got {self.split!r}"
         if any(count is not None and count < 1 for count in self.splits.values()):
-            yield f"splits={self.splits!r}: the number of images must be at least 1, or None"
+            yield f"splits: a number of images must be at least 1, or None; got {self.splits!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,14 +236,14 @@ class BackboneSpec(Spec):
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.learns and self.scorer != "classifier":
-            yield "learns=True needs scorer='classifier'"
+            yield f"learns=True requires scorer='classifier', got {self.scorer!r}"
         if self.flops is not None and not (self.flops > 0 and isfinite(self.flops)):
-            yield f"flops={self.flops} must be above 0"
+            yield f"flops must be above 0 and finite, got {self.flops}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrategySpec(Spec):
-    """A strategy.
+    """A strategy: how it is chosen and calibrated, and parameters of earlier versions.
 
     Attributes:
         default: whether it is used if the user names no other.
@@ -278,8 +280,9 @@ class StrategySpec(Spec):
         for name, value in self.retired.items():
             if str(overrides.get(name, value)) != str(value):
                 raise UserError(
-                    f"{self.kind} {self.name!r}: {name}={overrides[name]} is of an earlier version;"
-                    f" {name} is always {value} now. Such a run can be shown but not resumed."
+                    f"{self.kind} {self.name!r}: {name}={overrides[name]} was valid in an earlier"
+                    f" version; {name} must be {value} now. Such a run can be shown but not"
+                    " resumed."
                 )
         return super().resolve_parameters(
             {name: value for name, value in overrides.items() if name not in self.retired}

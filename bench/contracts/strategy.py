@@ -110,7 +110,7 @@ class Strategy(ABC):
         """Check a problem before any image is scored.
 
         Raises:
-            ValueError: the strategy cannot be used on it.
+            ValueError: if the strategy cannot be used on it.
         """
 
     def at_most(self, problem: Problem) -> float:
@@ -149,7 +149,7 @@ class Strategy(ABC):
                 float64 [P, N].
 
         Raises:
-            ValueError: there are too few images.
+            ValueError: if there are too few images.
         """
         return {}
 

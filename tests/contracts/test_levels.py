@@ -145,7 +145,7 @@ def test_both_directions_and_any_time_are_taken() -> None:
             "monotone.*between levels 1 and 2",
         ),
         ({"time": np.arange(4)}, r"time has shape \(4,\)"),
-        ({"q": np.array([1, 1, np.nan, 1, 1])}, "q of level 2 is nan"),
+        ({"q": np.array([1, 1, np.nan, 1, 1])}, "q must be finite, got nan at level 2"),
         ({"alpha": -np.ones(5)}, "negative"),
         ({"p": 1 - np.linspace(0.1, 0.9, 5), "q": np.linspace(0.1, 0.9, 5)}, "multiple of x_t"),
         (dict.fromkeys(("alpha", "sigma", "time", "p", "q"), np.zeros(0)), "shape"),

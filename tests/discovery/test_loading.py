@@ -77,7 +77,10 @@ BROKEN = {
     "bad name": (GOOD.replace('"mine"', '"My Data"'), "My Data"),
     "bad target": (GOOD.replace("nowhere:Mine", "nowhere"), "package.module:Class"),
     "bad field": (GOOD.replace("split=", "slpit="), "slpit"),
-    "bad version": (GOOD.replace("split=", "version='1', split="), "version='1'"),
+    "bad version": (
+        GOOD.replace("split=", "version='1', split="),
+        "version must be of the type int, got '1'",
+    ),
 }
 
 

@@ -138,7 +138,7 @@ def test_weights_enter_the_race() -> None:
         ({"span": -1.0}, "must not be negative"),
         ({"bound": "betting", "order": "1-2"}, "random order"),
         ({"bound": "serfling"}, "their runs can be shown but not resumed"),
-        ({"growth": 3}, "growth is always 8 now"),
+        ({"growth": 3}, "growth must be 8 now"),
         ({"order": "best"}, "bands of timesteps"),
     ],
 )
