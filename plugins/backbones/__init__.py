@@ -1,6 +1,7 @@
-"""Backbones: text-to-image diffusion models that score images against prompts.
+"""Register the first-party backbones: diffusion models, CLIP-like classifiers and baselines.
 
-`models.toml` and `classifiers.toml` declare the models with published weights.
+`models.toml` and `classifiers.toml` declare the models with published weights. Diffusion models
+are run by the pipelines of diffusers; see `pipeline` and `families`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from bench import hookimpl
 from bench.contracts.specs import Parameter
 
-# An environment variable, since transformers already warns while diffusers is imported.
+# An environment variable, because transformers warns even while diffusers is imported.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 _PARAMETERS: dict[str, Any] = {
@@ -22,7 +23,7 @@ _PARAMETERS: dict[str, Any] = {
     "resolution": Parameter(None, "image side in pixels; None: the model's own", type=int),
 }
 _PARAMETER_TYPES = {"int": int, "float": float, "str": str}
-# With one draw, every strategy does what `full` does.
+# A classifier has a single draw, and with one draw every strategy equals `full`.
 _CLASSIFIER: dict[str, Any] = {"scorer": "classifier", "strategy": "full", "draws": 1}
 _SEED: dict[str, Any] = {"seed": Parameter(0, "seed of its own; --seed is that of the noise")}
 
@@ -96,7 +97,10 @@ def register_backbones(register: Callable[..., None]) -> None:
 def _register_declared(
     register: Callable[..., None], declared: Mapping[str, Any], **shared: Any
 ) -> None:
-    """Register each family of a TOML file, for weights of the user's own, and each model."""
+    """Register each model in a TOML file, and each family for weights of the user's own.
+
+    `shared` are fields of all specs; those in the file take precedence.
+    """
     families: dict[str, Any] = {}
     for name, stated in declared["families"].items():
         family = {**shared, **stated, "family": name, "target": _target(stated["target"])}
@@ -105,17 +109,18 @@ def _register_declared(
             family["parameters"] = {**shared["parameters"], **_parameters(stated["parameters"])}
         own["pipelines"] = tuple(own.get("pipelines", ()))
         register(own.pop("name", name), trained_on="unknown", **family, **own)
-        # Models are zero-shot unless they say otherwise: trained on images of the web.
+        # By default a model is zero-shot: it was not trained on a benchmark's images.
         families[name] = {"trained_on": None, **family, **models}
     for name, model in declared["models"].items():
         register(name, **{**families[model["family"]], **model})
 
 
 def _register_learners(register: Callable[..., None], weights: dict[str, str]) -> None:
-    named = f"{', '.join(weights)}; embedding: the model that --weights names"
+    """Register the classifiers that learn. `weights` maps names of features to weights."""
+    choices = f"{', '.join(weights)}; embedding: the model that --weights names"
     parameters: dict[str, Any] = {
         "features": Parameter(
-            "pixels", f"what is learned from: pixels, or image embeddings: {named}"
+            "pixels", f"what is learned from: pixels, or image embeddings: {choices}"
         ),
         "resolution": Parameter(None, "side of the square of pixels; None: 16", type=int),
     }
@@ -137,7 +142,7 @@ def _register_learners(register: Callable[..., None], weights: dict[str, str]) -
 
 
 def declared_pipelines(family: str) -> tuple[str, ...]:
-    """Return the pipeline classes of a family, the usual one first."""
+    """Return the names of a family's pipeline classes, the most common one first."""
     return tuple(_read("models.toml")["families"][family]["own"]["pipelines"])
 
 

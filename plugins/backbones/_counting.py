@@ -1,4 +1,4 @@
-"""Operations and memory of a pipeline without tensors; see `_hollow`."""
+"""Count the operations and memory of a meta backbone, which has no weights; see `_meta`."""
 
 from __future__ import annotations
 
@@ -19,59 +19,61 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.engine.trees import leaves, mapped
 
 
-def operations(hollow: Any, gradient: bool = False) -> int:
+def operations(meta: Any, gradient: bool = False) -> int:
     """Return the floating-point operations of one evaluation, or of one with its gradient."""
-    # Plain attention: some fused kernels, such as the CPU's, are not counted.
+    # The counter does not know all fused attention kernels, such as the CPU's.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        predict_cell(hollow, gradient)
+        predict_cell(meta, gradient)
         if gradient:
-            answers = tree_leaves(hollow.network.answer)
-            # Not `autograd.grad`, which is not counted.
-            torch.autograd.backward(sum(answer.square().sum() for answer in answers))
+            outputs = tree_leaves(meta.network.meta_output)
+            # The counter ignores `torch.autograd.grad`.
+            torch.autograd.backward(sum(output.square().sum() for output in outputs))
     return int(counter.get_total_flops())
 
 
-def peak_of_cell(hollow: Any) -> int:
-    """Return the peak of memory in bytes while a cell is evaluated."""
-    return peak_bytes(lambda: predict_cell(hollow))
+def peak_of_cell(meta: Any) -> int:
+    """Return the peak memory in bytes of evaluating one cell, without the weights."""
+    return peak_bytes(lambda: predict_cell(meta))
 
 
-def peak_of_image(hollow: Any) -> int:
-    """Return the peak of memory in bytes while an image is encoded."""
-    image = Image.new("RGB", (hollow.resolution,) * 2)
-    return peak_bytes(lambda: hollow.encode_images([image]))
+def peak_of_image(meta: Any) -> int:
+    """Return the peak memory in bytes of encoding one image, without the weights."""
+    image = Image.new("RGB", (meta.resolution,) * 2)
+    return peak_bytes(lambda: meta.encode_images([image]))
 
 
-def predict_cell(hollow: Any, gradient: bool = False) -> Tensor:
-    """Return the prediction for one latent and one prompt."""
+def predict_cell(meta: Any, gradient: bool = False) -> Tensor:
+    """Return the prediction for one zero latent and one short prompt."""
     with torch.set_grad_enabled(gradient):
-        tree = mapped(torch.clone, hollow.shortest)
+        tree = mapped(torch.clone, meta.shortest)
         for leaf in leaves(tree).values():
             leaf.requires_grad_(gradient and leaf.is_floating_point())
-        time = torch.as_tensor(hollow.levels.time[:1])
+        time = torch.as_tensor(meta.levels.time[:1])
         time = time.float() if time.is_floating_point() else time
-        prediction: Tensor = hollow.denoise(torch.zeros(1, *hollow.latent_shape), time, tree)
+        prediction: Tensor = meta.denoise(torch.zeros(1, *meta.latent_shape), time, tree)
         return prediction
 
 
 def size(module: nn.Module) -> int:
-    """Return the bytes of a module's parameters."""
+    """Return the size of a module's parameters in bytes."""
     return sum(parameter.nbytes for parameter in module.parameters())
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """Return the peak of memory in bytes of the tensors that `work` makes.
+    """Return the peak memory in bytes of the tensors that `work` creates.
 
-    On the meta device, tensors live as long as on any other. Attention is counted as in fused
-    kernels, without its matrix; what kernels allocate for themselves is not counted.
+    Tensors on the meta device have the same lifetime as on any other. Attention is assumed to be
+    fused, so its matrix is not counted; nor is memory that kernels allocate internally.
     """
-    alive = _Alive()
-    with torch.no_grad(), alive, _FusedAttention():
+    live = _LiveBytes()
+    with torch.no_grad(), live, _FusedAttention():
         work()
-    return alive.peak
+    return live.peak
 
 
-class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
+    """Tracks the bytes of tensors alive that were created by operations, and their peak."""
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
@@ -83,7 +85,7 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
             for tensor in tree_leaves(tensors):
                 if isinstance(tensor, torch.Tensor):
                     storage = tensor.untyped_storage()
-                    # A tensor that no operation made is a parameter.
+                    # A new storage among the arguments is a parameter: it counts 0 bytes.
                     self._add(storage, storage.nbytes() if is_new else 0)
         return result
 
@@ -100,6 +102,8 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
 
 
 class _FusedAttention(TorchFunctionMode):
+    """Replaces attention by the allocation of its output."""
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             query, _, value = (args + tuple((kwargs or {}).values()))[:3]

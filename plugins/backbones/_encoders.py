@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and DINOv2: checked and loaded when needed; embeddings are cached on disk."""
+"""Embed images and texts with CLIP, SigLIP and DINOv2, and cache the embeddings on disk."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from transformers import (
 
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import (
-    ModelPart,
+    Component,
     build_empty,
     find_tensors,
     load,
-    transformers_part,
+    transformers_component,
 )
 from bench_plugins.backbones._configs import check_class, is_whole, read_config
-from bench_plugins.backbones._kept import Kept, image_key, text_key
+from bench_plugins.backbones._embedding_cache import EmbeddingCache, image_key, text_key
 from bench_plugins.backbones._preprocessing import (
     Patching,
     Preprocessing,
@@ -42,11 +42,11 @@ from bench_plugins.backbones._preprocessing import (
 )
 from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 
-HERE = "."  # these models are one part, in the folder itself
+HERE = "."  # the model's files are in the folder itself, not in a subfolder
 
-# Older files also hold the positions 0, 1, 2 …
+# Older files also contain the positions 0, 1, 2 …
 _POSITIONS = tuple(f"{side}_model.embeddings.position_ids" for side in ("text", "vision"))
-# Names of DINOv2's tensors on the Hub → in transformers 5.
+# Names in DINOv2's tensors: on the Hub → in transformers 5.
 _DINO = {
     "attention.attention.query": "attention.q_proj",
     "attention.attention.key": "attention.k_proj",
@@ -63,63 +63,64 @@ def _dino_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of encoder.
+    """An encoder architecture, with how its texts are prepared.
 
     Attributes:
         model_type: the `model_type` in its config.
-        part: how it is built and stored.
-        tokens: returns the tokenizer, for a kind that embeds texts, too.
-        written: prepares a text for the tokenizer.
+        component: how it is built and stored.
+        load_tokenizer: loads its tokenizer from the weights and the text config; None if it does
+            not embed texts.
+        clean: prepares a text for the tokenizer.
     """
 
     model_type: str
-    part: ModelPart
-    tokens: Callable[[Weights, Any], Any] | None = None
-    written: Callable[[str], str] = str
+    component: Component
+    load_tokenizer: Callable[[Weights, Any], Any] | None = None
+    clean: Callable[[str], str] = str
 
 
-def _clip_tokens(weights: Weights, text: Any) -> Any:
+def _load_clip_tokenizer(weights: Weights, text: Any) -> Any:
     return clip_tokenizer(weights, HERE, text.max_position_embeddings, text.vocab_size)
 
 
-def _siglip_tokens(weights: Weights, text: Any) -> Any:
+def _load_siglip_tokenizer(weights: Weights, text: Any) -> Any:
     return siglip_tokenizer(weights, text.max_position_embeddings, text.vocab_size)
 
 
 def canonical(text: str) -> str:
-    """Return a text as SigLIP was trained on: lower case, without punctuation, single spaces."""
-    bare = text.translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\s+", " ", bare).strip().lower()
+    """Return a text in SigLIP's training format: lower case, no punctuation, single spaces."""
+    words = text.translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\s+", " ", words).strip().lower()
 
 
 CLIP = Kind(
     "clip",
-    transformers_part(HERE, CLIPModel, CLIPConfig, unused=_POSITIONS),
-    _clip_tokens,
+    transformers_component(HERE, CLIPModel, CLIPConfig, unused=_POSITIONS),
+    _load_clip_tokenizer,
 )
-_SIGLIP_PART = transformers_part(HERE, SiglipModel, SiglipConfig, unused=_POSITIONS)
-SIGLIP = Kind("siglip", _SIGLIP_PART, _siglip_tokens, canonical)
-# The second generation keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", _SIGLIP_PART, _siglip_tokens, str.lower)
-# Of any aspect ratio and resolution, in classes of its own.
+_SIGLIP_MODEL = transformers_component(HERE, SiglipModel, SiglipConfig, unused=_POSITIONS)
+SIGLIP = Kind("siglip", _SIGLIP_MODEL, _load_siglip_tokenizer, canonical)
+# SigLIP 2 keeps punctuation (Tschannen et al., 2025).
+SIGLIP2 = Kind("siglip", _SIGLIP_MODEL, _load_siglip_tokenizer, str.lower)
+# SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
 NAFLEX = Kind(
     "siglip2",
-    transformers_part(HERE, Siglip2Model, Siglip2Config, unused=_POSITIONS),
-    _siglip_tokens,
+    transformers_component(HERE, Siglip2Model, Siglip2Config, unused=_POSITIONS),
+    _load_siglip_tokenizer,
     str.lower,
 )
 DINOV2 = Kind(
     "dinov2",
-    transformers_part(HERE, Dinov2Model, Dinov2Config, renamed=_dino_name),
+    transformers_component(HERE, Dinov2Model, Dinov2Config, renamed=_dino_name),
 )
 ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
 
 def kind_of(weights: Weights, kinds: Sequence[Kind] = ENCODER_KINDS) -> Kind:
-    """Return the kind of encoder in a folder, one of `kinds`; those that embed images by default.
+    """Return the kind of encoder in a folder, by its config.
 
     Raises:
-        UserError: it is none of them.
+        UserError: it is not one of `kinds`.
     """
     config = weights.read("config.json")
     types = [kind.model_type for kind in kinds]
@@ -127,105 +128,112 @@ def kind_of(weights: Weights, kinds: Sequence[Kind] = ENCODER_KINDS) -> Kind:
     return kinds[types.index(config["model_type"])]
 
 
-EMBEDDING_VERSION = 1  # raise it when the code here changes embeddings
+EMBEDDING_VERSION = 1  # increase it if a change of the code changes embeddings
 ENCODER_BATCH = 64  # texts
 
 Rows = NDArray[np.float32]
 
 
 class Encoder:
-    """A model's image and text embeddings, each computed once for these weights.
+    """Image and text embeddings of a model, cached on disk.
 
-    The network is loaded when an embedding is not in the cache.
+    All files are validated at once. The network is loaded if an embedding is not cached.
+
+    Attributes:
+        size: bytes of the model's parameters.
+        tokens: the tokenizer, or None if the model does not embed texts.
 
     Raises:
-        UserError: the folder holds another kind, or its parts are missing or damaged.
+        UserError: the folder contains another kind of model, or files are missing or invalid.
     """
 
     def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:
         self.weights, self.kind = weights, kind
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.raw = read_config(weights, HERE, "model_type", (kind.model_type,))
-        empty: Any = build_empty(weights, kind.part, self.raw)
-        find_tensors(weights, kind.part, empty, self.dtype)
-        width = self.dtype.itemsize
-        self.size: int = sum(tensor.numel() * width for tensor in empty.parameters())  # bytes
+        empty: Any = build_empty(weights, kind.component, self.raw)
+        find_tensors(weights, kind.component, empty, self.dtype)
+        itemsize = self.dtype.itemsize
+        self.size: int = sum(tensor.numel() * itemsize for tensor in empty.parameters())
         self.config: Any = empty.config
-        self.prepared = self._preprocessing()
-        self.tokens = None if kind.tokens is None else kind.tokens(weights, self.config.text_config)
-        written = getattr(kind.written, "__name__", "")
-        self.kept = Kept(
-            f"{kind.model_type} {written} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}"
+        self.preprocessing = self._read_preprocessing()
+        self.tokens = None
+        if kind.load_tokenizer is not None:
+            self.tokens = kind.load_tokenizer(weights, self.config.text_config)
+        clean = getattr(kind.clean, "__name__", "")
+        self.cache = EmbeddingCache(
+            f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}"
         )
 
-    def _preprocessing(self) -> Preprocessing | Patching:
+    def _read_preprocessing(self) -> Preprocessing | Patching:
         if self.kind is NAFLEX:
             return read_patching(self.weights, self.config.vision_config.patch_size)
-        if self.kind is DINOV2:  # which interpolates its positions
+        if self.kind is DINOV2:  # accepts any size: it interpolates its position embeddings
             return read_preprocessing(self.weights, None)
         side = self.config.vision_config.image_size
         return read_preprocessing(self.weights, side if is_whole(side) else None)
 
     @property
     def width(self) -> int:
-        """Length of an embedding."""
+        """Number of dimensions of an embedding."""
         if self.kind is CLIP:
             return int(self.config.projection_dim)
         return int((self.config if self.kind is DINOV2 else self.config.vision_config).hidden_size)
 
     @property
     def limit(self) -> int:
-        """Largest number of tokens of a text."""
+        """Maximum number of tokens of a text."""
         return int(self.config.text_config.max_position_embeddings)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of each text's tokens, special ones included."""
+        """Return the number of tokens of each text, with special tokens."""
         assert self.tokens is not None
-        written = [self.kind.written(text) for text in texts]
-        return [len(ids) for ids in self.tokens(written)["input_ids"]] if written else []
+        cleaned = [self.kind.clean(text) for text in texts]
+        return [len(ids) for ids in self.tokens(cleaned)["input_ids"]] if cleaned else []
 
     @cached_property
     def network(self) -> Any:
-        """The network, loaded when it is first needed."""
-        return load(self.weights, self.kind.part, self.raw, self.dtype, self.device)
+        """The network. Reading it loads it."""
+        return load(self.weights, self.kind.component, self.raw, self.dtype, self.device)
 
     def images(self, images: Sequence[Image.Image]) -> Rows:
-        """Return the images' embeddings, float32 [n, D], of length 1."""
+        """Return the images' embeddings, normalised to length 1, float32 [n, D]."""
         keys = [image_key(image) for image in images]
 
-        def make(places: Sequence[int]) -> Rows:
-            return self._embed_images([images[place] for place in places])
+        def compute(indices: Sequence[int]) -> Rows:
+            return self._embed_images([images[index] for index in indices])
 
-        return self.kept.rows(keys, self.width, make)
+        return self.cache.rows(keys, self.width, compute)
 
     def texts(self, texts: Sequence[str]) -> Rows:
-        """Return the texts' embeddings, float32 [n, D], of length 1."""
+        """Return the texts' embeddings, normalised to length 1, float32 [n, D]."""
         keys = [text_key(text) for text in texts]
 
-        def make(places: Sequence[int]) -> Rows:
-            some = [texts[place] for place in places]
-            groups = [
-                some[start : start + ENCODER_BATCH] for start in range(0, len(some), ENCODER_BATCH)
+        def compute(indices: Sequence[int]) -> Rows:
+            batches = [
+                [texts[index] for index in indices[start : start + ENCODER_BATCH]]
+                for start in range(0, len(indices), ENCODER_BATCH)
             ]
-            return np.concatenate([self._embed_texts(group) for group in groups])
+            return np.concatenate([self._embed_texts(batch) for batch in batches])
 
-        return self.kept.rows(keys, self.width, make)
+        return self.cache.rows(keys, self.width, compute)
 
     @cached_property
     def scale_and_bias(self) -> tuple[float, float]:
-        """Scale and bias of a logit, from a cosine."""
+        """Scale and bias that turn a cosine similarity into a logit."""
 
-        def make(places: Sequence[int]) -> Rows:
+        def compute(indices: Sequence[int]) -> Rows:
             scale = self.network.logit_scale.float().exp().item()
             bias = getattr(self.network, "logit_bias", torch.zeros(1)).float().item()
             return np.array([[scale, bias]], np.float32)
 
-        scale, bias = self.kept.rows([b"scale and bias"], 2, make)[0].tolist()
+        scale, bias = self.cache.rows([b"scale and bias"], 2, compute)[0].tolist()
         return scale, bias
 
     @torch.inference_mode()
     def _embed_images(self, images: Sequence[Image.Image]) -> Rows:
-        inputs = [torch.from_numpy(array).to(self.device) for array in self.prepared.inputs(images)]
+        arrays = self.preprocessing.inputs(images)
+        inputs = [torch.from_numpy(array).to(self.device) for array in arrays]
         inputs[0] = inputs[0].to(self.dtype)
         if self.kind is DINOV2:
             return _unit(self.network(*inputs).pooler_output)
@@ -236,7 +244,7 @@ class Encoder:
     def _embed_texts(self, texts: Sequence[str]) -> Rows:
         assert self.tokens is not None
         tokens: Mapping[str, Any] = self.tokens(
-            [self.kind.written(text) for text in texts],
+            [self.kind.clean(text) for text in texts],
             padding="max_length",
             max_length=self.limit,
             truncation=True,
@@ -251,5 +259,6 @@ class Encoder:
 
 
 def _unit(rows: torch.Tensor) -> Rows:
+    """Return rows normalised to length 1, float32 [n, D]."""
     values = rows.float()
     return np.asarray((values / values.norm(dim=-1, keepdim=True)).cpu().numpy(), np.float32)

@@ -1,4 +1,4 @@
-"""Declared facts of pipeline classes, one file for each: `pipelines/<class>.toml`."""
+"""Facts about pipeline classes, declared in `pipelines/<class>.toml`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ FACTS_FOLDER = Path(__file__).with_name("pipelines")
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts that cannot be read from a pipeline.
+    """Facts about a pipeline class that cannot be read from a pipeline.
 
-    Most others are not needed: signs, scales of the time and packing are the pipeline's own code,
-    and its normalisation of latents is learned.
+    There are few: signs, time scaling and packing are the pipeline's own code, and its
+    normalisation of latents is inferred.
 
     Attributes:
-        levels: `flow` or `diffusion`: how its scheduler's config describes the noise levels.
-        steps: number of steps for which the pipeline computes its shift; None: its default.
-        times: `each`: one call takes a time for each sample; `one`: one time for all.
+        levels: `flow` or `diffusion`: which kind of noise levels its scheduler's config describes.
+        steps: number of steps for which the pipeline computes its shift; None for its default.
+        times: `each` if one call accepts a time per sample; `one` if all must have the same time.
         call: keywords of its `__call__` that switch guidance off, and others that it needs.
-        call_without_guidance: further keywords if the network has no guidance scale as an input.
-        tokenizer: the tokenizer that limits the length of a text; None: that of the lowest limit.
-        target: the output that its scheduler is given, in words.
-        text: how texts become tokens, in words.
-        encoding: how an image becomes a latent, in words.
-        requires: the first version of diffusers that has the class, or the lowest supported.
-        source: fact → its place in the `file` of diffusers; that of others: `USUAL_SOURCE`.
+        call_without_guidance: further keywords if the network is not guidance-distilled.
+        tokenizer: the tokenizer that limits the length of a text; None for the one with the lowest
+            limit.
+        target: documentation: what the network predicts.
+        text: documentation: how texts become tokens.
+        encoding: documentation: how an image becomes a latent.
+        requires: the first version of diffusers that has the class, or the lowest supported one.
+        source: fact → where the `file` of diffusers shows it. `USUAL_SOURCE` has the defaults.
     """
 
     levels: str | None = None
@@ -49,9 +50,9 @@ class Facts:
 
 @lru_cache
 def facts_of(name: str) -> Facts | None:
-    """Return the facts of a class of diffusers; None: there are none."""
+    """Return the facts declared for a diffusers class, or None if there are none."""
     path = FACTS_FOLDER / f"{name}.toml"
     if not path.is_file():
         return None
-    stated = tomllib.loads(path.read_text("utf-8"))
-    return Facts(**{**stated, "source": {**USUAL_SOURCE, **stated["source"]}})
+    fields = tomllib.loads(path.read_text("utf-8"))
+    return Facts(**{**fields, "source": {**USUAL_SOURCE, **fields["source"]}})

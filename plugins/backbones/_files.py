@@ -1,4 +1,4 @@
-"""The class of a pipeline in a folder or single file, and its loading by diffusers, with LoRAs."""
+"""Check a pipeline's files; load pipelines, single files and LoRAs with diffusers."""
 
 from __future__ import annotations
 
@@ -22,21 +22,28 @@ from bench_plugins.backbones._checkpoint import (
     header,
     is_lora,
 )
-from bench_plugins.backbones._driving import CLASS_LABELS
+from bench_plugins.backbones._components import COMPONENT_LIBRARIES, PIPELINE_INDEX
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._parts import PART_LIBRARIES, PIPELINE_INDEX
+from bench_plugins.backbones._runner import CLASS_LABELS
 
-PICTURES = {"image", "mask_image", "control_image", "video"}  # keywords of a call
-STEERING = {"controlnet", "adapter"}  # parts
-LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # of the first Stable Diffusion
+IMAGE_INPUTS = {"image", "mask_image", "control_image", "video"}  # parameters of `__call__`
+CONTROL_COMPONENTS = {"controlnet", "adapter"}
+LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 
 
 def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
-    """Return a folder's `model_index.json`; if it has none, that of the family's usual class.
+    """Return a folder's `model_index.json`.
+
+    If there is none, the first of `pipelines` is assumed. The class of an image-to-image pipeline
+    is replaced by the text-to-image one, which has the same components.
+
+    Args:
+        weights: the folder.
+        pipelines: allowed pipeline classes; empty to allow any.
 
     Raises:
-        UserError: it names none of these pipelines, or there is none and no such class.
+        UserError: the class is not allowed, or there is no index and no class to assume.
     """
     if weights.find(PIPELINE_INDEX) is None and pipelines:
         return {"_class_name": pipelines[0]}
@@ -47,44 +54,57 @@ def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
             PIPELINE_INDEX,
             f"has _class_name {name!r:.100}; expected {', '.join(pipelines)} here",
         )
-    # An image-to-image pipeline has the parts of the text-to-image one.
     return {**index, "_class_name": str(name).replace("Img2Img", "") if pipelines else name}
 
 
 def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
-    """Return the bytes of all tensors of a folder; None: of a repository or a single file."""
+    """Return the bytes of all tensors in a local folder, or None if the size is unknown.
+
+    The VAE counts in float32, and all others in `dtype`.
+    """
     if weights.revision is not None or weights.file is not None:
         return None
     total = 0
-    for part in weights.read(PIPELINE_INDEX):
-        for file in Path(weights.location, part).glob("*.safetensors"):
+    for component in weights.read(PIPELINE_INDEX):
+        for file in Path(weights.location, component).glob("*.safetensors"):
             sizes = (prod(shape) for _, shape in header(file).values())
-            total += sum(sizes) * (4 if part == "vae" else dtype.itemsize)
+            total += sum(sizes) * (4 if component == "vae" else dtype.itemsize)
     return total or None
 
 
-def check_parts(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
-    """Refuse parts that are quantised or, in a folder here, have no safetensors (UserError)."""
-    for part, made in index.items():
-        config = f"{part}/config.json"
-        if not isinstance(made, list) or not made[0] or weights.find(config) is None:
+def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
+    """Check that no component is quantised and, in a local folder, that each has safetensors.
+
+    Args:
+        weights: the folder or repository.
+        index: the content of its `model_index.json`.
+        with_tensors: whether the folder should contain tensors, and not only configs.
+
+    Raises:
+        UserError: a component is quantised, or has no safetensors.
+    """
+    for component, entry in index.items():
+        config = f"{component}/config.json"
+        if not isinstance(entry, list) or not entry[0] or weights.find(config) is None:
             continue
         if weights.read(config).get("quantization_config"):
             raise weights.error(
                 config, f"has a quantization_config: the model is quantised; {HAND_OVER}"
             )
-        folder = Path(weights.location, part)
+        folder = Path(weights.location, component)
         if with_tensors and folder.is_dir() and not [*folder.glob(f"*{SINGLE_FILE}")]:
             other = unread_format(folder.iterdir())
-            raise weights.error(f"{part}/", f"has no safetensors{f'; {other}' if other else ''}")
+            raise weights.error(
+                f"{component}/", f"has no safetensors{f'; {other}' if other else ''}"
+            )
 
 
 def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
-    """Return the class of the pipeline in a folder, one of the installed diffusers.
+    """Return the diffusers class of the pipeline in a folder.
 
     Raises:
-        UserError: there is no such class, or it does not make images of prompts alone, or a part is
-            of no library that is loaded from.
+        UserError: the installed diffusers does not have it; it is not a text-to-image pipeline; or
+            a component is of a library other than diffusers and transformers.
     """
     name = index.get("_class_name")
     try:
@@ -102,43 +122,46 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
             f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
             f" have.{needed}",
         )
-    for part, made in index.items():
-        library = made[0] if isinstance(made, list) and made else None
+    for component, entry in index.items():
+        library = entry[0] if isinstance(entry, list) and entry else None
         if (
             library
-            and library not in PART_LIBRARIES
+            and library not in COMPONENT_LIBRARIES
             and not hasattr(diffusers.pipelines, str(library))
         ):
             raise weights.error(
-                PIPELINE_INDEX, f"takes {part} from {library!r:.100}; only diffusers is loaded from"
+                PIPELINE_INDEX,
+                f"has {component} of the library {library!r:.100}; expected"
+                f" {' or '.join(COMPONENT_LIBRARIES)}",
             )
-    takes = inspect.signature(kind.__call__).parameters
-    # Many pipelines that need a picture have None as its default, and fail with it.
-    pictures = PICTURES & takes.keys() and facts_of(kind.__name__) is None
-    steered = STEERING & inspect.signature(kind.__init__).parameters.keys()
-    if pictures or steered or not {"prompt", CLASS_LABELS} & takes.keys():
+    parameters = inspect.signature(kind.__call__).parameters
+    # Many pipelines that need an image declare None as its default, and fail with it.
+    needs_image = IMAGE_INPUTS & parameters.keys() and facts_of(kind.__name__) is None
+    needs_control = CONTROL_COMPONENTS & inspect.signature(kind.__init__).parameters.keys()
+    if needs_image or needs_control or not {"prompt", CLASS_LABELS} & parameters.keys():
         raise weights.error(
             PIPELINE_INDEX,
-            f"has _class_name {name!r:.100}, which makes no images of prompts alone",
+            f"has _class_name {name!r:.100}, which is not a text-to-image pipeline: it needs more"
+            " than prompts",
         )
     return kind
 
 
 def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
-    """Return the pipeline of a folder on the CPU, with all its tensors.
+    """Load the whole pipeline of a folder or single file with diffusers, on the CPU.
 
     Raises:
-        UserError: diffusers does not load it.
+        UserError: diffusers cannot load it.
     """
     kind = pipeline_class(weights, weights.read(PIPELINE_INDEX))
-    parts: dict[str, Any] = {}
-    # It looks at pictures, of which none are made.
+    components: dict[str, Any] = {}
+    # It checks generated images. None are generated here.
     if "safety_checker" in inspect.signature(kind.__init__).parameters:
-        parts = {"safety_checker": None, "requires_safety_checker": False}
+        components = {"safety_checker": None, "requires_safety_checker": False}
     try:
         with LOADING:
             if weights.file is not None:
-                pipe = load_single_file(kind, weights, dtype, parts)
+                pipe = load_single_file(kind, weights, dtype, components)
             else:
                 dtypes = {"vae": torch.float32, "default": dtype}
                 pipe = kind.from_pretrained(
@@ -146,62 +169,72 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
                     torch_dtype=dtypes,
                     revision=weights.revision,
                     use_safetensors=True,
-                    **parts,
+                    **components,
                 )
-    except Exception as error:  # whatever the libraries raise where files are missing or odd
+    except Exception as error:  # whatever the libraries raise for missing or invalid files
         raise UserError(
             f"The weights {weights.location} cannot be loaded: {first_line(error)}."
         ) from error
-    for part in pipe.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.eval().requires_grad_(False)
+    for component in pipe.components.values():
+        if isinstance(component, torch.nn.Module):
+            component.eval().requires_grad_(False)
     return pipe
 
 
 def check_files(weights: Weights) -> None:
-    """Refuse LoRAs and a single file whose headers show something else (UserError)."""
+    """Check the headers of LoRAs and of a single file.
+
+    Raises:
+        UserError: a LoRA file contains no LoRA, or peft is not installed; the single file is a
+            LoRA, damaged or quantised.
+    """
     for lora in weights.loras:
         if find_spec("peft") is None:
             raise UserError(
                 "--lora needs the extra `lora`: pip install 'diffusion-classifier-bench[lora]'."
             )
         if not is_lora(Path(lora.path)):
-            raise UserError(f"--lora {lora.path}: the file holds no LoRA.")
+            raise UserError(f"--lora {lora.path}: the file does not contain a LoRA.")
     if weights.file is None:
         return
     if is_lora(path := Path(weights.file)):
-        raise UserError(f"{path} is a LoRA alone: --backbone PIPELINE --lora {path} adds it.")
+        raise UserError(
+            f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
+            f" --backbone PIPELINE --lora {path}"
+        )
     tensors = header(path)
     if not tensors:
-        raise UserError(f"{path} is damaged, or holds no tensors.")
+        raise UserError(f"{path} is damaged, or contains no tensors.")
     dtypes = {dtype for dtype, _ in tensors.values()}
-    if packed := sorted(dtypes - {*FLOAT_DTYPES, "I64", "I32", "BOOL"}):
-        raise UserError(f"{path} holds {packed[0]}: the model is quantised; {HAND_OVER}.")
+    if quantised := sorted(dtypes - {*FLOAT_DTYPES, "I64", "I32", "BOOL"}):
+        raise UserError(
+            f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
+        )
 
 
 def config_source(file: Path) -> str:
-    """Return the Hub id of the pipeline whose configs and tokenizers a single file goes with.
+    """Return the Hub id of the pipeline whose configs and tokenizers fit a single file.
 
     Raises:
-        UserError: the file is of no kind that diffusers recognises.
+        UserError: diffusers does not recognise the model in the file.
     """
     check_files(Weights(str(file), None, "", file=str(file)))
     shapes = {n: torch.empty(shape, device="meta") for n, (_, shape) in header(file).items()}
     kind = single_file_utils.infer_diffusers_model_type(shapes)
-    if kind == "v1" and LDM_NETWORK not in shapes:  # diffusers' answer for anything unknown
+    if kind == "v1" and LDM_NETWORK not in shapes:  # diffusers' default for unknown models
         raise UserError(
-            f"{file} is of no kind that is recognised. Name a folder or Hub id with its configs"
-            f" and tokenizers: --backbone FOLDER --weights {file}."
+            f"{file} is not a model that diffusers recognises. Name a folder or Hub id with its"
+            f" configs and tokenizers: --backbone FOLDER --weights {file}"
         )
     source = single_file_utils.DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]
     return str(source["pretrained_model_name_or_path"])
 
 
-def load_single_file(kind: Any, weights: Weights, dtype: torch.dtype, parts: Any) -> Any:
-    """Return the pipeline of a single file, with `parts` in place of its own.
+def load_single_file(kind: Any, weights: Weights, dtype: torch.dtype, components: Any) -> Any:
+    """Load the pipeline of a single file, with `components` in place of its own.
 
     Raises:
-        Exception: whatever diffusers raises where the file does not fit.
+        Exception: whatever diffusers raises if the file does not fit.
     """
     folder = weights.location
     if weights.revision is not None:
@@ -213,46 +246,49 @@ def load_single_file(kind: Any, weights: Weights, dtype: torch.dtype, parts: Any
     autoencoder: Any = getattr(
         diffusers, weights.read(PIPELINE_INDEX).get("vae", ["", ""])[1], None
     )
-    if hasattr(autoencoder, "from_single_file"):  # float32, as of a folder
-        in_full = {**source, "subfolder": "vae", "torch_dtype": torch.float32}
-        parts = {**parts, "vae": autoencoder.from_single_file(weights.file, **in_full)}
-    return kind.from_single_file(weights.file, torch_dtype=dtype, **source, **parts)
+    if hasattr(autoencoder, "from_single_file"):  # in float32, like the VAE of a folder
+        settings = {**source, "subfolder": "vae", "torch_dtype": torch.float32}
+        components = {**components, "vae": autoencoder.from_single_file(weights.file, **settings)}
+    return kind.from_single_file(weights.file, torch_dtype=dtype, **source, **components)
 
 
 def add_loras(pipe: Any, weights: Weights) -> None:
-    """Add LoRAs to a pipeline, at their scales.
+    """Add the LoRAs of `weights` to a pipeline, in place, with their scales.
 
     Raises:
-        UserError: one does not fit, or has tensors for no part of the pipeline.
+        UserError: a LoRA does not fit, or not all of its tensors could be added.
     """
     names = [f"lora_{number}" for number in range(len(weights.loras))]
     for name, lora in zip(names, weights.loras, strict=True):
         problem = ""
         try:
-            file = Path(lora.path)  # without its name, older versions of diffusers ask the Hub
-            where: dict[str, Any] = {"weight_name": file.name} if file.is_file() else {}
-            place = str(file.parent) if where else lora.path
-            pipe.load_lora_weights(place, adapter_name=name, **where)
-            expected = _layers(type(pipe).lora_state_dict(place, **where))
+            file = Path(lora.path)
+            # If a file is given without `weight_name`, older versions of diffusers ask the Hub.
+            options: dict[str, Any] = {"weight_name": file.name} if file.is_file() else {}
+            source = str(file.parent) if options else lora.path
+            pipe.load_lora_weights(source, adapter_name=name, **options)
+            expected = _count_lora_tensors(type(pipe).lora_state_dict(source, **options))
         except Exception as error:  # whatever diffusers and PEFT raise
             problem, expected = first_line(error), 0
-        added = _added(pipe, name)
+        added = _count_added(pipe, name)
         if problem or added != expected or not added:
-            problem = problem or f"{expected - added} of its {expected} tensors have no place"
+            problem = problem or (
+                f"{expected - added} of its {expected} tensors match no layer of the pipeline"
+            )
             raise UserError(f"--lora {lora.path} does not fit {type(pipe).__name__}: {problem}.")
     if names:
         pipe.set_adapters(names, [lora.scale for lora in weights.loras])
 
 
-def _layers(state: Any) -> int:
+def _count_lora_tensors(state: Any) -> int:
     tensors = state[0] if isinstance(state, tuple) else state
     return sum(any(layer in name for layer in LORA_LAYERS) for name in tensors)
 
 
-def _added(pipe: Any, adapter: str) -> int:
+def _count_added(pipe: Any, adapter: str) -> int:
     return sum(
         f".{adapter}." in name
-        for part in pipe.components.values()
-        if isinstance(part, torch.nn.Module)
-        for name, _ in part.named_parameters()
+        for component in pipe.components.values()
+        if isinstance(component, torch.nn.Module)
+        for name, _ in component.named_parameters()
     )

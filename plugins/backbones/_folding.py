@@ -1,7 +1,9 @@
-"""A UNet's results that depend on the prompts alone, computed once and looked up by number.
+"""Precompute the layers of a UNet whose results depend on the prompts alone.
 
-A small network spends much of an evaluation on them. Those of SDXL's UNet take 25 MB per prompt in
-half precision (70 layers, 77 tokens) and are not kept.
+These are the key and value projections of cross-attention, and the embedding of added text. Their
+results are stored and looked up by prompt number, which is called folding here. A small network
+spends much of an evaluation on them. For SDXL's UNet they are too large: 25 MB per prompt in half
+precision (70 layers, 77 tokens).
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-LIMIT = 64_000_000  # bytes of results; beyond, fetching them costs more than computing them
+LIMIT = 64_000_000  # bytes; reading larger results costs more than computing them
 
 
 class Folded(nn.Module):
-    """A module that has its results for the run's prompts.
+    """A layer with stored results for all prompts.
 
-    Called with prompt numbers, [B, 1, 1], it looks results up; called with a conditioning,
-    [B, L, D], it computes them.
+    It looks up results if it is called with prompt numbers, [B, 1, 1], and computes them if it is
+    called with a conditioning, [B, L, D].
     """
 
     results: Tensor
@@ -31,7 +33,7 @@ class Folded(nn.Module):
         self.register_buffer("results", results.flatten(1), persistent=False)
 
     def forward(self, conditioning: Tensor) -> Tensor:
-        """Return the module's results, [B, …]."""
+        """Return the layer's results, [B, …]."""
         if conditioning.shape[1:] != (1, 1):
             computed: Tensor = self.original(conditioning)
             return computed
@@ -40,19 +42,23 @@ class Folded(nn.Module):
 
 @torch.no_grad()
 def fold_prompts(unet: UNet2DConditionModel, conditioning: Tensor) -> Tensor:
-    """Give `unet` its results for the prompts of a conditioning, [P, L, D], in place.
+    """Replace layers of `unet`, in place, by ones with stored results for the prompts.
+
+    Args:
+        unet: the UNet.
+        conditioning: the encoded prompts, [P, L, D].
 
     Returns:
-        Prompt numbers [P, 1, 1], which replace the conditioning. They have its dtype, since some
-        pipelines cast their latents to it. The conditioning itself is returned if its dtype cannot
-        count so many prompts, if the results would be too large, or if the UNet changes the
-        conditioning before using it.
+        Prompt numbers, [P, 1, 1], to use as the conditioning. They have its dtype, because some
+        pipelines cast their latents to it. The conditioning itself is returned, and no layer is
+        replaced, if its dtype cannot represent so many numbers, if the results exceed `LIMIT`, or
+        if the UNet transforms the conditioning before it uses it.
     """
     unfold_prompts(unet)
     config = unet.config
     if config.encoder_hid_dim_type or config.cross_attention_norm:
         return conditioning
-    children = _prompt_only(unet)
+    children = _prompt_layers(unet)
     prompts, tokens = conditioning.shape[:2]
     widths = sum(getattr(getattr(m, name), "out_features", 0) for m, name in children)
     size = prompts * tokens * widths * conditioning.element_size()
@@ -72,11 +78,12 @@ def unfold_prompts(unet: UNet2DConditionModel) -> None:
 
 
 def uses_prompts(unet: UNet2DConditionModel) -> bool:
-    """Return whether the UNet uses its conditioning."""
-    return bool(_prompt_only(unet))
+    """Return whether the UNet has layers that use the prompts."""
+    return bool(_prompt_layers(unet))
 
 
-def _prompt_only(unet: UNet2DConditionModel) -> list[tuple[nn.Module, str]]:
+def _prompt_layers(unet: UNet2DConditionModel) -> list[tuple[nn.Module, str]]:
+    """Return the layers whose input is the prompts alone, as (parent, name of the child)."""
     children = [
         (module, name)
         for module in unet.modules()

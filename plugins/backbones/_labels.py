@@ -1,4 +1,4 @@
-"""Labels of a model that takes classes, such as those of ImageNet, instead of texts."""
+"""Find the labels of class names, for class-conditional models such as DiT."""
 
 from __future__ import annotations
 
@@ -8,60 +8,65 @@ from importlib.resources import files
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._parts import PIPELINE_INDEX
+from bench_plugins.backbones._components import PIPELINE_INDEX
 
-IMAGENET = 1000  # classes, in the order of their WordNet ids
+IMAGENET_CLASSES = 1000  # a model with as many is assumed to have ImageNet's, in WordNet order
 
 
 def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
-    """Return the label of each text.
+    """Return the label of each text, which is a class's number or one of its names.
 
     Raises:
-        UserError: a text names no class of the model, or two.
+        UserError: a text names no class of the model, or several.
     """
-    count, names = _names(weights)
-    chosen: list[int] = []
+    count, labels_by_name = _names(weights)
+    labels: list[int] = []
     for text in texts:
-        word = _plain(text)
-        labels = {int(word)} if word.isdecimal() else names.get(word, set())
-        if len(labels) != 1 or not max(labels) < count:
-            which = " and ".join(map(str, sorted(labels))) if len(labels) > 1 else ""
+        name = _normalised(text)
+        matches = {int(name)} if name.isdecimal() else labels_by_name.get(name, set())
+        if len(matches) != 1 or not max(matches) < count:
+            numbers = " and ".join(map(str, sorted(matches))) if len(matches) > 1 else ""
             problem = (
-                f"is the name of the classes {which}; write the number"
-                if which
-                else f"is not one of its {count} classes: it takes their numbers, from 0, and the"
-                f" {len(names)} names that are known"
+                f"is the name of the classes {numbers}; use the number"
+                if numbers
+                else f"is not one of its {count} classes. Use a number from 0 to {count - 1} or one"
+                f" of its {len(labels_by_name)} names"
             )
             raise UserError(
-                f"The weights {weights.location} are a model of class labels: {text!r:.100}"
-                f" {problem}. A dataset with other classes cannot be scored with it."
+                f"The weights {weights.location} are a class-conditional model: {text!r:.100}"
+                f" {problem}. It cannot score a dataset with other classes."
             )
-        chosen += labels
-    return chosen
+        labels += matches
+    return labels
 
 
 @lru_cache(maxsize=2)
 def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
-    """Return the number of classes, and the labels of each name in the pipeline's index."""
+    """Return the number of classes, and the labels of each name.
+
+    Names are those of the pipeline's index and, with 1,000 classes, of ImageNet.
+    """
     name = "transformer/config.json"
     count = weights.read(name).get("num_embeds_ada_norm")
     if not isinstance(count, int) or count < 1:
-        raise weights.error(name, f"has num_embeds_ada_norm {count!r:.100}; expected classes")
+        raise weights.error(
+            name, f"has num_embeds_ada_norm {count!r:.100}; expected the number of classes"
+        )
     index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
     names_by_label = index.get("id2label") or {}
     if not isinstance(names_by_label, dict):
-        raise weights.error(
-            PIPELINE_INDEX, "has an id2label that is not an object of names by label"
-        )
+        raise weights.error(PIPELINE_INDEX, "has an id2label that is not a JSON object")
     labels_by_name: dict[str, set[int]] = {}
     for label, names in names_by_label.items():
         if not str(label).isdecimal() or int(label) >= count or not isinstance(names, str):
             raise weights.error(
-                PIPELINE_INDEX, f"names label {label!r:.100}, which is not one of {count}"
+                PIPELINE_INDEX,
+                f"has the label {label!r:.100} in id2label; expected numbers from 0 to"
+                f" {count - 1}, each with the name of a class",
             )
-        for word in [names, *names.split(",")]:
-            labels_by_name.setdefault(_plain(word), set()).add(int(label))
-    if count == IMAGENET:
+        for name in [names, *names.split(",")]:
+            labels_by_name.setdefault(_normalised(name), set()).add(int(label))
+    if count == IMAGENET_CLASSES:
         labels_by_name.update({name: {label} for name, label in _imagenet().items()})
     return count, labels_by_name
 
@@ -69,13 +74,15 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
 def _imagenet() -> dict[str, int]:
     folder = files("bench_plugins.datasets") / "declared"
     return {
-        _plain(name): label
+        _normalised(name): label
         for file in ("imagenet_classes.txt", "imagenet_wnids.txt")
-        for label, name in enumerate((folder / file).read_text("utf-8").split("\n")[:IMAGENET])
+        for label, name in enumerate(
+            (folder / file).read_text("utf-8").split("\n")[:IMAGENET_CLASSES]
+        )
     }
 
 
-def _plain(text: str) -> str:
-    """Return a name without case, underscores and article."""
+def _normalised(text: str) -> str:
+    """Return a name in lower case, with spaces for underscores and hyphens, without article."""
     words = text.replace("_", " ").replace("-", " ").lower().split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)

@@ -1,4 +1,4 @@
-"""A pipeline's packing and normalisation of latents, learned by sending numbers through it."""
+"""Infer how a pipeline packs and normalises latents, by passing known numbers through it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from bench.contracts.levels import Levels, diffusion_levels, flow_levels
 from bench.errors import UserError
 from bench_plugins.backbones._facts import Facts
 
-DIGIT = 256  # half precision holds whole numbers up to here
+DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How a pipeline scales, shifts and orders its latents before they are decoded.
+    """How a pipeline scales, shifts and reorders its latents before they are decoded.
 
     Element j of the decoder's input is scale[j] · latent[place[j]] + shift[j].
 
     Attributes:
-        shape: of the decoder's input, without the axis of samples.
-        place: int64 [elements].
+        shape: shape of the decoder's input, without the axis of samples.
+        place: index of the latent's element for each element of the input, int64 [elements].
         scale: float64 [elements].
         shift: float64 [elements].
     """
@@ -37,28 +37,35 @@ class Normalisation:
 
     @staticmethod
     def probes(elements: int) -> Tensor:
-        """Return the latents to send for `from_probes`, float64 [3, elements]."""
+        """Return latents for `from_probes`: zeros, ones and 0, 1, 2 …, float64 [3, elements]."""
         count = torch.arange(elements)
         return torch.stack([torch.zeros(elements), torch.ones(elements), count]).double()
 
     @classmethod
     def from_probes(cls, decoded: Tensor, who: str) -> Normalisation:
-        """Return the normalisation, from the decoder's input for the probes.
+        """Return the normalisation that turns the probes into the decoder's input `decoded`.
+
+        Args:
+            decoded: the decoder's input for the probes, [3, …].
+            who: the name of the pipeline in messages.
 
         Raises:
-            UserError: the decoder is given something else than scaled and shifted latents.
+            UserError: it is not the probes, scaled, shifted and reordered.
         """
         shift, ones, counted = decoded.double().flatten(1).cpu()
         scale = ones - shift
         place = ((counted - shift) / scale).round()
         if not torch.equal(place.sort().values, torch.arange(len(place)).double()):
             raise UserError(
-                f"{who} cannot be used: what it decodes is not its latents, scaled and shifted."
+                f"{who} cannot be used: it does not decode its latents, scaled and shifted."
             )
         return cls(tuple(decoded.shape[1:]), place.long(), scale, shift)
 
     def latents(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pipeline's latents of an encoder's output, float32 [n, elements] each."""
+        """Return the pipeline's latents for the mean and standard deviation of a VAE's posterior.
+
+        Both are float32 [n, elements].
+        """
         inverse = self.place.argsort()
         scale, shift = self.scale.to(mean.device), self.shift.to(mean.device)
         pair = (mean.flatten(1).double() - shift) / scale, deviation.flatten(1) / scale.abs()
@@ -66,7 +73,7 @@ class Normalisation:
 
 
 def digits(elements: int) -> Tensor:
-    """Return the numbers 0, 1, … in digits that every precision holds, float32 [n, elements]."""
+    """Return the numbers 0, 1, … to base `DIGIT`, lowest digit first, float32 [n, elements]."""
     number = torch.arange(elements)
     places: list[Tensor] = []
     while not places or bool(number.any()):
@@ -76,45 +83,46 @@ def digits(elements: int) -> Tensor:
 
 
 def order_of(packed: Tensor, who: str) -> Tensor:
-    """Return where each element of a packed sample came from, int64 [elements].
+    """Return the index of the latent's element for each element of a packed sample, int64.
 
     Args:
-        packed: the sample for the latents `digits`.
-        who: the pipeline, for messages.
+        packed: the packed sample of the latents that `digits` returns, [n, …].
+        who: the name of the pipeline in messages.
 
     Raises:
-        UserError: the sample is not the latents in another order.
+        UserError: the sample is not a permutation of the latents.
     """
     powers = DIGIT ** torch.arange(len(packed))
     order = (packed.flatten(1).double().cpu() * powers[:, None]).sum(dim=0).long()
     if not torch.equal(order.sort().values, torch.arange(len(order))):
         raise UserError(
-            f"{who} cannot be used: its scheduler steps something else than the latents."
+            f"{who} cannot be used: the sample that it passes to its scheduler is not its latents."
         )
     return order
 
 
 def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: str) -> Levels:
-    """Return the noise levels that a pipeline's scheduler describes; the time is the scheduler's.
+    """Return the noise levels of a pipeline's scheduler, with the scheduler's time.
 
-    Those of a flow are the scheduler's first table, shifted once: `set_timesteps` shifts it again.
+    For a flow, that is the table of the scheduler's config, shifted once. `set_timesteps` would
+    shift it a second time.
 
     Args:
-        scheduler: the pipeline's.
-        facts: what is declared of the pipeline.
-        schedule: what the pipeline gives `set_timesteps`.
-        who: the pipeline, for messages.
+        scheduler: the pipeline's scheduler.
+        facts: the facts declared for the pipeline.
+        schedule: the keywords that the pipeline passes to `set_timesteps`.
+        who: the name of the pipeline in messages.
 
     Raises:
-        UserError: it describes no levels, or those of another kind than declared.
+        UserError: it has no known noise levels, or is not of the declared kind.
     """
     config, name = scheduler.config, type(scheduler).__name__
     flow = bool(config.get("use_flow_sigmas")) or "FlowMatch" in name
     kind = "flow" if flow else "diffusion"
     if facts.levels not in (None, kind) or not (flow or hasattr(scheduler, "alphas_cumprod")):
         raise UserError(
-            f"{who} cannot be used with its {name}: it has no levels of a"
-            f" {facts.levels or 'flow or diffusion'}."
+            f"{who} cannot be used with its {name}: it does not have the noise levels of a"
+            f" {facts.levels or 'flow or diffusion'} model."
         )
     try:
         if not flow:
@@ -125,17 +133,17 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         levels = flow_levels({**config, "shift": shift}, mu)
         if "timesteps" not in schedule:
             return levels
-        # If the pipeline sets times beside levels, they are not shifted with the levels.
+        # If the pipeline sets times as well as levels, the times are not shifted.
         return replace(levels, time=np.arange(1.0, len(levels) + 1))
     except (ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{who} cannot be used with its {name}: {error}.") from error
 
 
 def grouped(keys: list[Any], predict: Callable[[list[int]], Tensor]) -> Tensor:
-    """Return predictions of all rows, [B, …]; rows with the same key are predicted together."""
+    """Return the predictions of all rows, [B, …]. Rows with equal keys are predicted together."""
     by_key: dict[Any, list[int]] = {}
     for row, key in enumerate(keys):
         by_key.setdefault(key, []).append(row)
-    parts = [predict(rows) for rows in by_key.values()]
+    predictions = [predict(rows) for rows in by_key.values()]
     order = torch.tensor([row for rows in by_key.values() for row in rows])
-    return torch.cat(parts)[order.argsort().to(parts[0].device)]
+    return torch.cat(predictions)[order.argsort().to(predictions[0].device)]

@@ -1,6 +1,6 @@
-"""Preparation of pictures for CLIP, SigLIP and DINOv2, as `preprocessor_config.json` describes it.
+"""Preprocess images for CLIP, SigLIP and DINOv2 as described by `preprocessor_config.json`.
 
-It uses PIL and numpy and not the libraries' own classes, which resize with PIL in some versions and
+This uses PIL and numpy, because the classes in transformers resize with PIL in some versions and
 with torchvision in others.
 """
 
@@ -19,21 +19,21 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones._configs import is_number, is_whole
 
 PREPROCESSOR = "preprocessor_config.json"
-WHOLE = "processor_config.json"  # in it, newer versions of transformers write all parts
-PROCESSOR_KEY = "image_processor"
-PREPARATION = ("do_resize", "do_rescale", "do_normalize")
+PROCESSOR = "processor_config.json"  # newer transformers write all preprocessing to this file
+PROCESSOR_KEY = "image_processor"  # its key for images
+STEPS = ("do_resize", "do_rescale", "do_normalize")
 MAX_SIDE = 4096  # pixels
 
 
 @dataclass(frozen=True)
 class PixelValues:
-    """How pixels become numbers.
+    """How images are resized and their pixels normalised: (factor · pixel − mean) / deviation.
 
     Attributes:
-        filter: the filter for resizing.
-        factor: multiplies pixels.
-        mean: [3], is subtracted then.
-        deviation: [3], divides the difference.
+        filter: filter for resizing.
+        factor: scale of the pixels.
+        mean: mean per channel, [3].
+        deviation: standard deviation per channel, [3].
     """
 
     filter: Image.Resampling
@@ -41,20 +41,22 @@ class PixelValues:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
-    def values(self, picture: Image.Image) -> NDArray[np.float32]:
-        """Return float32 [H, W, 3]."""
-        values: Any = np.asarray(picture, np.float32) * np.float32(self.factor)
+    def values(self, image: Image.Image) -> NDArray[np.float32]:
+        """Return the normalised pixels of an RGB image, float32 [H, W, 3]."""
+        values: Any = np.asarray(image, np.float32) * np.float32(self.factor)
         values = values - np.asarray(self.mean, np.float32)
         return np.asarray(values / np.asarray(self.deviation, np.float32))
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the network's input.
+    """Preprocessing to a fixed size.
 
     Attributes:
-        shorter: length of the resized shorter side; None: the whole is squeezed into `crop`.
+        shorter: length of the shorter side after resizing, before the centre crop. None to resize
+            to `crop`, without keeping the aspect ratio.
         crop: height and width of the result.
+        pixels: how pixels are normalised.
     """
 
     shorter: int | None
@@ -62,16 +64,16 @@ class Preprocessing:
     pixels: PixelValues
 
     def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
-        """Return the arguments of the vision network: float32 [n, 3, H, W]."""
-        return (np.stack([self._of(image) for image in images]),)
+        """Return the arguments of the vision network: pixel values, float32 [n, 3, H, W]."""
+        return (np.stack([self._prepare(image) for image in images]),)
 
-    def _of(self, image: Image.Image) -> NDArray[np.float32]:
+    def _prepare(self, image: Image.Image) -> NDArray[np.float32]:
         picture = image.convert("RGB")
         height, width = self.crop
         size = (width, height)
         if self.shorter is not None:
             short = min(picture.size)
-            # The longer side is cut to a whole number, as transformers does.
+            # The longer side is rounded down, as in transformers.
             sides = [self.shorter * side // short for side in picture.size]
             size = (sides[0], sides[1])
         if picture.size != size:
@@ -82,74 +84,98 @@ class Preprocessing:
         return np.ascontiguousarray(values.transpose(2, 0, 1), np.float32)
 
 
-def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
-    """Return the preparation that a folder describes.
+def read_preprocessing(weights: Weights, side: int | None) -> Preprocessing:
+    """Return the preprocessing described by a folder.
+
+    Args:
+        weights: the folder.
+        side: image side that the network requires; None if it accepts any.
 
     Raises:
-        UserError: there is no such file, or its preparation is not known here.
+        UserError: there is no description, or it is not supported.
     """
     name, config = read_steps(weights)
     size, crop = config.get("size"), config.get("crop_size")
     sides = size if isinstance(size, Mapping) else {"shortest_edge": size}
-    shorter, square = _whole(sides.get("shortest_edge")), _pair(sides)
+    shorter, square = _side(sides.get("shortest_edge")), _height_and_width(sides)
     cropped: tuple[int, int] | None = None
     if config.get("do_center_crop"):
-        cropped = _pair(crop if isinstance(crop, Mapping) else {"height": crop, "width": crop})
+        cropped = _height_and_width(
+            crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
+        )
         if cropped is None:
             raise weights.error(name, f"has crop_size {crop!r:.100}; expected height and width")
     if (shorter is None) == (square is None) or (square and cropped not in (None, square)):
-        raise weights.error(name, f"has size {size!r:.100}; shortest_edge, or height and width")
+        raise weights.error(
+            name, f"has size {size!r:.100}; expected shortest_edge, or height and width"
+        )
     result = cropped or square
     if result is None or (shorter is not None and shorter < max(result)):
-        raise weights.error(name, f"crops {result} from pictures of size {size!r:.100}")
-    if wanted is not None and result != (wanted, wanted):
         raise weights.error(
-            name, f"makes pictures of {result[0]} × {result[1]}; the network takes {wanted}"
+            name, f"crops to {result}, which is larger than the resized image, {size!r:.100}"
+        )
+    if side is not None and result != (side, side):
+        raise weights.error(
+            name,
+            f"resizes images to {result[0]} × {result[1]}; the network requires {side} × {side}",
         )
     return Preprocessing(shorter, result, read_pixels(weights, name, config, 3))
 
 
-def read_pixels(weights: Weights, name: str, config: Mapping[str, Any], usual: int) -> PixelValues:
-    """Return how pixels become numbers; `usual` is the filter if the file names none.
+def read_pixels(
+    weights: Weights, name: str, config: Mapping[str, Any], default_filter: int
+) -> PixelValues:
+    """Return how pixels are normalised, from the file `name`.
+
+    Args:
+        weights: the folder, for messages.
+        name: name of the file.
+        config: its content.
+        default_filter: number of PIL's filter if the file names none.
 
     Raises:
-        UserError: a value is not possible.
+        UserError: a value is invalid.
     """
-    filters = [int(each_filter) for each_filter in Image.Resampling]
-    resample, factor = config.get("resample", usual), config.get("rescale_factor", 1 / 255)
+    filters = [int(member) for member in Image.Resampling]
+    resample, factor = config.get("resample", default_filter), config.get("rescale_factor", 1 / 255)
     if not is_whole(resample) or resample not in filters or not is_number(factor):
-        raise weights.error(name, f"has resample {resample!r:.20}, rescale_factor {factor!r:.20}")
+        raise weights.error(
+            name,
+            f"has resample {resample!r:.20} and rescale_factor {factor!r:.20}; expected a filter of"
+            " PIL and a number",
+        )
     mean, deviation = (_three(weights, name, config, f"image_{key}") for key in ("mean", "std"))
     return PixelValues(Image.Resampling(resample), float(factor), mean, deviation)
 
 
 def read_steps(weights: Weights) -> tuple[str, Mapping[str, Any]]:
-    """Return name and content of the file that describes the preparation of pictures.
+    """Return the name and content of the file that describes the preprocessing of images.
 
     Raises:
-        UserError: there is none, or it leaves out a step.
+        UserError: there is none, or it omits a step.
     """
     name, config = _read(weights)
-    if missing := [step for step in PREPARATION if config.get(step) is not True]:
-        raise weights.error(name, f"does not say {missing[0]}: true, which this kind needs")
+    if missing := [step for step in STEPS if config.get(step) is not True]:
+        raise weights.error(name, f"has no {missing[0]}: true, which is required")
     return name, config
 
 
 def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:
-    if weights.find(PREPROCESSOR) or not weights.find(WHOLE):
+    if weights.find(PREPROCESSOR) or not weights.find(PROCESSOR):
         return PREPROCESSOR, weights.read(PREPROCESSOR)
-    config = weights.read(WHOLE).get(PROCESSOR_KEY)
+    config = weights.read(PROCESSOR).get(PROCESSOR_KEY)
     if not isinstance(config, Mapping):
-        raise weights.error(WHOLE, f"has no {PROCESSOR_KEY}, and there is no {PREPROCESSOR}")
-    return WHOLE, config
+        raise weights.error(PROCESSOR, f"has no {PROCESSOR_KEY}, and there is no {PREPROCESSOR}")
+    return PROCESSOR, config
 
 
-def _whole(value: Any) -> int | None:
+def _side(value: Any) -> int | None:
+    """Return a number of pixels, or None if it is invalid."""
     return value if is_whole(value) and 1 <= value <= MAX_SIDE else None
 
 
-def _pair(size: Mapping[str, Any]) -> tuple[int, int] | None:
-    height, width = _whole(size.get("height")), _whole(size.get("width"))
+def _height_and_width(size: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = _side(size.get("height")), _side(size.get("width"))
     return None if height is None or width is None else (height, width)
 
 
@@ -158,22 +184,23 @@ def _three(weights: Weights, name: str, config: Mapping[str, Any], key: str) -> 
     if not isinstance(values, list) or len(values) != 3 or not all(map(is_number, values)):
         raise weights.error(name, f"has {key} {values!r:.60}; expected three numbers")
     if key == "image_std" and not all(value > 0 for value in values):
-        raise weights.error(name, f"has {key} {values!r:.60}; they must be above 0")
+        raise weights.error(name, f"has {key} {values!r:.60}; expected numbers above 0")
     return tuple(map(float, values))
 
 
 MAX_PATCHES = 16_384  # the published models take 256
 BILINEAR = int(Image.Resampling.BILINEAR)
-SIZE_TOLERANCE = 1e-5  # of the scale; transformers' own, so that sizes are the same
+SCALE_TOLERANCE = 1e-5  # as in transformers, so that sizes are equal
 
 
 @dataclass(frozen=True)
 class Patching:
-    """How a picture becomes patches.
+    """Preprocessing to patches, which keeps the aspect ratio (NaFlex).
 
     Attributes:
         patch: side of a patch in pixels.
-        most: largest number of patches, to which a picture is resized and padded.
+        most: maximum number of patches. An image is resized to nearly as many, and padded.
+        pixels: how pixels are normalised.
     """
 
     patch: int
@@ -184,17 +211,18 @@ class Patching:
         """Return the arguments of the vision network.
 
         Returns:
-            Patches, float32 [n, most, patch² · 3]; 1 where they are no padding, int64 [n, most];
-            and their numbers down and across, int64 [n, 2].
+            Patches, float32 [n, most, patch² · 3]; a mask, int64 [n, most], 0 for padding; and the
+            numbers of patches down and across, int64 [n, 2].
         """
-        pictures = [self._of(image) for image in images]
+        pictures = [self._prepare(image) for image in images]
         patches = np.zeros((len(pictures), self.most, self.patch**2 * 3), np.float32)
         mask = np.zeros((len(pictures), self.most), np.int64)
         for row, (values, _) in enumerate(pictures):
             patches[row, : len(values)], mask[row, : len(values)] = values, 1
         return patches, mask, np.array([shape for _, shape in pictures], np.int64)
 
-    def _of(self, image: Image.Image) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    def _prepare(self, image: Image.Image) -> tuple[NDArray[np.float32], tuple[int, int]]:
+        """Return the patches of an image, [down · across, patch² · 3], and (down, across)."""
         picture = image.convert("RGB")
         down, across = patches_of(picture.height, picture.width, self.patch, self.most)
         size = across * self.patch, down * self.patch
@@ -205,34 +233,41 @@ class Patching:
 
 
 def patches_of(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
-    """Return the numbers of patches down and across, `most` together or few less.
+    """Return the numbers of patches down and across for an image of `height` × `width`.
 
-    The picture's sides are scaled alike and rounded up to whole patches.
+    Both sides are scaled by the largest factor, found by bisection, with which there are at most
+    `most` patches, and rounded up to whole patches.
     """
 
     def scaled(scale: float) -> tuple[int, int]:
         return max(1, ceil(height * scale / patch)), max(1, ceil(width * scale / patch))
 
-    low, high = SIZE_TOLERANCE / 10, 100.0
-    while high - low >= SIZE_TOLERANCE:
+    low, high = SCALE_TOLERANCE / 10, 100.0
+    while high - low >= SCALE_TOLERANCE:
         middle = (low + high) / 2
         down, across = scaled(middle)
         low, high = (middle, high) if down * across <= most else (low, middle)
     return scaled(low)
 
 
-def read_patching(weights: Weights, wanted: Any) -> Patching:
-    """Return the preparation that a folder describes.
+def read_patching(weights: Weights, patch_size: Any) -> Patching:
+    """Return the preprocessing to patches described by a folder.
+
+    Args:
+        weights: the folder.
+        patch_size: side of a patch that the network requires.
 
     Raises:
-        UserError: there is no such file, or its preparation is not known here.
+        UserError: there is no description, or it is not supported.
     """
     name, config = read_steps(weights)
     patch, most = config.get("patch_size", 16), config.get("max_num_patches", 256)
-    if not is_whole(patch) or patch != wanted:
-        raise weights.error(name, f"has patch_size {patch!r:.20}; the network takes {wanted!r:.20}")
+    if not is_whole(patch) or patch != patch_size:
+        raise weights.error(
+            name, f"has patch_size {patch!r:.20}; the network requires {patch_size!r:.20}"
+        )
     if not is_whole(most) or not 1 <= most <= MAX_PATCHES:
         raise weights.error(
-            name, f"has max_num_patches {most!r:.20}; 1 to {MAX_PATCHES} are possible"
+            name, f"has max_num_patches {most!r:.20}; expected 1 to {MAX_PATCHES:,}"
         )
     return Patching(patch, most, read_pixels(weights, name, config, BILINEAR))

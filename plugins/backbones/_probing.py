@@ -1,7 +1,8 @@
-"""Trials of a pipeline without declared facts, and checks of what is assumed of it.
+"""Find out how to call a pipeline class without declared facts, and check what is assumed of it.
 
-The checks find a wrong shift, scale of the time, sign, or mean of the autoencoder. `denoiser` is a
-`PipelineDenoiser`, which calls these functions when it is made.
+The checks detect a wrong shift of the noise levels, a wrong time scaling or sign, and a wrong
+normalisation of latents. A `PipelineDenoiser` calls these functions when it is created, and passes
+itself as `denoiser`.
 """
 
 from __future__ import annotations
@@ -19,20 +20,25 @@ from torch import Tensor
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.errors import UserError
-from bench_plugins.backbones._driving import network_name
-from bench_plugins.backbones._seam import CountedNetwork
+from bench_plugins.backbones._calls import CountedNetwork
+from bench_plugins.backbones._runner import network_name
 
-PROBED_STEPS = 10  # of the pipeline's own schedule
-ROUNDING = 0.01  # tolerance of alpha, sigma and shifts: solvers round times to whole numbers
-WORST_PICTURE = 0.5  # largest share of an image's variance that encoding and decoding may lose
-SHARES = (0.05, 0.3, 0.6, 0.9)  # of the level table, from little to much noise
+PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
+LEVEL_TOLERANCE = 0.01  # of alpha, sigma and shifts, because solvers round times to integers
+MAX_LOST_VARIANCE = 0.5  # fraction of an image's variance that encoding and decoding may lose
+PROBED_POSITIONS = (0.05, 0.3, 0.6, 0.9)  # positions in the level table, from little to much noise
 
 
 def probe_call(denoiser: Any) -> str:
-    """Switch guidance off, and return whether a call takes a time for `each` sample, or `one`.
+    """Switch guidance off, and return how many times one call accepts.
+
+    Side effect: `denoiser.call` may get another guidance scale.
+
+    Returns:
+        `each` if a call accepts a time per sample, or `one`; see `Facts.times`.
 
     Raises:
-        UserError: guidance cannot be switched off, or the network cannot be called.
+        UserError: guidance cannot be switched off.
     """
     name = network_name(denoiser.pipe)
     for keywords in ({}, {"guidance_scale": 0.0}):
@@ -43,8 +49,8 @@ def probe_call(denoiser: Any) -> str:
             break
     else:
         raise UserError(
-            f"{denoiser.who} cannot be used: its network is called for {counted.samples} samples"
-            " where there is one, so guidance is not left out."
+            f"{denoiser.who} cannot be used: guidance cannot be switched off. Its network is called"
+            f" with batches of {counted.samples} for a single sample."
         )
     levels = denoiser.levels
     rows = np.array([len(levels) // 4, 3 * len(levels) // 4])
@@ -58,13 +64,17 @@ def probe_call(denoiser: Any) -> str:
         together = denoiser.denoise(x_t, time, prompts)
     except Exception:  # whatever the pipeline raises for a vector of times
         return "one"
-    wanted = torch.cat(alone).float()
-    close = float((together.float() - wanted).abs().max()) < 0.02 * float(wanted.abs().max())
-    return "each" if close else "one"
+    expected = torch.cat(alone).float()
+    difference = float((together.float() - expected).abs().max())
+    return "each" if difference < 0.02 * float(expected.abs().max()) else "one"
 
 
 def check_assumptions(denoiser: Any) -> None:
-    """Refuse a pipeline whose own steps, levels or autoencoder contradict the assumptions."""
+    """Check that a pipeline's own steps, noise levels and autoencoder agree with what is assumed.
+
+    Raises:
+        UserError: they do not.
+    """
     schedule = denoiser.first_latents(PROBED_STEPS).schedule or {}
     check_steps(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
     check_shift(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
@@ -73,16 +83,16 @@ def check_assumptions(denoiser: Any) -> None:
 
 
 def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
-    """Refuse levels that the pipeline's own steps contradict.
+    """Check that the scheduler's own steps agree with the noise levels.
 
-    The scheduler steps with the answers of a perfect model, p · x_0 + q · eps, for (x_0, eps) of
-    (1, 0) and (0, 1). If it returns the clean sample of a step, that must be x_0; else the next
-    sample must be alpha · x_0 + sigma · eps of the next level.
+    A copy of the scheduler steps with the outputs of a perfect model, p · x_0 + q · eps, for
+    (x_0, eps) = (1, 0) and (0, 1). If a step returns the clean sample, it must be x_0. Otherwise
+    the next sample must be alpha · x_0 + sigma · eps of the next level.
 
     Args:
-        scheduler: the pipeline's.
-        levels: the assumed ones.
-        schedule: the pipeline's keywords of `set_timesteps`, for `PROBED_STEPS` steps.
+        scheduler: the pipeline's scheduler.
+        levels: the assumed levels.
+        schedule: the keywords that the pipeline passes to `set_timesteps` for `PROBED_STEPS` steps.
         who: the name of the pipeline in messages.
 
     Raises:
@@ -90,30 +100,30 @@ def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
     """
     own = type(scheduler).from_config(scheduler.config)
     own.set_timesteps(**schedule)
-    takes = inspect.signature(own.step).parameters
-    more = {"generator": torch.Generator().manual_seed(0)} if "generator" in takes else {}
+    parameters = inspect.signature(own.step).parameters
+    more = {"generator": torch.Generator().manual_seed(0)} if "generator" in parameters else {}
     for time, after in zip(own.timesteps[:-1], own.timesteps[1:], strict=True):
         ones = torch.ones(2, 1, 1, 1)
         scale = own.scale_model_input(ones, time) if hasattr(own, "scale_model_input") else ones
         sample = _pair(levels, time, "alpha", "sigma") / scale
-        made = own.step(_pair(levels, time, "p", "q"), time, sample, **more)
-        clean = getattr(made, "pred_original_sample", None)
-        if clean is not None:
-            wanted, what = torch.tensor([1.0, 0.0]), f"the clean sample at time {float(time):.4g}"
+        output = own.step(_pair(levels, time, "p", "q"), time, sample, **more)
+        result = getattr(output, "pred_original_sample", None)
+        if result is not None:
+            expected, what = torch.tensor([1.0, 0.0]), f"the clean sample at time {float(time):.4g}"
         else:
-            clean = made.prev_sample
-            wanted = _pair(levels, after, "alpha", "sigma").flatten()
+            result = output.prev_sample
+            expected = _pair(levels, after, "alpha", "sigma").flatten()
             what = f"alpha and sigma at time {float(after):.4g}"
-        solved = clean.flatten().float()
-        if float((solved - wanted).abs().max()) > ROUNDING:
+        result = result.flatten().float()
+        if float((result - expected).abs().max()) > LEVEL_TOLERANCE:
             raise UserError(
-                f"{who} cannot be used: by its scheduler's own step, {what} are"
-                f" {solved.tolist()}, and {wanted.tolist()} were assumed."
+                f"{who} cannot be used: its scheduler's own step contradicts the assumed noise"
+                f" levels. For {what}, expected {expected.tolist()}, got {result.tolist()}."
             )
 
 
 def _pair(levels: Levels, time: Tensor, first: str, second: str) -> Tensor:
-    """Return two columns of the table at a time, float32 [2, 1, 1, 1]."""
+    """Return two columns of the level table, interpolated at a time, float32 [2, 1, 1, 1]."""
     order = np.argsort(levels.time)
     columns = (getattr(levels, name)[order] for name in (first, second))
     values = [np.interp(float(time), levels.time[order], column) for column in columns]
@@ -121,15 +131,16 @@ def _pair(levels: Levels, time: Tensor, first: str, second: str) -> Tensor:
 
 
 def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
-    """Refuse a flow's levels if the pipeline's own have another shift.
+    """Check that the noise levels of a flow have the same shift as the pipeline's own.
 
-    A shift s takes the even share u of the levels to s u / (1 + (s − 1) u). The even shares are
-    those that the pipeline sets, or the scheduler's, which may end at its lowest level.
+    A shift s maps an unshifted level u to s u / (1 + (s − 1) u). The unshifted levels are evenly
+    spaced. The pipeline sets them, or its scheduler, which may end at its lowest level. Levels that
+    are not those of a flow are not checked. For the arguments see `check_steps`.
 
     Raises:
         UserError: the shifts differ.
     """
-    if np.abs(levels.alpha + levels.sigma - 1).max() > 1e-6:
+    if np.abs(levels.alpha + levels.sigma - 1).max() > 1e-6:  # not a flow
         return
     own = type(scheduler).from_config(scheduler.config, shift_terminal=None)
     own.set_timesteps(**schedule)
@@ -142,55 +153,57 @@ def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
     shift = float(np.median(_shift(sigma, even)))
     middle = len(levels) // 2 - 1
     assumed = float(_shift(levels.sigma[middle], (middle + 1) / len(levels)))
-    if abs(shift / assumed - 1) > 5 * ROUNDING or np.ptp(np.diff(even)) > ROUNDING:
+    if abs(shift / assumed - 1) > 5 * LEVEL_TOLERANCE or np.ptp(np.diff(even)) > LEVEL_TOLERANCE:
         raise UserError(
-            f"{who} cannot be used: its own levels have the shift {shift:.3g}, and its"
+            f"{who} cannot be used: its noise levels have the shift {shift:.3g}, but its"
             f" scheduler's config describes {assumed:.3g}."
         )
 
 
 def _shift(sigma: Any, even: Any) -> Any:
+    """Return the shift that maps the level `even` to `sigma`."""
     return sigma * (1 - even) / ((1 - sigma) * even)
 
 
 def check_image(denoiser: Any) -> None:
-    """Refuse an autoencoder that does not restore an image, and levels that do not denoise it.
+    """Encode, decode and denoise a test image.
 
     Raises:
-        UserError: decoding does not restore an encoded image, or the error of x_0 does not fall
-            with the noise.
+        UserError: decoding does not restore the encoded image, or the error of the denoised latent
+            does not decrease with the noise level.
     """
-    image = _picture(denoiser.resolution)
+    image = _test_image(denoiser.resolution)
     latent = denoiser.encode_images([image])
     pixels = preprocess([image], denoiser.resolution, denoiser.normalize).to(denoiser.device)
     lost = float((denoiser.decode(latent) - pixels).square().mean() / pixels.var())
-    if not lost < WORST_PICTURE:
+    if not lost < MAX_LOST_VARIANCE:
         raise UserError(
-            f"{denoiser.who} cannot be used: an image that is encoded and decoded loses"
-            f" {lost:.0%} of its variance."
+            f"{denoiser.who} cannot be used: its autoencoder loses {lost:.0%} of a test image's"
+            f" variance; expected less than {MAX_LOST_VARIANCE:.0%}."
         )
     levels, errors = denoiser.levels, []
     eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0)).to(latent.device)
-    for row in (int(share * len(levels)) for share in SHARES):
+    for row in (int(position * len(levels)) for position in PROBED_POSITIONS):
         alpha, sigma, p, q = (
             float(getattr(levels, name)[row]) for name in ("alpha", "sigma", "p", "q")
         )
         x_t = alpha * latent + sigma * eps
         time = torch.as_tensor(levels.time[row : row + 1]).to(latent.device)
         time = time.float() if time.is_floating_point() else time
-        answer = denoiser.denoise(x_t, time, denoiser.shortest).float()
-        clean = (sigma * answer - q * x_t) / (p * sigma - q * alpha)
+        output = denoiser.denoise(x_t, time, denoiser.shortest).float()
+        clean = (sigma * output - q * x_t) / (p * sigma - q * alpha)
         errors.append(float((clean - latent).square().mean()))
     if not all(less < more for less, more in pairwise(errors)):
         raise UserError(
-            f"{denoiser.who} cannot be used: the error of the clean latent does not fall with the"
-            f" noise; at {', '.join(f'{share:.0%}' for share in SHARES)} of the levels it is"
-            f" {', '.join(f'{error:.3g}' for error in errors)}."
+            f"{denoiser.who} cannot be used: the error of the denoised latent does not decrease"
+            " with the noise level. It is"
+            f" {', '.join(f'{error:.3g}' for error in errors)} at"
+            f" {', '.join(f'{p:.0%}' for p in PROBED_POSITIONS)} of the level table."
         )
 
 
-def _picture(side: int) -> Image.Image:
-    """Return a picture of a bright disc on a gradient."""
+def _test_image(side: int) -> Image.Image:
+    """Return an image of a bright disc on a gradient."""
     row, column = np.mgrid[0:side, 0:side] / side
     disc = np.hypot(row - 0.5, column - 0.5) < 0.3
     grey = np.where(disc, 220, 60 * row).astype(np.uint8)

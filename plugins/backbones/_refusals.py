@@ -1,4 +1,4 @@
-"""Errors that say what a folder without an index is, if it is not Stable Diffusion."""
+"""Explain what a folder without a `model_index.json` contains, if it is not Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from bench.discovery.targets import load_target
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import is_adapter, is_lora
-from bench_plugins.backbones._parts import NETWORKS
+from bench_plugins.backbones._components import NETWORKS, PIPELINE_INDEX
 
 CONFIG = "config.json"
 
 
 def without_index(reader: type, weights: Weights, error: UserError) -> UserError:
-    """Return the error of a folder without an index: what it is instead, or `error` itself.
+    """Return an error that says what a folder without an index contains.
 
-    `reader` is the class that could not read it.
+    Args:
+        reader: the backbone class that could not read it.
+        weights: the folder.
+        error: the error of that class, returned if nothing better is known.
     """
     if weights.find(CONFIG):
         config = weights.read(CONFIG)
@@ -29,58 +32,59 @@ def without_index(reader: type, weights: Weights, error: UserError) -> UserError
         if names := _classifiers(kind):
             ways = " or ".join(f"--backbone {name} --weights {weights.location}" for name in names)
             return weights.error(
-                CONFIG, f"describes {kind!r}, no pipeline of diffusers: say {ways}"
+                CONFIG, f"describes {kind!r}, which is not a diffusers pipeline. Use {ways}"
             )
         return weights.error(
             CONFIG,
-            f"describes {kind!r:.100}: one part, not a pipeline. A folder with all parts and a"
-            " model_index.json is wanted",
+            f"describes {kind!r:.100}, a single component of a pipeline. Name the folder that"
+            " contains all components and a model_index.json",
         )
-    if not any(weights.find(f"{part}/{CONFIG}") for part in NETWORKS):
+    if not any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):
         return _without_network(weights) or error
     for spec in _families(reader, weights):
         return weights.error(
-            "model_index.json",
-            "is not there, so that it is read as Stable Diffusion, which it is not: say"
+            PIPELINE_INDEX,
+            "does not exist, so the folder was read as Stable Diffusion, which it is not. Use"
             f" --backbone {spec.name} --weights {weights.location}",
         )
     return error
 
 
 def _classifiers(model_type: object) -> list[str]:
-    """Return the classifiers, for the user's own weights, of a model type of transformers."""
+    """Return the names of classifier backbones for a model type of transformers."""
     return [
         spec.name
         for spec in load_plugins().backbones
         if spec.scorer == "classifier"
         and spec.family == spec.name
-        # SigLIP 2 of a fixed resolution has the type of SigLIP.
+        # SigLIP 2 with a fixed resolution has the model type of SigLIP.
         and model_type in (spec.name, spec.name.removesuffix("2"))
     ]
 
 
 def _without_network(weights: Weights) -> UserError | None:
+    """Return an error if a local folder without a network contains an adapter."""
     if weights.revision is not None:
         return None
     for file in sorted(Path(weights.location).glob("*.safetensors")):
         if is_lora(file):
             return weights.error(
                 file.name,
-                "is a LoRA alone: name the pipeline that it was made for, --backbone PIPELINE"
-                f" --lora {file}",
+                "is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
+                f" --backbone PIPELINE --lora {file}",
             )
-        if is_adapter(file, in_part=False):
+        if is_adapter(file, in_component=False):
             return weights.error(
                 file.name,
-                "looks like a learned embedding: load it into a pipeline of diffusers, with"
-                " pipe.load_textual_inversion, and hand that over: bench.run(DATASET,"
-                " backbone=pipe)",
+                "looks like a learned embedding (textual inversion). Load it into a diffusers"
+                " pipeline with pipe.load_textual_inversion, and hand the pipeline over:"
+                " bench.run(DATASET, backbone=pipe)",
             )
     return None
 
 
 def _families(reader: type, weights: Weights) -> Iterator[BackboneSpec]:
-    """Yield the other backbones that would load the folder."""
+    """Yield the specs of other backbones that can load the folder."""
     for spec in load_plugins().backbones:
         if not spec.takes_folders or "*" in spec.pipelines or load_target(spec) is reader:
             continue

@@ -1,8 +1,9 @@
-"""The results of a pipeline's `encode_prompt` as rows of a tree, and back.
+"""Convert the results of a pipeline's `encode_prompt` to a tree with one row per text, and back.
 
-Each returned value is a slot. Its kind is learned from how it changes with the number of texts and
-their length: a pipeline pads texts to its limit, or to the longest text of a batch. In the latter
-case texts are encoded one by one, so that no row depends on its neighbours.
+`encode_prompt` returns a tuple, such as (embeddings, negative embeddings, mask). Each place in it
+is called a slot. How a slot depends on the texts is inferred from a short text, a long one and
+both. Some pipelines pad texts to a fixed length. Others pad to the longest text of the batch; then
+texts are encoded one by one, so that no row depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -19,22 +20,21 @@ from bench.errors import UserError
 
 SHORT = "a"
 TEXTS_PER_CALL = 16
-LONG = "a word " * 1024  # longer than any pipeline takes
-Encode = Callable[[list[str]], list[Any]]  # texts → what each call of `encode_prompt` returned
+LONG = "a word " * 1024  # longer than the limit of any pipeline
+Encode = Callable[[list[str]], list[Any]]  # texts → the result of each call of `encode_prompt`
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A value that `encode_prompt` returns.
+    """One place in the tuple that `encode_prompt` returns.
 
     Attributes:
         name: name of its leaf in the tree.
-        kind: `rows`, a tensor with a row per text; `list`, a list of tensors; `shared`, one tensor
-            for all texts of one length; `mask`, which is made from the lengths where they differ;
-            `fixed`, the same for all texts.
-        limit: the largest length, along the first axis after that of the texts; None: all texts
-            have the same length.
-        value: the value of a fixed slot; the dtype of a mask.
+        kind: `rows`, a tensor with one row per text; `list`, a list with one tensor per text;
+            `shared`, one tensor for all texts of the same length; `mask`, a mask of the padding,
+            computed from the lengths; `fixed`, a value that does not depend on the texts.
+        limit: the largest number of tokens, if it varies with the text; None if it does not.
+        value: the value of a `fixed` slot, or the dtype of a `mask`.
     """
 
     name: str
@@ -44,17 +44,26 @@ class Slot:
 
 
 class Slots:
-    """The slots of a pipeline, learned from how it encodes a short and a long text.
+    """The slots of a pipeline's `encode_prompt`.
+
+    A length is the number of tokens of a text in one slot. The lengths of a text are those in all
+    slots that have a `limit`, in order.
+
+    Args:
+        encode: encodes texts with the pipeline; called three times.
+        who: the name of the pipeline in messages.
 
     Raises:
-        UserError: a returned tensor has no rows.
+        UserError: a result cannot be split into rows.
     """
 
     def __init__(self, encode: Encode, who: str) -> None:
         self.encode, self.who = encode, who
         encoded = encode([SHORT]), encode([LONG]), encode([SHORT, LONG])
         if not encoded[0] or len({len(calls) for calls in encoded}) > 1:
-            raise UserError(f"{who} cannot be used: it does not encode prompts in the usual way.")
+            raise UserError(
+                f"{who} cannot be used: it does not encode prompts with `encode_prompt`."
+            )
         self.bare = [not isinstance(returned, tuple) for returned in encoded[0]]
         self.slots = [
             [
@@ -66,7 +75,8 @@ class Slots:
         self.masked = any(slot.kind == "mask" for slot in self._all())
 
     def _values(self, returned: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return [(v,) if b else v for v, b in zip(returned, self.bare, strict=True)]
+        """Return the results of calls as tuples, also if they are a single value."""
+        return [(v,) if bare else v for v, bare in zip(returned, self.bare, strict=True)]
 
     def _calls(self, values: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Undo `_values`."""
@@ -93,23 +103,26 @@ class Slots:
         elif alone.shape[1:] == long.shape[1:]:
             return Slot(name, "shared", len(long))
         raise UserError(
-            f"{self.who}: `encode_prompt` returns tensors of shapes {list(alone.shape)},"
-            f" {list(long.shape)} and {list(pair.shape)} for a short text, a long one and both;"
-            " a row for each text is wanted"
+            f"{self.who} cannot be used: expected one row per text from `encode_prompt`, got shapes"
+            f" {list(alone.shape)}, {list(long.shape)} and {list(pair.shape)} for a short text, a"
+            " long one and both."
         )
 
     def tree(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return a row for each text in every leaf, padded with zeros to the largest length.
+        """Encode texts. Every leaf has one row per text, padded with zeros to the slot's limit.
 
-        Texts that are all padded to the same length are encoded together.
+        Texts are encoded in batches if their length is fixed, and otherwise one by one.
         """
-        alike = all(s.kind == "fixed" or (s.kind, s.limit) == ("rows", None) for s in self._all())
-        at_once = TEXTS_PER_CALL if alike else 1
-        groups = [list(texts[n : n + at_once]) for n in range(0, len(texts), at_once)]
+        is_batchable = all(
+            slot.kind == "fixed" or (slot.kind == "rows" and slot.limit is None)
+            for slot in self._all()
+        )
+        batch = TEXTS_PER_CALL if is_batchable else 1
+        groups = [list(texts[n : n + batch]) for n in range(0, len(texts), batch)]
         return self.rows([self.encode(group) for group in groups], groups)
 
     def rows(self, encoded: Sequence[list[Any]], groups: Sequence[list[str]]) -> dict[str, Tensor]:
-        """Return a row for each text in every leaf, from the encodings of groups of texts."""
+        """Return the tree, one row per text in each leaf, from the encodings of groups of texts."""
         rows: dict[str, list[Tensor]] = {}
         for returned, texts in zip(encoded, groups, strict=True):
             values = [value for call in self._values(returned) for value in call]
@@ -117,62 +130,74 @@ class Slots:
                 if slot.kind in ("rows", "list", "shared"):
                     each_row = [value] if slot.kind == "shared" else value
                     for row, text in zip(each_row, texts, strict=True):
-                        self._keep(slot, row, text, rows)
-        return {name: torch.stack(parts) for name, parts in rows.items()}
+                        self._append(slot, row, text, rows)
+        return {name: torch.stack(tensors) for name, tensors in rows.items()}
 
     def negative(self, plain: list[Any], guided: list[Any]) -> list[Any]:
-        """Return the plain encoding with the negative prompt's values in place of the prompt's.
+        """Return `plain` with the negative prompt's values in place of the prompt's.
 
-        They are in the same order, at places that are empty without guidance.
+        The slots of negative values are empty in `plain`, and filled in the same order in `guided`.
+        If there are none, `plain` is returned unchanged.
+
+        Args:
+            plain: the encoding of a prompt without guidance.
+            guided: its encoding with guidance.
         """
         calls = []
         for own, both in zip(self._values(plain), self._values(guided[: len(plain)]), strict=True):
-            filled = [place for place, value in enumerate(own) if not _is_empty(value)]
-            added = [v for place, v in enumerate(both) if place not in filled and not _is_empty(v)]
+            positive = [place for place, value in enumerate(own) if not _is_empty(value)]
+            negative = [
+                value
+                for place, value in enumerate(both)
+                if place not in positive and not _is_empty(value)
+            ]
             values = list(own)
-            if len(added) == len(filled):
-                for place, value in zip(filled, added, strict=True):
+            if len(negative) == len(positive):
+                for place, value in zip(positive, negative, strict=True):
                     values[place] = value
             calls.append(tuple(values))
         return self._calls(calls)
 
-    def _keep(self, slot: Slot, row: Tensor, text: str, rows: dict[str, list[Tensor]]) -> None:
+    def _append(self, slot: Slot, row: Tensor, text: str, rows: dict[str, list[Tensor]]) -> None:
+        """Append a text's row to the slot's leaf in `rows`, padded, and its length to another."""
         if slot.limit is not None:
             if (spare := slot.limit - len(row)) < 0:
                 raise UserError(
-                    f"{self.who} takes {slot.limit} tokens, and the prompt {text[:80]!r} has"
-                    f" {len(row)}."
+                    f"{self.who} takes at most {slot.limit} tokens, but the prompt {text[:80]!r}"
+                    f" has {len(row)}."
                 )
             length = torch.tensor(len(row), device=row.device)
-            rows.setdefault(_length(slot), []).append(length)
+            rows.setdefault(_length_name(slot), []).append(length)
             row = F.pad(row, (0, 0) * (row.ndim - 1) + (0, spare))
         rows.setdefault(slot.name, []).append(row)
 
     def lengths(self, tree: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
-        """Return the lengths of each text; this waits for the device if lengths can differ."""
-        leaves = [tree[_length(slot)] for slot in self._all() if slot.limit is not None]
+        """Return the lengths of each text. This synchronises with the device if lengths vary."""
+        leaves = [tree[_length_name(slot)] for slot in self._all() if slot.limit is not None]
         if not leaves:
             return [()] * len(next(iter(tree.values())))
         return [tuple(row) for row in torch.stack(leaves, dim=1).tolist()]
 
-    def alike(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the lengths that must be equal for texts in one call."""
+    def batch_key(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        """Return those of a text's lengths that must be equal for all texts of one call.
+
+        With a mask there are none, because the mask covers the padding. In a list, too, each text
+        has its own length.
+        """
+        if self.masked:
+            return ()
         varying = [slot for slot in self._all() if slot.limit is not None]
-        return (
-            ()
-            if self.masked
-            else tuple(
-                length for length, slot in zip(lengths, varying, strict=True) if slot.kind != "list"
-            )
+        return tuple(
+            length for length, slot in zip(lengths, varying, strict=True) if slot.kind != "list"
         )
 
     def returned(self, tree: Mapping[str, Tensor], lengths: list[tuple[int, ...]]) -> list[Any]:
-        """Return the results of the calls of `encode_prompt` for the rows of a tree."""
+        """Return what the calls of `encode_prompt` would return for the rows of a tree."""
         columns = iter(zip(*lengths, strict=True))
-        by_name = {s.name: next(columns) for s in self._all() if s.limit is not None}
-        every = next(iter(by_name.values()), ())
+        by_name = {slot.name: next(columns) for slot in self._all() if slot.limit is not None}
+        mask_lengths = next(iter(by_name.values()), ())
         calls = [
-            tuple(self._value(slot, tree, by_name.get(slot.name, every)) for slot in call)
+            tuple(self._value(slot, tree, by_name.get(slot.name, mask_lengths)) for slot in call)
             for call in self.slots
         ]
         return self._calls(calls)
@@ -201,11 +226,13 @@ def _is_empty(value: Any) -> bool:
 
 
 def _mask(lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """Return 1 for tokens and 0 for padding, [n, L], or None if all lengths are equal."""
     if len(set(lengths)) <= 1:
         return None
-    places = torch.arange(max(lengths), device=device)
-    return (places < torch.tensor(lengths, device=device)[:, None]).to(dtype)
+    positions = torch.arange(max(lengths), device=device)
+    return (positions < torch.tensor(lengths, device=device)[:, None]).to(dtype)
 
 
-def _length(slot: Slot) -> str:
+def _length_name(slot: Slot) -> str:
+    """Return the name of the leaf that has the length of each text in a slot."""
     return f"{slot.name}.length"

@@ -1,4 +1,7 @@
-"""Tokenizers of text encoders: complete, and the same under every version of transformers."""
+"""Load the tokenizers of text encoders, the same ones with every version of transformers.
+
+Files that are incomplete, contradict each other or do not fit the text encoder are rejected.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,10 @@ from bench.machine.files import read_bytes
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._configs import check_class, is_whole
 
-SPARE = 127  # most rows of an embedding without a token: sizes are multiples of 128
+MAX_UNUSED_EMBEDDINGS = 127  # of a text encoder, which rounds their number up to a multiple of 128
 TOKENIZER = "tokenizer.json"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
-# The class that is backed by the tokenizers library in transformers 4 and 5 alike.
 CLIP_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 CLIP_FILES = (
     "vocab.json",
@@ -33,54 +35,72 @@ CLIP_FILES = (
 
 
 @lru_cache(maxsize=8)
-def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> Any:
-    """Return CLIP's tokenizer in a folder, for a text encoder of `positions` and `size` tokens.
+def clip_tokenizer(weights: Weights, component: str, positions: Any, size: Any) -> Any:
+    """Return the CLIP tokenizer in the subfolder `component`.
+
+    Args:
+        weights: the folder.
+        component: the tokenizer's subfolder.
+        positions: maximum length of the text encoder.
+        size: number of token embeddings of the text encoder.
 
     Raises:
-        UserError: it is of another kind, cut, or longer or larger than the text encoder.
+        UserError: it is of another class, incomplete, or does not fit the text encoder.
     """
-    name = f"{part}/tokenizer_config.json"
+    name = f"{component}/tokenizer_config.json"
     config = weights.read(name)
     check_class(weights, name, config, "tokenizer_class", CLIP_TOKENIZERS)
     length = config.get("model_max_length")
     if not is_whole(length) or not is_whole(positions) or not 3 <= length <= positions:
         raise weights.error(
             name,
-            f"has model_max_length {length!r:.100}; 3 to the text encoder's {positions!r:.100}"
-            " positions are possible",
+            f"has model_max_length {length!r:.100}; expected 3 to {positions!r:.100}, the number of"
+            " positions of the text encoder",
         )
-    _check_own_files(weights, part, config)
-    files = {file: weights.find(f"{part}/{file}") for file in CLIP_FILES}
+    _check_own_files(weights, component, config)
+    files = {file: weights.find(f"{component}/{file}") for file in CLIP_FILES}
     if not files["tokenizer.json"] and not (files["vocab.json"] and files["merges.txt"]):
-        raise weights.error(f"{part}/", "has no vocab.json and merges.txt, and no tokenizer.json")
-    tokenizer = _from_folder(weights, part, CLIPTokenizerFast, length)
+        raise weights.error(
+            f"{component}/", "has neither tokenizer.json nor vocab.json and merges.txt"
+        )
+    # The fast class is backed by the tokenizers library in transformers 4 and 5.
+    tokenizer = _from_folder(weights, component, CLIPTokenizerFast, length)
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     if sorted(vocabulary.values()) != list(range(size if is_whole(size) else -1)):
         raise weights.error(
-            f"{part}/", f"has {len(vocabulary)} tokens; the text encoder knows {size!r:.100}"
+            f"{component}/", f"has {len(vocabulary)} tokens; the text encoder has {size!r:.100}"
         )
-    _check_pieces(weights, part, tokenizer, model["merges"])
-    _check_copies(weights, part, model)
+    _check_pieces(weights, component, tokenizer, model["merges"])
+    _check_copies(weights, component, model)
     return tokenizer
 
 
-def _check_own_files(weights: Weights, part: str, config: Mapping[str, Any]) -> None:
-    """Refuse a config that names files, which could lie anywhere."""
+def _check_own_files(weights: Weights, component: str, config: Mapping[str, Any]) -> None:
+    """Reject a config that names files, because they could be anywhere."""
     if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
-        name = f"{part}/{TOKENIZER_SETTINGS}"
-        raise weights.error(name, f"names a {named[0]}; the files in {part}/ are used")
+        name = f"{component}/{TOKENIZER_SETTINGS}"
+        raise weights.error(
+            name, f"has {named[0]}; only the files in {component}/ are used, so remove it"
+        )
 
 
-def _from_folder(weights: Weights, part: str, kind: Any, length: int) -> Any:
-    folder = weights.folder(part)
+def _from_folder(weights: Weights, component: str, kind: Any, length: int) -> Any:
+    folder = weights.folder(component)
     return _made(
-        weights, f"{part}/", lambda: kind.from_pretrained(folder, local_files_only=True), length
+        weights,
+        f"{component}/",
+        lambda: kind.from_pretrained(folder, local_files_only=True),
+        length,
     )
 
 
 def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) -> Any:
-    """Return the tokenizer of `make`, after a trial; a UserError if its files make no sense."""
+    """Return the tokenizer that `make` loads, after encoding one text with it.
+
+    Raises:
+        UserError: loading or encoding fails. The message is about the file or folder `where`.
+    """
     try:
         tokenizer = make()
         tokenizer("a", padding="max_length", max_length=length, truncation=True)
@@ -89,39 +109,50 @@ def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) ->
     return tokenizer
 
 
-def _check_pieces(weights: Weights, part: str, tokenizer: Any, merges: list[Any]) -> None:
-    """Refuse a vocabulary whose longer tokens are not exactly those that the merges make."""
-    made = {"".join(_pair(merge)) for merge in merges}
+def _check_pieces(weights: Weights, component: str, tokenizer: Any, merges: list[Any]) -> None:
+    """Check that the tokens longer than one character are exactly those that merges produce."""
+    merged = {"".join(_pair(merge)) for merge in merges}
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     longer = {t for t in tokenizer.get_vocab() if len(t.removesuffix("</w>")) > 1} - special
-    if made != longer:
-        example = sorted(made ^ longer)[0]
+    if different := merged ^ longer:
         raise weights.error(
-            f"{part}/",
-            f"has merges that do not make its vocabulary: {len(made ^ longer)} tokens differ, such"
-            f" as {example!r:.100}",
+            f"{component}/",
+            f"has merges that do not produce its vocabulary: {len(different)} tokens differ, such"
+            f" as {min(different)!r:.100}",
         )
 
 
-def _check_copies(weights: Weights, part: str, model: dict[str, Any]) -> None:
-    """Refuse files that contradict each other: versions of transformers read different ones."""
-    name = f"{part}/vocab.json"
+def _check_copies(weights: Weights, component: str, model: dict[str, Any]) -> None:
+    """Check that files agree, because versions of transformers read different ones."""
+    name = f"{component}/vocab.json"
     if weights.find(name) and weights.read(name) != model["vocab"]:
-        raise weights.error(f"{part}/", "has a vocab.json that is not its tokenizer.json's")
-    if path := weights.find(f"{part}/merges.txt"):
+        raise weights.error(f"{component}/", "has a vocab.json that differs from tokenizer.json")
+    if path := weights.find(f"{component}/merges.txt"):
         lines = read_bytes(path).decode("utf-8", "replace").split("\n")
         pairs = [line for line in lines if line and not line.startswith("#version")]
         if pairs != [" ".join(_pair(merge)) for merge in model["merges"]]:
-            raise weights.error(f"{part}/", "has a merges.txt that is not its tokenizer.json's")
+            raise weights.error(
+                f"{component}/", "has a merges.txt that differs from tokenizer.json"
+            )
 
 
 def _pair(merge: Any) -> list[str]:
-    """Return the two pieces of a merge; newer versions write a list, older ones a line."""
+    """Return the two tokens of a merge: a list in newer files, a line in older ones."""
     return merge.split(" ") if isinstance(merge, str) else merge
 
 
-class Pieces:
-    """A tokenizer of T5 or SigLIP: the SentencePiece pieces of a text, then the end token."""
+class SentencePieceTokenizer:
+    """A tokenizer of T5 or SigLIP, made from a SentencePiece model alone.
+
+    A text becomes the ids of its SentencePiece tokens, followed by the end token.
+
+    Args:
+        processor: the SentencePiece model.
+        end: id of the end token.
+        pad: id of the padding token.
+        length: maximum number of tokens, with the end token.
+        extra: number of T5's sentinel tokens, which are not in the SentencePiece model.
+    """
 
     def __init__(self, processor: Any, end: int, pad: int, length: int, extra: int) -> None:
         self.processor, self.end, self.pad_token_id = processor, end, pad
@@ -140,16 +171,16 @@ class Pieces:
         return_tensors: str | None = None,
         **others: Any,
     ) -> BatchEncoding:
-        """Return token ids and their mask, as transformers' tokenizers do."""
-        several = [texts] if isinstance(texts, str) else list(texts)
-        most = max_length or self.model_max_length
-        pieces = [self.processor.encode(text) for text in several]
-        ids = [[*(row[: most - 1] if truncation else row), self.end] for row in pieces]
-        length = most if padding == "max_length" else max(map(len, ids)) if padding else 0
-        spare = [max(0, length - len(row)) for row in ids]
+        """Return token ids and their attention mask, as transformers' tokenizers do."""
+        batch = [texts] if isinstance(texts, str) else list(texts)
+        limit = max_length or self.model_max_length
+        rows = [self.processor.encode(text) for text in batch]
+        ids = [[*(row[: limit - 1] if truncation else row), self.end] for row in rows]
+        length = limit if padding == "max_length" else max(map(len, ids)) if padding else 0
+        pads = [max(0, length - len(row)) for row in ids]
         columns = {
-            "input_ids": [row + [self.pad_token_id] * n for row, n in zip(ids, spare, strict=True)],
-            "attention_mask": [[1] * len(row) + [0] * n for row, n in zip(ids, spare, strict=True)],
+            "input_ids": [row + [self.pad_token_id] * n for row, n in zip(ids, pads, strict=True)],
+            "attention_mask": [[1] * len(row) + [0] * n for row, n in zip(ids, pads, strict=True)],
         }
         if isinstance(texts, str) and return_tensors is None:
             columns = {name: rows[0] for name, rows in columns.items()}
@@ -162,33 +193,50 @@ class Pieces:
 
 def load_pieces(
     weights: Weights, name: str, path: Path, pad: Any, length: int, extra: int = 0
-) -> Pieces:
-    """Return the tokenizer in a SentencePiece file, with its padding token `pad`.
+) -> SentencePieceTokenizer:
+    """Return the tokenizer in a SentencePiece file.
+
+    Args:
+        weights: the folder, for messages.
+        name: the file's name in messages.
+        path: the file.
+        pad: the padding token, a string.
+        length: maximum number of tokens, with the end token.
+        extra: number of sentinel tokens.
 
     Raises:
-        UserError: the library is not installed, or the file is no such model.
+        UserError: sentencepiece is not installed, or the file is not a model with these tokens.
     """
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError:
         raise weights.error(
             name,
-            "is all there is of the tokenizer (no tokenizer.json), and reading it needs: pip"
+            "is the only file of the tokenizer (there is no tokenizer.json). Reading it needs: pip"
             " install sentencepiece",
         ) from None
     try:
         processor = SentencePieceProcessor(model_file=str(path))
-    except Exception as error:  # whatever the library raises where the file makes no sense
-        raise weights.error(name, f"is no SentencePiece model: {first_line(error)}") from error
+    except Exception as error:  # whatever the library raises for an invalid file
+        raise weights.error(name, f"is not a SentencePiece model: {first_line(error)}") from error
     padding = processor.piece_to_id(pad) if isinstance(pad, str) else -1
     if processor.eos_id() < 0 or padding < 0 or processor.id_to_piece(padding) != pad:
-        raise weights.error(name, f"has no end token, or no token {pad!r:.40} for padding")
-    return Pieces(processor, processor.eos_id(), padding, length, extra)
+        raise weights.error(name, f"has no end token, or lacks the padding token {pad!r:.40}")
+    return SentencePieceTokenizer(processor, processor.eos_id(), padding, length, extra)
 
 
 @lru_cache(maxsize=4)
 def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
-    """Return SigLIP's tokenizer, which pads to the length that the model was trained with."""
+    """Return SigLIP's tokenizer.
+
+    Args:
+        weights: the folder.
+        positions: number of tokens to which the model was trained to pad.
+        size: number of token embeddings of the text encoder.
+
+    Raises:
+        UserError: it is of another class, cannot be loaded, or has too many tokens.
+    """
     config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
     classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
     check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", classes)
@@ -205,26 +253,33 @@ def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
     )
     largest = max(tokenizer.get_vocab().values(), default=size)
     if tokenizer.pad_token_id is None or largest >= size:
-        raise weights.error(TOKENIZER, f"has tokens up to {largest}; the model knows {size}")
+        raise weights.error(
+            TOKENIZER,
+            f"has no padding token, or token ids up to {largest}; the model has {size} tokens",
+        )
     return tokenizer
 
 
 def _siglip_pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any:
     path = weights.find(SENTENCEPIECE_FILE)
     if path is None:
-        raise weights.error(TOKENIZER, f"is not there, and no {SENTENCEPIECE_FILE} either")
+        raise weights.error(TOKENIZER, f"does not exist, nor does {SENTENCEPIECE_FILE}")
     tokenizer = load_pieces(weights, SENTENCEPIECE_FILE, path, pad, positions)
     if len(tokenizer) > size:
         raise weights.error(
-            SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model knows {size}"
+            SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model has {size}"
         )
     return tokenizer
 
 
-def _pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) -> Any:
+def _t5_pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) -> Any:
     extra, length = config.get("extra_ids", 100), config.get("model_max_length", 512)
     if not is_whole(extra) or not 0 <= extra <= 1000 or not is_whole(length) or length < 2:
-        raise weights.error(name, "comes with a config whose extra_ids or model_max_length is odd")
+        raise weights.error(
+            name,
+            f"has a {TOKENIZER_SETTINGS} with extra_ids {extra!r:.40} and model_max_length"
+            f" {length!r:.40}; expected 0 to 1000, and at least 2",
+        )
     pad = config.get("pad_token", "<pad>")
     pad = pad.get("content") if isinstance(pad, dict) else pad
     return load_pieces(weights, name, path, pad, length, extra)
@@ -232,10 +287,16 @@ def _pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) 
 
 @lru_cache(maxsize=4)
 def other_tokenizer(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
-    """Return T5's or Gemma's tokenizer in a folder, checked to fit its text encoder.
+    """Return the tokenizer of T5 or Gemma in the subfolder `folder`.
+
+    Args:
+        weights: the pipeline's folder.
+        folder: the tokenizer's subfolder.
+        encoder: the text encoder's subfolder.
+        kinds: allowed tokenizer classes; the first one is used.
 
     Raises:
-        UserError: it is of another kind, or its size is not the text encoder's.
+        UserError: it is of another class, cannot be loaded, or does not fit the text encoder.
     """
     name = f"{folder}/tokenizer_config.json"
     config = weights.read(name)
@@ -245,14 +306,14 @@ def other_tokenizer(weights: Weights, folder: str, encoder: str, kinds: tuple[st
     whole = weights.find(f"{folder}/tokenizer.json")
     pieces = None if whole else weights.find(f"{folder}/{SENTENCEPIECE_FILE}")
     if pieces is not None:
-        tokenizer: Any = _pieces(weights, f"{folder}/{SENTENCEPIECE_FILE}", pieces, config)
+        tokenizer: Any = _t5_pieces(weights, f"{folder}/{SENTENCEPIECE_FILE}", pieces, config)
     elif whole is None:
-        raise weights.error(f"{folder}/", f"has no tokenizer.json, and no {SENTENCEPIECE_FILE}")
+        raise weights.error(f"{folder}/", f"has neither tokenizer.json nor {SENTENCEPIECE_FILE}")
     else:
         tokenizer = _from_folder(weights, folder, getattr(transformers, kinds[0]), 4)
     size = weights.read(f"{encoder}/config.json").get("vocab_size")
-    if not is_whole(size) or not 0 <= size - len(tokenizer) <= SPARE:
+    if not is_whole(size) or not 0 <= size - len(tokenizer) <= MAX_UNUSED_EMBEDDINGS:
         raise weights.error(
-            f"{folder}/", f"has {len(tokenizer)} tokens; {encoder}/ knows {size!r:.100}"
+            f"{folder}/", f"has {len(tokenizer)} tokens; {encoder}/ has {size!r:.100}"
         )
     return tokenizer

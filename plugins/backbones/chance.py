@@ -1,4 +1,4 @@
-"""Baselines that do not look at the picture: the rows of chance."""
+"""Baseline classifiers that ignore the image content."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bench.inputs.weights import Weights
 
 
 class Random(Classifier):
-    """Guesses: uniform logits, derived from the picture's pixels, the text and the seed.
+    """Uniform random guesses.
 
-    So the same picture gets the same guess in any order and batch.
+    Logits are derived from a hash of the image's pixels, the text and the seed, so they do not
+    depend on the order of images or the batch size.
     """
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str, seed: int = 0) -> None:
@@ -26,7 +27,9 @@ class Random(Classifier):
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits in [0, 1), float32 [images, texts]."""
-        return np.array([[self._guess(i, text) for text in texts] for i in images], np.float32)
+        return np.array(
+            [[self._guess(image, text) for text in texts] for image in images], np.float32
+        )
 
     def _guess(self, image: Image.Image, text: str) -> float:
         head = f"{self.seed} {image.mode} {image.size} {text} ".encode()
@@ -35,19 +38,19 @@ class Random(Classifier):
 
 
 class Majority(Classifier):
-    """Always the class with the most images in the split that it was fitted on."""
+    """Always predicts the most frequent class of the split that it was fitted on."""
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
-        self.shares: dict[str, float] = {}
+        self.frequencies: dict[str, float] = {}
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
-        """Count the labels; looks at no picture."""
+        """Count the labels. The images are not read."""
         counts = Counter(labels)
-        self.shares = {text: count / len(labels) for text, count in counts.items()}
+        self.frequencies = {text: count / len(labels) for text, count in counts.items()}
         text, count = counts.most_common(1)[0]
         return {"images": len(labels), "majority": text, "share": count / len(labels)}
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the log of each class's share, float32 [images, texts], alike for all images."""
-        logs = np.log([self.shares[text] for text in texts])
+        """Return log class frequencies, float32 [images, texts], the same for all images."""
+        logs = np.log([self.frequencies[text] for text in texts])
         return np.tile(logs.astype(np.float32), (len(images), 1))

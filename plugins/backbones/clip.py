@@ -1,4 +1,4 @@
-"""CLIP and SigLIP: pictures against prompts by the cosine of their embeddings."""
+"""Classifier backbones CLIP and SigLIP: score images against texts by cosine similarity."""
 
 from __future__ import annotations
 
@@ -32,45 +32,52 @@ class Clip(Classifier):
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
         self.encoder = self._read(weights, device, dtype)
-        self._texts = lru_cache(1)(self.encoder.texts)  # those of a run are the same for all images
-        self._means = lru_cache(1)(self._mean_texts)
+        # All images of a run are scored against the same texts.
+        self._embed_texts = lru_cache(1)(self.encoder.texts)
+        self._embed_sets = lru_cache(1)(self._mean_embeddings)
 
     @classmethod
     def _read(cls, weights: Weights | None, device: str, dtype: str) -> Encoder:
         if weights is None:
             raise UserError(
-                "Name the weights with --weights: a folder or a Hub id. This backbone has none."
+                "This backbone has no weights of its own. Name them with --weights: a folder or a"
+                " Hub id."
             )
         return Encoder(weights, kind_of(weights, cls.KINDS), device, dtype)
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
-        """Refuse weights that would not load; reads no tensor."""
+        """Validate the weights without reading tensors.
+
+        Raises:
+            UserError: there are none, or they cannot be loaded.
+        """
         cls._read(weights, "cpu", dtype)
 
     @classmethod
     def memory(cls, weights: Weights, dtype: str, **parameters: Any) -> int:
-        """Return the bytes of the model, both of its towers."""
+        """Return the bytes of the model's parameters, for images and texts."""
         return cls._read(weights, "cpu", dtype).size
 
     @classmethod
     def token_counts(cls, weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int]:
-        """Return the tokens of each text and the most there may be; reads only the tokenizer."""
+        """Return the number of tokens of each text and the maximum allowed."""
         encoder = cls._read(weights, "cpu", "float32")
         return encoder.counts(texts), encoder.limit
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Rows:
-        """Return logits, float32 [images, texts]: the model's own `logits_per_image`."""
-        return self._logits(images, self._texts(tuple(texts)))
+        """Return logits, float32 [images, texts], equal to the model's `logits_per_image`."""
+        return self._logits(images, self._embed_texts(tuple(texts)))
 
     def score_sets(self, images: Sequence[Image.Image], sets: Sequence[Sequence[str]]) -> Rows:
         """Return logits, float32 [images, sets].
 
-        A set's embedding is the mean of its texts' embeddings of length 1, made length 1 again.
+        A set's embedding is the mean of its texts' embeddings, which have length 1, normalised to
+        length 1.
         """
-        return self._logits(images, self._means(tuple(map(tuple, sets))))
+        return self._logits(images, self._embed_sets(tuple(map(tuple, sets))))
 
-    def _mean_texts(self, sets: Sequence[Sequence[str]]) -> Rows:
+    def _mean_embeddings(self, sets: Sequence[Sequence[str]]) -> Rows:
         rows = self.encoder.texts([text for texts in sets for text in texts])
         ends = np.cumsum([0, *map(len, sets)])
         means = np.stack([rows[start:end].mean(axis=0) for start, end in pairwise(ends)])
@@ -83,16 +90,15 @@ class Clip(Classifier):
 
 
 class Siglip(Clip):
-    """SigLIP: a sigmoid for each pair, and a logit with a bias; texts without punctuation."""
+    """SigLIP, whose logits have a bias. Texts are lowercased and lose their punctuation."""
 
     KINDS = (SIGLIP,)
 
 
 class Siglip2(Clip):
-    """SigLIP 2; texts in lower case.
+    """SigLIP 2, with a fixed resolution or NaFlex, which keeps an image's aspect ratio.
 
-    Of a fixed resolution it is in SigLIP's classes; NaFlex, which keeps a picture's aspect ratio,
-    in classes of its own.
+    Texts are lowercased.
     """
 
     KINDS = (SIGLIP2, NAFLEX)

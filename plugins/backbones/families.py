@@ -1,4 +1,4 @@
-"""Families of pipelines, whose classes add parameters and checks to the pipelines' own code."""
+"""Backbone families: pipelines in folders, with parameters and checks of their own."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
+from bench_plugins.backbones._components import EMBEDDINGS, PIPELINE_INDEX
 from bench_plugins.backbones._folding import fold_prompts
-from bench_plugins.backbones._parts import EMBEDDINGS, PIPELINE_INDEX
 from bench_plugins.backbones._refusals import without_index
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 TEXT_CHOICES = ("all", "clip")
 T5_TOKENS = 256
-T5_PARTS = {"text_encoder_3", "tokenizer_3"}  # of Stable Diffusion 3
+T5_COMPONENTS = {"text_encoder_3", "tokenizer_3"}  # in Stable Diffusion 3
 
 
 class StableDiffusion(FolderPipeline):
-    """Stable Diffusion 1 and 2, their fine-tunes, and smaller models of the same parts.
+    """Stable Diffusion 1 and 2, their fine-tunes, and smaller models with the same components.
 
-    The text encoder is small and stays in memory. A UNet that was distilled with guidance takes the
-    scale as an input: `strength`, or the default of its pipeline.
+    The text encoder is small and stays in memory. A guidance-distilled UNet takes the guidance
+    scale as an input: `strength`, or its pipeline's default.
     """
 
     pipelines = declared_pipelines("sd")
@@ -37,7 +37,12 @@ class StableDiffusion(FolderPipeline):
 
     @classmethod
     def check_weights(cls, weights: Weights, **settings: Any) -> None:
-        """Refuse weights that do not load; the error says what a folder without an index is."""
+        """Validate the weights without reading tensors.
+
+        Raises:
+            UserError: they cannot be loaded. If the folder has no index and is not Stable
+                Diffusion, the message says what it is.
+        """
         try:
             super().check_weights(weights, **settings)
         except UserError as error:
@@ -46,52 +51,60 @@ class StableDiffusion(FolderPipeline):
             raise without_index(cls, weights, error) from None
 
     def fold_prompts(self, conditioning: Any) -> Tree:
-        """Compute once the UNet's results that depend on the prompts alone, if that pays."""
+        """Precompute the UNet's layers that depend on the prompts alone; see `_folding`."""
         return {EMBEDDINGS: fold_prompts(self.network, conditioning[EMBEDDINGS])}
 
 
 class StableDiffusionXL(FolderPipeline):
     """SDXL's base model and its fine-tunes.
 
-    The network takes the picture's original size, the place of the crop and the present size as
-    inputs. The original size is the resolution or `original_size`, and nothing is cropped.
+    The network is conditioned on the original size of the image, its crop and its present size. The
+    original size is `original_size` or else the resolution, and the crop starts at (0, 0).
     """
 
     pipelines = declared_pipelines("sdxl")
 
     def keywords(self, **parameters: Any) -> dict[str, Any]:
-        """Return the keywords, with the picture's original size."""
+        """Return the keywords of the pipeline's `__call__`, with the image's original size."""
         side = parameters.get("original_size")
         if side is not None and not 1 <= side <= 100_000:
-            raise UserError(f"original_size={side}: 1 to 100,000 pixels are possible.")
-        own = {} if side is None else {"original_size": (side, side)}
-        return {**super().keywords(**parameters), **own}
+            raise UserError(f"original_size must be from 1 to 100,000 pixels, got {side}.")
+        original_size = {} if side is None else {"original_size": (side, side)}
+        return {**super().keywords(**parameters), **original_size}
 
 
 class StableDiffusion3(FolderPipeline):
     """SD 3 medium, SD 3.5 medium and large, and their fine-tunes.
 
-    With `text=clip`, T5 is not loaded, and its 256 tokens are zeros, as in the pipeline without it.
+    With `text=clip`, T5 is not loaded, and its 256 token embeddings are zeros. The pipeline does
+    the same if its folder has no T5.
     """
 
     pipelines = declared_pipelines("sd3")
 
     @classmethod
-    def without(cls, weights: Weights, **parameters: Any) -> set[str]:
-        """Return T5 under `text=clip`, or if it is absent and `text` is not set."""
+    def omitted_components(cls, weights: Weights, **parameters: Any) -> set[str]:
+        """Return T5's components with `text=clip`, or if they are absent and `text` is not set.
+
+        Raises:
+            UserError: `text` is invalid, or is `all` and the folder has no T5.
+        """
         text = parameters.get("text")
         if text not in (None, *TEXT_CHOICES):
-            raise UserError(f"text={text!r:.100}: one of {', '.join(TEXT_CHOICES)}.")
+            raise UserError(f"text must be one of {', '.join(TEXT_CHOICES)}, got {text!r:.100}.")
         absent = weights.find("text_encoder_3/config.json") is None
         if text == "all" and absent:
             raise weights.error(
                 "text_encoder_3/config.json",
-                "is not there; --set text=clip does without T5, as the pipeline does",
+                "does not exist; --set text=clip does without T5, as the pipeline does",
             )
-        return T5_PARTS if text == "clip" or absent else set()
+        return T5_COMPONENTS if text == "clip" or absent else set()
 
     def as_stored(self, tree: Tree) -> Tree:
-        """Return a conditioning with all zeros of a missing T5; older diffusers make fewer."""
+        """Return a conditioning in the form that is cached.
+
+        Without T5, older diffusers return fewer than its 256 zero embeddings; the rest is added.
+        """
         stored: Any = super().as_stored(tree)
         spare = self.pipe.tokenizer_max_length + T5_TOKENS - stored[EMBEDDINGS].shape[1]
         return {**stored, EMBEDDINGS: F.pad(stored[EMBEDDINGS], (0, 0, 0, spare))}
@@ -100,14 +113,14 @@ class StableDiffusion3(FolderPipeline):
 class Flux(FolderPipeline):
     """FLUX.1 schnell and dev.
 
-    Dev was distilled with guidance and takes the scale as an input: `strength`, 3.5 in its
-    pipeline. The times are sigma, as the network takes them; the scheduler's are 1000 sigma.
+    Dev is guidance-distilled and takes the scale as an input: `strength`, 3.5 in its pipeline. The
+    times of the level table are sigma, as in the network; those of the scheduler are 1000 sigma.
     """
 
     pipelines = declared_pipelines("flux")
 
     def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
-        """Return the levels, whose time is sigma."""
+        """Return the noise levels, with sigma as their time."""
         levels = super().read_levels(schedule)
         return replace(levels, time=levels.sigma)
 
@@ -117,19 +130,23 @@ class Flux(FolderPipeline):
 
 
 class PixArt(FolderPipeline):
-    """PixArt-alpha and PixArt-Sigma; texts are in lower case and not cleaned otherwise."""
+    """PixArt-alpha and PixArt-Sigma. Texts are lowercased, and not cleaned otherwise."""
 
     pipelines = declared_pipelines("pixart")
 
     @classmethod
-    def without(cls, weights: Weights, **parameters: Any) -> set[str]:
-        """Return no parts; refuse a folder without an index, which could be either of the two."""
+    def omitted_components(cls, weights: Weights, **parameters: Any) -> set[str]:
+        """Return an empty set.
+
+        Raises:
+            UserError: the folder has no index, so it could be either of the two.
+        """
         weights.read(PIPELINE_INDEX)
         return set()
 
 
 class Sana(FolderPipeline):
-    """Sana 0.6B and 1.6B; the pipeline's instruction stands before every prompt."""
+    """Sana 0.6B and 1.6B. The pipeline puts its instruction before every prompt."""
 
     pipelines = declared_pipelines("sana")
 
@@ -137,6 +154,6 @@ class Sana(FolderPipeline):
 class DiT(FolderPipeline):
     """DiT-XL/2 and similar models. A prompt is a class's name, number or WordNet id."""
 
-    can_linearise = False  # there is nothing between two labels
-    linearisation_cost = None  # type: ignore[assignment]  # so it has not this ability
+    can_linearise = False  # labels cannot be interpolated
+    linearisation_cost = None  # type: ignore[assignment]  # removes the ability
     pipelines = declared_pipelines("dit")

@@ -1,4 +1,4 @@
-"""Classifiers that learn from labelled images: nearest class mean, and a linear probe."""
+"""Classifiers trained on labelled images: nearest class mean, and a linear probe."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from bench.inputs.weights import Weights
 
 IMAGES_PER_CALL = 32
 PROBE_FOLDS = 5
-# Inverse regularisation, from very strong to very weak for standardised features.
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-ITERATIONS = 1000
+# Inverse regularisation strengths C, from strong to weak for standardised features.
+INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MAX_ITERATIONS = 1000
 PIXEL_SIDE = 16  # 768 features; more take minutes to fit and are not more accurate
-PIXELS = "pixels"  # the features that need no model
+PIXELS = "pixels"  # value of the parameter `features`; any other names a model
 
 Matrix = NDArray[np.float32]
 Features = Callable[[Sequence[Image.Image]], Matrix]
 
 
 def pixels(images: Sequence[Image.Image], side: int = PIXEL_SIDE) -> Matrix:
-    """Return RGB values in [-1, 1] of pictures cut to a square, float32 [n, 3 · side · side]."""
+    """Return RGB values in [-1, 1] of centre crops, float32 [n, 3 · side · side]."""
     return np.stack([_square(image.convert("RGB"), side) for image in images])
 
 
@@ -45,32 +45,44 @@ def _square(picture: Image.Image, side: int) -> Matrix:
 def make_features(
     weights: Weights | None, device: str, dtype: str, features: str, resolution: int | None
 ) -> Features:
-    """Return the function that makes features, float32 [n, D], of n images.
+    """Return the function that computes features, float32 [n, D], of n images.
+
+    Args:
+        weights: the model's weights, or None for pixels.
+        device: the model's device.
+        dtype: the model's dtype.
+        features: `pixels`, or anything else for a model.
+        resolution: image side for pixels; None for the default.
 
     Raises:
-        UserError: the features are unknown, or do not go with the other parameters.
+        UserError: a parameter is missing or does not apply to these features.
     """
     if features == PIXELS:
         if weights is not None:
             raise UserError(
-                "features=pixels needs no weights: leave --weights out, or say --set"
-                " features=embedding for the image embeddings of that model."
+                "features=pixels needs no weights. Omit --weights, or use the image embeddings of"
+                " that model with --set features=embedding"
             )
         return partial(pixels, side=resolution or PIXEL_SIDE)
     if weights is None:
         raise UserError(
-            f"features={features!r:.100} is not a known model, and --weights is unset. `bench list"
-            " backbones linear-probe` shows what is known."
+            f"features={features!r:.100} is not a known model, and --weights is not set. `bench"
+            " list backbones linear-probe` lists the known ones."
         )
     if resolution is not None:
-        raise UserError("--resolution is that of features=pixels; a model has its own.")
+        raise UserError("--resolution applies to features=pixels only; a model has its own.")
     from bench_plugins.backbones._encoders import Encoder, kind_of
 
     return Encoder(weights, kind_of(weights), device, dtype).images
 
 
 class _Learned(Classifier):
-    """A classifier on features of images, from pixels or a model."""
+    """Base class of classifiers that learn from features of images.
+
+    Attributes:
+        features: computes the features of images.
+        texts: the classes' texts, sorted; set by `fit`.
+    """
 
     features: Features
     texts: list[str]
@@ -88,23 +100,28 @@ class _Learned(Classifier):
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
-        """Refuse features that cannot be made; reads no tensor."""
+        """Check that the features can be computed, without reading tensors.
+
+        Raises:
+            UserError: see `make_features`.
+        """
         cls(weights, device="cpu", dtype=dtype, **parameters)
 
     def _read(
         self, images: Iterable[Image.Image], labels: Sequence[str]
     ) -> tuple[Matrix, NDArray[np.int64]]:
+        """Return the features, [n, D], and the class indices, [n], of all images. Sets `texts`."""
         self.texts = sorted(set(labels))
-        place = {text: n for n, text in enumerate(self.texts)}
-        rows = np.concatenate([self.features(group) for group in _groups(images)])
-        return rows, np.array([place[label] for label in labels])
+        index = {text: n for n, text in enumerate(self.texts)}
+        rows = np.concatenate([self.features(batch) for batch in _batches(images)])
+        return rows, np.array([index[label] for label in labels])
 
     def _columns(self, texts: Sequence[str]) -> list[int]:
         return [self.texts.index(text) for text in texts]
 
 
 class NearestMean(_Learned):
-    """The class whose mean features are nearest, in squared distance."""
+    """Predicts the class whose mean features are nearest in squared distance."""
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
         """Compute the mean of each class's features."""
@@ -114,7 +131,7 @@ class NearestMean(_Learned):
         return {"images": len(features), "features": int(features.shape[1])}
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Matrix:
-        """Return minus the mean squared distance, float32 [images, texts]."""
+        """Return negative mean squared distances, float32 [images, texts]."""
         rows = self.features(images).astype(np.float64)
         means = self.means[self._columns(texts)]
         distances = [((means - row) ** 2).mean(axis=1) for row in rows]
@@ -122,17 +139,17 @@ class NearestMean(_Learned):
 
 
 class LinearProbe(_Learned):
-    """Logistic regression on standardised features, its strength chosen by cross-validation."""
+    """Logistic regression on standardised features, with cross-validated regularisation."""
 
     def __init__(self, weights: Weights | None, *, seed: int = 0, **settings: Any) -> None:
         super().__init__(weights, **settings)
         self.seed = seed
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
-        """Choose the inverse regularisation by cross-validated accuracy, and fit on all images.
+        """Choose the regularisation by cross-validated accuracy, and fit on all images.
 
-        Of equally accurate ones, the strongest regularisation is chosen. A class with a single
-        image allows no cross-validation; then the middle one is chosen.
+        Ties go to the stronger regularisation. If a class has a single image, cross-validation is
+        impossible and the middle strength is used.
         """
         import sklearn
 
@@ -157,9 +174,18 @@ class LinearProbe(_Learned):
 
 
 class _Regression:
-    """A multinomial logistic regression, its inverse regularisation chosen by cross-validation.
+    """Multinomial logistic regression on standardised features.
 
-    Features have zero mean and unit deviation over all training images.
+    Args:
+        rows: features of the training images, [n, D].
+        index: their class indices, [n].
+        folds: number of folds to choose the regularisation; fewer than 2 for no cross-validation.
+        seed: seed of the folds.
+
+    Attributes:
+        accuracy: cross-validated accuracy by inverse regularisation strength; may be empty.
+        chosen: the inverse regularisation strength used.
+        converged: whether the final fit converged.
     """
 
     def __init__(self, rows: Matrix, index: NDArray[np.int64], folds: int, seed: int) -> None:
@@ -167,12 +193,12 @@ class _Regression:
         deviation = rows.std(axis=0, dtype=np.float64)
         self.scale = np.where(deviation > 1e-8, deviation, 1.0)
         values = (rows.astype(np.float64) - self.mean) / self.scale
-        axes = _axes(values)
+        axes = _row_space(values)
         values = values @ axes
         self.accuracy: dict[float, float] = {}
         if folds > 1:
             self.accuracy = _cross_validate(values, index, folds, seed)
-        self.chosen = STRENGTHS[len(STRENGTHS) // 2]
+        self.chosen = INVERSE_STRENGTHS[len(INVERSE_STRENGTHS) // 2]
         if self.accuracy:
             self.chosen = max(self.accuracy, key=lambda c: (self.accuracy[c], -c))
         weights, self.bias, self.converged = _regress(values, index, self.chosen)
@@ -180,15 +206,15 @@ class _Regression:
 
     def __call__(self, rows: Matrix) -> NDArray[np.float64]:
         values = (rows.astype(np.float64) - self.mean) / self.scale
-        # Row by row: one product of all rows would round differently with their number.
+        # Row by row, because the rounding of a matrix product depends on the number of rows.
         return np.stack([self.weights @ row + self.bias for row in values])
 
 
-def _axes(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return orthonormal axes of the space that images span, float64 [D, R].
+def _row_space(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an orthonormal basis of the row space, float64 [D, R], where R is the rank.
 
-    A change of axes changes no regularised logit, and fewer of them take less time: 256 instead of
-    768 for grey pictures, whose three colours are equal.
+    A rotation does not change L2-regularised logits, and a lower rank takes less time: 256 instead
+    of 768 for grey images, whose three channels are equal.
     """
     images, features = values.shape
     gram = values @ values.T if images < features else values.T @ values
@@ -203,38 +229,39 @@ def _axes(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _regress(
     values: NDArray[np.float64], index: NDArray[np.int64], strength: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """Return weights [C, R], bias [C], and whether the fit converged."""
+    """Return weights, [classes, R], biases, [classes], and whether the fit converged."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if not index.any():  # a single class
         return np.zeros((1, values.shape[1])), np.zeros(1), True
-    regression = LogisticRegression(C=strength, max_iter=ITERATIONS)
+    regression = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is recorded
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the result is recorded instead
         regression.fit(values, index)
     weights, bias = regression.coef_, regression.intercept_
-    if len(weights) == 1:  # of two classes scikit-learn keeps the second one's row alone
+    if len(weights) == 1:  # with two classes, scikit-learn has one row for the second
         weights, bias = np.concatenate([-weights, weights]) / 2, np.array([-1, 1]) * bias / 2
-    return weights, bias, bool((regression.n_iter_ < ITERATIONS).all())
+    return weights, bias, bool((regression.n_iter_ < MAX_ITERATIONS).all())
 
 
 def _cross_validate(
     values: NDArray[np.float64], index: NDArray[np.int64], folds: int, seed: int
 ) -> dict[float, float]:
+    """Return the accuracy on held-out folds by inverse regularisation strength."""
     from sklearn.model_selection import StratifiedKFold
 
-    right = dict.fromkeys(STRENGTHS, 0)
+    correct = dict.fromkeys(INVERSE_STRENGTHS, 0)
     splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(values, index)
     for learn, held_out in splits:
-        for strength in STRENGTHS:
+        for strength in INVERSE_STRENGTHS:
             weights, bias, _ = _regress(values[learn], index[learn], strength)
-            best = (values[held_out] @ weights.T + bias).argmax(axis=1)
-            right[strength] += int((best == index[held_out]).sum())
-    return {strength: count / len(index) for strength, count in right.items()}
+            predicted = (values[held_out] @ weights.T + bias).argmax(axis=1)
+            correct[strength] += int((predicted == index[held_out]).sum())
+    return {strength: count / len(index) for strength, count in correct.items()}
 
 
-def _groups(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
+def _batches(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
     source = iter(images)
-    while group := list(islice(source, IMAGES_PER_CALL)):
-        yield group
+    while batch := list(islice(source, IMAGES_PER_CALL)):
+        yield batch

@@ -1,8 +1,8 @@
-"""A pipeline of diffusers as a backbone: its own `__call__` predicts, its own VAE encodes.
+"""Use a diffusers pipeline as a backbone, through its own `__call__` and VAE.
 
-Everything between prompt, latents and network (packing, positions, masks, scales of the time,
-signs) is the pipeline's own code, stopped at its scheduler; see `_seam`. So a prediction is the one
-that the pipeline's sampling would give its scheduler.
+Everything between prompt, latents and network (packing, positions, masks, time scaling, signs) is
+the pipeline's own code. A call is stopped when it reaches the scheduler (see `_calls`), so a
+prediction is exactly what the scheduler would get during sampling.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.engine.trees import Tree
 from bench.errors import UserError
-from bench_plugins.backbones._driving import (
+from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
+from bench_plugins.backbones._probing import check_assumptions, probe_call
+from bench_plugins.backbones._runner import (
     UNGUIDED,
-    DrivenPipeline,
+    PipelineRunner,
     at_step,
     network_of,
     pixels_of,
 )
-from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
-from bench_plugins.backbones._probing import check_assumptions, probe_call
 from bench_plugins.backbones._slots import Slots
 
 
-class PipelineDenoiser(DrivenPipeline, Denoiser):
-    """Any text-to-image pipeline, loaded in any way.
+class PipelineDenoiser(PipelineRunner, Denoiser):
+    """A denoiser backbone made from any text-to-image pipeline.
 
     The pipeline is not changed: each call runs on a shallow copy of it, with its device and dtypes.
+    A pipeline class without declared facts is tried and checked first; see `_probing`.
 
     Args:
         pipe: the pipeline.
-        resolution: side of the images in pixels; None: the pipeline's default.
+        resolution: side of the images in pixels; None for the pipeline's default.
         normalize: how pixels are scaled; see `bench.engine.images`.
         call: keywords for the pipeline's `__call__`, which take precedence over declared ones.
 
     Raises:
-        UserError: the pipeline cannot be driven.
+        UserError: the pipeline does not follow diffusers' conventions listed in `_calls`, or does
+            not make images of this resolution.
     """
 
     can_linearise = True
@@ -60,7 +62,7 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
     ) -> None:
         super().__init__(pipe, call)
         self.normalize = normalize
-        if resolution is not None and "height" in self._takes:
+        if resolution is not None and "height" in self.call_parameters:
             self.call.update(height=resolution, width=resolution)
         with torch.no_grad():
             self.slots = None if self.takes_labels else Slots(self.encoded_prompts, self.who)
@@ -73,7 +75,8 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         self.resolution = self.normalisation.shape[-1] * pixels_of(pipe)
         if resolution not in (None, self.resolution):
             raise UserError(
-                f"--resolution {resolution}: {self.who} makes images of {self.resolution} pixels."
+                f"--resolution must be {self.resolution}, got {resolution}: {self.who} makes images"
+                " of that size only."
             )
         if self.probed:
             with torch.no_grad():
@@ -81,7 +84,7 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
             check_assumptions(self)
 
     def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
-        """Return the noise levels, for the pipeline's keywords of `set_timesteps`."""
+        """Return the noise levels, given the keywords passed to `set_timesteps`."""
         return levels_of(self.pipe.scheduler, self.facts, schedule, self.who)
 
     # Methods of a backbone.
@@ -93,15 +96,18 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return float32 [n, C, H, W]: the posterior's mean, normalised as the pipeline does."""
+        """Return float32 [n, C, H, W]: the posterior's mean, normalised by the pipeline."""
         return self.posterior(images)[0]
 
     @torch.inference_mode()
     def posterior(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Return the posterior's mean and standard deviation, normalised as the pipeline does."""
+        """Return the posterior's mean and standard deviation, float32 [n, C, H, W] each.
+
+        Both are normalised by the pipeline's rule. The deviation is 0 if the VAE has no posterior.
+        """
         pixels = preprocess(images, self.resolution, self.normalize)
         pixels = pixels.to(device=self.device, dtype=self.vae.dtype)
-        if len(self.normalisation.shape) == 4:  # an autoencoder of frames
+        if len(self.normalisation.shape) == 4:  # a video autoencoder: add the axis of frames
             pixels = pixels.unsqueeze(2)
         encoded = self.vae.encode(pixels)
         if (posterior := getattr(encoded, "latent_dist", None)) is not None:
@@ -113,50 +119,55 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         return tuple(x.view(-1, *self.latent_shape) for x in (mean, deviation))  # type: ignore[return-value]  # two
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
-        """Return the results of the pipeline's `encode_prompt`, a row per text."""
+        """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""
         if self.slots is None:
             labels = [int(text) if text.isdecimal() else self.pipe.labels[text] for text in texts]
             return {"label": torch.tensor(labels, device=self.device)}
         return self.slots.tree(texts)
 
     def encode_null(self) -> Tree:
-        """Return the conditioning of the empty negative prompt, or of no label.
+        """Return the unconditional conditioning, one row.
 
-        Without a negative prompt of the pipeline's own, it is that of the empty prompt.
+        It is that of the pipeline's empty negative prompt; of the empty prompt if the pipeline has
+        no negative prompt; or of the null label of a class-conditional model.
         """
         if self.slots is None:
-            none: Any = network_of(self.pipe).config
-            return {"label": torch.tensor([none.num_embeds_ada_norm], device=self.device)}
-        guided = {name: self._takes[name].default for name in UNGUIDED if name in self._takes}
+            config: Any = network_of(self.pipe).config
+            return {"label": torch.tensor([config.num_embeds_ada_norm], device=self.device)}
+        guided = {
+            name: self.call_parameters[name].default
+            for name in UNGUIDED
+            if name in self.call_parameters
+        }
         encoded = self.slots.negative(
             self.encoded_prompts([""]), self.encoded_prompts([""], **guided)
         )
         return self.slots.rows([encoded], [[""]])
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
-        """Return a mixture's masks and lengths: a token counts if it does for any prompt."""
+        """Return a mixture's masks and lengths. A token counts if it counts for any prompt."""
         return {name: leaf[weights > 0].amax(dim=0, keepdim=True) for name, leaf in rest.items()}
 
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Return the model output that the pipeline gives its scheduler, [B, C, H, W].
+        """Return the model output that the pipeline passes to its scheduler, [B, C, H, W].
 
-        Samples that one call of the pipeline cannot take together are predicted in groups: of the
-        same time, or the same length of the prompt.
+        If one call of the pipeline cannot take different times or prompt lengths, samples are
+        predicted in groups that have them in common.
         """
         lengths: list[tuple[int, ...]] = [()] * len(x_t)
         keys: list[Any] = lengths
         if self.slots is not None:
             lengths = self.slots.lengths(conditioning)
-            keys = [self.slots.alike(length) for length in lengths]
+            keys = [self.slots.batch_key(length) for length in lengths]
         if self.facts.times == "one":
             keys = list(zip(keys, t.tolist(), strict=True))
         if len(set(keys)) == 1:
             return self._predict(x_t, t, conditioning, lengths)
 
         def predict(rows: list[int]) -> Tensor:
-            chosen = torch.tensor(rows, device=x_t.device)
-            tree = {name: leaf[chosen] for name, leaf in conditioning.items()}
-            return self._predict(x_t[chosen], t[chosen], tree, [lengths[row] for row in rows])
+            index = torch.tensor(rows, device=x_t.device)
+            tree = {name: leaf[index] for name, leaf in conditioning.items()}
+            return self._predict(x_t[index], t[index], tree, [lengths[row] for row in rows])
 
         return grouped(keys, predict)
 
@@ -168,14 +179,14 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
     def _predict(
         self, x_t: Tensor, t: Tensor, conditioning: Any, lengths: list[tuple[int, ...]]
     ) -> Tensor:
-        """Return the prediction of samples that one call takes together."""
+        """Return the prediction of samples that fit into one call of the pipeline."""
         order = self.order
         if self.slots is None:
-            texts, prompts = None, conditioning["label"].tolist()
+            encodings, prompts = None, conditioning["label"].tolist()
         else:
-            texts, prompts = self.slots.returned(conditioning, lengths), [""] * len(x_t)
+            encodings, prompts = self.slots.returned(conditioning, lengths), [""] * len(x_t)
         times = t[:1] if len(t) == 1 or self.facts.times == "one" else t[None]
-        prediction: Tensor = self.run(texts, prompts, times, at_step, latents=x_t).prediction
+        prediction: Tensor = self.run(encodings, prompts, times, at_step, latents=x_t).prediction
         flat = prediction.reshape(len(x_t), -1)
         if order is not None:
             flat = torch.empty_like(flat).index_copy(1, order, flat)

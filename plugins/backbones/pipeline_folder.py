@@ -1,8 +1,8 @@
-"""A folder or repository in diffusers' layout, run by its pipeline's own code.
+"""Use a pipeline folder or repository in diffusers' layout as a backbone.
 
-Everything is checked on a pipeline without tensors before a tensor is read. Then each part is
-loaded when it is first needed: text encoders if a prompt's embedding is not in the cache; they are
-freed after use.
+It is validated without loading weights (see `_inspection`). Then each component is loaded when it
+is first needed. Text encoders are loaded only if a prompt's embedding is not cached, and freed
+after use.
 """
 
 from __future__ import annotations
@@ -19,27 +19,30 @@ from torch import Tensor
 
 from bench.engine.trees import Tree, mapped
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checked import CheckedFolder
+from bench_plugins.backbones._components import TORCH_DTYPES, load_component
 from bench_plugins.backbones._files import add_loras, load_pipeline
-from bench_plugins.backbones._hollow import AUTOENCODER, check_tensors
+from bench_plugins.backbones._inspection import InspectedFolder
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._parts import TORCH_DTYPES, load_part
+from bench_plugins.backbones._meta import AUTOENCODER, check_tensors
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 
-class FolderPipeline(CheckedFolder):
-    """The pipeline in a folder.
+class FolderPipeline(InspectedFolder):
+    """A denoiser backbone made from a pipeline folder.
 
     Weights are read from safetensors only. `dtype` is that of the network and the text encoders; T5
     and Gemma, which overflow in float16, run in float32 instead. The VAE stays in float32: it runs
     once per image, and some overflow in float16.
 
     Raises:
-        UserError: a part is missing, damaged, of another kind, or does not fit the others.
+        UserError: a component is missing, damaged, of an unexpected class, or does not fit the
+            others.
     """
 
     prompts_at_once = 1024
-    _loaded: set[str] | None = None  # parts with tensors; None: either all have them, or none
+    # Names of the components that are loaded; None if they are not loaded one by one: the pipeline
+    # was loaded as a whole, or this is a meta backbone.
+    _loaded: set[str] | None = None
 
     def __init__(
         self,
@@ -53,20 +56,20 @@ class FolderPipeline(CheckedFolder):
     ) -> None:
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
-        self._lock = RLock()  # of `_loaded`: threads share a backbone
-        hollow = self.checked(weights, dtype, **settings)
-        self.classes = {}
-        if hollow is None:
+        self._lock = RLock()  # guards `_loaded`, because threads share a backbone
+        meta = self.on_meta(weights, dtype, **settings)
+        self.component_classes = {}
+        if meta is None:
             pipe = load_pipeline(weights, self._dtype)
             add_loras(pipe, weights)
             PipelineDenoiser.__init__(
                 self, pipe.to(device), resolution=resolution, normalize=normalize
             )
             return
-        check_tensors(weights, hollow.pipe, hollow.classes)
+        check_tensors(weights, meta.pipe, meta.component_classes)
         place = torch.device(device)
-        self.__dict__.update(hollow.__dict__, device=place, placed=place, _loaded=set())
-        self.pipe, self.call = copy.copy(hollow.pipe), dict(hollow.call)
+        self.__dict__.update(meta.__dict__, device=place, device_override=place, _loaded=set())
+        self.pipe, self.call = copy.copy(meta.pipe), dict(meta.call)
         if self.slots is not None:
             self.slots = copy.copy(self.slots)
             self.slots.encode = self.encoded_prompts
@@ -77,61 +80,62 @@ class FolderPipeline(CheckedFolder):
 
     @property
     def network(self) -> Any:
-        """The module that predicts, loaded with the VAE when it is first needed."""
-        for name in self.classes.keys() - set(self.encoders):
+        """The denoising network. Reading it loads the network and the VAE."""
+        for name in self.component_classes.keys() - set(self.encoders):
             self._load(name)
         return super().network
 
     @property
     def vae(self) -> Any:
-        """The autoencoder, in float32, loaded when it is first needed."""
+        """The autoencoder, in float32. Reading it loads it."""
         self._load(AUTOENCODER)
         return super().vae
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
-        """Return the results of the pipeline's `encode_prompt`, a row per text."""
+        """Return the conditioning, one row per text. Loads the text encoders."""
         if self.slots is None:
             return {"label": torch.tensor(labels_of(self.weights, texts), device=self.device)}
         with self._text_encoders():
             return self.as_stored(super().encode_prompts(texts))
 
     def encode_null(self) -> Tree:
-        """Return the conditioning of the pipeline's negative prompt, or of no label."""
+        """Return the unconditional conditioning, one row. Loads the text encoders."""
         if self.slots is None:
             return super().encode_null()
         with self._text_encoders():
             return self.as_stored(super().encode_null())
 
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Return the model output that the pipeline gives its scheduler, [B, C, H, W]."""
-        _ = self.network
+        """Return the model output that the pipeline passes to its scheduler, [B, C, H, W]."""
+        _ = self.network  # loads it
         return super().denoise(x_t, t, conditioning)
 
     def as_stored(self, tree: Tree) -> Tree:
-        """Return a conditioning as it is cached: in the network's dtype."""
+        """Return a conditioning in the form that is cached: in the network's dtype."""
         return mapped(lambda leaf: leaf.to(self.dtype) if leaf.is_floating_point() else leaf, tree)
 
     def _load(self, name: str) -> None:
+        """Load a component into the pipeline unless it is loaded already."""
         if self._loaded is None:
             return
         with self._lock:
             if name in self._loaded:
                 return
-            kind, dtype = self.classes[name], self._dtype
+            kind, dtype = self.component_classes[name], self._dtype
             overflows = dtype == torch.float16 and name in self.encoders
             if name == AUTOENCODER or (
                 overflows and not issubclass(kind, transformers.CLIPPreTrainedModel)
             ):
                 dtype = torch.float32
-            module = load_part(self.weights, name, kind, dtype, self.device)
+            module = load_component(self.weights, name, kind, dtype, self.device)
             self.pipe.__dict__[name] = module
             self._loaded.add(name)
 
     @contextmanager
     def _text_encoders(self) -> Iterator[None]:
-        """Load the text encoders, and free them at the end unless they are kept.
+        """Load the text encoders, and free them at the end unless `keeps_encoders`.
 
-        One thread at a time: another would use the parts that this one frees.
+        Only one thread may be inside, because it frees the encoders that another would use.
         """
         if self._loaded is None:
             yield

@@ -22,7 +22,7 @@ from helpers.families import clip, gemma, roughen, t5, vae
 from helpers.parts import kl_config, t5_tokenizer
 from helpers.pipelines import UNETS
 
-from bench_plugins.backbones._seam import Stop
+from bench_plugins.backbones._calls import Stop
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 WIDTH = 32

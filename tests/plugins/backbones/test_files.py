@@ -52,7 +52,7 @@ def test_loras_are_added_at_their_scales(
     plain = command(*options).json
     added = command(*options, "--lora", first.parent, "--lora", f"{second}:0.5")
     assert added.code == 0, added.err
-    assert "no family" not in added.err
+    assert "without a backbone family" not in added.err
     assert added.json["run_id"].startswith("digits-small-pytorch-lora-weights-style-full-")
     pipe = diffusers.DiffusionPipeline.from_pretrained(folder)
     for file, adapter in ((first, "a"), (second, "b")):  # older diffusers need a file's name
@@ -88,8 +88,8 @@ def test_loras_that_do_not_fit(folder: Path, loras: tuple[Path, Path], tmp_path:
     save_file(wide, tmp_path / "wide.safetensors")
     for lora, message in {
         tmp_path / "absent.safetensors": "expected a .safetensors file",
-        tmp_path / "x.safetensors": "the file holds no LoRA",
-        unet: "the file holds no LoRA",
+        tmp_path / "x.safetensors": "the file does not contain a LoRA",
+        unet: "the file does not contain a LoRA",
         folder: "the folder holds 0 safetensors",
         tmp_path / "more.safetensors": "does not fit StableDiffusionXLPipeline",
         tmp_path / "wide.safetensors": "does not fit StableDiffusionXLPipeline",
@@ -99,7 +99,7 @@ def test_loras_that_do_not_fit(folder: Path, loras: tuple[Path, Path], tmp_path:
     done = command(*RUN, "--backbone", "clip-b32", "--lora", loras[0], "--results", tmp_path)
     assert done.code == 2 and "--lora is for denoisers" in done.err
     done = command(*RUN, "--backbone", loras[0], "--results", tmp_path)
-    assert done.code == 2 and f"--lora {loras[0]} adds it" in done.err
+    assert done.code == 2 and f"--backbone PIPELINE --lora {loras[0]}" in done.err
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,10 @@ def test_single_files_that_cannot_be_used(single: tuple[Path, Path], tmp_path: P
     for words, message in (
         ((file,), "'stable-diffusion-v1-5/stable-diffusion-v1-5' are not on this machine"),
         ((tmp_path / "none.safetensors",), "none.safetensors does not exist"),
-        ((tmp_path / "odd.safetensors",), "is of no kind that is recognised. Name a folder or"),
+        (
+            (tmp_path / "odd.safetensors",),
+            "is not a model that diffusers recognises. Name a folder or",
+        ),
         ((tmp_path / "cut.safetensors",), "cut.safetensors is damaged"),
         ((whole, "--weights", tmp_path / "packed.safetensors"), "the model is quantised; load it"),
         ((whole, "--weights", tmp_path / "part.safetensors"), "cannot be loaded"),

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.discovery.loading import load_plugins
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._hollow import _remembered
+from bench_plugins.backbones._meta import _cached_by_shape
 from bench_plugins.backbones.families import StableDiffusion
 
 SHIPPED = ROOT / "plugins/backbones/weights"
@@ -57,7 +57,7 @@ def test_what_has_no_values_is_computed_once_for_each_shape_and_setting() -> Non
         inputs.append((*tokens.shape, scale))
         return [torch.zeros(*tokens.shape, 3)]
 
-    remembered = _remembered(encode)
+    remembered = _cached_by_shape(encode)
     for tokens in (torch.zeros(1, 7), torch.ones(1, 7), torch.zeros(2, 7)):
         assert remembered(tokens)[0].shape == (*tokens.shape, 3)
     remembered(torch.zeros(1, 7), scale=2)

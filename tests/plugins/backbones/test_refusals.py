@@ -98,12 +98,12 @@ CASES: dict[str, tuple[str, Damage, str]] = {
     "EDM": (
         "sd",
         says(SCHEDULER, _class_name="EDMEulerScheduler"),
-        "trained on EDM's levels",
+        "trained with EDM preconditioning",
     ),
     "nine channels": ("sd", nine_channels, "in_channels 9 and out_channels 4: a network for inpai"),
     "no T5": ("sd3", without_t5, "--set text=clip does without T5"),
-    "SDXL without an index": ("sdxl", removes(INDEX), "say --backbone folder-sdxl --weights /"),
-    "FLUX without an index": ("flux", removes(INDEX), "say --backbone folder-flux --weights /"),
+    "SDXL without an index": ("sdxl", removes(INDEX), "Use --backbone folder-sdxl --weights /"),
+    "FLUX without an index": ("flux", removes(INDEX), "Use --backbone folder-flux --weights /"),
 }
 
 
@@ -118,8 +118,16 @@ OTHER_CLASSES: dict[str, tuple[str, Damage, str]] = {
         pickles(UNET, "diffusion_pytorch_model.bin"),
         "unet/ has no safetensors; diffusion_pytorch_model.bin is a pickle",
     ),
-    "inpainting": ("StableDiffusionInpaintPipeline", nine_channels, "no images of prompts alone"),
-    "ControlNet": ("StableDiffusionControlNetPipeline", lambda _: None, "of prompts alone"),
+    "inpainting": (
+        "StableDiffusionInpaintPipeline",
+        nine_channels,
+        "is not a text-to-image pipeline",
+    ),
+    "ControlNet": (
+        "StableDiffusionControlNetPipeline",
+        lambda _: None,
+        "is not a text-to-image pipeline",
+    ),
 }
 
 
@@ -148,7 +156,7 @@ def test_a_pipeline_that_cannot_be_read(
 
 LORA = {"unet.down_blocks.0.attentions.0.to_k.lora_A.weight": torch.zeros(4, 4)}
 ALONE: dict[str, tuple[str, dict[str, torch.Tensor], str]] = {
-    "a LoRA": ("pytorch_lora_weights.safetensors", LORA, "is a LoRA alone: name the pipeline"),
+    "a LoRA": ("pytorch_lora_weights.safetensors", LORA, "is a LoRA, not a whole model"),
     "an embedding": ("learned_embeds.safetensors", {"<cat>": torch.zeros(8)}, "load_textual_inver"),
 }
 
@@ -163,7 +171,7 @@ def test_a_folder_without_a_network(case: str, tmp_path: Path) -> None:
 def test_one_part_of_a_pipeline(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel"}))
     save_file({"weight": torch.zeros(9, 9, 9)}, tmp_path / "diffusion_pytorch_model.safetensors")
-    assert "config.json describes 'ControlNetModel': one part" in refusal(
+    assert "config.json describes 'ControlNetModel', a single component" in refusal(
         tmp_path, tmp_path / "results"
     )
 

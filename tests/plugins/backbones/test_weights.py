@@ -34,8 +34,8 @@ from safetensors.torch import load_file
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._hollow import check_tensors
-from bench_plugins.backbones._parts import load_part
+from bench_plugins.backbones._components import load_component
+from bench_plugins.backbones._meta import check_tensors
 from bench_plugins.backbones.families import StableDiffusion
 
 TINY = ROOT / "plugins/backbones/weights/tiny_digits"
@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     ),
     "other blocks": (
         says("unet/config.json", down_block_types=["DownBlock2D"] * 2),
-        "unet/ holds .* its config does not name",
+        "unet/ contains .* not described by its config",
     ),
     "an unknown block": (
         says("unet/config.json", down_block_types=["Nonsense"] * 2),
@@ -178,7 +178,10 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         for value in (None, 0, -1, NAN, INF, "0.2", True, [1])
     },
     # Text encoder.
-    "fewer layers": (says("text_encoder/config.json", num_hidden_layers=1), "text_encoder/ holds"),
+    "fewer layers": (
+        says("text_encoder/config.json", num_hidden_layers=1),
+        "text_encoder/ contains",
+    ),
     "more layers": (says("text_encoder/config.json", num_hidden_layers=3), "text_encoder/ lacks"),
     "another text encoder": (says("text_encoder/config.json", model_type="t5"), "model_type 't5'"),
     "an unknown activation": (says("text_encoder/config.json", hidden_act="x"), "text_encoder/co"),
@@ -190,17 +193,17 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         for value in (None, ..., 0, 2, -1, 10**30, 1e30, "32", True, 33)
     },
     "another tokenizer": (says(TOKENIZER, tokenizer_class="T5Tokenizer"), "tokenizer_class"),
-    "a file of its choice": (says(TOKENIZER, vocab_file="/etc/passwd"), "names a vocab_file"),
+    "a file of its choice": (says(TOKENIZER, vocab_file="/etc/passwd"), "has vocab_file"),
     "no tokenizer": (
         both(removes("tokenizer/tokenizer.json"), removes("tokenizer/vocab.json")),
-        "tokenizer/ has no vocab.json",
+        "tokenizer/ has neither tokenizer.json nor vocab.json",
     ),
     "a cut vocabulary": (cuts_vocabulary, "tokenizer/"),
     "cut merges": (both(cuts_merges, removes("tokenizer/tokenizer.json")), "merges that do not"),
-    "two kinds of merges": (swaps_merges, "tokenizer/ has a merges.txt that is not"),
+    "two kinds of merges": (swaps_merges, "tokenizer/ has a merges.txt that differs"),
     "two vocabularies": (
         says("tokenizer/vocab.json", **{"!": 1, '"': 0}),
-        "tokenizer/ has a vocab.json that is not",
+        "tokenizer/ has a vocab.json that differs",
     ),
     "a padding token that is not": (says(TOKENIZER, pad_token="<|nothing|>"), "tokenizer/"),
     # Scheduler.
@@ -250,7 +253,7 @@ TENSORS: dict[str, tuple[Damage, str]] = {
     "no tensors": (removes(UNET), "unet/ has no diffusion_pytorch_model.safetensors"),
     "an index of .bin": (index("pytorch_model.bin"), "index.json names 'pytorch_model.bin'"),
     "an index to outside": (index("../../model.safetensors"), "index.json names '../../model"),
-    "an index to nothing": (index("x.safetensors"), "text_encoder/x.safetensors is not there"),
+    "an index to nothing": (index("x.safetensors"), "text_encoder/x.safetensors does not exist"),
     "an index without a map": (
         both(removes(TEXT), writes(f"{TEXT}.index.json", "{}")),
         "has no weight_map",
@@ -264,7 +267,7 @@ TENSORS: dict[str, tuple[Damage, str]] = {
             shards(UNET),
             lambda f: shutil.copy(f / "unet/one.safetensors", f / "unet/two.safetensors"),
         ),
-        "a second time",
+        "which another file contains too",
     ),
     "NaN that is not used": (
         tensors(VAE, sets(NAN, "decoder.conv_in.bias")),
@@ -278,30 +281,34 @@ TENSORS: dict[str, tuple[Damage, str]] = {
         for what, change, message in (
             ("a tensor missing", drops_first, f"{part}/ lacks tensor"),
             ("a tensor renamed", renames_first, f"{part}/ lacks tensor"),
-            ("a tensor too many", adds("another.weight"), f"{part}/ holds tensor 'another.weight'"),
+            (
+                "a tensor too many",
+                adds("another.weight"),
+                f"{part}/ contains tensor 'another.weight'",
+            ),
             ("a tensor misshapen", reshapes_first, f"{part}/.* of shape"),
-            ("integers", every(lambda t: t.to(torch.int8)), f"{part}/.* as I8"),
+            ("integers", every(lambda t: t.to(torch.int8)), f"{part}/.* with dtype I8"),
         )
     },
 }
 
 
 @pytest.fixture(scope="module")
-def hollow() -> Any:
-    return StableDiffusion.checked(resolve(str(TINY)), "float32")
+def meta() -> Any:
+    return StableDiffusion.on_meta(resolve(str(TINY)), "float32")
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_refused_tensors(name: str, hollow: Any, tmp_path: Path) -> None:
+def test_refused_tensors(name: str, meta: Any, tmp_path: Path) -> None:
     """By what the backbone calls when it is made, and when a part is needed."""
     damage, message = TENSORS[name]
     folder = copy_pipeline(TINY, tmp_path / "pipeline")
     damage(folder)
     weights = resolve(str(folder))
     with pytest.raises(UserError, match=message) as caught:
-        check_tensors(weights, hollow.pipe, hollow.classes)
-        for part, kind in hollow.classes.items():
-            load_part(weights, part, kind, torch.float32, "cpu")
+        check_tensors(weights, meta.pipe, meta.component_classes)
+        for part, kind in meta.component_classes.items():
+            load_component(weights, part, kind, torch.float32, "cpu")
     assert_explained(caught.value, folder)
 
 

@@ -1,4 +1,4 @@
-"""Kept embeddings: as they were written, or computed again."""
+"""Cached embeddings: as they were written, or computed again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchWarning
-from bench_plugins.backbones._kept import Kept, Rows
+from bench_plugins.backbones._embedding_cache import EmbeddingCache, Rows
 
 KEYS = [b"one", b"two"]
 
@@ -47,12 +47,12 @@ def test_damaged_rows_are_computed_again(
         made.append(len(places))
         return np.array([[place + 1.0, 2, 3] for place in places], np.float32)
 
-    wanted = Kept("weights").rows(KEYS, 3, make)
-    np.testing.assert_array_equal(Kept("weights").rows(KEYS, 3, make), wanted)
+    wanted = EmbeddingCache("weights").rows(KEYS, 3, make)
+    np.testing.assert_array_equal(EmbeddingCache("weights").rows(KEYS, 3, make), wanted)
     assert made == [2]
     (file,) = tmp_path.rglob("*.sqlite")
     damage(file)
     with pytest.warns(BenchWarning, match="sqlite in the cache is damaged"):
-        np.testing.assert_array_equal(Kept("weights").rows(KEYS, 3, make), wanted)
-    np.testing.assert_array_equal(Kept("weights").rows(KEYS, 3, make), wanted)
+        np.testing.assert_array_equal(EmbeddingCache("weights").rows(KEYS, 3, make), wanted)
+    np.testing.assert_array_equal(EmbeddingCache("weights").rows(KEYS, 3, make), wanted)
     assert len(made) == 2  # kept again

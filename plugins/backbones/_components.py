@@ -1,0 +1,164 @@
+"""Build, check and load the components of a pipeline's folder: networks, encoders, tokenizers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from operator import methodcaller
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import (
+    LOADING,
+    Component,
+    diffusers_component,
+    first_line,
+    load,
+    transformers_component,
+)
+from bench_plugins.backbones._configs import read_config
+from bench_plugins.backbones._tokenizers import clip_tokenizer, other_tokenizer
+
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PIPELINE_INDEX = "model_index.json"
+# Libraries named by an index, apart from pipeline modules of diffusers.
+COMPONENT_LIBRARIES = ("diffusers", "transformers")
+NETWORKS = ("transformer", "unet")  # names of the denoising network in a pipeline
+EMBEDDINGS = "0.0"  # leaf of a conditioning: the first value that the pipeline returns
+OLDER_CLASS = "Transformer2DModel"  # class of DiT and PixArt in files made before diffusers 0.29
+# Names in attention layers before diffusers 0.13. The files of Stable Diffusion's VAE still have
+# them.
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+POSITIONS = ("text_model.embeddings.position_ids", "embeddings.position_ids")  # 0, 1, 2 …
+TIED_TENSORS = {"encoder.embed_tokens.weight": "shared.weight"}  # T5's
+OTHER_TOKENIZERS = {
+    "t5": ("T5TokenizerFast", "T5Tokenizer"),
+    "gemma2": ("GemmaTokenizerFast", "GemmaTokenizer"),
+}
+
+
+def component_class(weights: Weights, kind: Any, index: Mapping[str, Any], name: str) -> Any:
+    """Return the class of a component.
+
+    The index names it, or else the annotation in the signature of the pipeline's class `kind`.
+
+    Raises:
+        UserError: the index names a class that the installed libraries do not have.
+    """
+    entry = index.get(name)
+    if isinstance(entry, list) and len(entry) == 2 and entry[1] != OLDER_CLASS:
+        library = getattr(diffusers.pipelines, str(entry[0]), None)
+        library = {"diffusers": diffusers, "transformers": transformers}.get(entry[0], library)
+        if (component := getattr(library, str(entry[1]), None)) is None:
+            qualified = ".".join(map(str, entry))
+            raise weights.error(
+                PIPELINE_INDEX,
+                f"has {name} of class {qualified:.100}, which the installed libraries do not have",
+            )
+        return component
+    annotation = inspect.signature(kind.__init__, eval_str=True).parameters[name].annotation
+    return next(iter(getattr(annotation, "__args__", (annotation,))))
+
+
+def component_of(weights: Weights, name: str, kind: Any) -> tuple[Component, Mapping[str, Any]]:
+    """Return the description of a component with tensors, and its validated config.
+
+    Args:
+        weights: the pipeline's folder.
+        name: the component's name.
+        kind: its class.
+
+    Raises:
+        UserError: the config is missing, is of another class, or has an implausible number.
+    """
+    if issubclass(kind, diffusers.ModelMixin):
+        classes = (kind.__name__, *((OLDER_CLASS,) if name == "transformer" else ()))
+        config = read_config(weights, name, "_class_name", classes)
+        renamed: Any = _current_attention if kind is diffusers.AutoencoderKL else str
+        component = diffusers_component(name, kind, renamed=renamed)
+        # Other classes have integer tensors, or tensors that stay in float32 with any dtype.
+        is_plain = name != "vae" or kind in (diffusers.AutoencoderKL, diffusers.AutoencoderDC)
+        if is_plain and not getattr(kind, "_keep_in_fp32_modules", None):
+            return component, config
+        return replace(component, library=kind), config
+    if issubclass(kind, transformers.CLIPPreTrainedModel):
+        model_type, model, config_class = "clip_text_model", kind, transformers.CLIPTextConfig
+        more: dict[str, Any] = {
+            "renamed": methodcaller("removeprefix", "text_model."),
+            "unused": POSITIONS,
+        }
+    elif kind is transformers.T5EncoderModel:
+        model_type, model, config_class = "t5", kind, transformers.T5Config
+        more = {"tied": TIED_TENSORS}
+    elif issubclass(kind, transformers.Gemma2PreTrainedModel):
+        model_type, model = "gemma2", transformers.Gemma2Model
+        config_class = transformers.Gemma2Config
+        more = {"renamed": methodcaller("removeprefix", "model."), "unused": ("lm_head.weight",)}
+    else:
+        component = transformers_component(
+            name, kind, getattr(kind, "config_class", None), library=kind
+        )
+        return component, weights.read(f"{name}/config.json")
+    config = read_config(weights, name, "model_type", (model_type,))
+    return transformers_component(name, model, config_class, **more), config
+
+
+def _current_attention(name: str) -> str:
+    words = name.split(".")
+    if "attentions" in words:
+        words = [OLD_ATTENTION.get(word, word) for word in words]
+    return ".".join(words)
+
+
+def tokenizer_of(weights: Weights, name: str, kind: Any, encoder: Component | None) -> Any:
+    """Return a tokenizer. That of CLIP, T5 or Gemma 2 is checked against its text encoder.
+
+    Args:
+        weights: the pipeline's folder.
+        name: the tokenizer's name.
+        kind: its class.
+        encoder: the text encoder, or None if the pipeline has none for it.
+
+    Raises:
+        UserError: it cannot be loaded, or does not fit its text encoder.
+    """
+    if encoder is None or encoder.library is not None:
+        return from_library(weights, name, kind)
+    text = weights.read(f"{encoder.folder}/config.json")
+    if classes := OTHER_TOKENIZERS.get(text["model_type"]):
+        return other_tokenizer(weights, name, encoder.folder, classes)
+    positions, size = text.get("max_position_embeddings"), text.get("vocab_size")
+    return clip_tokenizer(weights, name, positions, size)
+
+
+def from_library(weights: Weights, name: str, kind: Any, **more: Any) -> Any:
+    """Return a component loaded with `from_pretrained` of its class `kind`.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    source = {"subfolder": name, "revision": weights.revision}
+    try:
+        return kind.from_pretrained(weights.location, **source, **more)
+    except Exception as error:  # whatever the libraries raise for missing or invalid files
+        raise weights.error(f"{name}/", f"cannot be loaded: {first_line(error)}") from error
+
+
+def load_component(weights: Weights, name: str, kind: Any, dtype: torch.dtype, device: Any) -> Any:
+    """Return a component with its weights, for inference.
+
+    Raises:
+        UserError: it is missing, damaged, or does not match its config.
+    """
+    component, config = component_of(weights, name, kind)
+    if component.library is None:
+        return load(weights, component, config, dtype, device)
+    # Parameters created in inference mode could not be used in a backward pass.
+    with LOADING, torch.inference_mode(False):
+        module = from_library(weights, name, kind, torch_dtype=dtype, use_safetensors=True)
+        return module.to(device).eval().requires_grad_(False)

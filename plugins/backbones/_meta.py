@@ -1,0 +1,227 @@
+"""Build a folder's pipeline with its modules on torch's meta device, so no weights are loaded.
+
+The pipeline can be called. Each module moves its inputs to the meta device, where only shapes and
+dtypes are computed, and returns zeros on the CPU. So all other code of the pipeline runs on real
+tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import wraps
+from threading import RLock
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map, tree_map_only
+
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import Component, build_empty, find_tensors, first_line
+from bench_plugins.backbones._components import (
+    NETWORKS,
+    PIPELINE_INDEX,
+    component_class,
+    component_of,
+    tokenizer_of,
+)
+
+AUTOENCODER = "vae"
+_AUTOCAST_LOCK = RLock()
+# Components that process generated images. None are generated here.
+IMAGE_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
+
+
+def meta_pipeline(
+    weights: Weights,
+    kind: Any,
+    index: Mapping[str, Any],
+    dtype: torch.dtype,
+    omitted: Collection[str],
+) -> tuple[Any, dict[str, Any]]:
+    """Return a folder's pipeline with its modules on the meta device, and the modules' classes.
+
+    The tensor files are not checked; see `check_tensors`.
+
+    Args:
+        weights: the folder.
+        kind: the pipeline's class.
+        index: the content of its `model_index.json`.
+        dtype: dtype of the modules, except the autoencoder, which is in float32.
+        omitted: names of components that are not built.
+
+    Raises:
+        UserError: a component is missing, damaged, of an unexpected class, or quantised.
+    """
+    parameters = inspect.signature(kind.__init__).parameters
+    components: dict[str, Any] = {
+        name: None for name in (*IMAGE_COMPONENTS, *omitted) if name in parameters
+    }
+    if "requires_safety_checker" in parameters:
+        components["requires_safety_checker"] = False
+    models: dict[str, Component] = {}
+    classes: dict[str, Any] = {}
+    remaining = parameters.keys() - components.keys() - {"self"}
+    # Tokenizers come last, because they are checked against their text encoders.
+    for name in sorted(remaining, key=lambda name: ("token" in name, name)):
+        default = parameters[name].default
+        value = index.get(name, default)
+        if value == [None, None] or (value is None and default is None):
+            components[name] = None
+        elif not isinstance(value, list) and default is not inspect.Parameter.empty:
+            components[name] = value
+        elif name == "scheduler":
+            components[name] = read_scheduler(weights, index)
+        elif "token" in name or "processor" in name:
+            encoder = models.get(name.replace("tokenizer", "text_encoder"))
+            tokenizer_class = component_class(weights, kind, index, name)
+            components[name] = tokenizer_of(weights, name, tokenizer_class, encoder)
+        else:
+            classes[name] = component_class(weights, kind, index, name)
+            models[name], config = component_of(weights, name, classes[name])
+            module = build_empty(weights, models[name], config)
+            module.to(torch.float32 if name == AUTOENCODER else dtype)
+            components[name] = _with_meta_forward(module, once=name not in (AUTOENCODER, *NETWORKS))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
+            return kind(**components), classes
+    except Exception as error:  # whatever diffusers raises if components do not fit
+        raise weights.error(
+            PIPELINE_INDEX, f"does not describe a pipeline: {first_line(error)}"
+        ) from error
+
+
+def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
+    """Return the scheduler described by a folder.
+
+    Raises:
+        UserError: diffusers cannot create it.
+    """
+    name = "scheduler/scheduler_config.json"
+    config = weights.read(name)
+    entry = index.get("scheduler") or [None, config.get("_class_name")]
+    try:
+        return getattr(diffusers, str(entry[1])).from_config(config)
+    except Exception as error:
+        raise weights.error(name, f"does not describe a scheduler: {first_line(error)}") from error
+
+
+def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> None:
+    """Check that the files hold exactly the tensors of a meta pipeline's components.
+
+    Only the headers of the files are read.
+
+    Raises:
+        UserError: see `find_tensors`.
+    """
+    for name, kind in classes.items():
+        component, _ = component_of(weights, name, kind)
+        if component.library is None:
+            module = getattr(pipe, name)
+            find_tensors(weights, component, module, module.dtype)
+
+
+def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:
+    """Wrap the methods of a meta module, in place, so that they take and return CPU tensors.
+
+    With `once`, results are cached by the shapes of the inputs. The network and the autoencoder are
+    not cached, because their operations are counted.
+    """
+    config: Any = module.config
+    if getattr(config, "use_cache", False):  # older transformers read values of the cache
+        config.use_cache = False
+    for name in ("forward", "encode"):
+        if (method := getattr(module, name, None)) is not None:
+            wrapped = _run_on_meta(module, method)
+            module.__dict__[name] = _cached_by_shape(wrapped) if once else wrapped
+    return module
+
+
+def _cached_by_shape(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with its results cached by the dtypes and shapes of its tensors."""
+    results: dict[str, Any] = {}
+
+    @wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        shapes = tree_map_only(Tensor, lambda t: (t.dtype, t.shape), (arguments, keywords))
+        if (key := repr(shapes)) not in results:
+            results[key] = function(*arguments, **keywords)
+        return copy.copy(results[key])
+
+    return call
+
+
+def _run_on_meta(module: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method with its arguments moved to the meta device and its results to the CPU.
+
+    It also stores the first result, still on the meta device, in `module.meta_output`. A backward
+    pass starts from there.
+    """
+
+    @wraps(method)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        with torch.device("meta"), _FalseOnMeta(), _no_autocast():
+            output = method(*_map_tensors(_to_meta, arguments), **_map_tensors(_to_meta, keywords))
+        module.__dict__["meta_output"] = output[0]
+        return _map_tensors(_zeros_like, output)
+
+    return call
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    """Disable `torch.autocast` on the meta device, where it fails.
+
+    Older transformers call it with the device of their input.
+    """
+    with _AUTOCAST_LOCK:
+        autocast: Any = torch.autocast
+
+        def replacement(device_type: str, *arguments: Any, **keywords: Any) -> Any:
+            if device_type == "meta":
+                return nullcontext()
+            return autocast(device_type, *arguments, **keywords)
+
+        setattr(torch, "autocast", replacement)  # noqa: B010 - to mypy it is a class
+        try:
+            yield
+        finally:
+            setattr(torch, "autocast", autocast)  # noqa: B010
+
+
+class _FalseOnMeta(TorchFunctionMode):
+    """Makes meta tensors false in conditions, such as whether a mask is all ones."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__bool__ and args[0].is_meta:
+            return False
+        return func(*args, **(kwargs or {}))
+
+
+def _to_meta(tensor: Tensor) -> Tensor:
+    moved = tensor.detach().to("meta")
+    return moved.requires_grad_(tensor.requires_grad)
+
+
+def _zeros_like(tensor: Tensor) -> Tensor:
+    return torch.zeros((), dtype=tensor.dtype, device="cpu").expand(tensor.shape)
+
+
+def _map_tensors(function: Callable[[Tensor], Tensor], values: Any) -> Any:
+    """Return nested values with the function applied to every tensor."""
+
+    def apply(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return function(leaf)
+        if isinstance(getattr(leaf, "parameters", None), Tensor):  # a VAE's posterior
+            return type(leaf)(function(leaf.parameters))
+        return leaf
+
+    return tree_map(apply, values)
