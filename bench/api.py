@@ -12,7 +12,7 @@ from bench.cli.progress import shown
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError
 from bench.inputs.data import load_split, slug
-from bench.inputs.items import holds_items
+from bench.inputs.items import has_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.recordings.promised import run as run_config
@@ -47,10 +47,10 @@ def load_dataset(
     docs/items.md. The name may be that of a folder (a value with a slash); without `split`, it is
     the one that is evaluated; `data_dir` is a local copy.
     """
-    from bench.inputs.decoded import decoded
+    from bench.inputs.decoded import decode_images
 
     data = find_dataset(RunConfig(dataset=name, data_dir=data_dir))
-    return decoded(load_split(data, split).rows, data.spec.border)
+    return decode_images(load_split(data, split).rows, data.spec.border)
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:
@@ -278,5 +278,5 @@ def _in_memory(rows: Any) -> DatasetSpec:
         )
     name = slug(rows.info.dataset_name or "data")
     return DatasetSpec(
-        name=name if name.isascii() else "data", target="bench.api:run", items=holds_items(rows)
+        name=name if name.isascii() else "data", target="bench.api:run", items=has_items(rows)
     )

@@ -27,7 +27,7 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import leaves
 from bench.errors import UserError
 from bench.inputs.prompts import Prompts
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
@@ -126,7 +126,7 @@ def measure(
     most = min(arguments.prompts)
     mine = [i for i, c in zip(split.sample_ids, split.labels, strict=True) if c < most]
     labels = dict(zip(split.sample_ids, split.labels, strict=True))
-    images = limited(mine, [labels[i] for i in mine], arguments.images)
+    images = select_subset(mine, [labels[i] for i in mine], arguments.images)
     engine = ModelRun(run).open_engine()
     assert isinstance(engine, DenoisingEngine)
     decided = list(engine.score(ModelRun(run).samples(images), run.strategy))

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.stats.comparison import compare
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed, sequential_images
@@ -201,7 +201,7 @@ def evaluations(results: Path) -> list[Cost]:
         manifest, decided = race.manifest, race.decided()
         sweep = len(manifest.prompts) * manifest.strategy.params["draws"] * len(decided)
         by_id = dict(zip(decided.sample_ids.to_pylist(), decided.equivalents, strict=True))
-        order = random_order(by_id, manifest.identity.dataset.fingerprint)
+        order = shuffle_samples(by_id, manifest.identity.dataset.fingerprint)
         for other in runs:
             if other.manifest.dataset.name == name and other.manifest.classifier:
                 answer = compare(other.path, race.path, sequential=True).sequential

@@ -17,7 +17,7 @@ from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
 from bench.inputs.draws import Ints
 from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
-from bench.inputs.templates import in_turn
+from bench.inputs.templates import assign_evenly
 
 if TYPE_CHECKING:
     import torch
@@ -143,8 +143,8 @@ def view_seed(seed: int, name: str) -> int:
 
 
 def view_of_draw(n_draws: int, views: int, per_level: int = 1) -> Ints:
-    """Return int64 [N], the view of each draw, the same for `per_level` draws: see `in_turn`."""
-    turns = in_turn(-(-n_draws // per_level), views)
+    """Return int64 [N], the view of each draw; `per_level` draws share one. See `assign_evenly`."""
+    turns = assign_evenly(-(-n_draws // per_level), views)
     return np.asarray(np.repeat(turns, per_level)[:n_draws])
 
 

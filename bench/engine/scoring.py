@@ -15,7 +15,7 @@ from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import Tree, count, rows
-from bench.inputs.draws import DrawPlan, Ints, noise
+from bench.inputs.draws import DrawPlan, Ints, generate_noise
 from bench.inputs.estimand import Loss, NullPer, cell_loss, space_factor
 
 CACHED_NOISES = 256  # (image, draw) pairs; the prompts of one are often in two batches
@@ -72,7 +72,7 @@ Noise = SharedNoise | OwnNoise
 def sampled(posterior: torch.Tensor, seed: int, image: str) -> torch.Tensor:
     """Return a sample, float32 [C, H, W], of mean and deviation, from (seed, sample id) alone."""
     mean, deviation = posterior
-    eps = torch.from_numpy(noise(seed, LATENT, tuple(mean.shape), image)).to(mean.device)
+    eps = torch.from_numpy(generate_noise(seed, LATENT, tuple(mean.shape), image)).to(mean.device)
     return torch.addcmul(mean, deviation, eps)
 
 

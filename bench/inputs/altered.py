@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.inputs.weights import SINGLE_FILE, Lora, Weights, file_hash, unread_format
+from bench.inputs.weights import SINGLE_FILE, Lora, Weights, advise_format, hash_file
 from bench.machine.files import regular_file
 
 
@@ -46,12 +46,12 @@ def parse_lora(text: str) -> Lora:
             raise UserError(f"--lora {text}: the folder holds {len(files)} safetensors; name one.")
         path = files[0]
     if path.suffix != SINGLE_FILE or not path.is_file():
-        problem = unread_format([path]) or f"expected a {SINGLE_FILE} file or its folder"
+        problem = advise_format([path]) or f"expected a {SINGLE_FILE} file or its folder"
         raise UserError(f"--lora {text}: {problem}.")
     return Lora(str(path), factor)
 
 
-def with_files(weights: Weights, loras: Sequence[Lora], file: str | None) -> Weights:
+def add_files(weights: Weights, loras: Sequence[Lora], file: str | None) -> Weights:
     """Return weights with LoRAs, and with tensors of a single file instead of the folder's.
 
     Raises:
@@ -69,4 +69,4 @@ def _hash_of(file: str) -> str:
     path = Path(file)
     if (real := regular_file(path.parent, path.name)) is None:
         raise UserError(f"The weights file {file} does not exist.")
-    return file_hash(path, real)
+    return hash_file(path, real)

@@ -49,7 +49,7 @@ class Finding:
 
 
 @dataclass
-class Checked:
+class DataReport:
     """What was read of a dataset: number of images per split, number of classes, and problems."""
 
     splits: dict[str, int] = field(default_factory=dict)
@@ -63,13 +63,13 @@ class Checked:
 
 def check_data(
     source: DataSource, split: str | None = None, progress: Progress | None = None
-) -> Checked:
+) -> DataReport:
     """Read `split`, or all splits that are declared or found, and return the problems.
 
     `progress` is called after every image.
     """
-    checked, seen = Checked(), dict[str, tuple[str, str]]()
-    for name, loaded in _splits(source, split, checked):
+    checked, seen = DataReport(), dict[str, tuple[str, str]]()
+    for name, loaded in _load_splits(source, split, checked):
         checked.splits[name] = len(loaded.sample_ids)
         checked.classes = len(loaded.classes)
         expected = source.spec.splits.get(name)
@@ -83,7 +83,9 @@ def check_data(
     return checked
 
 
-def _splits(source: DataSource, split: str | None, checked: Checked) -> Iterator[tuple[str, Split]]:
+def _load_splits(
+    source: DataSource, split: str | None, checked: DataReport
+) -> Iterator[tuple[str, Split]]:
     """Yield the splits that can be loaded; record errors and warnings as problems."""
     spec = source.spec
     declared = [name for name in spec.splits if name != "all" or len(spec.splits) == 1]
@@ -109,23 +111,27 @@ def _splits(source: DataSource, split: str | None, checked: Checked) -> Iterator
             yield loaded.split, loaded
 
 
-def _check_classes(loaded: Split, name: str, checked: Checked) -> None:
+def _check_classes(loaded: Split, name: str, checked: DataReport) -> None:
     counts = Counter(loaded.labels)
     empty = [c for label, c in enumerate(loaded.classes) if not counts[label]]
     if empty:
-        problem = f"{len(empty)} of {len(loaded.classes)} classes have no image: {_some(empty)}"
+        problem = (
+            f"{len(empty)} of {len(loaded.classes)} classes have no image: {_join_some(empty)}"
+        )
         checked.add("empty", name, problem)
     ids = [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]
     if ids:
         problem = f"{len(ids)} class names look like ids, which a text encoder cannot interpret:"
-        checked.add("names", name, f"{problem} {_some(ids)}; --class-names FILE says them in words")
+        checked.add(
+            "names", name, f"{problem} {_join_some(ids)}; --class-names FILE says them in words"
+        )
 
 
 def _check_images(
     loaded: Split,
     name: str,
     seen: dict[str, tuple[str, str]],
-    checked: Checked,
+    checked: DataReport,
     progress: Progress | None,
 ) -> None:
     """Decode every image, and report images with equal pixels."""
@@ -150,10 +156,10 @@ def _check_images(
     for kind, names in images.items():
         if names:
             problem = _PROBLEMS[kind][len(names) > 1]
-            checked.add(kind, name, f"{len(names):,} {problem}: {_some(names)}", len(names))
+            checked.add(kind, name, f"{len(names):,} {problem}: {_join_some(names)}", len(names))
 
 
-def _check_files(source: DataSource, checked: Checked) -> None:
+def _check_files(source: DataSource, checked: DataReport) -> None:
     checksums = {} if source.data_dir is None else source.spec.checksums
     for name, checksum in checksums.items():
         try:
@@ -169,5 +175,5 @@ def _check_files(source: DataSource, checked: Checked) -> None:
             checked.add("checksum", None, problem)
 
 
-def _some(names: Sequence[str]) -> str:
+def _join_some(names: Sequence[str]) -> str:
     return some_of([quoted(name)[1:-1] for name in names], MAX_NAMED)

@@ -67,21 +67,21 @@ def _glass_blur(x: Pixels, rng: Rng, constants: tuple[float, int, int]) -> Pixel
         here = rows[:, None] * width + columns
         for to, source in zip(here.flat, (here + down * width + right).flat, strict=True):
             taken[to] = taken[source]
-    shuffled = _blurred(x, sigma).reshape(-1, 3)[taken].reshape(x.shape)
-    return _blurred(shuffled, sigma)
+    shuffled = _blur(x, sigma).reshape(-1, 3)[taken].reshape(x.shape)
+    return _blur(shuffled, sigma)
 
 
-def _blurred(x: Pixels, sigma: float) -> Pixels:
+def _blur(x: Pixels, sigma: float) -> Pixels:
     from scipy.ndimage import gaussian_filter
 
     return np.asarray(gaussian_filter(x, (sigma, sigma, 0), mode="nearest"))
 
 
 def _motion_blur(x: Pixels, rng: Rng, constants: tuple[int, float]) -> Pixels:
-    return _moved(x, *constants, angle=rng.uniform(-45, 45))
+    return _blur_along_line(x, *constants, angle=rng.uniform(-45, 45))
 
 
-def _moved(x: Pixels, radius: int, sigma: float, angle: float) -> Pixels:
+def _blur_along_line(x: Pixels, radius: int, sigma: float, angle: float) -> Pixels:
     """Blur along a line as ImageMagick does: half a Gaussian over 2 · radius + 1 pixels."""
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
@@ -97,10 +97,10 @@ def _moved(x: Pixels, radius: int, sigma: float, angle: float) -> Pixels:
 
 def _zoom_blur(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
     factors = np.arange(1, *constants)
-    return np.asarray(np.mean([x, *(_zoomed(x, factor) for factor in factors)], axis=0))
+    return np.asarray(np.mean([x, *(_zoom(x, factor) for factor in factors)], axis=0))
 
 
-def _zoomed(x: Pixels, factor: float) -> Pixels:
+def _zoom(x: Pixels, factor: float) -> Pixels:
     """Enlarge the centre of the pixels to the whole size by linear interpolation."""
     from scipy.ndimage import affine_transform
 
@@ -111,9 +111,9 @@ def _zoomed(x: Pixels, factor: float) -> Pixels:
 
 def _snow(x: Pixels, rng: Rng, constants: tuple[float, ...]) -> Pixels:
     mean, scale, zoom, least, radius, sigma, kept = constants
-    flakes = _zoomed(rng.normal(mean, scale, (*x.shape[:2], 1)), zoom)
+    flakes = _zoom(rng.normal(mean, scale, (*x.shape[:2], 1)), zoom)
     flakes = np.clip(np.where(flakes < least, 0, flakes), 0, 1)
-    flakes = _moved(flakes, int(radius), sigma, rng.uniform(-135, -45))
+    flakes = _blur_along_line(flakes, int(radius), sigma, rng.uniform(-135, -45))
     white = np.maximum(x, (x @ LUMA)[..., None] * 1.5 + 0.5)
     return np.asarray(kept * x + (1 - kept) * white + flakes + np.rot90(flakes, 2))
 
@@ -141,18 +141,18 @@ def _plasma(x: Pixels, rng: Rng, decay: float) -> Pixels:
         corners = heights[::step, ::step]
         total = corners + np.roll(corners, -1, axis=0)
         total = total + np.roll(total, -1, axis=1)
-        heights[half::step, half::step] = total / 4 + _wobbles(rng, wobble, total)
+        heights[half::step, half::step] = total / 4 + _draw_wobble(rng, wobble, total)
         centres = heights[half::step, half::step]
         total = centres + np.roll(centres, 1, axis=0) + corners + np.roll(corners, -1, axis=1)
-        heights[::step, half::step] = total / 4 + _wobbles(rng, wobble, total)
+        heights[::step, half::step] = total / 4 + _draw_wobble(rng, wobble, total)
         total = centres + np.roll(centres, 1, axis=1) + corners + np.roll(corners, -1, axis=0)
-        heights[half::step, ::step] = total / 4 + _wobbles(rng, wobble, total)
+        heights[half::step, ::step] = total / 4 + _draw_wobble(rng, wobble, total)
         step, wobble = half, wobble / decay
     heights -= heights.min()
     return np.asarray(heights[: x.shape[0], : x.shape[1]] / heights.max())
 
 
-def _wobbles(rng: Rng, wobble: float, like: Pixels) -> Pixels:
+def _draw_wobble(rng: Rng, wobble: float, like: Pixels) -> Pixels:
     return wobble * rng.uniform(-wobble, wobble, like.shape)
 
 
@@ -193,18 +193,18 @@ def _elastic(x: Pixels, rng: Rng, constants: tuple[float, float, float]) -> Pixe
 
 
 def _pixelate(x: Pixels, rng: Rng, kept: float) -> Pixels:
-    image = _image(x)
+    image = _to_image(x)
     small = image.resize((int(image.width * kept), int(image.height * kept)), Image.Resampling.BOX)
     return np.asarray(small.resize(image.size, Image.Resampling.BOX)) / 255
 
 
 def _jpeg(x: Pixels, rng: Rng, quality: int) -> Pixels:
     file = BytesIO()
-    _image(x).save(file, "JPEG", quality=quality)
+    _to_image(x).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file)) / 255
 
 
-def _image(x: Pixels) -> Image.Image:
+def _to_image(x: Pixels) -> Image.Image:
     return Image.fromarray(np.round(x * 255).astype(np.uint8))
 
 

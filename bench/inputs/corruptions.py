@@ -55,7 +55,7 @@ def expand_corruptions(text: str) -> list[str]:
     return [f"{name}:{level}" for level in severities for name in CORRUPTIONS]
 
 
-def corrupted(samples: Iterable[Sample], corruption: str | None) -> Iterator[Sample]:
+def corrupt_samples(samples: Iterable[Sample], corruption: str | None) -> Iterator[Sample]:
     """Yield samples whose images are corrupted when decoded; with None, unchanged samples."""
     for sample in samples:
         if corruption is not None:

@@ -13,16 +13,16 @@ from bench.discovery.guard import guard
 from bench.discovery.targets import make
 from bench.errors import AbsentError, PluginError, UserError, quoted, warn_user
 from bench.inputs.class_names import ClassNames, count_classes, name_classes
-from bench.inputs.items import ItemTable, item_ids, read_items
+from bench.inputs.items import ItemTable, make_item_ids, read_items
 from bench.inputs.labels import read_labels
-from bench.inputs.parsing import check_column, expand
+from bench.inputs.parsing import check_column, expand_pattern
 from bench.inputs.rows import (
-    as_stored,
-    checked_rows,
-    column_values,
+    check_rows,
+    disable_decoding,
     drop_unlabelled,
-    group_name,
-    image_column,
+    find_image_column,
+    format_group,
+    read_column,
 )
 from bench.inputs.split import Split
 from bench.machine.files import is_utf8, path_exists
@@ -79,7 +79,7 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
         return
     named = is_utf8(data_dir) and "\0" not in data_dir
     if named and "{" in data_dir and not path_exists(data_dir):
-        expand(data_dir)
+        expand_pattern(data_dir)
     elif not named or not path_exists(data_dir):
         raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
     if not spec.takes_data_dir:
@@ -117,8 +117,8 @@ def load_split(
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=classes,
-        sample_ids=tuple(column_values(rows, "sample_id")),
-        labels=items.answers if items else tuple(column_values(rows, "label")),
+        sample_ids=tuple(read_column(rows, "sample_id")),
+        labels=items.answers if items else tuple(read_column(rows, "label")),
         rows=rows,
         items=items,
         border=spec.border,
@@ -173,7 +173,7 @@ def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, Class
     _check_columns(rows, source)
     declared, feature = spec.classes, rows.features["label"]
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
-    column = column_values(rows, "label")
+    column = read_column(rows, "label")
     if declared is None and file is not None and numbered:
         count = count_classes(file, set(map(str, column)))
         declared = tuple(map(str, range(count))) if count else None
@@ -185,22 +185,22 @@ def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, Class
     }
     names = [name for name in spec.groups if name in rows.column_names]
     if names and "group" not in rows.column_names:
-        values = zip(*(column_values(rows, name) for name in names), strict=True)
-        groups = [group_name(names, row) for row in values]
+        values = zip(*(read_column(rows, name) for name in names), strict=True)
+        groups = [format_group(names, row) for row in values]
         columns["group"] = (groups, datasets.Value("string"))
-    return checked_rows(rows, "image", where, source.root, columns), classes
+    return check_rows(rows, "image", where, source.root, columns), classes
 
 
 def _read_items(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ItemTable]:
     import datasets
 
     where = source.label
-    column = image_column(rows.column_names, where)
-    rows = as_stored(rows, column, where)
-    ids = item_ids(rows, where)
+    column = find_image_column(rows.column_names, where)
+    rows = disable_decoding(rows, column, where)
+    ids = make_item_ids(rows, where)
     items = read_items(rows, ids, where)
     columns = {"sample_id": (ids, datasets.Value("string"))}
-    return checked_rows(rows, column, where, source.root, columns), items
+    return check_rows(rows, column, where, source.root, columns), items
 
 
 def _ask_plugin(source: DataSource, split: str | None) -> Any:

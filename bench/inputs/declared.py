@@ -21,9 +21,9 @@ from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import keep_alphanumeric
 from bench.inputs.data import FOLDER
 from bench.inputs.downloads import load_items, read_list, read_table
-from bench.inputs.replaced import crop
-from bench.inputs.rows import column_values, rows_of
-from bench.inputs.survey import files_behind
+from bench.inputs.replaced import crop_to_column
+from bench.inputs.rows import make_dataset, read_column
+from bench.inputs.survey import find_source_files
 from bench.machine.files import inside, path_exists
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Declared:
                 f" {spec.homepage or 'its homepage'} and name its folder with --data-dir."
             )
         if spec.items:
-            return with_split_name(load_items(spec, data_dir, self._table(split, data_dir)), split)
+            return set_split_name(load_items(spec, data_dir, self._table(split, data_dir)), split)
         rows = self._read(split, data_dir)
-        rows = with_declared_labels(rows, spec, data_dir or str(spec.source))
+        rows = map_labels(rows, spec, data_dir or str(spec.source))
         if spec.box:
-            rows = crop(rows, spec.box, f"Dataset {spec.name!r}")
-        return with_split_name(rows, split)
+            rows = crop_to_column(rows, spec.box, f"Dataset {spec.name!r}")
+        return set_split_name(rows, split)
 
     def _table(self, split: str | None, data_dir: str | None) -> Any:
         """Return rows of items from the source, or None if a local download has JSON files."""
@@ -68,7 +68,7 @@ class Declared:
             return None
         reader, source = find_source(str(spec.source))
         its_split = None if split is None else spec.split_names.get(split, split)
-        return _ask(reader, {"source": source}, its_split, data_dir, "load_table")
+        return _call_reader(reader, {"source": source}, its_split, data_dir, "load_table")
 
     def _read(self, split: str | None, data_dir: str | None) -> Any:
         spec, layout = self.spec, self.spec.layout
@@ -77,32 +77,34 @@ class Declared:
             reader, source = find_source(str(spec.source))
             parameters = self._parameters_for(reader)
             if reader.scheme:
-                return _ask(reader, {**parameters, "source": source}, its_split, None)
+                return _call_reader(reader, {**parameters, "source": source}, its_split, None)
             if not path_exists(source) and "{" not in source:
                 raise UserError(
                     f"Dataset {spec.name!r}: its source {source} does not exist. Name another copy"
                     " with --data-dir."
                 )
-            return _ask(reader, parameters, its_split, source)
+            return _call_reader(reader, parameters, its_split, source)
         folder = Path(data_dir)
-        if split in layout.get("lists", {}) and _has(folder, layout["lists"][split]):
+        if split in layout.get("lists", {}) and _has_file(folder, layout["lists"][split]):
             return read_list(folder, str(split), spec)
-        if "table" in layout and _has(folder, layout["table"]):
+        if "table" in layout and _has_file(folder, layout["table"]):
             return read_table(folder, str(split), spec)
-        if "reader" in layout and _has(folder, layout["marker"]):
+        if "reader" in layout and _has_file(folder, layout["marker"]):
             reader, source = find_source(str(layout["reader"]))
             its_split = None if split is None else layout.get("splits", {}).get(split, split)
-            return _ask(reader, {"source": source}, its_split, data_dir)
+            return _call_reader(reader, {"source": source}, its_split, data_dir)
         root = str(layout.get("root", ""))
         reader = load_plugins().datasets.get(FOLDER)
-        place = folder / root if _has(folder, root) and (folder / root).is_dir() else folder
+        place = folder / root if _has_file(folder, root) and (folder / root).is_dir() else folder
         chosen = self._split_of(place, split, its_split)
         try:
-            return _ask(reader, self._parameters_for(reader), chosen, str(place))
+            return _call_reader(reader, self._parameters_for(reader), chosen, str(place))
         except UserError:
             if chosen is not None:  # another dataset? Then its classes make a better message
-                with_declared_labels(
-                    _ask(reader, self._parameters_for(reader), None, str(place)), spec, data_dir
+                map_labels(
+                    _call_reader(reader, self._parameters_for(reader), None, str(place)),
+                    spec,
+                    data_dir,
                 )
             raise
 
@@ -151,12 +153,12 @@ def dataset_of_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSp
     return None
 
 
-def _has(folder: Path, name: str) -> bool:
+def _has_file(folder: Path, name: str) -> bool:
     """Return whether a file or folder exists; raise an error if it lies outside `folder`."""
     return inside(folder, name).exists()
 
 
-def _ask(
+def _call_reader(
     spec: DatasetSpec,
     parameters: Parameters,
     split: str | None,
@@ -168,13 +170,15 @@ def _ask(
         return getattr(dataset, method)(split=split, data_dir=place)
 
 
-def with_split_name(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
+def set_split_name(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
     """Return the rows under the name that the declaration gives to their split."""
     files = rows.info.download_checksums or ()
-    return rows_of(rows.data, rows.features, split or rows.split or "all", files, rows._indices)
+    return make_dataset(
+        rows.data, rows.features, split or rows.split or "all", files, rows._indices
+    )
 
 
-def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
+def map_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
     """Return the rows with labels that are indices into the declared classes.
 
     Raises:
@@ -187,12 +191,12 @@ def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) 
     if spec.classes is None:
         return rows
     if isinstance(feature, datasets.ClassLabel):
-        index: Sequence[Any] = indices_of(feature.names, spec, where)
-        values = [None if v is None or v < 0 else index[v] for v in column_values(rows, "label")]
+        index: Sequence[Any] = find_indices(feature.names, spec, where)
+        values = [None if v is None or v < 0 else index[v] for v in read_column(rows, "label")]
     elif feature == datasets.Value("string"):
-        labels = column_values(rows, "label")
+        labels = read_column(rows, "label")
         names = sorted({v for v in labels if v is not None and v.strip()})
-        of = dict(zip(names, indices_of(names, spec, where), strict=True))
+        of = dict(zip(names, find_indices(names, spec, where), strict=True))
         values = [of.get(v) for v in labels]
     else:
         return rows  # numbers are indices already, and are checked with the labels
@@ -206,11 +210,11 @@ def with_declared_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) 
     table = table.set_column(
         table.column_names.index("label"), "label", pa.array(values, pa.int64())
     )
-    made = rows_of(table, features, rows.split, files_behind(plain, plain.data.table))
+    made = make_dataset(table, features, rows.split, find_source_files(plain, plain.data.table))
     return made if len(chosen) == len(values) else made.select(chosen)
 
 
-def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:
+def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:
     """Return the index of the declared class for each class name of the data.
 
     Names are compared with `found` and `classes` of the declaration, exactly or by letters and
@@ -228,7 +232,7 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
     for position, name in spelt:
         position_of.setdefault(keep_alphanumeric(name), position)
     if all(name.isdecimal() for name in names) and not set(names) <= position_of.keys():
-        return _from_numbers([int(name) for name in names], len(classes), where)
+        return _shift_numbers([int(name) for name in names], len(classes), where)
     positions = [
         position_of.get(name, position_of.get(keep_alphanumeric(name), OTHER)) for name in names
     ]
@@ -250,7 +254,7 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
     return positions
 
 
-def _from_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:
+def _shift_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:
     if 0 in numbers and max(numbers) < n_classes:
         return list(numbers)
     if n_classes in numbers and min(numbers) > 0 and max(numbers) == n_classes:

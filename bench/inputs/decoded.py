@@ -9,7 +9,7 @@ from PIL import Image
 
 from bench.contracts.dataset import StoredImage
 from bench.inputs.pixels import decode
-from bench.inputs.rows import list_of
+from bench.inputs.rows import make_list_feature
 
 
 class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typed
@@ -34,10 +34,10 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
         return decode({**stored, "border": self.border} if self.border else stored)
 
 
-def decoded(rows: datasets.Dataset, border: int = 0) -> datasets.Dataset:
+def decode_images(rows: datasets.Dataset, border: int = 0) -> datasets.Dataset:
     """Return the rows with images, or lists of them for items, that are decoded when read."""
     if "images" in rows.column_names:
-        return rows.cast_column("images", list_of(DecodedImage()))
+        return rows.cast_column("images", make_list_feature(DecodedImage()))
     feature = DecodedImage()
     feature.border = border
     return rows.cast_column("image", feature)

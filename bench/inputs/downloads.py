@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.labels import LABEL_DIGITS, tidy
-from bench.inputs.parsing import check_column, in_words, name_of, parse_json, read_csv
-from bench.inputs.replaced import cropped
-from bench.inputs.rows import group_name, labelled_images, list_of
+from bench.inputs.labels import LABEL_DIGITS, strip_text
+from bench.inputs.parsing import check_column, convert_to_name, join_names, parse_json, read_csv
+from bench.inputs.replaced import crop_to_boxes
+from bench.inputs.rows import format_group, make_labelled_dataset, make_list_feature
 from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"
 MAX_LINE_LENGTH = 1_000  # characters; matching takes time quadratic in the length
 
 
-def line_pattern(line: str) -> re.Pattern[str]:
+def compile_line(line: str) -> re.Pattern[str]:
     """Return the regular expression of a line format such as `{file} {label} {_}`.
 
     Raises:
@@ -59,24 +59,24 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
     layout = spec.layout
     table = inside(folder, layout["lists"][split])
     form = str(layout.get("line", "{label}/{file}"))
-    pattern = line_pattern(form)
+    pattern = compile_line(form)
     images = str(layout.get("images", "{label}/{file}"))
     first = layout.get("first_label")
     rows: dict[str, list[Any]] = {"image": [], "label": [], "sample_id": []}
-    for number, line in enumerate(_text(table).split("\n"), 1):
+    for number, line in enumerate(_read_lossy(table).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         if len(line) > MAX_LINE_LENGTH:
             raise UserError(f"{table}:{number}: more than {MAX_LINE_LENGTH:,} characters.")
         at = f"{table}:{number}"
-        fields = pattern.fullmatch(tidy(line, "line", at))
+        fields = pattern.fullmatch(strip_text(line, "line", at))
         if fields is None:
             raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
         name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
-        _add(rows, folder, name, _label(fields["label"], first, spec, at), at)
+        _add_row(rows, folder, name, _find_class(fields["label"], first, spec, at), at)
     if not rows["image"]:
         raise UserError(f"{table} lists no images.")
-    return labelled_images(rows)
+    return make_labelled_dataset(rows)
 
 
 def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
@@ -94,7 +94,7 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
     """
     layout = spec.layout
     table = inside(folder, layout["table"])
-    head, lines = read_csv(_text(table), str(table))
+    head, lines = read_csv(_read_lossy(table), str(table))
     columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in columns:
         check_column(column, head, str(table))
@@ -103,16 +103,16 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
         if row[layout["split_column"]] != layout["split_values"].get(split):
             continue
         name, at = row[layout["file_column"]], f"{table}:{line}"
-        _add(rows, folder, name, _label(row[layout["label_column"]], 0, spec, at), at)
-        rows["group"].append(group_name(spec.groups, [row[group] for group in spec.groups]))
+        _add_row(rows, folder, name, _find_class(row[layout["label_column"]], 0, spec, at), at)
+        rows["group"].append(format_group(spec.groups, [row[group] for group in spec.groups]))
     if not rows["image"]:
         raise UserError(f"{table} lists no images of {split}.")
     if not spec.groups:
         del rows["group"]
-    return labelled_images(rows)
+    return make_labelled_dataset(rows)
 
 
-def _add(rows: dict[str, list[Any]], folder: Path, name: str, label: str, at: str) -> None:
+def _add_row(rows: dict[str, list[Any]], folder: Path, name: str, label: str, at: str) -> None:
     if not name or not inside(folder, name).exists():
         raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
     rows["image"].append(str(folder / name))
@@ -120,7 +120,7 @@ def _add(rows: dict[str, list[Any]], folder: Path, name: str, label: str, at: st
     rows["sample_id"].append(name)
 
 
-def _text(table: Path) -> str:
+def _read_lossy(table: Path) -> str:
     """Return the text of a list of the download. Bytes that are not UTF-8 are replaced."""
     try:
         return read_bytes(table).decode("utf-8-sig", "replace")
@@ -128,7 +128,7 @@ def _text(table: Path) -> str:
         raise UserError(f"{table} cannot be read: {error}.") from None
 
 
-def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
+def _find_class(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
     """Return the class name of a label; `first` is the number of the first class, if numbered."""
     if first is None:
         return label
@@ -162,18 +162,24 @@ def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> da
     folder = Path(str(data_dir)) if table is None else Path()
     records: Iterable[tuple[str, str | None, Record]]
     if table is None:
-        records = _records(folder, spec.item)
+        records = _read_records(folder, spec.item)
     else:
         records = ((str(row), None, record) for row, record in enumerate(table))
-    items = [_item(key, part, record, spec.item, folder, where) for key, part, record in records]
+    items = [
+        _make_item(key, part, record, spec.item, folder, where) for key, part, record in records
+    ]
     if not items:
         raise UserError(f"{where} holds no items.")
     text, number, image = datasets.Value("string"), datasets.Value("int64"), datasets.Image()
-    features: dict[str, Any] = {"image": image, "texts": list_of(text), "sample_id": text}
+    features: dict[str, Any] = {"image": image, "texts": make_list_feature(text), "sample_id": text}
     features["label"] = number
     if len(spec.item["images"]) > 1:
-        features = {"images": list_of(image), "texts": list_of(text), "sample_id": text}
-        features["pairing"] = list_of(number)
+        features = {
+            "images": make_list_feature(image),
+            "texts": make_list_feature(text),
+            "sample_id": text,
+        }
+        features["pairing"] = make_list_feature(number)
     if any(item["group"] is not None for item in items):
         features["group"] = text
     values = [{name: item[name] for name in features} for item in items]
@@ -181,10 +187,10 @@ def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> da
     if "box" not in spec.item:
         return rows
     at = [f"{where}, item {item['sample_id']}" for item in items]
-    return cropped(rows, [item["box"] for item in items], at)
+    return crop_to_boxes(rows, [item["box"] for item in items], at)
 
 
-def _records(folder: Path, fields: Record) -> Iterator[tuple[str, str | None, Record]]:
+def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | None, Record]]:
     """Yield key, group and record from JSON files that hold lists or objects of records."""
     files: Mapping[str, str] = fields.get("files") or {"": fields["file"]}
     for part, name in files.items():
@@ -202,20 +208,20 @@ def _records(folder: Path, fields: Record) -> Iterator[tuple[str, str | None, Re
             yield f"{part}/{key}" if part else str(key), part or None, record
 
 
-def _item(
+def _make_item(
     key: str, part: str | None, record: Record, fields: Record, folder: Path, where: str
 ) -> dict[str, Any]:
     """Return the columns of an item, and its `box`, from a record."""
     at = f"{where}, record {key}"
-    images = [_field(record, name, at) for name in fields["images"]]
+    images = [_get_field(record, name, at) for name in fields["images"]]
     texts: list[Any] = []
     for name in fields["texts"]:
-        value = _field(record, name, at)
+        value = _get_field(record, name, at)
         texts += value if isinstance(value, list) else [value]
     for text in texts:
         if not isinstance(text, str):
             raise UserError(f"{at}: expected a text, got {quoted(text)}.")
-    group = _field(record, fields["group"], at) if "group" in fields else part
+    group = _get_field(record, fields["group"], at) if "group" in fields else part
     named = [isinstance(image, str) for image in images]  # else a source holds them
     if any(named) != all(named) or not all(isinstance(i, str | dict | None) for i in images):
         raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
@@ -223,23 +229,23 @@ def _item(
         root = folder / str(fields.get("folder", ""))
         images = [str(inside(folder, str(root / name))) for name in images]
     if "id" in fields:
-        key = name_of(_field(record, fields["id"], at), "id", f"{at}:")
+        key = convert_to_name(_get_field(record, fields["id"], at), "id", f"{at}:")
     return {
         "images": images,
         "image": images[0],
         "texts": texts,
         "label": fields.get("label", 0),
         "pairing": list(fields.get("pairing", ())),
-        "group": None if group is None else name_of(group, "group", f"{at}:"),
+        "group": None if group is None else convert_to_name(group, "group", f"{at}:"),
         "sample_id": key,
-        "box": [_field(record, name, at) for name in fields.get("box", ())],
+        "box": [_get_field(record, name, at) for name in fields.get("box", ())],
     }
 
 
-def _field(record: Record, name: str, at: str) -> Any:
+def _get_field(record: Record, name: str, at: str) -> Any:
     if name not in record:
         raise UserError(
             f"{at}: there is no {name!r}.{did_you_mean(name, record)} It has:"
-            f" {in_words(map(str, record))}."
+            f" {join_names(map(str, record))}."
         )
     return record[name]

@@ -94,10 +94,10 @@ class DrawPlan:
     def noise_of(
         self, seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
-        """Return the noise of one draw, float32 of `shape`; see the function `noise`."""
+        """Return the noise of one draw, float32 of `shape`; see the function `generate_noise`."""
         if self.name == "antithetic" and draw % 2:
-            return -noise(seed, draw - 1, shape, sample_id)
-        return noise(seed, draw, shape, sample_id)
+            return -generate_noise(seed, draw - 1, shape, sample_id)
+        return generate_noise(seed, draw, shape, sample_id)
 
 
 def parse_plan(text: str) -> DrawPlan:
@@ -138,7 +138,7 @@ def parse_levels(text: str) -> DrawPlan:
         ) from None
 
 
-def draw_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
+def combine_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
     """Combine `--plan` and `--levels` with the backbone's own plan, `usual`.
 
     Pairing and levels are independent settings. A pairing without levels keeps the levels of
@@ -188,7 +188,7 @@ def even_order(n_draws: int) -> Ints:
     return np.asarray(reversed_bits[reversed_bits < n_draws])
 
 
-def noise(
+def generate_noise(
     seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
 ) -> NDArray[np.float32]:
     """Return the noise of one draw, float32 of `shape`, standard normal.

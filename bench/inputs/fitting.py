@@ -90,7 +90,7 @@ def load_fit_split(
                 f"The split to learn from, {quoted(chosen)}, has other classes than the scored one,"
                 f" {scored.split!r}: {len(split.classes)} and {len(scored.classes)}."
             )
-        fit = _without(split, scored)
+        fit = _drop_scored(split, scored)
     counts = np.bincount(fit.split.labels, minlength=len(split.classes))
     if absent := [split.classes[label] for label in np.flatnonzero(counts == 0)]:
         raise UserError(
@@ -101,7 +101,7 @@ def load_fit_split(
     return fit
 
 
-def _without(split: Split, scored: Split) -> FitSplit:
+def _drop_scored(split: Split, scored: Split) -> FitSplit:
     held_out = set(scored.digests())
     kept = [n for n, digest in enumerate(split.digests()) if digest not in held_out]
     left_out = len(split.sample_ids) - len(kept)

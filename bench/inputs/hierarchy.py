@@ -14,7 +14,7 @@ from bench.inputs.parsing import read_text_file
 from bench.machine.files import read_toml
 
 TREE_COLUMNS = ("node", "parent", "words")
-AT_THE_TOP = -1
+NO_PARENT = -1
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     parent_of: dict[str, str] = {}
     words: dict[str, str] = {}
     names = {normalise_text(name): name for name in classes}
-    for where, row in _rows(path):
+    for where, row in _read_rows(path):
         node, parent, text = (" ".join((row.get(name) or "").split()) for name in TREE_COLUMNS)
         if not node:
             raise UserError(f"{where}: the node has no name.")
@@ -65,7 +65,7 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
                 f"{path}: {quoted(node)} has the parent {quoted(parent)}, which is not a node."
                 f"{did_you_mean(parent, parent_of)}"
             )
-    above = {name: list(_ancestors(name, parent_of, path)) for name in parent_of}
+    above = {name: list(_iterate_ancestors(name, parent_of, path)) for name in parent_of}
     used = {ancestor for name in classes for ancestor in above[name]}
     if idle := [node for node in parent_of if node not in used and node not in names.values()]:
         raise UserError(f"{path}: the node {quoted(idle[0])} has no class below it.")
@@ -78,13 +78,13 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     return Hierarchy(
         tuple(words[node] for node in inner),
         tuple(
-            next((number[node] for node in above[name] if node in number), AT_THE_TOP)
+            next((number[node] for node in above[name] if node in number), NO_PARENT)
             for name in number
         ),
     )
 
 
-def _ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str]:
+def _iterate_ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str]:
     start, seen = node, {node}
     while node := parent_of[node]:
         if node in seen:
@@ -93,7 +93,7 @@ def _ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str
         yield node
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the row of each node, with its position in the file for messages."""
     if path.suffix == ".toml":
         tables = read_toml(path).get("node")

@@ -29,10 +29,10 @@ from bench.contracts.dataset import (
 )
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import ClassNames, normalise_text
-from bench.inputs.labels import check_ids, unique_ids
-from bench.inputs.parsing import check_column, in_words
-from bench.inputs.rows import image_column, images_of
-from bench.inputs.survey import digest
+from bench.inputs.labels import check_ids, make_unique
+from bench.inputs.parsing import check_column, join_names
+from bench.inputs.rows import find_image_column, get_images
+from bench.inputs.survey import hash_image
 from bench.machine.files import LINES, has_control
 
 if TYPE_CHECKING:
@@ -88,29 +88,29 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
         UserError: a column is missing, or an item is invalid.
     """
     columns = rows.column_names
-    column = image_column(columns, where)
+    column = find_image_column(columns, where)
     check_column("texts", columns, where)
     answer = next((name for name in ("pairing", "label") if name in columns), None)
     if answer is None:
         raise UserError(
-            f"{where} has no column 'label' or 'pairing'; its columns: {in_words(columns)}."
+            f"{where} has no column 'label' or 'pairing'; its columns: {join_names(columns)}."
         )
-    counts: Iterable[int] = (1 for _ in names) if column == "image" else _lengths(rows, column)
+    counts: Iterable[int] = (1 for _ in names) if column == "image" else _count_images(rows, column)
     shapes: list[tuple[int, int]] = []
     answers: list[int] = []
     texts: list[tuple[str, ...]] = []
     fields = zip(names, counts, rows["texts"], rows[answer], strict=True)
     for name, images, candidates, right in fields:
         at = f"{where}, item {quoted(name)}"
-        texts.append(_candidates(candidates, at))
+        texts.append(_check_candidates(candidates, at))
         shape = images, len(texts[-1])
         _check_shape(shape, shapes[0] if shapes else shape, at)
         shapes.append(shape)
-        answers.append(_answer(right, shape, at))
+        answers.append(_encode_answer(right, shape, at))
     return ItemTable(tuple(shapes), tuple(answers), tuple(texts))
 
 
-def holds_items(rows: datasets.Dataset) -> bool:
+def has_items(rows: datasets.Dataset) -> bool:
     """Return whether rows are items: they have several images, or a list of texts."""
     if "images" in rows.column_names:
         return True
@@ -120,7 +120,7 @@ def holds_items(rows: datasets.Dataset) -> bool:
     return isinstance(feature, list) or hasattr(feature, "feature")
 
 
-def _lengths(rows: Any, column: str) -> list[int]:
+def _count_images(rows: Any, column: str) -> list[int]:
     import pyarrow.compute as pc
 
     table = rows.select_columns([column]).with_format("arrow")
@@ -131,7 +131,7 @@ def _lengths(rows: Any, column: str) -> list[int]:
     ]
 
 
-def _candidates(texts: Any, at: str) -> tuple[str, ...]:
+def _check_candidates(texts: Any, at: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not texts:
         raise UserError(f"{at}: expected a list of candidate texts, got none.")
     first: dict[str, str] = {}
@@ -170,7 +170,7 @@ def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> Non
         )
 
 
-def _answer(answer: Any, shape: tuple[int, int], at: str) -> int:
+def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
     images, texts = shape
     if asks_for_images(images, texts):
         right, among = [answer], images
@@ -193,7 +193,7 @@ def _answer(answer: Any, shape: tuple[int, int], at: str) -> int:
     return answer_of(right, among)
 
 
-def item_ids(rows: Any, where: str) -> tuple[str, ...]:
+def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
     """Return a unique id for each row: its own, or a hash of its texts and encoded images.
 
     Raises:
@@ -204,7 +204,7 @@ def item_ids(rows: Any, where: str) -> tuple[str, ...]:
 
     def made() -> Iterator[str]:
         for row in rows:
-            content = [*map(digest, images_of(row)), *(row["texts"] or [])]
+            content = [*map(hash_image, get_images(row)), *(row["texts"] or [])]
             yield hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    return tuple(unique_ids(made()))
+    return tuple(make_unique(made()))

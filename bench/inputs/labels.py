@@ -40,12 +40,12 @@ def read_labels(
         if declared is not None:
             check_order(names, declared, where)
             names = tuple(declared)
-        return names, _indices(values, names, where)
+        return names, _check_indices(values, names, where)
     dtype = str(getattr(feature, "dtype", feature))
     if isinstance(feature, datasets.Value) and dtype in ("string", "large_string"):
-        return _from_text(values, declared, where)
+        return _read_texts(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype.lstrip("u").startswith("int"):
-        return _from_numbers(values, declared, where)
+        return _read_numbers(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype == "null":
         return tuple(declared or ()), (None,) * len(values)
     raise UserError(
@@ -74,7 +74,9 @@ def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> 
             )
 
 
-def _indices(values: Sequence[object], names: Sequence[str], where: str) -> tuple[int | None, ...]:
+def _check_indices(
+    values: Sequence[object], names: Sequence[str], where: str
+) -> tuple[int | None, ...]:
     for row, value in enumerate(values):
         if value is None or value == UNLABELLED:
             continue
@@ -88,7 +90,7 @@ def _indices(values: Sequence[object], names: Sequence[str], where: str) -> tupl
     )
 
 
-def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
+def _read_texts(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
     texts = [value if isinstance(value, str) and value.strip() else None for value in values]
     names = tuple(declared) if declared else tuple(sorted({v for v in texts if v is not None}))
     index = {name: position for position, name in enumerate(names)}
@@ -103,9 +105,9 @@ def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: 
     return names, tuple(None if v is None else index[v] for v in texts)
 
 
-def _from_numbers(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
+def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
     if declared is not None:
-        return tuple(declared), _indices(values, declared, where)
+        return tuple(declared), _check_indices(values, declared, where)
     numbers = {v for v in values if isinstance(v, int) and v != UNLABELLED}
     if any(number < 0 for number in numbers):
         raise UserError(f"{where}: the label {min(numbers)} is negative.")
@@ -114,7 +116,7 @@ def _from_numbers(values: Sequence[object], declared: Sequence[str] | None, wher
     return tuple(map(str, order)), indices
 
 
-def as_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
+def parse_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
     """Return labels as integers, -1 for empty ones; None if any of them is not a whole number.
 
     `at` names the place of each label in messages.
@@ -156,7 +158,7 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def tidy(text: str, what: str, at: str) -> str:
+def strip_text(text: str, what: str, at: str) -> str:
     """Strip a text from a table of surrounding white space.
 
     Raises:
@@ -167,7 +169,7 @@ def tidy(text: str, what: str, at: str) -> str:
     return text.strip()
 
 
-def unique_ids(ids: Iterable[str]) -> list[str]:
+def make_unique(ids: Iterable[str]) -> list[str]:
     """Make ids unique with suffixes: x, x-2, x-3. Identical images have identical ids."""
     seen: Counter[str] = Counter()
     unique = []

@@ -84,11 +84,11 @@ def check_column(name: str, columns: Iterable[str], where: str) -> None:
     if name not in columns:
         raise UserError(
             f"{where} has no column {quoted(name)}.{did_you_mean(name, columns)} Its columns:"
-            f" {in_words(columns)}."
+            f" {join_names(columns)}."
         )
 
 
-def in_words(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Join names that came with data for a message; control characters are escaped."""
     return quoted(", ".join(names) or "none", 400)[1:-1]
 
@@ -100,12 +100,14 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: it is not JSON, is nested too deeply, repeats a key, or has NaN or Infinity.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        return json.loads(
+            text, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -114,11 +116,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _refuse(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number in JSON")
 
 
-def name_of(value: Any, what: str, at: str) -> str:
+def convert_to_name(value: Any, what: str, at: str) -> str:
     """Convert a text or a whole number, such as a label or an id, to text.
 
     Raises:
@@ -126,10 +128,10 @@ def name_of(value: Any, what: str, at: str) -> str:
     """
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise UserError(f"{at} the {what} is {quoted(value)}; expected a text or a whole number.")
-    return text_of(value, what, at)
+    return convert_to_text(value, what, at)
 
 
-def text_of(value: Any, what: str, at: str) -> str:
+def convert_to_text(value: Any, what: str, at: str) -> str:
     """Convert a value to text: None to an empty one, anything but text to JSON.
 
     Raises:
@@ -141,7 +143,7 @@ def text_of(value: Any, what: str, at: str) -> str:
     return text
 
 
-def expand(pattern: str) -> list[Path]:
+def expand_pattern(pattern: str) -> list[Path]:
     """Return the files of a pattern such as `shard-{000..031}.tar`, or of a plain name.
 
     Raises:

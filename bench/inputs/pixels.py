@@ -71,7 +71,7 @@ def is_ordinary(image: Mapping[str, Any] | None) -> bool:
     """Return whether a stored image is ordinary, from its header; True if it cannot be read."""
     try:
         with open_encoded(image) as file:
-            return _look(_open(file)).ordinary
+            return _read_header(_open(file)).ordinary
     except Exception:  # PIL raises many types; the image will fail when it is decoded
         return True
 
@@ -106,17 +106,17 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
 def _decode(image: Mapping[str, Any] | None) -> Image.Image:
     with open_encoded(image) as file:
         opened = _open(file)
-        header = _look(opened)
+        header = _read_header(opened)
         if header.pixels > MAX_PIXELS:
             raise PixelsError(f"it has {header.pixels:,} pixels; at most {MAX_PIXELS:,} are read")
         if header.ordinary:
             opened.load()
             return opened
         if header.pixels > LARGE_PIXELS:
-            factor = _factor(opened)
+            factor = _compute_factor(opened)
             opened.draft(None, (opened.width // factor, opened.height // factor))  # JPEG only
         opened.load()
-        shown = _reduced(opened, header, _factor(opened))
+        shown = _reduce(opened, header, _compute_factor(opened))
         return shown.transpose(header.turn) if header.turn is not None else shown
 
 
@@ -130,7 +130,7 @@ def _open(file: BytesIO | BufferedReader) -> Image.Image:
         raise PixelsError(f"it has more than {MAX_PIXELS:,} pixels") from None
 
 
-def _look(image: Image.Image) -> Header:
+def _read_header(image: Image.Image) -> Header:
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     white = None
     if image.mode.startswith("I;16"):
@@ -141,14 +141,14 @@ def _look(image: Image.Image) -> Header:
     return Header(
         pixels=image.width * image.height,
         mode=image.mode,
-        turn=_turn(image),
+        turn=_find_transposition(image),
         transparent=image.mode[-1] in "Aa" or "transparency" in image.info,
         white=white,
         inverted=tags.get(_PHOTOMETRIC) == 0,
     )
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def _find_transposition(image: Image.Image) -> Image.Transpose | None:
     """Return the transposition that turns the image upright; None for TIFF, which PIL turns."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return None
@@ -159,24 +159,24 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _factor(image: Image.Image) -> int:
+def _compute_factor(image: Image.Image) -> int:
     """Return the factor by which the sides are reduced, so that the image is not large."""
     return math.ceil(math.sqrt(image.width * image.height / LARGE_PIXELS))
 
 
-def _reduced(image: Image.Image, header: Header, factor: int) -> Image.Image:
+def _reduce(image: Image.Image, header: Header, factor: int) -> Image.Image:
     """Return the image as L or RGB, with sides reduced by `factor`.
 
     It is converted in strips, so that a large image is in memory only once, as decoded.
     """
     if factor <= 1:
-        return _plain(image, header)
+        return _flatten(image, header)
     rows = max(1, STRIP_PIXELS // (image.width * factor)) * factor
     strips = []
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         strip.info = image.info
-        strips.append(_plain(strip, header).reduce(factor))
+        strips.append(_flatten(strip, header).reduce(factor))
     whole = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
     top = 0
     for strip in strips:
@@ -185,7 +185,7 @@ def _reduced(image: Image.Image, header: Header, factor: int) -> Image.Image:
     return whole
 
 
-def _plain(image: Image.Image, header: Header) -> Image.Image:
+def _flatten(image: Image.Image, header: Header) -> Image.Image:
     """Return the image as L or RGB with 8 bits, composed onto white."""
     if _is_deep(header.mode):
         return _to_8_bits(image, header)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted, some_of
-from bench.inputs.class_names import normalise_text
-from bench.inputs.parsing import in_words, read_csv_file
+from bench.inputs.class_names import keep_alphanumeric, normalise_text
+from bench.inputs.parsing import join_names, read_csv_file
 from bench.machine.files import LINES, has_control
 
 PROMPT_COLUMNS = ("prompt", "classname", "classidx")
@@ -74,7 +74,7 @@ def from_template(
     phrases = phrases or {}
     insert = fill_as_written if as_written else fill
     texts = [insert(template, phrases.get(name, name)) for name in classes]
-    return _distinct(Prompts(tuple(texts), tuple(range(len(classes))), tuple(classes)))
+    return _check_distinct(Prompts(tuple(texts), tuple(range(len(classes))), tuple(classes)))
 
 
 def check_template(template: str, name: str = "The template") -> None:
@@ -103,10 +103,10 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
     """
     pairs = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
     texts, numbers = zip(*pairs, strict=True)
-    return _distinct(Prompts(texts, numbers, tuple(classes[number] for number in numbers)))
+    return _check_distinct(Prompts(texts, numbers, tuple(classes[number] for number in numbers)))
 
 
-def _distinct(prompts: Prompts) -> Prompts:
+def _check_distinct(prompts: Prompts) -> Prompts:
     """Check that prompts have no control characters and differ in more than case and spaces."""
     first: dict[str, str] = {}
     for source, text in zip(prompts.sources, prompts.texts, strict=True):
@@ -130,7 +130,7 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
         UserError: a column, class, index or prompt is invalid, with the line, or a class has no
             prompt.
     """
-    index = {_key(name): number for number, name in enumerate(classes)}
+    index = {keep_alphanumeric(name): number for number, name in enumerate(classes)}
     texts: list[str] = []
     class_of_prompt: list[int] = []
     sources: list[str] = []
@@ -139,14 +139,14 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
         if column not in head:
             raise UserError(
                 f"{path}:1: the column {column!r} is missing; the first line must name"
-                f" {','.join(PROMPT_COLUMNS)} (found: {in_words(head)})."
+                f" {','.join(PROMPT_COLUMNS)} (found: {join_names(head)})."
             )
     for line, row in lines:
         where = f"{path}:{line}"
         if not (text := row["prompt"].strip()):
             raise UserError(f"{where}: the prompt is empty.")
         texts.append(text)
-        class_of_prompt.append(_class_of(row, classes, index, where))
+        class_of_prompt.append(_parse_class(row, classes, index, where))
         sources.append(where)
     without = [name for number, name in enumerate(classes) if number not in set(class_of_prompt)]
     if without:
@@ -154,10 +154,10 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
             f"{path}: no prompt for {len(without)} of {len(classes)} classes:"
             f" {some_of(map(repr, without), 5)}."
         )
-    return _distinct(Prompts(tuple(texts), tuple(class_of_prompt), tuple(sources)))
+    return _check_distinct(Prompts(tuple(texts), tuple(class_of_prompt), tuple(sources)))
 
 
-def _class_of(
+def _parse_class(
     row: Mapping[str, str], classes: Sequence[str], index: Mapping[str, int], where: str
 ) -> int:
     name, number = row["classname"], row["classidx"].strip()
@@ -166,17 +166,14 @@ def _class_of(
             f"{where}: classidx {quoted(number)} is not one of 0 … {len(classes) - 1},"
             f" the indices of the {len(classes)} classes."
         )
-    if _key(name) not in index:
+    position = index.get(keep_alphanumeric(name))
+    if position is None:
         raise UserError(f"{where}: unknown class {quoted(name)}.{did_you_mean(name, classes)}")
-    if index[_key(name)] != int(number):
+    if position != int(number):
         raise UserError(
-            f"{where}: class {name!r} has index {index[_key(name)]} in this dataset, not {number}."
+            f"{where}: class {name!r} has index {position} in this dataset, not {number}."
         )
     return int(number)
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def fill(template: str, phrase: str) -> str:
@@ -185,7 +182,7 @@ def fill(template: str, phrase: str) -> str:
     if _OWN_ARTICLE.match(phrase) or (ends and is_plural(phrase)):
         template = re.sub(_ARTICLE, "", template)
     else:
-        n = "n" if _vowel_first(phrase) else ""
+        n = "n" if _has_vowel_sound(phrase) else ""
         template = re.sub(_ARTICLE, rf"\1{n} ", template)
     return template.replace("{class}", phrase)
 
@@ -203,7 +200,7 @@ def is_plural(phrase: str) -> bool:
     return noun.endswith("s") and len(noun) > 3 and not _SINGULAR.search(noun)
 
 
-def _vowel_first(phrase: str) -> bool:
+def _has_vowel_sound(phrase: str) -> bool:
     if _LETTERS.match(phrase) or phrase[0].isdigit():
         return _SPOKEN.match(phrase) is not None
     if _SILENT_H.match(phrase):

@@ -22,8 +22,8 @@ from bench.errors import UserError, quoted
 from bench.inputs.parsing import check_column
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.prompts import Prompts
-from bench.inputs.rows import column_values, rows_of, stored_rows
-from bench.inputs.survey import files_behind, survey
+from bench.inputs.rows import find_stored_rows, make_dataset, read_column
+from bench.inputs.survey import find_source_files, survey
 from bench.machine.cache import cache_dir, cached_arrow
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TEXT_ONLY = "text-only"
 Stored = StoredImage | None
 
 
-def blinded(
+def blind_samples(
     split: Split, sample_ids: Iterable[str], pool: Prompts, control: str
 ) -> Iterator[Sample]:
     """Yield samples with images that carry no information about their answers.
@@ -45,20 +45,20 @@ def blinded(
     Raises:
         UserError: `shuffled-images` with a single sample.
     """
-    partner = partners(split.sample_ids) if control == "shuffled-images" else {}
+    partner = pair_samples(split.sample_ids) if control == "shuffled-images" else {}
     for sample in split.samples(sample_ids, pool):
         name = sample.sample_id
         if control == "shuffled-images":
             images = split.images(partner[name])
         else:
             images = tuple(
-                _destroyed(image, f"{name} {number}" if control == "noise" else None)
+                _erase_content(image, f"{name} {number}" if control == "noise" else None)
                 for number, image in enumerate(sample.images)
             )
         yield sample.with_images(images)
 
 
-def partners(sample_ids: Sequence[str]) -> dict[str, str]:
+def pair_samples(sample_ids: Sequence[str]) -> dict[str, str]:
     """Return for each sample another one, whose images it gets: the next by the hash of the id.
 
     Raises:
@@ -70,7 +70,7 @@ def partners(sample_ids: Sequence[str]) -> dict[str, str]:
     return dict(zip(order, [*order[1:], order[0]], strict=True))
 
 
-def _destroyed(image: Stored, name: str | None) -> Stored:
+def _erase_content(image: Stored, name: str | None) -> Stored:
     """Return an image of the same size: grey, or noise that is derived from `name` if given.
 
     An image that cannot be read is returned unchanged, and fails when it is scored.
@@ -94,7 +94,7 @@ def _destroyed(image: Stored, name: str | None) -> Stored:
 BATCH = 256  # images written at a time
 
 
-def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
+def crop_to_column(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
     """Return the rows with each image cropped to the box in a column.
 
     Boxes are x, y, width, height in pixels of the upright image.
@@ -105,10 +105,12 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
     """
     check_column(column, rows.column_names, where)
     at = [f"{where}: image {row}" for row in range(1, len(rows) + 1)]
-    return cropped(rows, column_values(rows, column), at)
+    return crop_to_boxes(rows, read_column(rows, column), at)
 
 
-def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> datasets.Dataset:
+def crop_to_boxes(
+    rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]
+) -> datasets.Dataset:
     """Return the rows with each image cropped to its box; `at` names the images in messages.
 
     The images are stored uncompressed, so that their bytes do not depend on the version of a
@@ -118,8 +120,8 @@ def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> 
     import pyarrow as pa
 
     plain = rows.cast_column("image", datasets.Image(decode=False))
-    table, places = stored_rows(plain)
-    surveyed = survey(table.column("image"), files_behind(plain, table))
+    table, places = find_stored_rows(plain)
+    surveyed = survey(table.column("image"), find_source_files(plain, table))
     state = hashlib.sha256(f"boxes {VERSION}".encode())
     for place, box in zip(places, boxes, strict=True):
         state.update(f"{surveyed.digest(place)} {box}".encode(errors="surrogateescape"))
@@ -129,7 +131,9 @@ def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> 
     def made() -> Iterator[Any]:
         for start in range(0, len(plain), BATCH):
             part = plain[start : start + BATCH]["image"]
-            images = [cut(image, boxes[row], at[row]) for row, image in enumerate(part, start)]
+            images = [
+                crop_image(image, boxes[row], at[row]) for row, image in enumerate(part, start)
+            ]
             yield pa.table({"image": pa.array(images, kind)}, schema=schema)
 
     file = cached_arrow(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)
@@ -140,10 +144,10 @@ def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> 
     table = table.append_column("image", images)
     features = datasets.Features({name: rows.features[name] for name in table.column_names})
     features["image"] = datasets.Image()
-    return rows_of(table, features, rows.split, [file])
+    return make_dataset(table, features, rows.split, [file])
 
 
-def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
+def crop_image(image: StoredImage, box: Any, where: str) -> StoredImage:
     """Crop a stored image to its box; one that cannot be decoded is returned unchanged.
 
     Raises:
@@ -153,7 +157,7 @@ def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
         picture = decode(image)
     except PixelsError:  # the image is counted as failed when it is scored
         return image
-    corners = _corners(box, picture.size)
+    corners = _parse_box(box, picture.size)
     if corners is None:
         raise UserError(
             f"{where} of {picture.size[0]}×{picture.size[1]} pixels has the box"
@@ -164,7 +168,7 @@ def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
     return {"bytes": file.getvalue(), "path": None}
 
 
-def _corners(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+def _parse_box(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """Return left, top, right, bottom within the image, or None if the box has no part of it."""
     if isinstance(box, str):  # from a CSV file
         box = box.strip("[]() ").replace(",", " ").split()

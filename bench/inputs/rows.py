@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, quoted, warn_user
-from bench.inputs.labels import check_ids, unique_ids
-from bench.inputs.survey import files_behind, survey
+from bench.inputs.labels import check_ids, make_unique
+from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import inside
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def drop_unlabelled(
     return rows, [index for index in indices if index is not None]
 
 
-def checked_rows(
+def check_rows(
     rows: datasets.Dataset,
     column: str,
     where: str,
@@ -61,30 +61,30 @@ def checked_rows(
     import datasets
     import pyarrow as pa
 
-    table, places = stored_rows(rows)
-    files = files_behind(rows, table)
+    table, places = find_stored_rows(rows)
+    files = find_source_files(rows, table)
     images = resolve_paths(table.column(column), root, where)
     ids: Sequence[Any]
     if "sample_id" in replaced:
         ids = replaced["sample_id"][0]
     elif "sample_id" in rows.column_names:
-        ids = column_values(rows, "sample_id")
+        ids = read_column(rows, "sample_id")
     else:
         surveyed = survey(images, files)
-        ids = unique_ids(surveyed.digest(row)[:16] for row in places)
+        ids = make_unique(surveyed.digest(row)[:16] for row in places)
     replaced = {**replaced, "sample_id": (check_ids(ids, where), datasets.Value("string"))}
     columns = {**{name: table.column(name) for name in table.column_names}, column: images}
     features = {name: rows.features[name] for name in table.column_names}
     if isinstance(features[column], datasets.Image):
         features[column] = datasets.Image(decode=False)
     for name, (values, feature) in replaced.items():
-        columns[name] = pa.array(_spread(values, places, len(table)), feature.pa_type)
+        columns[name] = pa.array(_scatter(values, places, len(table)), feature.pa_type)
         features[name] = feature
-    settled = rows_of(pa.table(columns), datasets.Features(features), rows.split, files)
+    settled = make_dataset(pa.table(columns), datasets.Features(features), rows.split, files)
     return settled if places == range(len(table)) else settled.select(places)
 
 
-def rows_of(
+def make_dataset(
     table: Any, features: Any, split: Any = None, files: Iterable[object] = (), indices: Any = None
 ) -> datasets.Dataset:
     """Return a dataset with an Arrow table's rows.
@@ -112,7 +112,7 @@ def rows_of(
     )
 
 
-def labelled_images(
+def make_labelled_dataset(
     columns: Mapping[str, Sequence[Any]], label: Any = None, split: str | None = None
 ) -> datasets.Dataset:
     """Return a dataset with the columns image, label and any others, which are text.
@@ -131,20 +131,20 @@ def labelled_images(
     )
 
 
-def group_name(columns: Sequence[str], values: Sequence[Any]) -> str | None:
+def format_group(columns: Sequence[str], values: Sequence[Any]) -> str | None:
     """Return the name of a group, such as `place water, sex f`, or None if it has no values."""
     pairs = zip(columns, values, strict=True)
     return ", ".join(f"{name} {value}" for name, value in pairs if value is not None) or None
 
 
-def column_values(rows: datasets.Dataset, name: str) -> list[Any]:
+def read_column(rows: datasets.Dataset, name: str) -> list[Any]:
     """Return a column as Python values, a hundred times as fast as row by row."""
-    table, places = stored_rows(rows)
+    table, places = find_stored_rows(rows)
     values: list[Any] = table.column(name).to_pylist()
     return values if places == range(len(values)) else [values[place] for place in places]
 
 
-def stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
+def find_stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
     """Return the underlying Arrow table, and the positions of the selected rows in it.
 
     Unlike `flatten_indices`, this copies no images. If a row is selected twice, the table holds a
@@ -159,7 +159,7 @@ def stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
     return table, places
 
 
-def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
+def _scatter(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
     """Return a list of `length` with the values at their places, and None elsewhere."""
     spread: list[Any] = [None] * length
     for place, value in zip(places, values, strict=True):
@@ -167,7 +167,7 @@ def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[A
     return spread
 
 
-def image_column(columns: Sequence[str], where: str) -> str:
+def find_image_column(columns: Sequence[str], where: str) -> str:
     """Return the name of the column that holds the images.
 
     Raises:
@@ -181,14 +181,14 @@ def image_column(columns: Sequence[str], where: str) -> str:
     )
 
 
-def list_of(feature: Any) -> Any:
+def make_list_feature(feature: Any) -> Any:
     """Return the feature of lists of `feature`, for any version of datasets."""
     import datasets
 
     return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
 
 
-def as_stored(rows: Any, column: str, where: str) -> Any:
+def disable_decoding(rows: Any, column: str, where: str) -> Any:
     """Return the rows with images that are not decoded.
 
     Raises:
@@ -201,13 +201,13 @@ def as_stored(rows: Any, column: str, where: str) -> Any:
         entry = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
         if not isinstance(entry, datasets.Image):
             raise UserError(f"{where}: its column 'images' holds {feature}, not lists of images.")
-        return rows.cast_column(column, list_of(stored))
+        return rows.cast_column(column, make_list_feature(stored))
     if not isinstance(feature, datasets.Image):
         raise UserError(f"{where}: its column 'image' holds {feature}, not images.")
     return rows.cast_column(column, stored)
 
 
-def images_of(row: Any) -> tuple[Any, ...]:
+def get_images(row: Any) -> tuple[Any, ...]:
     """Return the encoded images of a row."""
     return tuple(row["images"] or ()) if "images" in row else (row["image"],)
 
@@ -237,7 +237,7 @@ def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
             return chunk
         paths, valid = chunk.field("path").to_pylist(), stored.is_valid().to_pylist()
         named = [
-            path if path is None or has_bytes else str(_absolute(path, root, where))
+            path if path is None or has_bytes else str(_resolve_path(path, root, where))
             for path, has_bytes in zip(paths, valid, strict=True)
         ]
         return pa.StructArray.from_arrays(
@@ -257,7 +257,7 @@ def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:
     return pa.ListArray.from_arrays(starts, images).cast(chunk.type)
 
 
-def _absolute(path: str, root: Path | None, where: str) -> Path:
+def _resolve_path(path: str, root: Path | None, where: str) -> Path:
     if root is not None:
         return inside(root, path)
     if not Path(path).is_absolute():

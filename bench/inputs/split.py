@@ -15,8 +15,8 @@ from bench.inputs.class_names import ClassNames
 from bench.inputs.items import ItemTable
 from bench.inputs.pixels import VERSION, is_ordinary
 from bench.inputs.prompts import Prompts
-from bench.inputs.rows import images_of, stored_rows
-from bench.inputs.survey import Surveyed, digest, files_behind, survey
+from bench.inputs.rows import find_stored_rows, get_images
+from bench.inputs.survey import ImageSurvey, find_source_files, hash_image, survey
 
 if TYPE_CHECKING:
     import datasets
@@ -63,7 +63,7 @@ class Split:
             for place, row in enumerate(self.rows):
                 facts = [self.sample_ids[place], *self._facts(place, row)]
                 lines.append(json.dumps(facts))
-                ordinary = ordinary and all(map(is_ordinary, images_of(row)))
+                ordinary = ordinary and all(map(is_ordinary, get_images(row)))
         else:
             surveyed, places = self._images
             lines = [
@@ -80,10 +80,10 @@ class Split:
         return [surveyed.digest(row) for row in places]
 
     @cached_property
-    def _images(self) -> tuple[Surveyed, Sequence[int]]:
+    def _images(self) -> tuple[ImageSurvey, Sequence[int]]:
         """Hashes of all encoded images, and the positions of this split's rows among them."""
-        table, places = stored_rows(self.rows)
-        return survey(table.column("image"), files_behind(self.rows, table)), places
+        table, places = find_stored_rows(self.rows)
+        return survey(table.column("image"), find_source_files(self.rows, table)), places
 
     def content(self, sample_id: str, read: bool = False) -> str:
         """Return a hash of one sample.
@@ -101,9 +101,9 @@ class Split:
     def _facts(self, place: int, row: Mapping[str, Any]) -> list[Any]:
         """Return label and image hashes of a row; of an item also its texts and group."""
         if self.items is None:
-            return [self.labels[place], digest(row["image"])]
+            return [self.labels[place], hash_image(row["image"])]
         texts = self.items.texts[place]
-        return [self.labels[place], texts, _group(row), *map(digest, images_of(row))]
+        return [self.labels[place], texts, _group(row), *map(hash_image, get_images(row))]
 
     def pool(self, sample_ids: Iterable[str]) -> Prompts:
         """Return the distinct texts of some items, in the order of their first occurrence."""
@@ -140,7 +140,7 @@ class Split:
         return self._images_of(self.rows[self.row_of[sample_id]])
 
     def _images_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        images = images_of(row) if self.items else (row["image"],)
+        images = get_images(row) if self.items else (row["image"],)
         return tuple({**i, "border": self.border} if self.border and i else i for i in images)
 
     @cached_property

@@ -32,7 +32,7 @@ def parse_shard(text: str) -> Shard:
     return shard
 
 
-def limited(
+def select_subset(
     sample_ids: Sequence[str], labels: Sequence[int], limit: int | None, shard: Shard | None = None
 ) -> list[str]:
     """Return `limit` sample ids, or those of a shard, in the order of the dataset.
@@ -45,45 +45,45 @@ def limited(
     """
     if shard is None and (limit is None or limit >= len(sample_ids)):
         return list(sample_ids)
-    ranked = _ranked(sample_ids, labels)[:limit]
+    ranked = _rank_samples(sample_ids, labels)[:limit]
     if shard is not None:
-        ranked = _of_shard(ranked, dict(zip(sample_ids, labels, strict=True)), shard)
+        ranked = _select_shard(ranked, dict(zip(sample_ids, labels, strict=True)), shard)
     chosen = set(ranked)
     return [sample_id for sample_id in sample_ids if sample_id in chosen]
 
 
-def random_order(sample_ids: Iterable[str], fingerprint: str) -> list[str]:
+def shuffle_samples(sample_ids: Iterable[str], fingerprint: str) -> list[str]:
     """Return samples in a random order that depends only on their ids and the data's fingerprint.
 
-    All runs on a dataset share it. Unlike the order of `limited`, it is uniform over all
+    All runs on a dataset share it. Unlike the order of `select_subset`, it is uniform over all
     permutations, as sequential tests require: with stratified subsets they reject true null
     hypotheses.
     """
-    return sorted(sample_ids, key=lambda sample_id: _hash(f"{fingerprint}:{sample_id}"))
+    return sorted(sample_ids, key=lambda sample_id: _hash_text(f"{fingerprint}:{sample_id}"))
 
 
-def drawn(sample_ids: Sequence[str], count: int, key: str) -> list[str]:
+def draw_sample(sample_ids: Sequence[str], count: int, key: str) -> list[str]:
     """Return `count` samples, drawn uniformly by `key`, in the order of the dataset.
 
     A stratified subset would not be a fair sample of decisions: mistakes in large classes would be
     underrepresented.
     """
-    chosen = set(random_order(sample_ids, key)[:count])
+    chosen = set(shuffle_samples(sample_ids, key)[:count])
     return [sample_id for sample_id in sample_ids if sample_id in chosen]
 
 
-def _ranked(sample_ids: Sequence[str], labels: Sequence[int]) -> list[str]:
+def _rank_samples(sample_ids: Sequence[str], labels: Sequence[int]) -> list[str]:
     by_class: dict[int, list[str]] = {}
     for sample_id, label in zip(sample_ids, labels, strict=True):
         by_class.setdefault(label, []).append(sample_id)
     dealt: list[tuple[int, str, str]] = []
     for label, members in by_class.items():
-        for position, sample_id in enumerate(sorted(members, key=_hash)):
-            dealt.append((position, _hash(f"{position}:{label}"), sample_id))
+        for position, sample_id in enumerate(sorted(members, key=_hash_text)):
+            dealt.append((position, _hash_text(f"{position}:{label}"), sample_id))
     return [sample_id for _, _, sample_id in sorted(dealt)]
 
 
-def _of_shard(ranked: Sequence[str], label_of: Mapping[str, int], shard: Shard) -> list[str]:
+def _select_shard(ranked: Sequence[str], label_of: Mapping[str, int], shard: Shard) -> list[str]:
     """Return the samples of a shard; for a longer ranking, earlier samples stay in their shards.
 
     Each run of `count` samples is distributed over all shards. A sample goes to the shard that has
@@ -105,5 +105,5 @@ def _of_shard(ranked: Sequence[str], label_of: Mapping[str, int], shard: Shard) 
     return mine
 
 
-def _hash(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -40,7 +40,7 @@ reading = Reading()
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class ImageSurvey:
     """Results for each row of a table."""
 
     content: bytes
@@ -54,7 +54,7 @@ class Surveyed:
         return bool(self.content[(row + 1) * WIDTH - 1])
 
 
-def files_behind(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
+def find_source_files(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
     """Return the files that completely determine a dataset's table.
 
     They are the memory-mapped Arrow files, or the files that one of our readers converted in
@@ -70,7 +70,7 @@ def files_behind(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
     return tuple(file["filename"] for file in rows.cache_files)
 
 
-def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
+def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
     """Return hash and ordinariness of each image of a column.
 
     Args:
@@ -78,31 +78,31 @@ def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
         files: files that completely determine the column. Without them, results are cached only if
             all images are files.
     """
-    memo = _memo(images, files)
+    memo = _find_cache_file(images, files)
     if memo is not None:
         content = read_cached(memo) or b""
-        if len(content) == len(images) * WIDTH and _holds(content, images):
-            return Surveyed(content)
+        if len(content) == len(images) * WIDTH and _is_current(content, images):
+            return ImageSurvey(content)
     reading.done, reading.total = 0, len(images)
     try:
         made = bytearray()
         for image in stored_images(images):
-            made += bytes.fromhex(digest(image)) + bytes([is_ordinary(image)])
+            made += bytes.fromhex(hash_image(image)) + bytes([is_ordinary(image)])
             if len(made) % (PROGRESS_STEP * WIDTH) == 0:
                 reading.done += PROGRESS_STEP
     finally:
         reading.done = reading.total = 0
     if memo is not None:
         write_cached(memo, bytes(made))
-    return Surveyed(bytes(made))
+    return ImageSurvey(bytes(made))
 
 
-def _holds(content: bytes, images: Any) -> bool:
+def _is_current(content: bytes, images: Any) -> bool:
     """Check cached hashes of three rows: the same files may have had another column of images."""
-    remembered = Surveyed(content)
+    remembered = ImageSurvey(content)
     for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
         image = next(stored_images(images.slice(row, 1)))
-        if remembered.digest(row) != digest(image):
+        if remembered.digest(row) != hash_image(image):
             return False
     return True
 
@@ -120,24 +120,24 @@ def stored_images(images: Any) -> Iterator[StoredImage | None]:
             yield {"bytes": buffer, "path": paths[row].as_py() if buffer is None else None}
 
 
-def _memo(images: Any, files: Sequence[str]) -> Path | None:
+def _find_cache_file(images: Any, files: Sequence[str]) -> Path | None:
     """Return where the result is cached, or None if only reading would identify the images."""
     state = hashlib.sha256(f"{FORMAT} {VERSION} {len(images)}".encode())
     try:
         for file in files:
-            state.update(_stamp(file))
+            state.update(_describe_file(file))
         if not files:
             for chunk in images.chunks:
                 if chunk.field("bytes").null_count < len(chunk):
                     return None
                 for path in chunk.field("path").to_pylist():
-                    state.update(b"none\n" if path is None else _stamp(path))
+                    state.update(b"none\n" if path is None else _describe_file(path))
     except OSError:  # a missing file fails its image, and may exist next time
         return None
     return cache_dir("survey") / f"{state.hexdigest()[:32]}.bin"
 
 
-def _stamp(path: str) -> bytes:
+def _describe_file(path: str) -> bytes:
     facts = os.stat(path)  # noqa: PTH116  # twice as fast as pathlib's; there may be 200,000 files
     name = path.encode(errors="surrogateescape")
     return b"%s %d %d %d %d %d\n" % (
@@ -150,7 +150,7 @@ def _stamp(path: str) -> bytes:
     )
 
 
-def digest(image: Mapping[str, Any] | None) -> str:
+def hash_image(image: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of an encoded image, or of its name if it cannot be read."""
     try:
         with open_encoded(image) as file:

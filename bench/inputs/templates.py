@@ -44,7 +44,7 @@ def read_templates(values: Sequence[str]) -> tuple[str, ...]:
     """
     where_of: dict[str, str] = {}
     for value in values:
-        for template, where in _read(value):
+        for template, where in _read_value(value):
             check_template(template, f"{where}the template")
             if template in where_of:
                 raise UserError(f"{where}the template {template!r} occurs twice.")
@@ -52,7 +52,7 @@ def read_templates(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(where_of)
 
 
-def _read(value: str) -> list[tuple[str, str]]:
+def _read_value(value: str) -> list[tuple[str, str]]:
     path = Path(value)
     if PLACEHOLDER in value or not path.is_file():
         return [(value, "--template: ")]
@@ -141,7 +141,7 @@ def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int 
     if rule == "mean":
         shown = np.tile(np.arange(n), (n_draws, 1))
     else:
-        turns = in_turn(-(-n_draws // per_level), n)
+        turns = assign_evenly(-(-n_draws // per_level), n)
         shown = np.repeat(turns, per_level)[:n_draws, None]
     return Columns(np.arange(len(counts)), members, shown)
 
@@ -155,7 +155,7 @@ UPHILL = 2**64 // 400  # one swap in 400 is accepted at any cost, to leave local
 
 
 @dataclass
-class _Deal:
+class _Assignment:
     """An assignment of templates to draws, and how often each set has seen each template."""
 
     turns: Ints  # int64 [N], the template of each draw
@@ -163,7 +163,7 @@ class _Deal:
     seen: Ints  # int64 [sets, n]
 
     @classmethod
-    def of(cls, turns: Ints, member: Ints, n: int) -> _Deal:
+    def of(cls, turns: Ints, member: Ints, n: int) -> _Assignment:
         """Count what each set has seen."""
         seen = [member[:, turns == template].sum(axis=1) for template in range(n)]
         return cls(turns, member, np.stack(seen, axis=1))
@@ -192,24 +192,24 @@ class _Deal:
         return int((self.seen.max(axis=1) - self.seen.min(axis=1) > 1).sum())
 
 
-def in_turn(n_draws: int, n_templates: int) -> Ints:
+def assign_evenly(n_draws: int, n_templates: int) -> Ints:
     """Return the template of each draw, int64 [N]; deterministic."""
     if n_templates == 1:
         return np.zeros(n_draws, np.int64)
     order = even_order(n_draws)
     blocks = [order[start : start + n_templates] for start in range(0, n_draws, n_templates)]
-    exact, close = _sub_grids(n_draws)
-    dealt = _dealt(blocks, np.concatenate([exact, close]), n_templates)
-    best = _Deal.of(dealt, exact, n_templates)
+    exact, close = _list_sets(n_draws)
+    dealt = _assign_greedily(blocks, np.concatenate([exact, close]), n_templates)
+    best = _Assignment.of(dealt, exact, n_templates)
     for attempt in range(TRIES):
         if not best.unbalanced:
             break
-        balanced = _balanced(_Deal.of(dealt.copy(), exact, n_templates), blocks, attempt)
+        balanced = _balance(_Assignment.of(dealt.copy(), exact, n_templates), blocks, attempt)
         best = min(best, balanced, key=lambda deal: deal.unbalanced)
-    return _nearly_balanced(best.turns, blocks, exact, close, n_templates)
+    return _improve_balance(best.turns, blocks, exact, close, n_templates)
 
 
-def _sub_grids(n_draws: int) -> tuple[Ints, Ints]:
+def _list_sets(n_draws: int) -> tuple[Ints, Ints]:
     """Return which draws are in each set, 0 or 1, [sets, N], for two groups of sets.
 
     They are the sub-grids whose size divides N, and other sub-grids with ranges of levels.
@@ -232,7 +232,7 @@ def _set_weights(member: Ints) -> NDArray[np.float64]:
     return np.asarray(1.0 / np.sqrt(member.sum(axis=1)))
 
 
-def _dealt(blocks: list[Ints], member: Ints, n: int) -> Ints:
+def _assign_greedily(blocks: list[Ints], member: Ints, n: int) -> Ints:
     """Assign templates greedily, in the order of the draws.
 
     Each draw gets the template, of those left in its block, that its sets have seen least.
@@ -249,7 +249,7 @@ def _dealt(blocks: list[Ints], member: Ints, n: int) -> Ints:
     return turns
 
 
-def _balanced(deal: _Deal, blocks: list[Ints], attempt: int) -> _Deal:
+def _balance(deal: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment:
     """Make random swaps within blocks until all sets are balanced or the limit is reached."""
     stream, n = np.random.Philox(key=attempt), deal.seen.shape[1]
     for _ in range(min(SWEEPS, max(1, MAX_SWAPS // TRIES // len(blocks)))):
@@ -266,9 +266,9 @@ def _balanced(deal: _Deal, blocks: list[Ints], attempt: int) -> _Deal:
     return deal
 
 
-def _nearly_balanced(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
+def _improve_balance(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
     """Make swaps that bring the other sets closer to balance without unbalancing the exact ones."""
-    deal, steps = _Deal.of(turns, np.concatenate([exact, close]), n), 0
+    deal, steps = _Assignment.of(turns, np.concatenate([exact, close]), n), 0
     weights = _set_weights(close)
     for block in blocks:
         for draw in map(int, block):

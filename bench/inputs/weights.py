@@ -21,7 +21,7 @@ from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, writ
 from bench.machine.files import read_text, regular_file
 from bench.machine.offline import refusal
 
-COUNTED = {".safetensors", ".json", ".txt", ".model"}  # suffixes of all files that are read
+HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # suffixes of all files that are read
 MAX_WEIGHT_FILES = 20_000  # of the folder of one model
 MAX_CONFIG_BYTES = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE_BYTES = 50_000_000  # bytes above which a hash is cached
@@ -52,21 +52,21 @@ def find_file(folder: Path, name: str) -> Path | None:
         raise UserError(f"The weights file {error}") from None
 
 
-def fingerprint(folder: Path) -> str:
+def hash_folder(folder: Path) -> str:
     """Return a hash of the names and contents of a weights folder's files.
 
     Raises:
         UserError: there are no such files, or one cannot be read.
     """
     lines = []
-    for path in sorted(_counted(folder)):
+    for path in sorted(_iterate_files(folder)):
         name = path.relative_to(folder)
         real = find_file(folder, str(name))
         if real is None:
             raise UserError(f"The weights folder {folder}: {name} disappeared meanwhile.")
-        lines.append(f"{name} {file_hash(path, real)}")
+        lines.append(f"{name} {hash_file(path, real)}")
     if not lines:
-        other = unread_format(folder.iterdir())
+        other = advise_format(folder.iterdir())
         raise UserError(
             f"The weights folder {folder} holds no safetensors and no configuration"
             f"{f'; {other}' if other else ''}."
@@ -74,7 +74,7 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def unread_format(files: Iterable[Path]) -> str | None:
+def advise_format(files: Iterable[Path]) -> str | None:
     """Return advice on the first file that holds weights in a format that is not read, or None."""
     for file in sorted(files):
         if file.suffix == ".gguf":
@@ -87,7 +87,7 @@ def unread_format(files: Iterable[Path]) -> str | None:
     return None
 
 
-def _counted(folder: Path) -> Iterator[Path]:
+def _iterate_files(folder: Path) -> Iterator[Path]:
     seen = 0
     for parent, _, files in os.walk(folder):
         seen += len(files)
@@ -96,10 +96,12 @@ def _counted(folder: Path) -> Iterator[Path]:
                 f"The weights folder {folder} holds more than {MAX_WEIGHT_FILES:,} files."
                 " Name the folder of one model."
             )
-        yield from (path for name in files if (path := Path(parent, name)).suffix in COUNTED)
+        yield from (
+            path for name in files if (path := Path(parent, name)).suffix in HASHED_SUFFIXES
+        )
 
 
-def file_hash(path: Path, real: Path) -> str:
+def hash_file(path: Path, real: Path) -> str:
     """Return a file's hash; that of a large file is cached until the file changes.
 
     Args:
@@ -142,7 +144,7 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
     return content
 
 
-HEADS = ("model_index.json", "config.json")  # main file of a pipeline, of a single model
+MAIN_FILES = ("model_index.json", "config.json")  # main file of a pipeline, of a single model
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class Weights:
         name = name.removeprefix("./")  # for a part that is the whole folder
         if self.revision is None:
             return find_file(Path(self.location), name)
-        return _from_hub(self.location, self.revision, name)
+        return _download_file(self.location, self.revision, name)
 
     def folder(self, part: str) -> Path:
         """Return the local folder `part`, for a library that reads folders. Its files are regular.
@@ -232,7 +234,7 @@ def locate(weights: str) -> str:
     package, colon, folder = weights.partition(":")
     try:
         if colon and package.isidentifier():
-            return str(_in_package(package, folder))
+            return str(_find_package_folder(package, folder))
         path = Path(weights).expanduser()
         if path.exists() or weights.startswith((".", "/", "~")):
             return str(path.resolve())
@@ -243,7 +245,7 @@ def locate(weights: str) -> str:
     return weights
 
 
-def _in_package(package: str, folder: str) -> Path:
+def _find_package_folder(package: str, folder: str) -> Path:
     try:
         spec = find_spec(package)
     except ValueError:  # raised for `__main__`
@@ -271,16 +273,16 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     """
     location = locate(weights)
     if not Path(location).is_absolute():
-        commit = _hub_commit(location, revision)
+        commit = _find_commit(location, revision)
         return Weights(location, commit, f"{location}@{commit}")
     if not Path(location).is_dir():
         problem = "is not a folder" if Path(location).exists() else "does not exist"
-        other = unread_format([Path(location)])
+        other = advise_format([Path(location)])
         raise UserError(f"The weights folder {location} {problem}{f': {other}' if other else ''}.")
-    return Weights(location, None, fingerprint(Path(location)))
+    return Weights(location, None, hash_folder(Path(location)))
 
 
-def licence_advice(repository: str, licence: str | None = None) -> str:
+def advise_licence(repository: str, licence: str | None = None) -> str:
     """Return what to do if the Hub gives weights only to users who accepted their licence."""
     named = f" ({licence})" if licence else ""
     return (
@@ -289,7 +291,7 @@ def licence_advice(repository: str, licence: str | None = None) -> str:
     )
 
 
-def _from_hub(repository: str, commit: str, name: str) -> Path | None:
+def _download_file(repository: str, commit: str, name: str) -> Path | None:
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
 
@@ -299,7 +301,7 @@ def _from_hub(repository: str, commit: str, name: str) -> Path | None:
         return None
     except GatedRepoError:
         raise AbsentError(
-            f"The weights {repository}: {name} was refused by the Hub. {licence_advice(repository)}"
+            f"The weights {repository}: {name} was refused by the Hub. {advise_licence(repository)}"
         ) from None
     except Exception as error:
         raise UserError(
@@ -308,7 +310,7 @@ def _from_hub(repository: str, commit: str, name: str) -> Path | None:
         ) from error
 
 
-def _hub_commit(repository: str, revision: str | None) -> str:
+def _find_commit(repository: str, revision: str | None) -> str:
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
@@ -320,7 +322,7 @@ def _hub_commit(repository: str, revision: str | None) -> str:
             f"The weights {repository!r} are neither a folder on this machine nor a Hub id."
         ) from None
     except Exception as error:
-        for name in HEADS:
+        for name in MAIN_FILES:
             cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
             if isinstance(cached, str):
                 return Path(cached).parent.name

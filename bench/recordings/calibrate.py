@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError, warn_user
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for, replayed
 from bench.stats.probability import fit_probability
@@ -109,7 +109,7 @@ def _summarised(run: StoredRun) -> list[Record]:
         UserError: the run has no summary yet.
     """
     records, n = requested_records(run.path, run.manifest), run.require_summary().dataset.n_samples
-    chosen = set(limited([r["sample_id"] for r in records], [r["label"] for r in records], n))
+    chosen = set(select_subset([r["sample_id"] for r in records], [r["label"] for r in records], n))
     if len(chosen) < len(records):
         warn_user(
             f"{run.manifest.run_id} is not complete: calibrated on the {len(chosen)} images of its"

@@ -17,7 +17,7 @@ from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.discovery.loading import exhaustive
 from bench.engine.items import Questions, plain_question
 from bench.errors import AbsentError, UserError
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 from bench.machine.offline import asking_hub, refusal
 from bench.running.command import recording_command
 from bench.store.cells import FirstOrder, has_part, read_cells, read_first_order, read_timesteps
@@ -80,7 +80,7 @@ class Recording:
     def some(self, limit: int | None) -> list[Sample]:
         """Return the stratified subset that a replay with this limit decides; None for all."""
         ids = [record["sample_id"] for record in self.records]
-        return self.samples(limited(ids, [record["label"] for record in self.records], limit))
+        return self.samples(select_subset(ids, [record["label"] for record in self.records], limit))
 
     @cached_property
     def _by_id(self) -> dict[str, Record]:

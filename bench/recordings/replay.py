@@ -20,7 +20,7 @@ from bench.discovery.loading import learning, load_plugins
 from bench.discovery.sources import source_hashes
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.recordings.weighing import check_measured, weighed
@@ -231,7 +231,7 @@ def _manifest(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": source.config.model_copy(update={**settings, "save_errors": False}),
             "strategy": strategy,
-            "samples": limited(sample_ids, labels, settings["limit"]),
+            "samples": select_subset(sample_ids, labels, settings["limit"]),
             "environment": environment(plugins.versions(), source_hashes(plugins, [owner])),
             "replayed_from": source.run_id,
             **({"pairs_averaged": True} if identity.scoring.antithetic else {}),

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.render.runs import RunData
 from bench.render.svg import Drawing, Palette
 from bench.stats.questions import parse_question
@@ -45,7 +45,7 @@ def course_of(run: RunData) -> Course | None:
         return None
     answer, right = answers[-1], run.decided.right_by_id()
     question = parse_question(answer.question)
-    order = random_order(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
+    order = shuffle_samples(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
     images = list(takewhile(right.__contains__, order))
     if not images:  # the record of the first image is damaged
         return None

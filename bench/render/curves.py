@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 from bench.render.runs import RunData
 from bench.store.cells import read_cells, read_timesteps
 from bench.store.decisions import NO_RUNNER_UP
@@ -45,7 +45,7 @@ def by_timestep(run: RunData) -> Curves | None:
     ids = decided.sample_ids.take(usable).to_pylist()
     labels = decided.labels[usable].tolist()
     pair_of = dict(zip(ids, zip(labels, wrong[usable].tolist(), strict=True), strict=True))
-    chosen = limited(ids, labels, CURVE_IMAGES)
+    chosen = select_subset(ids, labels, CURVE_IMAGES)
     classes = np.array(run.manifest.class_of_column, dtype=np.int64)
     pairs, steps = [], []
     for sample_id in chosen:

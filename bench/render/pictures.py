@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench.boards.text import short, visible
 from bench.errors import UserError
-from bench.inputs.corruptions import corrupted
+from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
@@ -128,7 +128,7 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
     if split is None:
         images = _stored_images(manifest, ids)
     else:
-        samples = corrupted(split.samples(ids), manifest.identity.corrupt)
+        samples = corrupt_samples(split.samples(ids), manifest.identity.corrupt)
         images = [side_by_side([decode(image) for image in sample.images]) for sample in samples]
     columns = 4
     rows = max(1, -(-len(ids) // columns))

@@ -23,7 +23,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from bench.inputs.corruptions import corrupted
+from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.data import load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
@@ -126,7 +126,7 @@ def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: in
     try:
         rows = split.row_of
         samples = split.samples([name for name in sample_ids if name in rows])
-        for sample in corrupted(samples, corruption):
+        for sample in corrupt_samples(samples, corruption):
             pictures[sample.sample_id] = [sample.label]
             with suppress(PixelsError):  # the run counted the image as failed
                 image = side_by_side([decode(encoded) for encoded in sample.images])

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import AbsentError
-from bench.inputs.altered import with_files
+from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
-from bench.inputs.weights import Weights, licence_advice
+from bench.inputs.weights import Weights, advise_licence
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
@@ -176,8 +176,8 @@ def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
     revision, spec = resolved.config.revision or resolved.backbone.revision, resolved.backbone
     try:
         located = resolve_weights(weights, revision)
-        return with_files(located, resolved.source.loras, resolved.source.file)
+        return add_files(located, resolved.source.loras, resolved.source.file)
     except AbsentError as error:
         if not spec.gated or resolved.source.weights:
             raise
-        raise AbsentError(f"{error}\n{licence_advice(weights, spec.licence)}") from None
+        raise AbsentError(f"{error}\n{advise_licence(weights, spec.licence)}") from None

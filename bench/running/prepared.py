@@ -11,11 +11,11 @@ from bench.contracts.dataset import Sample
 from bench.discovery.loading import exhaustive
 from bench.errors import UserError
 from bench.inputs.class_names import ClassNames
-from bench.inputs.corruptions import corrupted
+from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
-from bench.inputs.replaced import TEXT_ONLY, blinded
+from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights
@@ -167,8 +167,8 @@ def run_samples(prepared: Prepared, sample_ids: Iterable[str]) -> Iterator[Sampl
     if control is None or control == TEXT_ONLY:
         samples = split.samples(sample_ids, prepared.prompts)
     else:
-        samples = blinded(split, sample_ids, prepared.prompts, control)
-    samples = corrupted(samples, prepared.config.corrupt)
+        samples = blind_samples(split, sample_ids, prepared.prompts, control)
+    samples = corrupt_samples(samples, prepared.config.corrupt)
     if shortlist is None:
         return samples
     return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)

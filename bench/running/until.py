@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.running.prepared import Prepared
 from bench.stats.comparison import check_comparable
 from bench.stats.questions import (
@@ -157,7 +157,7 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
     question = parse_question(prepared.config.until)
     manifest, split = prepared.manifest, prepared.split
     assert manifest is not None and split is not None
-    order = random_order(split.sample_ids, split.fingerprint)
+    order = shuffle_samples(split.sample_ids, split.fingerprint)
     weights = None
     if question.metric == "balanced_accuracy":
         labels = np.asarray(split.labels)

@@ -13,7 +13,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, images_failed
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.evidence import metric_input
 from bench.stats.measures import image_parts, make_metric, measured_difference, metric_value
@@ -116,7 +116,7 @@ def compare(
         ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
         row_of = {sample_id: row for row, sample_id in enumerate(ids)}
         fingerprint = a.manifest.identity.dataset.fingerprint
-        order = [row_of[sample_id] for sample_id in random_order(ids, fingerprint)]
+        order = [row_of[sample_id] for sample_id in shuffle_samples(ids, fingerprint)]
         update |= _sequential_update(new[order], base[order], a.manifest)
     return compared.model_copy(update=update)
 

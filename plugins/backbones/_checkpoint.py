@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bench.errors import UserError, warn_user
-from bench.inputs.weights import HAND_OVER, PICKLES, Weights, unread_format
+from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
 
 FLOAT_DTYPES = (
     "F64",
@@ -180,7 +180,7 @@ def _files(weights: Weights, component: Component, dtype: torch.dtype) -> list[s
         if weights.find(index):
             return _sharded_files(weights, component, index)
     folder = Path(weights.location, component.folder)
-    other = unread_format(folder.iterdir()) if folder.is_dir() else None
+    other = advise_format(folder.iterdir()) if folder.is_dir() else None
     raise weights.error(
         f"{component.folder}/",
         f"has no {component.stem}.safetensors{f'; {other}' if other else ''}",

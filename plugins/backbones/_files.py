@@ -14,7 +14,7 @@ import torch
 from diffusers.loaders import single_file_utils
 
 from bench.errors import UserError
-from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, unread_format
+from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, advise_format
 from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
     LOADING,
@@ -93,7 +93,7 @@ def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: b
             )
         folder = Path(weights.location, component)
         if with_tensors and folder.is_dir() and not [*folder.glob(f"*{SINGLE_FILE}")]:
-            other = unread_format(folder.iterdir())
+            other = advise_format(folder.iterdir())
             raise weights.error(
                 f"{component}/", f"has no safetensors{f'; {other}' if other else ''}"
             )

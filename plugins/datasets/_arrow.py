@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import UserError, quoted
 from bench.inputs.parsing import parse_json
-from bench.inputs.rows import rows_of
+from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, stamp
 from bench.machine.files import inside, open_regular, read_bytes
 from bench_plugins.datasets._columns import (
@@ -92,7 +92,7 @@ def load_parquet(
         rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
         others = [inside(root, str(path)) for path in others]
         rows = _with_classes_of(rows, others, columns, source)
-    return rows_of(rows.data, rows.features, chosen, rows.info.download_checksums or ())
+    return make_dataset(rows.data, rows.features, chosen, rows.info.download_checksums or ())
 
 
 def _with_classes_of(
@@ -119,7 +119,7 @@ def _with_classes_of(
     features["label"] = datasets.ClassLabel(names=names)
     indices = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
     table = table.set_column(table.column_names.index("label"), "label", indices)
-    return rows_of(table, features, files=[file["filename"] for file in rows.cache_files])
+    return make_dataset(table, features, files=[file["filename"] for file in rows.cache_files])
 
 
 def _common_columns(files: Sequence[Path], named: NamedColumns) -> ImageColumns:

@@ -13,8 +13,8 @@ import pyarrow as pa
 from datasets.features.features import generate_from_arrow_type
 
 from bench.errors import UserError, quoted
-from bench.inputs.parsing import check_column, in_words
-from bench.inputs.rows import resolve_paths, rows_of
+from bench.inputs.parsing import check_column, join_names
+from bench.inputs.rows import make_dataset, resolve_paths
 
 SAMPLE_ID = "sample_id"
 
@@ -121,8 +121,8 @@ def choose_column(
     not_commas = len(columns) == 1 and any(mark in columns[0] for mark in ";\t|")
     advice = f"Name the right one with --{kind}-column."
     raise UserError(
-        f"{where} has no column {' or '.join(map(repr, usual))}; its columns: {in_words(columns)}."
-        f" {'Separate columns by commas.' if not_commas else advice}"
+        f"{where} has no column {' or '.join(map(repr, usual))}; its columns:"
+        f" {join_names(columns)}. {'Separate columns by commas.' if not_commas else advice}"
     )
 
 
@@ -199,7 +199,7 @@ def standard_rows(
         UserError: as `choose_columns` and `convert`.
     """
     columns = choose_columns(table.schema, where, named)
-    return rows_of(convert(table, columns, root), columns.features, split, files)
+    return make_dataset(convert(table, columns, root), columns.features, split, files)
 
 
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:

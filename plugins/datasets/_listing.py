@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 
 from bench.errors import UserError, quoted, some_of, warn_user
-from bench.inputs.rows import labelled_images
+from bench.inputs.rows import make_labelled_dataset
 from bench.machine.files import is_utf8
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -181,4 +181,4 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> dataset
     ids = [path.relative_to(folder).as_posix() for path in files]
     labels = [classes.str2int(sample_id.split("/")[0]) for sample_id in ids]
     columns = {"image": [str(path) for path in files], "label": labels, "sample_id": ids}
-    return labelled_images(columns, classes, split)
+    return make_labelled_dataset(columns, classes, split)

@@ -11,17 +11,17 @@ import datasets
 
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
-from bench.inputs.labels import as_numbers, tidy
+from bench.inputs.labels import parse_numbers, strip_text
 from bench.inputs.parsing import (
     MOST_COLUMNS,
     check_column,
-    name_of,
+    convert_to_name,
+    convert_to_text,
     parse_json,
     read_csv_file,
     read_text_file,
-    text_of,
 )
-from bench.inputs.rows import labelled_images
+from bench.inputs.rows import make_labelled_dataset
 from bench.machine.files import OutsideError, inside, regular_file
 from bench_plugins.datasets._columns import UNNAMED, NamedColumns, choose_column
 from bench_plugins.datasets._listing import LeftOut, find_images
@@ -80,7 +80,7 @@ def load_table(
         labels.append(_cell(row, label, at))
         ids.append(_cell(row, named.id_column, at, required=True) if named.id_column else name)
         for column, texts in kept.items():
-            texts.append(text_of(row.get(column), column, at).strip())
+            texts.append(convert_to_text(row.get(column), column, at).strip())
     if not line_of:
         raise UserError(f"{table} lists no images.")
     _check_folders(line_of, labels, table)
@@ -90,20 +90,22 @@ def load_table(
     unlisted = [path for path in paths if path not in line_of]
     left_out.add(unlisted, "image", f" that {table.name} does not list")
     left_out.warn(folder)
-    numbers = as_numbers(labels, [f"{table}:{line}" for line in line_of.values()])
+    numbers = parse_numbers(labels, [f"{table}:{line}" for line in line_of.values()])
     columns: dict[str, Sequence[Any]] = {
         "image": [str(folder / name) for name in line_of],
         "label": labels if numbers is None else numbers,
         "sample_id": ids,
         **kept,
     }
-    return labelled_images(columns, datasets.Value("string" if numbers is None else "int64"), split)
+    return make_labelled_dataset(
+        columns, datasets.Value("string" if numbers is None else "int64"), split
+    )
 
 
 def _cell(row: Mapping[str, Any], column: str, at: str, required: bool = False) -> str:
     """Return a text or a whole number as stripped text, empty if it is missing (UserError)."""
     value = row.get(column)
-    text = "" if value is None else tidy(name_of(value, column, f"{at}:"), column, at)
+    text = "" if value is None else strip_text(convert_to_name(value, column, f"{at}:"), column, at)
     if required and not text:
         raise UserError(f"{at}: the column {column!r} is empty.")
     return text

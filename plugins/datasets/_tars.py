@@ -15,9 +15,15 @@ import pyarrow as pa
 
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.class_names import check_names
-from bench.inputs.labels import as_numbers, tidy
-from bench.inputs.parsing import expand, name_of, parse_json, read_text_file, text_of
-from bench.inputs.rows import rows_of
+from bench.inputs.labels import parse_numbers, strip_text
+from bench.inputs.parsing import (
+    convert_to_name,
+    convert_to_text,
+    expand_pattern,
+    parse_json,
+    read_text_file,
+)
+from bench.inputs.rows import make_dataset
 from bench.machine.files import inside, is_utf8, open_regular, regular_file
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import SAMPLE_ID, UNNAMED, NamedColumns
@@ -40,7 +46,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     the named column), or its `txt` file. Its id is its name in the tar, or the named json key.
     """
     pattern = "{" in source.name and not source.exists()
-    by_split = {"all": expand(str(source))} if pattern else splits_of(source, ".tar")
+    by_split = {"all": expand_pattern(str(source))} if pattern else splits_of(source, ".tar")
     chosen = chosen_split(split, by_split, str(source))
     root = source if source.is_dir() else source.parent
     files = [inside(root, str(path)) for path in by_split[chosen]]
@@ -66,12 +72,12 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     arrow = str(converted("tars", files, repr(named), schema, tables))
     table = datasets.Dataset.from_file(arrow).data.table
     labels = table["label"].to_pylist()
-    numbers = as_numbers(labels, [str(source)] * len(labels))
+    numbers = parse_numbers(labels, [str(source)] * len(labels))
     if numbers is not None:
         features["label"] = _label_feature(root, by_split[chosen][0])
         table = table.set_column(1, "label", pa.array(numbers, pa.int64()))
     table = _with_unique_ids(table, files)
-    return rows_of(table, features, chosen, [arrow])
+    return make_dataset(table, features, chosen, [arrow])
 
 
 def _label_feature(root: Path, first: Path) -> Any:
@@ -97,7 +103,7 @@ def _class_names(root: Path, name: str) -> list[str] | None:
     if file is None:
         return None
     where = str(root / name)
-    names = [tidy(line, "class", where) for line in read_text_file(file).split("\n")]
+    names = [strip_text(line, "class", where) for line in read_text_file(file).split("\n")]
     names = [name for name in names if name]
     check_names(names, where)
     return names
@@ -122,12 +128,15 @@ def _rows(path: Path, named: NamedColumns) -> Iterator[dict[str, Any]]:
         at = f"{path}: in {key}.json"
         own_id = key
         if named.id_column is not None:
-            own_id = name_of(_fact(facts, named.id_column, path, key), named.id_column, at)
+            own_id = convert_to_name(_fact(facts, named.id_column, path, key), named.id_column, at)
         yield {
             "image": {"bytes": sample[images[0]], "path": None},
             "label": _label(path, key, sample, facts, named),
             SAMPLE_ID: f"{path.name}:{own_id}",
-            **{name: text_of(_fact(facts, name, path, key), name, at) for name in named.keep},
+            **{
+                name: convert_to_text(_fact(facts, name, path, key), name, at)
+                for name in named.keep
+            },
         }
 
 
@@ -155,10 +164,10 @@ def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], named: N
         label = _decoded(sample["cls"], f"{path}: {key}.cls")
     elif name is not None:
         value = facts[name]
-        label = "" if value is None else name_of(value, name, f"{path}: in {key}.json")
+        label = "" if value is None else convert_to_name(value, name, f"{path}: in {key}.json")
     else:
         label = _decoded(sample.get("txt", b""), f"{path}: {key}.txt")
-    label = tidy(label, "label", f"{path}: {key}")
+    label = strip_text(label, "label", f"{path}: {key}")
     if not label:
         raise UserError(
             f"{path}: the image {quoted(key)} has no label: expected {key}.cls, or {key}.json with"

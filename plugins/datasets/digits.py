@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from bench.inputs.rows import labelled_images
+from bench.inputs.rows import make_labelled_dataset
 
 # Row indices of the 360 `test` images: 20 %, stratified, chosen by scikit-learn's
 # `train_test_split` with random_state=0. They never change.
@@ -42,7 +42,7 @@ def _split(split: str | None) -> datasets.Dataset:
     ids = [f"digit-{row:04d}" for row in rows]
     classes = datasets.ClassLabel(names=[str(digit) for digit in range(10)])
     columns = {"image": images, "label": labels[rows].tolist(), "sample_id": ids}
-    made = labelled_images(columns, classes, split)
+    made = make_labelled_dataset(columns, classes, split)
     if file is not None:  # hashes of the images are cached as long as these files do not change
         made.info.download_checksums = {str(f): {} for f in (file, TEST, Path(__file__))}
     return made

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.errors import AbsentError, UserError, did_you_mean, quoted
-from bench.inputs.rows import rows_of
+from bench.inputs.rows import make_dataset
 from bench.machine.files import inside, open_regular
 from bench.machine.offline import asking_hub, offline_reason, refusal
 from bench_plugins.datasets._arrow import reading
@@ -117,7 +117,7 @@ class Hub:
             features[key] = datasets.Image()
         first_rows = list(stream.take(place.first))
         table = pa.Table.from_pylist(first_rows, schema=features.arrow_schema)
-        return rows_of(table, features), f"{name}[:{place.first}]"
+        return make_dataset(table, features), f"{name}[:{place.first}]"
 
 
 def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
@@ -131,7 +131,7 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
             with open_regular(inside(folder, str(path))) as file:
                 tables.append(pq.read_table(file))
         table = pa.concat_tables(tables)
-        return rows_of(table, datasets.Features.from_arrow_schema(table.schema))
+        return make_dataset(table, datasets.Features.from_arrow_schema(table.schema))
 
 
 def as_rows(

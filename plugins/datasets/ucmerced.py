@@ -12,10 +12,10 @@ import datasets
 
 from bench.errors import AbsentError, UserError, warn_user
 from bench.inputs.class_names import keep_alphanumeric
-from bench.inputs.labels import unique_ids
+from bench.inputs.labels import make_unique
 from bench.inputs.pixels import VERSION, PixelsError, decode
-from bench.inputs.rows import rows_of
-from bench.inputs.survey import Surveyed, digest, files_behind, survey
+from bench.inputs.rows import make_dataset
+from bench.inputs.survey import ImageSurvey, find_source_files, hash_image, survey
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.offline import asking_hub, refusal
 from bench_plugins.datasets._arrow import load_parquet
@@ -45,7 +45,7 @@ class UCMerced:
         rows = rows.cast_column("image", datasets.Image(decode=False))
         rows = rows.select_columns(["image", "label"])
         stored = rows.data.table
-        sources = files_behind(rows, stored)
+        sources = find_source_files(rows, stored)
         hashes = _pixel_hashes(rows, survey(stored.column("image"), sources))
         splits = assign_splits(hashes, rows["label"])
         whole = "train" if split == "validation" else split
@@ -54,9 +54,9 @@ class UCMerced:
             text = (files(__package__) / "ucmerced_validation.txt").read_text("utf-8")
             listed = set(text.split())
             chosen = [row for row in chosen if hashes[row] in listed]
-        ids = dict(zip(chosen, unique_ids([hashes[row] for row in chosen]), strict=True))
+        ids = dict(zip(chosen, make_unique([hashes[row] for row in chosen]), strict=True))
         named = rows.add_column("sample_id", [ids.get(row) for row in range(len(rows))])
-        return rows_of(named.data, named.features, split, sources).select(chosen)
+        return make_dataset(named.data, named.features, split, sources).select(chosen)
 
 
 def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
@@ -124,7 +124,7 @@ def _check_classes(rows: datasets.Dataset, source: str) -> None:
         )
 
 
-def _pixel_hashes(rows: datasets.Dataset, surveyed: Surveyed) -> list[str]:
+def _pixel_hashes(rows: datasets.Dataset, surveyed: ImageSurvey) -> list[str]:
     """Return each image's pixel hash. Hashes are cached by the content of the encoded images."""
     encoded = hashlib.sha256()
     for row in range(len(rows)):
@@ -141,5 +141,5 @@ def _pixel_hash(image: dict[str, Any]) -> str:
     try:
         pixels = decode(image).convert("RGB").tobytes()
     except PixelsError:  # a corrupt image fails when it is scored; here it only needs an id
-        return digest(image)[:16]
+        return hash_image(image)[:16]
     return hashlib.sha256(pixels).hexdigest()[:16]

@@ -11,7 +11,7 @@ import datasets
 import torchvision
 
 from bench.errors import AbsentError, UserError, did_you_mean
-from bench.inputs.rows import labelled_images
+from bench.inputs.rows import make_labelled_dataset
 from bench.machine.cache import cache_dir
 from bench.machine.files import inside
 from bench.machine.offline import is_offline
@@ -118,7 +118,7 @@ class TorchVision:
         columns = {"image": images, "label": labels, "sample_id": ids}
         names = self._classes(made, labels)
         kind = datasets.Value("int64") if names is None else datasets.ClassLabel(names=names)
-        return labelled_images(columns, kind, split)
+        return make_labelled_dataset(columns, kind, split)
 
     def _classes(self, made: Any, labels: list[int]) -> list[str] | None:
         """Return the class names from torchvision, or None if it has none for these labels."""

@@ -23,7 +23,7 @@ from bench.contracts.strategy import (
     Strategy,
 )
 from bench.inputs.draws import sub_grid
-from bench.inputs.hierarchy import AT_THE_TOP
+from bench.inputs.hierarchy import NO_PARENT
 from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.adaptive import Adaptive
 from bench_plugins.strategies.race import Race
@@ -115,12 +115,12 @@ class Descent:
         self.strategy, self.problem = strategy, problem
         self.table = ErrorTable(problem)
         n, parents = problem.n_classes, problem.parents
-        self.parents = np.full(n, AT_THE_TOP) if parents is None else parents
+        self.parents = np.full(n, NO_PARENT) if parents is None else parents
         self.below = np.zeros((n, len(self.parents)), dtype=bool)
         node = np.arange(n)
         while (inside := node >= 0).any():
             self.below[np.flatnonzero(inside), node[inside]] = True
-            node = np.where(inside, self.parents[node], AT_THE_TOP)
+            node = np.where(inside, self.parents[node], NO_PARENT)
         self.rounds = np.zeros(n, dtype=np.int64)
         self.rank = np.zeros(n, dtype=np.int64)
         self._requests = self._descend()

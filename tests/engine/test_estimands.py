@@ -32,7 +32,7 @@ from bench.engine.scoring import (
     coefficients,
     sampled,
 )
-from bench.inputs.draws import noise, parse_plan
+from bench.inputs.draws import generate_noise, parse_plan
 from bench.inputs.estimand import Loss, NullPer
 from bench.inputs.templates import make_columns
 
@@ -158,7 +158,9 @@ def check(table: str, loss: Loss, space: str, **how: Any) -> None:
         ((_, found),) = decided.cells
         wanted = np.empty((3, len(ROWS)))
         for (prompt, draw), _ in np.ndenumerate(wanted):
-            eps = torch.from_numpy(noise(SEED, draw, SHAPE, name if how.get("own") else None))
+            eps = torch.from_numpy(
+                generate_noise(SEED, draw, SHAPE, name if how.get("own") else None)
+            )
             wanted[prompt, draw] = by_definition(
                 TABLES[table], model, x_0, eps, int(ROWS[draw]), TEXTS[prompt], loss, space,
                 how.get("guidance"),

@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 import bench as toolkit
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
-from bench.inputs.draws import noise
+from bench.inputs.draws import generate_noise
 from bench.store.folder import read_records
 
 SETTINGS: dict[str, Any] = {
@@ -41,7 +41,7 @@ Pairs = Callable[[torch.Tensor, torch.Tensor, str], Two]  # of latent, noise, pr
 
 
 def noise_of(k: int, name: str) -> torch.Tensor:
-    return torch.from_numpy(noise(SEED, k, (4, 8, 8), name))
+    return torch.from_numpy(generate_noise(SEED, k, (4, 8, 8), name))
 
 
 @torch.no_grad()

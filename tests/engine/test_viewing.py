@@ -16,7 +16,7 @@ from bench.engine.images import CheckedViews, preprocess, view_of_draw, view_see
 from bench.engine.latents import Latents
 from bench.engine.scoring import LATENT
 from bench.errors import PluginError
-from bench.inputs.draws import even_order, noise, sub_grid
+from bench.inputs.draws import even_order, generate_noise, sub_grid
 from bench_plugins.views.pictures import Posterior
 
 
@@ -63,7 +63,7 @@ def test_views_of_the_posterior_are_samples_of_it() -> None:
 
     mean = preprocess([decode(stored(text))], SIDE)[0]
     for view, name in enumerate(("x", "x\0view 1", "x\0view 2")):
-        eps = torch.from_numpy(noise(7, LATENT, (3, SIDE, SIDE), name))
+        eps = torch.from_numpy(generate_noise(7, LATENT, (3, SIDE, SIDE), name))
         torch.testing.assert_close(found[0][view], mean + 0.5 * eps)
 
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from bench.contracts.dataset import StoredImage
 from bench.engine.images import preprocess
-from bench.inputs.draws import noise, timestep_grid
-from bench.inputs.rows import list_of
+from bench.inputs.draws import generate_noise, timestep_grid
+from bench.inputs.rows import make_list_feature
 
 SIDE = 16
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 230)}
@@ -97,7 +97,7 @@ def with_images(rows: dict[str, list[Any]]) -> datasets.Dataset:
     kind = datasets.Image(decode=False)
     found = datasets.Dataset.from_dict(rows)
     if "images" in rows:
-        return found.cast_column("images", list_of(kind))
+        return found.cast_column("images", make_list_feature(kind))
     return found.cast_column("image", kind)
 
 
@@ -158,7 +158,7 @@ def errors_by_hand(
     errors = np.empty((len(texts), draws))
     for k, level in enumerate(timestep_grid(draws, len(ALPHAS_CUMPROD))):
         alpha, sigma = ALPHAS_CUMPROD[level] ** 0.5, (1 - ALPHAS_CUMPROD[level]) ** 0.5
-        x_t = alpha * x_0 + sigma * noise(seed, k, x_0.shape)
+        x_t = alpha * x_0 + sigma * generate_noise(seed, k, x_0.shape)
         for p, conditioning in enumerate(said):
             answer = PULL * conditioning + (1 - PULL) * x_t
             errors[p, k] = ((answer - x_0) ** 2).mean()

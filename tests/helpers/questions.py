@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from helpers.runs import store
 
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.stats.questions import Results, answer, parse_question
 from bench.store.questions import QuestionAnswer, ask_question, write_answer
 
@@ -24,7 +24,7 @@ def store_ended(
     wrong = [(label + 1) % 3 for label in labels]
     other = store(results, labels, wrong, backbone="always-wrong")
     ids = [f"s{i:04d}" for i in range(len(labels))]
-    order = [ids.index(name) for name in random_order(ids, "f" * 64)]
+    order = [ids.index(name) for name in shuffle_samples(ids, "f" * 64)]
     right = np.array([float(labels[place] == predictions[place]) for place in order])
     question = f"differs from {other.name}"
     result = answer(parse_question(question), Results(right, 0 * right, len(ids)))

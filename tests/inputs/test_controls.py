@@ -12,7 +12,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
-from bench.inputs.replaced import blinded, partners
+from bench.inputs.replaced import blind_samples, pair_samples
 from bench.inputs.split import Split
 
 SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=True)
@@ -20,7 +20,7 @@ SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=Tr
 
 def destroyed(split: Split, control: str) -> dict[str, Sample]:
     pool = split.pool(split.sample_ids)
-    return {s.sample_id: s for s in blinded(split, split.sample_ids, pool, control)}
+    return {s.sample_id: s for s in blind_samples(split, split.sample_ids, pool, control)}
 
 
 def pixels(image: Any) -> Any:
@@ -46,6 +46,6 @@ def test_nothing_of_the_image_is_left(rows: Any) -> None:
 
 def test_each_sample_gives_its_images_to_another_one_whatever_the_order() -> None:
     names = [f"s{number}" for number in range(20)]
-    given = partners(names)
+    given = pair_samples(names)
     assert sorted(given.values()) == sorted(names) and all(a != b for a, b in given.items())
-    assert partners(names[::-1]) == given
+    assert pair_samples(names[::-1]) == given

@@ -9,7 +9,7 @@ from PIL import Image
 from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.errors import UserError
 from bench.inputs.corruption_kinds import CORRUPTIONS
-from bench.inputs.corruptions import corrupt, corrupted, expand_corruptions, parse_corruption
+from bench.inputs.corruptions import corrupt, corrupt_samples, expand_corruptions, parse_corruption
 from bench.inputs.pixels import decode
 
 
@@ -97,11 +97,11 @@ def test_small_large_grey_and_oblong_images_are_corrupted_at_224_pixels() -> Non
 
 def test_images_of_samples_are_corrupted_when_they_are_decoded_and_the_stored_ones_stay() -> None:
     image = stored(picture(64, 64))
-    (sample,) = corrupted([Sample("a", 0, image)], "pixelate:5")
+    (sample,) = corrupt_samples([Sample("a", 0, image)], "pixelate:5")
     assert decode(sample.image).size == (224, 224) and "corruption" not in image
-    (same,) = corrupted([Sample("a", 0, image)], None)
+    (same,) = corrupt_samples([Sample("a", 0, image)], None)
     assert decode(same.image).size == (64, 64)
-    (item,) = corrupted(
+    (item,) = corrupt_samples(
         [Sample("a", 0, {}, Item((image, image, None), (0, 1)))], "gaussian-noise:5"
     )
     first, second = (array(decode(one)) for one in item.images[:2])

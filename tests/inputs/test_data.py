@@ -19,7 +19,7 @@ import bench as toolkit
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import DataSource, load_split
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 
 
 def test_digits_have_a_fixed_stratified_split() -> None:
@@ -38,12 +38,12 @@ def test_digits_have_a_fixed_stratified_split() -> None:
 def test_limit_is_stratified_nested_and_independent_of_order() -> None:
     ids = [f"s{i}" for i in range(100)]
     labels = [i % 7 for i in range(100)]
-    subsets = [limited(ids, labels, n) for n in (7, 10, 35, 100)]
+    subsets = [select_subset(ids, labels, n) for n in (7, 10, 35, 100)]
     assert [len(s) for s in subsets] == [7, 10, 35, 100]
     for small, large in pairwise(subsets):
         assert set(small) <= set(large)
     assert Counter(int(s[1:]) % 7 for s in subsets[2]) == dict.fromkeys(range(7), 5)
-    turned = limited(ids[::-1], labels[::-1], 10)
+    turned = select_subset(ids[::-1], labels[::-1], 10)
     assert set(turned) == set(subsets[1])
 
 

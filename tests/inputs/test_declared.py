@@ -14,12 +14,12 @@ from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs import replaced as cropping
 from bench.inputs.data import DataSource, load_split
-from bench.inputs.declared import indices_of
-from bench.inputs.downloads import line_pattern
+from bench.inputs.declared import find_indices
+from bench.inputs.downloads import compile_line
 from bench.inputs.pixels import decode
-from bench.inputs.replaced import crop
+from bench.inputs.replaced import crop_to_column
 from bench.inputs.split import Split
-from bench.inputs.survey import files_behind
+from bench.inputs.survey import find_source_files
 
 BIRDS = """
 name = "birds"
@@ -62,10 +62,10 @@ def test_a_class_that_is_not_declared_is_named(tmp_path: Path) -> None:
 
 def test_numbers_for_names_count_from_0_or_from_1(tmp_path: Path) -> None:
     spec = load_spec(declare(tmp_path))
-    assert indices_of(["1", "0"], spec, "x") == [1, 0]
-    assert indices_of(["1", "2"], spec, "x") == [0, 1]
+    assert find_indices(["1", "0"], spec, "x") == [1, 0]
+    assert find_indices(["1", "2"], spec, "x") == [0, 1]
     with pytest.raises(UserError, match="expected 0 to"):
-        indices_of(["1"], spec, "x")
+        find_indices(["1"], spec, "x")
 
 
 def test_the_original_download_lists_its_splits(tmp_path: Path) -> None:
@@ -94,11 +94,11 @@ def test_the_original_download_lists_its_splits(tmp_path: Path) -> None:
 )
 def test_a_line_has_a_file_and_a_label(line: str) -> None:
     with pytest.raises(UserError, match=r"{file} and {label}"):
-        line_pattern(line)
+        compile_line(line)
 
 
 def test_lines_are_read_in_bounded_time(tmp_path: Path) -> None:
-    pattern = line_pattern("{_}a{_}a{_}a{_}a{_}a {file}a{label}b")
+    pattern = compile_line("{_}a{_}a{_}a{_}a{_}a {file}a{label}b")
     assert pattern.fullmatch("a" * 1000) is None
     make_folder(tmp_path / "copy", "1.png", "2.png")
     (tmp_path / "copy/test.txt").write_text("a" * 1001)
@@ -124,10 +124,10 @@ def test_images_are_cropped_to_their_box(tmp_path: Path) -> None:
     )
     rows = load(declare(tmp_path)).rows
     boxed = rows.add_column("where", [[1, 2, 3, 4], [6, 6, 9, 9]])
-    cropped = crop(boxed, "where", "x").cast_column("image", rows.features["image"])
+    cropped = crop_to_column(boxed, "where", "x").cast_column("image", rows.features["image"])
     assert [decode(row["image"]).size for row in cropped] == [(3, 4), (2, 2)]
     with pytest.raises(UserError, match="image 1 of 8×8 pixels has the box"):
-        crop(rows.add_column("where", [[9, 9, 1, 1], [0, 0, 1, 1]]), "where", "x")
+        crop_to_column(rows.add_column("where", [[9, 9, 1, 1], [0, 0, 1, 1]]), "where", "x")
 
 
 def test_cropped_images_are_kept_on_disk_and_made_once(
@@ -136,16 +136,18 @@ def test_cropped_images_are_kept_on_disk_and_made_once(
     make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
     rows = load(declare(tmp_path)).rows
     boxes = [[0, 0, 2, 3], [1, 1, 1, 1]]
-    first = crop(rows.add_column("where", boxes), "where", "x")
-    [file] = files_behind(first, first.data.table)  # what is in memory has none
+    first = crop_to_column(rows.add_column("where", boxes), "where", "x")
+    [file] = find_source_files(first, first.data.table)  # what is in memory has none
     assert Path(file).suffix == ".arrow" and list(first["where"]) == boxes
     monkeypatch.setattr(cropping, "decode", lambda image: pytest.fail("cropped again"))
-    again = crop(rows.add_column("where", boxes), "where", "x")
+    again = crop_to_column(rows.add_column("where", boxes), "where", "x")
     assert again.data.table.equals(first.data.table)
-    turned = crop(rows.add_column("where", boxes).select([1, 0]).select([1, 0]), "where", "x")
+    turned = crop_to_column(
+        rows.add_column("where", boxes).select([1, 0]).select([1, 0]), "where", "x"
+    )
     assert turned.data.table.equals(first.data.table)
     with pytest.raises(pytest.fail.Exception, match="cropped again"):
-        crop(rows.add_column("where", boxes[::-1]), "where", "x")
+        crop_to_column(rows.add_column("where", boxes[::-1]), "where", "x")
 
 
 def test_boxes_of_a_table_that_is_text_are_read(tmp_path: Path) -> None:

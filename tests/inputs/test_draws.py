@@ -10,7 +10,14 @@ from helpers.command import bench
 from safetensors.numpy import save_file
 
 from bench.errors import UserError
-from bench.inputs.draws import DrawPlan, draw_plan, noise, parse_levels, parse_plan, read_noise
+from bench.inputs.draws import (
+    DrawPlan,
+    combine_plan,
+    generate_noise,
+    parse_levels,
+    parse_plan,
+    read_noise,
+)
 from bench.running.resolve import resolve
 from bench.running.settings import RunConfig, make_config
 
@@ -65,30 +72,34 @@ def test_a_list_of_levels_is_a_grid_of_its_own() -> None:
 def test_levels_and_pairing_are_two_settings(
     plan: str | None, levels: str | None, usual: str, wanted: str
 ) -> None:
-    assert str(draw_plan(plan, levels, usual)) == wanted
+    assert str(combine_plan(plan, levels, usual)) == wanted
 
 
 def test_levels_are_said_once() -> None:
     with pytest.raises(UserError, match="both choose the levels"):
-        draw_plan("grid:0-5", "grid:0-9", "grid")
+        combine_plan("grid:0-5", "grid:0-9", "grid")
     for text in ("gird", "5-3", "grid:a", "", "7,3"):
         with pytest.raises(ValueError, match="has no valid levels"):
             parse_levels(text)
 
 
 def test_noise_of_an_image_depends_on_seed_draw_and_id_alone() -> None:
-    one = noise(3, 5, SHAPE, "cat/1.png")
-    assert np.array_equal(one, noise(3, 5, SHAPE, "cat/1.png"))
-    others = [noise(3, 5, SHAPE), noise(3, 5, SHAPE, "cat/2.png"), noise(3, 6, SHAPE, "cat/1.png")]
-    others += [noise(4, 5, SHAPE, "cat/1.png"), noise(3, 5, SHAPE, "")]
+    one = generate_noise(3, 5, SHAPE, "cat/1.png")
+    assert np.array_equal(one, generate_noise(3, 5, SHAPE, "cat/1.png"))
+    others = [
+        generate_noise(3, 5, SHAPE),
+        generate_noise(3, 5, SHAPE, "cat/2.png"),
+        generate_noise(3, 6, SHAPE, "cat/1.png"),
+    ]
+    others += [generate_noise(4, 5, SHAPE, "cat/1.png"), generate_noise(3, 5, SHAPE, "")]
     for other in others:
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.2
-    many = noise(3, 5, (100, *SHAPE), "cat/1.png")
+    many = generate_noise(3, 5, (100, *SHAPE), "cat/1.png")
     assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.02
     antithetic = parse_plan("antithetic")
     pair = antithetic.noise(3, 4, SHAPE, "cat/1.png")
     assert np.array_equal(pair[3], -pair[2]) and np.array_equal(
-        pair[2], noise(3, 2, SHAPE, "cat/1.png")
+        pair[2], generate_noise(3, 2, SHAPE, "cat/1.png")
     )
 
 

@@ -19,7 +19,7 @@ from bench.inputs import survey as module
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import is_ordinary
 from bench.inputs.split import Split
-from bench.inputs.survey import digest
+from bench.inputs.survey import hash_image
 
 
 def load(path: Path) -> Split:
@@ -28,7 +28,7 @@ def load(path: Path) -> Split:
 
 def by_definition(split: Split) -> str:
     lines = sorted(
-        f"{sample_id} {label} {digest(row['image'])}"
+        f"{sample_id} {label} {hash_image(row['image'])}"
         for sample_id, label, row in zip(split.sample_ids, split.labels, split.rows, strict=True)
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

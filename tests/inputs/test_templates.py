@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.inputs.templates import from_templates, in_turn, make_columns, read_templates
+from bench.inputs.templates import assign_evenly, from_templates, make_columns, read_templates
 
 
 def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ ERRORS = np.random.default_rng(0).standard_normal((CLASSES * EACH, DRAWS)).astyp
 @pytest.mark.parametrize("rule", ["best", "mean", "spread"])
 def test_a_rule_is_its_definition(rule: str) -> None:
     columns = make_columns(PROMPTS, rule, DRAWS)
-    turns = in_turn(DRAWS, EACH)
+    turns = assign_evenly(DRAWS, EACH)
     wanted = {
         "best": ERRORS,
         "mean": np.stack([ERRORS[c == PROMPTS].mean(axis=0) for c in range(CLASSES)]),

@@ -20,7 +20,7 @@ from helpers.reporting import save_pictures, store_reported, store_run
 from helpers.runs import store
 from helpers.studies import store_study
 
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
 from bench.render.course import course_of
 from bench.render.page import write_report
@@ -308,7 +308,7 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     assert alone and alone.what == "accuracy"
     assert tuple(alone.ends[-1, 1:]) == pytest.approx(answer.anytime_ci95)
     known = read_manifest(path)
-    first = random_order(known.samples, known.identity.dataset.fingerprint)[0]
+    first = shuffle_samples(known.samples, known.identity.dataset.fingerprint)[0]
     journal = path / "samples.jsonl"
     lines = [line for line in journal.read_text().splitlines() if f'"{first}"' not in line]
     journal.write_text("".join(f"{line}\n" for line in lines))

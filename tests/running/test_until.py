@@ -16,7 +16,7 @@ from bench import api
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import UserError
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.running import execute as execute_module
 from bench.running.execute import Finished, execute
 from bench.running.executors.protocol import Executable, Executor
@@ -79,7 +79,7 @@ def test_the_run_ends_and_counts_the_deciding_images(fresh: Path) -> None:
     finished = scored(fresh, WORSE)
     answer, manifest = finished.answer, read_manifest(finished.folder)
     assert answer is not None and answer.verdict == "better" and not answer.post_hoc
-    order = random_order(
+    order = shuffle_samples(
         [
             line["sample_id"]
             for line in read_records(fresh / "digits-random-full-3bae6f72").values()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bench.inputs.subsets import drawn
+from bench.inputs.subsets import draw_sample
 from bench.stats.risk import (
     choose_sweep,
     conformal_quantile,
@@ -85,7 +85,7 @@ def test_the_promise_is_broken_in_five_percent_of_draws_at_most(
     differing = [set(ids[:1]), set(ids[:too_many]), set(ids[too_many // 2 :][:too_many])]
     broken = tight = 0
     for key in range(runs):
-        swept = set(drawn(ids, n, f"run {key}"))
+        swept = set(draw_sample(ids, n, f"run {key}"))
         counts = [len(images & swept) for images in differing]
         passed = passing(counts, n, risk, of=of)
         broken += any(len(differing[place]) > risk * of for place in passed)

@@ -72,13 +72,13 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
 
 def _limited(run: StoredRun, limit: int) -> StoredRun:
     """Return a run restricted to `limit` images; its summary is dropped if any are left out."""
-    from bench.inputs.subsets import limited
+    from bench.inputs.subsets import select_subset
 
     manifest = run.manifest
     if len(manifest.samples) <= limit:
         return run
     decided = run.decided()
-    chosen = limited(decided.sample_ids.to_pylist(), decided.labels.tolist(), limit)
+    chosen = select_subset(decided.sample_ids.to_pylist(), decided.labels.tolist(), limit)
     part = manifest.model_copy(update={"samples": chosen})
     return StoredRun(run.path, part, None)
 

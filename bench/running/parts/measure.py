@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import PluginError, UserError
-from bench.inputs.draws import DrawPlan, draw_plan, parse_levels, parse_plan
+from bench.inputs.draws import DrawPlan, combine_plan, parse_levels, parse_plan
 from bench.inputs.estimand import Loss, NullPer, Space, check_estimand, parse_weighting
 from bench.running.parts.setting import DENOISERS, Chapter, Text, setting
 
@@ -98,7 +98,7 @@ class MeasureSettings(Chapter):
 def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
     """Return the plan of the draws (their levels and pairs): the user's, else the backbone's."""
     try:
-        return draw_plan(settings.plan, settings.levels, backbone.plan)
+        return combine_plan(settings.plan, settings.levels, backbone.plan)
     except ValueError as error:  # the user's plan was checked with the settings
         raise PluginError(backbone.label, f"its plan: {error}") from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError
-from bench.inputs.subsets import drawn
+from bench.inputs.subsets import draw_sample
 from bench.running.manifest import make_manifest
 from bench.running.model_run import problems
 from bench.running.parts.decision import Decider, backbone_params, make_decider
@@ -118,7 +118,7 @@ def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | 
         plan,
         config,
         Path(config.results, run.run_id),
-        tuple(drawn(split.sample_ids, plan.swept, digest(run.identity))),
+        tuple(draw_sample(split.sample_ids, plan.swept, digest(run.identity))),
         tuple(candidate.identity for candidate in _candidates(race)),
     )
     calibration = _stored_calibration(sweep)

@@ -17,7 +17,7 @@ from bench.inputs.hierarchy import Hierarchy, read_hierarchy
 from bench.inputs.items import ItemTable
 from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.running.resolve import Resolved
 from bench.running.scorers import kind_of
@@ -51,7 +51,7 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
             f"The items of dataset {name!r} ask which image fits a text. Strategy {strategy!r}"
             " compares texts of one image only. Use --strategy full."
         )
-    sample_ids = limited(split.sample_ids, split.labels, resolved.config.limit)
+    sample_ids = select_subset(split.sample_ids, split.labels, resolved.config.limit)
     return split.pool(sample_ids)
 
 

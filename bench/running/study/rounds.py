@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.contracts.strategy import Floats
-from bench.inputs.subsets import random_order
+from bench.inputs.subsets import shuffle_samples
 from bench.running.prepared import Prepared
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
@@ -35,7 +35,7 @@ class Prefix:
     def of(self, prepared: Prepared) -> Prefix:
         """Return the prefix of a run's split, whose fingerprint seeds the order."""
         assert prepared.split is not None
-        order = random_order(prepared.split.sample_ids, prepared.split.fingerprint)
+        order = shuffle_samples(prepared.split.sample_ids, prepared.split.fingerprint)
         return replace(self, order=tuple(order), n=min(self.n, len(order)))
 
     @property

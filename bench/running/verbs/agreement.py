@@ -17,7 +17,7 @@ from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError, warn_user
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import select_subset
 from bench.running.command import stored_settings
 from bench.running.execute import timed
 from bench.running.executors.protocol import LocalExecutor, OpenExecutor
@@ -188,7 +188,9 @@ def _of_other_shards(prepared: Prepared, manifest: Manifest) -> set[str]:
     split = prepared.split
     if manifest.part is None or split is None:
         return set()
-    return {*limited(split.sample_ids, split.labels, manifest.part.asked)} - {*manifest.samples}
+    return {*select_subset(split.sample_ids, split.labels, manifest.part.asked)} - {
+        *manifest.samples
+    }
 
 
 def _line(image: Decided, answer: int, seconds: float) -> Swept:

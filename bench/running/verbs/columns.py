@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
-from bench.inputs.rows import column_values, resolve_paths, stored_rows
-from bench.inputs.survey import digest, stored_images
+from bench.inputs.rows import find_stored_rows, read_column, resolve_paths
+from bench.inputs.survey import hash_image, stored_images
 from bench.running.parts.data import find_dataset
 from bench.running.settings import make_config
 from bench.store.documents import Manifest
@@ -61,12 +61,12 @@ def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
     import datasets
     import pyarrow as pa
 
-    table, places = stored_rows(rows)
+    table, places = find_stored_rows(rows)
     kind = table.schema.field(name).type
     if not (pa.types.is_struct(kind) or pa.types.is_binary(kind)):
         label = rows.features[name]
         names = label.names if isinstance(label, datasets.ClassLabel) else None
-        return [_text(value, names) for value in column_values(rows, name)]
+        return [_text(value, names) for value in read_column(rows, name)]
     feature = datasets.Image()
     try:
         chunks = [feature.cast_storage(chunk) for chunk in table.column(name).chunks]
@@ -83,7 +83,7 @@ def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
             decode(image)
         except PixelsError as error:
             raise UserError(f"The column {name!r}, row {row}: {error}.") from None
-        texts.append(digest(image)[:16])
+        texts.append(hash_image(image)[:16])
     return texts
 
 

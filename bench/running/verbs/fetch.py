@@ -6,7 +6,7 @@ from bench.contracts.backbone import Backbone
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
-from bench.inputs.weights import COUNTED, licence_advice, resolve
+from bench.inputs.weights import HASHED_SUFFIXES, advise_licence, resolve
 from bench.running.parts.scorer import INDEX, find_backbone
 from bench.running.settings import RunConfig
 from bench.store.fields import Document
@@ -48,13 +48,13 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         elif weights.revision is not None:
             import huggingface_hub
 
-            patterns = [f"*{ending}" for ending in sorted(COUNTED)]
+            patterns = [f"*{ending}" for ending in sorted(HASHED_SUFFIXES)]
             huggingface_hub.snapshot_download(
                 weights.location, revision=weights.revision, allow_patterns=patterns
             )
     except AbsentError as error:
-        if spec.gated and not backbone.weights and licence_advice(source) not in str(error):
-            raise AbsentError(f"{error}\n{licence_advice(source, spec.licence)}") from None
+        if spec.gated and not backbone.weights and advise_licence(source) not in str(error):
+            raise AbsentError(f"{error}\n{advise_licence(source, spec.licence)}") from None
         raise
     return Fetched(
         name=name,

@@ -20,8 +20,8 @@ from bench.discovery.declaration_checks import DOWNLOAD
 from bench.discovery.loading import load_plugins
 from bench.inputs.class_names import check_names
 from bench.inputs.data import DataSource, load_split
-from bench.inputs.declared import find_source, indices_of
-from bench.inputs.downloads import line_pattern
+from bench.inputs.declared import find_indices, find_source
+from bench.inputs.downloads import compile_line
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template
 from bench.inputs.templates import from_templates
@@ -62,9 +62,9 @@ def test_a_declaration_is_complete(spec: DatasetSpec) -> None:
     for templates in spec.templates.values():
         from_templates(templates, spec.classes, spec.phrases)
     for spelt in filter(None, (spec.found, spec.classes)):
-        assert indices_of(spelt, spec, "x") == list(range(len(spec.classes)))
+        assert find_indices(spelt, spec, "x") == list(range(len(spec.classes)))
     if "lists" in spec.layout:
-        line_pattern(spec.layout["line"])
+        compile_line(spec.layout["line"])
         assert set(spec.layout["lists"]) <= set(spec.splits)
     if "reader" in spec.layout:
         assert find_source(spec.layout["reader"])[0].scheme and spec.layout["marker"]

@@ -14,7 +14,7 @@ from helpers.command import bench
 from helpers.interrupted import killed
 from helpers.scoring import LIMIT, same, timeless
 
-from bench.inputs.subsets import Shard, limited
+from bench.inputs.subsets import Shard, select_subset
 from bench.store.cells import part_path, read_cells
 from bench.store.folder import read_manifest
 
@@ -51,14 +51,14 @@ def test_shards_are_a_partition_and_balanced(limit: int | None) -> None:
     labels = [c for c in range(5) for _ in range(40)]
     ids = [f"s{i}" for i in range(200)]
     label_of = dict(zip(ids, labels, strict=True))
-    parts = [limited(ids, labels, limit, Shard(i, 4)) for i in range(1, 5)]
-    assert sorted(i for part in parts for i in part) == sorted(limited(ids, labels, limit))
+    parts = [select_subset(ids, labels, limit, Shard(i, 4)) for i in range(1, 5)]
+    assert sorted(i for part in parts for i in part) == sorted(select_subset(ids, labels, limit))
     for part in parts:
         assert len(part) == (limit or 200) / 4
         assert part == [i for i in ids if i in part]  # in the order of the data
         counts = Counter(label_of[i] for i in part)
         assert all(abs(counts[c] - len(part) / 5) <= 2 for c in range(5))
-        nested = limited(ids, labels, None, Shard(parts.index(part) + 1, 4))
+        nested = select_subset(ids, labels, None, Shard(parts.index(part) + 1, 4))
         assert set(part) <= set(nested)
 
 
