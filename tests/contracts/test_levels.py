@@ -85,7 +85,7 @@ def test_a_dynamic_shift_is_applied_once(kind: str) -> None:
         flow_levels(config)
     with pytest.raises(ValueError, match="no mu"):
         flow_levels(dict(FlowMatchEulerDiscreteScheduler().config), mu)
-    with pytest.raises(ValueError, match="sampler's table"):
+    with pytest.raises(ValueError, match="sampler's levels"):
         flow_levels({**config, "use_karras_sigmas": True}, mu)
 
 
