@@ -13,7 +13,9 @@ from bench.inputs.draws import sub_grid
 # `samples` and `keep` for the paper's eight datasets, from the commands that its authors published
 # (diffusion-classifier/diffusion-classifier, commands.md). Evaluations per image: cifar10 2,750,
 # stl10 3,000, pets 2,050, food 5,570, aircraft 5,550, flowers 5,590, objectnet 14,400 (113
-# classes), imagenet 124,500. The loss was l1 for cifar10, pets, flowers and stl10, otherwise l2.
+# classes), imagenet 124,500. A stage may have more new draws than the difference between its
+# number and the previous one, because the sub-grids are not all nested: of 500 draws, the grids of
+# 20 and 50 have none in common. The loss was l1 for cifar10, pets, flowers and stl10, otherwise l2.
 SCHEDULES = {
     "cifar10": ((50, 500), (5, 1)),
     "stl10": ((100, 500), (5, 1)),
@@ -27,18 +29,18 @@ SCHEDULES = {
 
 
 class Adaptive(Strategy):
-    """Evaluate the surviving prompts on a denser sub-grid in each stage, and keep the best.
+    """Evaluate the surviving prompts on another sub-grid of the draws in each stage.
 
-    Stage i has a sub-grid of `samples[i]` draws, of which those of earlier stages are not repeated.
-    A prompt's score is the mean over all its draws so far. The `keep[i]` prompts with the lowest
-    scores survive; ties go to the lower prompt index.
+    Stage i has a sub-grid of `samples[i]` evenly spread draws, usually a denser one than before.
+    Draws of earlier stages are not repeated. A prompt's score is the mean over all its draws so
+    far. The `keep[i]` prompts with the lowest scores survive; ties go to the lower prompt index.
 
     Args:
         samples: draws of each stage's sub-grid; None for a tenth of the plan's draws and then all
             of them, like the published 50 and 500.
         keep: prompts kept after each stage; must not grow and must end with 1.
         draws: N, the draws of the plan; None for the largest of `samples`, or 500.
-        schedule: name of a published schedule, instead of `samples` and `keep`.
+        schedule: name of a published schedule, which determines `samples` and `keep`.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -57,7 +59,13 @@ class Adaptive(Strategy):
             if schedule not in SCHEDULES:
                 names = ", ".join(SCHEDULES)
                 raise ValueError(f"schedule must be one of {names}, got {schedule}")
-            samples, keep = SCHEDULES[schedule]
+            own_samples, own_keep = SCHEDULES[schedule]
+            # A recorded run states the schedule and its values, so these are accepted.
+            if samples is not None and tuple(samples) != own_samples:
+                raise ValueError(_clash(schedule, "samples", own_samples, samples))
+            if tuple(keep) not in ((5, 1), own_keep):  # (5, 1): the default
+                raise ValueError(_clash(schedule, "keep", own_keep, keep))
+            samples, keep = own_samples, own_keep
         if samples is None:
             n_draws = 500 if draws is None else draws
             samples = (max(1, n_draws // 10), n_draws)
@@ -82,7 +90,10 @@ class Adaptive(Strategy):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the published schedule, scaled from 500 draws, and a shorter one."""
+        """Return the published schedule, scaled to N draws, and one of at most 50 draws.
+
+        The first needs at least 10 draws, the second at least 50.
+        """
         settings = [{"samples": (n_draws // 10, n_draws), "keep": (5, 1)}] if n_draws >= 10 else []
         return [*settings, {"samples": (5, 50), "keep": (3, 1)}] if n_draws >= 50 else settings
 
@@ -91,7 +102,7 @@ class Adaptive(Strategy):
         return AdaptiveSession(self, problem)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the cost per image, in evaluations, which the schedule determines."""
+        """Return the exact cost per image, in evaluations: it is the same for all images."""
         alive, total = len(problem.class_of_prompt), 0.0
         for draws, keep in self.stages(len(problem.timesteps)):
             total += problem.price(alive, len(draws))
@@ -101,7 +112,7 @@ class Adaptive(Strategy):
         return total
 
     def stages(self, n_draws: int) -> Iterator[tuple[Ints, int]]:
-        """Yield, for each stage, its new draws (perhaps none) and the number of prompts to keep."""
+        """Yield the new draws (perhaps none) of each stage and the number of prompts to keep."""
         used = np.zeros(n_draws, dtype=bool)
         for n, keep in zip(self.samples, self.keep, strict=True):
             grid = sub_grid(n, n_draws)
@@ -110,13 +121,20 @@ class Adaptive(Strategy):
 
 
 class AdaptiveSession:
-    """One image, decided stage by stage."""
+    """One image, decided stage by stage.
+
+    Attributes:
+        stages: new draws of each stage, and the number of prompts to keep.
+        alive: int64 [A], the surviving prompts, ascending.
+        survived: int64 [P], number of stages that each prompt survived.
+        stage: index of the next stage.
+    """
 
     def __init__(self, strategy: Adaptive, problem: Problem) -> None:
         self.stages = list(strategy.stages(len(problem.timesteps)))
         self.table = ErrorTable(problem)
         self.alive = np.arange(len(problem.class_of_prompt))
-        self.survived = np.zeros(len(self.alive), dtype=np.int64)  # number of stages, [P]
+        self.survived = np.zeros(len(self.alive), dtype=np.int64)
         self.stage = 0
 
     def ask(self) -> Evaluate | None:
@@ -144,8 +162,15 @@ class AdaptiveSession:
         self.stage += 1
 
     def outcome(self) -> Outcome:
-        """Rank by how long a prompt survived, then by score."""
+        """Rank the classes by the stages that their best prompt survived, then by its score."""
         return self.table.outcome(self.survived)
+
+
+def _clash(schedule: str, name: str, own: Sequence[int], value: Sequence[int]) -> str:
+    return (
+        f"schedule={schedule} sets {name}={_text(own)}, so leave out {name} or schedule; got"
+        f" {name}={_text(value)}"
+    )
 
 
 def _text(values: Sequence[int]) -> str:
