@@ -17,12 +17,12 @@ from scipy.special import digamma, expit, polygamma, stdtr, stdtrit
 
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._bounds import POOLED_DOF
-from bench_plugins.strategies._elimination import by_bands
+from bench_plugins.strategies._elimination import order_by_bands
 from bench_plugins.strategies._odds import MIN_OVERTAKEN, Evidence, fit_odds
 from bench_plugins.strategies._published import (
     MIN_TOTAL_DOF,
     PRIOR_DOF,
-    first_stage,
+    first_stage_size,
     staged_order,
 )
 from bench_plugins.strategies._racing import GROWTH
@@ -194,7 +194,7 @@ def learned(errors: Floats, timesteps: NDArray[np.int64], bands: str) -> tuple[f
 def adaptive(errors: Floats) -> Decisions:
     """Decide float64 [B, P, N] by the published schedule."""
     tables, prompts, n_draws = errors.shape
-    first = sub_grid(first_stage(n_draws), n_draws)
+    first = sub_grid(first_stage_size(n_draws), n_draws)
     scores = errors[:, :, first].mean(axis=2)
     kept = np.argsort(scores, axis=1, kind="stable")[:, :KEPT]
     best = np.take_along_axis(errors.mean(axis=2), kept, axis=1).argmin(axis=1)
@@ -223,8 +223,8 @@ def race(
         whole: whether decided tables go on, so that a rule sees all of them.
     """
     tables, prompts, n_draws = errors.shape
-    order = (staged_order if published else by_bands)(bands, timesteps)
-    stage = first_stage(n_draws) if published else 0
+    order = (staged_order if published else order_by_bands)(bands, timesteps)
+    stage = first_stage_size(n_draws) if published else 0
     left = np.full(tables, float(prompts * stage + min(KEPT, prompts) * (n_draws - stage)))
     alive, last = np.ones((tables, prompts), bool), np.zeros((tables, prompts))
     winners, costs = np.full(tables, -1), np.zeros(tables)

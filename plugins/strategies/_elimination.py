@@ -24,9 +24,9 @@ class Elimination:
     """One image whose surviving prompts have all been evaluated on the same draws.
 
     These draws are a prefix of `order`. A subclass decides how many come next (`round_size`) and
-    which prompts stay (`survivors`). The image is decided when all survivors are prompts of one
-    class, or when the draws are used up. In the latter case the lowest score over all draws wins,
-    which is the exhaustive decision among the survivors.
+    which prompts stay (`select_survivors`). The image is decided when all survivors are prompts of
+    one class, or when the draws are used up. In the latter case the lowest score over all draws
+    wins, which is the exhaustive decision among the survivors.
 
     Attributes:
         order: int64 [N], the order in which draws are requested.
@@ -45,57 +45,61 @@ class Elimination:
         """Return the number of draws to request next, at least 1."""
         raise NotImplementedError
 
-    def survivors(self) -> NDArray[np.bool_]:
-        """Return bool [A]: which of `alive` survive the draws seen so far."""
+    def select_survivors(self) -> NDArray[np.bool_]:
+        """Return bool [A]: which of `alive` survive, given the draws seen so far.
+
+        It is called once per reply, so that a subclass may update its state.
+        """
         raise NotImplementedError
 
-    def one_class_left(self) -> bool:
+    def has_one_class(self) -> bool:
         """Return whether all survivors are prompts of the same class."""
         classes = self.problem.class_of_prompt[self.alive]
         return bool((classes == classes[0]).all())
 
     def ask(self) -> Evaluate | Linearise | None:
         """Return the survivors on their next draws, or None when the image is decided."""
-        if self.seen and (self.seen == len(self.order) or self.one_class_left()):
+        if self.seen and (self.seen == len(self.order) or self.has_one_class()):
             return None
         return Evaluate(self.alive, self.order[self.seen : self.seen + self.round_size()])
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Record the errors and drop prompts that cannot win."""
+        """Record the errors, and keep the prompts that `select_survivors` returns."""
         self.table.tell(request, reply)
         self.seen += len(request.draws)
-        self.alive = self.alive[self.survivors()]
+        self.alive = self.alive[self.select_survivors()]
 
     def outcome(self) -> Outcome:
         """Rank by the number of draws (how long a prompt survived), then by score."""
         return self.table.outcome(self.table.draws())
 
-    def terms(self, as_drawn: bool = False) -> Floats:
-        """Return float64 [A, n]: the survivors' weighted errors on the draws seen.
+    def weighted_errors(self, as_drawn: bool = False) -> Floats:
+        """Return float64 [A, n]: the survivors' errors on the draws seen, times the draws' weights.
 
         Their row means order the prompts as the scores do.
 
         Args:
-            as_drawn: columns in the order of the draws, rather than of the timesteps.
+            as_drawn: whether the columns are in the order of the requests, rather than of the
+                timesteps.
         """
         seen = self.order[: self.seen]
         seen = seen if as_drawn else np.sort(seen)
         return self.table.errors[np.ix_(self.alive, seen)] * self.problem.weights[seen]
 
 
-def shuffled(n_draws: int, seed: int) -> Ints:
-    """Return int64 [N], a uniformly random permutation of the draws, the same for every image."""
+def shuffle_draws(n_draws: int, seed: int) -> Ints:
+    """Return int64 [N]: a uniformly random permutation of the draws, the same for every image."""
     return np.random.default_rng([seed, n_draws]).permutation(n_draws)
 
 
-def by_bands(bands: str, timesteps: Ints) -> Ints:
+def order_by_bands(bands: str, timesteps: Ints) -> Ints:
     """Return int64 [N]: the draws in each band of timesteps, band by band, then the others.
 
     Within each part the order is even, and draws of the same timestep are adjacent.
 
     Args:
-        bands: inclusive ranges of timesteps, such as `650-850` or `650-850,400-650`, or `even` for
-            none.
+        bands: the parameter `order` of a race: inclusive ranges of timesteps, such as `650-850` or
+            `650-850,400-650`, or `even` for none.
         timesteps: int64 [N], of the draws, ascending.
 
     Raises:
@@ -122,17 +126,18 @@ def timestep_means(values: Floats, timesteps: Ints) -> Floats:
     new = np.ones(len(timesteps), dtype=bool)
     np.not_equal(timesteps[1:], timesteps[:-1], out=new[1:])
     if new.all():
-        return np.ascontiguousarray(values)  # so that sums are rounded as those of means are
+        # Contiguous like the means below, because NumPy rounds sums depending on the layout.
+        return np.ascontiguousarray(values)
     starts = np.flatnonzero(new)
     sums = np.add.reduceat(values, starts, axis=1)
     return np.asarray(sums / np.diff(starts, append=len(timesteps)))
 
 
 def parse_bands(bands: str) -> list[tuple[int, int]]:
-    """Return the (low, high) of each band; see `by_bands`.
+    """Return the lowest and highest timestep of each band; see `order_by_bands`.
 
     Raises:
-        ValueError: if the text has another form.
+        ValueError: if `bands` does not have this form.
     """
     if bands == "even":
         return []

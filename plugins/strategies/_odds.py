@@ -1,4 +1,8 @@
-"""The probability that a rival ends ahead of a race's leader, learned from fully swept images."""
+"""The probability that a rival ends ahead of a race's leader, learned from fully swept images.
+
+It is a logistic regression on seven features of the rival at a look, that is, at a test after a
+round of draws. Its weights are the parameter `odds` of `race`.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,13 @@ MIN_OVERTAKEN = 5  # rivals on either side of the leader that the regression nee
 
 
 class Evidence(NamedTuple):
-    """What a race knows of its surviving prompts at one look.
+    """What a race knows of its surviving prompts at one look. [A] are the prompts still alive.
 
     Attributes:
         distance: float64 [A], how far each mean is above the leader's, in standard errors.
         dof: degrees of freedom of these standard errors.
-        draws: number of draws seen.
-        fraction: fraction of all draws seen.
+        draws: number of draws seen; draws of the same timestep count as one.
+        fraction: `draws` divided by the number of all draws, counted in the same way.
         variance: float64 [A], of each prompt's differences from the leader.
         pooled: mean variance of all prompts.
     """
@@ -37,7 +41,12 @@ class Evidence(NamedTuple):
     pooled: float
 
     def features(self) -> Floats:
-        """Return float64 [A, 7], the features that the weights `odds` belong to."""
+        """Return float64 [A, 7], the features that the weights `odds` belong to.
+
+        In this order: 1, the distance d, log(1 + d), d · log(draws), log(draws), log(1 - fraction),
+        and the log ratio of the prompt's variance to the pooled one. Distance and ratio are
+        clipped.
+        """
         far, constant = np.clip(self.distance, 0, MAX_DISTANCE), np.ones(len(self.distance))
         log_ratio = np.log((self.variance + TINY) / (self.pooled + TINY))
         columns = (
@@ -49,14 +58,14 @@ class Evidence(NamedTuple):
 
 
 def fit_odds(features: Sequence[Floats], ahead: Sequence[NDArray[np.bool_]]) -> tuple[float, ...]:
-    """Fit a logistic regression of "this rival ends ahead of the leader"; return its weights.
+    """Fit a logistic regression of whether a rival ends ahead of the leader; return its 7 weights.
 
     Args:
-        features: float64 [n, 7] per look.
-        ahead: bool [n] per look.
+        features: for each look, the features of its n rivals, float64 [n, 7].
+        ahead: for each look, whether each rival ended ahead, bool [n].
 
     Raises:
-        ValueError: if too few rivals ended ahead of the leader, or behind it.
+        ValueError: if fewer than `MIN_OVERTAKEN` rivals ended ahead of the leader, or behind it.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -1,4 +1,13 @@
-"""Racing elimination within the published two-stage schedule: same draws, never a higher cost."""
+"""Race within the schedule of Li et al. (ICCV 2023): the same draws, and never a higher cost.
+
+The schedule, by default `samples=50,500 keep=5,1` (see `adaptive`), evaluates all prompts on a
+tenth of the draws, and the best five on the others. The race here is `ceiling=published` of the
+strategy `race`. After each round of draws it tests which prompts can be dropped; such a test is
+called a look, as in sequential analysis.
+
+Dimensions: [P] all prompts, [A] prompts still alive, [n] draws seen, [u] distinct timesteps among
+them. Without `--plan antithetic` or `repeated`, each draw has a timestep of its own, and u = n.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +19,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Evaluate, Floats, Ints, Problem, Reply
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._bounds import LEARNED_DOF, moderate, successive_variance
-from bench_plugins.strategies._elimination import by_bands
+from bench_plugins.strategies._elimination import order_by_bands
 from bench_plugins.strategies._odds import Evidence
 from bench_plugins.strategies._racing import RaceSession, RaceSettings
 from bench_plugins.strategies.adaptive import Adaptive
@@ -18,14 +27,15 @@ from bench_plugins.strategies.adaptive import Adaptive
 PRIOR_DOF = 16  # degrees of freedom that the mean variance of all prompts counts as
 MIN_TOTAL_DOF = 20  # total degrees of freedom before the bound is first applied
 MIN_STDERR = 1e-150  # so that a division by it does not overflow
+ROUNDING = 1e-9  # evaluations; more than the rounding error of a sum of costs
 
 
 def published_cost(problem: Problem) -> float:
-    """Return the cost of the default schedule of `adaptive`, in evaluation equivalents."""
+    """Return the cost of the default schedule of `adaptive`, in evaluations."""
     return Adaptive(draws=len(problem.timesteps)).at_most(problem)
 
 
-def first_stage(n_draws: int) -> int:
+def first_stage_size(n_draws: int) -> int:
     """Return the number of draws in the first stage of the default schedule of `adaptive`."""
     return Adaptive(draws=n_draws).samples[0]
 
@@ -34,76 +44,94 @@ def staged_order(bands: str, timesteps: Ints) -> Ints:
     """Return int64 [N]: the draws of the schedule's first stage, then the others.
 
     Args:
-        bands: timesteps that come first within each stage; see `by_bands`.
+        bands: bands of timesteps that come first within each stage; see `order_by_bands`.
         timesteps: int64 [N], of the draws, ascending.
     """
-    first = sub_grid(first_stage(len(timesteps)), len(timesteps))
+    first = sub_grid(first_stage_size(len(timesteps)), len(timesteps))
     others = np.setdiff1d(np.arange(len(timesteps)), first)
-    parts = [part[by_bands(bands, timesteps[part])] for part in (first, others) if len(part)]
+    parts = [part[order_by_bands(bands, timesteps[part])] for part in (first, others) if len(part)]
     return np.concatenate(parts)
 
 
 class PublishedSession(RaceSession):
     """One image's race in the two stages of the schedule.
 
-    At the end of the first stage, the remaining budget decides how many surviving prompts are kept:
-    as many as it can pay for on all other draws, which is at least the five of the schedule.
+    At the end of the first stage, the evaluations that the schedule has not spent yet determine how
+    many survivors are kept: as many as can be evaluated on all other draws. If each reply costs
+    what `Problem.price` says, these are at least the five of the schedule.
 
     Attributes:
-        budget: evaluation equivalents that the schedule has not spent yet.
+        budget: evaluations that the schedule has not spent yet.
+        first_stage_end: number of draws in the first stage.
         variances: float64 [P], the latest variance of each prompt's difference from the leader.
             Dropped prompts keep theirs, because they are often the ones with rare large errors;
             without them the pooled variance would be too small.
+        draws_for_dof: number of draws after which the differences have `MIN_TOTAL_DOF` degrees of
+            freedom in total, if each of A - 1 rivals has one less than its number of draws.
+        n_looks: number of looks so far with at least `draws_for_dof` draws.
+        budget_dropped: whether a prompt was dropped because the budget did not suffice for it.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem) -> None:
         super().__init__(settings, problem, staged_order(settings.order, problem.timesteps))
         self.budget = published_cost(problem)
-        self.stage = first_stage(len(self.order))
+        self.first_stage_end = first_stage_size(len(self.order))
         self.variances = np.zeros(len(self.alive))
-        self.min_bound_draws = 1 + ceil(MIN_TOTAL_DOF / max(1, len(self.alive) - 1))
-        self.n_looks = 0  # so far, at which the bound could drop a prompt
-        self.cut = False  # whether the budget ruled out a prompt
+        self.draws_for_dof = 1 + ceil(MIN_TOTAL_DOF / max(1, len(self.alive) - 1))
+        self.n_looks = 0
+        self.budget_dropped = False
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Record the errors and their cost, and drop prompts that cannot win."""
+        """Record the errors and their cost, and drop prompts.
+
+        A prompt is dropped if it is unlikely to end ahead of the leader or, at the end of the first
+        stage, if the budget does not suffice for it.
+        """
         self.budget -= reply.cost
         super().tell(request, reply)
 
     def round_size(self) -> int:
-        """Return the number of draws in the next round, which ends no later than the stage."""
+        """Return the number of draws in the next round, which ends no later than its stage."""
         step = super().round_size()
-        return min(step, self.stage - self.seen) if self.seen < self.stage else step
+        end = self.first_stage_end
+        return min(step, end - self.seen) if self.seen < end else step
 
-    def ended_by(self) -> str:
+    def end_reason(self) -> str:
         """Return `ceiling` if the budget ruled out a prompt, otherwise what ended the race."""
-        return "ceiling" if self.cut else super().ended_by()
+        return "ceiling" if self.budget_dropped else super().end_reason()
 
-    def survivors(self) -> NDArray[np.bool_]:
-        """Keep the prompts that the bound keeps; after the first stage, as many as are paid for."""
-        self.n_looks += self.seen >= self.min_bound_draws
-        kept = super().survivors()
-        if self.seen != self.stage or self.seen == len(self.order):
+    def select_survivors(self) -> NDArray[np.bool_]:
+        """Return bool [A]: the prompts that the bound keeps and, after stage one, the budget too.
+
+        The budget keeps those with the lowest scores, only at the look that ends the first stage.
+        Updates `n_looks`, `variances` and `budget_dropped`, and may set `tied`.
+        """
+        # With two draws per timestep, looks are counted from half as many timesteps as the bound
+        # needs. This only makes the later shares of `delta` smaller.
+        self.n_looks += self.seen >= self.draws_for_dof
+        kept = super().select_survivors()
+        if self.seen != self.first_stage_end or self.seen == len(self.order):
             return kept
         draws, problem = len(self.order) - self.seen, self.problem
         budget = self.budget - draws * problem.null_cost
-        paid = max(1, int((budget + 1e-9) // (draws * problem.cell_cost)))
-        if kept.sum() > paid:
-            self.cut = True
+        # At least 1, in case the replies cost more than `Problem.price`.
+        affordable = max(1, int((budget + ROUNDING) // (draws * problem.cell_cost)))
+        if kept.sum() > affordable:
+            self.budget_dropped = True
             scores = np.where(kept, self.table.scores()[self.alive], np.inf)
-            kept[np.argsort(scores, kind="stable")[paid:]] = False
+            kept[np.argsort(scores, kind="stable")[affordable:]] = False
         return kept
 
-    def worse(self, differences: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
-        """Return bool [A]: which prompts are too unlikely to be ahead by `margin` over all draws.
+    def find_worse(self, differences: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
+        """Return bool [A]: the prompts that are unlikely to be ahead by `margin` over all N draws.
 
-        Updates `variances`.
+        Updates `variances`. See `RaceSession.find_worse` for the arguments.
         """
-        by_timestep = self.by_timestep(differences)
-        draws, deviation = by_timestep.shape[1], self.settings.deviation
-        if draws < self.min_draws:
+        means = self.average_by_timestep(differences)
+        n, deviation = means.shape[1], self.settings.deviation
+        if n < self.min_draws:
             return np.zeros(len(differences), dtype=bool)
-        own, dof = successive_variance(by_timestep)
+        own, dof = successive_variance(means)
         self.variances[self.alive] = own
         measured = self.variances[self.variances > 0]
         pooled = float(measured.mean()) if len(measured) else 0.0
@@ -112,41 +140,49 @@ class PublishedSession(RaceSession):
             variance, dof = moderate(variance, dof, pooled, PRIOR_DOF)
         if deviation:
             variance, dof = moderate(variance, dof, deviation**2, LEARNED_DOF)
-        fraction = draws / len(self.timestep_ends)
-        stderr = np.maximum(np.sqrt(variance * (1 - fraction) / draws), MIN_STDERR)
-        distance = (by_timestep.mean(axis=1) + margin) / stderr
-        return self.improbable(Evidence(distance, dof, draws, fraction, own, pooled))
+        fraction = n / len(self.timestep_ends)
+        # 1 - fraction is the finite-population correction: the mean over all N draws is estimated,
+        # and it is known exactly once they have all been seen.
+        stderr = np.maximum(np.sqrt(variance * (1 - fraction) / n), MIN_STDERR)
+        distance = (means.mean(axis=1) + margin) / stderr
+        return self.find_unlikely(Evidence(distance, dof, n, fraction, own, pooled))
 
-    def improbable(self, evidence: Evidence) -> NDArray[np.bool_]:
-        """Return bool [A]: whose probability of being ahead is below the error budget of this look.
+    def find_unlikely(self, evidence: Evidence) -> NDArray[np.bool_]:
+        """Return bool [A]: the prompts whose probability of ending ahead of the leader is too low.
 
-        Each probability is multiplied by the number of rivals (a union bound).
+        The probability is multiplied by the number of rivals (a union bound). With learned `odds`
+        the product is compared with `delta` at every look. Otherwise the probability is that of a t
+        distribution, and the product is compared with this look's share of `delta`.
         """
         from scipy.special import expit, stdtr
 
         rivals, odds, delta = max(1, len(self.alive) - 1), self.settings.odds, self.settings.delta
         if odds:
             return np.asarray(rivals * expit(evidence.features() @ np.array(odds)) < delta)
-        if evidence.draws < self.min_bound_draws:
+        if evidence.draws < self.draws_for_dof:
             return np.zeros(len(self.alive), dtype=bool)
         share = 6 / (pi * self.n_looks) ** 2  # alpha spending: the shares of all looks add up to 1
         return np.asarray(rivals * stdtr(evidence.dof, -evidence.distance) < share * delta)
 
 
 class RivalRecorder(PublishedSession):
-    """A race that records every rival, and drops only the prompts that the schedule drops.
+    """Training data for `odds`: a race that records its rivals at every look.
+
+    Prompts are dropped only at the end of the first stage, by the budget, so that rivals are
+    recorded that a bound would have dropped. Whether a rival ended ahead of the leader is known
+    from the errors on all draws.
 
     Attributes:
-        records: for each look, the features, float64 [A, 7], the prompts, int64 [A], and the
-            leader.
+        records: for each look, the features of the prompts, float64 [A, 7] (see
+            `Evidence.features`), their indices, int64 [A], and the index of the leader.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem) -> None:
         super().__init__(settings, problem)
         self.records: list[tuple[Floats, Ints, int]] = []
 
-    def improbable(self, evidence: Evidence) -> NDArray[np.bool_]:
-        """Record the features, and drop nobody."""
+    def find_unlikely(self, evidence: Evidence) -> NDArray[np.bool_]:
+        """Record the features, and return False for every prompt."""
         leader = int(self.alive[np.argmin(evidence.distance)])
         self.records.append((evidence.features(), self.alive.copy(), leader))
         return np.zeros(len(self.alive), dtype=bool)

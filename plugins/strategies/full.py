@@ -1,4 +1,4 @@
-"""Strategies with one request per image: the exhaustive sweep, and the base class of its kin."""
+"""Strategies that evaluate all prompts on the same draws in one request, such as `full`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OneBlock(Strategy):
         return OneBlockSession(problem, self.samples)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the cost per image, in evaluations."""
+        """Return the exact cost per image, in evaluations."""
         draws = min(self.samples, len(problem.timesteps))
         return problem.price(len(problem.class_of_prompt), draws)
 
@@ -55,7 +55,7 @@ class OneBlockSession:
         self.requested = False
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the block of cells, then None."""
+        """Return the request for all cells, then None."""
         if self.requested:
             return None
         self.requested = True
@@ -71,7 +71,7 @@ class OneBlockSession:
 
 
 class Full(OneBlock):
-    """Every prompt on every draw: the decision that other strategies approximate for less."""
+    """Every prompt on every draw: the decision that other strategies approximate."""
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "full",
@@ -86,7 +86,7 @@ class Full(OneBlock):
 
 
 class FullTree(OneBlock):
-    """The exhaustive decision, with the prompts of inner nodes evaluated on every draw as well.
+    """The exhaustive decision, which also evaluates the prompts of inner nodes on every draw.
 
     The inner nodes do not influence the decision. With `--save-errors` their errors are recorded
     together with those of the classes, so that `hierarchy` can be replayed.
@@ -100,10 +100,11 @@ class FullTree(OneBlock):
 
 
 class FullLinearised(OneBlock):
-    """The exhaustive decision, with every draw linearised at the mean of the prompts.
+    """The exhaustive decision, which also linearises every draw at the mean of the prompts.
 
-    The linearisations do not influence the decision. With `--save-errors` they are recorded
-    together with the errors, so that strategies that screen can be replayed.
+    If the backbone cannot linearise, it does the same as `full`. The linearisations do not
+    influence the decision. With `--save-errors` they are recorded together with the errors, so that
+    strategies that screen can be replayed.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -117,20 +118,20 @@ class FullLinearised(OneBlock):
         return FullLinearisedSession(problem, self.samples)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the cost per image, in evaluations, including the linearisations."""
+        """Return the exact cost per image, in evaluations, including the linearisations."""
         linearised = len(problem.timesteps) if problem.can_linearise else 0
         return super().at_most(problem) + linearised * problem.linearisation_cost
 
 
 class FullLinearisedSession(OneBlockSession):
-    """One image, decided by the block of all cells after one linearisation of all draws."""
+    """One image: one linearisation of all draws if possible, then one request for all cells."""
 
     def __init__(self, problem: Problem, samples: int) -> None:
         super().__init__(problem, samples)
         self.linearised = not problem.can_linearise
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the linearisation, then the block of cells, then None."""
+        """Return the linearisation, then the request for all cells, then None."""
         if self.linearised:
             return super().ask()
         self.linearised = True

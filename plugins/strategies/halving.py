@@ -17,7 +17,8 @@ from bench_plugins.strategies._elimination import Elimination
 class Halving(Strategy):
     """Spend an equal share of the budget in each round, and keep the better half of the prompts.
 
-    There are ceil(log2 P) rounds for P prompts. Unlike in the published algorithm, a score is the
+    There are ceil(log2 P) rounds for P prompts, each of at least one draw, so a budget below the
+    number of rounds is exceeded. Unlike in the published algorithm, a score is the
     mean over the draws of all rounds so far, because the draws are shared and forgetting them
     gains nothing. The draws are in a nested, even order.
 
@@ -49,7 +50,10 @@ class Halving(Strategy):
         return HalvingSession(self.budget, problem)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the highest cost per image, in evaluations."""
+        """Return the cost per image, in evaluations, if no class has several prompts.
+
+        Otherwise it is an upper bound, because a session ends once one class is left.
+        """
         prompts = alive = len(problem.class_of_prompt)
         seen, total = 0, 0.0
         while seen < len(problem.timesteps) and (alive > 1 or not seen):
@@ -69,8 +73,8 @@ class HalvingSession(Elimination):
         """Return the number of draws that an equal share of the budget pays for."""
         return _round_size(self.budget, len(self.problem.class_of_prompt), len(self.alive))
 
-    def survivors(self) -> NDArray[np.bool_]:
-        """Keep the better half; ties go to the lower prompt index."""
+    def select_survivors(self) -> NDArray[np.bool_]:
+        """Return bool [A]: the better half; ties go to the lower prompt index."""
         order = np.argsort(self.table.scores()[self.alive], kind="stable")
         keep = np.zeros(len(order), dtype=bool)
         keep[order[: ceil(len(order) / 2)]] = True
@@ -78,6 +82,9 @@ class HalvingSession(Elimination):
 
 
 def _round_size(budget: int, prompts: int, alive: int) -> int:
-    """Return the draws that a round's share of `budget` draws per prompt gives the survivors."""
+    """Return the number of draws of a round: an equal share of the budget, per survivor.
+
+    It is at least 1, also if the share does not pay for it.
+    """
     rounds = max(1, ceil(log2(prompts)))
     return max(1, budget * prompts // (rounds * alive))

@@ -32,10 +32,11 @@ TREE_RULES = ("fixed", "dynamic", "race")
 
 
 class DownTree(Strategy):
-    """Compare the nodes of a level on a few draws, drop some, and continue with their children.
+    """Compare nodes of the tree on a few draws, drop some, and continue with their children.
 
-    Each round evaluates the prompts of the nodes reached so far. The inner nodes that are kept are
-    replaced by their children, until only classes are left. The error of an inner node is not a
+    Each round evaluates the prompts of the nodes reached so far, beginning with those that have no
+    parent. The inner nodes that are kept are replaced by their children, until only classes are
+    left. The error of an inner node is not a
     bound on the errors of its classes, so under every rule a dropped node may hold the full sweep's
     winner. Only a calibration (`--risk`) can promise anything.
 
@@ -46,10 +47,10 @@ class DownTree(Strategy):
     Args:
         rule: `race`, `fixed` or `dynamic`.
         samples: draws per round, for `race` the maximum; None for a tenth of the draws.
-        keep: for `fixed`: share of the nodes to keep.
+        keep: for `fixed`: share of the nodes to keep, rounded up.
         deviations: for `dynamic`: number of standard deviations a node may be behind.
-        delta: for `race`: level of one comparison.
-        first: for `race`: draws before the first look.
+        delta: for `race`: significance level of one comparison.
+        first: for `race`: draws before the first test.
         draws: N, the draws of the plan.
     """
 
@@ -96,8 +97,8 @@ class DownTree(Strategy):
         """Start one image."""
         return Descent(self, problem)
 
-    def last_round(self, problem: Problem) -> Session:
-        """Return the session that decides among classes; `problem` has no tree."""
+    def start_last_round(self, problem: Problem) -> Session:
+        """Start the session that decides among the remaining classes, whose problem has no tree."""
         strategy = self.race if self.rule == "race" else Adaptive(draws=len(problem.timesteps))
         return strategy.start(problem)
 
@@ -106,7 +107,8 @@ class Descent:
     """One image on its way down the tree.
 
     Attributes:
-        below: bool [C, C + J], whether a class is a node or lies below it.
+        parents: int64 [C + J], the parent of each class and each of J inner nodes.
+        below: bool [C, C + J], whether a class is that node or lies below it.
         rounds: int64 [C], number of rounds that a class, or a node above it, survived.
         rank: int64 [C], in the last round, highest for the best class; 0 for classes not in it.
     """
@@ -142,6 +144,7 @@ class Descent:
         return self.table.outcome(np.where(classes < n, survived[np.minimum(classes, n - 1)], 0))
 
     def _descend(self) -> Iterator[Evaluate]:
+        """Yield the requests of all rounds; updates `rounds` and, at the end, `rank`."""
         n, nodes = len(self.rounds), np.flatnonzero(self.parents < 0)
         while (nodes >= n).any():
             if len(nodes) > 1:
@@ -150,7 +153,7 @@ class Descent:
             children = np.flatnonzero(np.isin(self.parents, nodes[nodes >= n]))
             nodes = np.sort(np.concatenate([nodes[nodes < n], children]))
         prompts, problem = self._among(nodes)
-        session = self.strategy.last_round(problem)
+        session = self.strategy.start_last_round(problem)
         yield from self._drive(session, prompts)
         self.rank[nodes[session.outcome().ranking[::-1]]] = np.arange(1, len(nodes) + 1)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Problem, Strategy
-from bench_plugins.strategies._elimination import Elimination, shuffled
+from bench_plugins.strategies._elimination import Elimination, shuffle_draws
 
 
 class PairedTTest(Strategy):
@@ -66,7 +66,7 @@ class PairedTTestSession(Elimination):
     """One image. Running sums of differences from the best prompt make a draw cost O(A) time."""
 
     def __init__(self, min_scores: int, cutoff: float, problem: Problem) -> None:
-        super().__init__(problem, shuffled(len(problem.timesteps), problem.seed))
+        super().__init__(problem, shuffle_draws(len(problem.timesteps), problem.seed))
         self.min_scores, self.cutoff = min_scores, cutoff
         self.best = -1  # the prompt from which the differences are taken
         self.sums = self.squares = np.zeros(0)  # of the differences and their squares, [A]
@@ -75,15 +75,19 @@ class PairedTTestSession(Elimination):
         """Return the number of draws up to the first test, then 1."""
         return max(1, self.min_scores - self.seen)
 
-    def survivors(self) -> NDArray[np.bool_]:
-        """Keep the best prompt and those that do not differ significantly from it."""
+    def select_survivors(self) -> NDArray[np.bool_]:
+        """Return bool [A]: the best prompt and those that do not differ significantly from it.
+
+        Updates `best`, `sums` and `squares` by the last draw, so each round after the first must
+        be of one draw.
+        """
         from scipy.special import stdtrit
 
         best = int(self.alive[np.argmin(self.table.scores()[self.alive])])
         n = self.seen
         if best != self.best or len(self.sums) == 0:
-            terms = self.terms()
-            difference = terms - terms[np.searchsorted(self.alive, best)]
+            errors = self.weighted_errors()
+            difference = errors - errors[np.searchsorted(self.alive, best)]
             self.best = best
             self.sums, self.squares = difference.sum(axis=1), (difference**2).sum(axis=1)
         else:

@@ -21,46 +21,48 @@ UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED_CEILING, "first": 2, "delta": 0
 
 
 class Race(Strategy):
-    """Score all prompts on a few shared draws, drop those that cannot win, repeat.
+    """Score all prompts on a few shared draws, drop those that are significantly worse, repeat.
 
-    The *leader* is the surviving prompt with the lowest score. At every look, a prompt is dropped
-    if a lower confidence bound on the mean difference between its errors and the leader's is above
-    zero. The aim is the exhaustive decision, a mean over a *finite* set of N draws. The draws seen
-    are known exactly, so the bounds shrink to zero as the draws are used up, and a race that never
-    drops a prompt decides exactly as `full` does. Each round adds at least an eighth of the draws
-    seen. A race ends when the survivors are prompts of a single class.
+    The *leader* is the surviving prompt with the lowest score. After each round of draws (a *look*,
+    as in sequential analysis), a prompt is dropped if a lower confidence bound on the mean
+    difference between its errors and the leader's is above zero. The aim is the exhaustive
+    decision, a mean over a *finite* set of N draws. The draws seen are known exactly, so the bounds
+    shrink to zero as the draws are used up, and a race that never drops a prompt decides exactly as
+    `full` does. Each round adds at least an eighth of the draws seen. A race ends when the
+    survivors are prompts of a single class.
 
     What the bounds promise:
 
-    `t` (fast). Draws are evenly spread over the levels (van der Corput). The variance of their mean
-    is estimated from neighbouring levels and moderated by the variances of the other rivals. Draws
-    that share a level (`--plan antithetic`) are requested together and count as one. Each
-    comparison has level `delta` if the differences, without their trend along the levels, are
-    independent, normal and about equally variable. There is no correction for the number of looks
-    and prompts. With `order`, the first draws represent all of them only if the prompts have the
-    same order at all levels. So `delta` is a dial and not a promise. Among tied classes the race
-    loses the winner far more often, 16 to 75 % at 0.02 (docs/promises.md). `bench sweep` measures
-    which share of decisions it keeps.
+    `t` (fast). Draws are evenly spread over the timesteps (van der Corput). The variance of their
+    mean is estimated from neighbouring timesteps and moderated by the variances of the other
+    rivals. Draws that share a timestep (`--plan antithetic`) are requested together and count as
+    one. Each comparison has significance level `delta` if the differences, without their trend
+    along the timesteps, are independent, normal and about equally variable. There is no correction
+    for the number of looks and prompts. With `order`, the first draws represent all of them only if
+    the prompts have the same order at all timesteps. So `delta` is a dial and not a promise. Among
+    tied classes the race loses the winner far more often, 16 to 75 % at 0.02 (docs/promises.md).
+    `bench sweep` measures which share of decisions it keeps.
 
     `betting`, with `span`. Draws come in uniformly random order. Over that order, the decision of
     an image differs from the exhaustive one with probability at most `delta`, *provided that* the
     weighted errors of two prompts on a draw never differ by more than `span`. The exhaustive winner
-    is lost only if a bound wrongly puts it above one of the P - 1 others. Each bound has level
-    delta / (P - 1), by a union bound, and holds at all looks together. The user must know `span`
+    is lost only if a bound wrongly puts it above one of the P - 1 others. Each bound fails
+    with probability at most delta / (P - 1), at all looks together, and a union bound adds these
+    up. The user must know `span`
     (`bench learn-order` shows the largest recorded difference). Without it, twice the largest
     difference from a leader so far is used, and nothing is promised: with rare large errors
     `betting` then loses 13 % of tied winners at a `delta` of 0.05.
 
     `ceiling=published` races on the draws of the default schedule of `adaptive`, stage by stage, so
-    no image costs more than it does there. At the end of the first stage, the remaining budget
-    decides how many surviving prompts are kept: the five of the schedule, or more if the bound has
-    saved evaluations. So if the schedule decides as `full` does, such a race does so too, unless a
-    bound has dropped the winner. That happens for an image with probability at most `delta` if the
-    differences meet the assumptions of bound `t`: a rival is dropped when its probability of being
-    ahead, times the number of rivals left, is below the share of `delta` for this look, which is
-    6 / (pi j)² at look j. Variances are moderated by those of *all* prompts, including dropped
-    ones, and nobody is dropped before the differences have 20 degrees of freedom in total. `order`
-    applies within each stage.
+    no image costs more than it does there. At the end of the first stage, the evaluations that the
+    schedule has not spent yet determine how many surviving prompts are kept: the five of the
+    schedule, or more if the bound has saved evaluations. So if the schedule decides as `full` does,
+    such a race does so too, unless a bound has dropped the winner. That happens for an image with
+    probability at most `delta` if the differences meet the assumptions of bound `t`: a rival is
+    dropped when its probability of being ahead, times the number of rivals left, is below the share
+    of `delta` for this look, which is 6 / (pi j)² at look j. Variances are moderated by those of
+    *all* prompts, including dropped ones, and nobody is dropped before the differences have 20
+    degrees of freedom in total. `order` applies within each stage.
 
     With `odds`, learned from other images (`bench learn-odds`), that probability comes from a
     logistic regression, and each look uses all of `delta`. The regression reflects how heavy the
@@ -68,17 +70,17 @@ class Race(Strategy):
     errors so rare that none has been seen (design/racing.md).
 
     With a `tie`, fixed before the run, a race also ends when no survivor of another class can be
-    better than the leader by more than `tie`, by the same bounds at the same levels (an
+    better than the leader by more than `tie`, by the same bounds with the same `delta` (an
     epsilon-best arm: Even-Dar, Mannor & Mansour, JMLR 7, 2006). `decided_by` is then `tie`. Such an
     image is decided and counted as any other. If its decision differs from the full sweep's, the
     score is at most `tie` worse.
 
     Args:
-        delta: level of the bounds; lower is safer and costs more.
+        delta: significance level of the bounds; lower is safer and costs more.
         bound: `t` (fast), or `betting` (needs a `span`).
-        first: draws before the first look.
-        order: for `t`: levels to evaluate first, such as `650-850,400-650` (`bench learn-order`
-            finds them), or `even` for none.
+        first: draws before the first test.
+        order: for `t`: bands of timesteps to evaluate first, such as `650-850,400-650` (`bench
+            learn-order` finds them), or `even` for none.
         span: for `betting`: the largest possible difference between two errors on one draw; 0 if
             unknown, and then nothing is promised.
         draws: N, the draws of the plan.
@@ -98,8 +100,8 @@ class Race(Strategy):
         # A copy of UNPROVEN, because a spec must be a literal.
         "unproven": {"ceiling": "published", "first": 2, "delta": 0.001},
         "retired": {"growth": 8},
-        # A low level costs little if prompts are far apart, and an early first look saves most. So
-        # the first look comes earlier while the level is low, and then the level rises.
+        # A low delta costs little if prompts are far apart, and an early first look saves most. So
+        # the first look comes earlier while delta is low, and then delta rises.
         "safest_first": (
             {"first": 8, "delta": 1e-5},
             {"first": 4, "delta": 1e-5},
@@ -169,7 +171,10 @@ class Race(Strategy):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return levels of the bound: alone, with the ceiling, and with learned parameters."""
+        """Return several `delta`: alone, with the ceiling, with learned parameters, and `betting`.
+
+        Only a learned `deviation` and `order` are used.
+        """
         deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
         settings: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
         settings += [{"delta": delta, "first": 2} for delta in (0.02, 0.005)]
@@ -186,16 +191,19 @@ class Race(Strategy):
         return (PublishedSession if self.ceiling else RaceSession)(self, problem)
 
     def at_least(self, problem: Problem) -> float:
-        """Return the lowest cost per image, in evaluations: all prompts, up to the first look."""
+        """Return the lowest cost per image, in evaluations: all prompts up to the first look."""
         return self.start(problem).first_look_cost(len(problem.class_of_prompt))
 
     def at_most(self, problem: Problem) -> float:
-        """Return the largest cost per image: every prompt on every draw, or the ceiling."""
+        """Return the highest cost per image: every prompt on every draw, or the ceiling."""
         whole = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
         return published_cost(problem) if self.ceiling else whole
 
     def replaces(self, problem: Problem) -> Replaced | None:
-        """Return the schedule of `adaptive`, or None if there is a ceiling."""
+        """Return the default schedule of `adaptive`, or None if the ceiling is its cost already.
+
+        The settings add the ceiling and a `delta` of at most 0.001.
+        """
         if self.ceiling is not None:
             return None
         settings = {**UNPROVEN, "delta": min(self.delta, UNPROVEN["delta"])}
@@ -228,7 +236,7 @@ class Race(Strategy):
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
         """Return the cost of the cheapest proof by an oracle that uses the bound of this race.
 
-        None with a ceiling, under which the schedule drops prompts without a proof.
+        The result is None with a ceiling, under which the budget drops prompts without a proof.
 
         The oracle knows the exhaustive winner and, for each rival, the smallest number of draws, in
         the order of this race, after which the bound puts the rival above the winner: at least two,
@@ -253,7 +261,7 @@ class Race(Strategy):
             session.seen = seen
             drawn = session.order[:seen]
             shown = differences[:, drawn if self.bound == "betting" else np.sort(drawn)]
-            needed[session.worse(shown) & (needed == n_draws)] = seen
+            needed[session.find_worse(shown) & (needed == n_draws)] = seen
             if (needed < n_draws).all():
                 break
         draws = int(needed.max(initial=1))

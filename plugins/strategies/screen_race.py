@@ -1,4 +1,8 @@
-"""Screening: rank all prompts by one gradient per draw, and race only those that can still win."""
+"""Screening: rank all prompts by one gradient per draw, and race only those near the best.
+
+A gradient linearises the error of a draw around a mixture of the prompts. The result approximates
+the errors of all prompts, and is called their first-order errors; see `Linearise`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.strategy import (
     Evaluate,
     Floats,
@@ -31,40 +34,41 @@ from bench_plugins.strategies.race import Race
 class ScreenRace(Strategy):
     """Linearise a few draws at the mean of the prompts, keep the best prompts and race them.
 
-    The *first-order score* of a prompt is the mean of its first-order errors over `samples` evenly
-    spread draws. A prompt is *in reach* if its first-order score exceeds the lowest by at most
-    `reach` standard deviations of the prompts' scores; this unit makes images of different
-    contrast comparable. Prompts in reach are raced on exact errors as in `race` (bound `t`). So a
-    winner is lost either in the screen, if it is out of reach, or in the race.
+    The *first-order score* of a prompt is the weighted mean of its first-order errors over
+    `samples` evenly spread draws. A prompt is *in reach* if its first-order score exceeds the
+    lowest by at most `reach` standard deviations of the prompts' scores; this unit makes images of
+    different contrast comparable. Prompts in reach are raced on exact errors as in `race` (bound
+    `t`). So the exhaustive winner is lost either in the screen, if it is out of reach, or in the
+    race.
 
-    `bench learn-screen` finds the `reach` that keeps the winner of another image, exchangeable
-    with the recorded ones, with a stated probability (split conformal prediction). The default has
-    no such level: it kept the winner of 98 % of the 105 training images of UC Merced on which it
-    was chosen, and of all 360 digits (design/screening.md).
+    `bench learn-screen` calibrates `reach` by split conformal prediction so that, for a new image
+    exchangeable with the recorded ones, the screen keeps the winner with a given probability. The
+    default is not calibrated; design/screening.md shows how often it kept the winner.
 
     If the denoiser is far from linear, a gradient at the mean of *all* prompts says little about
     the prompts near the winner. With `screens=2` the prompts in reach are screened again on the
-    same draws, linearised at the mean of the kept prompts, if that is cheaper than racing them at
-    once. This second reach cannot be calibrated, because recordings hold linearisations at the mean
-    of all prompts only.
+    same draws, linearised at their own mean. This is done only if the last screen dropped a prompt,
+    and if a screen costs less than the first round of the race on the prompts in reach. The reach
+    of later screens cannot be calibrated, because recordings hold linearisations at the mean of all
+    prompts only.
 
-    A screen costs about three evaluations per draw, whatever the number of prompts. If the backbone
-    cannot linearise (`Problem.can_linearise`), all prompts race.
+    The cost of a screen is `Problem.linearisation_cost` per draw, whatever the number of prompts.
+    If the backbone cannot linearise (`Problem.can_linearise`), all prompts race.
 
     Args:
         reach: how far a prompt may lie above the lowest first-order score, in standard deviations
             of the prompts' first-order scores.
         samples: draws to linearise.
         screens: maximum number of screens.
-        delta: level of the race's bound.
-        first: draws before the first look of the race.
-        order: levels that the race evaluates first.
+        delta: significance level of the race's bound.
+        first: draws before the first test of the race.
+        order: bands of timesteps that the race evaluates first.
         draws: N, the draws of the plan.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "screen-race",
-        "summary": "rank all prompts by one gradient per draw, then race those that can still win",
+        "summary": "rank all prompts by one gradient per draw, then race those near the best",
         # The reach comes first, because the race cannot recover a winner that is out of reach.
         "safest_first": (
             {"reach": 4.0, "first": 4, "delta": 1e-5},
@@ -103,18 +107,21 @@ class ScreenRace(Strategy):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return several reaches, each with an early and a late first look of the race."""
+        """Return several reaches, each with an early and a late first look of the race.
+
+        Without first-order errors in the recording, nothing is returned.
+        """
         reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0) if linearised else ()
         return [{"reach": reach, "first": first} for first in (2, 4) for reach in reaches]
 
     def start(self, problem: Problem) -> RaceSession:
-        """Start one image."""
-        return (
-            ScreenRaceSession(self, problem) if problem.can_linearise else self.race.start(problem)
-        )
+        """Start one image; without a screen if the backbone cannot linearise."""
+        if problem.can_linearise:
+            return ScreenRaceSession(self, problem)
+        return self.race.start(problem)
 
     def at_least(self, problem: Problem) -> float:
-        """Return the lowest cost per image, in evaluations: a screen and the race of one prompt."""
+        """Return the lowest cost per image: one screen, and one prompt up to the first look."""
         session = self.start(problem)
         if not isinstance(session, ScreenRaceSession):
             return self.race.at_least(problem)
@@ -129,49 +136,64 @@ class ScreenRace(Strategy):
         return whole + draws * problem.linearisation_cost
 
     def replaces(self, problem: Problem) -> Replaced:
-        """Return the schedule of `adaptive`; no parameters keep its cost below that."""
+        """Return the default schedule of `adaptive`.
+
+        The settings are empty, because no parameters limit the cost of this strategy to that of the
+        schedule.
+        """
         return Replaced("adaptive", published_cost(problem), {})
 
 
 class ScreenRaceSession(RaceSession):
-    """One image: one or more screens, then the race of the kept prompts."""
+    """One image: one or more screens, then the race of the kept prompts.
+
+    Attributes:
+        screens: number of screens that may still be made.
+        screened: int64 [n], the draws that are linearised.
+        screen_cost: cost of one screen, in evaluations.
+        first_order: float64 [P, n], first-order errors from the last screen; empty before it.
+        n_screened: number of prompts at whose mean the last screen linearised.
+        ranked: int64 [P], all prompts, best first according to the screens.
+    """
 
     def __init__(self, strategy: ScreenRace, problem: Problem) -> None:
         super().__init__(strategy.race, problem)
         self.reach, self.screens = strategy.reach, strategy.screens
         self.screened = sub_grid(strategy.samples, len(problem.timesteps))
         self.screen_cost = len(self.screened) * problem.linearisation_cost
-        self.first_order: Floats = np.zeros((0, 0))  # errors of the last screen, [P, samples]
-        self.ranked = np.arange(len(self.alive))  # all prompts, best first according to the screens
+        self.first_order: Floats = np.zeros((0, 0))
+        self.n_screened = len(self.alive)
+        self.ranked = np.arange(len(self.alive))
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return screens while they are worth their cost, then the requests of the race."""
-        if not self.seen and self.screens and self.worth_a_screen():
+        """Return a linearisation while a screen is due, then the requests of the race."""
+        if not self.seen and self.screens and self.is_screen_due():
             mixture = np.zeros(len(self.ranked))
             mixture[self.alive] = 1 / len(self.alive)
             return Linearise(self.screened, mixture)
         return super().ask()
 
-    def worth_a_screen(self) -> bool:
-        """Return whether to screen: the first time, or if a screen costs less than the first look.
+    def is_screen_due(self) -> bool:
+        """Return whether to screen: always at first, later if it costs less than a first look.
 
-        After a screen that dropped no prompt, another is useless.
+        After a screen that dropped no prompt, another one would have the same result.
         """
         if not self.first_order.size:
             return True
-        look = len(self.alive) * self.settings.first
-        return len(self.alive) < len(self.ranked) and look > LINEARISATION_COST * len(self.screened)
+        dropped = len(self.alive) < self.n_screened
+        return dropped and self.screen_cost < self.first_look_cost(len(self.alive))
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Drop prompts out of reach by their first-order errors, or those that the race drops."""
+        """Drop prompts that are out of reach after a screen, or that the race drops."""
         if isinstance(request, Evaluate):
             super().tell(request, reply)
             return
         self.screens -= 1
+        self.n_screened = len(self.alive)
         self.first_order = reply.values.astype(np.float64)
         scores = self.scores()[self.alive]
-        out = self.ranked[~np.isin(self.ranked, self.alive)]
-        self.ranked = np.concatenate([self.alive[np.argsort(scores, kind="stable")], out])
+        dropped = self.ranked[~np.isin(self.ranked, self.alive)]
+        self.ranked = np.concatenate([self.alive[np.argsort(scores, kind="stable")], dropped])
         self.alive = self.alive[distances(scores) <= self.reach]
 
     def scores(self) -> Floats:
@@ -180,16 +202,19 @@ class ScreenRaceSession(RaceSession):
         return np.asarray(np.average(self.first_order, axis=1, weights=weights))
 
     def outcome(self) -> Outcome:
-        """Rank the raced prompts as a race does, then the others as the screens ranked them.
+        """Rank classes with a raced prompt as a race does, then the others by the screens.
 
-        The others have no draws and no score. If the runner-up is one of them, the margin and its
-        standard error are computed from first-order errors.
+        A class without a raced prompt has no draws and an infinite score. If the runner-up is one
+        of them, the margin, its standard error and the confidence are computed from first-order
+        errors.
         """
         if not self.first_order.size:
             return super().outcome()
         draws = self.table.draws()
-        outcome = self.table.outcome(np.where(draws > 0, draws, -np.argsort(self.ranked)))
-        outcome = replace(outcome, decided_by=self.ended_by())
+        # The argsort of a permutation is its inverse: the rank of each prompt. Its negative is at
+        # most 0, so every raced prompt, with at least one draw, comes before the others.
+        survived = np.where(draws > 0, draws, -np.argsort(self.ranked))
+        outcome = replace(self.table.outcome(survived), decided_by=self.end_reason())
         if len(outcome.ranking) < 2 or outcome.draws[outcome.ranking[1]]:
             return outcome
         classes = self.problem.class_of_prompt[self.ranked]

@@ -1,4 +1,4 @@
-"""The plain baseline: every prompt on the same few draws."""
+"""The plain baseline: every prompt on the same few evenly spread draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Majority vote of the draws (Favero et al., arXiv 2502.03687, 2025)."""
+"""Plurality vote of the draws (Favero et al., arXiv 2502.03687, 2025)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Vote(Uniform):
     """Each draw votes for the class with its lowest error, and the class with most votes wins.
 
     A vote counts as much as its draw's weight. Classes with the same lowest error on a draw share
-    its vote. Classes with equally many votes are ordered by score, the mean error, and then by
-    prompt index. `decided_by` is `tie` if the first place was decided in this way.
+    its vote equally. Classes with equally many votes are ordered by score, the mean error, and then
+    by prompt index. `decided_by` is `tie` if the first place was decided in this way.
 
     Args:
         samples: draws that vote, spread evenly; None for all of them.

@@ -5,13 +5,13 @@ import pytest
 
 from bench.inputs.draws import even_order as even
 from bench.inputs.draws import timestep_grid
-from bench_plugins.strategies._elimination import by_bands, shuffled, timestep_means
+from bench_plugins.strategies._elimination import order_by_bands, shuffle_draws, timestep_means
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 250, 500, 1000])
 def test_orders_are_permutations(n: int) -> None:
     timesteps = timestep_grid(n, 1000)
-    for order in (even(n), shuffled(n, 3), by_bands("650-850,100-200", timesteps)):
+    for order in (even(n), shuffle_draws(n, 3), order_by_bands("650-850,100-200", timesteps)):
         assert sorted(order) == list(range(n))
 
 
@@ -32,7 +32,7 @@ def test_even_prefixes_have_low_discrepancy(n: int) -> None:
 
 def test_bands_come_first_in_their_order() -> None:
     timesteps = timestep_grid(100, 1000)
-    order = by_bands("600-699,100-149", timesteps)
+    order = order_by_bands("600-699,100-149", timesteps)
     assert all(600 <= t <= 699 for t in timesteps[order[:10]])
     assert all(100 <= t <= 149 for t in timesteps[order[10:15]])
 
@@ -40,12 +40,12 @@ def test_bands_come_first_in_their_order() -> None:
 @pytest.mark.parametrize("bands", ["650", "a-b", "700-600", "", "1-2,", "1-2-3", "-5-10"])
 def test_a_bad_order_is_refused(bands: str) -> None:
     with pytest.raises(ValueError, match="bands of timesteps such as"):
-        by_bands(bands, timestep_grid(10, 1000))
+        order_by_bands(bands, timestep_grid(10, 1000))
 
 
 def test_draws_of_a_timestep_come_together() -> None:
     timesteps = np.repeat(timestep_grid(8, 1000), 2)
-    order = by_bands("400-600", timesteps)
+    order = order_by_bands("400-600", timesteps)
     assert sorted(order.tolist()) == list(range(16))
     assert (timesteps[order][0::2] == timesteps[order][1::2]).all()
     assert set(timesteps[order][:4].tolist()) == {437, 562}

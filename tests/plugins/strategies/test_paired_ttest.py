@@ -6,7 +6,7 @@ from helpers.tables import Errors, concluded, make, make_table, run
 from scipy.stats import ttest_rel
 
 from bench.contracts.strategy import Ints
-from bench_plugins.strategies._elimination import shuffled
+from bench_plugins.strategies._elimination import shuffle_draws
 
 
 def clark_and_jaini(errors: Errors, order: Ints, min_scores: int, cutoff: float) -> tuple[int, int]:
@@ -33,7 +33,7 @@ def test_equals_the_algorithm_with_scipys_test(min_scores: int, cutoff: float) -
     for seed in range(8):
         errors = make_table(6, 60, seed=seed, gap=0.004)
         decided = run(strategy, errors)
-        expected = clark_and_jaini(errors, shuffled(60, 0), min_scores, cutoff)
+        expected = clark_and_jaini(errors, shuffle_draws(60, 0), min_scores, cutoff)
         assert (concluded(decided).ranking[0], decided.evaluations) == expected
 
 

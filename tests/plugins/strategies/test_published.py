@@ -87,6 +87,15 @@ def test_nulls_and_guidance_count(null: int) -> None:
     assert concluded(ours).decided_by == "ceiling"
 
 
+def test_rounded_costs_do_not_cost_a_prompt() -> None:
+    """With fractional costs, what is left may be just below the price of five prompts."""
+    errors = near_tied(12, 30, 3)
+    for tenths in range(1, 40):
+        problem = replace(make_problem(errors), cell_cost=tenths / 10, null_cost=0.1)
+        decided = decide(Sample("x", 0, {}), errors, published(30, delta=NEVER), problem)
+        assert sum(values.size for _, values in decided.cells) == 12 * 3 + 5 * 27
+
+
 def test_the_first_stage_has_the_draws_of_the_schedule() -> None:
     errors = near_tied(8, 60, 0)
     asked = list(evaluations(published(60, delta=NEVER).start(make_problem(errors)), errors))

@@ -114,6 +114,34 @@ def test_a_second_screen_is_taken_among_who_is_left() -> None:
     np.testing.assert_array_equal(ranking[len(left) :], np.setdiff1d(np.arange(40), left))
 
 
+def screens_made(cost: float, scores: list[np.ndarray], **params: Any) -> int:
+    """Return how many screens are made if they return these first-order scores, [P] each."""
+    problem = make_problem(make_table(len(scores[0]), 60))
+    problem = replace(problem, can_linearise=True, linearisation_cost=cost)
+    session = make("screen-race", 60, samples=2, screens=len(scores), **params).start(problem)
+    for number, row in enumerate(scores):
+        request = session.ask()
+        if not isinstance(request, Linearise):
+            return number
+        session.tell(request, Reply(np.stack([row, row], axis=1).astype("f4"), 2 * cost))
+    return len(scores)
+
+
+@pytest.mark.parametrize(("cost", "screens"), [(1.0, 2), (9.9, 2), (10.1, 1), (30.0, 1)])
+def test_a_second_screen_is_made_if_it_costs_less_than_a_first_look(
+    cost: float, screens: int
+) -> None:
+    """Ten prompts are left, whose first look has two draws: 20 evaluations."""
+    scores = np.repeat([0.0, 5.0], [10, 30])
+    assert screens_made(cost, [scores, scores], reach=1.0, first=2) == screens
+
+
+def test_no_screen_is_made_after_one_that_dropped_no_prompt() -> None:
+    scores, equal = np.repeat([0.0, 5.0], [10, 30]), np.zeros(40)
+    assert screens_made(1.0, [equal, scores], reach=1.0, first=2) == 1
+    assert screens_made(1.0, [scores, equal, equal], reach=1.0, first=2) == 2
+
+
 def test_few_who_are_left_race_at_once() -> None:
     errors = (np.arange(6)[:, None] + make_table(6, 40, gap=1e-9, noise=1e-3)).astype("f4")
     decided = screened(errors, reach=0.0, screens=3)
