@@ -27,7 +27,7 @@ from bench_plugins.strategies.adaptive import Adaptive
 PRIOR_DOF = 16  # degrees of freedom that the mean variance of all prompts counts as
 MIN_TOTAL_DOF = 20  # total degrees of freedom before the bound is first applied
 MIN_STDERR = 1e-150  # so that a division by it does not overflow
-ROUNDING = 1e-9  # evaluations; more than the rounding error of a sum of costs
+BUDGET_ROUNDING = 1e-9  # evaluations; more than the rounding error of a sum of costs
 
 
 def published_cost(problem: Problem) -> float:
@@ -115,7 +115,7 @@ class PublishedSession(RaceSession):
         draws, problem = len(self.order) - self.seen, self.problem
         budget = self.budget - draws * problem.null_cost
         # At least 1, in case the replies cost more than `Problem.price`.
-        affordable = max(1, int((budget + ROUNDING) // (draws * problem.cell_cost)))
+        affordable = max(1, int((budget + BUDGET_ROUNDING) // (draws * problem.cell_cost)))
         if kept.sum() > affordable:
             self.budget_dropped = True
             scores = np.where(kept, self.table.scores()[self.alive], np.inf)
