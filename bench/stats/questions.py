@@ -204,7 +204,8 @@ def _decide(
 
     first_below = partial(first_above, sign=-1)
     # The two verdicts on a margin contradict each other, so at most one of them is false, and each
-    # is tested at the full level ALPHA. A two-sided verdict splits ALPHA between its sides.
+    # is tested at the full level ALPHA (only "better" and "worse" are both false, if the means are
+    # exactly equal). A two-sided verdict splits ALPHA between its sides.
     verdicts: dict[Verdict, int]
     if kind == "differs":
         verdicts = {"better": first_above(0.0, ALPHA / 2), "worse": first_below(0.0, ALPHA / 2)}
