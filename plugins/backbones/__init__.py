@@ -19,13 +19,15 @@ from bench.contracts.specs import Parameter
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 _PARAMETERS: dict[str, Any] = {
-    "normalize": Parameter("half", "half: pixels in [-1, 1]; cifar10: the published notebook's"),
+    "normalize": Parameter(
+        "half", "half: pixels in [-1, 1]; cifar10: that of the published notebook"
+    ),
     "resolution": Parameter(None, "image side in pixels; None: the model's own", type=int),
 }
 _PARAMETER_TYPES = {"int": int, "float": float, "str": str}
 # A classifier has a single draw, and with one draw every strategy equals `full`.
 _CLASSIFIER: dict[str, Any] = {"scorer": "classifier", "strategy": "full", "draws": 1}
-_SEED: dict[str, Any] = {"seed": Parameter(0, "seed of its own; --seed is that of the noise")}
+_SEED: dict[str, Any] = {"seed": Parameter(0, "the backbone's own seed; --seed is for the noise")}
 
 
 @hookimpl
@@ -67,7 +69,7 @@ def register_backbones(register: Callable[..., None]) -> None:
     register(
         "pipeline",
         target=_target("pipeline_live:LivePipeline"),
-        summary="a pipeline of diffusers in memory: bench.run(DATASET, backbone=pipe) in Python",
+        summary="a diffusers pipeline object: bench.run(DATASET, backbone=pipe) in Python",
         trained_on="unknown",
         family="pipeline",
         objects=("diffusers.DiffusionPipeline",),
@@ -78,7 +80,7 @@ def register_backbones(register: Callable[..., None]) -> None:
     register(
         "random",
         target=_target("chance:Random"),
-        summary="guesses: the row of chance",
+        summary="random guesses, the chance baseline",
         trained_on=None,
         parameters=_SEED,
         **_CLASSIFIER,
@@ -86,7 +88,7 @@ def register_backbones(register: Callable[..., None]) -> None:
     register(
         "majority",
         target=_target("chance:Majority"),
-        summary="always the most frequent class of the split it is fitted on",
+        summary="always predicts the most frequent class of the split it is fitted on",
         learns=True,
         **_CLASSIFIER,
     )
@@ -119,23 +121,23 @@ def _register_learners(register: Callable[..., None], weights: dict[str, str]) -
     """Register the classifiers that learn. `weights` maps names of features to weights."""
     choices = f"{', '.join(weights)}; embedding: the model that --weights names"
     parameters: dict[str, Any] = {
-        "features": Parameter(
-            "pixels", f"what is learned from: pixels, or image embeddings: {choices}"
+        "features": Parameter("pixels", f"pixels, or image embeddings of a model: {choices}"),
+        "resolution": Parameter(
+            None, "image side in pixels for features=pixels; None: 16", type=int
         ),
-        "resolution": Parameter(None, "side of the square of pixels; None: 16", type=int),
     }
     learner = {"learns": True, "weights_by": {"features": weights}, **_CLASSIFIER}
     register(
         "nearest-mean",
         target=_target("learned:NearestMean"),
-        summary="the class whose mean features are nearest; of pixels, without any weights",
+        summary="nearest class mean of features; without weights, of pixels",
         parameters=parameters,
         **learner,
     )
     register(
         "linear-probe",
         target=_target("learned:LinearProbe"),
-        summary="logistic regression on features, cross-validated; of pixels, without any weights",
+        summary="cross-validated logistic regression on features; without weights, of pixels",
         parameters={**parameters, **_SEED},
         **learner,
     )

@@ -46,9 +46,10 @@ class Call:
         latents: the first latents of the samples, before packing; None for zeros.
         encodings: what the calls of `encode_prompt` return, in order; None to run the pipeline's
             own method.
-        stops: called after each event with this call and the event's name: `texts` (encoded),
-            `draw` (of latents), `schedule` (set) or `step` (of the scheduler). The call ends if it
-            returns True.
+        stops: decides where the call ends: it is called with this call and an event, and the call
+            ends if it returns True. Events are `texts`, `encode_prompt` has returned; `draw`,
+            latents are about to be drawn; `schedule`, the timesteps are set; and `step`, the
+            scheduler gets a prediction.
         components: components to use in place of the pipeline's.
         device: overrides the pipeline's device; None to keep it.
 

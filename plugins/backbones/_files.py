@@ -23,6 +23,7 @@ from bench_plugins.backbones._checkpoint import (
     is_lora,
 )
 from bench_plugins.backbones._components import COMPONENT_LIBRARIES, PIPELINE_INDEX
+from bench_plugins.backbones._configs import check_not_quantised
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._runner import CLASS_LABELS
 
@@ -87,10 +88,7 @@ def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: b
         config = f"{component}/config.json"
         if not isinstance(entry, list) or not entry[0] or weights.find(config) is None:
             continue
-        if weights.read(config).get("quantization_config"):
-            raise weights.error(
-                config, f"has a quantization_config: the model is quantised; {HAND_OVER}"
-            )
+        check_not_quantised(weights, config, weights.read(config))
         folder = Path(weights.location, component)
         if with_tensors and folder.is_dir() and not [*folder.glob(f"*{SINGLE_FILE}")]:
             other = advise_format(folder.iterdir())
@@ -116,11 +114,11 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
         ) from error
     if kind is None or not issubclass(kind, diffusers.DiffusionPipeline):
         facts = facts_of(str(name))
-        needed = f" It needs {facts.requires}." if facts else ""
+        needed = f"; it requires {facts.requires}" if facts else ""
         raise weights.error(
             PIPELINE_INDEX,
             f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
-            f" have.{needed}",
+            f" have{needed}",
         )
     for component, entry in index.items():
         library = entry[0] if isinstance(entry, list) and entry else None

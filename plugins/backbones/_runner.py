@@ -30,8 +30,8 @@ transformers.logging.set_verbosity_error()
 
 # Keywords of `__call__` that switch guidance off.
 UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
-# Keep the exact image size, and do not clean captions: whether diffusers can depends on the
-# installed packages.
+# Keywords of `__call__` with which images keep their size and captions are not cleaned. By default,
+# cleaning depends on which packages are installed.
 PLAIN = {
     "output_type": "latent",
     "use_resolution_binning": False,
