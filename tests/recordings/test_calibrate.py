@@ -130,10 +130,10 @@ def test_a_second_calibration_leaves_the_first(tmp_path: Path) -> None:
     [
         (("--strategy", "race", "--risk", 0.1), "calibrate on another split"),
         (("--strategy", "race", "--risk", 0.1, "--set", "delta=0.1"), "leave --set delta=0.1 out"),
-        (("--strategy", "full", "--risk", 0.1), "no settings to choose among"),
+        (("--strategy", "full", "--risk", 0.1), "no settings to choose from"),
         (
             ("--strategy", "paired-ttest", "--risk", 0.1),
-            "those that have: hierarchy, race, screen-race",
+            "strategies that have some: hierarchy, race, screen-race",
         ),
     ],
 )

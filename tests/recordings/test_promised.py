@@ -236,7 +236,7 @@ def test_a_plan_says_both_parts_before_anything_is_scored(images: Path, tmp_path
     [
         ({"params": {"draws": "2"}}, "saves nothing on 60 images: use --strategy full"),
         ({"candidates_from": "RUN", "top": 2}, "There is no run"),
-        ({"strategy": "full"}, "no settings to choose among"),
+        ({"strategy": "full"}, "no settings to choose from"),
     ],
 )
 def test_what_cannot_be_promised_is_refused(

@@ -111,7 +111,7 @@ def test_scores_are_those_computed_by_hand(
         assert raced.json["cost"]["evaluations"] < done.json["cost"]["evaluations"]
     else:
         assert raced.code == replayed.code == 2
-        assert f"puts draws together by {reduction}" in raced.err
+        assert f"combines draws by {reduction}" in raced.err
         assert "compares means" in replayed.err
 
 

@@ -1,1 +1,1 @@
-"""What a run is prepared from beside its settings: texts, candidates, learned weights, a risk."""
+"""What a run needs besides its settings: texts, candidates, learned weights, a tested risk."""

@@ -1,4 +1,4 @@
-"""What a run takes from other runs and images: candidates, weights over the levels, a fit."""
+"""What a run takes from other runs and splits: candidates, learned level weights, fit images."""
 
 from __future__ import annotations
 
@@ -39,92 +39,101 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The candidates of every image asked for: sample id → class indices, best first."""
+    """Candidate classes of every image asked for, from an earlier run."""
 
-    source: Candidates  # the run that they are from, and how many
+    source: Candidates  # the earlier run, and the number of candidates per image
     trained_on: str | None  # training data of that run's backbone
-    classes: Mapping[str, tuple[int, ...]]
+    classes: Mapping[str, tuple[int, ...]]  # sample id → class indices, best first
 
 
 def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None:
-    """Return the candidates that `--candidates-from` names; None where all classes are scored.
+    """Return the candidates from the run of `--candidates-from`; None if all classes are scored.
 
     Raises:
-        UserError: the run is of other images or classes, lacks an image, or keeps too few classes.
+        UserError: that run has other images or classes, lacks an image, or keeps too few classes.
     """
     config = resolved.config
     if config.candidates_from is None or split is None:
         return None
     path = find_run(config.candidates_from, config.results, exact=True)
     manifest, option = read_manifest(path), f"--candidates-from {config.candidates_from}"
-    _check_alike(resolved, manifest, split, option)
+    _check_same_question(resolved, manifest, split, option)
     kept = {
         r["sample_id"]: [entry[0] for entry in r["top"]] for r in requested_records(path, manifest)
     }
     shard = parse_shard(config.shard) if config.shard else None
-    wanted = select_subset(split.sample_ids, split.labels, config.limit, shard)
-    if missing := [sample_id for sample_id in wanted if not kept.get(sample_id)]:
+    sample_ids = select_subset(split.sample_ids, split.labels, config.limit, shard)
+    if missing := [sample_id for sample_id in sample_ids if not kept.get(sample_id)]:
         raise UserError(
-            f"{option}: it has not decided {len(missing)} of {len(wanted)} images, such as"
+            f"{option}: the run has not decided {len(missing)} of {len(sample_ids)} images, such as"
             f" {quoted(missing[0])}."
         )
-    fewest = min(len(kept[sample_id]) for sample_id in wanted)
+    fewest = min(len(kept[sample_id]) for sample_id in sample_ids)
     if fewest < config.top:
         raise UserError(
-            f"--top {config.top}: {manifest.run_id} keeps the {fewest} best classes of an image."
+            f"--top {config.top}: must be at most {fewest}, the number of best classes per image"
+            f" that {manifest.run_id} keeps."
         )
     source = Candidates(run_id=manifest.run_id, identity=digest(manifest.identity), top=config.top)
-    classes = {sample_id: tuple(kept[sample_id][: config.top]) for sample_id in wanted}
+    classes = {sample_id: tuple(kept[sample_id][: config.top]) for sample_id in sample_ids}
     return Shortlist(source, manifest.backbone.trained_on, classes)
 
 
-def _check_alike(resolved: Resolved, manifest: Manifest, split: Split, option: str) -> None:
+def _check_same_question(resolved: Resolved, manifest: Manifest, split: Split, option: str) -> None:
+    """Raise UserError unless the manifest's run can be a source of candidates."""
     if split.items is not None or manifest.items is not None:
         raise UserError(f"{option}: items have texts of their own, and no classes to choose from.")
     if manifest.identity.dataset.fingerprint != split.fingerprint:
-        there = f"{manifest.dataset.name}/{manifest.dataset.split}"
+        others = f"{manifest.dataset.name}/{manifest.dataset.split}"
         raise UserError(
-            f"{option}: it is about other images, {there}, than {split.name}/{split.split}."
+            f"{option}: the run must be on the images of {split.name}/{split.split}, got one on"
+            f" {others}."
         )
     if list(manifest.classes) != list(split.classes):
-        raise UserError(f"{option}: the names of its {len(manifest.classes)} classes differ.")
+        raise UserError(f"{option}: the names of the run's {len(manifest.classes)} classes differ.")
     if resolved.config.top >= len(split.classes):
         raise UserError(
-            f"--top {resolved.config.top}: there are {len(split.classes)} classes, so that all of"
-            " them would be scored. Leave --candidates-from out."
+            f"--top {resolved.config.top}: must be below {len(split.classes)}, the number of"
+            " classes. To score all of them, leave --candidates-from out."
         )
     if resolved.strategy.linearises:
         raise UserError(
             f"{option}: strategy {resolved.decider.spec.name!r} linearises at a mixture of prompts"
-            " that all images share. `race` needs no gradients."
+            " that all images must share, but candidates differ between images. `race` needs no"
+            " gradients."
         )
 
 
 def learn_weighting(
     weighting: Weighting, config: RunConfig, backbone: str, weights: str | None, fingerprint: str
 ) -> tuple[Weighting, str, str]:
-    """Fit weights over the levels to the labelled images of a recorded run, `learned:RUN`.
+    """Fit the level weights of `learned:RUN` to the labelled images of that recorded run.
 
-    `weights` and `fingerprint` are those of the backbone and the images that will be scored.
+    Args:
+        weighting: the weighting that names the recorded run.
+        config: settings of the run that will be scored.
+        backbone: name of its backbone.
+        weights: fingerprint of its checkpoint.
+        fingerprint: fingerprint of its images.
 
     Returns:
-        The weights per level, the `dataset/split` they were learned from, and their gain in words.
+        The fitted weighting, the `dataset/split` of the fit, and a message about the gain.
 
     Raises:
-        UserError: the run does not fit, or is of the same images.
+        UserError: the recorded run does not fit, or has the images that will be scored.
     """
     path = find_run(weighting.source, config.results, exact=True)
     manifest = read_manifest(path)
     draws = read_draws(path, manifest.draws)
     if draws is None:
         raise UserError(
-            f"--weighting {weighting}: {path} does not say which levels its errors are of. Record"
-            " it with: --strategy full --save-errors"
+            f"--weighting {weighting}: {path} has no record of the noise levels of its errors."
+            " Record it with --strategy full --save-errors."
         )
     identity, scoring = manifest.identity, manifest.identity.scoring
     if identity.dataset.fingerprint == fingerprint:
         raise UserError(
-            f"--weighting {weighting}: it recorded the images that are to be scored. Learn from"
+            f"--weighting {weighting}: the run has the images that are to be scored. Learn from"
             " another split."
         )
     pairs = {
@@ -133,33 +142,37 @@ def learn_weighting(
         "--space": (scoring.space, config.space),
         "--weighting": (scoring.weighting, None),
     }
-    for name, (there, here) in pairs.items():
-        if there != here:
+    for name, (recorded, scored) in pairs.items():
+        if recorded != scored:
             raise UserError(
-                f"--weighting {weighting}: it was recorded with another {name}, whose errors need"
-                " other weights."
+                f"--weighting {weighting}: the run was recorded with another {name}, whose errors"
+                " need other weights."
             )
-    buckets, labels, owners = _read(path, manifest, draws)
+    buckets, labels, owners = _bucketed_errors(path, manifest, draws)
     if len(np.unique(owners)) < 2:
-        raise UserError(f"--weighting {weighting}: it holds the errors of {len(labels)} images.")
+        raise UserError(f"--weighting {weighting}: the run must have errors of several images.")
     bucket_weights = fit_weights(buckets, labels)
     data = f"{manifest.dataset.name}/{manifest.dataset.split}"
-    left_out = cross_validated(buckets, labels, owners=owners)
-    even = accuracy_of(np.ones(BUCKETS), buckets, labels)
+    fitted = cross_validated(buckets, labels, owners=owners)
+    equal = accuracy_of(np.ones(BUCKETS), buckets, labels)
     of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
     gain = (
-        f"Weights learned from {len(labels)} images of {data}: accuracy {left_out:.3f} on those"
-        f" left out of the fit, {even:.3f} with equal weights. The run counts as trained on it."
+        f"Weights learned from {len(labels)} images of {data}: cross-validated accuracy"
+        f" {fitted:.3f}, {equal:.3f} with equal weights. The run counts as trained on it."
     )
     weights_of_levels = dict(enumerate(bucket_weights[of_level].tolist()))
     return replace(weighting, weights=weights_of_levels), data, gain
 
 
-def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints, Ints]:
-    """Return the errors per bucket, float64 [questions, classes, 20], their labels and items.
+def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints, Ints]:
+    """Return recorded errors averaged in buckets of noise levels, with labels, for a fit.
 
-    Every image of an item is a question whose classes are the texts; an item with one text is a
-    question whose classes are the images. Places of missing classes hold NaN.
+    Every image is a question whose classes are the texts. If an item asks which image fits its
+    text, the item is one question whose classes are its images.
+
+    Returns:
+        Errors, float64 [Q, C, 20]: questions, classes (padded with NaN), buckets. The labels,
+        int64 [Q]. The item of each question, int64 [Q].
     """
     columns, n = np.array(manifest.class_of_column), len(draws.levels)
     buckets = bucket_of(draws.levels, draws.n_levels)
@@ -178,7 +191,7 @@ def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Int
             tables += list(bucket_errors(exact.reshape(images, texts, n), buckets))
             labels += pairing_of(record["label"], images, texts)
         else:
-            if "shape" not in record:  # a class is its best prompt by the mean over all draws
+            if "shape" not in record:  # a class has the errors of its best prompt by mean error
                 order = np.lexsort((exact.mean(axis=1), columns))
                 exact = exact[order[np.unique(columns[order], return_index=True)[1]]]
             tables.append(bucket_errors(exact, buckets))
@@ -192,12 +205,17 @@ def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Int
 
 
 def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
-    """Return the run with the split that its backbone is fitted on; a UserError without one."""
+    """Return the run with `trained_on` set to the split that its backbone is fitted on.
+
+    Raises:
+        UserError: the backbone learns, but the data or the settings do not allow it, or it does not
+            learn and `--fit-split` is set.
+    """
     config, spec, data = resolved.config, resolved.backbone, resolved.dataset
     name = resolved.backbone_name
     if not spec.learns:
         if config.fit_split:
-            raise UserError(f"--fit-split: backbone {name!r} learns nothing from a split.")
+            raise UserError(f"--fit-split: backbone {name!r} is not trainable.")
         return resolved
     if config.template or config.prompts:
         raise UserError(
@@ -206,14 +224,14 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
         )
     if data.items:
         raise UserError(
-            f"Backbone {name!r} learns classes, and dataset {data.name!r} has items with texts of"
+            f"Backbone {name!r} learns classes, but dataset {data.name!r} has items with texts of"
             " their own."
         )
     registry = load_plugins().datasets
     if data.name not in registry or registry.get(data.name) is not data:
         raise UserError(
-            f"Backbone {name!r} learns from labelled images: name a registered dataset, or a folder"
-            " that has another split."
+            f"Backbone {name!r} learns from labelled images of another split: use a registered"
+            " dataset, or a folder with several splits."
         )
     if scored is not None:
         dataset = scored.name
@@ -223,7 +241,10 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
 
 
 def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
-    """Return the images, not `scored`, that the backbone is fitted on; None: it does not learn."""
+    """Return the images that the backbone is fitted on, none of them in `scored`.
+
+    None if the backbone does not learn.
+    """
     if not resolved.backbone.learns:
         return None
     learner = f"Backbone {resolved.backbone_name!r}"

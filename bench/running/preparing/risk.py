@@ -1,4 +1,4 @@
-"""`--risk`: the parameters of a strategy, chosen by what they did on other images."""
+"""`--risk`: choose a strategy's parameters by a calibration on other images."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ RISKS = (0.1, 0.05, 0.02, 0.01)
 
 @dataclass(frozen=True)
 class StatedRisk:
-    """A risk that was stated for a strategy; a UserError if it has no parameters to choose."""
+    """The risk that `--risk` states for a strategy.
+
+    Raises:
+        UserError: the strategy has no settings to choose from, or the user set one of them.
+    """
 
     risk: float  # the largest share of decisions that may differ from those of the full sweep
-    decider: Decider  # the strategy as it would be without a risk
-    params: Mapping[str, Any]  # the user's parameters
-    results: Path  # the folder with the calibrations
+    decider: Decider  # the strategy without a risk
+    params: Mapping[str, Any]  # parameters that the user set
+    results: Path  # results folder with the calibrations
 
     @property
     def option(self) -> str:
@@ -47,8 +51,8 @@ class StatedRisk:
         if not spec.safest_first:
             able = [other.name for other in load_plugins().strategies if other.safest_first]
             raise UserError(
-                f"{option}: strategy {spec.name!r} has no settings to choose among; those that"
-                f" have: {', '.join(able) or 'none'}."
+                f"{option}: strategy {spec.name!r} has no settings to choose from; strategies that"
+                f" have some: {', '.join(able) or 'none'}."
             )
         chosen = sorted(spec.safest_first[0])
         for name in chosen:
@@ -60,14 +64,14 @@ class StatedRisk:
 
 
 def stated_risk(resolved: Resolved) -> StatedRisk | None:
-    """Return the risk that a run's settings state; None: none."""
+    """Return the risk that a run's settings state; None if they state none."""
     config, decider = resolved.config, resolved.decider
     if config.risk is None:
         return None
     if resolved.backbone.draws == 1 or kind_of(resolved).one_draw:
         raise UserError(
-            f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} scores an image on one"
-            " draw, on which every strategy decides as the full sweep does. Leave --risk out."
+            f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} has one draw, on which"
+            " every strategy decides as the full sweep does. Leave --risk out."
         )
     return StatedRisk(config.risk, decider, config.params, Path(config.results))
 
@@ -81,13 +85,17 @@ def with_risk(
 
 
 def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
-    """Return the cheapest parameters that keep a risk on calibrated images, and the calibration.
+    """Return the cheapest parameters that passed the test of a risk, and their calibration.
 
-    See `bench.stats.risk`. Of several calibrations, one with the run's other parameters is taken,
-    and of these the one with the most images. `manifest` is the run as it would be without a risk.
+    See `bench.stats.risk` for the test. Calibrations with the run's other parameters are preferred,
+    then those with more images.
+
+    Args:
+        stated: the risk.
+        manifest: manifest of the run without a risk.
 
     Raises:
-        UserError: there is no calibration for it, or too few images, or the images are the same.
+        UserError: no calibration fits, it has too few images, or it has images of the run.
     """
     calibration, parameters = _calibration_for(stated, manifest), stated.decider.parameters
     best = cheapest(calibration, stated.risk)
@@ -98,8 +106,8 @@ def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, An
         used = _value(stated, best.strategy.params, name)
         if name in parameters and value != used:
             raise UserError(
-                f"{stated.option}: --set {name}={value} differs from {name}={used}, with which it"
-                " was calibrated. Leave it out, or calibrate again with it."
+                f"{stated.option}: --set {name}={value} differs from {name}={used} of the"
+                " calibration. Leave it out, or calibrate again with it."
             )
     return dict(best.strategy.params), calibrated_on(calibration, best, stated.risk)
 
@@ -107,7 +115,7 @@ def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, An
 def calibrated_on(
     calibration: Calibration, setting: CalibratedSetting, risk: float
 ) -> CalibratedOn:
-    """Return what a run's identity says of the calibration of its setting."""
+    """Return the entry of a run's identity for the calibration of its setting."""
     return CalibratedOn(
         run_id=calibration.run_id,
         identity=calibration.identity,
@@ -121,7 +129,7 @@ def calibrated_on(
 
 
 def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
-    """Return the cheapest setting that keeps a risk; None: not even the safest does."""
+    """Return the cheapest setting that passed the test of a risk; None if none did."""
     counts = [setting.disagreements or 0 for setting in calibration.settings]
     safe = passing(counts, calibration.images, risk, calibration.level, calibration.of)
     settings = [calibration.settings[place] for place in safe]
@@ -129,12 +137,12 @@ def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
 
 
 def risk_choices(calibration: Calibration) -> list[RiskChoice]:
-    """Return what is chosen for each of `RISKS`."""
+    """Return the parameters chosen for each of `RISKS`, or the images needed if none passed."""
     chosen: list[RiskChoice] = []
     for risk in RISKS if calibration.settings else ():
         best = cheapest(calibration, risk)
         if best is None:
-            chosen.append(RiskChoice(risk=risk, images_needed=_needed(calibration, risk)))
+            chosen.append(RiskChoice(risk=risk, images_needed=_images_needed(calibration, risk)))
         else:
             params = {name: best.strategy.params[name] for name in calibration.chosen}
             chosen.append(
@@ -143,14 +151,14 @@ def risk_choices(calibration: Calibration) -> list[RiskChoice]:
     return chosen
 
 
-def _needed(calibration: Calibration, risk: float) -> int:
-    """Return the number of images that show a risk with the safest setting's disagreements."""
+def _images_needed(calibration: Calibration, risk: float) -> int:
+    """Return how many images the test needs to pass with the safest setting's disagreements."""
     fewest = calibration.settings[0].disagreements or 0
     return images_needed(risk, fewest, calibration.level, calibration.of)
 
 
 def has_calibration(stated: StatedRisk, manifest: Manifest) -> bool:
-    """Tell whether images of another split were calibrated for a run."""
+    """Return whether the run's question and strategy were calibrated on another split."""
     data = manifest.identity.dataset
     own = (data.split, data.fingerprint)
     return any(
@@ -176,13 +184,14 @@ def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:
 
 
 def _calibration_for(stated: StatedRisk, manifest: Manifest) -> Calibration:
+    """Return the preferred calibration of a run, or raise UserError if none fits."""
     spec, same = stated.decider.spec, _calibrations(stated, manifest)
     if not same:
         recorded = other_images_command(manifest, strategy=exhaustive(), save_errors=True)
         raise UserError(
-            f"{stated.option}: no calibration in {stated.results} is of the same backbone, dataset,"
-            f" prompts, draws and seed, and of strategy {spec.name!r}. Record other images, at"
-            f" least {images_needed(stated.risk)}, and calibrate on them:"
+            f"{stated.option}: {stated.results} has no calibration of strategy {spec.name!r} with"
+            " the same backbone, dataset, prompts, draws and seed. Record at least"
+            f" {images_needed(stated.risk)} other images, and calibrate on them:"
             f" {recorded}, then `bench calibrate RUN`."
         )
     disjoint = [
@@ -192,17 +201,18 @@ def _calibration_for(stated: StatedRisk, manifest: Manifest) -> Calibration:
         shared = same[0].shared_images(manifest)
         raise UserError(
             f"{stated.option}: {same[0].manifest.run_id} was calibrated on {shared} of the"
-            f" {len(manifest.samples)} images that are to be scored. A risk holds for other images:"
-            " calibrate on another split."
+            f" {len(manifest.samples)} images that are to be scored. The images of a calibration"
+            " must be others: calibrate on another split."
         )
-    # A run without parameters of its own is the same run before and after another calibration.
+    # So a later calibration with other parameters does not change which run this is.
     return max(
-        disjoint, key=lambda calibration: (_has_parameters(stated, calibration), calibration.images)
+        disjoint,
+        key=lambda calibration: (_has_own_parameters(stated, calibration), calibration.images),
     )
 
 
-def _has_parameters(stated: StatedRisk, calibration: Calibration) -> bool:
-    """Return whether the parameters that were not calibrated are the run's."""
+def _has_own_parameters(stated: StatedRisk, calibration: Calibration) -> bool:
+    """Return whether the parameters that were not calibrated equal the run's own."""
     own = stated.decider.parameters
     return all(
         _value(stated, setting.strategy.params, name) == _value(stated, own, name)
@@ -213,25 +223,28 @@ def _has_parameters(stated: StatedRisk, calibration: Calibration) -> bool:
 
 
 def _value(stated: StatedRisk, parameters: Mapping[str, Any], name: str) -> Any:
-    """Return a parameter's value, as JSON has it; a later one is not recorded at its default."""
+    """Return a parameter's value, tuples as lists, as in JSON.
+
+    A parameter that is not recorded has its default.
+    """
     declared = stated.decider.spec.parameters.get(name)
     value = parameters.get(name, declared.default if declared else None)
     return list(value) if isinstance(value, tuple) else value
 
 
 def _too_few_message(calibration: Calibration, risk: float) -> str:
-    """Return why not even the safest setting keeps a risk."""
+    """Return an error message that explains why not even the safest setting passed."""
     disagreements = calibration.settings[0].disagreements or 0
-    sure = f"a risk of {risk:.3g} with probability {100 * calibration.level:g} %"
-    about = f"{calibration.run_id} ({calibration.split}) has {calibration.images}"
-    needed = _needed(calibration, risk)
+    tested = f"a risk of {risk:.3g} with probability {100 * calibration.level:g} %"
+    needed = _images_needed(calibration, risk)
     if not disagreements:
         return (
-            f"--risk {risk:g}: {about} images, and {sure} needs at least {needed} without a"
-            " disagreement. Record and calibrate more of them, or state a larger risk."
+            f"--risk {risk:g}: {calibration.run_id} ({calibration.split}) has {calibration.images}"
+            f" images, but {tested} needs at least {needed} without a disagreement. Record and"
+            " calibrate more of them, or state a larger risk."
         )
     return (
-        f"--risk {risk:g}: even the safest setting decided {disagreements} of the"
-        f" {calibration.images} images of {calibration.run_id} otherwise than the full sweep;"
-        f" {sure} needs {needed} images with so many. Use --strategy full, or state a larger risk."
+        f"--risk {risk:g}: even the safest setting differs from the full sweep on {disagreements}"
+        f" of the {calibration.images} images of {calibration.run_id}; {tested} needs {needed}"
+        " images with that many. Use --strategy full, or state a larger risk."
     )

@@ -1,7 +1,8 @@
-"""The sweep of a stated risk: images of the run itself, on which the race of the others is tested.
+"""The sweep of a stated risk: some of the run's own images, on which the strategy is tested.
 
-Where no other images were calibrated, `--risk` sweeps some images of the run's split, drawn
-uniformly, tests the settings of the strategy on them, and races the others.
+If the strategy was not calibrated on another split, `--risk` runs the full sweep on some images of
+the run's split, drawn uniformly, tests the strategy's settings on them, and races the others with
+the cheapest setting that passes.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from bench.store.documents import Sweep
 from bench.store.folder import read_records
 from bench.store.identity import digest
 
-# Expected cost of a race in first looks: it took 1.1 of them on UC Merced, 1.7 to 1.9 on clothes.
+# Expected cost of a race / cost of its first look. Measured: 1.1 (UC Merced), 1.7 to 1.9 (clothes).
 RACE_COST = 2.0
-IMAGE_BYTES, CELL_BYTES = 2_500, 5  # of recorded errors: measured for 400 to 500,000 cells
+IMAGE_BYTES, CELL_BYTES = 2_500, 5  # disk space of errors, measured for 400 to 500,000 cells
 
 
 def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
-    """Return the size of the sweep, and the cost of both parts.
+    """Return the size of the sweep and the expected costs of sweep and race.
 
     The size depends on the split and on the costs, not on `--limit`.
 
     Raises:
-        UserError: the images cannot be recorded, or no race would be cheaper than the full sweep.
+        UserError: a setting excludes a sweep, or no race can be cheaper than the full sweep.
     """
     config, split, decider = prepared.config, prepared.split, stated.decider
     assert split is not None, "prepared without images"
     for name, why in (
         ("candidates_from", "a sweep records all classes"),
-        ("until", "the swept images are no beginning of its random order"),
+        ("until", "the swept images are not the first in its random order"),
     ):
         if getattr(config, name):
             option = name.replace("_", "-")
@@ -59,7 +60,7 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
     if config.risk_else == "schedule":
         if schedule is None:
             raise UserError(
-                f"--risk-else schedule: {decider.spec.name} is in the place of no schedule."
+                f"--risk-else schedule: strategy {decider.spec.name!r} replaces no schedule."
             )
         otherwise = schedule
     size = choose_sweep(n, stated.risk, swept, race, otherwise)
@@ -68,8 +69,8 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
             f"{stated.option} saves nothing on {n:,} images: use --strategy {exhaustive()}, which"
             " keeps any risk."
         )
-    wanted = min(config.limit or n, n)
-    rest = round(wanted * (1 - size.images / n))
+    n_asked = min(config.limit or n, n)
+    rest = round(n_asked * (1 - size.images / n))
     return SweepPlan(
         risk=stated.risk,
         split=n,
@@ -83,19 +84,21 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
         rest_cost=rest * (size.passes * race + (1 - size.passes) * otherwise),
         rest_cost_at_least=None if least is None else rest * least,
         rest_cost_at_most=rest * full,
-        full_cost=wanted * full,
+        full_cost=n_asked * full,
         schedule=None if replaced is None else replaced.strategy,
-        schedule_cost=None if schedule is None else wanted * schedule,
+        schedule_cost=None if schedule is None else n_asked * schedule,
     )
 
 
 def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | None) -> Prepared:
-    """Return a run with its sweep, and with the setting that passed where it is calibrated.
+    """Return a run with its sweep and, once that is calibrated, with the strategy for the rest.
+
+    That strategy is the cheapest setting that passed, or else the fallback of `--risk-else`.
 
     Args:
-        prepared: the run as it would be without a risk.
+        prepared: the run without a risk.
         stated: its risk.
-        samples: ids to score; None: as the settings say.
+        samples: ids to score; None for those that the settings select.
     """
     plan, split = plan_sweep(prepared, stated), prepared.split
     assert split is not None, "prepared without images"
@@ -140,7 +143,10 @@ def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | 
 
 
 def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
-    """Return the calibration on exactly the images and the settings of a sweep; None: none yet."""
+    """Return the stored calibration on exactly a sweep's images and settings; None if none yet.
+
+    Failed images are counted as disagreements of every setting.
+    """
     folder = sweep.folder
     if not (folder / CALIBRATION).exists():
         return None
@@ -165,13 +171,13 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
 
 
 def _recorder(stated: StatedRisk) -> str:
-    """Return the strategy whose recordings this one can be replayed on."""
+    """Return the name of the strategy whose recordings the stated one can be replayed on."""
     spec = stated.decider.spec
     return spec.recorder or next(iter(spec.learned.values()), exhaustive())
 
 
 def _fallback(prepared: Prepared, stated: StatedRisk) -> Decider:
-    """Return the strategy of the other images where no setting passes, as `--risk-else` says."""
+    """Return the strategy of `--risk-else`, which decides the other images if no setting passes."""
     if prepared.config.risk_else == "full":
         return _on_same_draws(exhaustive(), stated)
     replaced = prepared.strategy.replaces(problems(prepared)[-1][0])
@@ -179,12 +185,12 @@ def _fallback(prepared: Prepared, stated: StatedRisk) -> Decider:
 
 
 def _on_same_draws(name: str, stated: StatedRisk) -> Decider:
-    """Return a strategy on the draws of the race."""
+    """Return a strategy with the number of draws of the stated one."""
     spec = load_plugins().strategies.get(name)
     return make_decider(spec, {"draws": stated.decider.parameters["draws"]})
 
 
 def _candidates(race: Decider) -> list[Decider]:
-    """Return the strategy with each setting that is tested, the safest first."""
+    """Return the strategy with each of its tested settings, the safest first."""
     spec, parameters = race.spec, race.parameters
     return [make_decider(spec, {**parameters, **setting}) for setting in spec.safest_first]

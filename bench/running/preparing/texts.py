@@ -1,4 +1,4 @@
-"""The texts of a run: the prompts of its classes, or those of its items."""
+"""The texts of a run: the prompts of its classes, or the texts of its items."""
 
 from __future__ import annotations
 
@@ -28,22 +28,26 @@ CLASS_SETTINGS = ("template", "template_rule", "prompts", "class_names", "skip_u
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
-    """Return the distinct texts of the items asked for; a UserError for settings about classes."""
+    """Return the distinct texts of the items asked for.
+
+    Raises:
+        UserError: a setting is about classes, or the strategy cannot be used with items.
+    """
     assert split.items is not None
     settings, name = changed(resolved.config), resolved.dataset.name
     for setting in CLASS_SETTINGS:
         if setting in settings:
             option = setting.replace("_", "-")
             raise UserError(
-                f"--{option} is about classes, and every item of dataset {name!r} has texts of its"
+                f"--{option} is about classes, but every item of dataset {name!r} has texts of its"
                 " own."
             )
     strategy = resolved.decider.spec.name
     if resolved.strategy.uses_hierarchy:
-        raise UserError(f"Strategy {strategy!r} goes down a tree of classes, and items have none.")
+        raise UserError(f"Strategy {strategy!r} descends a tree of classes, but items have none.")
     if resolved.strategy.linearises:
         raise UserError(
-            f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, and"
+            f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, but"
             f" every item of dataset {name!r} has texts of its own. `race` needs no gradients."
         )
     if asks_for_images(*split.items.shapes[0]) and not resolved.strategy.same_draws:
@@ -56,9 +60,9 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
-    """Return the run's prompts, from the file, the template or the dataset's template.
+    """Return the run's prompts, from a file, the template or the dataset's template.
 
-    Those of a tree's inner nodes follow, for a strategy that uses one.
+    For a strategy that descends a tree of classes, the prompts of its inner nodes follow.
     """
     if resolved.strategy.uses_hierarchy:
         tree = _read_tree(resolved, classes)
@@ -71,18 +75,18 @@ def _read_tree(resolved: Resolved, classes: tuple[str, ...]) -> Hierarchy:
     config, name = resolved.config, resolved.decider.spec.name
     if config.hierarchy is None:
         raise UserError(
-            f"Strategy {name!r} goes down a tree of classes: --hierarchy FILE, a CSV file with the"
+            f"Strategy {name!r} needs a tree of classes: --hierarchy FILE, a CSV file with the"
             " columns node,parent,words."
         )
-    for used, why in (
-        (config.prompts, "--prompts has no prompts of inner nodes; use --template"),
-        (config.candidates_from, "--candidates-from leaves classes of the tree out"),
+    for conflict, why in (
+        (config.prompts, "--prompts has no prompts for inner nodes; use --template"),
+        (config.candidates_from, "--candidates-from leaves out classes of the tree"),
         (
             resolved.backbone.learns or resolved.backbone.labels,
-            f"backbone {resolved.backbone_name!r} knows the classes alone, and no inner nodes",
+            f"backbone {resolved.backbone_name!r} scores only the classes, not the inner nodes",
         ),
     ):
-        if used:
+        if conflict:
             raise UserError(f"Strategy {name!r} cannot be used: {why}.")
     return read_hierarchy(Path(config.hierarchy), classes)
 
@@ -112,7 +116,7 @@ def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
 
 
 def _with_sets(values: Sequence[str], spec: DatasetSpec) -> list[str]:
-    """Return the templates, `@NAME` replaced by those of the dataset's set of that name."""
+    """Return the templates, each `@NAME` expanded to the dataset's set of that name."""
     templates: list[str] = []
     for value in values:
         if not value.startswith("@"):
@@ -129,25 +133,25 @@ def _with_sets(values: Sequence[str], spec: DatasetSpec) -> list[str]:
 
 
 def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
-    """Return a warning where classes differ in their number of prompts, and the best one counts."""
+    """Return a warning if each class has its best prompt's score, but not as many prompts."""
     counts = Counter(prompts.class_of_prompt).values()
     if config.template_rule != "best" or len(set(counts)) == 1:
         return None
     return (
-        f"Classes have {min(counts)} to {max(counts)} prompts. A class is as good as its best"
-        " prompt, so those with more have an advantage."
+        f"Classes have {min(counts)} to {max(counts)} prompts. A class gets the score of its best"
+        " prompt, so classes with more prompts have an advantage."
     )
 
 
 def text_score_warning(resolved: Resolved, split: Split) -> str | None:
-    """Return a warning where the strategy gives a text score only."""
+    """Return a warning if the strategy allows no image and group scores of items."""
     assert split.items is not None
     images, texts = split.items.shapes[0]
     if images == 1 or texts == 1 or resolved.strategy.same_draws:
         return None
     return (
         f"Strategy {resolved.decider.spec.name!r} compares texts of one image only: there"
-        " will be a text score, and no image and group score, which compare errors across images."
+        " will be a text score, but no image and group score, which compare errors across images."
         " --strategy full gives all three."
     )
 

@@ -1,4 +1,4 @@
-"""One object per kind of backbone: what its runs ask, refuse and cost, and how they are scored."""
+"""The kinds of backbones: how runs of each are checked, identified and scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Denoisers: diffusion models whose predictions of the noise of each draw have an error."""
+"""Runs of denoisers: diffusion models, scored by the error of their predictions."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ if TYPE_CHECKING:
 
 
 class DenoiserKind(ScorerKind):
-    """Runs of a denoiser: draws have noise levels, prompts a conditioning, images a latent."""
+    """Runs of a denoiser, with noise levels, encoded prompts and latents of images."""
 
     batches_cells = True
 
     def columns(self, resolved: Resolved, classes: Ints) -> Columns:
-        """Return the columns; draws of one level show the same prompt of a class."""
+        """Return the columns; draws that share a level use the same prompt of a class."""
         rule, n_draws = resolved.config.template_rule, self.draws(resolved)
         return make_columns(classes, rule, n_draws, per_level=per_level(resolved.plan))
 
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
-        """Return the problem of an image, with draws on the model's levels and costs of cells."""
+        """Return the problem of an image, with the costs of cells and, with `levels`, the draws."""
         config = prepared.config
         guided, per_cell = config.guidance is not None, config.guidance_null == "cell"
         passes = 2 if guided and per_cell else 1
@@ -80,7 +80,7 @@ class DenoiserKind(ScorerKind):
         )
 
     def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
-        """Refuse settings that need a null, a posterior or levels that the backbone lacks."""
+        """Raise UserError if the backbone lacks a null, a posterior or levels that are needed."""
         super().check(prepared)
         if prepared.config.subtract_null:
             _check_null_subtracted(prepared)
@@ -88,8 +88,7 @@ class DenoiserKind(ScorerKind):
         target, name = load_target(prepared.backbone), prepared.backbone_name
         if config.guidance is not None and not offers(target, Denoiser.encode_null):
             raise UserError(
-                f"--guidance needs a conditioning of no prompt, and backbone {name!r} declares none"
-                " (encode_null)."
+                f"--guidance needs a null conditioning, but backbone {name!r} has no `encode_null`."
             )
         of_latents = prepared.views is not None and prepared.views.views.of_latents
         if of_latents and config.latent == "sample":
@@ -99,16 +98,16 @@ class DenoiserKind(ScorerKind):
         if (of_latents or config.latent == "sample") and not offers(target, Denoiser.posterior):
             option = f"--views {config.views}" if of_latents else "--latent sample"
             raise UserError(
-                f"{option} needs the latents' distribution, and backbone {name!r} does not offer it"
-                " (posterior)."
+                f"{option} needs the distribution of the latent, but backbone {name!r} has no"
+                " `posterior`."
             )
         if (levels := level_table(prepared)) is not None:
             weights_of_draws(prepared, levels)
 
     def check_draws(self, prepared: Prepared) -> None:
-        """Refuse levels, weights and noise that do not fit the model.
+        """Raise UserError if levels, weights or noise of the user do not fit the model.
 
-        Where the class does not declare enough, the model is made on the CPU.
+        The model is made on the CPU if its class declares no levels or `--noise` is set.
         """
         from bench.engine.denoiser import CheckedDenoiser
 
@@ -126,7 +125,7 @@ class DenoiserKind(ScorerKind):
         weights_of_draws(prepared, levels)
 
     def scoring(self, prepared: Prepared) -> ScoringIdentity:
-        """Return the definition of the error and the draws, without defaults."""
+        """Return the identity of the error and the draws, without settings at their default."""
         config = prepared.config
         return ScoringIdentity(
             loss=config.loss,
@@ -144,7 +143,7 @@ class DenoiserKind(ScorerKind):
         )
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedDenoiser:
-        """Return a plugin's denoiser with checks of every reply, at the settings' precision."""
+        """Return a plugin's denoiser with checks of every output; sets the precision of float32."""
         from bench.engine.acceleration import set_precision
         from bench.engine.denoiser import CheckedDenoiser
 
@@ -153,13 +152,13 @@ class DenoiserKind(ScorerKind):
         return denoiser
 
     def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedDenoiser:
-        """Return the denoiser; its network is loaded after the prompts of the runs are encoded."""
+        """Return the denoiser; the runs' prompts are encoded before its network is loaded."""
         from bench.engine.denoiser import CheckedDenoiser
 
         backbone = self.make(prepared)
         assert isinstance(backbone, CheckedDenoiser)
         for run in encoded_first:
-            with suppress(UserError):  # which that run reports
+            with suppress(UserError):  # that run raises it again when it starts
                 encode_texts(run, backbone)
         _set_up(prepared, backbone)
         return backbone
@@ -178,8 +177,7 @@ class DenoiserKind(ScorerKind):
         from bench.engine.denoiser import CheckedDenoiser
         from bench.engine.denoising import DenoisingEngine
         from bench.engine.latents import Latents
-        from bench.engine.scoring import Scoring as Errors
-        from bench.engine.scoring import coefficients
+        from bench.engine.scoring import Scoring, coefficients
 
         config = prepared.config
         denoiser = backbone or self.make(prepared)
@@ -196,7 +194,7 @@ class DenoiserKind(ScorerKind):
             conditioning,
             problem,
             columns,
-            Errors(
+            Scoring(
                 coefficients(denoiser.levels, problem.timesteps, config.space, denoiser.device),
                 noise,
                 config.loss,
@@ -227,7 +225,7 @@ class DenoiserKind(ScorerKind):
 
 
 def linearisation_cost(prepared: Prepared) -> float:
-    """Return the cost of a linearised draw in evaluations, by default of the backbone's class."""
+    """Return the cost of a linearised draw in evaluations, which the backbone may declare."""
     if not prepared.strategy.linearises:
         return LINEARISATION_COST
     resolution = prepared.backbone_parameters.get("resolution")
@@ -237,7 +235,7 @@ def linearisation_cost(prepared: Prepared) -> float:
 
 
 def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
-    """Return the cells of a batch: enough to fill the device, few wasted at the end.
+    """Return the default number of cells per batch: enough to fill the device, and no more.
 
     64 for small latents; for 64×64 ones (512 pixels) 4 on a CPU, where more is no faster, and 32
     on an accelerator, as in the reference implementation.
@@ -247,30 +245,31 @@ def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
 
 
 def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
+    """Load the network and apply the settings of how it runs."""
     from bench.engine.acceleration import accelerate
 
     config = prepared.config
-    if prepared.backbone.objects:  # it is the caller's, and stays as it is
+    if prepared.backbone.objects:  # the caller's object is left unchanged
         return
     accelerate(backbone, config.layout, config.attention, config.compile)
 
 
 def _check_null_subtracted(prepared: Prepared) -> None:
-    """Refuse `--subtract-null` where no images are compared."""
+    """Raise UserError if `--subtract-null` has no effect, or the backbone has no null."""
     split = prepared.split
     images = 1 if split is None or split.items is None else split.items.shapes[0][0]
     if images == 1:
         raise UserError(
-            "--subtract-null: subtracting the null's error changes no decision among texts of one"
-            " image; it belongs to comparisons across images."
+            "--subtract-null needs items with several images: it changes no decision among the"
+            " texts of one image."
         )
     if not prepared.strategy.same_draws:
         raise UserError(
             f"--subtract-null: strategy {prepared.decider.spec.name!r} gives no image and group"
-            " score, which are what the null's error changes. Use --strategy full."
+            " score, the only scores that it changes. Use --strategy full."
         )
     if not offers(load_target(prepared.backbone), Denoiser.encode_null):
         raise UserError(
-            "--subtract-null needs a conditioning of no prompt, and backbone"
-            f" {prepared.backbone_name!r} declares none (encode_null)."
+            f"--subtract-null needs a null conditioning, but backbone {prepared.backbone_name!r}"
+            " has no `encode_null`."
         )

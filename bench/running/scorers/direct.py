@@ -1,4 +1,4 @@
-"""Models without noise levels: classifiers, which score an image once, and likelihoods."""
+"""Runs of classifiers, which score an image once, and of likelihoods, which return errors."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class ClassifierKind(ScorerKind):
         return replace(super().problem(prepared, columns), timesteps=np.zeros(1, np.int64))
 
     def scoring(self, prepared: Prepared) -> ScoringIdentity:
-        """Return an empty entry: no error is measured."""
+        """Return an empty entry, because no error is measured."""
         return ScoringIdentity()
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedClassifier:
-        """Return a plugin's classifier with checks of every reply."""
+        """Return a plugin's classifier with checks of every output."""
         from bench.engine.classifying import CheckedClassifier
 
         return CheckedClassifier(backbone, resolved.backbone.label)
@@ -91,22 +91,22 @@ class LikelihoodKind(ScorerKind):
         return replace(problem, reduction=reduction_of(prepared))
 
     def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
-        """Refuse views of a latent, and seeds and strategies that the likelihood cannot use."""
+        """Raise UserError for views of a latent, a large seed or a strategy that does not fit."""
         super().check(prepared, offers(load_target(prepared.backbone), Likelihood.prior))
         name, views, seed = prepared.backbone_name, prepared.views, prepared.config.seed
-        if seed > (2**63 - 1) // MAX_DRAWS - 1:
-            raise UserError(f"--seed {seed}: a likelihood takes seeds up to 10^13.")
+        if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
+            raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
         reduction = reduction_of(prepared)
         if reduction != MEAN and not prepared.strategy.same_draws:
             raise UserError(
-                f"Backbone {name!r} puts draws together by {reduction}. Strategy"
-                f" {prepared.decider.spec.name!r} decides by other means, and promises nothing for"
-                " it. Use --strategy full or uniform."
+                f"Backbone {name!r} combines draws by {reduction}, but strategy"
+                f" {prepared.decider.spec.name!r} decides by means over draws. Use --strategy full"
+                " or uniform."
             )
         if views is not None and views.views.of_latents:
             raise UserError(
-                f"--views {prepared.config.views} are samples of a latent, and backbone {name!r} is"
-                " a likelihood, which takes images."
+                f"--views {prepared.config.views} are samples of a latent, but backbone {name!r} is"
+                " a likelihood, which scores images."
             )
 
     def scoring(self, prepared: Prepared) -> ScoringIdentity:
@@ -118,7 +118,7 @@ class LikelihoodKind(ScorerKind):
         )
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedLikelihood:
-        """Return a plugin's likelihood with checks of every reply."""
+        """Return a plugin's likelihood with checks of every output."""
         from bench.engine.likelihoods import CheckedLikelihood
 
         return CheckedLikelihood(backbone, resolved.backbone.label)
@@ -144,5 +144,5 @@ class LikelihoodKind(ScorerKind):
 
 
 def reduction_of(resolved: Resolved) -> str:
-    """Return the reduction that a likelihood's class declares; a PluginError without one."""
+    """Return how a likelihood's class reduces draws; raises PluginError if it is invalid."""
     return read_reduction(load_target(resolved.backbone), resolved.backbone.label)

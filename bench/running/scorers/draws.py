@@ -1,4 +1,4 @@
-"""The draws and encoded prompts of a run, and what the identity says of its draws."""
+"""The draws and encoded prompts of a run: values, cache keys and entries of the identity."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 
 def draw_rows(resolved: Resolved, levels: Levels) -> Ints:
-    """Return int64 [N], the row of the level table of each draw."""
+    """Return int64 [N], the row of each draw in the level table."""
     return resolved.plan.levels(resolved.decider.parameters["draws"], len(levels))
 
 
 def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
-    """Return float64 [N], the weight of each draw; a UserError for levels the model lacks."""
+    """Return float64 [N], the weight of each draw; raises UserError for levels out of range."""
     rows, space = draw_rows(prepared, levels), prepared.config.space
     return draw_weights(prepared.weighting, levels.rows(rows), space, rows, len(levels))
 
 
 def level_table(prepared: Prepared) -> Levels | None:
-    """Return the noise levels that the backbone's class declares; None: the model must be made."""
+    """Return the backbone's noise levels; None if only the model itself knows them."""
     return backbones.level_table(
         prepared.backbone, prepared.weights, **prepared.backbone_parameters
     )
 
 
 def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> Noise:
-    """Return the noise of the run's draws, from the seed or the file, shared or per image."""
+    """Return the noise of the draws, from the seed or a file, shared by images or one per image."""
     from bench.engine.scoring import OwnNoise, SharedNoise
 
     config, plan, shape = prepared.config, prepared.plan, backbone.latent_shape
@@ -56,7 +56,7 @@ def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> No
 
 
 def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> Tree:
-    """Return the conditioning of a run's prompts, with the null's last where it is needed."""
+    """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
     from bench.engine.embeddings import embed_prompts
 
     texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
@@ -64,12 +64,12 @@ def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> Tree:
 
 
 def needs_null(config: RunConfig) -> bool:
-    """Return whether the conditioning of no prompt is used."""
+    """Return whether the null conditioning is used."""
     return config.subtract_null or config.guidance is not None
 
 
 def speed_key(prepared: Prepared) -> str:
-    """Return the key of the best batch size: all that decides a speed but the device."""
+    """Return the cache key of the best batch size: all that affects speed except the device."""
     config = prepared.config
     resolution = prepared.backbone_parameters.get("resolution")
     twice = config.guidance is not None and config.guidance_null == "cell"
@@ -84,14 +84,14 @@ def _backbone_key(prepared: Prepared) -> str:
 
 
 def conditioning_key(prepared: Prepared) -> str:
-    """Return all that decides a conditioning but its text: some models take the resolution."""
+    """Return the cache key of encoded prompts: all that affects them except their texts."""
     spec, chosen = prepared.backbone, prepared.backbone_parameters
-    changed = {n: v for n, v in chosen.items() if v != spec.parameters[n].default}
+    changed = {name: v for name, v in chosen.items() if v != spec.parameters[name].default}
     return f"{_backbone_key(prepared)} {sorted(changed.items())}"
 
 
 def noise_identity(config: RunConfig, n_draws: int) -> str:
-    """Return the source of the noise: a seed, or the hash of a file."""
+    """Return the entry of the identity for the noise: the seed, or the hash of the file."""
     if config.noise is None:
         return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
     bank = read_noise(Path(config.noise), n_draws)
@@ -99,7 +99,7 @@ def noise_identity(config: RunConfig, n_draws: int) -> str:
 
 
 def views_identity(views: ResolvedViews | None) -> str | None:
-    """Return the views with parameters and version; None: the image itself."""
+    """Return the entry of the identity for the views; None without views."""
     if views is None:
         return None
     name = ":".join([views.spec.name, *map(str, views.parameters.values())])
@@ -108,7 +108,7 @@ def views_identity(views: ResolvedViews | None) -> str | None:
 
 
 def weighting_identity(weighting: Weighting) -> str | None:
-    """Return a formula as written, or the hash of listed weights; None: equal weights."""
+    """Return a formula as written, or the hash of listed weights; None for equal weights."""
     if weighting.name == "uniform":
         return None
     if weighting.weights is None:

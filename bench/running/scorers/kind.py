@@ -1,4 +1,4 @@
-"""The base class of the kinds of backbones: all that depends on the kind."""
+"""Base class of the kinds of backbones: everything in a run that depends on the kind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ScorerKind(ABC):
-    """All that depends on whether a denoiser, a classifier or a likelihood scores a run."""
+    """What a run does differently for a denoiser, a classifier and a likelihood."""
 
     one_draw: ClassVar[bool] = False  # whether an image is scored once, without noise
     batches_cells: ClassVar[bool] = False
@@ -41,13 +41,13 @@ class ScorerKind(ABC):
         return 1 if self.one_draw else int(resolved.decider.parameters["draws"])
 
     def columns(self, resolved: Resolved, classes: Ints) -> Columns:
-        """Return the columns that a strategy sees of prompts of these classes, int64 [P]."""
+        """Return the columns that a strategy compares; `classes`, int64 [P], are the prompts'."""
         return make_columns(classes, resolved.config.template_rule, self.draws(resolved))
 
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
-        """Return the problem of an image; `levels` None: not known yet, or there are none."""
+        """Return the problem of an image; `levels` is None if unknown yet, or if there are none."""
         n_draws, parents = self.draws(prepared), prepared.prompts.parents
         return Problem(
             columns.class_of_column,
@@ -59,9 +59,9 @@ class ScorerKind(ABC):
         )
 
     def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
-        """Refuse settings and strategies that the backbone's class cannot be used with (UserError).
+        """Raise UserError if settings or the strategy do not fit the backbone's class.
 
-        `scores_texts`: whether it scores texts without images.
+        `scores_texts` is whether it can score texts without images.
         """
         config, views = prepared.config, prepared.views
         if config.control == TEXT_ONLY and not scores_texts:
@@ -76,21 +76,21 @@ class ScorerKind(ABC):
             )
 
     def check_draws(self, prepared: Prepared) -> None:
-        """Refuse the user's levels, weights and noise that do not fit the backbone (UserError)."""
+        """Raise UserError if levels, weights or noise of the user do not fit the backbone."""
         return None
 
     @abstractmethod
     def scoring(self, prepared: Prepared) -> ScoringIdentity:
-        """Return the errors and draws of a run for its identity."""
+        """Return the identity of a run's errors and draws."""
 
     @abstractmethod
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedBackbone:
-        """Return a plugin's backbone with checks of every reply."""
+        """Return a plugin's backbone with checks of every output."""
 
     def make(self, prepared: Prepared, device: str | None = None) -> CheckedBackbone:
-        """Return the caller's backbone or a new one, which may load its network later.
+        """Return the caller's backbone, or a new one that may load its network later.
 
-        It is made on the run's device, or on another one.
+        A new one is made on `device`, by default the run's.
         """
         backbone = prepared.loaded
         if backbone is None:
@@ -106,21 +106,21 @@ class ScorerKind(ABC):
     def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedBackbone:
         """Return the backbone with its network loaded and set up.
 
-        Prompts of the runs in `encoded_first` are encoded before, so that text encoders are never
-        in memory beside the network.
+        Prompts of the runs in `encoded_first` are encoded before, so that text encoders and the
+        network are never in memory together.
         """
         return self.make(prepared)
 
     def text_files(self, prepared: Prepared) -> list[Path]:
-        """Return the files of the run's encoded prompts; a model may keep its own."""
+        """Return the cache files of the run's encoded prompts, if it has any."""
         return []
 
     @abstractmethod
     def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
-        """Return the engine of a backbone, by default of a new one."""
+        """Return the engine that scores with `backbone`, by default a new one."""
 
 
 def chosen_batch_size(resolved: Resolved) -> int | None:
-    """Return the user's batch size; None: automatic."""
+    """Return the user's batch size; None if it is automatic."""
     chosen = resolved.config.batch_size
     return None if chosen == "auto" else chosen

@@ -134,7 +134,7 @@ def test_what_was_fitted_survives_a_run_that_ends_before_its_summary(
         (["--fit-split", "test"], "majority", "the split that is scored"),
         (["--fit-split", "nowhere"], "majority", "has no split 'nowhere'"),
         (["--template", "a {class}"], "nearest-mean", "reads no prompts"),
-        (["--fit-split", "train"], "random", "learns nothing"),
+        (["--fit-split", "train"], "random", "is not trainable"),
         (["--set", "features=clip"], "linear-probe", "'clip' is not a known model"),
         (["--weights", "WEIGHTS"], "linear-probe", "pixels needs no weights"),
     ],

@@ -94,7 +94,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
         (("--loss", "l1", "--weighting", "snr"), "--space sample"),
         (("--weighting", "exp"), "--weighting"),
         (("--levels", "3,2"), "--levels"),
-        (("--subtract-null",), "it belongs to comparisons across images"),
+        (("--subtract-null",), "needs items with several images"),
     )
     for options, said in cases:
         done = bench("run", "digits", "--results", tmp_path / "results", *FULL, *options)
@@ -121,7 +121,7 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
             "changes direction between levels 1 and 2",
         ),
         (("--backbone", folder), "scheduler_config.json gives cumulative alphas that do not fall"),
-        (("--backbone", "no-null", "--guidance", 2), "declares none (encode_null)"),
+        (("--backbone", "no-null", "--guidance", 2), "has no `encode_null`"),
     )
     for options, said in cases:
         done = bench("run", "digits", "--results", tmp_path / "results", *FULL, *options)

@@ -97,9 +97,9 @@ def test_where_candidates_are_from_is_in_the_identity(data: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "options", "message"),
     [
-        ("more", [], "other images"),
+        ("more", [], "must be on the images of"),
         ("fewer", [], "has not decided 20 of 24 images"),
-        ("same", ["--top", 4], "all of them would be scored"),
+        ("same", ["--top", 4], "must be below"),
         ("same", ["--top", 1], "--top"),
         ("nothing", [], "no run"),
     ],

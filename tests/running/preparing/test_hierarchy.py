@@ -70,7 +70,7 @@ def test_what_lacks_a_tree_is_refused(results: Path, tree: Path, tmp_path: Path)
     probe = bench(
         *RUN, "--strategy", "hierarchy", "--hierarchy", tree, "--backbone", "nearest-mean"
     )
-    assert probe.code == 2 and "no inner nodes" in probe.err
+    assert probe.code == 2 and "not the inner nodes" in probe.err
     record = (
         *RUN[:4],
         "--limit",

@@ -174,7 +174,7 @@ def test_the_null_s_errors_are_subtracted_across_images(
     assert refused.code == 2 and "gives no image and group" in refused.err
     monkeypatch.setattr(Captions, "rows", one_image())
     refused = run(tmp_path, "full", "--subtract-null")
-    assert refused.code == 2 and "changes no decision among texts of one image" in refused.err
+    assert refused.code == 2 and "changes no decision among the texts of one image" in refused.err
 
 
 @pytest.mark.parametrize(

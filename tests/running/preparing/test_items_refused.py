@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("captions")
         (("--views", "spin"), "Unknown views 'spin'"),
         (("--views", "flip:3"), "the views 'flip' take no value"),
         (("--views", "crop:0"), "at least one view is needed"),
-        (("--views", "posterior"), "does not offer it (posterior)"),
+        (("--views", "posterior"), "has no `posterior`"),
         (("--template", "a {class}"), "every item of dataset 'captions' has texts of its own"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_bad_pair_is_refused_with_its_id(
     ("options", "message"),
     [
         (("--strategy", "screen-race"), "linearises at a mixture of prompts that all images share"),
-        (("--backbone", "majority"), "learns classes, and dataset 'captions' has items"),
+        (("--backbone", "majority"), "learns classes, but dataset 'captions' has items"),
         (("--candidates-from", "RUN"), "items have texts of their own, and no classes to choose"),
         (("--template-rule", "mean"), "--template-rule is about classes"),
         (("--skip-unlabelled",), "--skip-unlabelled is about classes"),
