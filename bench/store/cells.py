@@ -24,7 +24,7 @@ from pydantic_core import from_json
 
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.errors import UserError
-from bench.machine.files import regular_file
+from bench.machine.files import link, regular_file, replacing
 from bench.store.documents import MAX_STORED_DRAWS
 from bench.store.packed import compact_options, find_packed, read_packed
 
@@ -147,10 +147,18 @@ def _write_part(
     }
     table = pa.table({"sample_id": ids, **arrays}).replace_schema_metadata(metadata)
     folder.mkdir(exist_ok=True)
-    path = part_path(folder, sample_id)
-    temporary = path.with_suffix(".partial")
-    pq.write_table(table, temporary, **compact_options(table.schema))
-    temporary.replace(path)
+    with replacing(part_path(folder, sample_id), durable=False) as file:
+        pq.write_table(table, file, **compact_options(table.schema))
+
+
+def link_part(source: Path, target: Path, sample_id: str) -> None:
+    """Hard-link or copy an image's part into another folder, if `source` has a complete file of it.
+
+    Links are safe, because the file of a part is only ever replaced and never changed.
+    """
+    if has_part_file(source, sample_id):
+        target.mkdir(exist_ok=True)
+        link(part_path(source, sample_id), part_path(target, sample_id))
 
 
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:

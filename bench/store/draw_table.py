@@ -16,7 +16,7 @@ import numpy as np
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
-from bench.machine.files import regular_file
+from bench.machine.files import regular_file, replacing
 from bench.store.documents import MAX_STORED_DRAWS
 
 DRAWS = "draws.parquet"
@@ -52,9 +52,8 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
         if (column := getattr(draws.table, name)) is not None:
             columns[name] = pa.array(column)
     table = pa.table(columns).replace_schema_metadata({"levels": str(draws.n_levels)})
-    temporary = folder / f"{DRAWS}.partial"
-    pq.write_table(table, temporary)
-    temporary.replace(folder / DRAWS)
+    with replacing(folder / DRAWS, durable=False) as file:
+        pq.write_table(table, file)
 
 
 def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:

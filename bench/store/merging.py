@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import link, regular_file
-from bench.store.cells import ERROR_FOLDERS, has_part_file, part_path
+from bench.store.cells import ERROR_FOLDERS, has_part_file, link_part
 from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest, with_code_of
 from bench.store.draw_table import DRAWS
@@ -97,25 +97,19 @@ class Merge:
     def copy_errors(self, target: Path) -> None:
         """Link or copy the errors of each image and the table of draws into the folder `target`.
 
-        Hard links are safe, because files of errors are only ever replaced and never changed.
-
         Raises:
             OSError: if the disk is full.
         """
         others = [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]
-        for _, path in others:
+        for number, path in others:
             file = regular_file(path, DRAWS)
             if file and not (target / DRAWS).exists():
                 link(file, target / DRAWS)
-        for folder in ERROR_FOLDERS:
-            for number, path in others:
-                old, new = path / folder, target / folder
-                if not old.is_dir():
-                    continue
-                new.mkdir(exist_ok=True)
-                for name in self._samples_of(number):
-                    if has_part_file(old, name) and not has_part_file(new, name):
-                        link(part_path(old, name), part_path(new, name))
+            for folder in ERROR_FOLDERS:
+                samples = self._samples_of(number) if (path / folder).is_dir() else []
+                for name in samples:
+                    if not has_part_file(target / folder, name):
+                        link_part(path / folder, target / folder, name)
 
     def _samples_of(self, number: int) -> list[str]:
         return [self.samples[i] for i in np.flatnonzero(self.source == number).tolist()]

@@ -16,12 +16,11 @@ from filelock import FileLock, Timeout
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
-from bench.machine.files import link, regular_file, replacing, writing
+from bench.machine.files import regular_file, replacing, writing
 from bench.store.cells import (
     ERROR_FOLDERS,
     Times,
-    has_part_file,
-    part_path,
+    link_part,
     write_cells,
     write_first_order,
 )
@@ -238,9 +237,7 @@ class RunFolder:
                 if record is None or record["error"] is not None:
                     continue
                 for folder in ERROR_FOLDERS if save_errors else ():
-                    if has_part_file(source / folder, name):
-                        (self.path / folder).mkdir(exist_ok=True)
-                        link(part_path(source / folder, name), part_path(self.path / folder, name))
+                    link_part(source / folder, self.path / folder, name)
                 self._journal.append({**record, "decided_by": SWEEP})
 
     def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
