@@ -40,7 +40,7 @@ class QuestionWatch:
         order: ids of the split's images in random order, without those that cannot be compared.
         total: number of images of the split.
         baseline: whether the other run is right, by id; None if the question needs no other run.
-        weights: weight of each image, by id; None for equal weights.
+        weights: weight of each image of the split, by id; None for equal weights.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class QuestionWatch:
     ) -> None:
         self.question, self.order, self.total = question, order, total
         self.baseline, self.weights = baseline, weights
+        self._max_weight = max(weights.values()) if weights else 1.0
         self._right: dict[str, bool] = {}
         self._verdict: Verdict = "open"
         self._n = 0  # number of images in the complete prefix
@@ -97,7 +98,7 @@ class QuestionWatch:
 
         right, other, weights = map(column, (self._right, self.baseline, self.weights))
         assert right is not None
-        return Results(right, other, self.total, weights)
+        return Results(right, other, self.total, weights, self._max_weight)
 
     @property
     def answered(self) -> bool:

@@ -115,23 +115,22 @@ class Results(NamedTuple):
         baseline: float64 [n], the same values of the baseline run; None for a width.
         total: number of images in the split.
         weights: float64 [n], weight of each image in the metric; None if all weights are 1.
+        max_weight: largest weight of the split's images, at least 1. It is a constant of the split
+            and not of the images so far, because bets on a scale that follows the data are not
+            anytime-valid.
     """
 
     values: Floats
     baseline: Floats | None
     total: int
     weights: Floats | None = None
+    max_weight: float = 1.0
 
     def first(self, n: int) -> Results:
         """Return the results of the first n images."""
         parts = (None if part is None else part[:n] for part in (self.baseline, self.weights))
         baseline, weights = parts
-        return Results(self.values[:n], baseline, self.total, weights)
-
-    @property
-    def max_weight(self) -> float:
-        """Largest weight of an image, at least 1."""
-        return 1.0 if self.weights is None else max(float(self.weights.max(initial=1.0)), 1.0)
+        return self._replace(values=self.values[:n], baseline=baseline, weights=weights)
 
     def scaled(self, values: Floats) -> Floats:
         """Return weighted values divided by `max_weight`, so that they keep their range."""
