@@ -104,11 +104,13 @@ def _register_declared(
     `shared` are fields of all specs; those in the file take precedence.
     """
     families: dict[str, Any] = {}
-    for name, stated in declared["families"].items():
-        family = {**shared, **stated, "family": name, "target": _target(stated["target"])}
+    for name, declaration in declared["families"].items():
+        target = _target(declaration["target"])
+        family = {**shared, **declaration, "family": name, "target": target}
         own, models = family.pop("own"), family.pop("models", {})
-        if "parameters" in stated:
-            family["parameters"] = {**shared["parameters"], **_parameters(stated["parameters"])}
+        if "parameters" in declaration:
+            parameters = _parameters(declaration["parameters"])
+            family["parameters"] = {**shared["parameters"], **parameters}
         own["pipelines"] = tuple(own.get("pipelines", ()))
         register(own.pop("name", name), trained_on="unknown", **family, **own)
         # By default a model is zero-shot: it was not trained on a benchmark's images.
@@ -148,16 +150,16 @@ def declared_pipelines(family: str) -> tuple[str, ...]:
     return tuple(_read("models.toml")["families"][family]["own"]["pipelines"])
 
 
-def _parameters(stated: Mapping[str, Any]) -> dict[str, Parameter]:
-    types = {name: _PARAMETER_TYPES.get(fields.get("type")) for name, fields in stated.items()}
+def _parameters(declared: Mapping[str, Any]) -> dict[str, Parameter]:
+    types = {name: _PARAMETER_TYPES.get(fields.get("type")) for name, fields in declared.items()}
     return {
         name: Parameter(**{"default": None, **fields, "type": types[name]})
-        for name, fields in stated.items()
+        for name, fields in declared.items()
     }
 
 
-def _target(place: str) -> str:
-    return f"{__name__}.{place}"
+def _target(module_and_class: str) -> str:
+    return f"{__name__}.{module_and_class}"
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -229,12 +229,12 @@ def _methods_that_draw(kind: Any) -> tuple[str, ...]:
 
 def _with_draw(function: Any, draw: Callable[..., Tensor]) -> FunctionType:
     """Return a copy of a function that calls `draw` in place of `randn_tensor`."""
-    made = FunctionType(
+    function_copy = FunctionType(
         function.__code__,
         {**function.__globals__, DRAW_FUNCTION: draw},
         function.__name__,
         function.__defaults__,
         function.__closure__,
     )
-    made.__kwdefaults__ = function.__kwdefaults__
-    return made
+    function_copy.__kwdefaults__ = function.__kwdefaults__
+    return function_copy

@@ -21,17 +21,17 @@ DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 class Normalisation:
     """How a pipeline scales, shifts and reorders its latents before they are decoded.
 
-    Element j of the decoder's input is scale[j] · latent[place[j]] + shift[j].
+    Element j of the decoder's input is scale[j] · latent[source[j]] + shift[j].
 
     Attributes:
         shape: shape of the decoder's input, without the axis of samples.
-        place: index of the latent's element for each element of the input, int64 [elements].
+        source: index of the latent's element for each element of the input, int64 [elements].
         scale: float64 [elements].
         shift: float64 [elements].
     """
 
     shape: tuple[int, ...]
-    place: Tensor
+    source: Tensor
     scale: Tensor
     shift: Tensor
 
@@ -54,19 +54,19 @@ class Normalisation:
         """
         shift, ones, counted = decoded.double().flatten(1).cpu()
         scale = ones - shift
-        place = ((counted - shift) / scale).round()
-        if not torch.equal(place.sort().values, torch.arange(len(place)).double()):
+        source = ((counted - shift) / scale).round()
+        if not torch.equal(source.sort().values, torch.arange(len(source)).double()):
             raise UserError(
                 f"{who} cannot be used: it does not decode its latents, scaled and shifted."
             )
-        return cls(tuple(decoded.shape[1:]), place.long(), scale, shift)
+        return cls(tuple(decoded.shape[1:]), source.long(), scale, shift)
 
     def latents(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pipeline's latents for the mean and standard deviation of a VAE's posterior.
 
         Both are float32 [n, elements].
         """
-        inverse = self.place.argsort()
+        inverse = self.source.argsort()
         scale, shift = self.scale.to(mean.device), self.shift.to(mean.device)
         pair = (mean.flatten(1).double() - shift) / scale, deviation.flatten(1) / scale.abs()
         return pair[0][:, inverse].float(), pair[1][:, inverse].float()
@@ -75,11 +75,11 @@ class Normalisation:
 def digits(elements: int) -> Tensor:
     """Return the numbers 0, 1, … to base `DIGIT`, lowest digit first, float32 [n, elements]."""
     number = torch.arange(elements)
-    places: list[Tensor] = []
-    while not places or bool(number.any()):
-        places.append((number % DIGIT).float())
+    by_digit: list[Tensor] = []
+    while not by_digit or bool(number.any()):
+        by_digit.append((number % DIGIT).float())
         number = number // DIGIT
-    return torch.stack(places)
+    return torch.stack(by_digit)
 
 
 def order_of(packed: Tensor, who: str) -> Tensor:

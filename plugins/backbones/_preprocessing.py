@@ -68,19 +68,19 @@ class Preprocessing:
         return (np.stack([self._prepare(image) for image in images]),)
 
     def _prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        picture = image.convert("RGB")
+        rgb = image.convert("RGB")
         height, width = self.crop
         size = (width, height)
         if self.shorter is not None:
-            short = min(picture.size)
+            short = min(rgb.size)
             # The longer side is rounded down, as in transformers.
-            sides = [self.shorter * side // short for side in picture.size]
+            sides = [self.shorter * side // short for side in rgb.size]
             size = (sides[0], sides[1])
-        if picture.size != size:
-            picture = picture.resize(size, self.pixels.filter)
+        if rgb.size != size:
+            rgb = rgb.resize(size, self.pixels.filter)
         top, left = (size[1] - height) // 2, (size[0] - width) // 2
-        picture = picture.crop((left, top, left + width, top + height))
-        values = self.pixels.values(picture)
+        rgb = rgb.crop((left, top, left + width, top + height))
+        values = self.pixels.values(rgb)
         return np.ascontiguousarray(values.transpose(2, 0, 1), np.float32)
 
 
@@ -214,20 +214,20 @@ class Patching:
             Patches, float32 [n, most, patch² · 3]; a mask, int64 [n, most], 0 for padding; and the
             numbers of patches down and across, int64 [n, 2].
         """
-        pictures = [self._prepare(image) for image in images]
-        patches = np.zeros((len(pictures), self.most, self.patch**2 * 3), np.float32)
-        mask = np.zeros((len(pictures), self.most), np.int64)
-        for row, (values, _) in enumerate(pictures):
+        prepared = [self._prepare(image) for image in images]
+        patches = np.zeros((len(prepared), self.most, self.patch**2 * 3), np.float32)
+        mask = np.zeros((len(prepared), self.most), np.int64)
+        for row, (values, _) in enumerate(prepared):
             patches[row, : len(values)], mask[row, : len(values)] = values, 1
-        return patches, mask, np.array([shape for _, shape in pictures], np.int64)
+        return patches, mask, np.array([shape for _, shape in prepared], np.int64)
 
     def _prepare(self, image: Image.Image) -> tuple[NDArray[np.float32], tuple[int, int]]:
         """Return the patches of an image, [down · across, patch² · 3], and (down, across)."""
-        picture = image.convert("RGB")
-        down, across = patches_of(picture.height, picture.width, self.patch, self.most)
+        rgb = image.convert("RGB")
+        down, across = patches_of(rgb.height, rgb.width, self.patch, self.most)
         size = across * self.patch, down * self.patch
-        picture = picture.resize(size, self.pixels.filter)
-        values = self.pixels.values(picture)
+        rgb = rgb.resize(size, self.pixels.filter)
+        values = self.pixels.values(rgb)
         squares = values.reshape(down, self.patch, across, self.patch, 3).swapaxes(1, 2)
         return squares.reshape(down * across, -1), (down, across)
 

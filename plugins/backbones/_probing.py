@@ -98,15 +98,15 @@ def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
     Raises:
         UserError: a step has another result.
     """
-    own = type(scheduler).from_config(scheduler.config)
-    own.set_timesteps(**schedule)
-    parameters = inspect.signature(own.step).parameters
+    probe = type(scheduler).from_config(scheduler.config)
+    probe.set_timesteps(**schedule)
+    parameters = inspect.signature(probe.step).parameters
     more = {"generator": torch.Generator().manual_seed(0)} if "generator" in parameters else {}
-    for time, after in zip(own.timesteps[:-1], own.timesteps[1:], strict=True):
+    for time, after in zip(probe.timesteps[:-1], probe.timesteps[1:], strict=True):
         ones = torch.ones(2, 1, 1, 1)
-        scale = own.scale_model_input(ones, time) if hasattr(own, "scale_model_input") else ones
+        scale = probe.scale_model_input(ones, time) if hasattr(probe, "scale_model_input") else ones
         sample = _pair(levels, time, "alpha", "sigma") / scale
-        output = own.step(_pair(levels, time, "p", "q"), time, sample, **more)
+        output = probe.step(_pair(levels, time, "p", "q"), time, sample, **more)
         result = getattr(output, "pred_original_sample", None)
         if result is not None:
             expected, what = torch.tensor([1.0, 0.0]), f"the clean sample at time {float(time):.4g}"
@@ -142,14 +142,15 @@ def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
     """
     if np.abs(levels.alpha + levels.sigma - 1).max() > 1e-6:  # not a flow
         return
-    own = type(scheduler).from_config(scheduler.config, shift_terminal=None)
-    own.set_timesteps(**schedule)
-    sigma, place = own.sigmas[1 : PROBED_STEPS - 1].double().numpy(), np.arange(1, PROBED_STEPS - 1)
-    even = 1 - place / PROBED_STEPS
+    probe = type(scheduler).from_config(scheduler.config, shift_terminal=None)
+    probe.set_timesteps(**schedule)
+    sigma = probe.sigmas[1 : PROBED_STEPS - 1].double().numpy()
+    step = np.arange(1, PROBED_STEPS - 1)
+    even = 1 - step / PROBED_STEPS
     if (sigmas := schedule.get("sigmas")) is not None:
         even = np.asarray(sigmas, np.float64)[1 : PROBED_STEPS - 1]
-    elif least := vars(own).get("sigma_min"):
-        even = 1 - place / (PROBED_STEPS - 1) * (1 - float(least))
+    elif least := vars(probe).get("sigma_min"):
+        even = 1 - step / (PROBED_STEPS - 1) * (1 - float(least))
     shift = float(np.median(_shift(sigma, even)))
     middle = len(levels) // 2 - 1
     assumed = float(_shift(levels.sigma[middle], (middle + 1) / len(levels)))

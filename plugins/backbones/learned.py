@@ -33,12 +33,12 @@ def pixels(images: Sequence[Image.Image], side: int = PIXEL_SIDE) -> Matrix:
     return np.stack([_square(image.convert("RGB"), side) for image in images])
 
 
-def _square(picture: Image.Image, side: int) -> Matrix:
-    scale = side / min(picture.size)
-    width, height = (max(side, round(scale * length)) for length in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+def _square(image: Image.Image, side: int) -> Matrix:
+    scale = side / min(image.size)
+    width, height = (max(side, round(scale * length)) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - side) // 2, (height - side) // 2
-    square = picture.crop((left, top, left + side, top + side))
+    square = image.crop((left, top, left + side, top + side))
     return np.asarray(np.asarray(square, np.float32).ravel() / 127.5 - 1)
 
 
@@ -219,11 +219,13 @@ def _row_space(values: NDArray[np.float64]) -> NDArray[np.float64]:
     images, features = values.shape
     gram = values @ values.T if images < features else values.T @ values
     sizes, vectors = np.linalg.eigh(gram)
-    kept = sizes > 1e-9 * max(sizes[-1], 1e-9)
-    if not kept.any():
+    nonzero = sizes > 1e-9 * max(sizes[-1], 1e-9)
+    if not nonzero.any():
         return np.zeros((features, 1))
-    vectors = vectors[:, kept]
-    return np.asarray(values.T @ vectors / np.sqrt(sizes[kept]) if images < features else vectors)
+    vectors = vectors[:, nonzero]
+    return np.asarray(
+        values.T @ vectors / np.sqrt(sizes[nonzero]) if images < features else vectors
+    )
 
 
 def _regress(

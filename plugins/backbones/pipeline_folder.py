@@ -67,14 +67,14 @@ class FolderPipeline(InspectedFolder):
             )
             return
         check_tensors(weights, meta.pipe, meta.component_classes)
-        place = torch.device(device)
-        self.__dict__.update(meta.__dict__, device=place, device_override=place, _loaded=set())
+        target = torch.device(device)
+        self.__dict__.update(meta.__dict__, device=target, device_override=target, _loaded=set())
         self.pipe, self.call = copy.copy(meta.pipe), dict(meta.call)
         if self.slots is not None:
             self.slots = copy.copy(self.slots)
             self.slots.encode = self.encoded_prompts
         if self.order is not None:
-            self.__dict__["order"] = self.order.to(place)
+            self.__dict__["order"] = self.order.to(target)
 
     # Methods of a backbone.
 

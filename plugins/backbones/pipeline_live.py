@@ -221,16 +221,16 @@ def _adapters(component: nn.Module) -> dict[str, Any]:
 
 def _tensors(component: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield every parameter and buffer by name, then further tensors of quantised layers."""
-    seen: set[str] = set()
+    yielded: set[str] = set()
     for prefix, module in component.named_modules(remove_duplicate=False):
         own = chain(module._parameters.items(), module._buffers.items())
         for name, tensor in own:
             path = f"{prefix}.{name}" if prefix else name
             if tensor is not None:
-                seen.add(path)
+                yielded.add(path)
                 yield path, _in_memory(module, name, tensor, path)
     for path, tensor in component.state_dict().items():
-        if path not in seen and isinstance(tensor, Tensor) and not tensor.is_meta:
+        if path not in yielded and isinstance(tensor, Tensor) and not tensor.is_meta:
             yield path, tensor
 
 
