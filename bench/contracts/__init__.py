@@ -1,1 +1,1 @@
-"""What a plugin author reads: datasets, backbones, strategies, hooks and their specs."""
+"""Contracts for plugin authors: base classes, specs and hooks."""

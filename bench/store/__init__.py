@@ -1,1 +1,1 @@
-"""The store: one folder a run, one durable line an image. Knows nothing of torch."""
+"""The store: a folder per run, with a durable line per image. It does not import torch."""

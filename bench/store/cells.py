@@ -263,8 +263,8 @@ def read_part_table(folder: Path, sample_id: str, columns: Sequence[str] | None 
     names = None if columns is None else list(columns)
     if file := regular_file(folder.parent, f"{folder.name}/{path.name}"):
         return pq.read_table(file, columns=names)
-    if place := find_packed(folder, sample_id):
-        return read_packed(place, names)
+    if packed := find_packed(folder, sample_id):
+        return read_packed(packed, names)
     raise FileNotFoundError(path)
 
 

@@ -154,7 +154,7 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
             there is no answer to any of the images.
     """
     class_of = {name: label for label, name in enumerate(manifest.classes)}
-    place = {sample: row for row, sample in enumerate(sample_ids)}
+    row_of = {sample: index for index, sample in enumerate(sample_ids)}
     raters: dict[str, Ints] = {}
     for line, row in _read(file, (SUBJECT, ID, ANSWER))[1]:
         answer = row[ANSWER].strip()
@@ -163,9 +163,9 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
                 f"{file}, line {line}: {answer!r} is not a class of {manifest.run_id}."
                 f"{did_you_mean(answer, class_of)}"
             )
-        if (index := place.get(row[ID])) is None:
+        if (index := row_of.get(row[ID])) is None:
             continue
-        answers = raters.setdefault(row[SUBJECT], np.full(len(place), NO_ANSWER, dtype=np.int64))
+        answers = raters.setdefault(row[SUBJECT], np.full(len(row_of), NO_ANSWER, dtype=np.int64))
         if answers[index] != NO_ANSWER:
             raise UserError(
                 f"{file}, line {line}: subject {row[SUBJECT]!r} answers {row[ID]!r} twice."

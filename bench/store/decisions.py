@@ -161,15 +161,15 @@ def _top_columns(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
     gaps = np.full((len(labels), TOP_CLASSES - 1), np.inf)
     draws = np.zeros(len(labels), dtype=np.int64)
     draws[sizes > 0] = flat[start[sizes > 0], 2]
-    for place in range(min(TOP_CLASSES, int(sizes.max(initial=0)))):
-        has = sizes > place
-        classes, scores = flat[start[has] + place, :2].T
-        if place < 5:
+    for rank in range(min(TOP_CLASSES, int(sizes.max(initial=0)))):  # 0 is the winner
+        has = sizes > rank
+        classes, scores = flat[start[has] + rank, :2].T
+        if rank < 5:
             in_top5[has] |= classes == labels[has]
-        if place == 1:
+        if rank == 1:
             runner_up[has] = classes
-        if place:
-            gaps[has, place - 1] = scores - flat[start[has], 1]
+        if rank:
+            gaps[has, rank - 1] = scores - flat[start[has], 1]
     gaps[np.isnan(gaps)] = np.inf  # a class without a draw has no score
     return {"in_top5": in_top5, "runner_up": runner_up, "gaps": gaps, "draws": draws}
 

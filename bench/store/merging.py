@@ -168,25 +168,25 @@ def plan_merge(sources: Sequence[MergeSource]) -> Merge:
         length=np.zeros(n, np.int32),
         prediction=np.full(n, FAILED, np.int64),
     )
-    places = {sample_id: place for place, sample_id in enumerate(samples)}
+    places = {sample_id: index for index, sample_id in enumerate(samples)}
     for number in range(len(sources)):
         _find_lines(merge, number, places)
     return merge
 
 
 def _find_lines(merge: Merge, number: int, places: dict[str, int]) -> None:
-    """Enter the lines of source `number` into `merge`; `places` are indices of sample ids in it."""
+    """Enter the lines of source `number` into `merge`; `places`: sample id → index."""
     source = merge.sources[number]
     n_classes = len(source.manifest.classes)
     journal = source.path / JOURNAL
     for start, length, record in read_lines(journal, lambda value: is_record(value, n_classes)):
-        place = places.get(record["sample_id"])
-        if place is None:
+        index = places.get(record["sample_id"])
+        if index is None:
             continue
         prediction = FAILED if record["error"] is not None else int(record["prediction"])
-        holder = int(merge.source[place])
+        holder = int(merge.source[index])
         if holder not in (NO_SOURCE, number):
-            earlier = int(merge.prediction[place])
+            earlier = int(merge.prediction[index])
             if FAILED not in (prediction, earlier) and prediction != earlier:
                 classes = source.manifest.classes
                 raise UserError(
@@ -196,8 +196,8 @@ def _find_lines(merge: Merge, number: int, places: dict[str, int]) -> None:
                 )
             if earlier != FAILED or prediction == FAILED:
                 continue
-        merge.source[place], merge.prediction[place] = number, prediction
-        merge.start[place], merge.length[place] = start, length
+        merge.source[index], merge.prediction[index] = number, prediction
+        merge.start[index], merge.length[index] = start, length
 
 
 def _ordered_samples(manifests: Sequence[Manifest]) -> list[str]:
