@@ -2,12 +2,12 @@
 
 A reduction combines the errors of a text on its draws into the text's score; lower is better.
 
-    mean           weighted mean of the errors
+    mean           mean of the errors
     mean-softmax   negative mean over draws of the softmax, over texts, of the negative errors
     logsumexp      -log of the mean over draws of exp(-error), the likelihood of a mixture
 
-Strategies compute means. The other reductions need all texts on the same draws; they replace the
-scores of a strategy that evaluates such a full grid.
+All means have the weights of the draws. Strategies compute `mean`. The other reductions need all
+texts on the same draws; they replace the scores of a strategy that evaluates such a full grid.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32
         raise ValueError(f"{problem.reduction} requires all prompts on the same draws")
     drawn = evaluated[0]
     errors, weights = table.errors[:, drawn].astype(np.float64), problem.weights[drawn]
-    scores, terms = _terms(errors, weights, problem.reduction)
+    scores, terms = _compute_terms(errors, weights, problem.reduction)
     best = best_prompts(problem, scores)
     ranking = problem.class_of_prompt[best]
     margin, stderr = np.inf, 0.0
@@ -70,7 +70,7 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32
     return Outcome(ranking, scores, draws, margin, stderr, confidence(margin, stderr))
 
 
-def _terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Floats]:
+def _compute_terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Floats]:
     """Return scores, float64 [P], and the first-order contribution of each draw to them, [P, n]."""
     if reduction == "mean-softmax":
         likely = np.exp(errors.min(axis=0) - errors)

@@ -56,9 +56,9 @@ class Parameter:
         if self.default is not None:
             return f"a value like {as_text(self.default)}"
         if isinstance(self.kind, UnionType) or get_origin(self.kind) is Union:
-            return " or ".join(map(_in_words, get_args(self.kind)))
+            return " or ".join(map(_describe_type, get_args(self.kind)))
         several = get_origin(self.kind) is tuple
-        value = _in_words(get_args(self.kind)[0] if several else self.kind)
+        value = _describe_type(get_args(self.kind)[0] if several else self.kind)
         return f"a list, each {value}" if several else value
 
     def parse(self, value: Any) -> Any:
@@ -81,18 +81,18 @@ class Parameter:
         if several and not isinstance(value, list | tuple):
             raise ValueError(f"{value!r} is not a list")
         adapter = TypeAdapter(get_args(kind)[0] if several else kind)
-        converted = tuple(_converted(adapter, item) for item in (value if several else [value]))
+        converted = tuple(_convert(adapter, item) for item in (value if several else [value]))
         return converted if several else converted[0]
 
 
-def _in_words(kind: Any) -> str:
+def _describe_type(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(map(str, get_args(kind)))
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
     return words.get(kind.__name__, str(kind.__name__))
 
 
-def _converted(adapter: Any, value: Any) -> Any:
+def _convert(adapter: Any, value: Any) -> Any:
     if isinstance(value, str):
         converted = adapter.validate_strings(value)
     else:
@@ -156,7 +156,7 @@ class Spec:
         for declared in fields(self):
             value = getattr(self, declared.name)
             kind = types[declared.name]
-            if not _fits(value, kind):
+            if not _has_type(value, kind):
                 shown = kind if get_origin(kind) is Literal else declared.type
                 expected = str(shown).removeprefix("typing.")
                 yield f"{declared.name} must be of the type {expected}, got {value!r}"
@@ -207,18 +207,18 @@ class Spec:
 _field_types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _has_type(value: Any, kind: Any) -> bool:
     """Return whether a value has the type of a field. It handles only the types that specs use."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return any(_fits(value, option) for option in inner)
+        return any(_has_type(value, option) for option in inner)
     if origin is Literal:
         return isinstance(value, str) and value in inner
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+        return isinstance(value, tuple) and all(_has_type(item, inner[0]) for item in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(
-            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
+            _has_type(key, inner[0]) and _has_type(item, inner[1]) for key, item in value.items()
         )
     if kind is Any:
         return True

@@ -33,9 +33,9 @@ class Problem:
             `bench.contracts.decision`. A strategy may assume the mean: with another reduction only
             strategies with `same_draws` are used, and their scores are recomputed.
         cell_cost: cost of one cell, in evaluations. It is above 1 if several templates make up one
-            error, or guidance predicts a null for each cell.
-        null_cost: additional cost of each draw of a request, in evaluations, for a null that all
-            cells of an image and draw share.
+            error, or guidance predicts the empty prompt again for each cell.
+        null_cost: additional cost of each draw of a request, in evaluations, for a prediction of
+            the empty prompt that all cells of an image and draw share.
         linearisation_cost: cost of one linearised draw, in evaluations.
         antithetic: whether draws 2k and 2k + 1 share a level and have opposite noise.
         parents: the tree of classes, int64 [C + J], for strategies with `uses_hierarchy`: the

@@ -114,8 +114,8 @@ class DenoisingEngine(CellEngine):
 
     def _linear_blocks(self, flight: Flight, request: Linearise) -> Iterator[Block]:
         """Yield one block per mixture of prompts that a mixture of columns means."""
-        shown = self.columns.shown[request.draws]
-        _, group = np.unique(shown, axis=0, return_inverse=True)
+        positions = self.columns.positions[request.draws]
+        _, group = np.unique(positions, axis=0, return_inverse=True)
         flight.order = np.argsort(group.reshape(-1), kind="stable")
         start = 0
         for count in np.bincount(group.reshape(-1)):

@@ -52,7 +52,7 @@ class OwnNoise:
 
         @lru_cache(CACHED_NOISES)
         def made(image: str, draw: int) -> NDArray[np.float32]:
-            return plan.noise_of(seed, draw, shape, image)
+            return plan.make_draw_noise(seed, draw, shape, image)
 
         self._made = made
 

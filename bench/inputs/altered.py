@@ -27,10 +27,9 @@ class InMemory(Weights):
 
 
 def parse_lora(text: str) -> Lora:
-    """Parse `PATH` or `PATH:SCALE`. A folder stands for the only safetensors file in it.
+    """Parse `PATH` or `PATH:SCALE`, where a folder stands for the only safetensors file in it.
 
-    Raises:
-        UserError: there is no such file, or several.
+    Raises UserError if that is not exactly one existing safetensors file.
     """
     name, _, scale = text.rpartition(":")
     try:
@@ -43,7 +42,9 @@ def parse_lora(text: str) -> Lora:
     if path.is_dir():
         files = sorted(path.glob(f"*{SINGLE_FILE}"))
         if len(files) != 1:
-            raise UserError(f"--lora {text}: the folder holds {len(files)} safetensors; name one.")
+            raise UserError(
+                f"--lora {text}: the folder holds {len(files)} safetensors files; name one."
+            )
         path = files[0]
     if path.suffix != SINGLE_FILE or not path.is_file():
         problem = advise_format([path]) or f"expected a {SINGLE_FILE} file or its folder"

@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass
 class DataReport:
-    """What was read of a dataset: number of images per split, number of classes, and problems."""
+    """Number of images per split, number of classes of the last split, and problems."""
 
     splits: dict[str, int] = field(default_factory=dict)
     classes: int = 0
@@ -64,9 +64,9 @@ class DataReport:
 def check_data(
     source: DataSource, split: str | None = None, progress: Progress | None = None
 ) -> DataReport:
-    """Read `split`, or all splits that are declared or found, and return the problems.
+    """Load `split`, or all splits that are declared or exist, and return the problems.
 
-    `progress` is called after every image.
+    Every image is decoded, except those of items. `progress` is called after every image.
     """
     checked, seen = DataReport(), dict[str, tuple[str, str]]()
     for name, loaded in _load_splits(source, split, checked):
@@ -74,7 +74,7 @@ def check_data(
         checked.classes = len(loaded.classes)
         expected = source.spec.splits.get(name)
         if expected not in (None, len(loaded.sample_ids)):
-            problem = f"{len(loaded.sample_ids):,} images, and {expected:,} are declared"
+            problem = f"{len(loaded.sample_ids):,} images, but {expected:,} are declared"
             checked.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
         _check_classes(loaded, name, checked)
         if loaded.items is None:
@@ -94,13 +94,13 @@ def _load_splits(
     for name in names:
         if name in done:
             continue
-        looked_for = split is None and not spec.splits and name is not None
+        is_guess = split is None and not spec.splits and name is not None
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", BenchWarning)
                 loaded = load_split(source, name)
         except BenchError as error:
-            if not (looked_for and "no split" in str(error)):
+            if not (is_guess and "no split" in str(error)):
                 checked.add("split", name, str(error))
             continue
         for warning in caught:
@@ -123,7 +123,9 @@ def _check_classes(loaded: Split, name: str, checked: DataReport) -> None:
     if ids:
         problem = f"{len(ids)} class names look like ids, which a text encoder cannot interpret:"
         checked.add(
-            "names", name, f"{problem} {_join_some(ids)}; --class-names FILE says them in words"
+            "names",
+            name,
+            f"{problem} {_join_some(ids)}; give them in words with --class-names FILE",
         )
 
 
@@ -134,7 +136,7 @@ def _check_images(
     checked: DataReport,
     progress: Progress | None,
 ) -> None:
-    """Decode every image, and report images with equal pixels."""
+    """Decode every image; report unreadable ones and those with equal pixels."""
     images: dict[str, list[str]] = {kind: [] for kind in _PROBLEMS}
     label_of = dict(zip(loaded.sample_ids, loaded.labels, strict=True))
     total = len(loaded.sample_ids)
@@ -171,7 +173,7 @@ def _check_files(source: DataSource, checked: DataReport) -> None:
             continue
         kind, _, declared = checksum.partition(":")
         if (digits := file_digest(file, kind)) != declared:
-            problem = f"{name} has the {kind} {digits}, and {declared} is declared"
+            problem = f"{name} has the {kind} {digits}, but {declared} is declared"
             checked.add("checksum", None, problem)
 
 

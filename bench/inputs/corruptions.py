@@ -23,18 +23,17 @@ COLLECTION = "@corruptions"
 
 
 def parse_corruption(text: str) -> str | None:
-    """Parse `NAME:SEVERITY`; return None for `none`.
+    """Validate and return `NAME:SEVERITY`, or return None for `none`.
 
-    Raises:
-        UserError: there is no such corruption.
+    Raises UserError if the name or the severity is unknown, or the text is a collection.
     """
     if text == "none":
         return None
     name, _, severity = text.partition(":")
     if name == COLLECTION:
         raise UserError(
-            f"--corrupt {text} stands for {len(expand_corruptions(text))} corruptions, and a run"
-            f' has one. A study makes them all: corrupt = ["none", "{text}"].'
+            f"--corrupt {text} stands for {len(expand_corruptions(text))} corruptions, but a run"
+            f' has one. A study runs them all: corrupt = ["none", "{text}"].'
         )
     if name not in CORRUPTIONS:
         raise UserError(
@@ -47,16 +46,19 @@ def parse_corruption(text: str) -> str | None:
 
 
 def expand_corruptions(text: str) -> list[str]:
-    """Return what `@corruptions` stands for: all severities, or the one in `@…:3`."""
+    """Return every corruption that `@corruptions` or `@corruptions:SEVERITY` stands for.
+
+    Any other text is returned unchanged, as the only element. Severities are not validated.
+    """
     collection, _, severity = text.partition(":")
     if collection != COLLECTION:
         return [text]
     severities = [severity] if severity else map(str, range(1, SEVERITIES + 1))
-    return [f"{name}:{level}" for level in severities for name in CORRUPTIONS]
+    return [f"{name}:{number}" for number in severities for name in CORRUPTIONS]
 
 
 def corrupt_samples(samples: Iterable[Sample], corruption: str | None) -> Iterator[Sample]:
-    """Yield samples whose images are corrupted when decoded; with None, unchanged samples."""
+    """Yield samples whose images will be corrupted when decoded; with None, unchanged samples."""
     for sample in samples:
         if corruption is not None:
             images: list[StoredImage | None] = []
@@ -68,9 +70,10 @@ def corrupt_samples(samples: Iterable[Sample], corruption: str | None) -> Iterat
 
 
 def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
-    """Return an RGB image with a shorter side of 224 pixels, corrupted as `NAME:SEVERITY` says.
+    """Return the image in RGB, resized to a shorter side of 224 pixels and corrupted.
 
-    `name` identifies the image; randomness is derived from it.
+    `corruption` is a valid `NAME:SEVERITY`. Randomness is derived from its name and `name`, which
+    identifies the image.
     """
     scale = CORRUPTED_SIDE / min(image.size)
     width, height = (max(CORRUPTED_SIDE, round(side * scale)) for side in image.size)

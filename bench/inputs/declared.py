@@ -1,7 +1,7 @@
-"""Datasets declared by a source: the reader of that kind of source loads them.
+"""Datasets that are declared by their source and loaded by the reader for that kind of source.
 
-The labels of the source are mapped to the declared classes by name and never by position, so a copy
-with another order of classes gets the same labels.
+Class names at the source are mapped to the declared classes by name and never by position, so a
+copy with another order of classes gets the same labels. Numeric labels without names are indices.
 """
 
 from __future__ import annotations
@@ -62,28 +62,28 @@ class Declared:
         return set_split_name(rows, split)
 
     def _table(self, split: str | None, data_dir: str | None) -> Any:
-        """Return rows of items from the source, or None if a local download has JSON files."""
+        """Return rows of items from the source, or None if a local copy is read from JSON files."""
         spec = self.spec
         if data_dir is not None and {"file", "files"} & set(spec.item):
             return None
         reader, source = find_source(str(spec.source))
-        its_split = None if split is None else spec.split_names.get(split, split)
-        return _call_reader(reader, {"source": source}, its_split, data_dir, "load_table")
+        source_split = None if split is None else spec.split_names.get(split, split)
+        return _call_reader(reader, {"source": source}, source_split, data_dir, "load_table")
 
     def _read(self, split: str | None, data_dir: str | None) -> Any:
         spec, layout = self.spec, self.spec.layout
-        its_split = None if split is None else spec.split_names.get(split, split)
+        source_split = None if split is None else spec.split_names.get(split, split)
         if data_dir is None:
             reader, source = find_source(str(spec.source))
             parameters = self._parameters_for(reader)
             if reader.scheme:
-                return _call_reader(reader, {**parameters, "source": source}, its_split, None)
+                return _call_reader(reader, {**parameters, "source": source}, source_split, None)
             if not path_exists(source) and "{" not in source:
                 raise UserError(
                     f"Dataset {spec.name!r}: its source {source} does not exist. Name another copy"
                     " with --data-dir."
                 )
-            return _call_reader(reader, parameters, its_split, source)
+            return _call_reader(reader, parameters, source_split, source)
         folder = Path(data_dir)
         if split in layout.get("lists", {}) and _has_file(folder, layout["lists"][split]):
             return read_list(folder, str(split), spec)
@@ -91,12 +91,12 @@ class Declared:
             return read_table(folder, str(split), spec)
         if "reader" in layout and _has_file(folder, layout["marker"]):
             reader, source = find_source(str(layout["reader"]))
-            its_split = None if split is None else layout.get("splits", {}).get(split, split)
-            return _call_reader(reader, {"source": source}, its_split, data_dir)
+            source_split = None if split is None else layout.get("splits", {}).get(split, split)
+            return _call_reader(reader, {"source": source}, source_split, data_dir)
         root = str(layout.get("root", ""))
         reader = load_plugins().datasets.get(FOLDER)
         place = folder / root if _has_file(folder, root) and (folder / root).is_dir() else folder
-        chosen = self._split_of(place, split, its_split)
+        chosen = self._split_of(place, split, source_split)
         try:
             return _call_reader(reader, self._parameters_for(reader), chosen, str(place))
         except UserError:
@@ -108,13 +108,13 @@ class Declared:
                 )
             raise
 
-    def _split_of(self, place: Path, split: str | None, its_split: str | None) -> str | None:
+    def _split_of(self, place: Path, split: str | None, source_split: str | None) -> str | None:
         """Return the split to request from a copy: its own name, ours, or None for all images."""
         if split is None:
             return None
         folders = [folder for folder in (place, place / "data") if folder.is_dir()]
         names = [path.name for folder in folders for path in folder.iterdir()]
-        for name in filter(None, (its_split, split)):
+        for name in filter(None, (source_split, split)):
             if any(other.startswith(name) for other in names):
                 return name
         return split if len(self.spec.splits) > 1 else None
@@ -127,14 +127,17 @@ class Declared:
 
 
 def find_source(source: str) -> tuple[DatasetSpec, str]:
-    """Return the dataset that reads a source, and its argument: of `hf:x`, `hf` and `x`."""
+    """Return the dataset that reads a source, and the source without its scheme.
+
+    For `hf:x` they are the dataset `hf` and `x`. A path is read by the dataset `folder`.
+    """
     registry = load_plugins().datasets
-    if (spec := dataset_of_scheme(source, registry)) is not None:
+    if (spec := find_scheme(source, registry)) is not None:
         return spec, source.partition(":")[2]
     return registry.get(FOLDER), source
 
 
-def dataset_of_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | None:
+def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | None:
     """Return the dataset whose scheme, such as `hf:`, a text begins with; None without a scheme.
 
     Raises:
@@ -181,8 +184,9 @@ def set_split_name(rows: datasets.Dataset, split: str | None) -> datasets.Datase
 def map_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
     """Return the rows with labels that are indices into the declared classes.
 
-    Raises:
-        UserError: the data has a class that is not declared.
+    Rows are unchanged if no classes are declared or labels are plain numbers. With
+    `leave_out_others`, rows of undeclared classes are dropped. Raises UserError if the data has
+    another class, or no image is left.
     """
     import datasets
     import pyarrow as pa
@@ -218,11 +222,9 @@ def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[in
     """Return the index of the declared class for each class name of the data.
 
     Names are compared with `found` and `classes` of the declaration, exactly or by letters and
-    digits alone. If all names are numbers, they are indices from 0 or 1. With `leave_out_others`,
-    the index of an undeclared class is `OTHER`.
-
-    Raises:
-        UserError: a class is not declared.
+    digits alone. If all names are numbers, and not all of them are declared names, they are indices
+    from 0 or 1. With `leave_out_others`, the index of an undeclared class is `OTHER`; otherwise
+    UserError is raised.
     """
     classes = spec.classes or ()
     position_of: dict[str, int] = {}
@@ -242,7 +244,7 @@ def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[in
     if others == list(names):
         raise UserError(
             f"{where} does not hold dataset {spec.name!r}, which has {len(classes)} classes:"
-            f" {some_of(map(quoted, classes))}. Those here are others:"
+            f" {some_of(map(quoted, classes))}. None of its own classes is one of them:"
             f" {some_of(map(quoted, others))}."
         )
     if others:

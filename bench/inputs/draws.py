@@ -24,8 +24,8 @@ class DrawPlan:
     """The levels of a run's draws, and how draws are paired.
 
     Attributes:
-        first, end: half-open range of levels; `end` is None for all levels. A score is the mean
-            over this range, which is another estimand than the mean over all levels.
+        first, end: half-open range of level indices; `end` is None for all levels. The mean error
+            over some levels is another estimand than that over all levels.
     """
 
     name: str = "grid"
@@ -37,41 +37,41 @@ class DrawPlan:
     """
     first: int = 0
     end: int | None = None
-    listed: tuple[int, ...] | None = None  # levels instead of a range, ascending
+    level_list: tuple[int, ...] | None = None  # level indices instead of a range, ascending
 
     def __str__(self) -> str:
         """Return the text that `parse_plan` parses."""
-        if self.listed is not None:
-            return f"{self.name}:{','.join(map(str, self.listed))}"
+        if self.level_list is not None:
+            return f"{self.name}:{','.join(map(str, self.level_list))}"
         return self.name if self.end is None else f"{self.name}:{self.first}-{self.end}"
 
-    def among(self, n_levels: int) -> Ints:
-        """Return the levels that draws may have, ascending, int64 [M].
+    def find_levels(self, n_levels: int) -> Ints:
+        """Return the indices of the levels that draws may have, ascending, int64 [M].
 
         Raises:
             UserError: a level is beyond the model's.
         """
         end = n_levels if self.end is None else self.end
-        last = end - 1 if self.listed is None else self.listed[-1]
+        last = end - 1 if self.level_list is None else self.level_list[-1]
         if last >= n_levels:
-            levels = f"the range {self.first}-{end}" if self.listed is None else f"level {last}"
+            levels = f"the range {self.first}-{end}" if self.level_list is None else f"level {last}"
             raise UserError(
                 f"--levels: {levels} reaches beyond the model's {n_levels} levels,"
                 f" 0 … {n_levels - 1}."
             )
-        if self.listed is not None:
-            return np.array(self.listed, dtype=np.int64)
+        if self.level_list is not None:
+            return np.array(self.level_list, dtype=np.int64)
         return np.arange(self.first, end, dtype=np.int64)
 
-    def levels(self, n_draws: int, n_levels: int) -> Ints:
-        """Return the level of each draw, ascending, int64 [N]; raises as `among`."""
-        among = self.among(n_levels)
+    def assign_levels(self, n_draws: int, n_levels: int) -> Ints:
+        """Return the level index of each draw, ascending, int64 [N]; raises as `find_levels`."""
+        available = self.find_levels(n_levels)
         if self.name == "grid":
-            return among[timestep_grid(n_draws, len(among))]
-        pairs = timestep_grid((n_draws + 1) // 2, len(among))
-        return among[np.repeat(pairs, 2)[:n_draws]]
+            return available[timestep_grid(n_draws, len(available))]
+        pairs = timestep_grid((n_draws + 1) // 2, len(available))
+        return available[np.repeat(pairs, 2)[:n_draws]]
 
-    def noise(
+    def make_noise(
         self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
         """Return the noise of all draws, float32 [N, *shape].
@@ -88,10 +88,10 @@ class DrawPlan:
             )
         bank = np.empty((n_draws, *shape), np.float32)
         for draw in range(n_draws):
-            bank[draw] = self.noise_of(seed, draw, shape, sample_id)
+            bank[draw] = self.make_draw_noise(seed, draw, shape, sample_id)
         return bank
 
-    def noise_of(
+    def make_draw_noise(
         self, seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
         """Return the noise of one draw, float32 of `shape`; see the function `generate_noise`."""
@@ -114,9 +114,9 @@ def parse_plan(text: str) -> DrawPlan:
         if first < end:
             return DrawPlan(name, first, end)
     if name in PLANS and re.fullmatch(r"\d+(,\d+)*", levels):
-        listed = tuple(map(int, levels.split(",")))
-        if listed == tuple(sorted(set(listed))):
-            return DrawPlan(name, listed=listed)
+        level_list = tuple(map(int, levels.split(",")))
+        if level_list == tuple(sorted(set(level_list))):
+            return DrawPlan(name, level_list=level_list)
     raise ValueError(
         f"{text} is not a draw plan: expected {', '.join(PLANS)}, optionally with levels: a"
         " half-open range, as in grid:100-700, or an ascending list, as in grid:32,65,98"
@@ -138,16 +138,16 @@ def parse_levels(text: str) -> DrawPlan:
         ) from None
 
 
-def combine_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
-    """Combine `--plan` and `--levels` with the backbone's own plan, `usual`.
+def combine_plan(plan: str | None, levels: str | None, default: str) -> DrawPlan:
+    """Combine `--plan` and `--levels` with the backbone's own plan, `default`.
 
     Pairing and levels are independent settings. A pairing without levels keeps the levels of
-    `usual`, but `grid` alone means all levels.
+    `default`, but `grid` alone means all levels.
 
     Raises:
         UserError: both options choose the levels.
     """
-    chosen = parse_plan(plan or usual)
+    chosen = parse_plan(plan or default)
     names_levels = plan is not None and ":" in plan
     if levels is not None:
         if names_levels:
@@ -155,7 +155,7 @@ def combine_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
         return replace(parse_levels(levels), name=chosen.name)
     if plan in (None, "grid") or names_levels:
         return chosen
-    return replace(parse_plan(usual), name=chosen.name)
+    return replace(parse_plan(default), name=chosen.name)
 
 
 def timestep_grid(n_draws: int, n_timesteps: int) -> Ints:
@@ -220,7 +220,8 @@ def read_noise(
         shape: (C, H, W) of the backbone's latents; None to skip this check.
 
     Raises:
-        UserError: the file cannot be read, or its content does not fit.
+        UserError: the file cannot be read; the tensor has another dtype or shape, or values that
+            are not finite; or all values of a draw are equal.
     """
     if not path.is_file():
         raise UserError(f"--noise: there is no file {path}.")

@@ -102,8 +102,8 @@ def load_fit_split(
 
 
 def _drop_scored(split: Split, scored: Split) -> FitSplit:
-    held_out = set(scored.digests())
-    kept = [n for n, digest in enumerate(split.digests()) if digest not in held_out]
+    held_out = set(scored.hash_images())
+    kept = [n for n, digest in enumerate(split.hash_images()) if digest not in held_out]
     left_out = len(split.sample_ids) - len(kept)
     if not left_out:
         return FitSplit(split)

@@ -31,12 +31,12 @@ class Hierarchy:
 def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     """Read a tree of classes: CSV with the columns node, parent, words, or TOML tables [[node]].
 
-    A node without a parent is at the top. Words belong to inner nodes; the default is the node's
-    name. An inner node with a single child is replaced by the child.
+    A node without a parent is a root. Words are read for inner nodes only; the default is the
+    node's name. An inner node with a single child is replaced by the child.
 
     Raises:
-        UserError: the file is invalid, a class is missing or not a leaf, or a node has several
-            parents, is its own ancestor or has no class below it.
+        UserError: the file is invalid; a class is missing or a parent; or a node occurs twice, has
+            an unknown parent, is its own ancestor or has no class below it.
     """
     parent_of: dict[str, str] = {}
     words: dict[str, str] = {}

@@ -49,7 +49,7 @@ class ItemTable:
 
     @property
     def names(self) -> ClassNames:
-        """Names of the answers, of the item that has the most."""
+        """Names of the answers of the item that has the most answers."""
         images, texts = max(self.shapes, key=lambda shape: n_answers(*shape))
         if asks_for_images(images, texts):
             names = [f"image {number + 1}" for number in range(images)]
@@ -111,7 +111,7 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
 
 
 def has_items(rows: datasets.Dataset) -> bool:
-    """Return whether rows are items: they have several images, or a list of texts."""
+    """Return whether rows are items: they have a column `images`, or lists of texts."""
     if "images" in rows.column_names:
         return True
     if "texts" not in rows.column_names:
@@ -150,7 +150,11 @@ def _check_candidates(texts: Any, at: str) -> tuple[str, ...]:
 
 
 def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> None:
-    """Check that an item leaves something to decide, and that its shape fits the first item's."""
+    """Check that an item has 2 to `MOST_ANSWERS` answers and as many images as the first item.
+
+    Items of several images must also have as many texts as the first, and not fewer than images
+    unless they have one text.
+    """
     images, texts = shape
     if images == 0:
         raise UserError(f"{at}: it has no images.")
@@ -158,7 +162,7 @@ def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> Non
         raise UserError(f"{at}: with one image and one text there is nothing to decide.")
     if images != first[0] or (images > 1 and shape != first):
         raise UserError(
-            f"{at}: it has {images} images and {texts} texts, and the first item has {first[0]}"
+            f"{at}: it has {images} images and {texts} texts, but the first item has {first[0]}"
             f" and {first[1]}. Items of several images must all have the same shape."
         )
     if images > 1 and 1 < texts < images:
@@ -202,9 +206,9 @@ def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)
 
-    def made() -> Iterator[str]:
+    def hash_rows() -> Iterator[str]:
         for row in rows:
             content = [*map(hash_image, get_images(row)), *(row["texts"] or [])]
             yield hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    return tuple(make_unique(made()))
+    return tuple(make_unique(hash_rows()))

@@ -59,11 +59,11 @@ def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> 
     Spellings may differ ("3" and "three"), but no declared name may have another number.
 
     Raises:
-        UserError: the numbers of the classes differ.
+        UserError: the lists differ in length, or a declared name has another index in the data.
     """
     if len(in_data) != len(declared):
         raise UserError(
-            f"{where}: the data has {len(in_data)} classes, and {len(declared)} are declared."
+            f"{where}: the data has {len(in_data)} classes, but {len(declared)} are declared."
         )
     places = {keep_alphanumeric(name) for name in declared}
     for index, name in enumerate(in_data):
@@ -117,7 +117,7 @@ def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, wher
 
 
 def parse_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
-    """Return labels as integers, -1 for empty ones; None if any of them is not a whole number.
+    """Return labels as integers, or None if any of them is not a whole number; -1 if empty.
 
     `at` names the place of each label in messages.
 

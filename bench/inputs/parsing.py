@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.files import is_utf8, path_exists, read_text
 
-MOST_COLUMNS = 1_000
+MAX_COLUMNS = 1_000
 Lines = Iterator[tuple[int, dict[str, str]]]
-MAX_FILES_OF_PATTERN = 1_000_000  # of one pattern
+MAX_FILES_OF_PATTERN = 1_000_000
 
 
 def read_text_file(file: Path) -> str:
@@ -52,8 +52,8 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
         head = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise UserError(f"{where} is not a CSV file: {error}.") from None
-    if len(head) > MOST_COLUMNS:
-        raise UserError(f"{where}:1: {len(head):,} columns; at most {MOST_COLUMNS:,} are read.")
+    if len(head) > MAX_COLUMNS:
+        raise UserError(f"{where}:1: {len(head):,} columns; at most {MAX_COLUMNS:,} are read.")
     twice = next((name for name in head if head.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{where}:1: the column {quoted(twice)} occurs twice.")
@@ -63,7 +63,7 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
             for values in reader:
                 if values and len(values) != len(head):
                     raise UserError(
-                        f"{where}:{reader.line_num}: {len(values)} columns, and the first line"
+                        f"{where}:{reader.line_num}: {len(values)} columns, but the first line"
                         f" names {len(head)}."
                     )
                 if values:
@@ -78,7 +78,7 @@ def check_column(name: str, columns: Iterable[str], where: str) -> None:
     """Check that a table has the column `name`.
 
     Raises:
-        UserError: it has not; with the closest names.
+        UserError: it is missing; the message has the closest names.
     """
     columns = list(columns)
     if name not in columns:
@@ -89,7 +89,7 @@ def check_column(name: str, columns: Iterable[str], where: str) -> None:
 
 
 def join_names(names: Iterable[str]) -> str:
-    """Join names that came with data for a message; control characters are escaped."""
+    """Join names for a message: shortened to 400 characters, control characters escaped."""
     return quoted(", ".join(names) or "none", 400)[1:-1]
 
 

@@ -1,7 +1,8 @@
 """Decoding of images, upright and opaque, in bounded memory.
 
-Ordinary images (8 bits per channel, upright, opaque, not too large) are decoded exactly as PIL
-does. Others are turned upright, composed onto white, scaled to 8 bits or reduced in size.
+We call an image *ordinary* if it has 8 bits per channel, is upright and opaque, and has at most
+`LARGE_PIXELS` pixels. It is decoded exactly as PIL does. Others are turned upright, composed onto
+white, scaled to 8 bits or reduced in size.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class PixelsError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of an image says before its pixels are read."""
+    """Properties of an image that are known before its pixels are decoded."""
 
     pixels: int
     mode: str
@@ -53,7 +54,7 @@ class Header:
     inverted: bool  # whether 0 is white
 
     @cached_property
-    def ordinary(self) -> bool:
+    def is_ordinary(self) -> bool:
         """Whether the image is decoded exactly as PIL does."""
         return not (
             self.turn is not None
@@ -71,7 +72,7 @@ def is_ordinary(image: Mapping[str, Any] | None) -> bool:
     """Return whether a stored image is ordinary, from its header; True if it cannot be read."""
     try:
         with open_encoded(image) as file:
-            return _read_header(_open(file)).ordinary
+            return _read_header(_open(file)).is_ordinary
     except Exception:  # PIL raises many types; the image will fail when it is decoded
         return True
 
@@ -88,14 +89,16 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
     from bench.inputs.corruptions import corrupt
 
     try:
-        shown = _decode(image)
+        picture = _decode(image)
         if image and (border := image.get("border")):
-            if min(shown.size) <= 2 * border:
-                raise PixelsError(f"its {shown.width} × {shown.height} pixels are all border")
-            shown = shown.crop((border, border, shown.width - border, shown.height - border))
+            if min(picture.size) <= 2 * border:
+                raise PixelsError(f"its {picture.width} × {picture.height} pixels are all border")
+            picture = picture.crop(
+                (border, border, picture.width - border, picture.height - border)
+            )
         if image and (corruption := image.get("corruption")):
-            shown = corrupt(shown, *corruption)
-        return shown
+            picture = corrupt(picture, *corruption)
+        return picture
     except PixelsError:
         raise
     except Exception as error:  # PIL raises many types, including MemoryError
@@ -109,15 +112,15 @@ def _decode(image: Mapping[str, Any] | None) -> Image.Image:
         header = _read_header(opened)
         if header.pixels > MAX_PIXELS:
             raise PixelsError(f"it has {header.pixels:,} pixels; at most {MAX_PIXELS:,} are read")
-        if header.ordinary:
+        if header.is_ordinary:
             opened.load()
             return opened
         if header.pixels > LARGE_PIXELS:
             factor = _compute_factor(opened)
             opened.draft(None, (opened.width // factor, opened.height // factor))  # JPEG only
         opened.load()
-        shown = _reduce(opened, header, _compute_factor(opened))
-        return shown.transpose(header.turn) if header.turn is not None else shown
+        picture = _reduce(opened, header, _compute_factor(opened))
+        return picture.transpose(header.turn) if header.turn is not None else picture
 
 
 def _open(file: BytesIO | BufferedReader) -> Image.Image:
@@ -191,9 +194,9 @@ def _flatten(image: Image.Image, header: Header) -> Image.Image:
         return _to_8_bits(image, header)
     if header.transparent:
         full = image.convert("RGBA")
-        shown = Image.new("RGB", full.size, "white")
-        shown.paste(full, mask=full.getchannel("A"))
-        return shown
+        picture = Image.new("RGB", full.size, "white")
+        picture.paste(full, mask=full.getchannel("A"))
+        return picture
     return image if image.mode == "L" else image.convert("RGB")
 
 
@@ -211,10 +214,10 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
             " it with 8 or 16 bits"
         )
     scaled = (values.astype(np.uint32) * 255 + header.white // 2) // header.white
-    shown = scaled.clip(0, 255).astype(np.uint8)
+    picture = scaled.clip(0, 255).astype(np.uint8)
     if isinstance(hidden := image.info.get("transparency"), int):
-        shown[values == hidden] = 0 if header.inverted else 255
-    return Image.fromarray(255 - shown if header.inverted else shown)
+        picture[values == hidden] = 0 if header.inverted else 255
+    return Image.fromarray(255 - picture if header.inverted else picture)
 
 
 def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:

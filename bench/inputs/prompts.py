@@ -96,10 +96,9 @@ def check_template(template: str, name: str = "The template") -> None:
 
 
 def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
-    """Return one prompt per label of a class; `labels` are separated by spaces.
+    """Return one prompt per label; `labels` has the labels of each class, separated by spaces.
 
-    Raises:
-        UserError: two classes share a label.
+    Raises UserError if a label occurs twice or has control characters.
     """
     pairs = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
     texts, numbers = zip(*pairs, strict=True)
@@ -107,7 +106,10 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 
 def _check_distinct(prompts: Prompts) -> Prompts:
-    """Check that prompts have no control characters and differ in more than case and spaces."""
+    """Return the prompts, or raise UserError.
+
+    They must have no control characters and differ in more than case and spaces.
+    """
     first: dict[str, str] = {}
     for source, text in zip(prompts.sources, prompts.texts, strict=True):
         if has_control(text, LINES):
@@ -139,7 +141,7 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
         if column not in head:
             raise UserError(
                 f"{path}:1: the column {column!r} is missing; the first line must name"
-                f" {','.join(PROMPT_COLUMNS)} (found: {join_names(head)})."
+                f" {','.join(PROMPT_COLUMNS)} (got {join_names(head)})."
             )
     for line, row in lines:
         where = f"{path}:{line}"

@@ -3,7 +3,7 @@
     grey              every image is uniformly grey
     noise             every pixel is random
     shuffled-images   every sample gets the images of another sample
-    text-only         images stay, and a likelihood scores the texts without them
+    text-only         images are unchanged, but a likelihood scores the texts without them
 
 Controls depend only on the split and the sample id: not on order, limit or seed.
 """
@@ -100,8 +100,8 @@ def crop_to_column(rows: datasets.Dataset, column: str, where: str) -> datasets.
     Boxes are x, y, width, height in pixels of the upright image.
 
     Raises:
-        UserError: there is no such column, or a box has no part of its image. `where` is the name
-            of the dataset in the message.
+        UserError: there is no such column, or a box does not overlap its image. `where` is the
+            name of the dataset in the message.
     """
     check_column(column, rows.column_names, where)
     at = [f"{where}: image {row}" for row in range(1, len(rows) + 1)]
@@ -128,7 +128,7 @@ def crop_to_boxes(
     kind = datasets.Image.pa_type
     schema = pa.schema({"image": kind})
 
-    def made() -> Iterator[Any]:
+    def write_batches() -> Iterator[Any]:
         for start in range(0, len(plain), BATCH):
             part = plain[start : start + BATCH]["image"]
             images = [
@@ -136,7 +136,9 @@ def crop_to_boxes(
             ]
             yield pa.table({"image": pa.array(images, kind)}, schema=schema)
 
-    file = cached_arrow(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)
+    file = cached_arrow(
+        cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, write_batches
+    )
     images = datasets.Dataset.from_file(str(file)).data.table.column("image")
     # The other columns are small, so they are copied for the selected rows.
     table = table.drop_columns(["image"])
@@ -151,7 +153,7 @@ def crop_image(image: StoredImage, box: Any, where: str) -> StoredImage:
     """Crop a stored image to its box; one that cannot be decoded is returned unchanged.
 
     Raises:
-        UserError: the box has no part of the image.
+        UserError: the box is invalid or does not overlap the image.
     """
     try:
         picture = decode(image)
@@ -161,7 +163,7 @@ def crop_image(image: StoredImage, box: Any, where: str) -> StoredImage:
     if corners is None:
         raise UserError(
             f"{where} of {picture.size[0]}×{picture.size[1]} pixels has the box"
-            f" {quoted(box)}; expected x, y, width, height of a part of it."
+            f" {quoted(box)}; expected x, y, width, height of a box that overlaps it."
         )
     file = BytesIO()
     picture.crop(corners).convert("RGB").save(file, "PPM")
@@ -169,7 +171,7 @@ def crop_image(image: StoredImage, box: Any, where: str) -> StoredImage:
 
 
 def _parse_box(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Return left, top, right, bottom within the image, or None if the box has no part of it."""
+    """Return left, top, right, bottom, cut to the image, or None if it is invalid or outside."""
     if isinstance(box, str):  # from a CSV file
         box = box.strip("[]() ").replace(",", " ").split()
     if not isinstance(box, list) or len(box) != 4:

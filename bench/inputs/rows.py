@@ -231,20 +231,20 @@ def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
             [_resolve_lists(chunk, root, where) for chunk in column.chunks], column.type
         )
 
-    def resolved(chunk: Any) -> Any:
+    def resolve_chunk(chunk: Any) -> Any:
         stored = chunk.field("bytes")
         if stored.null_count == 0:
             return chunk
         paths, valid = chunk.field("path").to_pylist(), stored.is_valid().to_pylist()
-        named = [
+        absolute = [
             path if path is None or has_bytes else str(_resolve_path(path, root, where))
             for path, has_bytes in zip(paths, valid, strict=True)
         ]
         return pa.StructArray.from_arrays(
-            [stored, pa.array(named, pa.string())], ["bytes", "path"], mask=chunk.is_null()
+            [stored, pa.array(absolute, pa.string())], ["bytes", "path"], mask=chunk.is_null()
         )
 
-    return pa.chunked_array([resolved(chunk) for chunk in column.chunks], column.type)
+    return pa.chunked_array([resolve_chunk(chunk) for chunk in column.chunks], column.type)
 
 
 def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:

@@ -46,22 +46,22 @@ class Split:
     @property
     def fingerprint(self) -> str:
         """Hash of ids, labels, encoded images and border; independent of the order of the rows."""
-        return self._surveyed[0]
+        return self._survey_result[0]
 
     @property
     def decoding(self) -> int | None:
         """Version of the decoding of images that are not ordinary; None if all images are."""
-        return None if self._surveyed[1] else VERSION
+        return None if self._survey_result[1] else VERSION
 
     @cached_property
-    def _surveyed(self) -> tuple[str, bool]:
+    def _survey_result(self) -> tuple[str, bool]:
         """The fingerprint, and whether all images are ordinary. Every image is read once."""
         if self.survey is not None:
             return self.survey
         if self.items is not None:
             lines, ordinary = [], True
             for place, row in enumerate(self.rows):
-                facts = [self.sample_ids[place], *self._facts(place, row)]
+                facts = [self.sample_ids[place], *self._describe_row(place, row)]
                 lines.append(json.dumps(facts))
                 ordinary = ordinary and all(map(is_ordinary, get_images(row)))
         else:
@@ -71,10 +71,10 @@ class Split:
                 for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
             ]
             lines += [f"border {self.border}"] * (self.border > 0)
-            ordinary = all(surveyed.ordinary(row) for row in places)
+            ordinary = all(surveyed.is_ordinary(row) for row in places)
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
-    def digests(self) -> list[str]:
+    def hash_images(self) -> list[str]:
         """Return the SHA-256 of each encoded image in hex digits. The rows must not be items."""
         surveyed, places = self._images
         return [surveyed.digest(row) for row in places]
@@ -85,27 +85,27 @@ class Split:
         table, places = find_stored_rows(self.rows)
         return survey(table.column("image"), find_source_files(self.rows, table)), places
 
-    def content(self, sample_id: str, read: bool = False) -> str:
+    def hash_sample(self, sample_id: str, read: bool = False) -> str:
         """Return a hash of one sample.
 
         If `read`, its images are hashed again. Otherwise hashes from an earlier read are used.
         """
         place = self.row_of[sample_id]
         if read or self.items is not None:
-            facts = self._facts(place, self.rows[place])
+            facts = self._describe_row(place, self.rows[place])
         else:
             surveyed, places = self._images
             facts = [self.labels[place], surveyed.digest(places[place])]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
-    def _facts(self, place: int, row: Mapping[str, Any]) -> list[Any]:
+    def _describe_row(self, place: int, row: Mapping[str, Any]) -> list[Any]:
         """Return label and image hashes of a row; of an item also its texts and group."""
         if self.items is None:
             return [self.labels[place], hash_image(row["image"])]
         texts = self.items.texts[place]
         return [self.labels[place], texts, _group(row), *map(hash_image, get_images(row))]
 
-    def pool(self, sample_ids: Iterable[str]) -> Prompts:
+    def collect_texts(self, sample_ids: Iterable[str]) -> Prompts:
         """Return the distinct texts of some items, in the order of their first occurrence."""
         assert self.items is not None
         first: dict[str, str] = {}
@@ -124,7 +124,7 @@ class Split:
         """
         if self.items is not None and pool is None:
             sample_ids = list(sample_ids)
-            pool = self.pool(sample_ids)
+            pool = self.collect_texts(sample_ids)
         for sample_id in sample_ids:
             place = self.row_of[sample_id]
             row, label = self.rows[place], self.labels[place]

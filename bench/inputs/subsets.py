@@ -35,13 +35,13 @@ def parse_shard(text: str) -> Shard:
 def select_subset(
     sample_ids: Sequence[str], labels: Sequence[int], limit: int | None, shard: Shard | None = None
 ) -> list[str]:
-    """Return `limit` sample ids, or those of a shard, in the order of the dataset.
+    """Return `limit` sample ids, or those of them in a shard, in the order of the dataset.
 
-    The subset is stratified by class, subsets of different sizes are nested, and the order of the
-    dataset does not matter. Samples are ranked within their class by a hash of their id and dealt
-    out in rounds, one per class; within a round, classes are ordered by another hash, so that no
-    class is always last. Each shard takes one of every `count` ranked samples, and so is stratified
-    as well.
+    None as `limit` means all samples. The subset is stratified by class, subsets of different sizes
+    are nested, and the order of the dataset does not matter. Samples are ranked within their class
+    by a hash of their id and dealt out in rounds, one per class; within a round, classes are
+    ordered by another hash, so that no class is always last. Each shard takes one of every `count`
+    ranked samples, and so is stratified as well.
     """
     if shard is None and (limit is None or limit >= len(sample_ids)):
         return list(sample_ids)

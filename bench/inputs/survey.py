@@ -1,4 +1,4 @@
-"""Reads every image once: its hash, and whether it is ordinary. The results are cached.
+"""Reads every image once, for its hash and whether PIL decodes it unchanged; cached on disk.
 
 Images are read in Arrow batches, and only 33 bytes are kept of each. A file counts as unchanged if
 its device, inode, size, modification time and change time are the same. The change time cannot be
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import datasets
 
 FORMAT = 2
-WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary
+WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary (see `pixels`)
 PROGRESS_STEP = 1000  # images between updates of `reading`
 CHECKING = "Checking"
 
@@ -49,7 +49,7 @@ class ImageSurvey:
         """Return the SHA-256 of a row's encoded image in hex digits."""
         return self.content[row * WIDTH : (row + 1) * WIDTH - 1].hex()
 
-    def ordinary(self, row: int) -> bool:
+    def is_ordinary(self, row: int) -> bool:
         """Return whether a row's image is decoded exactly as PIL does."""
         return bool(self.content[(row + 1) * WIDTH - 1])
 
@@ -61,7 +61,7 @@ def find_source_files(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
     memory, which it lists as `download_checksums`. Empty if part of the table is in memory only.
     """
     if table is not rows.data.table:
-        return ()  # rows of it, in another order
+        return ()  # the table has rows of it in another order
     named = tuple(rows.info.download_checksums or ())
     if named:
         return named
@@ -71,7 +71,7 @@ def find_source_files(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
 
 
 def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
-    """Return hash and ordinariness of each image of a column.
+    """Return the hash of each image of a column, and whether it is ordinary (see `pixels`).
 
     Args:
         images: chunked Arrow array of structs (bytes, path).

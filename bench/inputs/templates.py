@@ -81,19 +81,19 @@ class Columns:
 
     class_of_column: Ints  # [C], class index of each column
     members: Ints  # [C, n], prompts of each column
-    shown: Ints  # [N, j], which of a column's n prompts are evaluated on each draw
+    positions: Ints  # [N, j], positions in `members` of the prompts evaluated on each draw
 
     @property
     def per_column(self) -> int:
         """Number of prompts evaluated for a column on a draw."""
-        return int(self.shown.shape[1])
+        return int(self.positions.shape[1])
 
     def cells(self, columns: Ints, draws: Ints) -> tuple[Ints, Ints]:
         """Return the prompts and draws of a block's cells, int64 [draws · columns · per_column].
 
         They are ordered by draw, because the prompts of one draw share their noised latent.
         """
-        prompts = self.members[columns][:, self.shown[draws]].transpose(1, 0, 2)
+        prompts = self.members[columns][:, self.positions[draws]].transpose(1, 0, 2)
         return prompts.ravel(), np.repeat(draws, len(columns) * self.per_column)
 
     def errors(self, values: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
@@ -106,13 +106,13 @@ class Columns:
     def mixture(self, mixture: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
         """Convert the weights of a mixture of columns to weights of the prompts, float64 [P]."""
         weights = np.zeros(self.members.size)
-        weights[self.members[:, self.shown[draw]]] = mixture[:, None] / self.per_column
+        weights[self.members[:, self.positions[draw]]] = mixture[:, None] / self.per_column
         return weights
 
     def first_order(self, values: NDArray[np.float32], draw: int) -> NDArray[np.float32]:
         """Convert first-order errors on a draw of the prompts, [P], to those of the columns."""
-        shown = values[self.members[:, self.shown[draw]]]
-        return np.asarray(shown.mean(axis=1, dtype=np.float64), np.float32)
+        evaluated = values[self.members[:, self.positions[draw]]]
+        return np.asarray(evaluated.mean(axis=1, dtype=np.float64), np.float32)
 
 
 def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int = 1) -> Columns:
@@ -139,11 +139,11 @@ def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int 
     members = np.argsort(class_of_prompt, kind="stable").reshape(len(counts), -1)
     n = members.shape[1]
     if rule == "mean":
-        shown = np.tile(np.arange(n), (n_draws, 1))
+        positions = np.tile(np.arange(n), (n_draws, 1))
     else:
         turns = assign_evenly(-(-n_draws // per_level), n)
-        shown = np.repeat(turns, per_level)[:n_draws, None]
-    return Columns(np.arange(len(counts)), members, shown)
+        positions = np.repeat(turns, per_level)[:n_draws, None]
+    return Columns(np.arange(len(counts)), members, positions)
 
 
 MAX_CLOSE_SIZE = 128  # largest size of the other sub-grids that are nearly balanced
@@ -156,15 +156,15 @@ UPHILL = 2**64 // 400  # one swap in 400 is accepted at any cost, to leave local
 
 @dataclass
 class _Assignment:
-    """An assignment of templates to draws, and how often each set has seen each template."""
+    """An assignment of templates to draws, with counts of each template in each set of draws."""
 
     turns: Ints  # int64 [N], the template of each draw
-    member: Ints  # int64 [sets, N], 0 or 1: which draws are in each set
-    seen: Ints  # int64 [sets, n]
+    membership: Ints  # int64 [sets, N], 0 or 1: which draws are in each set
+    counts: Ints  # int64 [sets, n], draws of each template in each set
 
     @classmethod
     def of(cls, turns: Ints, member: Ints, n: int) -> _Assignment:
-        """Count what each set has seen."""
+        """Return the assignment with its counts; the arrays are not copied."""
         seen = [member[:, turns == template].sum(axis=1) for template in range(n)]
         return cls(turns, member, np.stack(seen, axis=1))
 
@@ -174,22 +174,22 @@ class _Assignment:
 
     def change(self, draw: int, partner: Ints, template: int) -> Ints:
         """Return by how much a swap changes each set's sum of squared counts, int64 [sets]."""
-        moved = self.member[:, draw] - self.member[:, partner].sum(axis=1)
-        mine = self.seen[:, self.turns[draw]]
-        return np.asarray(2 * moved * (self.seen[:, template] - mine + moved))
+        moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
+        mine = self.counts[:, self.turns[draw]]
+        return np.asarray(2 * moved * (self.counts[:, template] - mine + moved))
 
     def swap(self, draw: int, partner: Ints, template: int) -> None:
         """Exchange the templates of `draw` and `partner`; the draw gets `template`."""
-        moved = self.member[:, draw] - self.member[:, partner].sum(axis=1)
+        moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
         mine = self.turns[draw]
-        self.seen[:, mine] -= moved
-        self.seen[:, template] += moved
+        self.counts[:, mine] -= moved
+        self.counts[:, template] += moved
         self.turns[partner], self.turns[draw] = mine, template
 
     @property
     def unbalanced(self) -> int:
         """Number of sets whose counts differ by more than 1."""
-        return int((self.seen.max(axis=1) - self.seen.min(axis=1) > 1).sum())
+        return int((self.counts.max(axis=1) - self.counts.min(axis=1) > 1).sum())
 
 
 def assign_evenly(n_draws: int, n_templates: int) -> Ints:
@@ -235,7 +235,7 @@ def _set_weights(member: Ints) -> NDArray[np.float64]:
 def _assign_greedily(blocks: list[Ints], member: Ints, n: int) -> Ints:
     """Assign templates greedily, in the order of the draws.
 
-    Each draw gets the template, of those left in its block, that its sets have seen least.
+    Each draw gets, of the templates left in its block, the one that is rarest in its sets.
     """
     turns = np.zeros(sum(map(len, blocks)), np.int64)
     seen, weights = np.zeros((len(member), n)), _set_weights(member)
@@ -251,7 +251,7 @@ def _assign_greedily(blocks: list[Ints], member: Ints, n: int) -> Ints:
 
 def _balance(deal: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment:
     """Make random swaps within blocks until all sets are balanced or the limit is reached."""
-    stream, n = np.random.Philox(key=attempt), deal.seen.shape[1]
+    stream, n = np.random.Philox(key=attempt), deal.counts.shape[1]
     for _ in range(min(SWEEPS, max(1, MAX_SWAPS // TRIES // len(blocks)))):
         # Raw numbers, because numpy's distributions may change between its versions.
         for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):

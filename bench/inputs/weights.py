@@ -21,8 +21,8 @@ from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, writ
 from bench.machine.files import read_text, regular_file
 from bench.machine.offline import refusal
 
-HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # suffixes of all files that are read
-MAX_WEIGHT_FILES = 20_000  # of the folder of one model
+HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
+MAX_WEIGHT_FILES = 20_000  # in the folder of one model
 MAX_CONFIG_BYTES = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE_BYTES = 50_000_000  # bytes above which a hash is cached
 SINGLE_FILE = ".safetensors"
@@ -56,7 +56,7 @@ def hash_folder(folder: Path) -> str:
     """Return a hash of the names and contents of a weights folder's files.
 
     Raises:
-        UserError: there are no such files, or one cannot be read.
+        UserError: there are no such files, too many files, or one cannot be read.
     """
     lines = []
     for path in sorted(_iterate_files(folder)):
@@ -157,7 +157,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were found.
+    """The location and fingerprint of weights; tensors are not loaded.
 
     Attributes:
         location: absolute folder, or Hub id.

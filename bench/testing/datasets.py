@@ -94,7 +94,7 @@ class ItemsContract(SplitsContract):
     def test_answers_are_among_the_candidates(self, loaded: dict[str | None, Split]) -> None:
         """An item's texts are in the pool of all texts, and its answer is one of its candidates."""
         for split in loaded.values():
-            pool = split.pool(split.sample_ids)
+            pool = split.collect_texts(split.sample_ids)
             assert len(set(pool.texts)) == len(pool.texts)
             for sample in split.samples(split.sample_ids, pool):
                 assert sample.item is not None

@@ -13,7 +13,7 @@ from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
 from bench.inputs.labels import parse_numbers, strip_text
 from bench.inputs.parsing import (
-    MOST_COLUMNS,
+    MAX_COLUMNS,
     check_column,
     convert_to_name,
     convert_to_text,
@@ -119,9 +119,9 @@ def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]
     head: dict[str, None] = {}
     for line, value in _objects(table, text):
         head.update(dict.fromkeys(value))
-        if len(head) > MOST_COLUMNS:
+        if len(head) > MAX_COLUMNS:
             raise UserError(
-                f"{table}:{line}: more than {MOST_COLUMNS:,} different keys so far; all lines must"
+                f"{table}:{line}: more than {MAX_COLUMNS:,} different keys so far; all lines must"
                 " have the same keys."
             )
     return list(head), _objects(table, text)

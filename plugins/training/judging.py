@@ -42,7 +42,7 @@ def draw_errors(
     model into evaluation mode.
     """
     total = len(model.alphas_cumprod)
-    timesteps = parse_plan(plan).levels(draws, total).tolist()
+    timesteps = parse_plan(plan).assign_levels(draws, total).tolist()
     noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed))
     errors = np.empty((len(latents), draws, len(prompts)), np.float32)
     images = max(1, CELLS_PER_CALL // len(prompts))

@@ -125,7 +125,7 @@ def engine_of(
 ) -> DenoisingEngine:  # fmt: skip
     backbone = CheckedDenoiser(Pixels(TABLES[table]), "pixels")
     plan, draws = parse_plan("grid"), len(ROWS)
-    shared = SharedNoise(plan.noise(SEED, draws, SHAPE), backbone.device)
+    shared = SharedNoise(plan.make_noise(SEED, draws, SHAPE), backbone.device)
     each = guidance is not None and null_per == "cell"
     null_cost = float(guidance is not None and not each)
     return DenoisingEngine(

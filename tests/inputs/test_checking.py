@@ -46,7 +46,7 @@ def test_counts_and_checksums_are_compared(tmp_path: Path) -> None:
     )
     done = bench("check-data", tmp_path / "birds.toml", "--data-dir", tmp_path / "copy", "--json")
     kinds = {one["kind"]: one["said"] for one in done.json["findings"]}
-    assert "2 images, and 3 are declared" in kinds["count"] and "birds.zip has" in kinds["checksum"]
+    assert "2 images, but 3 are declared" in kinds["count"] and "birds.zip has" in kinds["checksum"]
 
 
 def test_a_split_that_does_not_load_is_a_finding(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=Tr
 
 
 def destroyed(split: Split, control: str) -> dict[str, Sample]:
-    pool = split.pool(split.sample_ids)
+    pool = split.collect_texts(split.sample_ids)
     return {s.sample_id: s for s in blind_samples(split, split.sample_ids, pool, control)}
 
 

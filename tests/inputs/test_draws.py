@@ -25,24 +25,24 @@ SHAPE = (4, 8, 8)
 
 
 def test_the_grid_is_the_references() -> None:
-    timesteps = parse_plan("grid").levels(500, 1000)
+    timesteps = parse_plan("grid").assign_levels(500, 1000)
     assert timesteps[0] == 1
     assert timesteps[-1] == 999
     assert (np.diff(timesteps) == 2).all()
 
 
 def test_a_range_is_a_grid_of_its_own() -> None:
-    timesteps = parse_plan("grid:100-700").levels(6, 1000)
+    timesteps = parse_plan("grid:100-700").assign_levels(6, 1000)
     assert timesteps.tolist() == [150, 250, 350, 450, 550, 650]
 
 
 def test_pairs_share_a_timestep_and_antithetic_ones_their_noise() -> None:
     repeated, antithetic = parse_plan("repeated"), parse_plan("antithetic:0-500")
-    assert repeated.levels(5, 1000).tolist() == [166, 166, 500, 500, 833]
-    assert antithetic.levels(4, 1000).tolist() == [125, 125, 375, 375]
-    plain = DrawPlan().noise(3, 5, SHAPE)
-    assert np.array_equal(repeated.noise(3, 5, SHAPE), plain)
-    bank = antithetic.noise(3, 5, SHAPE)
+    assert repeated.assign_levels(5, 1000).tolist() == [166, 166, 500, 500, 833]
+    assert antithetic.assign_levels(4, 1000).tolist() == [125, 125, 375, 375]
+    plain = DrawPlan().make_noise(3, 5, SHAPE)
+    assert np.array_equal(repeated.make_noise(3, 5, SHAPE), plain)
+    bank = antithetic.make_noise(3, 5, SHAPE)
     assert np.array_equal(bank[0::2], plain[0::2])
     assert np.array_equal(bank[1::2], -plain[0:4:2])
 
@@ -50,9 +50,11 @@ def test_pairs_share_a_timestep_and_antithetic_ones_their_noise() -> None:
 def test_a_list_of_levels_is_a_grid_of_its_own() -> None:
     published = ",".join(str(32 + 33 * i) for i in range(30))  # SELF-BENCH's, 32 … 989
     plan = parse_levels(published)
-    assert plan.levels(30, 1000).tolist() == list(range(32, 990, 33))
-    assert plan.levels(60, 1000).tolist() == [t for t in range(32, 990, 33) for _ in range(2)]
-    assert parse_levels("1,5,9,13").levels(2, 20).tolist() == [5, 13]
+    assert plan.assign_levels(30, 1000).tolist() == list(range(32, 990, 33))
+    assert plan.assign_levels(60, 1000).tolist() == [
+        t for t in range(32, 990, 33) for _ in range(2)
+    ]
+    assert parse_levels("1,5,9,13").assign_levels(2, 20).tolist() == [5, 13]
     assert parse_plan(str(plan)) == plan
 
 
@@ -97,7 +99,7 @@ def test_noise_of_an_image_depends_on_seed_draw_and_id_alone() -> None:
     many = generate_noise(3, 5, (100, *SHAPE), "cat/1.png")
     assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.02
     antithetic = parse_plan("antithetic")
-    pair = antithetic.noise(3, 4, SHAPE, "cat/1.png")
+    pair = antithetic.make_noise(3, 4, SHAPE, "cat/1.png")
     assert np.array_equal(pair[3], -pair[2]) and np.array_equal(
         pair[2], generate_noise(3, 2, SHAPE, "cat/1.png")
     )
@@ -124,9 +126,9 @@ def test_what_is_no_plan(text: str) -> None:
 
 def test_a_range_must_fit_the_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="1000 levels"):
-        parse_plan("grid:0-1001").levels(10, 1000)
+        parse_plan("grid:0-1001").assign_levels(10, 1000)
     with pytest.raises(UserError, match="level 1000"):
-        parse_levels("3,1000").levels(10, 1000)
+        parse_levels("3,1000").assign_levels(10, 1000)
     done = bench("run", "digits", "--limit", "2", "--plan", "grid:0-2000", "--results", tmp_path)
     assert done.code == 2
     assert "0-2000" in done.err
@@ -139,11 +141,11 @@ def test_a_run_on_some_timesteps(tmp_path: Path) -> None:
 
 def test_noise_that_would_not_fit_is_not_made() -> None:
     with pytest.raises(UserError, match=r"draws=100000: .* 6,250.0 GiB"):
-        parse_plan("grid").noise(0, 100_000, (16, 1024, 1024))
+        parse_plan("grid").make_noise(0, 100_000, (16, 1024, 1024))
 
 
 def test_a_bank_without_noise_is_refused(tmp_path: Path) -> None:
-    bank = parse_plan("grid").noise(0, 3, SHAPE)
+    bank = parse_plan("grid").make_noise(0, 3, SHAPE)
     bank[1] = 0.0
     save_file({"noise": bank}, tmp_path / "noise.safetensors")
     with pytest.raises(UserError, match="draw 1"):

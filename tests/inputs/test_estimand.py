@@ -134,7 +134,7 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
         (["1,inf"], r"w.csv:2"),
         (["1,1", "1,2"], r"w.csv:3: the level 1 occurs twice"),
         (["one,1"], r"w.csv:2: the level must be an index from 0, got 'one'"),
-        (["1"], r"w.csv:2: 1 columns, and the first line names 2"),
+        (["1"], r"w.csv:2: 1 columns, but the first line names 2"),
         ([], r"holds no weights"),
     ],
 )

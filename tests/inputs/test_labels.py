@@ -73,7 +73,7 @@ BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
         [0, 1, 9],
         ClassLabel(num_classes=10),
         ("a", "b", "c"),
-        "the data has 10 classes, and 3 are declared",
+        "the data has 10 classes, but 3 are declared",
     ),
     "another order": ([0, 1], TWO, ("dog", "cat"), "label 0 is 'cat' in the data and 'dog' in"),
     "a word that is no class": (

@@ -85,5 +85,5 @@ def test_rules_need_as_many_prompts_for_each_class() -> None:
 
 def test_draws_of_one_level_use_one_template() -> None:
     columns = make_columns(PROMPTS, "spread", 11, per_level=2)
-    shown = columns.shown[:, 0]
+    shown = columns.positions[:, 0]
     assert np.array_equal(shown[0:10:2], shown[1:11:2]) and len(shown) == 11

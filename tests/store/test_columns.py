@@ -61,7 +61,7 @@ def test_stale_and_changed_columns_are_refused(run: Path) -> None:
         ("image,shape\ns0000,a\n", "columns sample_id"),
         ("sample_id\ns0000\n", "must have a column besides"),
         ("sample_id,shape\ns0000,a\ns0000,b\n", "'s0000' 2 times"),
-        ("sample_id,shape\ns0000,a,b\n", "labels.csv:2: 3 columns, and the first line names 2"),
+        ("sample_id,shape\ns0000,a,b\n", "labels.csv:2: 3 columns, but the first line names 2"),
         ("sample_id,shape\nother,a\n", "has no image 'other'"),
         ("sample_id,shape\ns0000,\n", "has no label"),
     ],

@@ -189,7 +189,7 @@ class Driver(Executor):
             return
         while member.blocks < IN_FLIGHT and (ids := self.dispatch.give(name, monotonic())):
             member.blocks += 1
-            contents = tuple(map(self._run.split.content, ids))
+            contents = tuple(map(self._run.split.hash_sample, ids))
             self._actors.call(name, "score", ids, contents)
         if not member.blocks and self.dispatch.holds(name):
             member.blocks += 1

@@ -164,7 +164,7 @@ class Worker:
                 sample_id = next(iter(self._feed))
                 content = self._feed.pop(sample_id)
                 self._changed.notify_all()
-            if self._prepared.split.content(sample_id, read=True) != content:
+            if self._prepared.split.hash_sample(sample_id, read=True) != content:
                 raise UserError(
                     f"{quoted(sample_id)} is not the driver's: image, label or texts differ."
                 )

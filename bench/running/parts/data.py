@@ -14,7 +14,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import parse_corruption
 from bench.inputs.data import FOLDER, DataSource, check_data_dir
-from bench.inputs.declared import dataset_of_scheme
+from bench.inputs.declared import find_scheme
 from bench.inputs.subsets import parse_shard
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
@@ -103,7 +103,7 @@ def find_dataset(settings: DataSettings) -> DataSource:
             f"{name} is a collection of {len(names)} datasets, but a run takes one of them:"
             f" {', '.join(names)}."
         )
-    if (spec := dataset_of_scheme(name, plugins.datasets)) is not None:
+    if (spec := find_scheme(name, plugins.datasets)) is not None:
         return data_source(settings, spec)
     if name.endswith(DECLARATION):
         return data_source(settings, _declared(Path(name)))

@@ -56,7 +56,7 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
             " compares texts of one image only. Use --strategy full."
         )
     sample_ids = select_subset(split.sample_ids, split.labels, resolved.config.limit)
-    return split.pool(sample_ids)
+    return split.collect_texts(sample_ids)
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def draw_rows(resolved: Resolved, levels: Levels) -> Ints:
     """Return int64 [N], the row of each draw in the level table."""
-    return resolved.plan.levels(resolved.decider.parameters["draws"], len(levels))
+    return resolved.plan.assign_levels(resolved.decider.parameters["draws"], len(levels))
 
 
 def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
@@ -51,7 +51,7 @@ def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> No
     if config.noise:
         bank = read_noise(Path(config.noise), n_draws, shape)
     else:
-        bank = plan.noise(config.seed, n_draws, shape)
+        bank = plan.make_noise(config.seed, n_draws, shape)
     return SharedNoise(bank, backbone.device)
 
 

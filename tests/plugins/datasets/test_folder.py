@@ -107,7 +107,7 @@ BAD_TABLES: dict[str, tuple[str, str]] = {
     "a file twice": ("file,label\n1.png,x\n./1.png,y\n", r":3: '1.png' is already in line 2"),
     "a file outside": ("file,label\n../x.png,x\n", r":2: .*leads out of the folder"),
     "a file of the system": ("file,label\n/etc/passwd,x\n", r":2: .*leads out"),
-    "too few columns": ("file,label\n1.png\n", ":2: 1 columns, and the first line names 2"),
+    "too few columns": ("file,label\n1.png\n", ":2: 1 columns, but the first line names 2"),
     "no name": ("file,label\n,x\n", ":2: the column 'file' is empty"),
     "no lines": ("file,label\n", "lists no images"),
     "nothing": ("", "its columns: none"),

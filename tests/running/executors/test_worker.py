@@ -39,7 +39,7 @@ def scored(run: Prepared, worker: Worker) -> dict[str, Decided]:
     while dispatch.left:
         now += 0.01
         block = dispatch.give("a", now)
-        report = worker.score(block, tuple(map(run.split.content, block)))
+        report = worker.score(block, tuple(map(run.split.hash_sample, block)))
         assert report.end is None, report.end
         decided.update({one.sample.sample_id: one for one in report.decided})
         dispatch.decided("a", [one.sample.sample_id for one in report.decided], now)
@@ -148,7 +148,7 @@ def test_a_block_is_there_before_the_engine_needs_it(monkeypatch: pytest.MonkeyP
     decided = 0
     for start in range(0, 12, 4):
         block = tuple(run.sample_ids[start : start + 4])
-        decided += len(worker.score(block, tuple(map(run.split.content, block))).decided)
+        decided += len(worker.score(block, tuple(map(run.split.hash_sample, block))).decided)
     while decided < 12:
         decided += len(worker.score((), ()).decided)
     assert passes == [1]
@@ -161,10 +161,10 @@ def test_a_block_that_follows_an_empty_one_at_once_is_scored_and_so_are_those_be
     assert isinstance(worker.prepare(), WorkerProcess) and isinstance(worker.open(), Opened)
     assert run.split is not None
     first, second = run.sample_ids[:1], run.sample_ids[1:]
-    worker.score(tuple(first), tuple(map(run.split.content, first)))
+    worker.score(tuple(first), tuple(map(run.split.hash_sample, first)))
     with ThreadPoolExecutor(2) as calls:
         last = calls.submit(worker.score, (), ())
-        more = calls.submit(worker.score, tuple(second), tuple(map(run.split.content, second)))
+        more = calls.submit(worker.score, tuple(second), tuple(map(run.split.hash_sample, second)))
         decided = [*last.result(timeout=60).decided, *more.result(timeout=60).decided]
     while len(decided) < len(run.sample_ids):
         decided += worker.score((), ()).decided
@@ -179,7 +179,7 @@ def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch)
     assert run.split is not None and worker._engine is not None
     monkeypatch.setattr(type(worker._engine), "score", _fails(RuntimeError("no device")))
     name = run.sample_ids[0]
-    report = worker.score((name,), (run.split.content(name),))
+    report = worker.score((name,), (run.split.hash_sample(name),))
     report = report if report.end else worker.score((), ())
     assert report.end is not None and report.end.again
     assert report.end.reason == "unexpected RuntimeError: no device"

@@ -71,7 +71,7 @@ def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
     backbone = kind.make(run)
     levels: Any = getattr(backbone, "levels")  # noqa: B009  # a checked denoiser of some kind
     problem = kind.problem(run, columns, levels)
-    assert list(problem.timesteps) == list(run.plan.levels(8, len(levels)))
+    assert list(problem.timesteps) == list(run.plan.assign_levels(8, len(levels)))
     assert len(set(problem.weights.tolist())) > 1
     assert set(kind.problem(run, columns).weights.tolist()) == {1.0}
 
