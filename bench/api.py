@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.progress import shown
+from bench.cli.progress import show_progress
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError
 from bench.inputs.data import load_split, slug
@@ -132,7 +132,7 @@ def run(
         backbone = settings.pop("backbone")
     names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     config = make_config({**names, "params": dict(params or {}), **settings})
-    with shown(progress):
+    with show_progress(progress):
         finished = run_config(config, spec, rows, loaded)
     if spec is None:
         return RunResult(finished)
@@ -185,15 +185,15 @@ def tradeoff_figure(
     there is no such run, or nothing of one that is named is decided.
     """
     from bench.render.board import make_boards
-    from bench.render.figures import tradeoff
-    from bench.render.runs import decided_runs, with_decisions
+    from bench.render.figures import draw_tradeoff
+    from bench.render.runs import read_decided_run, read_decided_runs
 
     if runs is None:
-        chosen = list(decided_runs(with_tags(list_runs(Path(results)), tags)))
+        chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))
     else:
-        chosen = [with_decisions(read_run(_folder(run, results))) for run in runs]
+        chosen = [read_decided_run(read_run(_folder(run, results))) for run in runs]
     decided = {str(run.path): run for run in chosen}
-    drawings = [tradeoff(board.entries) for board in make_boards(decided, ())]
+    drawings = [draw_tradeoff(board.entries) for board in make_boards(decided, ())]
     return [drawing.figure() for drawing in drawings if drawing is not None]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.boards.published import Totals, problems
+from bench.boards.published import Totals, find_problems
 from bench.boards.rows import REPORTED_FILE, ReportedResult, read_reported
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive, load_plugins
@@ -58,7 +58,7 @@ def publish_run(
 
     Raises:
         UserError: the run is incomplete, is on a subset or on private data that was not accepted,
-            fails a check of `problems`, or is already published with other content. Nothing is
+            fails a check of `find_problems`, or is already published with other content. Nothing is
             changed in this case.
     """
     stored = read_run(run)
@@ -75,7 +75,7 @@ def publish_run(
                 f"{reason} Others cannot repeat it; --private adds it, labelled as private data."
             )
         manifest = manifest.model_copy(update={"private_data": True})
-    records = [_compact(record) for record in requested_records(run, manifest)]
+    records = [_compact_record(record) for record in requested_records(run, manifest)]
     if len(records) != summary.dataset.n_samples:
         raise UserError(
             f"{run}: the summary covers {summary.dataset.n_samples} images, but {len(records)} are"
@@ -85,16 +85,16 @@ def publish_run(
     current = metrics(as_decisions(records), manifest.classes, manifest.items)
     summary = summary.model_copy(update={"metrics": current})
     contents = {
-        MANIFEST: to_json(without_paths(manifest.plain())),
+        MANIFEST: to_json(strip_paths(manifest.plain())),
         JOURNAL: json_lines(records),
-        SUMMARY: to_json(without_paths(summary.plain())),
+        SUMMARY: to_json(strip_paths(summary.plain())),
     }
     if swept := read_swept(run):
         contents[AUDIT] = json_lines(swept.values())
     target = Path(published, manifest.run_id)
     with writing(published):
         published.mkdir(parents=True, exist_ok=True)
-        if _holds(target, contents):
+        if _has_contents(target, contents):
             return target
         if os.path.lexists(target) and not replace:
             raise UserError(f"{target} already exists, with other content. --replace changes it.")
@@ -105,7 +105,7 @@ def publish_run(
             new.mkdir()
             for name, content in contents.items():
                 write_atomically(new / name, content)
-            if errors := list(problems(new, totals)):
+            if errors := list(find_problems(new, totals)):
                 raise UserError(f"{run} cannot be published as it is: {'; '.join(errors)}.")
             _move_in(new, target)
     return target
@@ -144,7 +144,7 @@ def _not_public(manifest: Manifest, totals: Totals) -> str | None:
     return None
 
 
-def _holds(target: Path, contents: Mapping[str, str]) -> bool:
+def _has_contents(target: Path, contents: Mapping[str, str]) -> bool:
     """Return whether a folder has exactly these files, given as name → content."""
     try:
         return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
@@ -169,21 +169,23 @@ def json_lines(rows: Iterable[Any]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _compact(record: Record) -> Any:
-    top = [[index, _rounded(score), draws] for index, score, draws in record["top"][:PUBLISHED_TOP]]
-    return {**{key: _rounded(value) for key, value in record.items()}, "top": top}
+def _compact_record(record: Record) -> Any:
+    top = [
+        [index, _round_value(score), draws] for index, score, draws in record["top"][:PUBLISHED_TOP]
+    ]
+    return {**{key: _round_value(value) for key, value in record.items()}, "top": top}
 
 
-def _rounded(value: Any) -> Any:
+def _round_value(value: Any) -> Any:
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
 
 
-def without_paths(value: Any) -> Any:
+def strip_paths(value: Any) -> Any:
     """Return a JSON value with absolute paths cut to their last part and `results_dir` removed."""
     if isinstance(value, Mapping):
-        return {k: without_paths(v) for k, v in value.items() if k != "results_dir"}
+        return {k: strip_paths(v) for k, v in value.items() if k != "results_dir"}
     if isinstance(value, list):
-        return [without_paths(item) for item in value]
+        return [strip_paths(item) for item in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.boards.formats import assignments, chosen, cost_text, label_texts, value_text
+from bench.boards.formats import assignments, cost_text, label_texts, non_default_params, value_text
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
@@ -32,7 +32,7 @@ def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
     metrics = metric_columns(board)
     lines = [_cells_by_column(row, metrics) for row in board]
     own = own_row_indices(board)
-    shared, differing = _split(board, [row_settings(row) for row in board])
+    shared, differing = _split_settings(board, [row_settings(row) for row in board])
     reported = [index for index in range(len(board)) if index not in own]
     varied = dict.fromkeys(name for index in [*own, *reported] for name in differing[index])
     for line, row, settings in zip(lines, board, differing, strict=True):
@@ -71,7 +71,7 @@ def row_settings(row: LeaderboardRow) -> Settings:
         "space": row.space,
         "plan": row.draw_plan,
         "dtype": row.dtype,
-        **chosen("backbones", row.backbone, row.parameters),
+        **non_default_params("backbones", row.backbone, row.parameters),
     }
     if settings["draws"] == 1:
         settings.pop("reduction", None)  # every reduction of one draw gives the same number
@@ -84,7 +84,7 @@ def describe_settings(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
     They include the strategies' parameters. What is shared is decided as in `tabulate`.
     """
     settings = [{**_chosen_params(row), **row_settings(row)} for row in board]
-    shared, differing = _split(board, settings)
+    shared, differing = _split_settings(board, settings)
     return " · ".join(shared), [assignments(settings) for settings in differing]
 
 
@@ -94,7 +94,7 @@ def own_row_indices(board: Sequence[LeaderboardRow]) -> list[int]:
     return own or list(range(len(board)))
 
 
-def _split(
+def _split_settings(
     board: Sequence[LeaderboardRow], settings: Sequence[Settings]
 ) -> tuple[list[str], list[Settings]]:
     """Return the settings that the own rows share, as texts, and the other settings of each row.
@@ -142,4 +142,8 @@ def _cells_by_column(row: LeaderboardRow, metrics: Sequence[MetricSpec]) -> dict
 
 def _chosen_params(row: LeaderboardRow) -> Parameters:
     """Return the strategy's parameters that are not at their default, except `draws`."""
-    return {k: v for k, v in chosen("strategies", row.strategy, row.params).items() if k != "draws"}
+    return {
+        k: v
+        for k, v in non_default_params("strategies", row.strategy, row.params).items()
+        if k != "draws"
+    }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.adding import json_lines, without_paths
+from bench.boards.adding import json_lines, strip_paths
 from bench.boards.formats import assignments
 from bench.boards.text import markdown, visible, yaml_value
 from bench.contracts.specs import provenance
@@ -90,12 +90,12 @@ def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
         manifest = _rounded_manifest(manifest, sharing.error_bits)
     content = manifest.plain()
     identity = content.pop("identity")  # unchanged, because a replay refers to it
-    write_atomically(out / MANIFEST, to_json({**without_paths(content), "identity": identity}))
+    write_atomically(out / MANIFEST, to_json({**strip_paths(content), "identity": identity}))
     write_atomically(out / JOURNAL, json_lines(recording.records))
     # The summary is that of the exact errors.
     summary = None if sharing.error_bits else read_summary(recording.path)
     if summary is not None and summary.dataset.n_samples == len(sample_ids):
-        write_atomically(out / SUMMARY, to_json(without_paths(summary.plain())))
+        write_atomically(out / SUMMARY, to_json(strip_paths(summary.plain())))
     schema = read_part_table(out / "errors", sample_ids[0]).schema
     described = croissant(
         manifest.run_id,
@@ -105,7 +105,7 @@ def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
         {field.name: str(field.type) for field in schema},
     )
     write_atomically(out / CROISSANT, to_json(described))
-    write_atomically(out / ERROR_CARD, card(recording, manifest, sharing))
+    write_atomically(out / ERROR_CARD, make_card(recording, manifest, sharing))
 
 
 def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
@@ -130,13 +130,13 @@ def _tables(
         if column >= 0:  # dictionary-encoded in the parts of a run, plain text in the export
             table = table.set_column(column, "sample_id", table["sample_id"].cast("string"))
         if bits is not None:
-            errors = rounded(table["error"].to_numpy(), table["draw"].to_numpy(), bits)
+            errors = round_errors(table["error"].to_numpy(), table["draw"].to_numpy(), bits)
             column = table.schema.get_field_index("error")
             table = table.set_column(column, "error", pa.array(errors))
         yield sample_id, table
 
 
-def rounded(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
+def round_errors(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
     """Round errors to multiples of about 2^-bits of their draw's spread, so that they compress.
 
     Decisions depend on the differences between prompts on one draw. The spread is therefore the
@@ -159,7 +159,7 @@ def _title(manifest: Manifest) -> str:
     return visible(f"Denoising errors of {manifest.backbone.name} on {data.name}/{data.split}")
 
 
-def card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str:
+def make_card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str:
     """Return the dataset card as Markdown; `manifest` is the exported one."""
     from huggingface_hub import DatasetCardData
 

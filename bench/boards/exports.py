@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bench.boards.columns import metric_columns, row_settings, tabulate
 from bench.boards.formats import assignments, boards, cost_text, label_texts
-from bench.boards.leaderboard import RANKED, as_shipped, leaderboard
+from bench.boards.leaderboard import RANKED, leaderboard, shipped_json
 from bench.boards.rows import LeaderboardRow, run_row
-from bench.boards.text import TextTable, csv_text, formatted, to_markdown
+from bench.boards.text import TextTable, csv_text, format_tables, to_markdown
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.store.runs import read_run
@@ -65,7 +65,7 @@ def to_latex(run: Path) -> str:
         frozenset(head[2:]),
         below=[facts],
     )
-    return formatted([table], "latex")
+    return format_tables([table], "latex")
 
 
 # Lines around the table in a README.
@@ -94,7 +94,7 @@ def render(published: Path, readme: Path, shipped: Path | None = None) -> list[P
     return [*texts, *([published / PICTURE] if rows else [])]
 
 
-def stale(published: Path, readme: Path, shipped: Path | None = None) -> list[str]:
+def find_stale(published: Path, readme: Path, shipped: Path | None = None) -> list[str]:
     """Return the files that `render` would change, as one sentence each."""
     rows = own_boards(published)
     changes = [
@@ -102,7 +102,7 @@ def stale(published: Path, readme: Path, shipped: Path | None = None) -> list[st
         for file, text in _texts(published, rows, readme, shipped).items()
         if _read(file) != text
     ]
-    if rows and _drawn_from(published / PICTURE) != _digest(rows):
+    if rows and _read_digest(published / PICTURE) != _compute_digest(rows):
         changes.append(f"{published / PICTURE} was not drawn from these results")
     return changes
 
@@ -113,7 +113,7 @@ def _texts(
     """Return the text files that `render` writes, by path."""
     texts = {readme: _with_table(readme, rows)}
     if shipped:
-        texts[shipped] = as_shipped(leaderboard(published))
+        texts[shipped] = shipped_json(leaderboard(published))
     return texts
 
 
@@ -141,7 +141,7 @@ def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:
     return f"{before}{BEGIN}\n{to_markdown(board_tables(rows))}{END}{after}"
 
 
-def _digest(rows: Sequence[LeaderboardRow]) -> str:
+def _compute_digest(rows: Sequence[LeaderboardRow]) -> str:
     shown = []
     for title, board in boards(rows):
         table = tabulate(board)
@@ -150,7 +150,7 @@ def _digest(rows: Sequence[LeaderboardRow]) -> str:
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
-def _drawn_from(picture: Path) -> str | None:
+def _read_digest(picture: Path) -> str | None:
     from PIL import Image
 
     if not picture.is_file():
@@ -162,8 +162,8 @@ def _drawn_from(picture: Path) -> str | None:
 def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
     """Plot accuracy with its interval against evaluation equivalents per image, a panel per board.
 
-    The digest of the rows is stored in the picture's metadata as `Source`, so that `stale` can tell
-    when the picture is out of date.
+    The digest of the rows is stored in the picture's metadata as `Source`, so that `find_stale`
+    can tell when the picture is out of date.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
@@ -193,4 +193,4 @@ def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
         axes.set_ylabel("accuracy, 95 % interval")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    figure.savefig(file, dpi=110, metadata={"Source": _digest(rows)})
+    figure.savefig(file, dpi=110, metadata={"Source": _compute_digest(rows)})

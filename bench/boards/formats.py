@@ -98,7 +98,9 @@ def assignments(params: Mapping[str, Any]) -> str:
     return " ".join(f"{k}={value_text(v)}" for k, v in params.items() if v is not None)
 
 
-def chosen(kind: Literal["strategies", "backbones"], name: str, params: Parameters) -> Parameters:
+def non_default_params(
+    kind: Literal["strategies", "backbones"], name: str, params: Parameters
+) -> Parameters:
     """Return the parameters that differ from their default; all of them if `name` is unknown."""
     from bench.discovery.loading import load_plugins
 

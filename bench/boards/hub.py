@@ -173,7 +173,7 @@ class Push:
 
 
 @contextmanager
-def prepared(
+def prepare_push(
     run: Path,
     kind: str,
     repository: str,

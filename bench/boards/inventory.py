@@ -94,10 +94,10 @@ def stored_runs(folder: Path) -> list[InventoryRow]:
     """Return the runs and unmerged shards at any depth below a folder, sorted by path."""
     rows: list[InventoryRow] = []
     for run in read_runs(
-        run_folders(folder), lambda path, error: rows.append(unreadable(path, error))
+        run_folders(folder), lambda path, error: rows.append(unreadable_row(path, error))
     ):
-        rows.append(row_of(run))
-    tell_apart(rows)
+        rows.append(inventory_row(run))
+    set_differing(rows)
     return rows
 
 
@@ -106,7 +106,7 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted([*list_runs(folder), *list_shards(folder)])
 
 
-def tell_apart(rows: Iterable[InventoryRow]) -> None:
+def set_differing(rows: Iterable[InventoryRow]) -> None:
     """Set `differs` in place, among the rows of the same dataset, split, backbone and strategy."""
     kinds: dict[tuple[str | None, ...], list[InventoryRow]] = {}
     for row in rows:
@@ -116,13 +116,13 @@ def tell_apart(rows: Iterable[InventoryRow]) -> None:
             row.differs = differs
 
 
-def unreadable(path: Path, error: UserError) -> InventoryRow:
+def unreadable_row(path: Path, error: UserError) -> InventoryRow:
     """Return the row of a run that cannot be read."""
     return InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
 
 
-def row_of(run: StoredRun) -> InventoryRow:
-    """Return the row of a run; `differs` is set by `tell_apart`."""
+def inventory_row(run: StoredRun) -> InventoryRow:
+    """Return the row of a run; `differs` is set by `set_differing`."""
     manifest, summary = run.manifest, run.summary
     row = InventoryRow(
         run_id=manifest.run_id,

@@ -65,13 +65,13 @@ def leaderboard(
             f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
         )
     if tags:
-        return arrange(_stored(existing, dataset, tags))
+        return rank_boards(_stored_rows(existing, dataset, tags))
     reported = (row for row in all_reported(existing) if dataset in (None, row.dataset))
-    rows = [*_stored(existing, dataset), *reported]
-    return arrange(rows, shipped)
+    rows = [*_stored_rows(existing, dataset), *reported]
+    return rank_boards(rows, shipped)
 
 
-def arrange(
+def rank_boards(
     rows: Iterable[LeaderboardRow],
     shipped: Rows = (),
     decided: Callable[[str], Decisions] | None = None,
@@ -80,12 +80,12 @@ def arrange(
 
     `decided` returns the decisions of the run in a folder; None: they are read from there.
     """
-    rows = _placed(list(rows))
+    rows = _assign_boards(list(rows))
     here = {_key(row) for row in rows}
     rows += [row for row in shipped if _key(row) not in here]
     rows.sort(key=lambda row: (*row.board, -row.accuracy, row.cost or 0))
     boards = groupby(rows, key=lambda row: row.board)
-    return [row for _, board in boards for row in ranked(list(board), decided or _read)]
+    return [row for _, board in boards for row in add_ranks(list(board), decided or _read)]
 
 
 def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[LeaderboardRow]:
@@ -114,7 +114,7 @@ def _read(path: str) -> Decisions:
     return read_decisions(folder, read_manifest(folder))
 
 
-def _stored(
+def _stored_rows(
     folders: Sequence[Path], dataset: str | None, tags: Collection[str] = ()
 ) -> Iterator[LeaderboardRow]:
     seen = set()
@@ -128,7 +128,7 @@ def _stored(
             yield row
 
 
-def _placed(rows: Rows) -> list[LeaderboardRow]:
+def _assign_boards(rows: Rows) -> list[LeaderboardRow]:
     """Assign reported results, which state no version or data, to the newest matching board."""
     newest: dict[tuple[str, str], tuple[int, str]] = {}
     for row in rows:
@@ -145,7 +145,7 @@ def _placed(rows: Rows) -> list[LeaderboardRow]:
     return placed
 
 
-def ranked(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[LeaderboardRow]:
+def add_ranks(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[LeaderboardRow]:
     """Return the rows of one board with their ranks, as explained in `leaderboard`."""
     groups: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(board):
@@ -197,7 +197,7 @@ def shipped_rows(dataset: str | None = None) -> list[LeaderboardRow]:
     return [row for row in rows if dataset in (None, row.dataset)]
 
 
-def as_shipped(rows: Rows) -> str:
+def shipped_json(rows: Rows) -> str:
     """Return rows of published results as the JSON file that comes with the package."""
     return to_json([{**row.plain(), "path": None} for row in rows])
 

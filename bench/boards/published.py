@@ -53,7 +53,7 @@ def validate(published: Path) -> list[str]:
     errors = [
         f"{run.name}: {problem}"
         for run in list_runs(published)
-        for problem in problems(run, totals)
+        for problem in find_problems(run, totals)
     ]
     for place in sorted(folders_with(published, REPORTED_FILE)):
         try:
@@ -63,7 +63,7 @@ def validate(published: Path) -> list[str]:
     return errors
 
 
-def problems(run: Path, totals: Totals) -> Iterator[str]:
+def find_problems(run: Path, totals: Totals) -> Iterator[str]:
     """Yield the problems of a published run, also in comparison with the `totals` of other runs."""
     try:
         stored = read_run(run)
@@ -79,7 +79,7 @@ def problems(run: Path, totals: Totals) -> Iterator[str]:
     )
     if not expected == manifest.run_id == summary.run_id == run.name:
         yield f"by its identity it is {expected}, not {manifest.run_id} in {run.name}"
-    yield from contradictions(manifest, totals)
+    yield from find_contradictions(manifest, totals)
     if summary.replayed_from != manifest.replayed_from:
         yield "its manifest and its summary name different replayed runs"
     decided = stored.decided(top=True)
@@ -133,16 +133,16 @@ def _differences(field: str, computed: Any, stored: Any) -> Iterator[str]:
         None,
         1,
     )
-    if comparable and not _close(computed, stored, COST_TOLERANCE * field.startswith("cost")):
+    if comparable and not _is_close(computed, stored, COST_TOLERANCE * field.startswith("cost")):
         source = "manifest" if field.partition(".")[0] in FROM_MANIFEST else "records"
         yield f"its {field} is {computed} by its {source}, {stored} by its summary"
 
 
-def _close(computed: Any, stored: Any, tolerance: float) -> bool:
+def _is_close(computed: Any, stored: Any, tolerance: float) -> bool:
     """Return whether two values are equal, up to a relative tolerance for floats."""
     if isinstance(computed, list) and isinstance(stored, list):
         pairs = zip(computed, stored, strict=False)
-        return len(computed) == len(stored) and all(_close(*pair, tolerance) for pair in pairs)
+        return len(computed) == len(stored) and all(_is_close(*pair, tolerance) for pair in pairs)
     if isinstance(computed, float) and isinstance(stored, float | int):
         return math.isclose(computed, stored, rel_tol=tolerance, abs_tol=1e-9)
     return bool(computed == stored)
@@ -178,7 +178,7 @@ class Totals:
         return f"its n_total is {total:,}, but {data.name}/{data.split} has {size:,}"
 
 
-def contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
+def find_contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
     """Yield contradictions between a manifest and its identity, other runs or registered specs."""
     identity, data, backbone = manifest.identity, manifest.dataset, manifest.backbone
     replayed = identity.replayed.run_id if identity.replayed else None

@@ -126,7 +126,7 @@ class TextTable:
         return [f"({number}) {source}" for number, source in enumerate(self.sources, start=1)]
 
 
-def formatted(tables: Sequence[TextTable], form: str, title: str = "") -> str:
+def format_tables(tables: Sequence[TextTable], form: str, title: str = "") -> str:
     """Return tables as `markdown`, `csv` or `latex`, or as an `html` page with a title."""
     if form == "html":
         return to_html(tables, title)

@@ -13,11 +13,11 @@ import click
 
 from bench.boards.formats import assignments
 from bench.cli.options import results_and_json, set_option
-from bench.cli.output import in_results, next_steps, print_json, say
+from bench.cli.output import next_steps, print_json, results_argument, say
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import open_draws
-from bench.render.tables import table
+from bench.render.tables import print_rows
 from bench.running.command import other_images_command
 from bench.running.preparing.risk import risk_choices
 from bench.stats.risk import upper_limit
@@ -72,7 +72,7 @@ def calibrate_command(
             " five wrong ones."
         )
     # Suggest a run at the lowest risk for which there are enough images.
-    option = in_results(results)
+    option = results_argument(results)
     risks = [f"{choice.risk:g}" for choice in chosen if choice.params is not None]
     settings: dict[str, Any] = {}
     what = "score other images"
@@ -102,7 +102,7 @@ def _print_settings(learned: Calibration, choices: Sequence[RiskChoice]) -> None
         params = {name: setting.strategy.params[name] for name in learned.chosen}
         limit = 100 * upper_limit(setting.disagreements or 0, n, learned.level)
         rows.append([assignments(params), setting.cost, setting.disagreements, f"{limit:.2f}"])
-    table(
+    print_rows(
         ["setting", "cost", "differ", f"at most ({level}), %"],
         rows,
         title=f"{learned.settings[0].strategy.name} on {n} images of {learned.split}, safest first:"
@@ -114,7 +114,7 @@ def _print_settings(learned: Calibration, choices: Sequence[RiskChoice]) -> None
         if choice.params is not None:
             params_text = assignments(choice.params)
         rows.append([choice.risk, params_text, choice.evaluation_equivalents_per_image])
-    table(["--risk", "chooses", "cost"], rows)
+    print_rows(["--risk", "chooses", "cost"], rows)
     say(
         f"A setting is chosen if these {n} images show, with probability {level}, that at most the"
         " stated share of decisions differs from the full sweep's, on average over images drawn as"

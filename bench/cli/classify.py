@@ -11,15 +11,15 @@ from typing import Any
 
 import click
 
-from bench.cli.options import json_option, listed
+from bench.cli.options import json_option, parse_names
 from bench.cli.output import next_steps, print_json, say
-from bench.cli.progress import counting
+from bench.cli.progress import count_images
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.render.risk import risk_sentence
-from bench.render.sentences import change_of
-from bench.render.tables import console, print_explained, table
+from bench.render.sentences import change_probability
+from bench.render.tables import console, print_explained, print_rows
 from bench.running.command import same_options
 from bench.running.settings import SETTINGS
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
@@ -53,14 +53,14 @@ def classify_command(
     """
     if (classes is None) == (dataset is None):
         raise UserError('Give --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
-    names = tuple(listed(classes)) if classes else None
+    names = tuple(parse_names(classes)) if classes else None
     if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
         raise UserError(f"--classes {classes!r}: expected two or more different names.")
     if missing := [path for path in images if not Path(path).is_file()]:
         inside = f" It is a folder; its files: {missing[0]}/*" if Path(missing[0]).is_dir() else ""
         raise UserError(f"There is no image {missing[0]}.{inside}")
     config = config_from_options(ctx, dataset=dataset or "pictures", **options)
-    with counting(console(stderr=True), shown=not as_json) as count:
+    with count_images(console(stderr=True), shown=not as_json) as count:
         classified = classify(config, images, names, count)
     answers = classified.answers
     if as_json:
@@ -86,7 +86,7 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
         if not any(entry.given_up for entry in answer.ranking[:top]):
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         say(f"{answer.image}: {answer.prediction}{_margin_text(answer, strategy)}")
-        table(columns, rows, right=["score"])
+        print_rows(columns, rows, right=["score"])
     if not all(answer.error for answer in answers):
         print_explained("draws")
     if any(place.given_up for answer in answers for place in answer.ranking[:top]):
@@ -116,7 +116,7 @@ def _margin_text(answer: Answer, strategy: CheckedStrategy) -> str:
         text += f", margin {answer.margin:.5f}"
         if answer.margin_stderr:
             text += f" ± {answer.margin_stderr:.5f}"
-        if (change := change_of(answer, strategy)) is not None:
+        if (change := change_probability(answer, strategy)) is not None:
             text += f", other random noise would change it with probability {change:.3f}"
     if answer.probability is not None:
         text += f", probability {answer.probability:.3f}"

@@ -16,13 +16,13 @@ import click
 
 from bench.boards.formats import value_text
 from bench.cli.options import results_and_json
-from bench.cli.output import in_results, next_steps, print_json, run_name, say
+from bench.cli.output import next_steps, print_json, results_argument, run_name, say
 from bench.cli.settings import metric_options
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
-from bench.render.tables import table
+from bench.render.tables import print_rows
 from bench.stats.comparison import Comparison, MetricDifference, compare
 from bench.stats.paired import ALPHA
 from bench.stats.power import Power, plan_power
@@ -101,10 +101,10 @@ def _print_comparison(comparison: Comparison) -> None:
         ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
         ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
     ]
-    table(["", ""], rows)
+    print_rows(["", ""], rows)
     changed = [row for row in comparison.per_class if row.wins or row.losses]
     if changed:
-        table(
+        print_rows(
             ["class", "n", "A", "B", "difference", "wins, losses", "p, adjusted"],
             [
                 [
@@ -123,7 +123,7 @@ def _print_comparison(comparison: Comparison) -> None:
             [name, *(value_text(value, "unset") for value in pair)]
             for name, pair in comparison.differences.items()
         ]
-        table(["setting", "A", "B"], rows, title="Settings that differ")
+        print_rows(["setting", "A", "B"], rows, title="Settings that differ")
     for warning in comparison.warnings:
         say(f"Warning: {warning}", err=True)
 
@@ -226,7 +226,7 @@ def power_command(
     else:
         _print_power(plan)
         names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
-        next_steps(("test the difference", f"bench compare {names}{in_results(results)}"))
+        next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))
 
 
 def _print_power(plan: Power) -> None:
@@ -242,7 +242,7 @@ def _print_power(plan: Power) -> None:
         for needed in plan.needed
     ]
     head = ["power", "images, the same for both", "images each, if not the same"]
-    table(head, rows, right=head)
+    print_rows(head, rows, right=head)
     if (stops := plan.sequential) is not None:
         say(
             f"A run that stops when that is shown (`bench run --until`) takes {stops.mean:,} images"

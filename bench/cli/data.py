@@ -19,7 +19,7 @@ from bench.cli.options import json_option
 from bench.cli.output import PROBLEMS_FOUND, next_steps, print_json, say
 from bench.cli.settings import config_from_options, config_options
 from bench.inputs.checking import check_data
-from bench.render.tables import table
+from bench.render.tables import print_rows
 from bench.running.command import same_options
 from bench.running.model_run import token_counts
 from bench.running.parts.data import DATA_SETTINGS, find_dataset
@@ -61,7 +61,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
     say(f"{data.title}: {check.classes:,} classes; images: {read}.")
     if check.findings:
         rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
-        table(["what", "split", "is wrong"], rows)
+        print_rows(["what", "split", "is wrong"], rows)
         return code
     say("Nothing is wrong.")
     if data.spec.backbone:
@@ -106,7 +106,7 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
         return
     heads = {"class": "class", "found": "in the data", "prompt": "prompt", "tokens": "tokens"}
     keys = [key for key in heads if key != "found" or named.changed]
-    table([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
+    print_rows([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
     backbone = config.backbone or (None if prepared.dataset.backbone else "NAME")
     command = same_options(config, "--dry-run", backbone=backbone)

@@ -27,7 +27,7 @@ def explain_command(word: tuple[str, ...], as_json: bool) -> None:
 
     The glossary of the documentation has the same text.
     """
-    meanings = matching(" ".join(word)) if word else glossary()
+    meanings = find_words(" ".join(word)) if word else glossary()
     if as_json:
         print_json([{"word": name, "meaning": text} for name, text in meanings.items()])
     elif word:
@@ -47,16 +47,16 @@ def glossary(markup: bool = False) -> dict[str, str]:
     return {name: _ITALIC.sub(r"\1", meaning) for name, meaning in meanings.items()}
 
 
-def matching(word: str) -> dict[str, str]:
+def find_words(word: str) -> dict[str, str]:
     """Return the words that `word` may mean, in singular or plural, and their meanings.
 
     That is the word itself, or else the words that have it as another name, or else the names that
     contain it. UserError if there are none.
     """
-    wanted, meanings = _singular(word), glossary()
-    names = {name: [_singular(name)] for name in meanings}
+    wanted, meanings = _strip_plural(word), glossary()
+    names = {name: [_strip_plural(name)] for name in meanings}
     for name, text in glossary(markup=True).items():
-        names[name] += map(_singular, _ITALIC.findall(text))
+        names[name] += map(_strip_plural, _ITALIC.findall(text))
     exact = [name for name in meanings if names[name][0] == wanted]
     called = [name for name in meanings if wanted in names[name]]
     parts = [name for name in meanings if wanted in " ".join(names[name]).split()]
@@ -68,5 +68,5 @@ def matching(word: str) -> dict[str, str]:
     )
 
 
-def _singular(word: str) -> str:
+def _strip_plural(word: str) -> str:
     return word.strip().lower().removesuffix("s")

@@ -10,10 +10,10 @@ import click
 from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.boards.every_eval_ever import write_every_eval_ever
 from bench.boards.exports import to_latex
-from bench.boards.hub import eval_results, model_index, prepared, send
+from bench.boards.hub import eval_results, model_index, prepare_push, send
 from bench.boards.samples import to_csv, to_parquet
 from bench.cli.options import results_and_json, results_option
-from bench.cli.output import in_results, next_steps, print_json, run_name, say
+from bench.cli.output import next_steps, print_json, results_argument, run_name, say
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.machine.offline import offline
@@ -91,10 +91,10 @@ def export(
         raise UserError(f"--format {kind} writes a {what}: name it with --out.")
     if kind == "errors":
         files = write_error_dataset(path, Path(str(out)), Sharing(licence, error_bits))
-        say(f"{out}: {len(files)} files, {_megabytes(sum(f.stat().st_size for f in files))}")
+        say(f"{out}: {len(files)} files, {_format_size(sum(f.stat().st_size for f in files))}")
         next_steps(
             ("replay a strategy on it", f"bench replay {shlex.quote(str(out))} --strategy race"),
-            _rehearsal(run, kind, results),
+            _dry_run_step(run, kind, results),
         )
         return
     if kind == EVERY_EVAL:
@@ -107,14 +107,14 @@ def export(
             write_atomically(Path(out), content)
         say(f"Wrote {out}", err=True)
         if kind == "eval-results":
-            next_steps(_rehearsal(run, kind, results))
+            next_steps(_dry_run_step(run, kind, results))
     else:
         click.echo(str(content).rstrip("\n"))
 
 
-def _rehearsal(run: str, kind: str, results: str) -> tuple[str, str]:
+def _dry_run_step(run: str, kind: str, results: str) -> tuple[str, str]:
     words = ["bench", "results", "push", run, "--to", "OWNER/NAME", "--format", kind, "--dry-run"]
-    return "see what would go to the Hub", shlex.join(words) + in_results(results)
+    return "see what would go to the Hub", shlex.join(words) + results_argument(results)
 
 
 def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> str | bytes:
@@ -169,14 +169,14 @@ def push(
     Nothing is sent without this command. Log in first with `hf auth login`.
     """
     sharing = Sharing(licence, error_bits)
-    with prepared(find_run(run, results), kind, to, hub_dataset, task, sharing) as what:
+    with prepare_push(find_run(run, results), kind, to, hub_dataset, task, sharing) as what:
         sizes = {name: file.stat().st_size for name, file in what.files.items()}
         address = None if dry_run else send(what, pull_request, create)
         if as_json:
             print_json({"repository": to, "kind": what.kind, "files": sizes, "address": address})
             return
         for name, size in sizes.items():
-            say(f"{what.kind} {to}: {name} ({_megabytes(size)})")
+            say(f"{what.kind} {to}: {name} ({_format_size(size)})")
             if dry_run and kind == "eval-results":
                 say(what.files[name].read_text("utf-8").rstrip("\n"))
         say("Nothing was sent." if address is None else f"Sent: {address}")
@@ -184,7 +184,7 @@ def push(
             next_steps(("send it", "the same command without --dry-run"))
 
 
-def _megabytes(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} bytes"
 
 

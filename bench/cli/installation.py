@@ -48,13 +48,13 @@ def plugins_command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.render.tables import table
+    from bench.render.tables import print_rows
 
     keys = ("name", "distribution", "version", "status")
-    table(
+    print_rows(
         ["plugin", *keys[1:], "registers"],
         [
-            [*(row[key] for key in keys), row["error"] or _by_kind(row["registered"])]
+            [*(row[key] for key in keys), row["error"] or _group_by_kind(row["registered"])]
             for row in rows
         ],
         optional=["version", "distribution"],
@@ -62,7 +62,7 @@ def plugins_command(as_json: bool) -> None:
     next_steps(("write one of your own", "bench new plugin NAME"))
 
 
-def _by_kind(registered: Sequence[str]) -> str:
+def _group_by_kind(registered: Sequence[str]) -> str:
     """Return `backbone sd15`, `backbone sd21` as `backbone: sd15, sd21`."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for entry in registered:
@@ -93,7 +93,7 @@ def doctor_command(quick: bool, as_json: bool) -> int:
 
 
 def _print_diagnosis(report: Diagnosis) -> None:
-    from bench.render.tables import table
+    from bench.render.tables import print_rows
 
     commit = f", commit {report.git}" if report.git else ""
     rows: list[Sequence[str]] = [
@@ -110,7 +110,7 @@ def _print_diagnosis(report: Diagnosis) -> None:
     test = report.self_test
     seconds = "" if test.seconds is None else f" in {test.seconds:.1f} s"
     rows.append(["self-test", f"{test.status.upper()}: {test.said}{seconds}"])
-    table(["", ""], rows)
+    print_rows(["", ""], rows)
     say(
         "\nNothing is wrong." if report.well else "\nSomething is wrong: see the words in capitals."
     )

@@ -29,7 +29,7 @@ from bench.recordings.learn_odds import LearnedOdds, learn_odds
 from bench.recordings.learn_order import LearnedOrder, learn_order
 from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
 from bench.recordings.trials import MAX_LOSS
-from bench.render.tables import table
+from bench.render.tables import print_rows
 from bench.running.command import other_images_command
 from bench.store.fields import to_json
 from bench.store.folder import find_run, read_manifest
@@ -80,7 +80,7 @@ def learn_order_command(path: Path, learned: LearnedOrder) -> None:
     there are at least 20 images. An order is recommended only if it is shown to agree as often, to
     within 5 points, which takes about 73 images.
     """
-    table(
+    print_rows(
         ["timesteps", "evaluations per image on these alone, estimated"],
         [[part.timesteps, part.cost] for part in learned.parts],
         title=f"{learned.run_id}, {learned.n_samples} images",
@@ -112,7 +112,7 @@ def _print_trials(learned: LearnedOrder | LearnedOdds) -> None:
     )
     agreement = "agreement, % (95 %)"
     title = f"{learned.n_samples} images, {which}: evaluations, agreement with the full sweep"
-    table(["race", "cost", agreement], rows, title=title, right=[agreement])
+    print_rows(["race", "cost", agreement], rows, title=title, right=[agreement])
 
 
 def _advice(learned: LearnedOrder | LearnedOdds) -> str:
@@ -162,12 +162,12 @@ def learn_screen_command(path: Path, learned: LearnedScreens) -> None:
     `bench run … --strategy screen-race --set samples=… --set reach=…`.
     """
     screens = learned.screens
-    table(
+    print_rows(
         ["samples", *(f"first {k}, %" for k in screens[0].recall)],
         [[s.samples, *(f"{100 * r:.1f}" for r in s.recall.values())] for s in screens],
         title=f"{learned.run_id}, {learned.n_samples} images: how often the winner is among",
     )
-    table(
+    print_rows(
         ["samples", *(f"risk {risk}" for risk in screens[0].risks)],
         [[s.samples, *map(_reach_text, s.risks.values())] for s in screens],
         title="reach (prompts kept); –: too few images for that risk",

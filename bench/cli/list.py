@@ -55,9 +55,9 @@ def protocols(name: str | None, results: str, as_json: bool) -> None:
     runs = reproductions(Path(results))
 
     def row(spec: ProtocolSpec) -> dict[str, Any]:
-        return {**_row(spec, _PROTOCOL_FACTS), "runs": runs.get(spec.name, [])}
+        return {**_spec_json(spec, _PROTOCOL_FACTS), "runs": runs.get(spec.name, [])}
 
-    _list("protocols", ("name", "published", "runs"), row, name, as_json)
+    _print_specs("protocols", ("name", "published", "runs"), row, name, as_json)
 
 
 @list_command.command("runs")
@@ -108,7 +108,7 @@ def recordings(results: str, as_json: bool) -> None:
     if as_json:
         print_json([row.model_dump() | {"bytes_per_image": row.bytes_per_image} for row in rows])
         return
-    from bench.render.tables import table
+    from bench.render.tables import print_rows
 
     lines = [
         [
@@ -124,11 +124,11 @@ def recordings(results: str, as_json: bool) -> None:
     if not rows:
         say(f"There is no recording in {results}. `--strategy full --save-errors` makes one.")
         return
-    table(["recording", "images", "prompts", "draws", "size", "per image"], lines)
+    print_rows(["recording", "images", "prompts", "draws", "size", "per image"], lines)
     next_steps(("replay every strategy on one", f"bench sweep {lines[0][0]}"))
 
 
-def _row(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
+def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
     """Return a spec for JSON: the fields named in `facts`, or the values given instead."""
     content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
     return {
@@ -141,8 +141,8 @@ def _row(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
     }
 
 
-def _dataset(spec: DatasetSpec) -> dict[str, Any]:
-    return _row(
+def _dataset_json(spec: DatasetSpec) -> dict[str, Any]:
+    return _spec_json(
         spec,
         _DATASET_FACTS,
         classes=len(spec.classes) if spec.classes else None,
@@ -152,12 +152,12 @@ def _dataset(spec: DatasetSpec) -> dict[str, Any]:
     )
 
 
-def _backbone(spec: BackboneSpec) -> dict[str, Any]:
+def _backbone_json(spec: BackboneSpec) -> dict[str, Any]:
     weights = locate(spec.weights) if spec.weights else None
-    return _row(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
+    return _spec_json(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
 
 
-def _list(
+def _print_specs(
     kind: str,
     columns: Sequence[str],
     row: Callable[[Any], dict[str, Any]],
@@ -174,16 +174,16 @@ def _list(
         if as_json:
             print_json(row(spec))
         else:
-            _show(spec, row(spec))
+            _print_spec(spec, row(spec))
         return
     rows = [row(spec) for spec in registry]
     if as_json:
         print_json(rows)
         return
-    from bench.render.tables import table
+    from bench.render.tables import print_rows
 
     columns = (*columns, "summary")
-    table(
+    print_rows(
         [_HEADS.get(column, column) for column in columns],
         [[_fact_text(column, row[column], row) for column in columns] for row in rows],
         optional=["summary"] if len(columns) > 4 else [],
@@ -200,36 +200,38 @@ _LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, Any]]]]
     "datasets": (
         "List the datasets; with NAME, show one with its classes and parameters.",
         ("name", "classes", "splits"),
-        _dataset,
+        _dataset_json,
     ),
     "backbones": (
         "List the backbones; with NAME, show one with its parameters.",
         ("name", "family", "size", "resolution", "licence", "trained_on"),
-        _backbone,
+        _backbone_json,
     ),
     "strategies": (
         "List the strategies; with NAME, show one with its parameters, as --set takes them.",
         ("name",),
-        _row,
+        _spec_json,
     ),
     "views": (
         "List the views of an image, as --views takes them; with NAME, show one.",
         ("name",),
-        _row,
+        _spec_json,
     ),
     "metrics": (
         "List the metrics, as --metric takes them; with NAME, show one with its parameters.",
         ("name", "needs"),
-        partial(_row, facts=_METRIC_FACTS),
+        partial(_spec_json, facts=_METRIC_FACTS),
     ),
     "collections": (
         "List the collections of datasets; with NAME, show one.",
         ("name", "datasets"),
-        partial(_row, facts="datasets"),
+        partial(_spec_json, facts="datasets"),
     ),
 }
 for _kind, (_help, _columns, _of) in _LISTINGS.items():
-    _listing = click.Command(_kind, callback=partial(_list, _kind, _columns, _of), help=_help)
+    _listing = click.Command(
+        _kind, callback=partial(_print_specs, _kind, _columns, _of), help=_help
+    )
     list_command.add_command(json_option(_NAME(_listing)))
 
 
@@ -245,8 +247,8 @@ def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
         console().print(f"{', '.join(sharing)}: {exposure}")
 
 
-def _show(spec: Spec, row: Mapping[str, Any]) -> None:
-    from bench.render.tables import table
+def _print_spec(spec: Spec, row: Mapping[str, Any]) -> None:
+    from bench.render.tables import print_rows
 
     say(f"{spec.label}: {spec.summary}")
     left_out = ("name", "summary", "parameters", "help")
@@ -257,14 +259,14 @@ def _show(spec: Spec, row: Mapping[str, Any]) -> None:
     ]
     if isinstance(spec, DatasetSpec) and spec.classes:
         facts.append(["class names", ", ".join(spec.classes)])
-    table(["", ""], facts)
+    print_rows(["", ""], facts)
     if spec.parameters:
         say("")
         rows = [
             [key, value_text(parameter.default), parameter.help]
             for key, parameter in spec.parameters.items()
         ]
-        table(["parameter", "default", "meaning"], rows)
+        print_rows(["parameter", "default", "meaning"], rows)
 
 
 def _fact_text(column: str, value: Any, row: Mapping[str, Any]) -> str:

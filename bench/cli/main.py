@@ -134,10 +134,10 @@ def _run() -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        _named_here(error).show()
+        _translate_error(error).show()
         return 2
     except (click.Abort, KeyboardInterrupt):
-        return _interrupted()
+        return _fail_interrupted()
     except PluginError as error:
         _show_traceback()
         return _fail(f"{error}. What was decided is kept.", error.exit_code)
@@ -145,7 +145,7 @@ def _run() -> int:
         return _fail(str(error), error.exit_code)
     except Exception as error:  # a bug: say what happened, and how to get a traceback
         if interrupts.received():  # a library turned the interrupt into another error
-            return _interrupted()
+            return _fail_interrupted()
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             return _fail(f"The name {error.filename} is too long for a file.", 2)
         _show_traceback()
@@ -156,7 +156,7 @@ def _run() -> int:
         )
 
 
-def _named_here(error: click.ClickException) -> click.ClickException:
+def _translate_error(error: click.ClickException) -> click.ClickException:
     """Return an error about the option or command of another program with the name of ours."""
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return error
@@ -172,7 +172,7 @@ def _named_here(error: click.ClickException) -> click.ClickException:
     return error
 
 
-def _interrupted() -> int:
+def _fail_interrupted() -> int:
     message = f"{interrupts.word()}. What was decided is kept; the same command resumes."
     return _fail(message, interrupts.exit_code())
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import json_option, listed
+from bench.cli.options import json_option, parse_names
 from bench.cli.output import next_steps, print_json, say
 from bench.cli.settings import config_from_options, config_options
 from bench.errors import UserError
-from bench.render.tables import table
+from bench.render.tables import print_rows
 from bench.running.command import same_options
 from bench.running.verbs.fetch import Fetched, fetch
 
@@ -64,7 +64,7 @@ def perf_command(
     batch_sizes = _batch_sizes(sizes)
     from bench.perf.measure import measure
 
-    report = measure(config, tuple(listed(only)), batch_sizes, seconds)
+    report = measure(config, tuple(parse_names(only)), batch_sizes, seconds)
     if as_json:
         print_json(report.plain())
     else:
@@ -96,7 +96,7 @@ def _print(report: Measured) -> None:
         (f"engine, {name}", rate, f"{report.engine_over_bare[name]:.3f}")
         for name, rate in report.engine.items()
     ]
-    table(
+    print_rows(
         ["", "evaluations/s", "of the bare network", "utilisation, %"],
         [[label, rate, share, 100 * rate * flops / peak] for label, rate, share in rows],
         title=f"{report.backbone} in {report.dtype} on {report.device}",

@@ -37,7 +37,7 @@ def set_option(help: str = "A parameter; repeat for more.", envvar: str | None =
         multiple=True,
         metavar="KEY=VALUE",
         envvar=envvar,
-        callback=_parsed,
+        callback=_parse_assignments,
         help=help,
     )
 
@@ -47,12 +47,12 @@ def results_and_json(function: Any) -> Any:
     return results_option(json_option(function))
 
 
-def set_by_user(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
+def options_of_user(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that the user set, on the command line or in an environment variable."""
     return {n: v for n, v in options.items() if ctx.get_parameter_source(n) not in _UNSET}
 
 
-def _parsed(
+def _parse_assignments(
     ctx: click.Context, option: click.Parameter, assignments: Sequence[str]
 ) -> dict[str, str]:
     values = {}
@@ -93,6 +93,6 @@ def figure_file(option: str, value: str) -> Path:
     return path
 
 
-def listed(text: str | None) -> list[str]:
+def parse_names(text: str | None) -> list[str]:
     """Return the names of a comma-separated list."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]

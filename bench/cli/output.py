@@ -46,11 +46,11 @@ def say(text: object, err: bool = False) -> None:
     lines = message(text).split("\n")
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
-        lines = [line if "bench " in line else _broken(line, width) for line in lines]
+        lines = [line if "bench " in line else _wrap_line(line, width) for line in lines]
     click.echo("\n".join(lines), err=err)
 
 
-def _broken(line: str, width: int) -> str:
+def _wrap_line(line: str, width: int) -> str:
     return "\n".join(wrap(line, width, break_long_words=False, break_on_hyphens=False)) or line
 
 
@@ -63,12 +63,12 @@ def next_steps(*steps: tuple[str, str]) -> None:
         say(line if len(line) <= width else f"  {what}:\n    {command}")
 
 
-def after_plan(missing: Collection[str], what: str) -> tuple[str, str]:
+def step_after_plan(missing: Collection[str], what: str) -> tuple[str, str]:
     """Return the next step after a plan; `missing` is what this machine lacks for the run."""
     return ("once nothing is missing" if missing else what, "the same command without --dry-run")
 
 
-def after_run(name: str) -> list[tuple[str, str]]:
+def steps_after_run(name: str) -> list[tuple[str, str]]:
     """Return next steps for a complete run; `name` is that of `run_name`."""
     return [
         ("inspect misclassified images", f"bench report {name}"),
@@ -78,11 +78,11 @@ def after_run(name: str) -> list[tuple[str, str]]:
 
 def run_name(folder: Path, results: str) -> str:
     """Return how commands refer to a run: by its id, or by its folder outside the results."""
-    usual = not in_results(results) and folder.parent == Path(results)
+    usual = not results_argument(results) and folder.parent == Path(results)
     return folder.name if usual else shlex.quote(str(folder))
 
 
-def in_results(results: str) -> str:
+def results_argument(results: str) -> str:
     """Return ` --results FOLDER` for a command, or "" if that is the default folder."""
     usual = os.environ.get("BENCH_RESULTS") or "results"
     return "" if results == usual else f" --results {shlex.quote(results)}"
@@ -145,7 +145,7 @@ def prepare_streams() -> Descriptor | None:
     A character that the terminal's encoding lacks is written as a simpler one, or as an escape.
     A stream that has no descriptor (a notebook's, a test's) stays as it is.
     """
-    codecs.register_error(_READABLE, _readable)
+    codecs.register_error(_READABLE, _encode_readably)
     sys.stdout, out = _stream(sys.stdout)
     sys.stderr, _ = _stream(sys.stderr, lines=True)
     return out
@@ -165,7 +165,7 @@ def _stream(stream: TextIO | None, lines: bool = False) -> tuple[TextIO, Descrip
     return text, raw
 
 
-def _readable(error: UnicodeError) -> tuple[str, int]:
+def _encode_readably(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end].translate(_SIMPLER)
     return text.encode("ascii", "backslashreplace").decode(), error.end

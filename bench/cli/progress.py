@@ -96,7 +96,7 @@ def run_bar(console: Console) -> Bar:
 
 
 @contextmanager
-def counting(terminal: Console, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+def count_images(terminal: Console, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """Yield what shows, as a bar, how many images of their total are decided.
 
     Nothing is shown where `shown` is False or the console is no terminal.
@@ -252,12 +252,12 @@ class StudyProgress(Listener):
 
     def __call__(self, step: Step) -> None:
         """Print the outcome of a run."""
-        from bench.render.plan import duration, step_line
+        from bench.render.plan import format_duration, step_line
 
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
         self.console.print(step_line(step), style=style, soft_wrap=plain)
         self.printed = time.perf_counter()
-        left = "" if step.left is None else f"{duration(step.left)} left"
+        left = "" if step.left is None else f"{format_duration(step.left)} left"
         self.bar.update(
             self.runs, description=step.stage, completed=step.number, total=step.of, note=left
         )
@@ -280,7 +280,7 @@ class StudyProgress(Listener):
             self.console.print(f"{self.name}: {self.done} of {self.total} images")
 
 
-def shown(
+def show_progress(
     progress: bool | Callable[[int, int, float], None] | None,
 ) -> AbstractContextManager[object]:
     """Return a context manager that shows the progress of a run started from Python.

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from bench.boards.formats import assignments, chosen
-from bench.cli.options import figure_file, limit_option, listed, results_and_json, set_option
-from bench.cli.output import in_results, next_steps, print_json, run_name, say
+from bench.boards.formats import assignments, non_default_params
+from bench.cli.options import figure_file, limit_option, parse_names, results_and_json, set_option
+from bench.cli.output import next_steps, print_json, results_argument, run_name, say
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import prepare_replay
@@ -23,7 +23,7 @@ from bench.recordings.sweep import SweepRow, default_grid, self_agreement, sweep
 from bench.recordings.sweep_plot import cheapest_proof, plot
 from bench.render.run import print_run
 from bench.render.sentences import probability_sentence
-from bench.render.tables import print_explained, table
+from bench.render.tables import print_explained, print_rows
 from bench.running.execute import execute
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
@@ -138,7 +138,7 @@ def sweep_command(
     learned = {"order": order, "deviation": deviation}
     settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
     if strategies is not None:
-        if not (names := listed(strategies)):
+        if not (names := parse_names(strategies)):
             raise UserError("--strategies must name at least one strategy; leave it out for all.")
         others = set(names) - {name for name, _ in settings}
         settings = [s for s in settings if s[0] in names]
@@ -154,7 +154,7 @@ def sweep_command(
         return
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
     lines = [_sweep_row(row) for row in sorted(rows, key=lambda row: row.cost)]
-    table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
+    print_rows(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
     say(
         "Cost: evaluation equivalents per image. Agreement: with the full sweep, which evaluates"
         " every prompt on every draw. A star marks the Pareto front: no other row costs"
@@ -177,7 +177,7 @@ def sweep_command(
             f" {_with_interval(ceiling.agreement, ceiling.agreement_ci95)} % of"
             f" {ceiling.n_samples} images."
         )
-    command = f"bench replay {run_name(path, results)} --strategy NAME{in_results(results)}"
+    command = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
     next_steps(("keep one as a run of its own", command))
 
 
@@ -187,7 +187,7 @@ def _sweep_row(row: SweepRow) -> list[str | float]:
     name = f"{row.summary.backbone.name}, {strategy.name}" if row.point else strategy.name
     return [
         "*" if row.pareto else "",
-        f"{name} {assignments(chosen('strategies', strategy.name, params))}".strip(),
+        f"{name} {assignments(non_default_params('strategies', strategy.name, params))}".strip(),
         row.cost,
         _with_interval(row.agreement, row.agreement_ci95),
         _with_interval(metrics.accuracy, metrics.accuracy_ci95),

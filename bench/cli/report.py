@@ -15,7 +15,7 @@ import click
 
 from bench.boards.text import in_a_line
 from bench.cli.options import output_file, results_and_json, results_option, tags_option
-from bench.cli.output import in_results, next_steps, print_json, run_name, say
+from bench.cli.output import next_steps, print_json, results_argument, run_name, say
 from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
@@ -119,7 +119,7 @@ def report_command(
     else:
         count = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
         say(f"{file}: {count}, {report.size / 1e6:.1f} MB. Open it in a browser.")
-        steps = [("see all runs as they are made", f"bench view{in_results(results)}")]
+        steps = [("see all runs as they are made", f"bench view{results_argument(results)}")]
         if len(report.runs) == 2 == len(paths):
             names = " ".join(run_name(path, results) for path in paths)
             steps.insert(0, ("compare the two", f"bench compare {names}"))
@@ -149,7 +149,7 @@ def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> 
 
     def ready(url: str) -> None:
         say(f"{results} is shown at {url} (Ctrl-C ends it)")
-        next_steps(("keep it as one page to pass on", f"bench report{in_results(results)}"))
+        next_steps(("keep it as one page to pass on", f"bench report{results_argument(results)}"))
 
     serve(server, ready)
 

@@ -15,20 +15,20 @@ from pathlib import Path
 import click
 
 from bench.boards.adding import add_reported, publish, publish_run, read_table
-from bench.boards.exports import board_tables, render, stale, to_csv
+from bench.boards.exports import board_tables, find_stale, render, to_csv
 from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows, with_metric
 from bench.boards.published import TRUST, validate
-from bench.boards.text import formatted
+from bench.boards.text import format_tables
 from bench.cli.export import columns, export, push
-from bench.cli.options import results_and_json, results_option, set_by_user, tags_option
+from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
 from bench.cli.output import (
-    after_run,
     draw_pictures,
-    in_results,
     next_steps,
     print_json,
+    results_argument,
     run_name,
     say,
+    steps_after_run,
 )
 from bench.cli.progress import Progress
 from bench.cli.settings import config_options, metric_options
@@ -95,10 +95,10 @@ def add_results(
         run = find_run(source, results)
         say(f"Added {publish_run(run, Path(published), subset, private, replace)}")
         say(TRUST)
-    next_steps(("check it", f"bench results validate{_into(published)}"))
+    next_steps(("check it", f"bench results validate{_into_argument(published)}"))
 
 
-def _into(published: str) -> str:
+def _into_argument(published: str) -> str:
     return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 
@@ -134,10 +134,10 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: b
             f" {finished.folder}"
         )
         if summary.status == INCOMPLETE:
-            again = f"bench results merge {summary.run_id}{in_results(results)}"
+            again = f"bench results merge {summary.run_id}{results_argument(results)}"
             next_steps(("when the other shards are done", again))
         else:
-            next_steps(*after_run(run_name(finished.folder, results)))
+            next_steps(*steps_after_run(run_name(finished.folder, results)))
     return 3 if finished.summary.failed_samples else 0
 
 
@@ -173,7 +173,9 @@ def validate_results(published: str) -> None:
         raise BenchError("\n".join(wrong))
     say(f"{len(list_runs(folder))} published runs are valid.")
     say(TRUST)
-    next_steps(("show them on the page of results", f"bench results render{_into(published)}"))
+    next_steps(
+        ("show them on the page of results", f"bench results render{_into_argument(published)}")
+    )
 
 
 @results_command.command("publish")
@@ -202,7 +204,7 @@ def publish_results(
         for board in boards:
             for path in publish(board, Path(work), Path(published), limit, data_dir):
                 say(f"Published {path}")
-    next_steps(("check it", f"bench results validate{_into(published)}"))
+    next_steps(("check it", f"bench results validate{_into_argument(published)}"))
 
 
 @results_command.command("render")
@@ -220,7 +222,7 @@ def render_results(published: str, readme: str, check: bool) -> None:
     if not check:
         for path in render(folder, Path(readme), shipped):
             say(f"Wrote {path}")
-    elif outdated := stale(folder, Path(readme), shipped):
+    elif outdated := find_stale(folder, Path(readme), shipped):
         raise BenchError("\n".join([*outdated, "`bench results render` updates them."]))
 
 
@@ -262,7 +264,7 @@ def leaderboard_command(
     rank are not shown to be equal. The only run of its kind, subsets, replays and reported results
     have none.
     """
-    shipped = [] if set_by_user(ctx, {"results": results}) else shipped_rows(dataset)
+    shipped = [] if options_of_user(ctx, {"results": results}) else shipped_rows(dataset)
     if params and metric is None:
         raise UserError("--set needs --metric.")
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
@@ -273,7 +275,7 @@ def leaderboard_command(
     elif wanted == "csv":
         click.echo(to_csv(rows), nl=False)
     elif wanted != "table":
-        click.echo(formatted(board_tables(rows), wanted, "Leaderboard"), nl=False)
+        click.echo(format_tables(board_tables(rows), wanted, "Leaderboard"), nl=False)
     elif not rows and tags:
         say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:
@@ -283,7 +285,7 @@ def leaderboard_command(
         options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
         words = [word for name, value in options if value for word in (name, value)]
         again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])
-        see = ("see which run each row is of", again + in_results(results))
+        see = ("see which run each row is of", again + results_argument(results))
         if wide:
             see = ("see one of them", "bench show RUN")
         next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)

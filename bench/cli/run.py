@@ -12,15 +12,15 @@ import click
 
 from bench.cli.options import json_option
 from bench.cli.output import (
-    after_plan,
-    after_run,
     draw_pictures,
     has_pictures,
-    in_results,
     next_steps,
     print_json,
+    results_argument,
     run_name,
     say,
+    step_after_plan,
+    steps_after_run,
 )
 from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
@@ -108,7 +108,7 @@ def run_command(
         else:
             print_plan(plan.plain())
             step = "score it" if plan.evaluations else "show its result"
-            next_steps(after_plan(plan.missing, step))
+            next_steps(step_after_plan(plan.missing, step))
         return 2 if plan.missing else 0
     if slurm is not None:
         return _write_slurm_script(config, slurm, submit, as_json)
@@ -129,10 +129,10 @@ def run_command(
     else:
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
         if config.shard:
-            merge = f"bench results merge {summary.run_id}{in_results(config.results)}"
+            merge = f"bench results merge {summary.run_id}{results_argument(config.results)}"
             next_steps(("when all shards are done", merge))
         else:
-            next_steps(*after_run(run_name(finished.folder, config.results)))
+            next_steps(*steps_after_run(run_name(finished.folder, config.results)))
         # The pictures come last, because importing matplotlib takes a second. A complete run has
         # none if it was made with --json or interrupted while they were drawn.
         if not (finished.resumed and has_pictures(finished.folder)):

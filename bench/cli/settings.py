@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.options import Option, set_by_user, set_option
+from bench.cli.options import Option, options_of_user, set_option
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
@@ -124,7 +124,7 @@ def config_from_options(
     UserError: a setting is invalid, or there is no dataset.
     """
     settings = read_config_file(Path(config_file)) if config_file else {}
-    for name, value in set_by_user(ctx, options).items():
+    for name, value in options_of_user(ctx, options).items():
         if name == "params":
             value = {**settings.get("params", {}), **value}
         if name in _REPEATED:

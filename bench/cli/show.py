@@ -13,13 +13,13 @@ import click
 
 from bench.boards.leaderboard import shipped_rows
 from bench.cli.options import results_and_json
-from bench.cli.output import after_run, in_results, next_steps, print_json, run_name
+from bench.cli.output import next_steps, print_json, results_argument, run_name, steps_after_run
 from bench.cli.settings import metric_options
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.render.pictures import write_pictures
 from bench.render.run import print_measured, print_run, print_statistics
-from bench.render.sentences import noise_details, repeatability_of
+from bench.render.sentences import estimate_repeatability, noise_details
 from bench.running.command import reproducing_command
 from bench.stats.agreement import read_audit
 from bench.stats.evidence import measure_run
@@ -97,9 +97,9 @@ def show_command(
         print_statistics(_statistics(stored, decided, results), details)
     name = run_name(path, results)
     if decided is None and not len(stored.decided()):
-        next_steps(("resume it", f"{reproducing_command(manifest)}{in_results(results)}"))
+        next_steps(("resume it", f"{reproducing_command(manifest)}{results_argument(results)}"))
         return
-    steps = after_run(name)[: 1 if more else 2]
+    steps = steps_after_run(name)[: 1 if more else 2]
     stated = manifest.identity.calibrated
     if not manifest.replayed_from and (stated is None or stated.of is not None):
         again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
@@ -150,5 +150,5 @@ def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statisti
     probable = probability_skill(
         decided, manifest, chain.from_iterable(map(find_calibrations, folders))
     )
-    repeatable = repeatability_of(manifest, decided)
+    repeatable = estimate_repeatability(manifest, decided)
     return statistics(decided, manifest.classes, manifest.items, probable, repeatable)

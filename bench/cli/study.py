@@ -20,10 +20,10 @@ import click
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import check_pivoted, pivot, study_tables
-from bench.boards.text import formatted
+from bench.boards.text import format_tables
 from bench.cli.list import protocols as list_protocols
-from bench.cli.options import figure_file, json_option, listed, set_by_user
-from bench.cli.output import after_plan, in_results, next_steps, print_json, say
+from bench.cli.options import figure_file, json_option, options_of_user, parse_names
+from bench.cli.output import next_steps, print_json, results_argument, say, step_after_plan
 from bench.cli.progress import Progress, StudyProgress
 from bench.cli.settings import config_options, metric_options
 from bench.discovery.loading import load_plugins
@@ -130,13 +130,13 @@ def study_command(
     """
     if (rows is None) != (columns is None):
         raise UserError("--rows and --columns must be given together, each with an axis.")
-    if rows is None and set_by_user(ctx, {"value": value}):
+    if rows is None and options_of_user(ctx, {"value": value}):
         raise UserError("--value needs --rows and --columns.")
     check_pivoted(value)
     as_json = as_json or table_format == "json"
-    settings = set_by_user(ctx, machine)
+    settings = options_of_user(ctx, machine)
     results = Path(settings.get("results") or "results")
-    option = in_results(str(results))
+    option = results_argument(str(results))
     machine_options = option + "".join(
         f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
         for name, value in settings.items()
@@ -158,14 +158,14 @@ def study_command(
                 print_json(plan.plain())
             else:
                 print_study_plan(plan)
-                next_steps(after_plan(plan.problems(), "run it"))
+                next_steps(step_after_plan(plan.problems(), "run it"))
             return 2 if plan.problems() else 0
 
         with StudyProgress(load_plugins().manager) as progress:
             study = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
 
-    report = study_report(folder, listed(over), metric, margin, params)
+    report = study_report(folder, parse_names(over), metric, margin, params)
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)
@@ -181,7 +181,7 @@ def study_command(
             print_table(table)
         next_steps(*_next_steps(report, option, machine_options))
         return code
-    click.echo(formatted(tables, table_format, report.name), nl=False)
+    click.echo(format_tables(tables, table_format, report.name), nl=False)
     return code
 
 
@@ -247,7 +247,7 @@ def reproduce_command(
         command = reproducing_command(read_manifest(find_run(protocol, results, exact=True)))
         raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {command}")
     spec = protocols.get(protocol)
-    settings = set_by_user(ctx, options)
+    settings = options_of_user(ctx, options)
     with nullcontext() if dry_run else Progress(load_plugins().manager):
         reproduction = reproduce(spec, settings, published, dry_run=dry_run)
     plan = reproduction.plan
@@ -256,9 +256,9 @@ def reproduce_command(
     else:
         print_reproduction(reproduction)
         if plan is not None:
-            next_steps(after_plan(plan.missing, "repeat it"))
+            next_steps(step_after_plan(plan.missing, "repeat it"))
         elif reproduction.run_id:
-            option = in_results(results)
+            option = results_argument(results)
             next_steps(
                 ("inspect misclassified images", f"bench report {reproduction.run_id}{option}")
             )

@@ -30,7 +30,7 @@ class BoardAnswer:
     intervals: Drawing
 
     @property
-    def equals(self) -> list[str]:
+    def tied_keys(self) -> list[str]:
         """Keys of the other results that share the best run's rank."""
         place = (self.best.row.rank, self.best.row.training)
         same = [e for e in self.board.entries if (e.row.rank, e.row.training) == place]
@@ -91,7 +91,7 @@ def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
                 low, high = (100 * end for end in row.shown_ci95)
                 axes.plot([low, high], [height, height], color=colour, linewidth=2)
                 text += f" ({low:.1f}–{high:.1f})"
-            filling = "none" if entry.partial else colour
+            filling = "none" if entry.is_partial else colour
             (point,) = axes.plot(100 * row.accuracy, height, "o", color=colour, clip_on=False)
             point.set_markerfacecolor(filling)
             key = f"{entry.key}  " if len(entries) > 1 else ""

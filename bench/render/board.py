@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.boards.columns import describe_settings, metric_columns
 from bench.boards.formats import boards, row_labels
-from bench.boards.leaderboard import arrange
+from bench.boards.leaderboard import rank_boards
 from bench.boards.rows import LeaderboardRow
 from bench.contracts.metrics import MetricSpec
 from bench.errors import UserError
@@ -32,13 +32,13 @@ class Entry:
     params: str  # parameters and settings that differ from others on the board
 
     @property
-    def marks(self) -> list[tuple[str, str]]:
-        """Its labels, as (kind, text)."""
+    def labels(self) -> list[tuple[str, str]]:
+        """The labels of the row, as (kind, text)."""
         return row_labels(self.row)
 
     @property
-    def partial(self) -> bool:
-        """Whether it is of a part of the split."""
+    def is_partial(self) -> bool:
+        """Whether the result covers only a part of the split."""
         return self.row.kind in ("subset", "incomplete")
 
 
@@ -64,19 +64,19 @@ def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow])
     """Return the ranked boards that have a run; `runs` is keyed by section id."""
     rows = [*(run.row for run in runs.values()), *reported]
     anchors = {str(run.path): anchor for anchor, run in runs.items()}
-    made = []
-    for title, board in boards(arrange(rows, decided=lambda path: runs[anchors[path]].decided)):
+    page_boards = []
+    for title, board in boards(rank_boards(rows, decided=lambda path: runs[anchors[path]].decided)):
         if any(row.kind != "reported" for row in board):
             above, differs = describe_settings(board)
             entries = [
-                Entry(row, letters(position), anchors.get(row.path or "", ""), params)
+                Entry(row, letter_key(position), anchors.get(row.path or "", ""), params)
                 for position, (row, params) in enumerate(zip(board, differs, strict=True))
             ]
-            made.append(PageBoard(title, above, metric_columns(board), entries))
-    return made
+            page_boards.append(PageBoard(title, above, metric_columns(board), entries))
+    return page_boards
 
 
-def letters(position: int) -> str:
+def letter_key(position: int) -> str:
     """Return A, B, … Z, AA, AB, … for the positions 0, 1, … of a list."""
     text = ""
     position += 1
@@ -96,7 +96,7 @@ def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
     return front
 
 
-def comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
+def group_comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Group the runs that have the same training data, number of images and unit of cost."""
     groups: dict[tuple[tuple[str, str], int | None, bool], list[Entry]] = {}
     for entry in entries:
@@ -133,7 +133,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Against:
+class PairwiseComparisons:
     """Pairwise comparisons of the best runs of one board, best first."""
 
     name: str
@@ -142,7 +142,9 @@ class Against:
     pairs: list[Pair]  # the best run against each of the next ones
 
 
-def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Against]:
+def compare_runs(
+    boards: Sequence[PageBoard], runs: Mapping[str, RunData]
+) -> list[PairwiseComparisons]:
     """Return the comparisons for each board with at least two comparable runs."""
     tables = []
     for board in boards:
@@ -162,7 +164,7 @@ def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Ag
             for place in range(1, min(len(entries), MOST_PAIRS + 1))
             if (place, 0) in compared
         ]
-        tables.append(Against(board.name, entries, cells, pairs))
+        tables.append(PairwiseComparisons(board.name, entries, cells, pairs))
     return tables
 
 
@@ -177,14 +179,14 @@ def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], comparison: Compariso
         Changed(
             name,
             run_a.classes[run_a.decided.labels[of_a]],
-            _predicted(run_a, of_a),
-            _predicted(run_b, of_b),
+            _predicted_class(run_a, of_a),
+            _predicted_class(run_b, of_b),
         )
         for name, of_a, of_b in zip(ids, rows_a[order], rows_b[order], strict=True)
     ]
     return Pair(a.key, b.key, comparison, changed, len(rows_a))
 
 
-def _predicted(run: RunData, row: int) -> str:
+def _predicted_class(run: RunData, row: int) -> str:
     prediction = int(run.decided.predictions[row])
     return "failed" if prediction < 0 else run.classes[prediction]

@@ -34,7 +34,7 @@ class Course:
     bounds: tuple[float, ...]  # thresholds of the question
 
 
-def course_of(run: RunData) -> Course | None:
+def find_course(run: RunData) -> Course | None:
     """Return the intervals for a run's last answered question, or None if there is none.
 
     They are of the difference to the other run if that is stored in the same folder, and of the

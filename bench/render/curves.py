@@ -30,7 +30,7 @@ class Curves:
     n_images: int  # number of images read
 
 
-def by_timestep(run: RunData) -> Curves | None:
+def errors_by_timestep(run: RunData) -> Curves | None:
     """Return the errors by timestep, from draws on which both classes were evaluated.
 
     None if the run kept no errors, has a single timestep, or has items of several images.
@@ -56,7 +56,7 @@ def by_timestep(run: RunData) -> Curves | None:
             continue
         pairs.append(np.stack([_best_prompt(errors[classes == c]) for c in pair_of[sample_id]]))
         steps.append(timesteps)
-    return _binned(pairs, steps) if pairs else None
+    return _bin_errors(pairs, steps) if pairs else None
 
 
 def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
     return best
 
 
-def _binned(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curves | None:
+def _bin_errors(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curves | None:
     distinct = np.unique(np.concatenate(steps))
     distinct = distinct[distinct >= 0]
     n_bins = min(CURVE_BINS, len(distinct))
@@ -106,7 +106,7 @@ MAX_CLASSES = 100  # up to so many, a picture has all classes
 MOST_CONFUSED = 40  # classes that are drawn where there are more
 
 
-def most_confused(matrix: Ints, most: int = MOST_CONFUSED) -> Ints:
+def most_confused_classes(matrix: Ints, most: int = MOST_CONFUSED) -> Ints:
     """Return the labels of the most confused classes, sorted, int64 [≤ most].
 
     Confusions are taken in order of decreasing frequency until `most` classes are collected. If

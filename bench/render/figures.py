@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.contracts.strategy import Floats
-from bench.render.board import Entry, comparable, pareto_front
+from bench.render.board import Entry, group_comparable, pareto_front
 from bench.render.curves import Curves
 from bench.render.svg import Drawing, Palette
 from bench.stats.probability import Probability
@@ -23,7 +23,7 @@ GAP = 7  # typographic points between a marker and its label
 KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
 
 
-def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
+def draw_tradeoff(entries: Sequence[Entry]) -> Drawing | None:
     """Draw accuracy against cost with Pareto fronts; None if there is nothing to compare."""
     placed = [entry for entry in entries if entry.row.cost is not None]
     if len(entries) < 2 or not placed:
@@ -31,14 +31,14 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
 
     def plot(figure: Figure, colours: Palette) -> None:
         axes = figure.add_axes((0.14, 0.15, 0.8, 0.82))
-        for group in comparable(entries):
+        for group in group_comparable(entries):
             front = pareto_front(group)
             if len(front) > 1:
                 cost = [entry.row.cost or 0 for entry in front]
                 accuracy = [entry.row.accuracy for entry in front]
                 colour = _colour(front[0], colours)
                 axes.step(cost, accuracy, where="post", color=colour, linewidth=1)
-        _points(axes, placed, colours)
+        _draw_points(axes, placed, colours)
         axes.set_xscale("log")
         axes.margins(x=0.12, y=0.12)
         for entry in entries:  # one without a cost becomes a horizontal line
@@ -49,16 +49,16 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
                 axes.annotate(
                     entry.key, place, offset, scale, **KEY_STYLE, va="center", color=colour
                 )
-        _keys(figure, axes, placed, colours)  # last, when the limits are final
+        _draw_keys(figure, axes, placed, colours)  # last, when the limits are final
         axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
-        _plain_ticks(axes)
+        _set_plain_ticks(axes)
 
     label = "Accuracy against cost; the values are in the leaderboard."
     return Drawing(plot, (4.6, 3.3), label, placed=True)
 
 
-def _plain_ticks(axes: Axes) -> None:
+def _set_plain_ticks(axes: Axes) -> None:
     """Label ticks as 50 and 1,000 instead of powers of ten; fewer on a wide range."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -77,13 +77,13 @@ def _interval(entry: Entry) -> tuple[float, float]:
     return entry.row.shown_ci95 or (entry.row.accuracy, entry.row.accuracy)
 
 
-def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
+def _draw_points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         kind = entry.row.kind
         colour = colours.muted if kind == "reported" else _colour(entry, colours)
         shape = {"replayed": "^", "reported": "s"}.get(kind, "o")
-        alike.setdefault((shape, colour, "none" if entry.partial else colour), []).append(entry)
+        alike.setdefault((shape, colour, "none" if entry.is_partial else colour), []).append(entry)
     for (shape, colour, filling), members in alike.items():
         accuracy = np.array([entry.row.accuracy for entry in members])
         low, high = np.array([_interval(entry) for entry in members]).T
@@ -100,7 +100,7 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
         )
 
 
-def _keys(figure: Figure, axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
+def _draw_keys(figure: Figure, axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     """Label the markers with the entries' keys; markers that lie together share a label."""
     spots: list[tuple[Floats, list[Entry]]] = []
     for entry in sorted(entries, key=lambda entry: entry.row.cost or 0):
@@ -132,12 +132,12 @@ def _keys(figure: Figure, axes: Axes, entries: Sequence[Entry], colours: Palette
         point = (last.row.cost or 0, last.row.accuracy)
         x, y = show(point) / pixels
         size = TextPath((0, 0), text, prop=FontProperties(size=10.5, weight="bold")).get_extents()
-        box = free_place(Bbox.from_bounds(x, y, size.width, size.height), taken, whole)
+        box = find_free_place(Bbox.from_bounds(x, y, size.width, size.height), taken, whole)
         taken.append(box)
         axes.annotate(text, point, (box.x0 - x, box.y0 - y), **KEY_STYLE, color=colours.ink)
 
 
-def free_place(text: Bbox, taken: Sequence[Bbox], whole: Bbox) -> Bbox:
+def find_free_place(text: Bbox, taken: Sequence[Bbox], whole: Bbox) -> Bbox:
     """Return the box for a label near a marker that overlaps as few `taken` boxes as possible.
 
     `text` has the marker as its lower left corner and the size of the label. All are in points.
@@ -159,7 +159,7 @@ def free_place(text: Bbox, taken: Sequence[Bbox], whole: Bbox) -> Bbox:
     return min(boxes, key=hits)
 
 
-def errors(curves: Curves) -> Drawing:
+def draw_errors(curves: Curves) -> Drawing:
     """Draw the errors of the true and the best wrong class by timestep, and their difference."""
 
     def plot(figure: Figure, colours: Palette) -> None:
@@ -186,7 +186,7 @@ def errors(curves: Curves) -> Drawing:
     return Drawing(plot, (4.6, 3.9), label)
 
 
-def reliability(skill: Probability) -> Drawing:
+def draw_reliability(skill: Probability) -> Drawing:
     """Draw the reliability diagram, and accuracy against coverage."""
 
     def plot(figure: Figure, colours: Palette) -> None:

@@ -45,7 +45,7 @@ class Picture:
         return self.true == self.predicted
 
 
-def choose(decided: Decisions, most: int, failed: bool = True) -> Ints:
+def choose_images(decided: Decisions, most: int, failed: bool = True) -> Ints:
     """Return the rows of the most informative images, int64 [≤ most], mistakes first.
 
     Mistakes take up to 70 % of the places, or more if there are not enough right predictions; those
@@ -59,12 +59,12 @@ def choose(decided: Decisions, most: int, failed: bool = True) -> Ints:
     wrong = wrong[np.lexsort((-margins[wrong], ~decided.failed[wrong]))]
     right = right[np.argsort(margins[right], kind="stable")]
     n_right = min(len(right), max(most - len(wrong), round(most * (1 - WRONG_SHARE))))
-    rounds = np.minimum(_occurrence(decided.labels[right]), RIGHT_PER_CLASS)
+    rounds = np.minimum(_count_earlier(decided.labels[right]), RIGHT_PER_CLASS)
     places = np.sort(np.argsort(rounds, kind="stable")[:n_right])
     return np.concatenate([wrong[: most - n_right], right[places]])
 
 
-def _occurrence(labels: Ints) -> Ints:
+def _count_earlier(labels: Ints) -> Ints:
     """Return for each label how often it occurred before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
     order = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
@@ -73,7 +73,7 @@ def _occurrence(labels: Ints) -> Ints:
     return seen
 
 
-def pictures(
+def load_pictures(
     run: RunData,
     images: Images,
     most: int,
@@ -87,7 +87,7 @@ def pictures(
     """
     if most <= 0:
         return []
-    chosen = choose(run.decided, most)
+    chosen = choose_images(run.decided, most)
     ids: list[str] = run.decided.sample_ids.take(chosen).to_pylist()
     labels = run.decided.labels[chosen].tolist()
     samples: dict[str, Thumbnail] = {}
@@ -108,15 +108,15 @@ def pictures(
             return None, False
         return f"data:{sample.kind};base64,{sample.encoded}", sample.small
 
-    return entries(run, chosen, source, probable)
+    return make_pictures(run, chosen, source, probable)
 
 
-def entries(
+def make_pictures(
     run: RunData, rows: Ints, source: Callable[[str], Source], probable: Floats | None = None
 ) -> list[Picture]:
     """Return the pictures for these rows of a run's decisions, int64.
 
-    `source` returns the `Source` of a sample id; `probable` is as in `pictures`.
+    `source` returns the `Source` of a sample id; `probable` is as in `load_pictures`.
     """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None
@@ -132,15 +132,15 @@ def entries(
                 classes[decided.labels[row]],
                 "" if predicted < 0 else classes[predicted],
                 "" if second < 0 else classes[second],
-                _finite(decided.margins[row]),
-                _finite(decided.margin_stderr[row]),
+                _finite_or_none(decided.margins[row]),
+                _finite_or_none(decided.margin_stderr[row]),
                 records.get(name, {}).get("error") or "",
                 *source(name),
-                None if probable is None else _finite(probable[row]),
+                None if probable is None else _finite_or_none(probable[row]),
             )
         )
     return pictures
 
 
-def _finite(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

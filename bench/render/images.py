@@ -79,7 +79,7 @@ class Images:
         return process.ask(names, timeout + TIMEOUT_PER_IMAGE * len(names))
 
 
-def thumbnails(answer: Any) -> dict[str, Thumbnail]:
+def decode_answer(answer: Any) -> dict[str, Thumbnail]:
     """Decode the answer of `sample_process.answer`; a UserError has its message, if it failed."""
     if isinstance(answer, str):
         raise UserError(answer)
@@ -105,7 +105,7 @@ class _Process:
                 if self._process is None:
                     self._start()
                 self._write(json.dumps(sample_ids))
-                return thumbnails(json.loads(self._read(patience)))
+                return decode_answer(json.loads(self._read(patience)))
             except UserError as error:
                 self._failure = str(error)
                 self._end()

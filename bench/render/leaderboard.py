@@ -20,7 +20,7 @@ from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
-from bench.render.tables import console, print_explained, print_table, table
+from bench.render.tables import console, print_explained, print_rows, print_table
 
 FOOT = (
     "Cost: evaluation equivalents per image; a classifier looks once at each. --wide shows every"
@@ -88,7 +88,9 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     now = datetime.now(UTC)
     if wide:
         head = ["run", "dataset", "backbone", "strategy", "differs", "images", "accuracy", "age"]
-        table([*head, "where"], [[*_cells(row, now), row.path] for row in rows], right={"accuracy"})
+        print_rows(
+            [*head, "where"], [[*_cells(row, now), row.path] for row in rows], right={"accuracy"}
+        )
         return
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
         lines = []
@@ -96,7 +98,7 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
             name, *_, note, done, accuracy, started = _cells(row, now)
             lines.append([f"{name}\n  {note}" if note else name, done, accuracy, started])
         head = ["run", "images", "accuracy", "age"]
-        table(head, lines, folder, right={"accuracy"}, optional=["age"])
+        print_rows(head, lines, folder, right={"accuracy"}, optional=["age"])
 
 
 def _cells(row: InventoryRow, now: datetime) -> list[str | None]:

@@ -29,15 +29,15 @@ from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
 from bench.render.answer import MOST_INTERVALS, answers, page_question
-from bench.render.board import MOST_RUNS, Against, PageBoard, against, make_boards
-from bench.render.course import course_of, draw_course
-from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
-from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, pictures
+from bench.render.board import MOST_RUNS, PageBoard, PairwiseComparisons, compare_runs, make_boards
+from bench.render.course import draw_course, find_course
+from bench.render.curves import MOST_CONFUSED, errors_by_timestep, most_confused_classes
+from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.render.images import Images
 from bench.render.risk import risk_sentence, risk_warning
-from bench.render.runs import RunData, as_asked, blind_controls, scores
-from bench.render.sentences import Opening, opening, probability_sentence
-from bench.render.study_figures import StudyPart, studies_of
+from bench.render.runs import RunData, find_blind_controls, list_scores, read_requested_run
+from bench.render.sentences import Opening, make_opening, probability_sentence
+from bench.render.study_figures import StudyPart, find_studies
 from bench.running.command import recording_command
 from bench.stats.agreement import read_audit
 from bench.stats.metrics import confusion, per_class, worst_confusions
@@ -53,21 +53,21 @@ def environment(*packages: str) -> Environment:
     return Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.render")]),
         autoescape=True,
-        finalize=_shown,
+        finalize=_escape_controls,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
 
 
-def source(name: str, *packages: str) -> str:
+def read_template(name: str, *packages: str) -> str:
     """Return the source of a template, such as a style sheet."""
     templates = environment(*packages)
     assert templates.loader is not None
     return templates.loader.get_source(templates, name)[0]
 
 
-def _shown(value: object) -> object:
+def _escape_controls(value: object) -> object:
     """Escape control characters of a template's values; Jinja escapes HTML afterwards."""
     return value if isinstance(value, Markup) else visible(value)
 
@@ -128,9 +128,9 @@ def write_report(
     for stored in read_runs(paths, left_out):
         anchor = f"run-{len(sections) + 1}"
         try:
-            with _no_collection():
-                run = as_asked(stored, metric, label, left_out)
-                section = describe(run, anchor, images, share, len(paths) == 1, calibrated)
+            with _pause_garbage_collector():
+                run = read_requested_run(stored, metric, label, left_out)
+                section = make_section(run, anchor, images, share, len(paths) == 1, calibrated)
         except UserError as error:
             left_out(stored.path, error)
         except DAMAGE as error:
@@ -143,15 +143,15 @@ def write_report(
     runs = {section.anchor: section.run for section in sections}
     boards = make_boards(runs, reported)
     ids = [run.manifest.run_id for run in runs.values()]
-    studies = studies_of(results, set(ids), left_out) if results else []
-    page = render(boards, sections, reasons, against(boards, runs), studies)
+    studies = find_studies(results, set(ids), left_out) if results else []
+    page = render(boards, sections, reasons, compare_runs(boards, runs), studies)
     with writing(f"--out {out}"):
         write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
     return WrittenReport(len(page.encode()), ids, reasons)
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _pause_garbage_collector() -> Iterator[None]:
     """Pause the garbage collector, which would traverse millions of live objects repeatedly.
 
     A report of 200,000 images with 1,000 classes takes 5.9 s of CPU without it and 9.9 s with it,
@@ -166,7 +166,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def describe(
+def make_section(
     run: RunData,
     anchor: str,
     images: Images,
@@ -178,15 +178,15 @@ def describe(
     notes: list[str] = []
     decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
     again, audit = read_again(run.path, decided), read_audit(run.path, run.manifest, decided)
-    sentences = opening(run.manifest, run.summary, decided, again, audit, run.questions)
+    sentences = make_opening(run.manifest, run.summary, decided, again, audit, run.questions)
     matrix = confusion(decided, len(run.classes))
-    shown = most_confused(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
+    shown = most_confused_classes(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
     names = [run.classes[index] for index in shown]
     counts, totals = matrix[np.ix_(shown, shown)].tolist(), matrix[shown].sum(axis=1).tolist()
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
-    curves, probable = by_timestep(run), probability_skill(decided, run.manifest, calibrated)
-    course = course_of(run)
+    curves, probable = errors_by_timestep(run), probability_skill(decided, run.manifest, calibrated)
+    course = find_course(run)
     html = (
         environment()
         .get_template("run.html")
@@ -195,7 +195,7 @@ def describe(
             summary=run.summary,
             anchor=anchor,
             opening=None if alone else sentences,
-            scores=scores(
+            scores=list_scores(
                 run.summary.metrics,
                 len(run.classes),
                 run.manifest.items,
@@ -215,12 +215,14 @@ def describe(
             risk=risk_sentence(stated, run.manifest.sweep, run.summary),
             risk_warning=risk_warning(audit, stated),
             probability=probability_sentence(probable) if probable else None,
-            worth=figures.reliability(probable).inline(f"{anchor}-worth") if probable else None,
-            curves=figures.errors(curves).inline(f"{anchor}-curves") if curves else None,
+            worth=figures.draw_reliability(probable).inline(f"{anchor}-worth")
+            if probable
+            else None,
+            curves=figures.draw_errors(curves).inline(f"{anchor}-curves") if curves else None,
             course=course,
             course_figure=draw_course(course).inline(f"{anchor}-course") if course else None,
             curve_images=curves.n_images if curves else 0,
-            pictures=pictures(
+            pictures=load_pictures(
                 run,
                 images,
                 most_images,
@@ -230,7 +232,7 @@ def describe(
             at_once=PICTURES_AT_ONCE,
             on_paper=ON_PAPER,
             mistakes=int((~decided.correct).sum()),
-            notes=notes,  # filled by `pictures`, above
+            notes=notes,  # filled by `load_pictures`, above
         )
     )
     return Section(anchor, run, Markup(html), sentences)
@@ -240,7 +242,7 @@ def render(
     board: Sequence[PageBoard],
     sections: Sequence[Section],
     notes: Sequence[tuple[str, str]],
-    compared: Sequence[Against] = (),
+    compared: Sequence[PairwiseComparisons] = (),
     studies: Sequence[StudyPart] = (),
 ) -> str:
     """Return the page."""
@@ -248,13 +250,13 @@ def render(
     openings = {section.anchor: section.opening for section in sections}
     further = Markup("\n").join(section.html for section in sections[MAX_OPEN:])
     packed = base64.b64encode(gzip.compress(further.encode(), mtime=0)).decode() if further else ""
-    script, style = source("report.js"), source("report.css")
+    script, style = read_template("report.js"), read_template("report.css")
     page: str = (
         environment()
         .get_template("page.html")
         .render(
             ranked=RANKED,
-            boards=[(b, figures.tradeoff(b.entries)) for b in board],
+            boards=[(b, figures.draw_tradeoff(b.entries)) for b in board],
             sections=sections,
             open_sections=sections[:MAX_OPEN],
             packed=packed,
@@ -264,7 +266,7 @@ def render(
             against=compared,
             most_runs=MOST_RUNS,
             studies=studies,
-            blind=blind_controls(section.run for section in sections),
+            blind=find_blind_controls(section.run for section in sections),
             notes=notes,
             datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
             version=__version__,

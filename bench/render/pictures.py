@@ -20,10 +20,10 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.render.curves import MAX_CLASSES, MOST_CONFUSED, most_confused
-from bench.render.gallery import choose
+from bench.render.curves import MAX_CLASSES, MOST_CONFUSED, most_confused_classes
+from bench.render.gallery import choose_images
 from bench.render.images import Images
-from bench.render.sample_process import side_by_side
+from bench.render.sample_process import join_images
 from bench.running.parts.data import find_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
@@ -38,19 +38,19 @@ EXAMPLE_SIDE = 264  # pixels: 2.4 inches of 110
 DPI = 110
 
 
-def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
+def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path]:
     """Write `confusion.png` and, where the data is at hand, `examples.png` into a run's folder.
 
-    The examples are images of the dataset, so its licence applies to them. `made` is the manifest
-    if this process made the run and so has opened its data already; the data of other runs is
-    opened by a separate process with limits.
+    The examples are images of the dataset, so its licence applies to them. `own_manifest` is
+    the manifest if this process made the run, and so has opened its data already. A separate
+    process with limits opens the data of other runs.
     """
     stored = read_run(run)
     decided = stored.require_decisions()
     matrix = confusion_figure(decided, stored.manifest, stored.summary)
     written = [save_picture(matrix, run / "confusion.png")]
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
-        split = _split_of(made) if made else None
+        split = _load_split(own_manifest) if own_manifest else None
         examples = examples_figure(decided, stored.manifest, split)
         written.append(save_picture(examples, run / "examples.png"))
     return written
@@ -58,7 +58,7 @@ def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
 
 def save_picture(figure: Figure, path: Path) -> Path:
     """Write a figure to a file."""
-    with _plain_text():
+    with _draw_literally():
         figure.savefig(path, dpi=DPI)
     return path
 
@@ -66,13 +66,13 @@ def save_picture(figure: Figure, path: Path) -> Path:
 def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Figure:
     """Draw the confusion matrix, rows are true classes; of many classes the most confused ones."""
     whole = confusion(decided, len(manifest.classes))
-    shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused(whole)
+    shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused_classes(whole)
     matrix = whole[np.ix_(shown, shown)]
     shares = matrix / whole[shown].sum(axis=1, keepdims=True).clip(min=1)
     names = [short(manifest.classes[index]) for index in shown]
     cell, size = (0.42, 10) if len(shown) <= MOST_CONFUSED else (0.2, 6)  # inches, points
     side = max(5.0, cell * len(shown) + 2.5)
-    with _plain_text():
+    with _draw_literally():
         figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -108,7 +108,7 @@ def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, widt
 
 
 @contextmanager
-def _plain_text() -> Iterator[None]:
+def _draw_literally() -> Iterator[None]:
     """Draw names literally ("$100$" is no formula), without warnings of missing glyphs."""
     import matplotlib
 
@@ -123,16 +123,16 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
     `decided` must have been read with `top`. Without a split, a separate process with limits opens
     the data that the run's settings name; UserError if that fails.
     """
-    chosen = choose(decided, EXAMPLES, failed=False)
+    chosen = choose_images(decided, EXAMPLES, failed=False)
     ids = decided.sample_ids.take(indices(chosen)).to_pylist()
     if split is None:
-        images = _stored_images(manifest, ids)
+        images = _load_images(manifest, ids)
     else:
         samples = corrupt_samples(split.samples(ids), manifest.identity.corrupt)
-        images = [side_by_side([decode(image) for image in sample.images]) for sample in samples]
+        images = [join_images([decode(image) for image in sample.images]) for sample in samples]
     columns = 4
     rows = max(1, -(-len(ids) // columns))
-    with _plain_text():
+    with _draw_literally():
         figure = Figure(figsize=(2.4 * columns, 2.9 * rows), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in cells:
@@ -149,7 +149,7 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
     return figure
 
 
-def _stored_images(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:
+def _load_images(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:
     try:
         thumbnails = Images({}, EXAMPLE_SIDE).of(manifest, sample_ids)
         return [Image.open(BytesIO(thumbnails[sample_id].content)) for sample_id in sample_ids]
@@ -161,7 +161,7 @@ def _stored_images(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.
         raise UserError("Some of the images are not in the data.") from None
 
 
-def _split_of(manifest: Manifest) -> Split:
+def _load_split(manifest: Manifest) -> Split:
     config = RunConfig(**manifest.config.plain())
     data = find_dataset(config)
     with offline(config.offline):

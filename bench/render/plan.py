@@ -9,7 +9,7 @@ from bench.boards.formats import assignments
 from bench.boards.study.methods import varied_axes
 from bench.errors import images_failed
 from bench.machine.devices import PEAK_UTILISATION
-from bench.render.tables import cell_text, console, print_explained, table
+from bench.render.tables import cell_text, console, print_explained, print_rows
 from bench.running.prepared import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
 from bench.running.study.run import PILOT, Step
@@ -38,7 +38,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         if value is not None
         and name not in ("warnings", "missing", "at_most", f"{PER_IMAGE}_at_least", "risk")
     ]
-    table(["", ""], rows)
+    print_rows(["", ""], rows)
     print_explained(*(f"{name} {value}" for name, value in rows))
     if risk := plan.get("risk"):
         console().print(SweepPlan.model_validate(risk).in_words())
@@ -49,46 +49,60 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 def _plan_cell(name: str, value: Any, share: float) -> str:
     """Return a value of a plan as text; a cost as a range from `share` of it to all of it."""
     if name == _ELSEWHERE:
-        times = [f"{device}: {_range(duration, most, share)}" for device, most in value.items()]
+        times = [
+            f"{device}: {_format_range(format_duration, most, share)}"
+            for device, most in value.items()
+        ]
         return "\n".join([*times, _ASSUMED])
     if isinstance(value, Mapping):
         return assignments(value)
     if name == "seed":  # no thousands separator
         return str(value)
     if name in (PER_IMAGE, "evaluations", "tflop", "seconds"):
-        return _range(duration if name == "seconds" else _amount, value, share)
+        return _format_range(format_duration if name == "seconds" else _format_amount, value, share)
     return cell_text(value)
 
 
-def _range(written: Callable[[float], str], most: float, share: float) -> str:
+def _format_range(written: Callable[[float], str], most: float, share: float) -> str:
     least, largest = written(most * share), written(most)
     return largest if least == largest else f"{least} to {largest}"
 
 
-def _amount(value: float) -> str:
+def _format_amount(value: float) -> str:
     """Format without decimals; a number below 1 with one significant digit."""
     return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.1g}"
 
 
-def print_reproduction(made: Reproduction) -> None:
+def print_reproduction(reproduction: Reproduction) -> None:
     """Print the published and our figure, their difference, the deviations and the cost."""
-    if made.plan is not None:
-        print_plan(made.plan.plain())
-    rows = [["published", _share_text(made.published, made.published_images), made.source]]
-    if made.ours is not None:
-        low_high = made.interval
+    if reproduction.plan is not None:
+        print_plan(reproduction.plan.plain())
+    rows = [
+        [
+            "published",
+            _share_text(reproduction.published, reproduction.published_images),
+            reproduction.source,
+        ]
+    ]
+    if reproduction.ours is not None:
+        low_high = reproduction.interval
         interval = f"95 %: {low_high[0]:.2%} – {low_high[1]:.2%}" if low_high else ""
-        rows.append(["ours", _share_text(made.ours, made.images), interval])
-    if made.difference is not None:
-        rows.append(["difference", f"{100 * made.difference:+.2f} points", _meaning(made)])
-    if made.seconds is not None:
-        cost = f"{made.evaluations_per_image:,.0f} evaluations per image"
-        rows.append(["cost", cost, f"{made.seconds:,.1f} s in all"])
-    table([made.protocol, made.metric.replace("_", " "), ""], rows)
-    if made.differs:
-        table(["what differs from the publication"], [[difference] for difference in made.differs])
-    if made.results_dir:
-        console().print(f"Results: {made.results_dir}")
+        rows.append(["ours", _share_text(reproduction.ours, reproduction.images), interval])
+    if reproduction.difference is not None:
+        rows.append(
+            ["difference", f"{100 * reproduction.difference:+.2f} points", _meaning(reproduction)]
+        )
+    if reproduction.seconds is not None:
+        cost = f"{reproduction.evaluations_per_image:,.0f} evaluations per image"
+        rows.append(["cost", cost, f"{reproduction.seconds:,.1f} s in all"])
+    print_rows([reproduction.protocol, reproduction.metric.replace("_", " "), ""], rows)
+    if reproduction.differs:
+        print_rows(
+            ["what differs from the publication"],
+            [[difference] for difference in reproduction.differs],
+        )
+    if reproduction.results_dir:
+        console().print(f"Results: {reproduction.results_dir}")
 
 
 def _share_text(share: float | None, images: int | None) -> str:
@@ -96,12 +110,12 @@ def _share_text(share: float | None, images: int | None) -> str:
     return text if images is None else f"{text} ({images:,} images)"
 
 
-def _meaning(made: Reproduction) -> str:
-    if made.rehearsal:
+def _meaning(reproduction: Reproduction) -> str:
+    if reproduction.rehearsal:
         return "a rehearsal: not comparable"
-    if made.interval is None or made.published is None:
+    if reproduction.interval is None or reproduction.published is None:
         return ""
-    inside = made.interval[0] <= made.published <= made.interval[1]
+    inside = reproduction.interval[0] <= reproduction.published <= reproduction.interval[1]
     return "the published figure is " + ("in our interval" if inside else "outside our interval")
 
 
@@ -113,7 +127,7 @@ def print_study_plan(plan: StudyPlan) -> None:
         for cell in plan.cells
     ]
     head = ["run", "images", "to score", "equivalents", "TFLOP", "time"]
-    table(head, lines, f"{plan.name}: {plan.runs} runs", head[1:], ("images", "TFLOP"))
+    print_rows(head, lines, f"{plan.name}: {plan.runs} runs", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
     print_explained(*head)
@@ -145,7 +159,7 @@ def _cost(cell: PlannedCell) -> list[str]:
         left,
         f"{most}{cell.evaluation_equivalents:,}",
         "–" if cell.tflop is None else f"{most}{cell.tflop:,.3g}",
-        "–" if cell.seconds is None else f"{most}{duration(cell.seconds)}",
+        "–" if cell.seconds is None else f"{most}{format_duration(cell.seconds)}",
     ]
 
 
@@ -160,16 +174,17 @@ def _total(plan: StudyPlan) -> str:
     parts.append(f"{most}{plan.evaluation_equivalents:,} evaluation equivalents")
     if plan.tflop is not None:
         parts.append(f"{plan.tflop:,.3g} TFLOP")
-    sentence = (
-        f"{', '.join(parts)}. {duration(plan.seconds)}{' at the most' if plan.at_most else ''}"
-    )
+    limit = " at the most" if plan.at_most else ""
+    sentence = f"{', '.join(parts)}. {format_duration(plan.seconds)}{limit}"
     if plan.runs_without_time:
         sentence += (
             f", and {plan.runs_without_time} runs whose time is not known, since their backbones"
             " have not run on this machine yet"
         )
     if plan.seconds_elsewhere and plan.seconds >= _SHORT:
-        times = [f"{name}: {duration(most)}" for name, most in plan.seconds_elsewhere.items()]
+        times = [
+            f"{name}: {format_duration(most)}" for name, most in plan.seconds_elsewhere.items()
+        ]
         unknown = plan.runs_without_operations
         but = f"; {unknown} runs whose operations are not known are left out" if unknown else ""
         sentence += f". Elsewhere: {', '.join(times)} ({_ASSUMED}{but})"
@@ -190,14 +205,14 @@ def step_line(step: Step) -> str:
     if step.finished.resumed:
         text += ", stored already"
     else:
-        text += f", {duration(step.seconds)}"
+        text += f", {format_duration(step.seconds)}"
     if summary.failed_samples:
         text += f", {images_failed(summary.failed_samples)}"
-    left = "" if step.left is None or not step.left else f"; {duration(step.left)} left"
+    left = "" if step.left is None or not step.left else f"; {format_duration(step.left)} left"
     return f"{head}: {text}{left}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a duration: 0.8 s, 12 s, 5 min, 3.4 h, 2.5 days."""
     if seconds < 100:
         return f"{seconds:.{1 if seconds < 10 else 0}f} s"

@@ -86,20 +86,20 @@ class RunResult(Fields):
 
     def error_figure(self) -> Figure:
         """Draw errors of the true and the best wrong class; UserError if no errors were kept."""
-        from bench.render.curves import by_timestep
-        from bench.render.figures import errors
-        from bench.render.runs import with_decisions
+        from bench.render.curves import errors_by_timestep
+        from bench.render.figures import draw_errors
+        from bench.render.runs import read_decided_run
         from bench.running.command import recording_command
         from bench.store.runs import read_run
 
-        run = with_decisions(read_run(self.folder))
-        curves = by_timestep(run)
+        run = read_decided_run(read_run(self.folder))
+        curves = errors_by_timestep(run)
         if curves is None:
             raise UserError(
                 f"{self.manifest.run_id} kept no errors by noise level. Record them with:"
                 f" {recording_command(self.manifest)}"
             )
-        return errors(curves).figure()
+        return draw_errors(curves).figure()
 
     def confusion_figure(self) -> Figure:
         """Draw the confusion matrix."""

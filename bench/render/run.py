@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.formats import assignments, chosen
+from bench.boards.formats import assignments, non_default_params
 from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
 from bench.errors import images_failed
 from bench.render.risk import risk_sentence, risk_warning
-from bench.render.runs import Score, scores
-from bench.render.sentences import opening, probability_sentence
-from bench.render.tables import console, print_explained, table
+from bench.render.runs import Score, list_scores
+from bench.render.sentences import make_opening, probability_sentence
+from bench.render.tables import console, print_explained, print_rows
 from bench.stats.agreement import Audit, read_audit
 from bench.stats.measures import MeasuredMetric
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
@@ -55,7 +55,7 @@ def print_run(
     again, audit = read_again(path, decided), read_audit(path, manifest, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
-        for sentence in astuple(opening(manifest, summary, decided, again, audit, questions)):
+        for sentence in astuple(make_opening(manifest, summary, decided, again, audit, questions)):
             terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
@@ -76,14 +76,14 @@ def print_run(
         )
     if summary is None or not len(decided):
         return
-    table(
+    print_rows(
         ["metric", "value"],
         _metric_lines(summary.metrics, manifest, ending_answer(questions, len(decided))),
     )
     terminal.print()
     confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
     if confusions:
-        table(["true", "predicted", "images"], confusions, title="Worst confusions")
+        print_rows(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(summary.cost, manifest.classifier, again, audit)
     if (stated := manifest.identity.calibrated) is not None:
         terminal.print(risk_sentence(stated, manifest.sweep, summary))
@@ -109,8 +109,8 @@ def print_run(
 def _metric_lines(
     metrics: Metrics, manifest: Manifest, stop: QuestionAnswer | None
 ) -> list[list[str]]:
-    shown = scores(metrics, len(manifest.classes), manifest.items, stop)
-    first, *others = [[score.name, _in_words(score)] for score in shown]
+    shown = list_scores(metrics, len(manifest.classes), manifest.items, stop)
+    first, *others = [[score.name, _score_text(score)] for score in shown]
     if manifest.items is not None:
         return [first, *others]
     in_scores = {"accuracy", "chance"}
@@ -122,7 +122,7 @@ def _metric_lines(
     return [first, *averages, *others]
 
 
-def _in_words(score: Score) -> str:
+def _score_text(score: Score) -> str:
     low, high = score.ends
     guessing = "" if score.guessing is None else f"; guessing: {score.guessing:.4f}"
     note = f": {score.note}" if score.note else ""
@@ -137,7 +137,7 @@ def _description(manifest: Manifest, decided: int) -> str:
         "loss": identity.scoring.loss,
         "space": identity.scoring.space,
         "plan": identity.scoring.draw_plan,
-        **chosen("backbones", backbone.name, other_settings(manifest)),
+        **non_default_params("backbones", backbone.name, other_settings(manifest)),
     }
     prompt = user_template(manifest) or (manifest.prompts[0][0] if manifest.prompts else "")
     return (
@@ -173,13 +173,13 @@ def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
     ]
     head = ["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"]
     optional = ["predicted", "95 % interval", "F1"]
-    table(head, rows, "Classes", optional=optional)
+    print_rows(head, rows, "Classes", optional=optional)
     if statistics.per_group:
         rows = [
             [g.group, g.n, f"{g.accuracy:.3f}", _interval_text(g.accuracy_ci95)]
             for g in statistics.per_group
         ]
-        table(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
+        print_rows(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
     _print_probability(statistics.probability)
     if noise:
         console().print(noise)
@@ -198,7 +198,7 @@ def _print_probability(skill: Probability | None) -> None:
         )
         return
     rows = [[b.n, b.probability, b.accuracy, _interval_text(b.accuracy_ci95)] for b in skill.bins]
-    table(
+    print_rows(
         ["n", "probability", "accuracy", "95 % interval"],
         rows,
         title="Probability that a decision is right, against how often it was",
@@ -263,7 +263,7 @@ def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | N
         ]
         measured = next((row for _, row in rows if not isinstance(row, str)), None)
         words = measured.words if measured else "value"
-        table([by, words, "95 % interval", "images"], lines, right={"images"})
+        print_rows([by, words, "95 % interval", "images"], lines, right={"images"})
         return
     for _, row in rows:
         if isinstance(row, str):
@@ -275,7 +275,7 @@ def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | N
             ["interval from", over],
             *([name, f"{value:.4f}"] for name, value in (row.raters or {}).items()),
         ]
-        table(["", ""], facts)
+        print_rows(["", ""], facts)
 
 
 def _ci95(row: MeasuredMetric) -> str:

@@ -61,14 +61,14 @@ class RunData:
         return row.model_copy(update={"kind": INCOMPLETE}) if incomplete else row
 
 
-def with_decisions(run: StoredRun) -> RunData:
+def read_decided_run(run: StoredRun) -> RunData:
     """Return a run, complete or not, with its decisions; UserError if there are none yet."""
     decided = run.require_decisions()
     summary = summary_so_far(run.manifest, run.summary, decided)
     return RunData(run.path, run.manifest, decided, summary)
 
 
-def with_label(run: StoredRun, column: str, value: str) -> RunData:
+def restrict_to_label(run: StoredRun, column: str, value: str) -> RunData:
     """Return a run limited to images with this label; UserError if none of them is decided."""
     samples = labelled_samples(run.path, run.manifest, column, value)
     manifest = run.manifest.model_copy(update={"samples": samples})
@@ -77,7 +77,7 @@ def with_label(run: StoredRun, column: str, value: str) -> RunData:
     return RunData(run.path, manifest, decided, summary, label=(column, value))
 
 
-def with_metric(run: RunData, name: str, parameters: Mapping[str, Any]) -> RunData:
+def measure_metric(run: RunData, name: str, parameters: Mapping[str, Any]) -> RunData:
     """Return a run with a metric of its images; UserError if it lacks what the metric needs."""
     spec = metric_of_runs(name)
     metric = make_metric(spec, parameters)
@@ -85,7 +85,7 @@ def with_metric(run: RunData, name: str, parameters: Mapping[str, Any]) -> RunDa
     return replace(run, measured=measure(spec, metric, data, parameters))
 
 
-def as_asked(
+def read_requested_run(
     run: StoredRun,
     metric: tuple[str, Mapping[str, Any]] | None,
     label: tuple[str, str] | None,
@@ -95,19 +95,19 @@ def as_asked(
 
     If it lacks what the metric needs, `left_out` is called with the reason.
     """
-    data = with_label(run, *label) if label else with_decisions(run)
+    data = restrict_to_label(run, *label) if label else read_decided_run(run)
     try:
-        return data if metric is None else with_metric(data, *metric)
+        return data if metric is None else measure_metric(data, *metric)
     except UserError as error:
         left_out(run.path, error)
         return data
 
 
-def decided_runs(paths: Iterable[Path]) -> Iterator[RunData]:
+def read_decided_runs(paths: Iterable[Path]) -> Iterator[RunData]:
     """Yield the runs in some folders; a warning names each that has no decided image."""
     for run in read_runs(paths):
         try:
-            yield with_decisions(run)
+            yield read_decided_run(run)
         except UserError as error:
             warn_left_out(run.path, error)
 
@@ -123,7 +123,7 @@ class Score:
     note: str = ""
 
 
-def scores(
+def list_scores(
     metrics: Metrics,
     n_classes: int,
     items: Items | None,
@@ -164,7 +164,7 @@ class Blind:
     blind: RunData
 
 
-def blind_controls(runs: Iterable[RunData]) -> list[Blind]:
+def find_blind_controls(runs: Iterable[RunData]) -> list[Blind]:
     """Return the pairs of a run and its blind control among these runs."""
     identities = [(run, run.manifest.identity.plain()) for run in runs]
     return [

@@ -40,7 +40,7 @@ QUALITY = 75  # WebP
 MEMORY = 2 << 30  # bytes for the data, in addition to what libraries use
 
 
-def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+def join_images(images: Sequence[Image.Image]) -> Image.Image:
     """Return the images of an item side by side as one picture."""
     if len(images) == 1:
         return images[0]
@@ -55,7 +55,7 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     return whole
 
 
-def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bytes, bool]:
+def make_thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bytes, bool]:
     """Return media type, bytes, and whether the picture has every pixel of the image."""
     small = max(image.size) <= side // 2
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
@@ -83,7 +83,7 @@ def serve() -> None:
     with offline():
         split = load(request["settings"])
         while True:
-            pictures = answer(split, json.loads(lines.get()), request["side"])
+            pictures = answer_request(split, json.loads(lines.get()), request["side"])
             answers.write(json.dumps(pictures) + "\n")
             answers.flush()
 
@@ -117,7 +117,7 @@ def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
         return _reason(error)
 
 
-def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: int) -> Any:
+def answer_request(data: tuple[Split, str | None] | str, sample_ids: list[str], side: int) -> Any:
     """Return id → fields of a `Thumbnail` for the images in the data, or an error message."""
     if isinstance(data, str):
         return data
@@ -129,8 +129,8 @@ def answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: in
         for sample in corrupt_samples(samples, corruption):
             pictures[sample.sample_id] = [sample.label]
             with suppress(PixelsError):  # the run counted the image as failed
-                image = side_by_side([decode(encoded) for encoded in sample.images])
-                kind, content, small = thumbnail(image, side)
+                image = join_images([decode(encoded) for encoded in sample.images])
+                kind, content, small = make_thumbnail(image, side)
                 pictures[sample.sample_id] += [kind, base64.b64encode(content).decode(), small]
     except Exception as error:  # the table is damaged
         return _reason(error)

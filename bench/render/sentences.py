@@ -29,15 +29,15 @@ from bench.store.summary import Again, Summary
 class Opening:
     """Three sentences for readers who do not know the toolkit's terms."""
 
-    question: str
-    well: str
-    sure: str
+    question: str  # what was asked, of which images and of which model
+    accuracy: str  # with the answers to questions, if there are any
+    certainty: str  # the interval, and what other noise or an audit shows
 
     def __str__(self) -> str:
-        return f"{self.question} {self.well} {self.sure}"
+        return f"{self.question} {self.accuracy} {self.certainty}"
 
 
-def opening(
+def make_opening(
     manifest: Manifest,
     summary: Summary,
     decided: Decisions,
@@ -52,9 +52,9 @@ def opening(
         noise_sentence(manifest, decided, again),
         audit and audit_sentence(audit),
     )
-    sure = " ".join(part for part in parts if part)
-    well = " ".join([_accuracy(summary, decided), *(answer.sentence for answer in answers)])
-    return Opening(_question(manifest, len(decided)), well, sure)
+    certainty = " ".join(part for part in parts if part)
+    accuracy = " ".join([_accuracy(summary, decided), *(answer.sentence for answer in answers)])
+    return Opening(_question(manifest, len(decided)), accuracy, certainty)
 
 
 def _question(manifest: Manifest, n: int) -> str:
@@ -110,7 +110,7 @@ HOW = " (`bench run … --again 60` measures it)"
 TIED = 0.7  # estimated share of changes above which it is too low: nearly all answers change
 
 
-def repeatability_of(manifest: Manifest, decided: Decisions) -> Repeatability | None:
+def estimate_repeatability(manifest: Manifest, decided: Decisions) -> Repeatability | None:
     """Estimate how many decisions would change in a run with other noise.
 
     None if that cannot be estimated: nothing is random, the strategy stops early or is not
@@ -134,7 +134,7 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
             f" random noise, {len(again.changed):,} changed: about {_count(again.expected)} of"
             f" {again.of:,} answers would (95 % interval {low} to {high})."
         )
-    estimate = repeatability_of(manifest, decided)
+    estimate = estimate_repeatability(manifest, decided)
     if estimate is not None:
         rest = f"; of the other {estimate.unknown:,} nothing is known" if estimate.unknown else ""
         least = "at least about" if estimate.flip_share > TIED else "about"
@@ -172,7 +172,7 @@ def audit_sentence(audit: Audit) -> str:
 
 def noise_details(manifest: Manifest, decided: Decisions) -> str | None:
     """Return further estimates for other noise, or None if there are none."""
-    estimate = repeatability_of(manifest, decided)
+    estimate = estimate_repeatability(manifest, decided)
     if estimate is None:
         return None
     stderr = (
@@ -186,7 +186,7 @@ def noise_details(manifest: Manifest, decided: Decisions) -> str | None:
     )
 
 
-def change_of(answer: Answer, strategy: CheckedStrategy) -> float | None:
+def change_probability(answer: Answer, strategy: CheckedStrategy) -> float | None:
     """Return the probability that other noise would change an answer; None if unknown."""
     if not strategy.same_draws or answer.margin is None or not answer.margin_stderr:
         return None

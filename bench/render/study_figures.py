@@ -42,7 +42,7 @@ def study_part(folder: Path) -> StudyPart:
     return StudyPart(report, study_tables(report), figure, folder)
 
 
-def studies_of(
+def find_studies(
     results: Path, runs: Collection[str], left_out: Callable[[Path, UserError], None]
 ) -> list[StudyPart]:
     """Return the studies in a results folder that include any of these run ids."""

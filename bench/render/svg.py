@@ -71,14 +71,14 @@ class Drawing:
         # Drop the style, which would apply to the whole page. Only tags are changed, since a class
         # may be called "#000001".
         svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", out.getvalue().decode(), flags=re.S)
-        svg = re.sub(r"<[^>]+>", lambda tag: _for_page(tag[0], name), svg[svg.index("<svg") :])
+        svg = re.sub(r"<[^>]+>", lambda tag: _adapt_tag(tag[0], name), svg[svg.index("<svg") :])
         box = re.search(r'viewBox="[^"]+"', svg)
         assert box is not None
         head = f'<svg {box[0]} role="img" aria-label="{escape(self.label)}">'
         return Markup(head + svg.partition(">")[2])
 
 
-def _for_page(tag: str, name: str) -> str:
+def _adapt_tag(tag: str, name: str) -> str:
     tag = re.sub(r' id="[\w.]+_\d+"', "", tag)  # ids of groups, which are not referenced
     tag = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", tag).replace("xlink:href", "href")
     for variable, colour in asdict(PAGE).items():

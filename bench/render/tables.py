@@ -35,7 +35,7 @@ def console(stderr: bool = False) -> PlainConsole:
     return PlainConsole(stderr=stderr)
 
 
-def table(
+def print_rows(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
     title: str = "",
@@ -54,12 +54,16 @@ def table(
     if title:
         terminal.print(title, style="bold")
     cells = [[message(cell_text(value)) for value in row] for row in rows]
-    right = {*right, *_numbers(columns, rows)}
+    right = {*right, *_numeric_columns(columns, rows)}
     for left_out in range(len(optional) + 1):
         places = [p for p, column in enumerate(columns) if column not in optional[:left_out]]
-        widths = _widths(terminal.width, [columns[p] for p in places], _take(cells, places), right)
+        widths = _widths(
+            terminal.width, [columns[p] for p in places], _select_columns(cells, places), right
+        )
         if widths is not None:
-            terminal.print(_grid([columns[p] for p in places], _take(cells, places), widths, right))
+            terminal.print(
+                _grid([columns[p] for p in places], _select_columns(cells, places), widths, right)
+            )
             hidden = [column for column in columns if column in optional[:left_out]]
             if hidden:
                 terminal.print(f"A wider terminal also shows: {' · '.join(hidden)}", style="dim")
@@ -73,7 +77,7 @@ def table(
 def print_table(text: TextTable) -> None:
     """Print a table with what all rows share above it, and sources and notes below."""
     title = f"{text.title}\n{text.above}".strip()
-    table(text.head, text.rows, title, text.right, text.optional)
+    print_rows(text.head, text.rows, title, text.right, text.optional)
     terminal = console()
     for source in text.numbered:
         terminal.print(source)
@@ -91,11 +95,11 @@ def print_explained(*texts: str) -> None:
         console().print(text, style="dim")
 
 
-def _take(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:
+def _select_columns(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:
     return [[row[place] for place in places] for row in cells]
 
 
-def _numbers(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
+def _numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
     values = zip(*rows, strict=True) if rows else iter(())
     return {
         column

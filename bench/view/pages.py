@@ -17,9 +17,9 @@ from markupsafe import Markup
 from bench.boards.formats import assignments
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.render.gallery import Picture, entries
+from bench.render.gallery import Picture, make_pictures
 from bench.render.leaderboard import age
-from bench.render.page import describe, environment, source
+from bench.render.page import environment, make_section, read_template
 from bench.render.runs import RunData
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
@@ -30,12 +30,12 @@ from bench.view.queries import (
     RUNS,
     Query,
     address,
-    chosen_runs,
-    chosen_samples,
-    opposite,
-    rows_page,
+    next_order,
+    paginate,
+    select_runs,
+    select_samples,
 )
-from bench.view.stored import LOADED, Stamp, Stored, stamp_of
+from bench.view.stored import LOADED, Stamp, Stored, read_stamp
 
 HTML = "text/html; charset=utf-8"
 STATUSES = ("complete", "incomplete", "failed_samples", "unreadable")
@@ -70,8 +70,8 @@ class Pages:
             "/compare": self.compare,
             "/study": self.study,
             "/picture": self.picture,
-            "/view.css": lambda _: _file("report.css", "view.css", kind="text/css"),
-            "/view.js": lambda _: _file("view.js", kind="text/javascript"),
+            "/view.css": lambda _: _read_files("report.css", "view.css", kind="text/css"),
+            "/view.js": lambda _: _read_files("view.js", kind="text/javascript"),
         }
 
     def answer(self, path: str, query: Query) -> Response:
@@ -94,7 +94,7 @@ class Pages:
     def runs(self, query: Query) -> Response:
         """Return the page of all runs."""
         lines = self.stored.lines()
-        page = rows_page(chosen_runs(lines, query), query.get("page"), RUNS)
+        page = paginate(select_runs(lines, query), query.get("page"), RUNS)
         now = datetime.now(UTC)
         return self._live(
             "runs",
@@ -104,7 +104,7 @@ class Pages:
             all=len(lines),
             studies=self.stored.studies(),
             part=page,
-            columns={name: opposite(name, query) for name in RUN_COLUMNS},
+            columns={name: next_order(name, query) for name in RUN_COLUMNS},
             statuses=STATUSES,
             tags=sorted({tag for line in lines for tag in line.row.tags}),
             ages={line.key: age(line.row, now) for line in page.rows},
@@ -122,14 +122,14 @@ class Pages:
         run, path = self.stored.run(key), self.stored.path(key)
         calibrations = self.stored.calibrations()
         files = (path, *(calibration.path for calibration in calibrations))
-        section = self._section(key, *map(stamp_of, files))
+        section = self._section(key, *map(read_stamp, files))
         rest = self._images(run, key, query)
         title = line.row.run_id
         return self._live("run", query, title=title, line=line, section=section, rest=rest)
 
     def _describe(self, key: str, *stamps: Stamp) -> Markup:
         run, calibrated = self.stored.run(key), self.stored.calibrations()
-        return describe(run, "run", self.stored.images, 0, calibrated=calibrated).html
+        return make_section(run, "run", self.stored.images, 0, calibrated=calibrated).html
 
     def _images(self, run: RunData, key: str, query: Query) -> Markup:
         columns: dict[str, dict[str, str]] = {}
@@ -138,10 +138,10 @@ class Pages:
             columns = read_columns(run.path, run.manifest)
         except UserError as error:  # the run itself is readable
             warning = str(error)
-        rows = chosen_samples(run.decided, run.classes, query, columns)
-        page = rows_page(rows.tolist(), query.get("page"), PICTURES)
+        rows = select_samples(run.decided, run.classes, query, columns)
+        page = paginate(rows.tolist(), query.get("page"), PICTURES)
         probable = known_probabilities(run.decided, run.manifest, self.stored.calibrations())
-        pictures = _entries(run, page.rows, key, probable)
+        pictures = _link_pictures(run, page.rows, key, probable)
         template = self._templates.get_template("images.html")
         return Markup(
             template.render(
@@ -161,11 +161,11 @@ class Pages:
         comparison = self.stored.comparison(a, b)
         run_a, run_b = self.stored.run(a), self.stored.run(b)
         rows = changed_samples(run_a.decided, run_b.decided, query.get("show", "changed"))
-        page = rows_page(
+        page = paginate(
             list(zip(*(side.tolist() for side in rows), strict=True)), query.get("page"), 30
         )
-        of_a = _entries(run_a, [row for row, _ in page.rows], a)
-        of_b = _entries(run_b, [row for _, row in page.rows], b)
+        of_a = _link_pictures(run_a, [row for row, _ in page.rows], a)
+        of_b = _link_pictures(run_b, [row for _, row in page.rows], b)
         return self._page(
             "compare.html",
             title="Run against run",
@@ -209,15 +209,15 @@ class Pages:
         return Response(html.encode(), code=code)
 
 
-def _entries(
+def _link_pictures(
     run: RunData, rows: Sequence[int], key: str, probable: Floats | None = None
 ) -> list[Picture]:
     def source(name: str) -> tuple[str, bool]:
         return address("/picture", {"run": key, "sample": name}), False
 
-    return entries(run, np.array(rows, np.int64), source, probable)
+    return make_pictures(run, np.array(rows, np.int64), source, probable)
 
 
-def _file(*names: str, kind: str) -> Response:
-    text = "\n".join(source(name, "bench.view") for name in names)
+def _read_files(*names: str, kind: str) -> Response:
+    text = "\n".join(read_template(name, "bench.view") for name in names)
     return Response(text.encode(), f"{kind}; charset=utf-8")

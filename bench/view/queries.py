@@ -32,7 +32,7 @@ class RowsPage(Generic[Row]):
     pages: int  # at least 1
 
 
-def rows_page(rows: Sequence[Row], number: str | None, size: int) -> RowsPage[Row]:
+def paginate(rows: Sequence[Row], number: str | None, size: int) -> RowsPage[Row]:
     """Return page `number`, clamped to the existing pages."""
     pages = max(1, -(-len(rows) // size))
     wanted = int(number) if number and number.isdecimal() and len(number) < 10 else 1
@@ -60,7 +60,7 @@ RUN_COLUMNS: dict[str, Callable[[Line], Any]] = {
 _FIRST_DOWN = ("accuracy", "images", "started")  # sorted from the largest at first
 
 
-def opposite(column: str, query: Query) -> str:
+def next_order(column: str, query: Query) -> str:
     """Return the sort order, `up` or `down`, that a click on the column's heading selects."""
     first = "down" if column in _FIRST_DOWN else "up"
     if query.get("sort") != column:
@@ -68,7 +68,7 @@ def opposite(column: str, query: Query) -> str:
     return {"up": "down", "down": "up"}.get(query.get("order", first), first)
 
 
-def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
+def select_runs(lines: Sequence[Line], query: Query) -> list[Line]:
     """Return the runs that match the query's words, status and tag, sorted as it says."""
     words = query.get("find", "").lower().split()
     status, tag = query.get("status", ""), query.get("tag", "")
@@ -77,7 +77,7 @@ def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
         for line in lines
         if status in ("", line.row.status)
         and (not tag or tag in line.row.tags)
-        and all(word in _text(line) for word in words)
+        and all(word in _searchable_text(line) for word in words)
     ]
     column = query.get("sort", "started")
     value = RUN_COLUMNS.get(column, RUN_COLUMNS["started"])
@@ -87,13 +87,13 @@ def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
     return [*sorted(valued, key=value, reverse=down), *others]
 
 
-def _text(line: Line) -> str:
+def _searchable_text(line: Line) -> str:
     row = line.row
     facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy, row.labels)
     return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 
 
-def chosen_samples(
+def select_samples(
     decided: Decisions,
     classes: Sequence[str],
     query: Query,

@@ -9,10 +9,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from bench.boards.inventory import InventoryRow, row_of, run_folders, tell_apart, unreadable
+from bench.boards.inventory import (
+    InventoryRow,
+    inventory_row,
+    run_folders,
+    set_differing,
+    unreadable_row,
+)
 from bench.errors import UserError
 from bench.render.images import Images
-from bench.render.runs import RunData, with_decisions
+from bench.render.runs import RunData, read_decided_run
 from bench.render.study_figures import StudyPart, study_part
 from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
@@ -63,7 +69,7 @@ class _Reading(Generic[Kept]):
     wait: float
 
 
-def _current(
+def _read_if_changed(
     readings: dict[Key, _Reading[Kept]], key: Key, stamp: object, read: Callable[[], Kept]
 ) -> Kept:
     """Return the value of a key; after a change of its stamp it is read again, with a pause."""
@@ -90,7 +96,7 @@ class Stored:
         self._lines: dict[Path, _Reading[Line]] = {}
         self._studies: dict[str, _Reading[StudyPart]] = {}
         # Read again where the stamp of a file changed.
-        self._runs = lru_cache(LOADED)(lambda path, stamp: with_decisions(read_run(path)))
+        self._runs = lru_cache(LOADED)(lambda path, stamp: read_decided_run(read_run(path)))
         self._comparisons = lru_cache(LOADED)(lambda a, b, *stamps: compare(a, b))
         self._calibrations = lru_cache(1)(
             lambda *stamps: list(find_calibrations(results, lambda path, error: None))
@@ -101,18 +107,19 @@ class Stored:
         paths = run_folders(self.results)
         self._lines = {path: self._lines[path] for path in paths if path in self._lines}
         lines = [
-            _current(self._lines, path, stamp_of(path), partial(self._read, path)) for path in paths
+            _read_if_changed(self._lines, path, read_stamp(path), partial(self._read, path))
+            for path in paths
         ]
-        tell_apart(line.row for line in lines)
+        set_differing(line.row for line in lines)
         return lines
 
     def _read(self, path: Path) -> Line:
         key = path.relative_to(self.results).as_posix()
         try:
             run = read_run(path)
-            row = row_of(run)
+            row = inventory_row(run)
         except UserError as error:
-            return Line(key, unreadable(path, error))
+            return Line(key, unreadable_row(path, error))
         summary = run.summary if run.complete else None
         cost = summary.cost.per_image(run.manifest.classifier) if summary else None
         ends = row.anytime_ci95
@@ -137,7 +144,9 @@ class Stored:
         listed = self.studies().get(name)
         if listed is None:
             raise UserError(f"There is no study {name!r} in {self.results}.")
-        return _current(self._studies, name, listed.changed, lambda: study_part(listed.folder))
+        return _read_if_changed(
+            self._studies, name, listed.changed, lambda: study_part(listed.folder)
+        )
 
     def line(self, key: str) -> Line:
         """Return a run of the list; UserError if there is none with this key."""
@@ -149,23 +158,23 @@ class Stored:
     def run(self, key: str) -> RunData:
         """Return a run with its decisions; UserError if it is missing, damaged, or undecided."""
         path = self.path(key)
-        return self._runs(path, stamp_of(path))
+        return self._runs(path, read_stamp(path))
 
     def calibrations(self) -> list[Calibrated]:
         """Return the current calibrations, except unreadable ones."""
-        return self._calibrations(*map(stamp_of, sorted(folders_with(self.results, CALIBRATION))))
+        return self._calibrations(*map(read_stamp, sorted(folders_with(self.results, CALIBRATION))))
 
     def comparison(self, a: str, b: str) -> Comparison:
         """Compare run B with run A; UserError if they are not comparable."""
         paths = self.path(a), self.path(b)
-        return self._comparisons(*paths, *map(stamp_of, paths))
+        return self._comparisons(*paths, *map(read_stamp, paths))
 
     def path(self, key: str) -> Path:
         """Return a run's folder; UserError if there is none with this key."""
         return Path(self.line(key).row.path)
 
 
-def stamp_of(path: Path) -> Stamp:
+def read_stamp(path: Path) -> Stamp:
     """Return modification time and size of each of a run's files; 0, 0 if a file is missing."""
     stamp = []
     for name in (MANIFEST, JOURNAL, SUMMARY, AGAIN, AUDIT, QUESTIONS, *calibration_files(path)):

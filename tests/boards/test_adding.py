@@ -15,7 +15,7 @@ from helpers.runs import store
 
 from bench.boards.adding import add_reported, publish_run
 from bench.boards.hub import model_index
-from bench.boards.published import Totals, problems, validate
+from bench.boards.published import Totals, find_problems, validate
 from bench.errors import UserError
 from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
@@ -60,7 +60,10 @@ def test_what_others_cannot_make_again_needs_a_word(
 
 def test_a_registered_dataset_s_whole_split_needs_none(tmp_path: Path) -> None:
     copy = publish_run(DIGITS, tmp_path)
-    assert list(problems(copy, Totals(copy.parent))) == [] and not read_manifest(copy).private_data
+    assert (
+        list(find_problems(copy, Totals(copy.parent))) == []
+        and not read_manifest(copy).private_data
+    )
 
 
 @pytest.mark.parametrize("run_id", ["../../x", "/tmp/x", "", ".", "..", "a/b", "x\0y"])
@@ -211,7 +214,8 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
     else:
         (copy / "odd").symlink_to("/etc/passwd")
     assert any(
-        "odd does not belong there" in problem for problem in problems(copy, Totals(copy.parent))
+        "odd does not belong there" in problem
+        for problem in find_problems(copy, Totals(copy.parent))
     )
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from bench.boards.exports import board_tables, to_csv
 from bench.boards.leaderboard import leaderboard, with_metric
-from bench.boards.text import formatted
+from bench.boards.text import format_tables
 from bench.errors import BenchWarning, UserError
 from bench.render.page import write_report
 from bench.store.columns import add_columns
@@ -50,11 +50,11 @@ def test_a_board_has_a_column_of_the_metric(run: Path) -> None:
         "poor": None,
     }
     assert rows[0].plain()["auroc"] is None and "auroc" in to_csv(rows).splitlines()[0]
-    for text in (formatted(board_tables(rows), form) for form in ("markdown", "html")):
+    for text in (format_tables(board_tables(rows), form) for form in ("markdown", "html")):
         assert "AUROC" in text and f"{known:.4f}" in text
-    assert "AUROC" not in formatted(board_tables(leaderboard(run.parent)), "markdown")
+    assert "AUROC" not in format_tables(board_tables(leaderboard(run.parent)), "markdown")
     asked = with_metric(leaderboard(run.parent), "precision_macro", {})
-    assert "macro precision" in formatted(board_tables(asked), "markdown")
+    assert "macro precision" in format_tables(board_tables(asked), "markdown")
 
 
 def test_the_command_shows_it_too(run: Path) -> None:

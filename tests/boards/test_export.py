@@ -18,7 +18,7 @@ from helpers.hub import Hub, a_hub
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 from helpers.runs import store
 
-from bench.boards.error_dataset import rounded
+from bench.boards.error_dataset import round_errors
 from bench.boards.text import TextTable, to_latex
 
 LABELS, SAID = [0, 1, 2, 0], [0, 1, 1, None]
@@ -241,7 +241,7 @@ def test_rounding_is_small_against_the_spread_of_a_draw() -> None:
     errors = np.random.default_rng(0).normal(0.5, 0.02, (40, 7)).astype(np.float32)
     errors[:, 3] = 0.25  # prompts that do not differ
     draws = np.tile(np.arange(7, dtype=np.int32), 40)
-    near = rounded(errors.ravel(), draws, 8).reshape(errors.shape)
+    near = round_errors(errors.ravel(), draws, 8).reshape(errors.shape)
     step = np.abs(near - errors).max(axis=0) / errors.std(axis=0).clip(1e-9)
     assert (step <= 2**-9).all() and step.max() > 0
     assert (near[:, 3] == 0.25).all()

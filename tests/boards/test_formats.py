@@ -10,9 +10,9 @@ from helpers.runs import store
 from bench.boards.formats import (
     assignments,
     boards,
-    chosen,
     cost_text,
     label_texts,
+    non_default_params,
     row_labels,
     value_text,
 )
@@ -57,6 +57,6 @@ def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
 
 
 def test_parameters_at_their_default_are_left_out() -> None:
-    assert chosen("strategies", "full", {"draws": 500}) == {}
-    assert chosen("strategies", "full", {"draws": 12}) == {"draws": 12}
-    assert chosen("strategies", "unknown", {"draws": 500}) == {"draws": 500}
+    assert non_default_params("strategies", "full", {"draws": 500}) == {}
+    assert non_default_params("strategies", "full", {"draws": 12}) == {"draws": 12}
+    assert non_default_params("strategies", "unknown", {"draws": 500}) == {"draws": 500}

@@ -8,7 +8,7 @@ from helpers.command import bench
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
 from helpers.runs import store
 
-from bench.boards.inventory import row_of, stored_runs
+from bench.boards.inventory import inventory_row, stored_runs
 from bench.store.runs import read_run
 
 
@@ -27,7 +27,7 @@ def test_every_folder_has_a_row_whatever_its_state(tmp_path: Path) -> None:
 def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
     path = store(tmp_path, [0], [0], complete=False)
     (path / "samples.jsonl").write_text("")
-    row = row_of(read_run(path))
+    row = inventory_row(read_run(path))
     assert (row.done, row.accuracy) == (0, None)
 
 

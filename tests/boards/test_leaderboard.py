@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.boards.columns import describe_settings, tabulate
-from bench.boards.leaderboard import _significantly_better, leaderboard, ranked
+from bench.boards.leaderboard import _significantly_better, add_ranks, leaderboard
 from bench.errors import BenchWarning
 from bench.stats.many import holm
 from bench.stats.metrics import confusion, metrics, worst_confusions
@@ -137,7 +137,7 @@ def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
             read.append(path)
             return read_decisions(Path(path), read_manifest(Path(path)))
 
-        rows = ranked(leaderboard(tmp_path / str(n)), decided)
+        rows = add_ranks(leaderboard(tmp_path / str(n)), decided)
         assert {row.backbone: row.rank for row in rows} == wanted
         assert len(read) == 3  # of nine images all; of 400 those that are close to another
 

@@ -15,10 +15,10 @@ from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from bench.boards.adding import add_reported, publish_run, read_table
-from bench.boards.exports import BEGIN, END, render, stale
+from bench.boards.exports import BEGIN, END, find_stale, render
 from bench.boards.formats import label_texts
 from bench.boards.leaderboard import leaderboard
-from bench.boards.published import Totals, problems, validate
+from bench.boards.published import Totals, find_problems, validate
 from bench.errors import UserError
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
@@ -43,7 +43,7 @@ def test_what_is_published_here_is_well() -> None:
 
 
 def test_the_readme_shows_what_is_published() -> None:
-    assert stale(PUBLISHED, ROOT / "results" / "README.md") == []
+    assert find_stale(PUBLISHED, ROOT / "results" / "README.md") == []
     done = bench(
         "results",
         "render",
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_found(
     run: Path, tmp_path: Path, file: str, changes: dict[str, Any], words: str
 ) -> None:
     copy = publish_run(run, tmp_path / "published", private=True)
-    assert list(problems(copy, Totals(copy.parent))) == []
+    assert list(find_problems(copy, Totals(copy.parent))) == []
     edit(copy / file, **changes)
     done = bench("results", "validate", "--into", tmp_path / "published")
     assert done.code == 1
@@ -164,7 +164,7 @@ def test_a_picture_and_a_changed_line_are_found(run: Path, tmp_path: Path) -> No
     (copy / "examples.png").write_bytes(b"pixels")
     journal = copy / "samples.jsonl"
     journal.write_text(journal.read_text().replace('"prediction": 1', '"prediction": 0', 1))
-    found = "; ".join(problems(copy, Totals(copy.parent)))
+    found = "; ".join(find_problems(copy, Totals(copy.parent)))
     assert "examples.png does not belong there" in found and "by its records" in found
 
 
@@ -216,9 +216,9 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     published, readme = tmp_path / "published", tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     copy = publish_run(run, published, private=True)
-    assert len(stale(published, readme)) == 2
+    assert len(find_stale(published, readme)) == 2
     render(published, readme)
-    assert stale(published, readme) == []
+    assert find_stale(published, readme) == []
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "0.7333" in text
     with Image.open(published / "leaderboard.png") as picture:
@@ -227,7 +227,7 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     store_again = publish_run(
         store(tmp_path / "r", LABELS, LABELS, seed=3), published, private=True
     )
-    assert store_again.is_dir() and len(stale(published, readme)) == 2
+    assert store_again.is_dir() and len(find_stale(published, readme)) == 2
     readme.write_text("no place")
     with pytest.raises(UserError, match="needs the lines"):
         render(published, readme)

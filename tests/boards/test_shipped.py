@@ -9,12 +9,12 @@ from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
 
-from bench.boards.leaderboard import as_shipped, leaderboard, shipped_rows
+from bench.boards.leaderboard import leaderboard, shipped_json, shipped_rows
 
 
 def test_they_are_those_of_the_published_results() -> None:
     published = leaderboard(ROOT / "results" / "published")
-    assert as_shipped(shipped_rows()) == as_shipped(published)
+    assert shipped_json(shipped_rows()) == shipped_json(published)
 
 
 def test_the_leaderboard_shows_them_anywhere(

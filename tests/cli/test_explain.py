@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.command import bench
 
-from bench.cli.explain import glossary, matching
+from bench.cli.explain import find_words, glossary
 from bench.errors import UserError
 from bench.render.tables import EXPLAINED, print_explained
 
@@ -29,14 +29,14 @@ def test_a_word_has_its_meaning() -> None:
     ],
 )
 def test_a_word_is_known_by_all_its_names(word: str, names: list[str]) -> None:
-    assert list(matching(word)) == names
+    assert list(find_words(word)) == names
 
 
 def test_another_word_is_refused_with_the_closest() -> None:
     done = bench("explain", "drawing")
     assert done.code == 2 and "'drawing' is not in the glossary" in done.err
     with pytest.raises(UserError, match="Did you mean 'margin'"):
-        matching("margim")
+        find_words("margim")
 
 
 def test_all_words_are_listed() -> None:
@@ -46,7 +46,7 @@ def test_all_words_are_listed() -> None:
 
 
 def test_tables_name_the_words_that_need_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert all(matching(word) for word in EXPLAINED)
+    assert all(find_words(word) for word in EXPLAINED)
     print_explained("accuracy, draws", "plan")
     shown = capsys.readouterr().out
     assert shown == "`bench explain WORD` says what is meant by draws, plan.\n"

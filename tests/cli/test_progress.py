@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from bench.cli import progress
-from bench.cli.progress import Progress, counting
+from bench.cli.progress import Progress, count_images
 from bench.inputs.survey import reading
 
 
@@ -77,7 +77,7 @@ def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("there", [True, False])
 def test_images_without_labels_are_counted_where_there_is_a_terminal(there: bool) -> None:
     out = io.StringIO()
-    with counting(Console(file=out, force_terminal=there)) as count:
+    with count_images(Console(file=out, force_terminal=there)) as count:
         for done in range(3):
             count(done, 2)
     assert ("2/2" in out.getvalue() and "Scoring" in out.getvalue()) == there

@@ -11,8 +11,8 @@ import pytest
 
 from bench.machine.offline import offline
 from bench.render import images
-from bench.render.images import Thumbnail, thumbnails
-from bench.render.sample_process import answer, load
+from bench.render.images import Thumbnail, decode_answer
+from bench.render.sample_process import answer_request, load
 
 
 class Opened:
@@ -27,8 +27,8 @@ class Opened:
 
     def ask(self, sample_ids: list[str], patience: float) -> dict[str, Thumbnail]:
         with offline():
-            pictures = answer(self._data, sample_ids, self._request["side"])
-        return thumbnails(json.loads(json.dumps(pictures)))
+            pictures = answer_request(self._data, sample_ids, self._request["side"])
+        return decode_answer(json.loads(json.dumps(pictures)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,8 +12,8 @@ from helpers.runs import store
 
 from bench.render.answer import BoardAnswer, answers, page_question
 from bench.render.board import make_boards
-from bench.render.runs import RunData, with_decisions
-from bench.render.sentences import opening
+from bench.render.runs import RunData, read_decided_run
+from bench.render.sentences import make_opening
 from bench.store.runs import read_run
 
 LABELS = [0, 1, 2] * 20
@@ -27,7 +27,7 @@ def make(tmp_path: Path) -> Make:
     def run(backbone: str, wrong: int, **more: Any) -> RunData:
         predictions = [(y + 1) % 3 if i < wrong else y for i, y in enumerate(LABELS)]
         path = store(tmp_path, LABELS, predictions, backbone=backbone, **more)
-        return with_decisions(read_run(path))
+        return read_decided_run(read_run(path))
 
     return run
 
@@ -35,7 +35,8 @@ def make(tmp_path: Path) -> Make:
 def answered(runs: list[RunData]) -> list[BoardAnswer]:
     by_anchor = {f"run-{number}": run for number, run in enumerate(runs)}
     openings = {
-        anchor: opening(run.manifest, run.summary, run.decided) for anchor, run in by_anchor.items()
+        anchor: make_opening(run.manifest, run.summary, run.decided)
+        for anchor, run in by_anchor.items()
     }
     return answers(make_boards(by_anchor, ()), by_anchor, openings)
 
@@ -43,7 +44,7 @@ def answered(runs: list[RunData]) -> list[BoardAnswer]:
 def test_runs_of_one_rank_are_named_and_others_are_not(make: Make) -> None:
     (answer,) = answered([make("best", 0), make("close", 2), make("poor", 40)])
     assert answer.best.row.backbone == "best"
-    assert answer.equals == ["B"]
+    assert answer.tied_keys == ["B"]
 
 
 def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> None:
@@ -60,12 +61,12 @@ def test_runs_of_another_kind_were_not_compared(make: Make) -> None:
     trained = [make(name, wrong, trained_on="d/train") for name, wrong in (("t", 1), ("u", 40))]
     (answer,) = answered([make("best", 0), make("poor", 40), *trained])
     assert [entry.row.rank for entry in answer.board.entries][:2] == [1, 1]
-    assert answer.equals == []
+    assert answer.tied_keys == []
 
 
 def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
     (answer,) = answered([make("best", 0)])
-    assert answer.best.row.rank is None and answer.equals == []
+    assert answer.best.row.rank is None and answer.tied_keys == []
 
 
 def test_the_question_fits_the_runs(make: Make) -> None:

@@ -14,16 +14,16 @@ from matplotlib.collections import LineCollection
 from matplotlib.transforms import Bbox
 
 from bench.boards.rows import reported_rows
-from bench.render.board import letters, make_boards, pareto_front
-from bench.render.curves import by_timestep
-from bench.render.figures import tradeoff
-from bench.render.runs import with_decisions
+from bench.render.board import letter_key, make_boards, pareto_front
+from bench.render.curves import errors_by_timestep
+from bench.render.figures import draw_tradeoff
+from bench.render.runs import read_decided_run
 from bench.store.runs import read_run
 
 
 def test_errors_by_timestep_by_hand(stored: Path) -> None:
-    run = with_decisions(read_run(stored / "results" / "zero"))
-    curves = by_timestep(run)
+    run = read_decided_run(read_run(stored / "results" / "zero"))
+    curves = errors_by_timestep(run)
     assert curves is not None and curves.n_images == 30
     assert curves.timestep == pytest.approx(25 + 50 * np.arange(N_DRAWS), abs=1)
     # The errors that `store_run` made up, made up again.
@@ -38,13 +38,13 @@ def test_errors_by_timestep_by_hand(stored: Path) -> None:
         gaps.append(errors[wrong] - errors[label])
     assert curves.gap == pytest.approx(np.mean(gaps, axis=0), abs=1e-6)
     assert curves.gap_stderr == pytest.approx(np.std(gaps, axis=0, ddof=1) / 30**0.5, abs=1e-6)
-    assert by_timestep(with_decisions(read_run(stored / "results" / "trained"))) is None
+    assert errors_by_timestep(read_decided_run(read_run(stored / "results" / "trained"))) is None
 
 
 def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
     results = stored / "results"
     runs = {
-        name: with_decisions(read_run(results / name))
+        name: read_decided_run(read_run(results / name))
         for name in ("zero", "trained", "subset", "replayed")
     }
     [board] = make_boards(runs, reported_rows(results / "reported.json"))
@@ -63,20 +63,20 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
             and entry.row.accuracy > best.row.accuracy
         ]
     assert make_boards({}, reported_rows(results / "reported.json")) == []
-    assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+    assert [letter_key(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
 
 
 def test_keys_lie_on_no_error_bar(stored: Path) -> None:
     results = stored / "results"
-    [board] = make_boards({"zero": with_decisions(read_run(results / "zero"))}, [])
+    [board] = make_boards({"zero": read_decided_run(read_run(results / "zero"))}, [])
     chance, first = np.random.default_rng(3), board.entries[0]
     entries = []
     for place in range(10):
         accuracy, cost = chance.uniform(0.45, 0.6), 10 ** chance.uniform(0.5, 2)
         figures = {"accuracy": accuracy, "accuracy_ci95": (accuracy - 0.1, accuracy + 0.1)}
         row = first.row.model_copy(update={**figures, "evaluation_equivalents_per_image": cost})
-        entries.append(replace(first, key=letters(place), row=row))
-    drawing = tradeoff(entries)
+        entries.append(replace(first, key=letter_key(place), row=row))
+    drawing = draw_tradeoff(entries)
     assert drawing is not None
     figure = drawing.figure()
     figure.savefig(BytesIO())
@@ -96,10 +96,10 @@ def test_keys_lie_on_no_error_bar(stored: Path) -> None:
 def test_figures_take_the_pages_colours(stored: Path) -> None:
     results = stored / "results"
     runs = {
-        name: with_decisions(read_run(results / name)) for name in ("zero", "trained", "replayed")
+        name: read_decided_run(read_run(results / name)) for name in ("zero", "trained", "replayed")
     }
     [board] = make_boards(runs, reported_rows(results / "reported.json"))
-    drawing = tradeoff(board.entries)
+    drawing = draw_tradeoff(board.entries)
     assert drawing is not None
     svg = drawing.inline("x")
     assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)

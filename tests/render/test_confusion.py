@@ -10,7 +10,7 @@ from helpers.runs import a_manifest, a_record
 from PIL import Image
 
 from bench.boards.text import short
-from bench.render.curves import most_confused
+from bench.render.curves import most_confused_classes
 from bench.render.pictures import confusion_figure, save_picture
 from bench.store.decisions import as_decisions
 
@@ -20,16 +20,23 @@ def test_the_most_confused_classes_by_hand() -> None:
     matrix[5, 2] = 4
     matrix[2, 5] = 3
     matrix[7, 1] = 2
-    assert most_confused(matrix, 2).tolist() == [2, 5]
-    assert most_confused(matrix, 4).tolist() == [1, 2, 5, 7]
-    assert most_confused(matrix, 6).tolist() == [0, 1, 2, 3, 5, 7]  # filled up from the first
-    assert most_confused(matrix, 20).tolist() == list(range(8))
+    assert most_confused_classes(matrix, 2).tolist() == [2, 5]
+    assert most_confused_classes(matrix, 4).tolist() == [1, 2, 5, 7]
+    assert most_confused_classes(matrix, 6).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        5,
+        7,
+    ]  # filled up from the first
+    assert most_confused_classes(matrix, 20).tolist() == list(range(8))
 
 
 def test_a_single_true_class_with_many_mistakes() -> None:
     matrix = np.zeros((50, 50), np.int64)
     matrix[49, :40] = 1
-    assert most_confused(matrix, 10).tolist() == [*range(9), 49]
+    assert most_confused_classes(matrix, 10).tolist() == [*range(9), 49]
 
 
 @pytest.mark.parametrize(

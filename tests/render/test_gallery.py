@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from helpers.runs import a_record
 
-from bench.render.gallery import choose
-from bench.render.sample_process import thumbnail
+from bench.render.gallery import choose_images
+from bench.render.sample_process import make_thumbnail
 from bench.store.decisions import Decisions, as_decisions
 
 
@@ -26,7 +26,7 @@ def test_the_gallery_takes_what_tells_most() -> None:
     failed = [(200, 2, None, None)]
 
     def chosen(rows: Sequence[Any], most: int) -> list[int]:
-        taken = choose(decisions(rows), most).tolist()
+        taken = choose_images(decisions(rows), most).tolist()
         return [rows[place][0] for place in taken]
 
     ids = chosen([*right, *wrong, *failed], 20)
@@ -48,11 +48,11 @@ def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 255, (300, 500, 3), dtype=np.uint8)
-    kind, content, small = thumbnail(Image.fromarray(noise))
+    kind, content, small = make_thumbnail(Image.fromarray(noise))
     assert kind == "image/webp" and not small and len(content) < 15_000
     shown = Image.open(BytesIO(content))
     assert max(shown.size) == 128
     tiny = Image.fromarray(noise[:8, :8, 0])
-    kind, content, small = thumbnail(tiny)
+    kind, content, small = make_thumbnail(tiny)
     shown = Image.open(BytesIO(content))
     assert kind == "image/png" and small and np.array_equal(np.asarray(shown), noise[:8, :8, 0])

@@ -21,12 +21,12 @@ from bench.boards.rows import REPORTED_FILE, LeaderboardRow
 from bench.cli.output import print_json, say
 from bench.render.board import make_boards
 from bench.render.images import Images
-from bench.render.page import describe
+from bench.render.page import make_section
 from bench.render.page import render as render_page
 from bench.render.pictures import confusion_figure, save_picture
 from bench.render.run import print_run
-from bench.render.runs import with_decisions
-from bench.render.tables import table
+from bench.render.runs import read_decided_run
+from bench.render.tables import print_rows
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.runs import read_run
@@ -85,7 +85,7 @@ def renamed(path: Path, name: str) -> Path:
 
 
 def test_a_terminal_shows_it_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    table(["column", name], [["value", name]], title=name)
+    print_rows(["column", name], [["value", name]], title=name)
     say(f"Warning: {name}")
     shown = capsys.readouterr().out
     assert not UNSAFE.search(shown)
@@ -153,11 +153,11 @@ def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
 
 
 def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
-    found = with_decisions(read_run(renamed(tmp_path, name)))
+    found = read_decided_run(read_run(renamed(tmp_path, name)))
     pictures = 12 if "<b onclick" in name else 0  # to look for the data once is enough
     html = render_page(
         make_boards({"run-1": found}, []),
-        [describe(found, "run-1", Images({}), pictures)],
+        [make_section(found, "run-1", Images({}), pictures)],
         [(name, name)],
     )
     html.encode()

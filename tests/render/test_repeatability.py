@@ -14,7 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Problem
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.render.sentences import noise_sentence, repeatability_of
+from bench.render.sentences import estimate_repeatability, noise_sentence
 from bench.running.verbs.agreement import strategy_of
 from bench.stats.agreement import flip_probability
 from bench.store.decisions import Decisions, as_decisions, read_decisions
@@ -51,7 +51,7 @@ def test_no_number_is_made_of_the_margins_of_a_strategy_that_stops(
     tmp_path: Path, strategy: str
 ) -> None:
     path, manifest, decided = stored_run(tmp_path, strategy, STOPPED[strategy])
-    assert repeatability_of(manifest, decided) is None
+    assert estimate_repeatability(manifest, decided) is None
     sentence = noise_sentence(manifest, decided, None)
     assert sentence is not None and "is not known" in sentence and "--again 60" in sentence
     level = STOPPED[strategy].get("delta") or STOPPED[strategy].get("cutoff")
@@ -64,7 +64,7 @@ def test_no_number_is_made_of_the_margins_of_a_strategy_that_stops(
 
 def test_a_fixed_sweep_says_how_many_and_which_are_not_known(tmp_path: Path) -> None:
     path, manifest, decided = stored_run(tmp_path, "full", {"draws": 20})
-    estimate = repeatability_of(manifest, decided)
+    estimate = estimate_repeatability(manifest, decided)
     assert estimate is not None and 0 < estimate.expected_flips < 10
     number = f"{estimate.expected_flips:.1f}"
     sentence = noise_sentence(manifest, decided, None)

@@ -22,9 +22,9 @@ from helpers.studies import store_study
 
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
-from bench.render.course import course_of
+from bench.render.course import find_course
 from bench.render.page import write_report
-from bench.render.runs import with_decisions
+from bench.render.runs import read_decided_run
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
 
@@ -289,7 +289,7 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     labels = [i % 3 for i in range(60)]
     predictions = [y if i % 5 else (y + 1) % 3 for i, y in enumerate(labels)]
     path, answer = store_ended(tmp_path / "results", labels, predictions, backbone="ended")
-    course = course_of(with_decisions(read_run(path)))
+    course = find_course(read_decided_run(read_run(path)))
     assert course and course.what == "difference of accuracies" and course.bounds == (0.0,)
     assert course.ends[-1, 0] == answer.n and tuple(course.ends[-1, 1:]) == pytest.approx(
         answer.difference_anytime_ci95
@@ -304,7 +304,7 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
         "in the answer, on the board and in the run's section"
     )
     shutil.rmtree(tmp_path / "results" / answer.question.split()[-1])
-    alone = course_of(with_decisions(read_run(path)))
+    alone = find_course(read_decided_run(read_run(path)))
     assert alone and alone.what == "accuracy"
     assert tuple(alone.ends[-1, 1:]) == pytest.approx(answer.anytime_ci95)
     known = read_manifest(path)
@@ -312,4 +312,4 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     journal = path / "samples.jsonl"
     lines = [line for line in journal.read_text().splitlines() if f'"{first}"' not in line]
     journal.write_text("".join(f"{line}\n" for line in lines))
-    assert course_of(with_decisions(read_run(path))) is None  # nothing is known in random order
+    assert find_course(read_decided_run(read_run(path))) is None  # nothing is known in random order

@@ -6,7 +6,7 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 
-from bench.render.tables import cell_text, table
+from bench.render.tables import cell_text, print_rows
 
 HEAD = ["name", "count", "share", "what it is"]
 ROWS = [["a-name-without-a-space", 1200, 0.5, "some words that may wrap"], ["b", 3, None, "x"]]
@@ -17,7 +17,7 @@ def test_no_line_is_too_long_and_no_word_is_broken(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    table(HEAD, ROWS, title="A title of several words", optional=["share"])
+    print_rows(HEAD, ROWS, title="A title of several words", optional=["share"])
     out = capsys.readouterr().out
     assert all(len(line.rstrip()) <= width for line in out.splitlines())
     for word in ["A", "title", "several", "words", "1,200", "some", "that", "may", "wrap"]:
@@ -29,12 +29,12 @@ def test_a_narrow_terminal_does_without_optional_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    table(HEAD, ROWS, optional=["share", "count"])
+    print_rows(HEAD, ROWS, optional=["share", "count"])
     out = capsys.readouterr().out
     assert "0.5" not in out and "1,200" in out
     assert "A wider terminal also shows: share" in " ".join(out.split())
     monkeypatch.setenv("COLUMNS", "25")
-    table(HEAD, ROWS, optional=["share", "count"])
+    print_rows(HEAD, ROWS, optional=["share", "count"])
     out = capsys.readouterr().out
     assert "share: 0.5000" in out and "wider" not in out  # as blocks, all of it
 
@@ -55,5 +55,5 @@ def test_a_block_shows_no_value_that_there_is_not(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    table(HEAD, [["a-name-without-a-space", None, 0.5, "–"], ROWS[0]])
+    print_rows(HEAD, [["a-name-without-a-space", None, 0.5, "–"], ROWS[0]])
     assert capsys.readouterr().out.count("count") == 1

@@ -8,7 +8,7 @@ from helpers.runs import store
 
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
-from bench.view.queries import chosen_samples
+from bench.view.queries import select_samples
 
 
 def test_images_are_chosen_by_a_further_label(tmp_path: Path) -> None:
@@ -24,5 +24,5 @@ def test_images_are_chosen_by_a_further_label(tmp_path: Path) -> None:
         ({"column": "other"}, [0, 1, 2, 3]),
         ({"value": "air"}, []),
     ):
-        chosen = chosen_samples(decided, manifest.classes, {**query, **changes}, columns)
+        chosen = select_samples(decided, manifest.classes, {**query, **changes}, columns)
         assert chosen.tolist() == rows

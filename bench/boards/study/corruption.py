@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.boards.study.methods import MethodRuns, of_most_images, read_methods
+from bench.boards.study.methods import MethodRuns, read_methods, select_most_images
 from bench.boards.study.rows import StudyRun
 from bench.contracts.measuring import Metric
 from bench.contracts.metrics import MetricSpec
@@ -68,7 +68,7 @@ def corruption_errors(
         _errors(board, method, dict(zip(names, same, strict=True)), spec.range)
         for (board, method), by_name in methods.items()
         if len(by_name) == len(names)
-        and len(same := of_most_images([by_name[name] for name in names])) == len(names)
+        and len(same := select_most_images([by_name[name] for name in names])) == len(names)
     ]
 
 

@@ -83,9 +83,9 @@ def read_methods(
     stored = [run for run in runs if run.run is not None and run.row.dataset is not None]
     labels: dict[str, set[str]] = {}  # board → names of its dataset in the study
     for run in stored:
-        labels.setdefault(board_of(run.row), set()).add(run.row.axes.get("dataset", NONE))
+        labels.setdefault(board_name(run.row), set()).add(run.row.axes.get("dataset", NONE))
     for run in stored:
-        board = board_of(run.row)
+        board = board_name(run.row)
         if len(labels[board]) > 1:
             board = f"{board} ({run.row.axes.get('dataset', NONE)})"
         axes = run.row.axes
@@ -94,17 +94,17 @@ def read_methods(
     decided: dict[str, list[MethodRuns]] = {}
     for board, methods in boards.items():
         for name, members in methods.items():
-            if (method := _read(name, members, apart, over, spec, metric)) is not None:
+            if (method := _read_method(name, members, apart, over, spec, metric)) is not None:
                 decided.setdefault(board, []).append(method)
     return decided
 
 
-def board_of(row: StudyRow) -> str:
+def board_name(row: StudyRow) -> str:
     """Return the dataset and split of a run, as a name."""
     return f"{row.dataset}/{row.split}"
 
 
-def _read(
+def _read_method(
     name: str,
     members: Sequence[StudyRun],
     apart: Sequence[str],
@@ -124,7 +124,7 @@ def _read(
                 member.row.axes.get(axis, NONE) if axis in over else NONE for axis in OVER
             )
             grid.setdefault((seed, template), member)
-    seeds, templates = _complete(set(grid))
+    seeds, templates = _complete_grid(set(grid))
     used = [grid[seed, template] for seed in seeds for template in templates]
     first: Decisions | None = None
     predictions, measured = [], []
@@ -153,7 +153,7 @@ def _read(
     )
 
 
-def _complete(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """Return seeds and templates whose combinations are all among `cells`.
 
     The seed or template that lacks the largest share of its combinations is dropped until none is
@@ -183,7 +183,7 @@ def _rows_of(first: Decisions, other: Decisions) -> Ints | None:
     return rows if np.array_equal(other.labels[rows], first.labels) else None
 
 
-def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
+def select_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Return the methods that have the most images, if these are those of the first such method.
 
     The images of all returned methods have the order of the first one.
@@ -199,7 +199,7 @@ def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     return same
 
 
-def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
+def select_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Return the methods that can be compared over seeds.
 
     These are the methods with the most common set of at least `MIN_SEEDS` seeds, and those that
@@ -214,7 +214,7 @@ def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     ]
 
 
-def clusters_of(members: Sequence[MethodRuns]) -> Ints | None:
+def image_clusters(members: Sequence[MethodRuns]) -> Ints | None:
     """Return the group of each image as a number, int64 [n], or None if images have no groups."""
     if not members or members[0].decided.groups is None:
         return None
@@ -222,7 +222,7 @@ def clusters_of(members: Sequence[MethodRuns]) -> Ints | None:
     return np.asarray(codes, dtype=np.int64)
 
 
-def worst_group_of(method: MethodRuns) -> Group | None:
+def find_worst_group(method: MethodRuns) -> Group | None:
     """Return the group of images with the lowest mean accuracy over the runs, if there are any."""
     if (names := method.decided.groups) is None:
         return None

@@ -18,13 +18,13 @@ from bench.boards.study.documents import (
 )
 from bench.boards.study.methods import (
     MethodRuns,
-    board_of,
-    clusters_of,
-    of_most_images,
-    of_same_seeds,
+    board_name,
+    find_worst_group,
+    image_clusters,
     read_methods,
+    select_most_images,
+    select_same_seeds,
     varied_axes,
-    worst_group_of,
 )
 from bench.boards.study.rows import study_run
 from bench.contracts.metrics import MetricSpec
@@ -89,14 +89,14 @@ def study_report(
     tested_names: dict[str, list[str]] = {}  # board → methods whose differences are tested
     counts = count_looks([results_of(folder)])
     looks = {
-        board_of(run.row): counts[key]
+        board_name(run.row): counts[key]
         for run in runs
         if run.run is not None and (key := look_of(run.run.manifest).key) in counts
     }
     for board, members in boards.items():
-        largest = of_most_images(members)
-        clusters = clusters_of(largest) if study.whole_groups else None
-        tested = of_same_seeds(largest) if study.over == "seeds" else largest
+        largest = select_most_images(members)
+        clusters = image_clusters(largest) if study.whole_groups else None
+        tested = select_same_seeds(largest) if study.over == "seeds" else largest
         tested_names[board] = [method.name for method in tested]
         methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
         if study.stop is not None:  # tests that assume a fixed number of images would be invalid
@@ -109,7 +109,10 @@ def study_report(
         pooled, differences = _compare_groups(board, largest, study, spec, margin)
         groups += pooled
         between_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
-    between_methods, between_groups = _corrected(between_methods), _corrected(between_groups)
+    between_methods, between_groups = (
+        _correct_p_values(between_methods),
+        _correct_p_values(between_groups),
+    )
     sign = spec.sign
     rank_of = {
         board.board: _ranks(board, tested_names[board.board], sign) for board in between_methods
@@ -152,7 +155,7 @@ def _method(
     board: str, method: MethodRuns, study: Study, metric: MetricSpec, looks: int | None
 ) -> StudyMethod:
     rows = [member.row for member in method.members]
-    clusters = clusters_of([method]) if study.whole_groups else None
+    clusters = image_clusters([method]) if study.whole_groups else None
     seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
     first = rows[0]
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
@@ -174,12 +177,12 @@ def _method(
         balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
         cost=method.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
-        worst_group=worst_group_of(method),
+        worst_group=find_worst_group(method),
         looks=looks if first.split is not None and is_test(first.split) else None,
     )
 
 
-def _corrected(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
+def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
     """Return the differences with p-values corrected for the differences of all boards."""
     flat = iter(corrected([pair for board in boards for pair in board.differences]))
     return [
@@ -261,7 +264,7 @@ def _compare_groups(
     cells = [dict(key) for key in pooled]
     varied = varied_axes(dict.fromkeys(axis for cell in cells for axis in cell), cells)
     labels = methods[0].decided.labels
-    clusters = clusters_of(methods) if study.whole_groups else None
+    clusters = image_clusters(methods) if study.whole_groups else None
     answers, studied = [], []
     for axes, members in zip(cells, pooled.values(), strict=True):
         answer = Answers(

@@ -62,15 +62,15 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
             run = read_run(path)
             limit = cell.config.limit
             if run.summary is not None and limit is not None:
-                run = _limited(run, limit)  # it may have more images than the study declares
+                run = _limit_run(run, limit)  # it may have more images than the study declares
             summary = run.summary if run.complete else None
             if summary is None:
                 summary = summary_so_far(run.manifest, run.summary, run.require_decisions())
-            return StudyRun(_filled(bare, run, summary), run)
+            return StudyRun(_fill_row(bare, run, summary), run)
     return StudyRun(bare.model_copy(update={"status": "waiting"}))
 
 
-def _limited(run: StoredRun, limit: int) -> StoredRun:
+def _limit_run(run: StoredRun, limit: int) -> StoredRun:
     """Return a run restricted to `limit` images; its summary is dropped if any are left out."""
     from bench.inputs.subsets import select_subset
 
@@ -83,7 +83,7 @@ def _limited(run: StoredRun, limit: int) -> StoredRun:
     return StoredRun(run.path, part, None)
 
 
-def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
+def _fill_row(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
     """Return a row with the figures of its run."""
     data, figures = run.manifest.dataset, summary.metrics
     return row.model_copy(

@@ -72,7 +72,7 @@ def study_tables(report: StudyReport) -> list[TextTable]:
     return tables
 
 
-def _head(metric: MetricSpec) -> str:
+def _metric_heading(metric: MetricSpec) -> str:
     """Return the head of the column of a metric."""
     return "acc" if metric.name == "accuracy" else metric.words
 
@@ -93,7 +93,7 @@ def _methods(
         line = {name: method.axes.get(name, NONE) for name in varied}
         line |= {
             "rank": NONE if method.rank is None else str(method.rank),
-            _head(metric): metric.shown(s.accuracy),
+            _metric_heading(metric): metric.shown(s.accuracy),
             "95 %": "–".join(map(metric.shown, s.interval)),
             "±images": metric.shown(s.of_images),
             "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
@@ -146,7 +146,7 @@ def _standing(board: BoardStanding) -> TextTable:
 
 
 def _groups(title: str, groups: Sequence[StudyGroup], metric: MetricSpec) -> TextTable:
-    head = ["group", "backbones", _head(metric), "95 %", "±images", "±backbones", "cost"]
+    head = ["group", "backbones", _metric_heading(metric), "95 %", "±images", "±backbones", "cost"]
     lines = [
         [
             group.group,
@@ -274,7 +274,8 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     for row in report.rows:
         cells.setdefault((row.axes.get(rows, NONE), row.axes.get(columns, NONE)), []).append(row)
     text = [
-        [line, *(_pivoted(cells.get((line, head), []), value) for head in heads)] for line in lines
+        [line, *(_pivot_cell(cells.get((line, head), []), value) for head in heads)]
+        for line in lines
     ]
     others = [name for name in report.axes if name not in (rows, columns)]
     varied = varied_axes(others, [row.axes for row in report.rows])
@@ -290,7 +291,7 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     return TextTable(title, [rows, *heads], text, frozenset(heads), below=below)
 
 
-def _pivoted(rows: Sequence[StudyRow], value: str) -> str:
+def _pivot_cell(rows: Sequence[StudyRow], value: str) -> str:
     if value == "status":
         return " ".join(dict.fromkeys(row.status for row in rows)) or NONE
     values = [float(number) for row in rows if (number := getattr(row, value)) is not None]

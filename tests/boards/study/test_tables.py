@@ -14,7 +14,7 @@ from helpers.command import bench
 from helpers.runs import store
 from helpers.studies import GRID, store_study
 
-from bench.boards.study.methods import MethodRuns, of_same_seeds
+from bench.boards.study.methods import MethodRuns, select_same_seeds
 from bench.boards.study.report import study_report
 from bench.boards.text import TextTable, to_latex
 from bench.store.decisions import as_decisions
@@ -156,8 +156,8 @@ def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
         )
         for name, of in seeds.items()
     ]
-    assert [one.name for one in of_same_seeds(members)] == ["a", "b"]
-    assert of_same_seeds(members[2:3]) == []
+    assert [one.name for one in select_same_seeds(members)] == ["a", "b"]
+    assert select_same_seeds(members[2:3]) == []
 
 
 def test_groups_of_backbones_are_compared(tmp_path: Path) -> None:
