@@ -25,7 +25,7 @@ from helpers.runs import a_manifest
 
 from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.recordings.recording import open_recording
-from bench.recordings.replay import decider_for, prepare_replay, replayed
+from bench.recordings.replay import decider_for, prepare_replay, replay_samples
 from bench.recordings.sweep import default_grid
 from bench.running.execute import execute
 from bench.store.fields import to_json
@@ -40,7 +40,7 @@ def decisions(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     recording = open_recording(path)
     settings = default_grid(recording.n_draws)
     strategies = [decider_for(recording, name, params).strategy for name, params in settings]
-    records = replayed(recording, recording.samples(), strategies)
+    records = replay_samples(recording, recording.samples(), strategies)
     return np.array([[(r["prediction"], r["evaluations"]) for r in row] for row in records], float)
 
 

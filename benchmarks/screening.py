@@ -24,7 +24,7 @@ import numpy as np
 import bench
 from bench.inputs.draws import sub_grid
 from bench.recordings.learn_order import learn_order
-from bench.recordings.learn_screen import Screen, at_the_mean, learn_screen
+from bench.recordings.learn_screen import Screen, learn_screen, select_mean_linearisation
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.sweep import SweepSetting, sweep
 from bench.recordings.sweep_plot import plot
@@ -59,7 +59,7 @@ def correlations(recording: Recording) -> dict[str, float]:
         tables = recording.tables(sample.sample_id)
         exact, first = (
             table.astype(np.float64) - table.astype(np.float64).mean(axis=0)
-            for table in (tables.errors, at_the_mean(tables.first_order))
+            for table in (tables.errors, select_mean_linearisation(tables.first_order))
         )
         each = (exact * first).sum(axis=0) / np.sqrt(
             (exact**2).sum(axis=0) * (first**2).sum(axis=0)
@@ -76,7 +76,9 @@ def lost(recording: Recording, samples: int, reach: float) -> tuple[int, float]:
     for sample in recording.samples():
         tables = recording.tables(sample.sample_id)
         winner = tables.errors.astype(np.float64).mean(axis=1).argmin()
-        drawn = at_the_mean(tables.first_order)[:, sub_grid(samples, recording.n_draws)]
+        drawn = select_mean_linearisation(tables.first_order)[
+            :, sub_grid(samples, recording.n_draws)
+        ]
         far = distances(drawn.astype(np.float64).mean(axis=1))
         missed += bool(far[winner] > reach)
         kept.append((far <= reach).sum())

@@ -106,7 +106,7 @@ def recorded(dataset: str, results: str, seeds: int, images: int, draws: int) ->
         sweeps.append(
             [
                 (sample, found.tables(sample.sample_id), found.questions.of(sample).problem)
-                for sample in found.some(images)
+                for sample in found.subset(images)
             ]
         )
     return sweeps

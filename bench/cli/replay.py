@@ -133,7 +133,7 @@ def sweep_command(
     """
     path = find_recording(run, results)
     figure = figure_file("--plot", plot_file) if plot_file else None
-    ceiling = self_agreement(path, find_run(against, results)) if against else None
+    reference = self_agreement(path, find_run(against, results)) if against else None
     recording = open_draws(path)
     learned = {"order": order, "deviation": deviation}
     settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
@@ -145,11 +145,11 @@ def sweep_command(
         settings += [(name, {}) for name in names if name in others]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if figure is not None:
-        plot(rows, ceiling, figure)
+        plot(rows, reference, figure)
         say(f"Wrote {figure}", err=True)
     if as_json:
-        if ceiling is not None:
-            rows = [row.model_copy(update={"self_agreement": ceiling}) for row in rows]
+        if reference is not None:
+            rows = [row.model_copy(update={"self_agreement": reference}) for row in rows]
         print_json([row.plain() for row in rows])
         return
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
@@ -171,11 +171,11 @@ def sweep_command(
             "Runs given as points cost evaluations of their own network; a classifier costs one,"
             " since it encodes each image once."
         )
-    if ceiling:
+    if reference:
         say(
-            f"A full sweep with another seed ({ceiling.against}) makes the same decision on"
-            f" {_with_interval(ceiling.agreement, ceiling.agreement_ci95)} % of"
-            f" {ceiling.n_samples} images."
+            f"A full sweep with another seed ({reference.against}) makes the same decision on"
+            f" {_with_interval(reference.agreement, reference.agreement_ci95)} % of"
+            f" {reference.n_samples} images."
         )
     command = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
     next_steps(("keep one as a run of its own", command))

@@ -1,4 +1,4 @@
-"""Calibrate on a run: how often later decisions of the same kind are right or match the sweep."""
+"""Calibrate on a run: how often decisions of the same kind are right, or match the full sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import decider_for, replayed
+from bench.recordings.replay import decider_for, replay_samples
 from bench.stats.probability import fit_probability
 from bench.stats.risk import LEVEL
 from bench.store.calibrations import (
@@ -55,11 +55,12 @@ def calibrate(
         of: size of the population that the images were drawn from, for a risk on the rest of it.
 
     Raises:
-        UserError: no image is decided, the run is not finished, or the strategy does not fit.
+        UserError: no image is decided, the run is not finished, the strategy does not fit the
+            recording, or `params` sets a parameter that `settings` choose.
     """
     run = read_run(path)
     manifest = run.manifest
-    candidates = _summarised(run) if samples is None else requested_records(path, manifest)
+    candidates = _summary_records(run) if samples is None else requested_records(path, manifest)
     records = [
         record
         for record in candidates
@@ -74,12 +75,12 @@ def calibrate(
     except UserError:
         if strategy is not None or params:
             raise
-        others = [_setting(manifest.strategy, as_decisions(records))]
+        others = [_calibrate_setting(manifest.strategy, as_decisions(records))]
     else:
-        name, kept = strategy or _usual(manifest)[0], set(sample_ids)
+        name, kept = strategy or _usual_strategy(manifest)[0], set(sample_ids)
         recorded = [record for record in recording.records if record["sample_id"] in kept]
         recording = replace(recording, records=tuple(recorded))
-        chosen, calibrated, others = _replayed(recording, name, params or {}, settings)
+        chosen, calibrated, others = _replay_settings(recording, name, params or {}, settings)
         sample_ids = [record["sample_id"] for record in recorded]
     calibration = Calibration(
         format=CALIBRATION_FORMAT,
@@ -98,7 +99,7 @@ def calibrate(
     return calibration
 
 
-def _summarised(run: StoredRun) -> list[Record]:
+def _summary_records(run: StoredRun) -> list[Record]:
     """Return the records of the images in a run's summary, and warn if more are decided.
 
     A run that was interrupted and then finished with `--limit` has decided further images: the
@@ -118,7 +119,7 @@ def _summarised(run: StoredRun) -> list[Record]:
     return [record for record in records if record["sample_id"] in chosen]
 
 
-def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
+def _usual_strategy(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
     """Return the default strategy of a run's backbone, and the parameters that it sets for it."""
     plugins, name = load_plugins(), manifest.identity.backbone.name
     spec = plugins.backbones.get(name) if name in plugins.backbones else None
@@ -128,7 +129,7 @@ def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
     return default.name if default else exhaustive(), {}
 
 
-def _replayed(
+def _replay_settings(
     recording: Recording,
     name: str,
     params: Mapping[str, Any],
@@ -140,34 +141,37 @@ def _replayed(
         The names of the parameters that the settings choose, the calibrated settings, and the
         calibrated full sweep and usual setting.
     """
-    usual, usual_params = _usual(recording.manifest)
+    usual, usual_params = _usual_strategy(recording.manifest)
     base = {**(usual_params if usual == name else {}), **params}
     if listed is None:
         listed = load_plugins().strategies.get(name).safest_first
     chosen = sorted(listed[0]) if listed else []
-    if both := [key for key in chosen if key in params]:
-        raise UserError(f"--set {both[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
+    if clashes := [key for key in chosen if key in params]:
+        raise UserError(f"--set {clashes[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
     tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
     tried += [(name, {**base, **setting}) for setting in listed]
     tried += [(name, base)]
-    deciders = [decider_for(recording, strategy, own) for strategy, own in tried]
+    deciders = [decider_for(recording, strategy, values) for strategy, values in tried]
     strategies = [decider.strategy for decider in deciders]
-    full, *decided = map(as_decisions, replayed(recording, recording.samples(), strategies))
+    full, *decided = map(as_decisions, replay_samples(recording, recording.samples(), strategies))
     settings = [
-        _setting(decider.identity, decisions, full)
+        _calibrate_setting(decider.identity, decisions, full)
         for decider, decisions in zip(deciders[1:], decided, strict=True)
     ]
-    others = [_setting(deciders[0].identity, full)]
+    others = [_calibrate_setting(deciders[0].identity, full)]
     usual_setting = settings.pop()
     if usual_setting.strategy not in [setting.strategy for setting in (*settings, *others)]:
         others.append(usual_setting)
     return chosen, settings, others
 
 
-def _setting(
+def _calibrate_setting(
     strategy: StrategyIdentity, decided: Decisions, full: Decisions | None = None
 ) -> CalibratedSetting:
-    """Return a strategy's cost, right decisions and, with `full`, disagreements with the sweep."""
+    """Return what is known of a strategy from its decisions, such as its cost and its fit.
+
+    With the decisions of the full sweep, `full`, its disagreements with them are counted as well.
+    """
     differs = None if full is None else int((decided.predictions != full.predictions).sum())
     return CalibratedSetting(
         strategy=strategy,

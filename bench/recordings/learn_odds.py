@@ -1,4 +1,4 @@
-"""Learn from recorded errors how likely a rival in a race overtakes the leader in the end."""
+"""Learn from recorded errors the odds that a rival in a race ends ahead of its leader."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.recordings.replay import decider_for
 from bench.recordings.trials import (
     LearnedRaces,
     RaceParams,
+    compare_races,
     image_errors,
-    learned_races,
 )
 
-DELTAS = (0.1, 0.03, 0.01)  # thresholds to try
+DELTAS = (0.1, 0.03, 0.01)  # thresholds of the probability to try
 
 
 class LearnedOdds(LearnedRaces):
@@ -27,9 +27,10 @@ class LearnedOdds(LearnedRaces):
 
 
 def learn_odds(path: Path, limit: int | None = None) -> LearnedOdds:
-    """Learn the odds that a rival ends ahead, and try thresholds below which it is dropped.
+    """Learn the odds that a rival ends ahead of the leader, and try several `delta` with them.
 
-    With 20 images or more, the thresholds are tried by five-fold cross-validation.
+    A race with odds drops a rival if its probability of ending ahead, times the number of rivals,
+    is below `delta`. With 20 images or more, each `delta` is tried by five-fold cross-validation.
 
     Args:
         path: folder of a run with --strategy full --save-errors.
@@ -39,15 +40,15 @@ def learn_odds(path: Path, limit: int | None = None) -> LearnedOdds:
         UserError: the run has no errors, or too few rivals overtook the leader.
     """
     recording, spec = open_draws(path), learning("odds")
-    samples = recording.some(limit)
+    samples = recording.subset(limit)
     strategy = decider_for(recording, spec.name, spec.unproven).strategy
 
     def learn(rows: Ints) -> list[RaceParams]:
-        """Return the race without odds, then with odds learned from some images."""
+        """Return the race without odds, then one per `delta`, with odds from images `rows`."""
         images = (pair for row in rows for pair in image_errors(recording, samples[row]))
         with_odds = {**spec.unproven, **strategy.learn(images)}
         return [spec.unproven, *({**with_odds, "delta": delta} for delta in DELTAS)]
 
     choices = learn(np.arange(len(samples)))
-    races = learned_races(recording, samples, spec.name, choices, learn)
+    races = compare_races(recording, samples, spec.name, choices, learn)
     return LearnedOdds(**dict(races), odds=list(choices[1]["odds"]))

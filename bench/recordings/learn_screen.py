@@ -1,4 +1,8 @@
-"""Learn from recorded errors how far a screen must reach to keep the winner at a stated risk."""
+"""Learn from recorded errors how far a screen must reach to keep the winner at a stated risk.
+
+A screen ranks all prompts by their first-order scores and keeps the best; see the strategy
+`screen-race`. The winner is the prompt with the lowest score over all draws.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +31,14 @@ class ScreenRisk(Document):
     """The reach at which a screen loses the winner with at most a stated probability."""
 
     reach: float | None  # None if there are too few images for that risk
-    kept: float  # mean number of prompts kept per image
+    kept: float  # mean number of prompts kept per image; all prompts without a reach
 
 
 class Screen(Document):
     """A screen of `samples` draws."""
 
     samples: int
-    recall: dict[str, float]  # k → share of images whose winner is among the k best prompts
+    recall: dict[str, float]  # k → share of images whose winner is among the k first prompts
     risks: dict[str, ScreenRisk]  # risk → its reach
 
 
@@ -53,7 +57,7 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     For each recorded image, the *distance* of the exhaustive winner is how far its first-order
     score lies above the lowest, in standard deviations of all prompts' scores. The reach for a
     risk is the conformal quantile of these distances: a screen that keeps all prompts within it
-    loses the winner of a new image with probability at most `risk`, if that image is exchangeable
+    loses the winner of a new image with probability at most the risk, if that image is exchangeable
     with the recorded ones. So learn from images of the same distribution as the later ones, but
     never from these. `path` is the folder of a run with --strategy full-linearised --save-errors,
     `limit` a number of its images.
@@ -77,33 +81,42 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
             f"{path} holds no first-order errors. Record them once with:"
             f" {recording_command(recording.manifest, screen.learned['reach'])}"
         )
-    counts = [n for n in SCREEN_DRAWS if n <= recording.n_draws]
+    counts, weights = [n for n in SCREEN_DRAWS if n <= recording.n_draws], recording.problem.weights
     scores: dict[int, list[Any]] = {n: [] for n in counts}
     winners = []
-    for sample in recording.some(limit):
+    for sample in recording.subset(limit):
         tables = recording.tables(sample.sample_id)
-        winners.append(int(tables.errors.astype(np.float64).mean(axis=1).argmin()))
-        first_order = at_the_mean(tables.first_order)
+        winners.append(int((tables.errors.astype(np.float64) * weights).mean(axis=1).argmin()))
+        first_order = select_mean_linearisation(tables.first_order)
         for n in counts:
-            drawn = first_order[:, sub_grid(n, recording.n_draws)]
-            scores[n].append(drawn.astype(np.float64).mean(axis=1))
+            grid = sub_grid(n, recording.n_draws)
+            drawn = first_order[:, grid].astype(np.float64) * weights[grid]
+            scores[n].append(drawn.mean(axis=1))  # up to a factor, which distances ignore
     return LearnedScreens(
         run_id=recording.manifest.run_id,
         n_samples=len(winners),
         linearisation_cost=recording.linearisation_cost,
-        screens=[_screen(n, np.stack(scores[n]), np.array(winners)) for n in counts],
+        screens=[_describe_screen(n, np.stack(scores[n]), np.array(winners)) for n in counts],
     )
 
 
-def at_the_mean(first_order: Any) -> Any:
-    """Return the first-order errors at the mean of the prompts, float32 [P, N] (UserError)."""
+def select_mean_linearisation(first_order: Any) -> Any:
+    """Return the first-order errors at the mean of the prompts, float32 [P, N].
+
+    Args:
+        first_order: pairs of a mixture of prompts, [P], and its first-order errors, [P, N].
+
+    Raises:
+        UserError: not every draw was linearised there.
+    """
     for mixture, table in first_order:
         if np.allclose(mixture, mixture[0]) and not np.isnan(table).any():
             return table
     raise UserError("Not every draw was linearised at the mean of the prompts.")
 
 
-def _screen(samples: int, scores: Floats, winners: NDArray[np.int64]) -> Screen:
+def _describe_screen(samples: int, scores: Floats, winners: NDArray[np.int64]) -> Screen:
+    """Return the screen of that many draws. [n] images: `scores` are [n, P], `winners` [n]."""
     images = np.arange(len(winners))
     ahead = (scores < scores[images, winners][:, None]).sum(axis=1)
     far = np.stack([distances(row) for row in scores])

@@ -44,7 +44,11 @@ class Tables:
     linearisation_cost: float = 0.0  # evaluations per linearised draw
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
-        """Return the requested errors, float32 [prompts, draws] (UserError if not recorded)."""
+        """Return the requested errors, float32 [prompts, draws].
+
+        Raises:
+            UserError: a linearisation was not recorded.
+        """
         if isinstance(request, Evaluate):
             return self.errors[np.ix_(request.prompts, request.draws)]
         for mixture, values in self.first_order:
@@ -75,10 +79,10 @@ class Recording:
     def samples(self, sample_ids: Iterable[str] | None = None) -> list[Sample]:
         """Return samples by id, without their images; None for all."""
         by_id = self._by_id
-        return [_sample(by_id[i]) for i in (by_id if sample_ids is None else sample_ids)]
+        return [_make_sample(by_id[i]) for i in (by_id if sample_ids is None else sample_ids)]
 
-    def some(self, limit: int | None) -> list[Sample]:
-        """Return the stratified subset that a replay with this limit decides; None for all."""
+    def subset(self, limit: int | None) -> list[Sample]:
+        """Return the samples, stratified, that a replay with `--limit` decides; None for all."""
         ids = [record["sample_id"] for record in self.records]
         return self.samples(select_subset(ids, [record["label"] for record in self.records], limit))
 
@@ -99,7 +103,11 @@ class Recording:
 
     @cached_property
     def linearisation_cost(self) -> float:
-        """Evaluations per linearised draw; old recordings derive it from their records."""
+        """Evaluations per linearised draw.
+
+        If the manifest lacks it, as in old recordings, it is derived from the records: 0 if they
+        have no linearisation.
+        """
         if self.manifest.linearisation_cost is not None:
             return self.manifest.linearisation_cost
         draws = sum(record.get("linearisations", 0) for record in self.records)
@@ -108,7 +116,10 @@ class Recording:
 
     @cached_property
     def costs(self) -> tuple[int, int]:
-        """Evaluations per cell, and evaluations of the null prompt per draw of a request."""
+        """Evaluations per cell, and evaluations of the null prompt per draw of a request.
+
+        They are derived from the evaluations of the first recorded image.
+        """
         first, scoring = self.records[0], self.manifest.identity.scoring
         prompts, draws = self.shape(first["sample_id"])
         images, per_draw = first.get("shape", [1])[0], first["evaluations"] // draws
@@ -119,7 +130,11 @@ class Recording:
         return cell, cell if nulls else 0
 
     def tables(self, sample_id: str) -> Tables:
-        """Return everything recorded for one image (UserError if some of it is missing)."""
+        """Return everything recorded for one image.
+
+        Raises:
+            UserError: a part of it is missing.
+        """
         errors = self.errors(sample_id)
         if not self.problem.can_linearise:
             return Tables(errors)
@@ -132,7 +147,11 @@ class Recording:
         return Tables(errors, first_order, self.linearisation_cost)
 
     def errors(self, sample_id: str) -> NDArray[np.float32]:
-        """Return the errors of one image, float32 [P, N] (UserError if some are missing)."""
+        """Return the errors of one image, float32 [P, N].
+
+        Raises:
+            UserError: some are missing.
+        """
         try:
             errors = read_cells(self.path / "errors", sample_id, self.shape(sample_id))
         except FileNotFoundError:
@@ -145,7 +164,7 @@ class Recording:
         return errors
 
 
-def _sample(record: Record) -> Sample:
+def _make_sample(record: Record) -> Sample:
     """Return the sample of a record without its images. An item's texts are numbered from 0."""
     item = None
     if (shape := record.get("shape")) is not None:
@@ -154,9 +173,15 @@ def _sample(record: Record) -> Sample:
 
 
 def open_recording(path: Path, strategy: str | None = None) -> Recording:
-    """Open a run for replays (UserError unless it stored the error of every cell).
+    """Open a run for replays. Images that failed or have no stored errors are left out.
 
-    The message about missing errors recommends `strategy`; None for the exhaustive one.
+    Args:
+        path: folder of the run.
+        strategy: name of the strategy that the message about missing errors recommends; None for
+            the exhaustive one.
+
+    Raises:
+        UserError: no errors are stored, or the first image lacks some.
     """
     manifest = read_manifest(path)
     if manifest.identity.candidates is not None:
@@ -201,7 +226,11 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
 
 
 def open_draws(path: Path, strategy: str | None = None) -> Recording:
-    """Like `open_recording`, but also raise UserError if the recording has a single draw."""
+    """Open a run for trials of strategies: like `open_recording`, for more than one draw.
+
+    Raises:
+        UserError: as `open_recording` does, or if the recording has a single draw.
+    """
     recording = open_recording(path, strategy)
     if recording.n_draws == 1:
         raise UserError(
@@ -212,14 +241,20 @@ def open_draws(path: Path, strategy: str | None = None) -> Recording:
 
 
 def find_recording(name: str, results: str) -> Path:
-    """Return the folder of a run by id, folder or `hf:owner/name@revision` (UserError)."""
+    """Return the folder of a run by id, folder or `hf:owner/name@revision`.
+
+    An error table on the Hub is downloaded unless it is cached.
+
+    Raises:
+        UserError: there is no such run or error table.
+    """
     return (
-        _fetched(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
+        _download(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
     )
 
 
 @asking_hub()
-def _fetched(repository: str) -> Path:
+def _download(repository: str) -> Path:
     """Download an error table from the Hub unless cached; return its folder (UserError)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError

@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
-from bench.recordings.weighing import check_measured, weighed
+from bench.recordings.weighing import check_measured, reweight
 from bench.running.command import recording_command
 from bench.running.executors.protocol import Executable
 from bench.running.parts.decision import Decider, make_decider
@@ -54,7 +54,7 @@ class ReplayEngine:
             yield decide(sample, tables, strategy, question.problem)
 
 
-def replayed(
+def replay_samples(
     recording: Recording, samples: Iterable[Sample], strategies: Sequence[Strategy]
 ) -> list[list[Record]]:
     """Return the records of the samples for each strategy. Each sample's errors are read once."""
@@ -74,8 +74,8 @@ def decide(
 ) -> Decided:
     """Let a strategy decide one sample from its tables, or from its errors [P, N] alone.
 
-    P of an item is images × texts, with the texts of one image adjacent. `problem` is that of each
-    image.
+    P of an item is images × texts, with the texts of one image adjacent. `problem` is that of a
+    single image of the sample.
     """
     tables = recorded if isinstance(recorded, Tables) else Tables(recorded)
     joint = Joint(sample, strategy, plain_question(problem))
@@ -86,13 +86,17 @@ def decide(
             own = replace(tables, errors=tables.errors[number * prompts :][:prompts])
         while (request := interview.ask()) is not None:
             interview.tell(request, own.reply(request), own.linearisation_cost)
-        if (whole := joint.ended()) is not None:
-            return whole
-    raise AssertionError("a sample has an image")
+        if (decided := joint.ended()) is not None:
+            return decided
+    raise AssertionError("a sample has at least one image")
 
 
 def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> Decider:
-    """Return a strategy on the recorded draws (UserError if it does not fit the recording)."""
+    """Return a strategy with its parameters, of which `draws` is the recorded number.
+
+    Raises:
+        UserError: the strategy or a parameter does not fit the recording.
+    """
     spec = load_plugins().strategies.get(name)
     n_draws = recording.n_draws
     recorded = {"draws": n_draws} if "draws" in spec.parameters else {}
@@ -104,7 +108,7 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
             f" draws={strategy.draws}, because other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
-    strategy.check(_largest(recording))
+    strategy.check(_largest_problem(recording))
     if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
             f"Strategy {name!r} linearises, but {recording.manifest.run_id} recorded no first-order"
@@ -132,8 +136,8 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
     return decider
 
 
-def _largest(recording: Recording) -> Problem:
-    """Return the recording's problem; for items, that of the one with the most texts."""
+def _largest_problem(recording: Recording) -> Problem:
+    """Return the problem with the most prompts: for items, that of the one with most texts."""
     problem = recording.problem
     if (items := recording.manifest.items) is None:
         return problem
@@ -188,30 +192,30 @@ def prepare_replay(
     recording = open_recording(path)
     check_measured(recording, loss, space)
     if weighting is not None:
-        recording = weighed(recording, weighting)
+        recording = reweight(recording, weighting)
     decider = decider_for(recording, strategy, params)
     settings: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
     settings["results"] = str(results)
-    manifest = _manifest(recording, decider, settings)
+    manifest = _make_manifest(recording, decider, settings)
     if risk is not None:
         stated = StatedRisk(risk, decider, params, results)
         chosen, calibrated = choose_setting(stated, manifest)
         decider = decider_for(recording, strategy, chosen)
         settings["risk"] = risk
-        manifest = _manifest(recording, decider, settings, calibrated)
+        manifest = _make_manifest(recording, decider, settings, calibrated)
     folder = results / manifest.run_id
     return PreparedReplay(
         manifest, decider.strategy, folder, started, fresh, timed=False, recording=recording
     )
 
 
-def _manifest(
+def _make_manifest(
     recording: Recording,
     decider: Decider,
     settings: Mapping[str, Any],
     calibrated: CalibratedOn | None = None,
 ) -> Manifest:
-    source = as_compared(recording.manifest, decider.strategy.same_draws)
+    source = with_images_compared(recording.manifest, decider.strategy.same_draws)
     strategy = decider.identity
     if source.part or source.asked:
         source = whole_manifest(source)
@@ -239,8 +243,8 @@ def _manifest(
     )
 
 
-def as_compared(source: Manifest, compared: bool) -> Manifest:
-    """Return a manifest that says whether the strategy compares the images of an item."""
+def with_images_compared(source: Manifest, compared: bool) -> Manifest:
+    """Return a manifest that records whether the strategy compares the images of an item."""
     if source.items is None:
         return source
     items = source.items.model_copy(update={"images_compared": compared})

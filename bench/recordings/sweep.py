@@ -18,7 +18,7 @@ from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import as_compared, decider_for, replayed
+from bench.recordings.replay import decider_for, replay_samples, with_images_compared
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
@@ -58,10 +58,11 @@ class SweepRow(Document):
     agreement_ci95: tuple[float, float]
     pareto: bool  # whether on the Pareto front of cost and agreement
     self_agreement: SelfAgreement | None = None
-    """Upper bound of any agreement; None unless a run with other noise was named."""
+    """Agreement of two full sweeps with different noise, as a reference; None unless another run
+    was named."""
     oracle_equivalents_per_image: float | None = None
-    """Cost of the cheapest proof. Only set for the strategy that agrees most of those that prove
-    their decisions."""
+    """Mean cost of the cheapest proof, by an oracle that knows the winner; see `Strategy.cheapest`.
+    Only set for the setting that agrees most among those that prove their decisions."""
     point: bool = False
     """Whether this is a named run rather than a replay. Its cost is in its own network's units."""
     classifier: bool = False  # whether that run has a classifier, which encodes each image once
@@ -72,7 +73,7 @@ class SweepRow(Document):
         return self.summary.cost.per_image(self.classifier)
 
     def beats(self, other: SweepRow) -> bool:
-        """Return whether this row dominates another: no worse in cost and agreement, not equal."""
+        """Return whether this row dominates another: it is no worse in either, and not equal."""
         better = self.cost <= other.cost and self.agreement >= other.agreement
         return better and (self.cost, self.agreement) != (other.cost, other.agreement)
 
@@ -86,10 +87,15 @@ class SweepRow(Document):
 def default_grid(
     n_draws: int, linearised: bool = False, learned: Mapping[str, Any] | None = None
 ) -> list[SweepSetting]:
-    """Return the settings that each strategy's `sweep` proposes, exhaustive first (PluginError).
+    """Return the settings that each strategy's `sweep` proposes, the exhaustive strategy's first.
 
-    `linearised`: whether first-order errors were recorded; `learned`: parameters learned on other
-    images.
+    Args:
+        n_draws: number of recorded draws, N.
+        linearised: whether first-order errors were recorded.
+        learned: parameters learned from other images, by name.
+
+    Raises:
+        PluginError: a strategy fails.
     """
     grid: list[SweepSetting] = []
     for spec in sorted(load_plugins().strategies, key=lambda spec: not spec.exhaustive):
@@ -106,39 +112,46 @@ def sweep(
     limit: int | None = None,
     points: Sequence[Path] = (),
 ) -> list[SweepRow]:
-    """Replay settings on a recorded run without storing anything (UserError).
+    """Replay settings on a recorded run without storing anything.
 
     Args:
         path: folder of the recorded run.
         settings: strategies with their parameters; None for the default grid.
         limit: number of recorded images, chosen as by a replay with this limit; None for all.
         points: folders of runs on the same images, to compare with.
+
+    Returns:
+        One row per setting, then one per run in `points`.
+
+    Raises:
+        UserError: the run cannot be replayed, a setting does not fit it, or a run in `points` has
+            other images or classes.
     """
     recording = open_draws(path)
     if settings is None:
         settings = default_grid(recording.n_draws, recording.problem.can_linearise)
     deciders = [decider_for(recording, name, params) for name, params in settings]
     strategies = [decider.strategy for decider in deciders]
-    samples = recording.some(limit)
+    samples = recording.subset(limit)
     full = decider_for(recording, exhaustive(), {}).strategy
-    swept, *decided = replayed(recording, samples, [full, *strategies])
+    swept, *decided = replay_samples(recording, samples, [full, *strategies])
     decisions = as_decisions(swept).predictions
     rows = []
     for decider, records in zip(deciders, decided, strict=True):
         changed = {"strategy": decider.identity, "replayed_from": recording.manifest.run_id}
-        compared = as_compared(recording.manifest, decider.strategy.same_draws)
+        compared = with_images_compared(recording.manifest, decider.strategy.same_draws)
         manifest = compared.model_copy(update=changed)
-        rows.append(_row(manifest, records, decisions, pareto=True))
-    beaten = [any(other.beats(row) for other in rows) for row in rows]
+        rows.append(_make_row(manifest, records, decisions, pareto=True))
+    front = [not any(other.beats(row) for other in rows) for row in rows]
     rows = [
-        row.model_copy(update={"pareto": not lost}) for row, lost in zip(rows, beaten, strict=True)
+        row.model_copy(update={"pareto": pareto}) for row, pareto in zip(rows, front, strict=True)
     ]
-    rows = _with_oracle(rows, strategies, recording, samples)
+    rows = _add_oracle_cost(rows, strategies, recording, samples)
     names = [sample.sample_id for sample in samples]
-    return rows + [_point(recording, names, decisions, other) for other in points]
+    return rows + [_make_point(recording, names, decisions, other) for other in points]
 
 
-def _row(
+def _make_row(
     manifest: Manifest, records: Sequence[Record], full: NDArray[np.int64], **marks: bool
 ) -> SweepRow:
     decided = as_decisions(records)
@@ -153,7 +166,7 @@ def _row(
     )
 
 
-def _with_oracle(
+def _add_oracle_cost(
     rows: list[SweepRow],
     strategies: Sequence[CheckedStrategy],
     recording: Recording,
@@ -184,10 +197,14 @@ def _proof_cost(
     return float(np.mean(costs))
 
 
-def _point(
+def _make_point(
     recording: Recording, names: Sequence[str], full: NDArray[np.int64], path: Path
 ) -> SweepRow:
-    """Return the row of another run, restricted to the images of the sweep (UserError)."""
+    """Return the row of another run, restricted to the images of the sweep.
+
+    Raises:
+        UserError: it has other images or classes, or has not decided all images of the sweep.
+    """
     source, manifest = recording.manifest, read_manifest(path)
     tasks = [(run.identity.dataset, run.classes) for run in (source, manifest)]
     if tasks[0] != tasks[1]:
@@ -200,38 +217,44 @@ def _point(
         )
     records = [decided[name] for name in names]
     # Not on the Pareto front, because its cost is in evaluations of another network.
-    return _row(manifest, records, full, pareto=False, point=True, classifier=manifest.classifier)
+    return _make_row(
+        manifest, records, full, pareto=False, point=True, classifier=manifest.classifier
+    )
 
 
 def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> Agreement:
-    """Return the proportion of equal predictions, with its interval."""
+    """Return the proportion of equal predictions, with its 95 % Wilson interval."""
     equal = int((a == b).sum())
     return equal / len(a), accuracy_interval(equal, len(a))
 
 
 def self_agreement(path: Path, against: Path) -> SelfAgreement:
-    """Return the agreement of two exhaustive runs that differ only in their noise (UserError).
+    """Return the agreement of two exhaustive runs that differ only in their noise.
 
-    A cheaper strategy cannot be expected to agree with the exhaustive decision more often than
-    that decision agrees with itself. The run `against` need not have stored its errors.
+    It is a reference for a strategy that uses fewer draws: the exhaustive decision itself agrees
+    only that often with a repetition. The run `against` need not have stored its errors. Only
+    images that both runs decided are compared.
+
+    Raises:
+        UserError: the runs differ in more than the noise or have the same noise, one of them did
+            not evaluate every cell, or they share no decided image.
     """
     manifests = read_manifest(path), read_manifest(against)
-    plain, other = (_without_noise(manifest.identity).plain() for manifest in manifests)
+    plain, other = (_remove_noise(manifest.identity).plain() for manifest in manifests)
     if plain != other:
         differing = sorted(name for name in plain if plain[name] != other.get(name))
         raise UserError(f"--against {against}: it differs in {', '.join(differing)}, not the seed.")
     if manifests[0].identity == manifests[1].identity:
         raise UserError(f"--against {against}: it has the same noise; run it with another --seed.")
     runs = [
-        {record["sample_id"]: record for record in requested_records(folder, manifest)}
+        {r["sample_id"]: r for r in requested_records(folder, manifest) if r["error"] is None}
         for folder, manifest in zip((path, against), manifests, strict=True)
     ]
-    records = [record for run in runs for record in run.values() if not record["error"]]
-    if len({record["evaluations"] for record in records}) > 1:
+    if len({record["evaluations"] for run in runs for record in run.values()}) > 1:
         raise UserError(f"--against {against}: its strategy did not evaluate every cell.")
     shared = [sample_id for sample_id in runs[0] if sample_id in runs[1]]
     if not shared:
-        raise UserError(f"--against {against}: the two runs share no image.")
+        raise UserError(f"--against {against}: the two runs share no decided image.")
     decided = [as_decisions([run[sample_id] for sample_id in shared]) for run in runs]
     share, interval = agreement(decided[0].predictions, decided[1].predictions)
     return SelfAgreement(
@@ -239,7 +262,7 @@ def self_agreement(path: Path, against: Path) -> SelfAgreement:
     )
 
 
-def _without_noise(identity: Identity) -> Identity:
+def _remove_noise(identity: Identity) -> Identity:
     """Return the identity with noise removed, and the strategy reduced to its number of draws."""
     draws = {"draws": identity.strategy.params.get("draws")}
     changed = {

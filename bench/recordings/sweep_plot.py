@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) -> None:
+def plot(rows: Sequence[SweepRow], reference: SelfAgreement | None, file: Path) -> None:
     """Plot agreement and accuracy against evaluations per image, with 95 % intervals.
 
     Lines join the settings of a strategy in order of cost, and the Pareto front of the agreement.
     The dotted line is the cost of the cheapest proof. Crosses are named runs, at their cost in
-    evaluations of their own network. The band is the `ceiling`.
-    The suffix of `file` determines the format.
+    evaluations of their own network. The dashed line and the band are `reference`, the agreement of
+    two full sweeps, and its interval. The suffix of `file` determines the format.
 
     Raises:
         UserError: the file cannot be written.
@@ -32,18 +32,18 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
     left, right = figure.subplots(1, 2, sharex=True)
     front = sorted((row.cost, row.agreement) for row in rows if row.pareto)
     left.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
-    if ceiling is not None:
-        left.axhspan(*ceiling.agreement_ci95, color="0.93", zorder=-1)
-        left.axhline(ceiling.agreement, color="0.7", linestyle="--", label="another seed")
+    if reference is not None:
+        left.axhspan(*reference.agreement_ci95, color="0.93", zorder=-1)
+        left.axhline(reference.agreement, color="0.7", linestyle="--", label="another seed")
     replayed = [row for row in rows if not row.point]
     for axes, value in ((left, "agreement"), (right, "accuracy")):
         for name in dict.fromkeys(row.summary.strategy.name for row in replayed):
-            mine = [row for row in replayed if row.summary.strategy.name == name]
-            _curve(axes, sorted(mine, key=lambda row: row.cost), name, value, "o-")
+            same = [row for row in replayed if row.summary.strategy.name == name]
+            _draw_curve(axes, sorted(same, key=lambda row: row.cost), name, value, "o-")
         for row in rows:
             if row.point:
                 name = f"{row.summary.backbone.name} (its own network)"
-                _curve(axes, [row], name, value, "X")
+                _draw_curve(axes, [row], name, value, "X")
         if (proof := cheapest_proof(rows)) is not None:
             axes.axvline(proof, color="0.4", linestyle=":", label="oracle")
         axes.set_xscale("log")
@@ -60,23 +60,31 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
 
 
 def cheapest_proof(rows: Sequence[SweepRow]) -> float | None:
-    """Return the cost of the oracle; None if no strategy proves its decisions."""
+    """Return the cost of the cheapest proof; None if no strategy proves its decisions."""
     costs = (row.oracle_equivalents_per_image for row in rows)
     return next((cost for cost in costs if cost is not None), None)
 
 
-def _curve(
+def _draw_curve(
     axes: Axes,
     rows: Sequence[SweepRow],
     label: str,
     value: str,
-    form: str,
+    line_style: str,
 ) -> None:
+    """Draw `agreement` or `accuracy` (`value`) of some rows against their cost, with intervals."""
     figures = [row if value == "agreement" else row.summary.metrics for row in rows]
     middle = np.array([getattr(figure, value) for figure in figures])
     low, high = np.array([getattr(figure, f"{value}_ci95") for figure in figures]).T
-    reach = np.clip([middle - low, high - middle], 0, None)
+    error_bars = np.clip([middle - low, high - middle], 0, None)
     cost = [row.cost for row in rows]
     axes.errorbar(
-        cost, middle, reach, fmt=form, markersize=5, linewidth=0.8, elinewidth=0.7, label=label
+        cost,
+        middle,
+        error_bars,
+        fmt=line_style,
+        markersize=5,
+        linewidth=0.8,
+        elinewidth=0.7,
+        label=label,
     )

@@ -13,7 +13,7 @@ from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.loading import exhaustive
 from bench.errors import UserError
 from bench.recordings.recording import Recording
-from bench.recordings.replay import decider_for, replayed
+from bench.recordings.replay import decider_for, replay_samples
 from bench.stats.paired import paired_test
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import as_decisions
@@ -47,30 +47,31 @@ class LearnedRaces(Document):
 
     run_id: str
     n_samples: int
-    held_out: bool  # whether the trials are on images that were not learned from
+    held_out: bool  # whether the trials used only images that were not learned from
     trials: list[OrderTrial]  # the race without learned parameters, then with each choice of them
     recommended: Parameters | None
     """Parameters of the cheapest trial that costs less than the race without learned parameters and
     is shown to agree with the full sweep as often, to within 5 points; None if there is none."""
 
 
-def learned_races(
+def compare_races(
     recording: Recording,
     samples: Sequence[Sample],
     race: str,
     choices: Sequence[RaceParams],
     learn: Callable[[Ints], Sequence[RaceParams]],
 ) -> LearnedRaces:
-    """Compare races with learned parameters with the full sweep on the recorded images.
+    """Try races with learned parameters on the recorded images: their cost and agreement.
 
-    With 20 images or more, they are compared by cross-validation.
+    With 20 images or more, this is done by five-fold cross-validation. Otherwise the races are
+    tried on the images that they were learned from, and none is recommended.
 
     Args:
         recording: the recording.
-        samples: its images.
+        samples: the images to learn from and to try on.
         race: name of the strategy.
         choices: parameters learned from all images; the first choice has no learned parameters.
-        learn: returns the same choices, learned from the images in some rows of `samples`.
+        learn: called with row indices of `samples`; returns the same choices, learned from these.
 
     Raises:
         UserError: the recorded errors of an image cannot be decided.
@@ -82,28 +83,28 @@ def learned_races(
         for fold in range(TRIAL_FOLDS):
             rows = np.flatnonzero(fold_of == fold).tolist()
             learned = learn(np.flatnonzero(fold_of != fold))
-            records = raced(recording, [samples[row] for row in rows], race, learned)
+            records = race_samples(recording, [samples[row] for row in rows], race, learned)
             by_row |= zip(rows, zip(*records, strict=True), strict=True)
         tried = list(zip(*(by_row[row] for row in range(len(samples))), strict=True))
     else:
-        tried = list(map(tuple, raced(recording, samples, race, choices)))
-    [full] = raced(recording, samples, exhaustive(), [{}])
+        tried = list(map(tuple, race_samples(recording, samples, race, choices)))
+    [full] = race_samples(recording, samples, exhaustive(), [{}])
     trials = _order_trials(choices, tried, full)
     return LearnedRaces(
         run_id=recording.manifest.run_id,
         n_samples=len(samples),
         held_out=held_out,
         trials=trials,
-        recommended=recommended(trials) if held_out else None,
+        recommended=choose_recommended(trials) if held_out else None,
     )
 
 
-def raced(
+def race_samples(
     recording: Recording, samples: Sequence[Sample], race: str, choices: Sequence[RaceParams]
 ) -> list[list[Record]]:
-    """Return the records of some images under each choice of parameters of a strategy."""
+    """Replay a strategy on some images; return their records for each choice of parameters."""
     strategies = [decider_for(recording, race, params).strategy for params in choices]
-    return replayed(recording, samples, strategies)
+    return replay_samples(recording, samples, strategies)
 
 
 def _order_trials(
@@ -131,12 +132,12 @@ def _order_trials(
     return trials
 
 
-def recommended(trials: Sequence[OrderTrial]) -> Parameters | None:
+def choose_recommended(trials: Sequence[OrderTrial]) -> Parameters | None:
     """Return the parameters of the cheapest trial that is shown to keep the agreement.
 
-    Such a trial agrees at least as often as the first one, which has no learned parameters, and
-    the interval of the difference excludes a loss of more than `MAX_LOSS`. If no decision changes,
-    that takes 73 images. None if no such trial is cheaper than the first.
+    Such a trial costs less than the first one, which has no learned parameters, and agrees with the
+    full sweep at least as often. The interval of the difference excludes a loss of more than
+    `MAX_LOSS`; if no decision changes, that takes 73 images. None if there is no such trial.
     """
     first, *others = trials
     safe = [
@@ -150,7 +151,7 @@ def recommended(trials: Sequence[OrderTrial]) -> Parameters | None:
 
 
 def evaluations_per_image(records: Sequence[Record]) -> float:
-    """Return the mean number of evaluations."""
+    """Return the mean number of evaluations per record."""
     return float(np.mean([record["evaluations"] for record in records]))
 
 

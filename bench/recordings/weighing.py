@@ -1,4 +1,4 @@
-"""Reweight recorded errors: other weights over the levels need no model run."""
+"""Reweight recorded errors: other weights over the noise levels need no run of the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from bench.store.identity import ScoringIdentity
 
 
 def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
-    """Raise UserError if the errors were measured with another loss or space; None accepts any."""
+    """Check that the errors were measured with this loss and in this space; None accepts any.
+
+    Raises:
+        UserError: they were not, or a value is unknown.
+    """
     scoring = recording.manifest.identity.scoring
     for name, required, recorded, choices in (
         ("loss", loss, scoring.loss, get_args(Loss)),
@@ -31,8 +35,13 @@ def check_measured(recording: Recording, loss: str | None, space: str | None) ->
             )
 
 
-def weighed(recording: Recording, text: str) -> Recording:
-    """Return the recording with the weighting `text`, in the form of `--weighting` (UserError)."""
+def reweight(recording: Recording, text: str) -> Recording:
+    """Return the recording with the weighting `text`, in the form of `--weighting`.
+
+    Raises:
+        UserError: the weighting is invalid or learned, does not fit loss and space, or the run did
+            not record the levels of its errors.
+    """
     try:
         weighting = parse_weighting(text)
         scoring = recording.manifest.identity.scoring

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.recorded import record, replay
+from helpers.recorded import N_DRAWS, record, replay
 
+from bench.recordings import learn_order as learning_order
 from bench.recordings.learn_order import learn_order
-from bench.recordings.trials import OrderTrial, recommended
+from bench.recordings.recording import open_draws
+from bench.recordings.trials import OrderTrial, choose_recommended
 from bench.store.folder import read_records
 
 
@@ -38,6 +42,23 @@ def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
     done = bench("learn-order", path, "--json", "--out", tmp_path / "order.json")
     assert done.json["order"] == learned.order
     assert json.loads((tmp_path / "order.json").read_text()) == done.json
+
+
+def test_differences_are_weighted_as_in_a_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On draws 60 to 75, another class is ahead for every fourth image."""
+    recording = open_draws(record(tmp_path, misleading=4))
+    inside = (np.arange(N_DRAWS) >= 60) & (np.arange(N_DRAWS) < 75)
+    plain = {part.timesteps: part.cost for part in learn_order(recording.path, limit=12).parts}
+    weights = np.where(inside, 5.0, 0.1)
+    weighted = replace(recording, problem=replace(recording.problem, weights=weights))
+    monkeypatch.setattr(learning_order, "open_draws", lambda path: weighted)
+    learned = learning_order.learn_order(recording.path, limit=12)
+    errors = [recording.errors(s.sample_id) * weights for s in recording.subset(12)]
+    assert learned.span == pytest.approx(max(np.ptp(table, axis=0).max() for table in errors))
+    cost = {part.timesteps: part.cost for part in learned.parts}["605-645"]
+    assert cost < 15 < plain["605-645"]  # with these weights, that class wins
 
 
 def test_an_order_that_loses_winners_is_not_recommended(tmp_path: Path) -> None:
@@ -87,5 +108,5 @@ def test_the_cheapest_of_those_that_lose_nothing_is_recommended() -> None:
 
     even = trial(50, 0.0)
     tried = [trial(10, 0.0, low=-0.06), trial(20, -0.01), trial(30, 0.0), trial(40, 0.02)]
-    assert recommended([even, *tried]) == {"first": 30}
-    assert recommended([even, *tried[:2], trial(60, 0.02)]) is None
+    assert choose_recommended([even, *tried]) == {"first": 30}
+    assert choose_recommended([even, *tried[:2], trial(60, 0.02)]) is None

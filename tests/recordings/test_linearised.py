@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import bench as toolkit
 from bench.boards.formats import label_texts
 from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
-from bench.recordings.recording import open_recording
+from bench.recordings import learn_screen
+from bench.recordings.recording import open_draws, open_recording
 from bench.store.cells import read_first_order
 from bench.store.folder import read_manifest, read_records, read_summary
 
@@ -130,6 +132,22 @@ def test_what_cannot_be_linearised_is_refused_before_the_work(
     )
     with pytest.raises(UserError, match="full-linearised --set draws=2 --save-errors"):
         replay(Path(plain["results_dir"]), "screen-race", {"samples": 2}, tmp_path)
+
+
+def test_scores_of_screens_are_weighted(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last draw has almost all the weight, so it decides the winner and the ranking."""
+    recording = open_draws(recorded)
+    weights = np.where(np.arange(16) == 15, 1.0, 1e-6)
+    weighted = replace(recording, problem=replace(recording.problem, weights=weights))
+    monkeypatch.setattr(learn_screen, "open_draws", lambda *arguments: weighted)
+    learned = {screen.samples: screen for screen in learn_screen.learn_screen(recorded).screens}
+    ahead = []
+    for sample in recording.samples():
+        tables = recording.tables(sample.sample_id)
+        ((_, first_order),) = tables.first_order
+        winner = tables.errors[:, 15].argmin()
+        ahead.append((first_order[:, 15] < first_order[winner, 15]).sum())
+    assert learned[16].recall == {k: np.mean(np.array(ahead) < int(k)) for k in learned[16].recall}
 
 
 def test_learn_screen_and_sweep(recorded: Path, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from helpers.runs import store
 
 from bench.errors import UserError
 from bench.recordings import sweep as sweeps
+from bench.store.documents import Manifest
+from bench.store.folder import requested_records
+from bench.store.records import Record
 
 
 def test_sweep(recording: Path, tmp_path: Path) -> None:
@@ -101,3 +104,19 @@ def test_self_agreement_wants_the_same_run_with_other_noise(
     replayed = replay(recording, "race", {}, tmp_path)
     with pytest.raises(UserError, match=r"differs in|every cell"):
         sweeps.self_agreement(recording, tmp_path / replayed["run_id"])
+
+
+def test_self_agreement_leaves_out_images_that_failed(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image fails in both runs, where the decisions do not differ, and one in the other run."""
+    other = record(tmp_path, seed=2)
+
+    def with_failures(folder: Path, manifest: Manifest) -> list[Record]:
+        records = requested_records(folder, manifest)
+        for failed in records[: 2 if folder == other else 1]:
+            failed |= {"prediction": None, "error": "out of memory"}
+        return records
+
+    monkeypatch.setattr(sweeps, "requested_records", with_failures)
+    assert sweeps.self_agreement(recording, other).n_samples == N_IMAGES - 2
