@@ -81,16 +81,16 @@ class Call:
         self.shapes: list[tuple[int, ...]] = []
         self.prediction: Any = None
         self.sample: Any = None
-        kind: Any = type(pipe)
-        clone = object.__new__(kind if device is None else _on_device(kind, device))
+        pipeline_cls: Any = type(pipe)
+        clone = object.__new__(pipeline_cls if device is None else _on_device(pipeline_cls, device))
         clone.__dict__.update(pipe.__dict__, scheduler=_Scheduler(pipe.scheduler, self))
         clone.__dict__.update(components or {}, _progress_bar_config=NO_PROGRESS_BAR)
         if hasattr(pipe, "encode_prompt"):
             clone.__dict__["encode_prompt"] = self._encode_with(pipe.encode_prompt)
-        for name in _methods_that_draw(kind):
-            method = inspect.unwrap(getattr(kind, name))
+        for name in _methods_that_draw(pipeline_cls):
+            method = inspect.unwrap(getattr(pipeline_cls, name))
             clone.__dict__[name] = MethodType(_with_draw(method, self._draw), clone)
-        run = _with_draw(inspect.unwrap(kind.__call__), self._draw)
+        run = _with_draw(inspect.unwrap(pipeline_cls.__call__), self._draw)
         with suppress(Stop):
             run(clone, **keywords)
 
@@ -209,16 +209,22 @@ class CountedNetwork(_StandIn):
 
 
 @lru_cache
-def _on_device(kind: Any, device: torch.device) -> Any:
+def _on_device(pipeline_cls: Any, device: torch.device) -> Any:
     """Return a subclass of a pipeline class that runs on a device."""
     constant = property(lambda pipe: device)
-    return type(kind.__name__, (kind,), {"device": constant, "_execution_device": constant})
+    return type(
+        pipeline_cls.__name__, (pipeline_cls,), {"device": constant, "_execution_device": constant}
+    )
 
 
 @lru_cache
-def _methods_that_draw(kind: Any) -> tuple[str, ...]:
+def _methods_that_draw(pipeline_cls: Any) -> tuple[str, ...]:
     """Return the names of a pipeline class's methods that draw noise, except `__call__`."""
-    methods = {name: inspect.getattr_static(kind, name) for name in dir(kind) if name != "__call__"}
+    methods = {
+        name: inspect.getattr_static(pipeline_cls, name)
+        for name in dir(pipeline_cls)
+        if name != "__call__"
+    }
     return tuple(
         name
         for name, method in methods.items()

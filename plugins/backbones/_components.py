@@ -42,10 +42,12 @@ OTHER_TOKENIZERS = {
 }
 
 
-def component_class(weights: Weights, kind: Any, index: Mapping[str, Any], name: str) -> Any:
+def component_class(
+    weights: Weights, pipeline_cls: Any, index: Mapping[str, Any], name: str
+) -> Any:
     """Return the class of a component.
 
-    The index names it, or else the annotation in the signature of the pipeline's class `kind`.
+    The index names it. If not, it is the type annotation of the pipeline's constructor.
 
     Raises:
         UserError: the index names a class that the installed libraries do not have.
@@ -61,47 +63,54 @@ def component_class(weights: Weights, kind: Any, index: Mapping[str, Any], name:
                 f"has {name} of class {qualified:.100}, which the installed libraries do not have",
             )
         return component
-    annotation = inspect.signature(kind.__init__, eval_str=True).parameters[name].annotation
+    annotation = inspect.signature(pipeline_cls.__init__, eval_str=True).parameters[name].annotation
     return next(iter(getattr(annotation, "__args__", (annotation,))))
 
 
-def component_of(weights: Weights, name: str, kind: Any) -> tuple[Component, Mapping[str, Any]]:
+def component_of(
+    weights: Weights, name: str, component_cls: Any
+) -> tuple[Component, Mapping[str, Any]]:
     """Return the description of a component with tensors, and its validated config.
 
     Args:
         weights: the pipeline's folder.
         name: the component's name.
-        kind: its class.
+        component_cls: its class.
 
     Raises:
         UserError: the config is missing, is of another class, or has an implausible number.
     """
-    if issubclass(kind, diffusers.ModelMixin):
-        classes = (kind.__name__, *((OLDER_CLASS,) if name == "transformer" else ()))
+    if issubclass(component_cls, diffusers.ModelMixin):
+        classes = (component_cls.__name__, *((OLDER_CLASS,) if name == "transformer" else ()))
         config = read_config(weights, name, "_class_name", classes)
-        renamed: Any = _current_attention if kind is diffusers.AutoencoderKL else str
-        component = diffusers_component(name, kind, renamed=renamed)
+        renamed: Any = _current_attention if component_cls is diffusers.AutoencoderKL else str
+        component = diffusers_component(name, component_cls, renamed=renamed)
         # Other classes have integer tensors, or tensors that stay in float32 with any dtype.
-        is_plain = name != "vae" or kind in (diffusers.AutoencoderKL, diffusers.AutoencoderDC)
-        if is_plain and not getattr(kind, "_keep_in_fp32_modules", None):
+        is_plain = name != "vae" or component_cls in (
+            diffusers.AutoencoderKL,
+            diffusers.AutoencoderDC,
+        )
+        if is_plain and not getattr(component_cls, "_keep_in_fp32_modules", None):
             return component, config
-        return replace(component, library=kind), config
-    if issubclass(kind, transformers.CLIPPreTrainedModel):
-        model_type, model, config_class = "clip_text_model", kind, transformers.CLIPTextConfig
+        return replace(component, library=component_cls), config
+    if issubclass(component_cls, transformers.CLIPPreTrainedModel):
+        model_type, model = "clip_text_model", component_cls
+        config_class: Any = transformers.CLIPTextConfig
         more: dict[str, Any] = {
             "renamed": methodcaller("removeprefix", "text_model."),
             "unused": POSITIONS,
         }
-    elif kind is transformers.T5EncoderModel:
-        model_type, model, config_class = "t5", kind, transformers.T5Config
+    elif component_cls is transformers.T5EncoderModel:
+        model_type, model = "t5", component_cls
+        config_class = transformers.T5Config
         more = {"tied": TIED_TENSORS}
-    elif issubclass(kind, transformers.Gemma2PreTrainedModel):
+    elif issubclass(component_cls, transformers.Gemma2PreTrainedModel):
         model_type, model = "gemma2", transformers.Gemma2Model
         config_class = transformers.Gemma2Config
         more = {"renamed": methodcaller("removeprefix", "model."), "unused": ("lm_head.weight",)}
     else:
         component = transformers_component(
-            name, kind, getattr(kind, "config_class", None), library=kind
+            name, component_cls, getattr(component_cls, "config_class", None), library=component_cls
         )
         return component, weights.read(f"{name}/config.json")
     config = read_config(weights, name, "model_type", (model_type,))
@@ -115,20 +124,20 @@ def _current_attention(name: str) -> str:
     return ".".join(words)
 
 
-def tokenizer_of(weights: Weights, name: str, kind: Any, encoder: Component | None) -> Any:
+def tokenizer_of(weights: Weights, name: str, tokenizer_cls: Any, encoder: Component | None) -> Any:
     """Return a tokenizer. That of CLIP, T5 or Gemma 2 is checked against its text encoder.
 
     Args:
         weights: the pipeline's folder.
         name: the tokenizer's name.
-        kind: its class.
+        tokenizer_cls: its class.
         encoder: the text encoder, or None if the pipeline has none for it.
 
     Raises:
         UserError: it cannot be loaded, or does not fit its text encoder.
     """
     if encoder is None or encoder.library is not None:
-        return from_library(weights, name, kind)
+        return from_library(weights, name, tokenizer_cls)
     text = weights.read(f"{encoder.folder}/config.json")
     if classes := OTHER_TOKENIZERS.get(text["model_type"]):
         return other_tokenizer(weights, name, encoder.folder, classes)
@@ -136,29 +145,31 @@ def tokenizer_of(weights: Weights, name: str, kind: Any, encoder: Component | No
     return clip_tokenizer(weights, name, positions, size)
 
 
-def from_library(weights: Weights, name: str, kind: Any, **more: Any) -> Any:
-    """Return a component loaded with `from_pretrained` of its class `kind`.
+def from_library(weights: Weights, name: str, component_cls: Any, **more: Any) -> Any:
+    """Return a component loaded with `from_pretrained` of its class `component_cls`.
 
     Raises:
         UserError: it cannot be loaded.
     """
     source = {"subfolder": name, "revision": weights.revision}
     try:
-        return kind.from_pretrained(weights.location, **source, **more)
+        return component_cls.from_pretrained(weights.location, **source, **more)
     except Exception as error:  # whatever the libraries raise for missing or invalid files
         raise weights.error(f"{name}/", f"cannot be loaded: {first_line(error)}") from error
 
 
-def load_component(weights: Weights, name: str, kind: Any, dtype: torch.dtype, device: Any) -> Any:
+def load_component(
+    weights: Weights, name: str, component_cls: Any, dtype: torch.dtype, device: Any
+) -> Any:
     """Return a component with its weights, for inference.
 
     Raises:
         UserError: it is missing, damaged, or does not match its config.
     """
-    component, config = component_of(weights, name, kind)
+    component, config = component_of(weights, name, component_cls)
     if component.library is None:
         return load(weights, component, config, dtype, device)
     # Parameters created in inference mode could not be used in a backward pass.
     with LOADING, torch.inference_mode(False):
-        module = from_library(weights, name, kind, torch_dtype=dtype, use_safetensors=True)
+        module = from_library(weights, name, component_cls, torch_dtype=dtype, use_safetensors=True)
         return module.to(device).eval().requires_grad_(False)

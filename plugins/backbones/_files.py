@@ -106,13 +106,13 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
     """
     name = index.get("_class_name")
     try:
-        kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+        pipeline_cls = getattr(diffusers, name, None) if isinstance(name, str) else None
     except RuntimeError as error:  # a package that the class needs is not installed
         cause = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
         raise weights.error(
             PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be imported: {cause}"
         ) from error
-    if kind is None or not issubclass(kind, diffusers.DiffusionPipeline):
+    if pipeline_cls is None or not issubclass(pipeline_cls, diffusers.DiffusionPipeline):
         facts = facts_of(str(name))
         needed = f"; it requires {facts.requires}" if facts else ""
         raise weights.error(
@@ -132,17 +132,17 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
                 f"has {component} of the library {library!r:.100}; expected"
                 f" {' or '.join(COMPONENT_LIBRARIES)}",
             )
-    parameters = inspect.signature(kind.__call__).parameters
+    parameters = inspect.signature(pipeline_cls.__call__).parameters
     # Many pipelines that need an image declare None as its default, and fail with it.
-    needs_image = IMAGE_INPUTS & parameters.keys() and facts_of(kind.__name__) is None
-    needs_control = CONTROL_COMPONENTS & inspect.signature(kind.__init__).parameters.keys()
+    needs_image = IMAGE_INPUTS & parameters.keys() and facts_of(pipeline_cls.__name__) is None
+    needs_control = CONTROL_COMPONENTS & inspect.signature(pipeline_cls.__init__).parameters.keys()
     if needs_image or needs_control or not {"prompt", CLASS_LABELS} & parameters.keys():
         raise weights.error(
             PIPELINE_INDEX,
             f"has _class_name {name!r:.100}, which is not a text-to-image pipeline: it needs more"
             " than prompts",
         )
-    return kind
+    return pipeline_cls
 
 
 def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
@@ -151,18 +151,18 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
     Raises:
         UserError: diffusers cannot load it.
     """
-    kind = pipeline_class(weights, weights.read(PIPELINE_INDEX))
+    pipeline_cls = pipeline_class(weights, weights.read(PIPELINE_INDEX))
     components: dict[str, Any] = {}
     # It checks generated images. None are generated here.
-    if "safety_checker" in inspect.signature(kind.__init__).parameters:
+    if "safety_checker" in inspect.signature(pipeline_cls.__init__).parameters:
         components = {"safety_checker": None, "requires_safety_checker": False}
     try:
         with LOADING:
             if weights.file is not None:
-                pipe = load_single_file(kind, weights, dtype, components)
+                pipe = load_single_file(pipeline_cls, weights, dtype, components)
             else:
                 dtypes = {"vae": torch.float32, "default": dtype}
-                pipe = kind.from_pretrained(
+                pipe = pipeline_cls.from_pretrained(
                     weights.location,
                     torch_dtype=dtypes,
                     revision=weights.revision,
@@ -218,17 +218,19 @@ def config_source(file: Path) -> str:
     """
     check_files(Weights(str(file), None, "", file=str(file)))
     shapes = {n: torch.empty(shape, device="meta") for n, (_, shape) in header(file).items()}
-    kind = single_file_utils.infer_diffusers_model_type(shapes)
-    if kind == "v1" and LDM_NETWORK not in shapes:  # diffusers' default for unknown models
+    model_type = single_file_utils.infer_diffusers_model_type(shapes)
+    if model_type == "v1" and LDM_NETWORK not in shapes:  # diffusers' default for unknown models
         raise UserError(
             f"{file} is not a model that diffusers recognises. Name a folder or Hub id with its"
             f" configs and tokenizers: --backbone FOLDER --weights {file}"
         )
-    source = single_file_utils.DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]
+    source = single_file_utils.DIFFUSERS_DEFAULT_PIPELINE_PATHS[model_type]
     return str(source["pretrained_model_name_or_path"])
 
 
-def load_single_file(kind: Any, weights: Weights, dtype: torch.dtype, components: Any) -> Any:
+def load_single_file(
+    pipeline_cls: Any, weights: Weights, dtype: torch.dtype, components: Any
+) -> Any:
     """Load the pipeline of a single file, with `components` in place of its own.
 
     Raises:
@@ -247,7 +249,7 @@ def load_single_file(kind: Any, weights: Weights, dtype: torch.dtype, components
     if hasattr(autoencoder, "from_single_file"):  # in float32, like the VAE of a folder
         settings = {**source, "subfolder": "vae", "torch_dtype": torch.float32}
         components = {**components, "vae": autoencoder.from_single_file(weights.file, **settings)}
-    return kind.from_single_file(weights.file, torch_dtype=dtype, **source, **components)
+    return pipeline_cls.from_single_file(weights.file, torch_dtype=dtype, **source, **components)
 
 
 def add_loras(pipe: Any, weights: Weights) -> None:

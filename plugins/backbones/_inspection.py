@@ -300,12 +300,12 @@ def _build_pipeline(
     weights: Weights, pipelines: tuple[str, ...], dtype: torch.dtype, omitted: frozenset[str]
 ) -> tuple[Any, dict[str, Any]] | None:
     index = read_index(weights, pipelines)
-    kind = pipeline_class(weights, index)
-    facts = facts_of(kind.__name__)
+    pipeline_cls = pipeline_class(weights, index)
+    facts = facts_of(pipeline_cls.__name__)
     if facts is None or weights.loras or weights.file:
         return None
     if facts.levels == "diffusion":
         read_diffusion(weights)
     else:
         check_flow(weights)
-    return meta_pipeline(weights, kind, index, dtype, omitted)
+    return meta_pipeline(weights, pipeline_cls, index, dtype, omitted)

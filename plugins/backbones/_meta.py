@@ -40,7 +40,7 @@ IMAGE_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder", "add
 
 def meta_pipeline(
     weights: Weights,
-    kind: Any,
+    pipeline_cls: Any,
     index: Mapping[str, Any],
     dtype: torch.dtype,
     omitted: Collection[str],
@@ -51,7 +51,7 @@ def meta_pipeline(
 
     Args:
         weights: the folder.
-        kind: the pipeline's class.
+        pipeline_cls: the pipeline's class.
         index: the content of its `model_index.json`.
         dtype: dtype of the modules, except the autoencoder, which is in float32.
         omitted: names of components that are not built.
@@ -59,7 +59,7 @@ def meta_pipeline(
     Raises:
         UserError: a component is missing, damaged, of an unexpected class, or quantised.
     """
-    parameters = inspect.signature(kind.__init__).parameters
+    parameters = inspect.signature(pipeline_cls.__init__).parameters
     components: dict[str, Any] = {
         name: None for name in (*IMAGE_COMPONENTS, *omitted) if name in parameters
     }
@@ -80,10 +80,10 @@ def meta_pipeline(
             components[name] = read_scheduler(weights, index)
         elif "token" in name or "processor" in name:
             encoder = models.get(name.replace("tokenizer", "text_encoder"))
-            tokenizer_class = component_class(weights, kind, index, name)
+            tokenizer_class = component_class(weights, pipeline_cls, index, name)
             components[name] = tokenizer_of(weights, name, tokenizer_class, encoder)
         else:
-            classes[name] = component_class(weights, kind, index, name)
+            classes[name] = component_class(weights, pipeline_cls, index, name)
             models[name], config = component_of(weights, name, classes[name])
             module = build_empty(weights, models[name], config)
             module.to(torch.float32 if name == AUTOENCODER else dtype)
@@ -91,7 +91,7 @@ def meta_pipeline(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
-            return kind(**components), classes
+            return pipeline_cls(**components), classes
     except Exception as error:  # whatever diffusers raises if components do not fit
         raise weights.error(
             PIPELINE_INDEX, f"does not describe a pipeline: {first_line(error)}"
@@ -121,8 +121,8 @@ def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> No
     Raises:
         UserError: see `find_tensors`.
     """
-    for name, kind in classes.items():
-        component, _ = component_of(weights, name, kind)
+    for name, component_cls in classes.items():
+        component, _ = component_of(weights, name, component_cls)
         if component.library is None:
             module = getattr(pipe, name)
             find_tensors(weights, component, module, module.dtype)

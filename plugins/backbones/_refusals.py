@@ -28,15 +28,15 @@ def without_index(reader: type, weights: Weights, error: UserError) -> UserError
     """
     if weights.find(CONFIG):
         config = weights.read(CONFIG)
-        kind = config.get("_class_name") or config.get("model_type")
-        if names := _classifiers(kind):
+        model_type = config.get("_class_name") or config.get("model_type")
+        if names := _classifiers(model_type):
             ways = " or ".join(f"--backbone {name} --weights {weights.location}" for name in names)
             return weights.error(
-                CONFIG, f"describes {kind!r}, which is not a diffusers pipeline. Use {ways}"
+                CONFIG, f"describes {model_type!r}, which is not a diffusers pipeline. Use {ways}"
             )
         return weights.error(
             CONFIG,
-            f"describes {kind!r:.100}, a single component of a pipeline. Name the folder that"
+            f"describes {model_type!r:.100}, a single component of a pipeline. Name the folder that"
             " contains all components and a model_index.json",
         )
     if not any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):

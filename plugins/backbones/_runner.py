@@ -69,9 +69,9 @@ class PipelineRunner:
         self.pipe = pipe
         self.device: torch.device = self.device_override or pipe._execution_device
         self.who = f"The pipeline {type(pipe).__name__}"
-        kind: Any = type(pipe)
-        self.call_parameters = inspect.signature(kind.__call__).parameters
-        declared = facts_of(kind.__name__)
+        pipeline_cls: Any = type(pipe)
+        self.call_parameters = inspect.signature(pipeline_cls.__call__).parameters
+        declared = facts_of(pipeline_cls.__name__)
         self.probed, self.facts = declared is None, declared or Facts()
         no_guidance = {} if embeds_guidance(self.network) else self.facts.call_without_guidance
         self.call: dict[str, Any] = {

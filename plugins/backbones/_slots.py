@@ -64,6 +64,7 @@ class Slots:
             raise UserError(
                 f"{who} cannot be used: it does not encode prompts with `encode_prompt`."
             )
+        # For each call, whether it returns a single value instead of a tuple.
         self.bare = [not isinstance(returned, tuple) for returned in encoded[0]]
         self.slots = [
             [
@@ -86,21 +87,22 @@ class Slots:
         return [slot for call in self.slots for slot in call]
 
     def _slot(self, name: str, alone: Any, long: Any, pair: Any) -> Slot:
+        """Infer a slot from its values for a short text, a long one, and both together."""
         if isinstance(pair, list) and pair:
             lengths = {len(alone[0]), len(long[0])}
             return Slot(name, "list", max(lengths) if len(lengths) > 1 else None)
         if not isinstance(pair, Tensor):
             return Slot(name, "fixed", value=pair)
-        if alone is None:
+        if alone is None:  # there is a mask only if lengths differ
             return Slot(name, "mask", value=pair.dtype)
-        if len(alone) == 1 and len(pair) == 2:
+        if len(alone) == 1 and len(pair) == 2:  # the first axis is that of the texts
             if alone.shape == long.shape:
                 return Slot(name, "rows")
             if alone.shape[2:] == long.shape[2:]:
                 return Slot(name, "rows", long.shape[1])
-        elif alone.shape == long.shape == pair.shape:
+        elif alone.shape == long.shape == pair.shape:  # it does not depend on the texts
             return Slot(name, "fixed", value=alone)
-        elif alone.shape[1:] == long.shape[1:]:
+        elif alone.shape[1:] == long.shape[1:]:  # the first axis is that of the tokens
             return Slot(name, "shared", len(long))
         raise UserError(
             f"{self.who} cannot be used: expected one row per text from `encode_prompt`, got shapes"

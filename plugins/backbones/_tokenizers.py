@@ -85,12 +85,12 @@ def _check_own_files(weights: Weights, component: str, config: Mapping[str, Any]
         )
 
 
-def _from_folder(weights: Weights, component: str, kind: Any, length: int) -> Any:
+def _from_folder(weights: Weights, component: str, tokenizer_cls: Any, length: int) -> Any:
     folder = weights.folder(component)
     return _made(
         weights,
         f"{component}/",
-        lambda: kind.from_pretrained(folder, local_files_only=True),
+        lambda: tokenizer_cls.from_pretrained(folder, local_files_only=True),
         length,
     )
 
@@ -286,21 +286,21 @@ def _t5_pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any
 
 
 @lru_cache(maxsize=4)
-def other_tokenizer(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
+def other_tokenizer(weights: Weights, folder: str, encoder: str, classes: tuple[str, ...]) -> Any:
     """Return the tokenizer of T5 or Gemma in the subfolder `folder`.
 
     Args:
         weights: the pipeline's folder.
         folder: the tokenizer's subfolder.
         encoder: the text encoder's subfolder.
-        kinds: allowed tokenizer classes; the first one is used.
+        classes: allowed tokenizer classes; the first one is used.
 
     Raises:
         UserError: it is of another class, cannot be loaded, or does not fit the text encoder.
     """
     name = f"{folder}/tokenizer_config.json"
     config = weights.read(name)
-    check_class(weights, name, config, "tokenizer_class", kinds)
+    check_class(weights, name, config, "tokenizer_class", classes)
     _check_own_files(weights, folder, config)
     weights.find(f"{folder}/special_tokens_map.json")  # fetched from the Hub for the library
     whole = weights.find(f"{folder}/tokenizer.json")
@@ -310,7 +310,7 @@ def other_tokenizer(weights: Weights, folder: str, encoder: str, kinds: tuple[st
     elif whole is None:
         raise weights.error(f"{folder}/", f"has neither tokenizer.json nor {SENTENCEPIECE_FILE}")
     else:
-        tokenizer = _from_folder(weights, folder, getattr(transformers, kinds[0]), 4)
+        tokenizer = _from_folder(weights, folder, getattr(transformers, classes[0]), 4)
     size = weights.read(f"{encoder}/config.json").get("vocab_size")
     if not is_whole(size) or not 0 <= size - len(tokenizer) <= MAX_UNUSED_EMBEDDINGS:
         raise weights.error(

@@ -121,13 +121,13 @@ class FolderPipeline(InspectedFolder):
         with self._lock:
             if name in self._loaded:
                 return
-            kind, dtype = self.component_classes[name], self._dtype
+            component_cls, dtype = self.component_classes[name], self._dtype
             overflows = dtype == torch.float16 and name in self.encoders
             if name == AUTOENCODER or (
-                overflows and not issubclass(kind, transformers.CLIPPreTrainedModel)
+                overflows and not issubclass(component_cls, transformers.CLIPPreTrainedModel)
             ):
                 dtype = torch.float32
-            module = load_component(self.weights, name, kind, dtype, self.device)
+            module = load_component(self.weights, name, component_cls, dtype, self.device)
             self.pipe.__dict__[name] = module
             self._loaded.add(name)
 
