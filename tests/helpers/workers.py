@@ -70,7 +70,7 @@ class Threads(Actors):
     def kill(self, name: str) -> None:
         """Have a worker end as from outside."""
         worker, _ = self._alive[name]
-        self._said.put((name, worker, Ended("its process was ended from outside")))
+        self._said.put((name, worker, Ended("its process was killed")))
 
     def answers(self) -> list[tuple[str, Answer]]:
         try:

@@ -1,1 +1,1 @@
-"""Where the images of a run are scored: in this process, or by workers of Ray."""
+"""Executors: score the images of a run in this process, or with Ray workers."""

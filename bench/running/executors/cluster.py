@@ -1,4 +1,4 @@
-"""Finding or starting Ray, and how many workers fit where."""
+"""Connect to Ray or start it, and plan how many workers there are and what each gets."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from bench.running.settings import RunConfig
 
 EXTRA = "pip install 'diffusion-classifier-bench[ray]'"
-ANSWERS_WITHIN = 5.0  # seconds in which an address takes a connection
-CONNECTS = 20.0  # seconds in which Ray is there
-STARTS = 120.0  # seconds in which a Ray of our own has started
-LOOKS_EVERY = 2.0  # seconds between two questions whether Ray is still there
-SILENT = 60.0  # seconds without an answer after which it is not
-OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, and a container's /dev/shm may be
+SOCKET_TIMEOUT = 5.0  # seconds until an address must accept a connection
+CONNECT_TIMEOUT = 20.0  # seconds until an existing Ray must answer
+LAUNCH_TIMEOUT = 120.0  # seconds until a new Ray must have started
+POLL_INTERVAL = 2.0  # seconds between checks that Ray is alive
+LOST_AFTER = 60.0  # seconds without an answer until Ray counts as lost
+OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, as may be a container's /dev/shm
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-RAY_VARIABLES = {  # of Ray, in the environment alone
+RAY_VARIABLES = {  # settings of Ray that exist only as environment variables
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of a change to come
-    "RAY_worker_niceness": "0",  # 15 by default: a worker would starve beside other work
-    # The driver says which worker ended and what it held; Ray says so once more, in ten lines.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a deprecation warning
+    "RAY_worker_niceness": "0",  # the default of 15 starves workers on a busy machine
+    # The driver reports a worker that ended; Ray would repeat it in ten lines.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
 }
-WORKERS_OWN = {  # of a worker's environment, where the user has set nothing else
+WORKER_DEFAULTS = {  # defaults in the environment of a worker
     "GOMP_SPINCOUNT": "10000",
-    # The engine has a thread of its own. With an arena of its own as well, glibc gives memory back
-    # after each batch, and page faults take about a fifth of the time on a CPU.
+    # The engine runs in its own thread. If that has its own arena, glibc returns memory after each
+    # batch, and page faults take about a fifth of the time on a CPU.
     "MALLOC_ARENA_MAX": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-PASSED_ON = (  # to workers, and to the jobs of Slurm
+PASSED_ON = (  # variables passed on to workers and Slurm jobs
     "BENCH_LOAD_PLUGINS",
     "BENCH_BLOCK_PLUGINS",
     "BENCH_STRICT_PLUGINS",
@@ -57,7 +57,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Layout:
-    """Number of workers, and what each takes: CPUs, 0 or 1 GPU, threads of torch."""
+    """Number of workers, and the CPUs, GPUs (0 or 1) and torch threads of each."""
 
     workers: int
     cpus: int
@@ -66,24 +66,24 @@ class Layout:
 
 
 def check_executor(config: RunConfig) -> None:
-    """Refuse settings of an executor that is not installed or not chosen (UserError)."""
+    """Raise UserError if the executor is not installed or its settings do not fit it."""
     if config.executor == "local":
         for name in ("workers", "ray_address"):
             if getattr(config, name) is not None:
                 option = name.replace("_", "-")
-                raise UserError(f"--{option} is for workers of Ray: add --executor ray.")
+                raise UserError(f"--{option} needs Ray workers: add --executor ray.")
         return
     if find_spec("ray") is None:
         raise UserError(f"--executor ray needs the extra `ray`: {EXTRA}")
     if config.device is not None and ":" in config.device:
         kind = config.device.partition(":")[0]
         raise UserError(
-            f"--device {config.device} names one device, and each worker of Ray gets one of its"
-            f" own: write --device {kind}."
+            f"--device {config.device} names one device, but every Ray worker gets its own: use"
+            f" --device {kind}."
         )
     if config.ray_address is not None and "://" in config.ray_address:
         raise UserError(
-            f"--ray-address {config.ray_address}: Ray's client is not supported. Start this command"
+            f"--ray-address {config.ray_address}: Ray's client is not supported. Run this command"
             " on a machine of the cluster, with --ray-address auto or HOST:PORT."
         )
 
@@ -91,54 +91,62 @@ def check_executor(config: RunConfig) -> None:
 def plan_workers(
     nodes: Sequence[Node], workers: int | str | None, device: str | None, own: bool
 ) -> Layout:
-    """Return how many workers there are, and what each takes: one device each.
+    """Return the number of workers and the resources of each; every worker has one device.
 
     Args:
         nodes: the machines of the cluster.
-        workers: the user's; `auto` or None: one per GPU, and without any, one per machine.
-        device: the kind of device that the user wants.
-        own: whether this process starts the cluster, which then does not grow.
+        workers: number of workers; `auto` or None for one per GPU or, without GPUs, per machine.
+        device: type of device that the user chose; None for GPUs if there are any.
+        own: whether this process has started the cluster, which then does not grow.
 
     Raises:
-        UserError: there are no such devices, or fewer than workers.
+        UserError: there are no such devices, or fewer GPUs than workers.
     """
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     if device not in (None, "cuda") or not gpus:
         if device == "cuda":
-            raise UserError("--device cuda: no machine of the cluster has a GPU.")
+            raise UserError("--device cuda: the cluster has no GPU.")
         if workers in (None, "auto"):
             cores = max(1, min(node.cpus for node in nodes))
             return Layout(len(nodes), cores, 0, cores)
-        wanted = int(workers or 1)
-        cores = max(1, cpus // wanted)
-        while cores > 1 and sum(node.cpus // cores for node in nodes) < wanted:
+        count = int(workers or 1)
+        cores = max(1, cpus // count)
+        while cores > 1 and sum(node.cpus // cores for node in nodes) < count:
             cores -= 1
-        return Layout(wanted, cores, 0, cores)
-    wanted = gpus if workers in (None, "auto") else int(workers or 1)
-    if own and wanted > gpus:
-        raise UserError(f"--workers {wanted}: each takes a GPU, and there are {gpus}.")
-    return Layout(wanted, 1, 1, max(1, cpus // gpus))
+        return Layout(count, cores, 0, cores)
+    count = gpus if workers in (None, "auto") else int(workers or 1)
+    if own and count > gpus:
+        raise UserError(f"--workers {count}: must be at most {gpus}, the number of GPUs.")
+    return Layout(count, 1, 1, max(1, cpus // gpus))
 
 
 def environment(layout: Layout) -> dict[str, str]:
-    """Return the variables of a worker, which are set before it imports anything."""
-    # One number for all variables: torch takes MKL's where it differs.
-    wanted = os.environ.get("OMP_NUM_THREADS", str(layout.threads))
-    threads = {name: os.environ.get(name, wanted) for name in THREADS}
+    """Return the environment variables of a worker, to be set before it imports anything."""
+    # All variables get one default, because torch uses MKL's number if it differs.
+    default = os.environ.get("OMP_NUM_THREADS", str(layout.threads))
+    threads = {name: os.environ.get(name, default) for name in THREADS}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    others = {name: os.environ.get(name, value) for name, value in WORKERS_OWN.items()}
+    others = {name: os.environ.get(name, value) for name, value in WORKER_DEFAULTS.items()}
     return {**threads, **passed, **others}
 
 
 class Connection:
-    """Ray, from `ray.init` to `ray.shutdown`; `failure` begins the message of an error.
+    """A connection to Ray, from `ray.init` to `ray.shutdown`.
 
-    `ray.init` is called in a thread: there it leaves our signal handlers alone, and has a time
-    limit in seconds. The thread stays, since the kernel ends what Ray started when the thread that
-    started it ends. It polls whether Ray's node on this machine is alive: a node ends with its
-    dashboard agent, then no worker starts any more, and nothing raises.
+    `ray.init` runs in a thread, where it leaves our signal handlers alone and can have a timeout.
+    The thread lives as long as the connection, because the kernel kills what Ray started when the
+    thread that started it ends. Meanwhile it polls whether Ray's node on this machine is alive: a
+    node dies with its dashboard agent, after which no worker starts, without any exception.
 
-    Without `options`, the caller of the toolkit has connected, and will disconnect.
+    Args:
+        limit: timeout of `ray.init` in seconds.
+        failure: first words of error messages.
+        options: arguments of `ray.init`; without any, the caller of the toolkit has connected
+            already and will disconnect.
+
+    Raises:
+        UserError: nothing answers within the limit.
+        BenchError: Ray raised another exception.
     """
 
     def __init__(self, limit: float, failure: str, **options: object) -> None:
@@ -163,11 +171,11 @@ class Connection:
 
     @property
     def lost(self) -> bool:
-        """Whether the node is dead, or Ray has not answered for `SILENT` seconds."""
-        return self._dead or monotonic() - self._answered > SILENT
+        """Whether the node is dead, or Ray has not answered for `LOST_AFTER` seconds."""
+        return self._dead or monotonic() - self._answered > LOST_AFTER
 
     def close(self) -> None:
-        """Disconnect; a Ray of our own ends."""
+        """Disconnect, and stop Ray if it was started here."""
         import ray
 
         self._closing.set()
@@ -187,7 +195,7 @@ class Connection:
             self._closing.set()
         self._answered = monotonic()
         self._tried.set()
-        while not self._closing.wait(LOOKS_EVERY):
+        while not self._closing.wait(POLL_INTERVAL):
             with suppress(Exception):
                 alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
                 self._answered, self._dead = monotonic(), here not in alive
@@ -195,39 +203,43 @@ class Connection:
 
 
 def connect(address: str | None, workers: int | str | None) -> Connection:
-    """Connect to Ray at `auto` or HOST:PORT; without an address, start one on this machine.
+    """Connect to Ray at `auto` or HOST:PORT; without an address, start it on this machine.
 
-    A Ray that is started has room for `workers`. Where the caller of the toolkit has connected
-    already, that Ray is used; raises UserError where nobody answers.
+    A Ray that is started has at least as many CPUs as `workers`. If the caller of the toolkit has
+    connected already, that connection is used.
+
+    Raises:
+        UserError: the address is invalid, or nothing answers there in time.
+        BenchError: Ray failed.
     """
     for name, value in RAY_VARIABLES.items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
-        return Connection(CONNECTS, "Ray, which is connected, does not answer")
+        return Connection(CONNECT_TIMEOUT, "The connected Ray does not answer")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         macos = not hasattr(os, "sched_getaffinity")
         cores = os.cpu_count() or 1 if macos else len(os.sched_getaffinity(0))
         room = max(cores, workers if isinstance(workers, int) else 1)
         own = {"num_cpus": room, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-        # "local" takes free ports: the fixed ones of two clusters on a machine would clash.
+        # "local" uses free ports; the fixed ports of two clusters on one machine would clash.
         return Connection(
-            STARTS, "Ray did not start on this machine", address="local", **own, **quiet
+            LAUNCH_TIMEOUT, "Ray did not start on this machine", address="local", **own, **quiet
         )
     failure = f"--ray-address {address}: no Ray cluster answers there"
-    if address != "auto":  # Ray itself would try an address that takes no connection for long
+    if address != "auto":  # Ray itself would retry an unreachable address for long
         host, colon, port = address.rpartition(":")
         if not colon or not port.isdecimal():
             raise UserError(
-                f"--ray-address {address}: write auto, or HOST:PORT of the cluster's head."
+                f"--ray-address {address}: must be auto, or HOST:PORT of the cluster's head node."
             )
         try:
-            socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()
+            socket.create_connection((host, int(port)), SOCKET_TIMEOUT).close()
         except (OSError, OverflowError) as error:
             raise UserError(f"{failure}: {error}.") from None
-    return Connection(CONNECTS, failure, address=address, **quiet)
+    return Connection(CONNECT_TIMEOUT, failure, address=address, **quiet)
 
 
 def nodes() -> list[Node]:

@@ -1,11 +1,11 @@
-"""Which worker scores which images next, and what is done again where a worker ended.
+"""Scheduling: which worker scores which images next, and what is repeated after one has ended.
 
-Pure and deterministic: it knows ids, names of workers and a clock, and nothing of Ray, models or
-the store. The Ray executor, the tests and the simulation in `benchmarks/` use it.
+Pure and deterministic: it handles ids, names of workers and times, and does not depend on Ray,
+models or the store. The Ray executor, the tests and the simulation in `benchmarks/` use it.
 
-A block has as many images as a worker decides in a second, `MAX_BLOCK` at most. What a worker holds
-is at most half of its fair share of what is left (factoring, Hummel et al., CACM 1992), so that the
-last images are given one by one.
+A block has as many images as a worker decides in a second, `MAX_BLOCK` at most. A worker holds at
+most half of its fair share of the remaining images (factoring, Hummel et al., CACM 1992), so that
+the last images are handed out one by one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 MAX_BLOCK = 32  # images
-PACE = 0.01  # seconds of a block per worker: some hundred answers per second for the driver
+PACE = 0.01  # seconds of a block per worker, so that the driver gets about 100 answers per second
 
 
 @dataclass(frozen=True)
 class DispatchRules:
-    """How images are given out.
+    """Limits for handing out and repeating images.
 
     Attributes:
-        block_seconds: the work of one block.
-        together: workers that may end with an image among others before it is scored alone.
-        alone: workers that may end with an image scored alone before it has failed.
-        deaths: times that a worker may end without deciding an image before it is given up.
+        block_seconds: work of one block, in seconds.
+        together: number of workers lost while holding an image, after which it is scored alone.
+        alone: number of workers lost while scoring an image alone, after which it fails.
+        deaths: number of times that a worker ends without a decision, after which it is given up.
     """
 
     block_seconds: float = 1.0
@@ -36,35 +36,35 @@ class DispatchRules:
 
     @staticmethod
     def of(workers: int) -> DispatchRules:
-        """Return the rules for so many workers: the more there are, the larger a block."""
+        """Return the rules for a number of workers; more workers get larger blocks."""
         return DispatchRules(block_seconds=max(1.0, PACE * workers))
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The images of a worker that ended: scored again or failed; and whether to restart it."""
+    """What becomes of a worker that ended and of the images that it held."""
 
-    again: tuple[str, ...]
-    failed: tuple[str, ...]
-    restart: bool
+    again: tuple[str, ...]  # images to be scored again
+    failed: tuple[str, ...]  # images that have failed
+    restart: bool  # whether to restart the worker
 
 
 @dataclass
 class _Worker:
-    held: dict[str, None] = field(default_factory=dict)  # images that it has not decided
-    alone: bool = False  # whether it has an image that is scored alone
-    emptying: bool = False  # whether it decides what it holds, to take such an image
-    since: float | None = None  # start of its first block
-    images: int = 0  # number decided
+    held: dict[str, None] = field(default_factory=dict)  # its undecided images, in order
+    alone: bool = False  # whether it scores a single image alone
+    emptying: bool = False  # whether it gets no more images until it can score one alone
+    since: float | None = None  # time of its first block
+    images: int = 0  # number of images decided
     seconds: float = 0.0  # from `since` to its last decision
-    deaths: int = 0  # since it last decided an image
+    deaths: int = 0  # times that it ended since it last decided an image
 
 
 class Dispatch:
-    """Gives distinct images to workers until each is decided, or has failed.
+    """Hands out images to workers until every image is decided or has failed.
 
     Attributes:
-        left: number of images that are not decided and have not failed.
+        left: number of images that are neither decided nor failed.
     """
 
     def __init__(
@@ -76,32 +76,32 @@ class Dispatch:
         self.add(ids)
         self._workers = {name: _Worker() for name in workers}
         self._suspects: deque[str] = deque()  # images to be scored alone
-        self._ended: Counter[str] = Counter()  # workers that ended with an image among others
-        self._ended_alone: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()  # image → workers that ended with it among others
+        self._ended_alone: Counter[str] = Counter()  # image → workers that ended with it alone
 
     def add(self, ids: Iterable[str]) -> None:
-        """Add images that were not added before."""
+        """Add new images; their ids must be distinct from all added before."""
         before = len(self._pending)
         self._pending.extend(ids)
         self.left += len(self._pending) - before
 
     def holds(self, worker: str) -> int:
-        """Return how many images a worker holds."""
+        """Return the number of undecided images of a worker."""
         return len(self._workers[worker].held)
 
     def speed(self, worker: str) -> float | None:
-        """Return a worker's images per second; None before the first is decided."""
+        """Return a worker's images per second; None before its first decision."""
         state = self._workers[worker]
         return state.images / state.seconds if state.images and state.seconds > 0 else None
 
     def give(self, worker: str, now: float) -> tuple[str, ...]:
-        """Return the next images of a worker; none: it has enough, or nothing is pending.
+        """Return the next images for a worker; empty if it has enough or nothing is pending.
 
         `now` is in seconds on any monotonic clock.
         """
         state = self._workers[worker]
-        # A worker that was started again first shows with other images that it works: it may end
-        # again with the image that ended it before.
+        # A restarted worker first gets other images, to show that it works: the suspect may end it
+        # again.
         if self._suspects and not state.alone and (state.deaths == 0 or not self._pending):
             if not state.held:
                 state.emptying, state.alone = False, True
@@ -118,7 +118,7 @@ class Dispatch:
         return self._hand_out(state, [self._pending.popleft() for _ in range(count)], now)
 
     def decided(self, worker: str, ids: Sequence[str], now: float) -> tuple[str, ...]:
-        """Enter what a worker decided; return the images that count, each once in a run."""
+        """Register a worker's decisions; return the ids that count, each only once per run."""
         state = self._workers.get(worker)
         if state is None:
             return ()
@@ -134,7 +134,7 @@ class Dispatch:
         return counted
 
     def lost(self, worker: str) -> Loss:
-        """Take the images back of a worker that ended, and say what becomes of them."""
+        """Take back the images of a worker that ended, and return what to do with them."""
         state = self._workers[worker]
         (self._ended_alone if state.alone else self._ended).update(list(state.held))
         failed = tuple(n for n in state.held if self._ended_alone[n] >= self.rules.alone)
@@ -148,11 +148,11 @@ class Dispatch:
         return Loss(again, failed, restart=worker in self._workers)
 
     def leave(self, worker: str) -> None:
-        """Give up a worker, which is no fault of the images that it holds."""
+        """Give up a worker without blaming the images that it holds."""
         self._take_back(self._workers.pop(worker).held)
 
     def _take_back(self, ids: Iterable[str]) -> None:
-        """Put images at the end, those that ended several workers among those scored alone."""
+        """Queue images again; those that several workers ended with will be scored alone."""
         for name in ids:
             alone = self._ended[name] >= self.rules.together
             (self._suspects if alone else self._pending).append(name)

@@ -1,8 +1,8 @@
-"""The executor of workers: calls them, hands out images, and restarts or drops what ends.
+"""The executor with workers: it calls them, hands out images and restarts workers that end.
 
-Neither the driver nor the workers know Ray: `Actors` starts workers and carries the messages.
-`dispatch` decides which worker scores which image, and what is done again. The driver alone opens
-the store.
+Neither the driver nor the workers depend on Ray: `Actors` starts workers and passes the messages.
+`dispatch` decides which worker scores which images, and what is repeated. Only the driver's process
+opens the store.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from bench.running.prepared import Prepared, run_samples
 from bench.store.records import is_record, make_record
 
 logger = logging.getLogger("bench.workers")
-IN_FLIGHT = 2  # blocks of a worker: the next one is there before it is needed
-SPEEDS_EVERY = 10.0  # seconds between two log lines about the workers' speed
-PATIENCE = 120.0  # seconds without a ready worker after which a warning says so
+IN_FLIGHT = 2  # blocks per worker, so that the next one is there before it is needed
+SPEEDS_EVERY = 10.0  # seconds between log entries about the workers' speed
+PATIENCE = 120.0  # seconds without a prepared worker before a warning
 
 
 @dataclass
 class Member:
-    """One worker, as the driver sees it."""
+    """State of one worker."""
 
-    stage: str = "prepare"  # its last call but `score`; "prepared" and "ready": it has returned
-    place: WorkerProcess | None = None  # None: not known yet
-    blocks: int = 0  # number in flight
+    stage: str = "prepare"  # "prepare" or "open" while the call runs, then "prepared" or "ready"
+    place: WorkerProcess | None = None  # None if not known yet
+    blocks: int = 0  # number of blocks in flight
 
 
 class Driver(Executor):
-    """Scores with workers that are `actors`, which are closed with the driver.
+    """Scores with `actors` as workers; the constructor waits until the first has loaded.
 
     Attributes:
-        workers: by name, those that have not been given up.
-        dispatch: which worker has which images.
+        workers: name → state of the workers that have not been given up.
+        dispatch: schedule of the images.
 
     Raises:
-        BenchError: no worker can take part; the first one's reason.
+        BenchError: no worker can take part, for the reason of the first.
         WorkersLostError: the workers ended before one was ready.
     """
 
@@ -57,7 +57,7 @@ class Driver(Executor):
         self.workers: dict[str, Member] = {}
         self.dispatch = Dispatch((), names, DispatchRules.of(actors.count))
         self._starts: Counter[str] = Counter()
-        self._given_up: list[BenchError] = []  # why workers were
+        self._given_up: list[BenchError] = []  # the error of each worker that was given up
         self._opened: Opened | None = None
         self._since = self._logged = monotonic()
         try:
@@ -76,7 +76,7 @@ class Driver(Executor):
         """Yield each image as it is decided.
 
         Raises:
-            BenchError: every worker had to stop; the first one's reason.
+            BenchError: every worker had to stop, for the reason of the first.
             WorkersLostError: no worker is left; the same command resumes.
         """
         self.dispatch.add(sample_ids)
@@ -87,12 +87,12 @@ class Driver(Executor):
         self._log_speeds()
 
     def wait_for_all(self) -> None:
-        """Wait until every worker has loaded; otherwise the first one begins alone."""
+        """Wait until every worker has loaded; without this call, scoring begins with the first."""
         while any(member.stage != "ready" for member in self.workers.values()):
             list(self._step())
 
     def close(self) -> None:
-        """End the workers, and what was started for them."""
+        """End the workers, and Ray if it was started for them."""
         self.workers = {}
         self._actors.close()
 
@@ -103,13 +103,13 @@ class Driver(Executor):
         self._actors.call(name, "prepare")
 
     def _step(self) -> Iterator[Decided]:
-        """Wait for answers, at most a second, and yield what they decide."""
+        """Process the next answers, waiting at most a second, and yield their decisions."""
         if not self.workers:
             lost = (error for error in self._given_up if isinstance(error, WorkersLostError))
             raise next(lost, self._given_up[0])
         members = dict(self.workers)
         for name, answer in self._actors.answers():
-            # One answer of a moment may have ended the worker, and started it again.
+            # An earlier answer of this batch may have ended and restarted the worker.
             if self.workers.get(name) is members[name]:
                 yield from self._answered(name, answer)
         self._open_workers()
@@ -121,9 +121,7 @@ class Driver(Executor):
         if self._since and not placed and now - self._since >= PATIENCE:
             self._since = 0.0
             needs = self._actors.needs
-            warn_user(
-                f"No worker is ready after {PATIENCE:.0f} s. Each needs {needs} that is free."
-            )
+            warn_user(f"No worker is ready after {PATIENCE:.0f} s. Each needs {needs} free.")
 
     def _answered(self, name: str, answer: Answer) -> Iterator[Decided]:
         member = self.workers[name]
@@ -141,11 +139,11 @@ class Driver(Executor):
             case Ended():
                 yield from self._ended(name, answer)
             case _:
-                reason = f"it returned a {type(answer).__name__} that cannot be one"
+                reason = f"it returned an invalid {type(answer).__name__}"
                 yield from self._ended(name, Ended(reason, BenchError.exit_code))
 
     def _open_workers(self) -> None:
-        """Have workers load: one first, which encodes the prompts, and then all others."""
+        """Let prepared workers load: first one, which encodes the prompts, then all others."""
         members = self.workers.items()
         loaded = next((name for name, member in members if member.stage == "ready"), None)
         prepared = [name for name, member in members if member.stage == "prepared"]
@@ -168,7 +166,7 @@ class Driver(Executor):
             yield by_id[sample_id]
 
     def _is_sound(self, decided: Any) -> bool:
-        """Return whether a decision is of an image of the run, and can be recorded."""
+        """Return whether a decision belongs to an image of the run and can be recorded."""
         split, manifest = self._run.split, self._run.manifest
         assert split is not None and manifest is not None
         try:
@@ -176,13 +174,13 @@ class Driver(Executor):
             row = split.row_of[record["sample_id"]]
             blocks = [(len(r.prompts), len(r.draws), errors) for r, errors in decided.cells]
             fit = all(errors.shape == (rows, columns) for rows, columns, errors in blocks)
-        except Exception:  # another type or another shape raises anything
+        except Exception:  # values of wrong types or shapes can raise anything
             return False
         labelled = split.items is not None or record["label"] == split.labels[row]
         return fit and labelled and is_record(record, len(manifest.classes))
 
     def _feed(self, name: str) -> None:
-        """Hand a worker more images, or have it decide those that it holds."""
+        """Send a worker more images, or an empty block if there are none for it now."""
         assert self._run.split is not None
         member = self.workers[name]
         if member.stage != "ready":
@@ -196,20 +194,20 @@ class Driver(Executor):
             self._actors.call(name, "score", (), ())
 
     def _ended(self, name: str, ended: Ended) -> Iterator[Decided]:
-        """Start a worker again or give it up; yield the images that ended too many as failed."""
+        """Restart or give up a worker that ended; yield failures of images that ended too many."""
         called = _named(name, self.workers.pop(name).place or ended.place)
         self._actors.end(name)
         if not ended.again:
             self.dispatch.leave(name)
             self._given_up.append(ended.error(called))
-            warn_user(f"{self._given_up[-1]} The run goes on without it.")
+            warn_user(f"{self._given_up[-1]} The run continues without it.")
             return
         loss, rules = self.dispatch.lost(name), self.dispatch.rules
         again = len(loss.again)
-        held = f" {again} image{'s' * (again != 1)} of it will be scored again." if again else ""
-        # The number makes each warning its own: Python shows equal ones once.
+        held = f" {again} of its images will be scored again." if again else ""
+        # The number makes each warning distinct, because Python shows equal ones once.
         times = f" {self._starts[name]} times" if self._starts[name] > 1 else ""
-        then = "It is started again." if loss.restart else "It ended too often and is given up."
+        then = "It is restarted." if loss.restart else "It ended too often and is given up."
         warn_user(f"{called} ended{times}: {ended.reason}.{held} {then}")
         if loss.restart:
             self._start(name)
@@ -231,5 +229,5 @@ def _named(name: str, place: WorkerProcess | None) -> str:
 
 
 def open_ray(run: Prepared) -> Driver:
-    """Return the executor with workers of Ray; raises as `connect` and `Driver`."""
+    """Return an executor with Ray workers; raises the errors of `connect` and `Driver`."""
     return Driver(run, Actors(run.config, len(run.sample_ids)))

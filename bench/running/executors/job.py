@@ -1,4 +1,4 @@
-"""How a worker prepares the driver's run: from its settings, and with its encoded prompts."""
+"""The job that a driver sends to its workers, and how a worker prepares and verifies it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from bench.running.scorers import kind_of
 if TYPE_CHECKING:
     from bench.running.prepared import Prepared
 
-NUMERICAL = ("diffusers", "numpy", "torch", "transformers")  # another version, other numbers
+# Libraries whose version may change scores.
+NUMERICAL = ("diffusers", "numpy", "torch", "transformers")
 
 
 def job_of(run: Prepared) -> Job:
-    """Return a run's settings, and what workers must find with them."""
-    here = {"executor": "local", "workers": None, "ray_address": None, "fresh": False}
-    chosen = {"shard": None, "dtype": run.dtype}
-    # A worker may not see the calibration of a risk.
-    config = run.without_risk().model_copy(update={**here, **chosen})
+    """Return the job of a run, for its workers."""
+    changes = {
+        **{"executor": "local", "workers": None, "ray_address": None, "fresh": False},
+        **{"shard": None, "dtype": run.dtype},
+    }
+    # A worker may have no access to the calibration of a risk.
+    config = run.without_risk().model_copy(update=changes)
     versions, code, split = load_plugins().versions(), run.manifest.environment["code"], run.split
     assert split is not None
     return Job(
@@ -44,9 +47,13 @@ def job_of(run: Prepared) -> Job:
 
 
 def prepare_job(job: Job) -> tuple[Prepared, tuple[str, ...]]:
-    """Resolve and check a run here; a UserError where it differs from the driver's.
+    """Prepare the driver's run in this process; changes the working directory to the driver's.
 
-    Returns the run, and versions that are not the driver's and cannot change numbers, in words.
+    Returns:
+        The run, and the versions that differ from the driver's but cannot change numbers, as text.
+
+    Raises:
+        UserError: the run is invalid here, or its identity, code or libraries are not the driver's.
     """
     from bench.running.model_run import check
     from bench.running.prepare import prepare
@@ -54,25 +61,28 @@ def prepare_job(job: Job) -> tuple[Prepared, tuple[str, ...]]:
     from bench.stats.differences import differing_identity
     from bench.store.identity import Identity
 
-    with suppress(OSError):  # a folder that this node lacks: the error is about the file in it
+    with suppress(OSError):  # if the folder is missing here, the missing file is reported later
         os.chdir(job.folder)
     differences = _check_versions(job)
     prepared = prepare(RunConfig.model_validate_json(job.settings), surveyed=job.surveyed)
     check(prepared)
     mine = prepared.manifest
-    wanted = Identity.model_validate(json.loads(job.identity))
-    wanted = wanted.model_copy(update={"calibrated": None})
-    drivers = mine.model_copy(update={"identity": wanted})
+    identity = Identity.model_validate(json.loads(job.identity))
+    identity = identity.model_copy(update={"calibrated": None})
+    drivers = mine.model_copy(update={"identity": identity})
     if differing := differing_identity(mine, drivers):
-        differs = "; ".join(f"{name} is {a}, and {b} there" for name, (a, b) in differing.items())
+        differs = "; ".join(
+            f"{name} is {a} here, and {b} there" for name, (a, b) in differing.items()
+        )
         raise UserError(f"the run is not the driver's: {differs}.")
     return prepared, differences
 
 
 def _check_versions(job: Job) -> tuple[str, ...]:
-    """Refuse code or libraries that compute other numbers than the driver's (UserError).
+    """Compare code and libraries with the driver's; return harmless differences, as text.
 
-    Returns the other versions that are not the driver's, in words.
+    Raises:
+        UserError: a plugin, its source files or a numerical library differ.
     """
     plugins = load_plugins()
     here, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
@@ -105,20 +115,21 @@ def _check_versions(job: Job) -> tuple[str, ...]:
 
 
 def _public(version: str | None) -> str | None:
-    """Return a version without its build, such as `+cu128`, which follows the device."""
+    """Return a version without its build tag, such as `+cu128`, which depends on the device."""
     return version and version.partition("+")[0]
 
 
-# Encoded prompts are files whose name, on every machine, is the hash of all that decides them.
+# Encoded prompts are cache files. Each is named after a hash of everything that affects it, so its
+# name is the same on every machine.
 
 
 def lacks_texts(prepared: Prepared) -> bool:
-    """Return whether prompts would have to be encoded here."""
+    """Return whether encoded prompts are missing in this machine's cache."""
     return not all(is_cached(file) for file in kind_of(prepared).text_files(prepared))
 
 
 def kept_texts(prepared: Prepared) -> Texts:
-    """Return the prompts that are encoded here; large ones are read when they are sent."""
+    """Return the cached encoded prompts, memory-mapped: they are read only when they are sent."""
     return {
         file.name: np.asarray(np.memmap(file, np.uint8, "r"))
         for file in kind_of(prepared).text_files(prepared)
@@ -127,7 +138,7 @@ def kept_texts(prepared: Prepared) -> Texts:
 
 
 def keep_texts(prepared: Prepared, texts: Texts) -> None:
-    """Write prompts that another worker encoded; those that do not fit are encoded here."""
+    """Cache prompts that another worker encoded; those that cannot be written are left out."""
     for file in kind_of(prepared).text_files(prepared):
         if file.name in texts:
             with suppress(OSError), writing_cached(file, durable=False) as opened:

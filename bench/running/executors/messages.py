@@ -1,6 +1,6 @@
-"""The messages of a driver and its workers.
+"""Messages between a driver and its workers.
 
-They hold names, settings and decisions: no model and no dataset.
+They contain names, settings and decisions, never models or datasets.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from bench.contracts.strategy import Problem
 from bench.discovery.guard import one_line
 from bench.errors import BenchError, PluginError, UserError, WorkersLostError
 
-Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: a file's name → its bytes
-Fetch = Callable[[], Texts]  # called where they are missing
+Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: file name → content
+Fetch = Callable[[], Texts]  # fetches the encoded prompts of another worker
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run, as its workers are told of it.
+    """What a worker needs to prepare the driver's run and to verify that it is the same.
 
     Attributes:
         settings: `RunConfig` as JSON.
         identity: the run's identity as JSON.
-        folder: the driver's, where relative paths begin.
-        versions: distribution → version of the toolkit and of the plugins that the run uses.
-        code: distribution → hash of the sources of the same.
+        folder: working directory of the driver, to which paths are relative.
+        versions: distribution → version, of the toolkit and of the plugins that the run uses.
+        code: distribution → hash of its source files, for the same distributions.
         packages: library → version on the driver.
-        surveyed: the fingerprint of all images, and whether all are ordinary.
+        surveyed: fingerprint of the images, and whether all of them are ordinary.
     """
 
     settings: str
@@ -49,10 +49,12 @@ class Job:
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """The machine and the process of a worker that has prepared a run; by default these.
+    """The process of a worker that has prepared a run, by default this process.
 
     Attributes:
-        differences: versions that are not the driver's and cannot change numbers, in words.
+        host: name of its machine.
+        process: process id.
+        differences: versions that differ from the driver's but cannot change numbers, as text.
     """
 
     host: str = field(default_factory=socket.gethostname)
@@ -65,14 +67,14 @@ class WorkerProcess:
 
 @dataclass(frozen=True)
 class Ended:
-    """Why a worker ended, with all that it held.
+    """Why a worker ended; the images that it held are not decided.
 
     Attributes:
         reason: what is wrong.
-        exit_code: of the command, if no worker is left; None: the process ended from outside.
-        place: the worker's process, where the driver may not know it.
-        plugin: the plugin that failed, where one did.
-        again: whether to start the worker again; False: it would fail again.
+        exit_code: exit code of the command if no worker is left; None if the process was killed.
+        place: the worker's process, if the driver may not know it yet.
+        plugin: the plugin that failed, if one did.
+        again: whether to restart the worker; False if it would fail again.
     """
 
     reason: str
@@ -83,9 +85,10 @@ class Ended:
 
     @staticmethod
     def of(error: BaseException, again: bool = False) -> Ended:
-        """Return the message of an error here without its class, which the driver may not have.
+        """Return the message for an exception in this process.
 
-        `again` is for errors that nobody foresaw: the others explain what has to be changed.
+        It contains no exception object, because the driver may lack the class. `again` applies to
+        unexpected exceptions only: a BenchError would be raised again by a restarted worker.
         """
         here = WorkerProcess()
         if isinstance(error, PluginError):
@@ -96,7 +99,7 @@ class Ended:
         return Ended(reason, BenchError.exit_code, here, again=again)
 
     def error(self, worker: str) -> BenchError:
-        """Return the error that ends the run where no worker is left."""
+        """Return the error to raise if no worker is left."""
         if self.exit_code is None:
             return WorkersLostError("No worker is left. The warnings above say why.")
         if self.plugin is not None:
@@ -106,7 +109,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Opened:
-    """What the driver needs of a loaded engine; see `Executor`."""
+    """What a worker reports of its loaded engine; the fields are those of `Executor`."""
 
     problem: Problem
     levels: Levels | None
@@ -115,12 +118,12 @@ class Opened:
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker has decided since its last report.
+    """The decisions of a worker since its last report.
 
     Attributes:
-        decided: the decisions, without the images.
-        end: why it stopped; None: it did not.
-        peak_memory: its largest use so far in bytes.
+        decided: the decisions, without images.
+        end: why the worker stopped; None if it is still running.
+        peak_memory: peak memory of the worker so far, in bytes.
     """
 
     decided: tuple[Decided, ...] = ()

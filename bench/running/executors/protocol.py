@@ -1,4 +1,4 @@
-"""The two sides of scoring a run, what is scored and what scores it; and the local executor."""
+"""Base classes of a run to be scored and of what scores it, and the executor in this process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.contracts.strategy import Problem
 from bench.engine.asking import CheckedStrategy
 from bench.store.documents import Manifest
 
-Swept = tuple[Path, Sequence[str]]  # the folder of a full sweep, and ids of some of its images
+Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
 
 
 @dataclass
 class Executable(ABC):
-    """A run that `execute` scores, whether a model or a recording answers."""
+    """A run that `execute` can score, with a model or from recorded errors."""
 
     manifest: Manifest
     strategy: CheckedStrategy
@@ -28,37 +28,37 @@ class Executable(ABC):
     started: float  # start of preparing it, on `time.perf_counter`'s clock
     fresh: bool = False  # whether to start over instead of resuming
     save_errors: bool = False  # whether to keep the error of every cell
-    timed: bool = True  # whether its seconds are a model's; those of a recording mean nothing
-    sweep: Swept | None = None  # images whose decisions are taken over from a full sweep
+    timed: bool = True  # whether times are recorded; those of a replayed recording mean nothing
+    sweep: Swept | None = None  # images whose decisions are copied from a full sweep
 
     @abstractmethod
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield the images with these ids."""
 
     def check(self) -> None:
-        """Make the last checks before anything is written or loaded."""
+        """Validate the run before anything is written or loaded; raises UserError."""
         return None
 
     @abstractmethod
     def open_engine(self) -> Engine:
-        """Load what answers the strategy."""
+        """Load the model or the recording and return its engine."""
 
 
 class Executor(ABC):
-    """Scores the images of a run somewhere; the caller stores what it yields."""
+    """Scores the images of a run; the caller stores the decisions that it yields."""
 
-    problem: Problem  # question of every image
-    levels: Levels | None = None  # noise levels of the model, where it has any
-    fitted: Mapping[str, Any] | None = None  # report of a backbone that learned on its fit
-    device: str | None = None  # kind of device whose speed may be remembered; None: no such one
-    peak_memory: int | None = None  # largest use of one other process so far, in bytes
+    problem: Problem  # problem of every image
+    levels: Levels | None = None  # noise levels of the model, if it has any
+    fitted: Mapping[str, Any] | None = None  # report of the fit of a backbone that learns
+    device: str | None = None  # device type whose speed is to be remembered, if any
+    peak_memory: int | None = None  # largest peak memory of any worker so far, in bytes
 
     @abstractmethod
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided, in any order."""
 
     def close(self) -> None:
-        """End what it started, also where scoring was interrupted."""
+        """Stop what the executor started; safe if scoring was interrupted."""
         return None
 
 

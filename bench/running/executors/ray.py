@@ -1,6 +1,6 @@
-"""Workers as actors of Ray: started, called, waited for and ended.
+"""Ray actors as workers: start, call, wait for and end them.
 
-Restarts are the driver's and not Ray's, since it is images that must be done again, and not calls.
+Ray restarts nothing; the driver does, because images must be repeated, not calls.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ logger = logging.getLogger("bench.workers")
 NEVER_BEGAN = re.compile(r"in its creation task.*?pid=(?P<pid>\d+), ip=(?P<ip>[^,)]+)", re.DOTALL)
 ENDED = {
     "OutOfMemoryError": "it ran out of memory",
-    "NodeDiedError": "its machine is gone",
-    "ActorUnschedulableError": "no machine has room for it",
+    "NodeDiedError": "its machine left the cluster",
+    "ActorUnschedulableError": "no machine has the resources for it",
 }
 
 
 class Actors:
-    """At most `most` workers as actors of Ray; raises as `connect`.
+    """At most `most` workers as Ray actors; raises the errors of `connect` and `plan_workers`.
 
     Attributes:
         count: number of workers.
-        needs: the resources of one worker, in words.
+        needs: the resources of one worker, as text.
     """
 
     count: int
@@ -50,7 +50,7 @@ class Actors:
     def __init__(self, config: RunConfig, most: int) -> None:
         self._actors: dict[str, Any] = {}
         self._waiting: dict[Any, str] = {}  # reference → the worker that answers
-        self._stdout = ExitStack()  # Ray prints messages, and stdout is the command's
+        self._stdout = ExitStack()  # Ray prints messages, but stdout is for results
         self._connection: Connection | None = None
         self._stdout.enter_context(stdout_to_stderr())
         try:
@@ -65,7 +65,7 @@ class Actors:
         self.needs = f"{self._layout.cpus} CPU" + (" and a GPU" if self._layout.gpus else "")
 
     def start(self, name: str, job: Job) -> None:
-        """Start a worker where there is room; its first call waits until it has started."""
+        """Start a worker as soon as resources are free; its calls wait until it has started."""
         import ray
 
         made = ray.remote(Worker).options(
@@ -80,15 +80,15 @@ class Actors:
         self._actors[name] = made.remote(job)
 
     def call(self, name: str, method: str, *arguments: object) -> None:
-        """Call a worker's method; the reply is among the `answers`."""
+        """Call a worker's method without waiting; `answers` returns the reply."""
         self._waiting[getattr(self._actors[name], method).remote(*arguments)] = name
 
     def texts_of(self, name: str) -> Fetch:
-        """Return what fetches a worker's encoded prompts, when another worker calls it."""
+        """Return a function with which another worker can fetch this worker's encoded prompts."""
         return partial(_texts, self._actors[name])
 
     def end(self, name: str) -> None:
-        """End a worker, also one that has ended."""
+        """End a worker, even if it has already ended."""
         import ray
 
         actor = self._actors.pop(name)
@@ -97,7 +97,7 @@ class Actors:
             ray.kill(actor, no_restart=True)
 
     def answers(self) -> list[tuple[str, Answer]]:
-        """Return names of workers with their replies, after waiting a second at most.
+        """Return the names of workers with their replies, after waiting at most a second.
 
         Raises:
             WorkersLostError: Ray ended.
@@ -112,13 +112,13 @@ class Actors:
             if ready and len(references) > 1:
                 ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
         except ray.exceptions.RayError as error:
-            raise WorkersLostError(f"Ray itself ended: {_ended(error).reason}.") from error
+            raise WorkersLostError(f"Ray ended: {_ended(error).reason}.") from error
         if not ready and self._connection is not None and self._connection.lost:
             raise WorkersLostError("Ray on this machine ended. The same command resumes.")
         return [(self._waiting.pop(reference), _answer(reference)) for reference in ready]
 
     def close(self) -> None:
-        """End the workers, and Ray where it was started for them."""
+        """End the workers, and Ray if it was started for them."""
         for name in list(self._actors):
             self.end(name)
         if self._connection is not None:
@@ -127,7 +127,7 @@ class Actors:
 
 
 def _texts(actor: Any) -> Texts:
-    """Return an actor's encoded prompts; of one that ended they are none."""
+    """Return an actor's encoded prompts; empty if the actor has ended."""
     import ray
 
     with suppress(ray.exceptions.RayError):
@@ -147,13 +147,13 @@ def _answer(reference: Any) -> Answer:
 
 
 def never_began(message: str) -> Ended | None:
-    """Return why a worker's process cannot load the toolkit; None: Ray reports something else."""
+    """Return why a worker's process cannot load the toolkit; None if the message is another."""
     process = NEVER_BEGAN.search(message)
     if process is None:
         return None
     last = message.strip().splitlines()[-1].strip()
     place = WorkerProcess(process["ip"], int(process["pid"]))
-    reason = f"the toolkit does not start there: {one_line(last)}."
+    reason = f"the toolkit cannot be loaded: {one_line(last)}."
     return Ended(reason, UserError.exit_code, place, again=False)
 
 
@@ -166,4 +166,4 @@ def _ended(error: Exception) -> Ended:
     for kind, reason in ENDED.items():
         if type(error).__name__ == kind or kind in str(error):
             return Ended(reason)
-    return Ended("its process was ended from outside")
+    return Ended("its process was killed")

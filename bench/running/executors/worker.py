@@ -1,6 +1,6 @@
-"""A worker: prepares a run from names and settings, and scores the images it receives.
+"""A worker: prepares a run from its settings and scores the images that it is given.
 
-It knows nothing of Ray, and runs in any process.
+It does not depend on Ray and runs in any process.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from bench.running.model_run import ModelRun
 from bench.running.prepared import Prepared, run_samples
 
 T = TypeVar("T")
-CALLS = 4  # at the same time: two blocks, the encoded prompts, and one to spare
+CALLS = 4  # concurrent calls: two blocks, one for encoded prompts, and one to spare
 
 
 class _Calls:
-    """A thread that makes one call after the other, and ends with the process.
+    """A daemon thread that executes calls one after another.
 
-    A thread of `ThreadPoolExecutor` would keep the process from ending.
+    The threads of `ThreadPoolExecutor` would keep the process alive.
     """
 
     def __init__(self) -> None:
@@ -64,37 +64,37 @@ class _Calls:
 
 
 class Worker:
-    """One process that scores images of a run: prepare, open, then score block after block.
+    """Scores images of a run in one process: call `prepare`, `open`, then `score` for each block.
 
-    Several calls run at the same time. All that uses torch is done in one more thread: OpenMP keeps
-    a team of threads for each thread that calls it, and with more threads than cores none of them
-    waits actively (a third of the speed on two cores).
+    `score` and `texts` may be called concurrently. Everything that uses torch runs in one dedicated
+    thread, because OpenMP keeps a team of threads for each calling thread, and with more threads
+    than cores they do not wait actively (a third of the speed on two cores).
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self._torch = _Calls()
-        self._network = ExitStack()  # for the life of the process
+        self._offline = ExitStack()  # keeps `--offline` in force until the process ends
         self._prepared: Prepared | None = None
         self._engine: Engine | None = None
         self._changed = Condition()
-        self._feed: dict[str, str] = {}  # images that the engine has not taken → their content
-        self._last = 0  # calls that wait for the engine to decide what it has taken
+        self._feed: dict[str, str] = {}  # ids that the engine has not taken yet → hash of content
+        self._last = 0  # number of waiting calls with an empty block
         self._decided: list[Decided] = []
         self._failed: BaseException | None = None
 
     def prepare(self) -> WorkerProcess | Ended:
-        """Resolve and check the run, and that it is the driver's."""
+        """Prepare the run, and verify that it is the driver's."""
         try:
             prepared, differences = self._torch.call(lambda: prepare_job(self.job)).result()
         except Exception as error:
             return Ended.of(error)
         self._prepared = prepared
-        self._network.enter_context(offline(prepared.config.offline))
+        self._offline.enter_context(offline(prepared.config.offline))
         return WorkerProcess(differences=differences)
 
     def open(self, fetch: Fetch | None = None) -> Opened | Ended:
-        """Load the engine; `fetch` returns another worker's encoded prompts, for one without."""
+        """Load the engine; `fetch` is called if encoded prompts are missing on this machine."""
         assert self._prepared is not None, "prepare comes first"
         try:
             if lacks_texts(self._prepared) and fetch is not None:
@@ -106,19 +106,20 @@ class Worker:
         return Opened(engine.problem, engine.levels, getattr(engine, "fitted", None))
 
     def texts(self) -> Texts:
-        """Return the encoded prompts, for a worker that shares no cache folder with this one."""
+        """Return the encoded prompts, for a worker without access to this cache folder."""
         assert self._prepared is not None, "prepare comes first"
         return kept_texts(self._prepared)
 
     def score(self, block: tuple[str, ...], contents: tuple[str, ...]) -> Report:
-        """Score more images; return once the engine has taken all of them, with what is decided.
+        """Queue images; return once the engine has taken them, with the decisions so far.
 
-        So the engine has the next block before it needs it, and its batches stay full. An empty
-        block is the last for now: it returns as soon as an image that the worker holds is decided.
+        With two calls at a time the engine has the next block before it needs it, and its batches
+        stay full. An empty block means that no more images come for now; the call returns as soon
+        as an image that the worker holds is decided.
 
         Args:
             block: ids of the images.
-            contents: the hash of each image that `Split.content` gives on the driver.
+            contents: hash of each image, `Split.content` of the driver.
         """
         with self._changed:
             self._feed.update(zip(block, contents, strict=True))
@@ -136,7 +137,7 @@ class Worker:
         return Report(decided, end, peak_memory())
 
     def _score(self) -> None:
-        """Score until the process ends; the engine runs once per series of blocks up to a last."""
+        """Score until the process ends; an empty block ends one pass of the engine."""
         assert self._prepared is not None and self._engine is not None
         while True:
             with self._changed:
@@ -145,7 +146,9 @@ class Worker:
                 samples = run_samples(self._prepared, self._arriving())
                 for decided in self._engine.score(samples, self._prepared.strategy):
                     with self._changed:
-                        self._decided.append(_light(decided, self._prepared.config.save_errors))
+                        self._decided.append(
+                            _without_images(decided, self._prepared.config.save_errors)
+                        )
                         self._changed.notify_all()
             except BaseException as error:
                 with self._changed:
@@ -154,7 +157,7 @@ class Worker:
                 return
 
     def _arriving(self) -> Iterator[str]:
-        """Yield images as they arrive, until there are no more for now."""
+        """Yield ids as they arrive, until none is left and a call with an empty block waits."""
         assert self._prepared is not None and self._prepared.split is not None
         while True:
             with self._changed:
@@ -166,13 +169,13 @@ class Worker:
                 self._changed.notify_all()
             if self._prepared.split.hash_sample(sample_id, read=True) != content:
                 raise UserError(
-                    f"{quoted(sample_id)} is not the driver's: image, label or texts differ."
+                    f"{quoted(sample_id)} is not the driver's: its image, label or texts differ."
                 )
             yield sample_id
 
 
-def _light(decided: Decided, with_errors: bool) -> Decided:
-    """Return a decision without the images, and without errors that are not kept."""
+def _without_images(decided: Decided, with_errors: bool) -> Decided:
+    """Return a decision without its images, and without its errors unless `with_errors`."""
     sample = replace(decided.sample, image={})
     if sample.item is not None:
         item = replace(sample.item, images=(None,) * len(sample.item.images))

@@ -39,7 +39,7 @@ def test_how_many_workers_there_are(
 
 def test_a_cluster_may_grow_and_a_machine_does_not() -> None:
     assert plan_workers([EIGHT], 20, None, own=False).workers == 20
-    with pytest.raises(UserError, match="there are 8"):
+    with pytest.raises(UserError, match="must be at most 8"):
         plan_workers([EIGHT], 20, None, own=True)
     with pytest.raises(UserError, match="GPU"):
         plan_workers([ONE], None, "cuda", own=True)
@@ -66,12 +66,12 @@ def test_a_worker_s_own_variables_give_way_to_the_user_s(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--workers", "2"], "--workers is for workers of Ray: add --executor ray"),
-        (["--ray-address", "auto"], "--ray-address is for workers of Ray"),
+        (["--workers", "2"], "--workers needs Ray workers: add --executor ray"),
+        (["--ray-address", "auto"], "--ray-address needs Ray workers"),
         (["--executor", "ray", "--workers", "0"], "--workers: "),
         (["--executor", "ray", "--workers", "many"], "--workers: "),
         (["--executor", "dask"], "dask"),
-        (["--executor", "ray", "--device", "cuda:1"], "write --device cuda"),
+        (["--executor", "ray", "--device", "cuda:1"], "use --device cuda"),
         (["--executor", "ray", "--ray-address", "ray://a:1"], "Ray's client is not supported"),
         (["--executor", "ray", "--slurm", "2"], "--slurm and --executor ray do not go together"),
     ],

@@ -111,12 +111,12 @@ def test_a_worker_that_ends_with_two_blocks_is_started_again_once(
         def answers(self) -> list[tuple[str, Answer]]:
             scores = self.calls.count(("worker 1", "score"))
             if self.started["worker 1"] == 1 and scores == 2:
-                killed = Ended("its process was ended from outside")
+                killed = Ended("its process was killed")
                 return [("worker 1", killed), ("worker 1", killed)]
             return super().answers()
 
     run, threads = a_run(save_errors=True), Killed(1)
-    with pytest.warns(match=r"worker 1 .* ended: .* It is started again") as said:
+    with pytest.warns(match=r"worker 1 .* ended: .* It is restarted") as said:
         assert_same(scored(run, Driver(run, threads)), wanted)
     assert threads.started["worker 1"] == 2 and len(said) == 1
 
@@ -257,7 +257,7 @@ def test_a_defect_on_every_worker_is_said_after_as_many_starts_as_there_are(
     last = done.err.strip().splitlines()[-1]
     assert (done.code, "worker 1 (" in last) == (1, True), done.err
     assert last.endswith("unexpected RuntimeError: no device")
-    assert done.err.count("It is started again") == 7
+    assert done.err.count("It is restarted") == 7
 
 
 def test_workers_that_are_killed_leave_an_interrupted_run(
@@ -319,6 +319,6 @@ def test_a_machine_without_the_toolkit_is_named() -> None:
     assert refused is not None
     error = refused.error("worker 1")
     assert (error.exit_code, str(refused.place)) == (2, "10.0.0.7, process 13064")
-    assert str(error).startswith("worker 1: the toolkit does not start")
+    assert str(error).startswith("worker 1: the toolkit cannot be loaded")
     assert str(error).endswith("No module named 'bench'.")
     assert ray.never_began("The actor died unexpectedly before finishing this task.") is None

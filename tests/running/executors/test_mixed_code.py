@@ -72,4 +72,4 @@ def test_a_node_with_another_loss_is_refused_by_name(tmp_path: Path) -> None:
     assert images == 6  # by the other node
     [refused] = [text for text in texts if "are not the driver's" in text]
     assert "the source files of diffusion-classifier-bench" in refused
-    assert ", process " in refused and "The run goes on without it." in refused
+    assert ", process " in refused and "The run continues without it." in refused
