@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cli.progress import show_progress
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError
-from bench.inputs.data import load_split, slug
+from bench.inputs.data import load_split, slugify
 from bench.inputs.items import has_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
@@ -276,7 +276,7 @@ def _in_memory(rows: Any) -> DatasetSpec:
             f"dataset={type(rows).__name__}(…): expected a name, a folder, or a datasets.Dataset"
             " with the columns image and label."
         )
-    name = slug(rows.info.dataset_name or "data")
+    name = slugify(rows.info.dataset_name or "data")
     return DatasetSpec(
         name=name if name.isascii() else "data", target="bench.api:run", items=has_items(rows)
     )

@@ -105,7 +105,7 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
         print_json(rows)
         return
     heads = {"class": "class", "found": "in the data", "prompt": "prompt", "tokens": "tokens"}
-    keys = [key for key in heads if key != "found" or named.changed]
+    keys = [key for key in heads if key != "found" or named.changes]
     print_rows([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
     backbone = config.backbone or (None if prepared.dataset.backbone else "NAME")

@@ -52,7 +52,7 @@ class Parameter:
 
     @property
     def wanted(self) -> str:
-        """The expected values, in words."""
+        """Description of the values that it accepts, for messages."""
         if self.default is not None:
             return f"a value like {as_text(self.default)}"
         if isinstance(self.kind, UnionType) or get_origin(self.kind) is Union:

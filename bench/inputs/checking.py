@@ -68,23 +68,23 @@ def check_data(
 
     Every image is decoded, except those of items. `progress` is called after every image.
     """
-    checked, seen = DataReport(), dict[str, tuple[str, str]]()
-    for name, loaded in _load_splits(source, split, checked):
-        checked.splits[name] = len(loaded.sample_ids)
-        checked.classes = len(loaded.classes)
+    report, seen = DataReport(), dict[str, tuple[str, str]]()
+    for name, loaded in _load_splits(source, split, report):
+        report.splits[name] = len(loaded.sample_ids)
+        report.classes = len(loaded.classes)
         expected = source.spec.splits.get(name)
         if expected not in (None, len(loaded.sample_ids)):
             problem = f"{len(loaded.sample_ids):,} images, but {expected:,} are declared"
-            checked.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
-        _check_classes(loaded, name, checked)
+            report.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
+        _check_classes(loaded, name, report)
         if loaded.items is None:
-            _check_images(loaded, name, seen, checked, progress)
-    _check_files(source, checked)
-    return checked
+            _check_images(loaded, name, seen, report, progress)
+    _check_files(source, report)
+    return report
 
 
 def _load_splits(
-    source: DataSource, split: str | None, checked: DataReport
+    source: DataSource, split: str | None, report: DataReport
 ) -> Iterator[tuple[str, Split]]:
     """Yield the splits that can be loaded; record errors and warnings as problems."""
     spec = source.spec
@@ -101,28 +101,28 @@ def _load_splits(
                 loaded = load_split(source, name)
         except BenchError as error:
             if not (is_guess and "no split" in str(error)):
-                checked.add("split", name, str(error))
+                report.add("split", name, str(error))
             continue
         for warning in caught:
             if issubclass(warning.category, BenchWarning):
-                checked.add("warning", loaded.split, str(warning.message))
+                report.add("warning", loaded.split, str(warning.message))
         if loaded.split not in done:
             done.add(loaded.split)
             yield loaded.split, loaded
 
 
-def _check_classes(loaded: Split, name: str, checked: DataReport) -> None:
+def _check_classes(loaded: Split, name: str, report: DataReport) -> None:
     counts = Counter(loaded.labels)
     empty = [c for label, c in enumerate(loaded.classes) if not counts[label]]
     if empty:
         problem = (
             f"{len(empty)} of {len(loaded.classes)} classes have no image: {_join_some(empty)}"
         )
-        checked.add("empty", name, problem)
+        report.add("empty", name, problem)
     ids = [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]
     if ids:
         problem = f"{len(ids)} class names look like ids, which a text encoder cannot interpret:"
-        checked.add(
+        report.add(
             "names",
             name,
             f"{problem} {_join_some(ids)}; give them in words with --class-names FILE",
@@ -133,7 +133,7 @@ def _check_images(
     loaded: Split,
     name: str,
     seen: dict[str, tuple[str, str]],
-    checked: DataReport,
+    report: DataReport,
     progress: Progress | None,
 ) -> None:
     """Decode every image; report unreadable ones and those with equal pixels."""
@@ -158,23 +158,23 @@ def _check_images(
     for kind, names in images.items():
         if names:
             problem = _PROBLEMS[kind][len(names) > 1]
-            checked.add(kind, name, f"{len(names):,} {problem}: {_join_some(names)}", len(names))
+            report.add(kind, name, f"{len(names):,} {problem}: {_join_some(names)}", len(names))
 
 
-def _check_files(source: DataSource, checked: DataReport) -> None:
+def _check_files(source: DataSource, report: DataReport) -> None:
     checksums = {} if source.data_dir is None else source.spec.checksums
     for name, checksum in checksums.items():
         try:
             file = regular_file(Path(str(source.data_dir)), name)
         except UserError as error:
-            checked.add("checksum", None, str(error))
+            report.add("checksum", None, str(error))
             continue
         if file is None:
             continue
         kind, _, declared = checksum.partition(":")
         if (digits := file_digest(file, kind)) != declared:
             problem = f"{name} has the {kind} {digits}, but {declared} is declared"
-            checked.add("checksum", None, problem)
+            report.add("checksum", None, problem)
 
 
 def _join_some(names: Sequence[str]) -> str:

@@ -33,8 +33,8 @@ class ClassNames:
     spellings: tuple[str, ...]  # as the data or the dataset's author spells them
 
     @property
-    def changed(self) -> list[tuple[str, str]]:
-        """Pairs (spelling in the data, name) of the classes whose names were changed."""
+    def changes(self) -> list[tuple[str, str]]:
+        """Pairs (spelling, name) of the classes whose names differ from their spellings."""
         return [pair for pair in zip(self.spellings, self.names, strict=True) if pair[0] != pair[1]]
 
 

@@ -48,11 +48,11 @@ class DataSource:
 
     @property
     def title(self) -> str:
-        """Name in run ids: of a folder its own name, of a scheme what follows the colon."""
+        """Name in run ids: that of the folder, the dataset, or the source up to a colon."""
         if self.spec.scheme:
-            return slug(str(self.parameters["source"]).partition(":")[0].replace("/", "-"))
+            return slugify(str(self.parameters["source"]).partition(":")[0].replace("/", "-"))
         is_folder = self.spec.name == FOLDER and self.data_dir is not None
-        return slug(str(self.data_dir)) if is_folder else self.spec.name
+        return slugify(str(self.data_dir)) if is_folder else self.spec.name
 
     @property
     def label(self) -> str:
@@ -103,7 +103,7 @@ def load_split(
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
-    rows = _ask_plugin(source, split) if rows is None else rows
+    rows = _call_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
     items = None
@@ -116,7 +116,7 @@ def load_split(
         name=source.title,
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
-        named=classes,
+        class_names=classes,
         sample_ids=tuple(read_column(rows, "sample_id")),
         labels=items.answers if items else tuple(read_column(rows, "label")),
         rows=rows,
@@ -125,12 +125,14 @@ def load_split(
     )
 
 
-def missing_data(
+def explain_missing_data(
     source: DataSource,
     split: str | None = None,
     why: str | None = None,
 ) -> str | None:
-    """Return why a run could not load the data, or None if it could. Nothing is downloaded.
+    """Return why a run could not load the data, or None if it could or this is not known.
+
+    Nothing is downloaded.
 
     Args:
         source: the dataset.
@@ -144,7 +146,7 @@ def missing_data(
         if why is not None:
             return str(error)
         if (silence := hub_silence()) is not None:
-            return missing_data(source, split, silence)
+            return explain_missing_data(source, split, silence)
     except UserError as error:
         return str(error)
     except PluginError:  # perhaps because its own download was blocked
@@ -162,7 +164,7 @@ def load_classes(source: DataSource) -> ClassNames:
     if spec.items:
         raise UserError(f"{source.label} has no classes: every item has texts of its own.")
     if spec.classes is None:
-        return load_split(source).named
+        return load_split(source).class_names
     return name_classes(spec.classes, source.label, True, source.class_names)
 
 
@@ -203,7 +205,7 @@ def _read_items(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ItemTa
     return check_rows(rows, column, where, source.root, columns), items
 
 
-def _ask_plugin(source: DataSource, split: str | None) -> Any:
+def _call_plugin(source: DataSource, split: str | None) -> Any:
     import datasets
 
     spec, data_dir = source.spec, source.data_dir
@@ -265,7 +267,7 @@ def _check_columns(rows: Any, source: DataSource) -> None:
         raise PluginError(source.spec.label, f"{holds}; it must be cast with datasets.Image()")
 
 
-def slug(path: str) -> str:
+def slugify(path: str) -> str:
     """Return the name of a folder or file in the form used in run ids."""
     real = Path(path).resolve()
     name = (real.stem if real.is_file() else real.name).lower()

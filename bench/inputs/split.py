@@ -29,7 +29,7 @@ class Split:
     name: str  # name of the dataset; `version` is that of its spec
     version: int
     split: str
-    named: ClassNames
+    class_names: ClassNames
     sample_ids: tuple[str, ...]  # [n], unique, in the order of the dataset
     labels: tuple[int, ...]  # [n], class indices, or answers of items
     rows: datasets.Dataset  # [n]: image (not decoded), label, sample_id and perhaps group
@@ -41,7 +41,7 @@ class Split:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in words, in the order of the labels."""
-        return self.named.names
+        return self.class_names.names
 
     @property
     def fingerprint(self) -> str:

@@ -74,7 +74,7 @@ def prepare(
     if images and split is None:
         split = load_split(data, config.split, rows)
         split = split if surveyed is None else replace(split, survey=surveyed)
-    named = split.named if split else load_classes(data)
+    named = split.class_names if split else load_classes(data)
     resolved = name_fit_split(resolved, split)
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)

@@ -30,7 +30,7 @@ def test_the_forms_of_a_file(name: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.write_text(FILES[name])
     assert read_class_names(file, FOUND) == WORDS
-    assert name_classes(FOUND, "It", declared=False, file=file).changed[0] == (FOUND[0], "tench")
+    assert name_classes(FOUND, "It", declared=False, file=file).changes[0] == (FOUND[0], "tench")
 
 
 def test_a_list_follows_numbers_and_not_their_order_as_text(tmp_path: Path) -> None:

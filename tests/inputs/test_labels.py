@@ -155,7 +155,7 @@ def test_names_become_words_alike() -> None:
     assert convert_to_words(["boeing_737-max", "airbus_320-neo"])[0] == "boeing 737-max"
     assert convert_to_words(["1_Cat", "2_cat"]) == ("1 Cat", "2 cat")  # equal but for case
     names = name_classes(["grand__piano", "cat"], "It", declared=False)
-    assert names.names == ("grand piano", "cat") and names.changed == [
+    assert names.names == ("grand piano", "cat") and names.changes == [
         ("grand__piano", "grand piano")
     ]
 

@@ -119,7 +119,7 @@ class Worker:
 
         Args:
             block: ids of the images.
-            contents: hash of each image, `Split.content` of the driver.
+            contents: hash of each image, `Split.hash_sample` of the driver.
         """
         with self._changed:
             self._feed.update(zip(block, contents, strict=True))

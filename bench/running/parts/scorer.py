@@ -11,7 +11,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import parse_lora
-from bench.inputs.data import FOLDER, slug
+from bench.inputs.data import FOLDER, slugify
 from bench.inputs.weights import (
     SINGLE_FILE,
     Lora,
@@ -71,8 +71,8 @@ class BackboneSource:
     def name(self) -> str:
         """Name in the run: the spec's, or the folder's or file's, with the names of the LoRAs."""
         by_weights = self.weights and (self.spec.takes_folders or self.spec.objects)
-        name = slug(str(self.file or self.weights)) if by_weights else self.spec.name
-        return "-".join([name, *(slug(lora.path) for lora in self.loras)])
+        name = slugify(str(self.file or self.weights)) if by_weights else self.spec.name
+        return "-".join([name, *(slugify(lora.path) for lora in self.loras)])
 
     @property
     def trained_on(self) -> str | None:

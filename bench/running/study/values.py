@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from bench.errors import UserError, did_you_mean
-from bench.inputs.data import slug
+from bench.inputs.data import slugify
 from bench.stats.crossed import MIN_SEEDS, Over
 from bench.stats.sequential import Stop
 
@@ -117,7 +117,7 @@ EXPECTED = {
 
 def read_entries(study: Table, path: Path) -> Entries:
     """Return the entries of a study's file, each checked for type and range (UserError)."""
-    defaults = {"name": slug(str(path)), **({"pilot": 0} if "stop" in study else {})}
+    defaults = {"name": slugify(str(path)), **({"pilot": 0} if "stop" in study else {})}
     stated = {**defaults, **{key: study[key] for key in EXPECTED if key in study}}
     try:
         return Entries.model_validate(stated)

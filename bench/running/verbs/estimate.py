@@ -13,7 +13,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights, working_memory
 from bench.errors import UserError
-from bench.inputs.data import missing_data
+from bench.inputs.data import explain_missing_data
 from bench.inputs.subsets import parse_shard
 from bench.machine.devices import seconds_on_devices
 from bench.machine.environment import device_memory, estimate, likely_device, pick_device
@@ -225,7 +225,7 @@ def _check(prepared: Prepared) -> None:
 def _missing(prepared: Prepared) -> Iterator[str]:
     """Yield why the data or the device is not available on this machine."""
     config, data = prepared.config, prepared.data
-    if prepared.split is None and (problem := missing_data(data, config.split)):
+    if prepared.split is None and (problem := explain_missing_data(data, config.split)):
         yield problem
     if config.device:
         try:

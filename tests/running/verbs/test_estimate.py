@@ -13,7 +13,7 @@ from helpers.runs import a_record
 from safetensors.torch import save_file
 
 from bench.errors import UserError
-from bench.inputs.data import slug
+from bench.inputs.data import slugify
 from bench.machine.devices import assumed_speed
 from bench.render.plan import print_plan
 from bench.running.prepare import prepare
@@ -80,7 +80,7 @@ def test_a_plan_ends_as_its_run_would(image_folder: Path, tmp_path: Path) -> Non
     assert as_json.code == 2 and len(as_json.json["missing"]) == 2
     possible = bench("run", image_folder, "--dry-run", "--results", tmp_path)
     assert possible.code == 0 and "score it: the same" in possible.out
-    assert f" {slug(str(image_folder))}/all " in possible.out  # as in the run, not "folder/all"
+    assert f" {slugify(str(image_folder))}/all " in possible.out  # as in the run, not "folder/all"
 
 
 def test_a_plan_of_nothing_left_takes_no_time(capsys: pytest.CaptureFixture[str]) -> None:
