@@ -23,16 +23,11 @@ from torch import nn
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
 
-FLOAT_DTYPES = (
-    "F64",
-    "F32",
-    "F16",
-    "BF16",
-)  # names in safetensors; all are cast to the run's dtype
-
+# Names of dtypes in safetensors. Tensors of all of them are cast to the run's dtype.
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 BYTES_PER_MAPPING = 2**30
-# `init_empty_weights`, here or in a library's loader, patches torch for all threads. If two threads
-# used it at the same time, torch would stay patched.
+# Held while models are created. `init_empty_weights`, here or in a library's loader, patches torch
+# for all threads. If two threads used it at the same time, torch would stay patched.
 LOADING = RLock()
 
 
@@ -71,7 +66,7 @@ def diffusers_component(folder: str, model: Any, **more: Any) -> Component:
 
 
 def transformers_component(folder: str, model: Any, config: Any, **more: Any) -> Component:
-    """Describe a component that is a model of transformers, with its config class."""
+    """Describe a component that is a model of transformers; `config` is its config class."""
     return Component(folder, "model", lambda raw: model(config.from_dict(dict(raw))), **more)
 
 
@@ -85,7 +80,7 @@ class StoredTensor:
     shape: tuple[int, ...]
 
 
-def build_empty(weights: Weights, component: Component, config: Mapping[str, Any]) -> nn.Module:
+def build_on_meta(weights: Weights, component: Component, config: Mapping[str, Any]) -> nn.Module:
     """Return the module on torch's meta device, where tensors take no memory.
 
     Raises:

@@ -27,7 +27,7 @@ from transformers import (
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import (
     Component,
-    build_empty,
+    build_on_meta,
     find_tensors,
     load,
     transformers_component,
@@ -151,7 +151,7 @@ class Encoder:
         self.weights, self.kind = weights, kind
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.raw = read_config(weights, HERE, "model_type", (kind.model_type,))
-        empty: Any = build_empty(weights, kind.component, self.raw)
+        empty: Any = build_on_meta(weights, kind.component, self.raw)
         find_tensors(weights, kind.component, empty, self.dtype)
         itemsize = self.dtype.itemsize
         self.size: int = sum(tensor.numel() * itemsize for tensor in empty.parameters())

@@ -57,7 +57,8 @@ class Normalisation:
         source = ((counted - shift) / scale).round()
         if not torch.equal(source.sort().values, torch.arange(len(source)).double()):
             raise UserError(
-                f"{who} cannot be used: it does not decode its latents, scaled and shifted."
+                f"{who} cannot be used: expected its latents, scaled and shifted, as the input of"
+                " `vae.decode`."
             )
         return cls(tuple(decoded.shape[1:]), source.long(), scale, shift)
 

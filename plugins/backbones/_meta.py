@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map, tree_map_only
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Component, build_empty, find_tensors, first_line
+from bench_plugins.backbones._checkpoint import Component, build_on_meta, find_tensors, first_line
 from bench_plugins.backbones._components import (
     NETWORKS,
     PIPELINE_INDEX,
@@ -85,7 +85,7 @@ def meta_pipeline(
         else:
             classes[name] = component_class(weights, pipeline_cls, index, name)
             models[name], config = component_of(weights, name, classes[name])
-            module = build_empty(weights, models[name], config)
+            module = build_on_meta(weights, models[name], config)
             module.to(torch.float32 if name == AUTOENCODER else dtype)
             components[name] = _with_meta_forward(module, once=name not in (AUTOENCODER, *NETWORKS))
     try:

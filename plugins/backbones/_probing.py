@@ -30,12 +30,12 @@ PROBED_POSITIONS = (0.05, 0.3, 0.6, 0.9)  # positions in the level table, from l
 
 
 def probe_call(denoiser: Any) -> str:
-    """Switch guidance off, and return how many times one call accepts.
+    """Switch guidance off, and find out whether one call accepts a different time per sample.
 
-    Side effect: `denoiser.call` may get another guidance scale.
+    `denoiser.call` may be changed: a guidance scale of 0 is tried if 1 does not switch it off.
 
     Returns:
-        `each` if a call accepts a time per sample, or `one`; see `Facts.times`.
+        `each` if it accepts a time per sample, otherwise `one`; see `Facts.times`.
 
     Raises:
         UserError: guidance cannot be switched off.
@@ -65,6 +65,7 @@ def probe_call(denoiser: Any) -> str:
     except Exception:  # whatever the pipeline raises for a vector of times
         return "one"
     expected = torch.cat(alone).float()
+    # Batches may round differently.
     difference = float((together.float() - expected).abs().max())
     return "each" if difference < 0.02 * float(expected.abs().max()) else "one"
 
@@ -85,9 +86,10 @@ def check_assumptions(denoiser: Any) -> None:
 def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
     """Check that the scheduler's own steps agree with the noise levels.
 
-    A copy of the scheduler steps with the outputs of a perfect model, p · x_0 + q · eps, for
-    (x_0, eps) = (1, 0) and (0, 1). If a step returns the clean sample, it must be x_0. Otherwise
-    the next sample must be alpha · x_0 + sigma · eps of the next level.
+    A copy of the scheduler steps with the outputs of a perfect model for (x_0, eps) = (1, 0) and
+    (0, 1). They are p · x_0 + q · eps, with the columns p and q of the level table. If a step
+    returns the clean sample, it must be x_0. Otherwise the next sample must be
+    alpha · x_0 + sigma · eps at the next level.
 
     Args:
         scheduler: the pipeline's scheduler.
