@@ -37,8 +37,9 @@ class Levels:
             function of time; None if it has none.
 
     Raises:
-        ValueError: if columns differ in length, values are not finite, the signal-to-noise ratio is
-            not monotone, or a target is a multiple of the input.
+        ValueError: if columns are empty or differ in length, values are not finite, alpha or sigma
+            is negative, the signal-to-noise ratio is not monotone, or a target is a multiple of the
+            input.
     """
 
     alpha: Column

@@ -61,13 +61,13 @@ def _glass_blur(x: Pixels, rng: Rng, constants: tuple[float, int, int]) -> Pixel
     sigma, reach, times = constants
     height, width = x.shape[:2]
     rows, columns = np.arange(height - reach, reach, -1), np.arange(width - reach, reach, -1)
-    taken = list(range(height * width))
+    source_of = list(range(height * width))
     for _ in range(times):
         down, right = rng.integers(-reach, reach, (2, len(rows), len(columns)))
         here = rows[:, None] * width + columns
         for to, source in zip(here.flat, (here + down * width + right).flat, strict=True):
-            taken[to] = taken[source]
-    shuffled = _blur(x, sigma).reshape(-1, 3)[taken].reshape(x.shape)
+            source_of[to] = source_of[source]
+    shuffled = _blur(x, sigma).reshape(-1, 3)[source_of].reshape(x.shape)
     return _blur(shuffled, sigma)
 
 
@@ -110,19 +110,20 @@ def _zoom(x: Pixels, factor: float) -> Pixels:
 
 
 def _snow(x: Pixels, rng: Rng, constants: tuple[float, ...]) -> Pixels:
-    mean, scale, zoom, least, radius, sigma, kept = constants
+    mean, scale, zoom, least, radius, sigma, image_weight = constants
     flakes = _zoom(rng.normal(mean, scale, (*x.shape[:2], 1)), zoom)
     flakes = np.clip(np.where(flakes < least, 0, flakes), 0, 1)
     flakes = _blur_along_line(flakes, int(radius), sigma, rng.uniform(-135, -45))
     white = np.maximum(x, (x @ LUMA)[..., None] * 1.5 + 0.5)
-    return np.asarray(kept * x + (1 - kept) * white + flakes + np.rot90(flakes, 2))
+    snowy = image_weight * x + (1 - image_weight) * white
+    return np.asarray(snowy + flakes + np.rot90(flakes, 2))
 
 
 def _frost(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
     """Overlay ice, whose crystals lie where two fractals cross their middle values."""
-    kept, added = constants
+    image_weight, ice_weight = constants
     ridges = [1 - np.abs(2 * _plasma(x, rng, 1.7) - 1) for _ in range(2)]
-    return np.asarray(kept * x + added * np.maximum(*ridges)[..., None] ** 2 * ICE)
+    return np.asarray(image_weight * x + ice_weight * np.maximum(*ridges)[..., None] ** 2 * ICE)
 
 
 def _fog(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
@@ -156,16 +157,16 @@ def _draw_wobble(rng: Rng, wobble: float, like: Pixels) -> Pixels:
     return wobble * rng.uniform(-wobble, wobble, like.shape)
 
 
-def _brightness(x: Pixels, rng: Rng, more: float) -> Pixels:
+def _brightness(x: Pixels, rng: Rng, increase: float) -> Pixels:
     """Change the value in HSV, which scales all three colours alike."""
     value = x.max(axis=2, keepdims=True)
-    brighter = np.clip(value + more, 0, 1)
+    brighter = np.clip(value + increase, 0, 1)
     return np.asarray(np.where(value > 0, x * brighter / np.where(value > 0, value, 1), brighter))
 
 
-def _contrast(x: Pixels, rng: Rng, kept: float) -> Pixels:
+def _contrast(x: Pixels, rng: Rng, scale: float) -> Pixels:
     mean = x.mean(axis=(0, 1), keepdims=True)
-    return np.asarray((x - mean) * kept + mean)
+    return np.asarray((x - mean) * scale + mean)
 
 
 def _elastic(x: Pixels, rng: Rng, constants: tuple[float, float, float]) -> Pixels:
@@ -192,9 +193,10 @@ def _elastic(x: Pixels, rng: Rng, constants: tuple[float, float, float]) -> Pixe
     return np.stack(colours, axis=-1)
 
 
-def _pixelate(x: Pixels, rng: Rng, kept: float) -> Pixels:
+def _pixelate(x: Pixels, rng: Rng, scale: float) -> Pixels:
     image = _to_image(x)
-    small = image.resize((int(image.width * kept), int(image.height * kept)), Image.Resampling.BOX)
+    size = int(image.width * scale), int(image.height * scale)
+    small = image.resize(size, Image.Resampling.BOX)
     return np.asarray(small.resize(image.size, Image.Resampling.BOX)) / 255
 
 

@@ -121,8 +121,8 @@ class Declared:
 
     def _parameters_for(self, reader: DatasetSpec) -> Parameters:
         box = [self.spec.box] if self.spec.box else []
-        kept = dict.fromkeys((*self.parameters.get("keep", ()), *self.spec.groups, *box))
-        parameters = {**self.parameters, "keep": tuple(kept)}
+        columns = dict.fromkeys((*self.parameters.get("keep", ()), *self.spec.groups, *box))
+        parameters = {**self.parameters, "keep": tuple(columns)}
         return {name: value for name, value in parameters.items() if name in reader.parameters}
 
 
@@ -214,8 +214,8 @@ def map_labels(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> dataset
     table = table.set_column(
         table.column_names.index("label"), "label", pa.array(values, pa.int64())
     )
-    made = make_dataset(table, features, rows.split, find_source_files(plain, plain.data.table))
-    return made if len(chosen) == len(values) else made.select(chosen)
+    labelled = make_dataset(table, features, rows.split, find_source_files(plain, plain.data.table))
+    return labelled if len(chosen) == len(values) else labelled.select(chosen)
 
 
 def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:

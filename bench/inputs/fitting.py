@@ -67,7 +67,7 @@ def load_fit_split(
     chosen, spec = name or DEFAULT_FIT_SPLIT, source.spec
     if spec.splits and chosen not in spec.splits:
         raise UserError(
-            f"{learner} learns from labelled images, and dataset {spec.name!r} has no split"
+            f"{learner} learns from labelled images, but dataset {spec.name!r} has no split"
             f" {quoted(chosen)}; it has: {', '.join(spec.splits)}. --fit-split names one that is"
             " not scored."
         )
@@ -103,11 +103,11 @@ def load_fit_split(
 
 def _drop_scored(split: Split, scored: Split) -> FitSplit:
     held_out = set(scored.hash_images())
-    kept = [n for n, digest in enumerate(split.hash_images()) if digest not in held_out]
-    left_out = len(split.sample_ids) - len(kept)
+    remaining = [n for n, digest in enumerate(split.hash_images()) if digest not in held_out]
+    left_out = len(split.sample_ids) - len(remaining)
     if not left_out:
         return FitSplit(split)
-    if not kept:
+    if not remaining:
         raise UserError(f"All images of {split.split!r}, the split to learn from, are scored, too.")
     warn_user(
         f"{left_out} of {len(split.sample_ids)} images of split {split.split!r} are scored too,"
@@ -115,8 +115,8 @@ def _drop_scored(split: Split, scored: Split) -> FitSplit:
     )
     without = replace(
         split,
-        sample_ids=tuple(split.sample_ids[n] for n in kept),
-        labels=tuple(split.labels[n] for n in kept),
-        rows=split.rows.select(kept),
+        sample_ids=tuple(split.sample_ids[n] for n in remaining),
+        labels=tuple(split.labels[n] for n in remaining),
+        rows=split.rows.select(remaining),
     )
     return FitSplit(without, left_out)

@@ -65,9 +65,9 @@ def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> 
         raise UserError(
             f"{where}: the data has {len(in_data)} classes, but {len(declared)} are declared."
         )
-    places = {keep_alphanumeric(name) for name in declared}
+    declared_names = {keep_alphanumeric(name) for name in declared}
     for index, name in enumerate(in_data):
-        if keep_alphanumeric(name) in places - {keep_alphanumeric(declared[index])}:
+        if keep_alphanumeric(name) in declared_names - {keep_alphanumeric(declared[index])}:
             raise UserError(
                 f"{where}: label {index} is {quoted(name)} in the data and"
                 f" {quoted(declared[index])} in the declared classes; the order differs."

@@ -80,8 +80,8 @@ def check_rows(
     for name, (values, feature) in replaced.items():
         columns[name] = pa.array(_scatter(values, places, len(table)), feature.pa_type)
         features[name] = feature
-    settled = make_dataset(pa.table(columns), datasets.Features(features), rows.split, files)
-    return settled if places == range(len(table)) else settled.select(places)
+    dataset = make_dataset(pa.table(columns), datasets.Features(features), rows.split, files)
+    return dataset if places == range(len(table)) else dataset.select(places)
 
 
 def make_dataset(

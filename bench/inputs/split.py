@@ -45,7 +45,10 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels, encoded images and border; independent of the order of the rows."""
+        """Hash of ids, labels, encoded images and border, and of texts and groups of items.
+
+        It does not depend on the order of the rows.
+        """
         return self._survey_result[0]
 
     @property
@@ -55,7 +58,7 @@ class Split:
 
     @cached_property
     def _survey_result(self) -> tuple[str, bool]:
-        """The fingerprint, and whether all images are ordinary. Every image is read once."""
+        """The fingerprint, and whether all images are ordinary (see `pixels`)."""
         if self.survey is not None:
             return self.survey
         if self.items is not None:
@@ -88,7 +91,8 @@ class Split:
     def hash_sample(self, sample_id: str, read: bool = False) -> str:
         """Return a hash of one sample.
 
-        If `read`, its images are hashed again. Otherwise hashes from an earlier read are used.
+        The images of an item are read by every call, others only if `read`; otherwise their hashes
+        are those of the survey of the whole split.
         """
         place = self.row_of[sample_id]
         if read or self.items is not None:

@@ -328,7 +328,7 @@ def _find_commit(repository: str, revision: str | None) -> str:
                 return Path(cached).parent.name
         raise AbsentError(
             f"The weights {repository!r}{f' at {revision}' if revision else ''} are not on this"
-            f" machine, and {refusal(error)}.\nPut a copy of the repository into a folder and say"
+            f" machine, and {refusal(error)}.\nPut a copy of the repository into a folder and use"
             " --weights FOLDER, or fetch it where there is a network with:\n"
             f"  hf download {repository} --local-dir FOLDER"
         ) from error
