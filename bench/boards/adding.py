@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.boards.published import Totals, find_problems
 from bench.boards.rows import REPORTED_FILE, ReportedResult, read_reported
 from bench.contracts.parameters import Parameters
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.inputs.data import FOLDER
 from bench.machine.files import read_toml, write_atomically, writing
@@ -258,7 +258,7 @@ def publish(
 
     recorded = None
     if board.draws is not None:
-        recorded = folder_of(board.record or exhaustive(), {"draws": board.draws}, True)
+        recorded = folder_of(board.record or exhaustive_strategy(), {"draws": board.draws}, True)
         yield add(recorded)
     for choice in board.live:
         yield add(audited(folder_of(choice.strategy, choice.params, False), choice.audit))

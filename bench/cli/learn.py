@@ -24,7 +24,7 @@ from bench.boards.formats import assignments
 from bench.cli.options import limit_option, results_and_json
 from bench.cli.output import next_steps, print_json, say
 from bench.contracts.parameters import as_text
-from bench.discovery.loading import learning
+from bench.discovery.loading import learning_strategy
 from bench.recordings.learn_odds import LearnedOdds, learn_odds
 from bench.recordings.learn_order import LearnedOrder, learn_order
 from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
@@ -67,7 +67,9 @@ def learning_command(
 
 
 def _run_command(path: Path, ability: str, params: dict[str, Any]) -> str:
-    return other_images_command(read_manifest(path), params, strategy=learning(ability).name)
+    return other_images_command(
+        read_manifest(path), params, strategy=learning_strategy(ability).name
+    )
 
 
 @learning_command(learn_order)

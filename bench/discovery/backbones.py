@@ -23,12 +23,16 @@ from bench.errors import PluginError
 
 
 def can_linearise(spec: BackboneSpec) -> bool:
-    """Return whether the backbone offers gradients with respect to its conditioning."""
+    """Return whether the backbone has gradients with respect to its conditioning."""
     return getattr_static(load_target(spec), "can_linearise", False) is True
 
 
 def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
-    """Let the class refuse weights that would not load; `settings` are dtype and parameters."""
+    """Let the class check weights before they are loaded; `settings` are dtype and parameters.
+
+    Raises:
+        UserError: the class refuses the weights.
+    """
     _call(spec, "check_weights", weights, **settings)
 
 
@@ -67,25 +71,25 @@ def count_tokens(
 
 
 def count_operations(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the floating-point operations of one evaluation, None if unknown."""
-    return _positive(spec, "evaluation_flops", weights, resolution)
+    """Return the number of floating-point operations of one evaluation; None if unknown."""
+    return _call_for_number(spec, "evaluation_flops", weights, resolution)
 
 
 def memory_of_weights(
     spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any
 ) -> float | None:
-    """Return the peak memory of the weights in bytes, None if unknown."""
-    return _positive(spec, "memory", weights, dtype, **parameters)
+    """Return the peak memory of the weights in bytes; None if unknown."""
+    return _call_for_number(spec, "memory", weights, dtype, **parameters)
 
 
 def working_memory(spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any) -> float | None:
-    """Return the bytes needed for one cell and one image in addition to the weights, or None."""
-    return _positive(spec, "working_memory", weights, dtype, **parameters)
+    """Return the bytes that one cell and one image need besides the weights; None if unknown."""
+    return _call_for_number(spec, "working_memory", weights, dtype, **parameters)
 
 
 def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the cost of a linearised draw in evaluations, None if unknown."""
-    return _positive(spec, "linearisation_cost", weights, resolution)
+    """Return the cost of a linearised draw in evaluations; None if unknown."""
+    return _call_for_number(spec, "linearisation_cost", weights, resolution)
 
 
 def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels | None:
@@ -97,7 +101,11 @@ def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels |
 
 
 def read_reduction(backbone: Any, who: str) -> str:
-    """Return the reduction that a likelihood, or its class, declares."""
+    """Return the reduction that a likelihood, or its class, declares.
+
+    Raises:
+        PluginError: it declares none, or an unknown one.
+    """
     with guard(who, "reading its reduction"):
         reduction: Any = getattr(backbone, "reduction", None)
     if reduction not in REDUCTIONS:
@@ -109,12 +117,14 @@ def read_reduction(backbone: Any, who: str) -> str:
 
 def _call(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> Any:
     """Call a method of the class, or its default in the contract."""
-    kind = with_defaults(load_target(spec), Backbone)
+    backbone_class = with_defaults(load_target(spec), Backbone)
     with guard(spec.label, f"{method}()"):
-        return getattr(kind, method)(*arguments, **keywords)
+        return getattr(backbone_class, method)(*arguments, **keywords)
 
 
-def _positive(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> float | None:
+def _call_for_number(
+    spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any
+) -> float | None:
     """Call a method whose result must be None or a positive finite number."""
     number = _call(spec, method, *arguments, **keywords)
     if number is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean, quoted, warn_user
-from bench.machine.files import OutsideError, has_control, inside
+from bench.machine.files import OutsideError, has_control, resolve_inside
 
 PLACEHOLDER = "{class}"
 DOWNLOAD = "download"  # the source of a dataset that is read only from a local original download
@@ -57,15 +57,18 @@ def is_path(source: str) -> bool:
 
 
 def check_references(table: Mapping[str, Any], where: str, folder: Path, in_data: bool) -> None:
-    """Refuse references outside `folder` in a declaration that came with the data (`in_data`).
+    """Check that a declaration refers only to text files, and to a source, in `folder`.
 
-    In a declaration that the user named, they only cause a warning. The keys and types of the
-    values have already been checked.
+    In a declaration that the user named, other references only cause a warning. The keys and types
+    of the values must have been checked.
+
+    Raises:
+        UserError: the declaration came with the data (`in_data`) and has another reference.
     """
     outside = [
         f"{key} = {quoted(name)}"
         for key, name in _references(table)
-        if _leads_out(folder, key, name, in_data)
+        if _is_outside(folder, key, name, in_data)
     ]
     if outside and in_data:
         raise UserError(
@@ -85,7 +88,8 @@ def _references(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from ((key, name) for key, name in names.items() if isinstance(name, str))
 
 
-def _leads_out(folder: Path, key: str, name: str, in_data: bool) -> bool:
+def _is_outside(folder: Path, key: str, name: str, in_data: bool) -> bool:
+    """Return whether a reference is to something outside `folder`, such as a backbone."""
     if key == "backbone":  # data may not choose one, not even by a registered name
         return in_data or "/" in name or "\\" in name
     if key == "layout.reader":  # code that reads the copy given by --data-dir
@@ -93,14 +97,14 @@ def _leads_out(folder: Path, key: str, name: str, in_data: bool) -> bool:
     if key == "source" and not is_path(name):
         return name != DOWNLOAD
     try:
-        inside(folder, name)
+        resolve_inside(folder, name)
     except OutsideError:
         return True
     return False
 
 
 def check_keys(table: Mapping[str, Any], where: str) -> None:
-    """Check the whole declaration for unknown or missing keys, and values of the wrong type."""
+    """Check a declaration for unknown or missing keys, and for values of the wrong type."""
     _check_types(table, DECLARATION_TYPES, where)
     for key in ("name", "source"):
         if key not in table:
@@ -130,20 +134,20 @@ def _check_types(table: Mapping[str, Any], types: Types, at: str) -> None:
             case None:
                 continue
             case Mapping() as nested:
-                right, description = isinstance(value, dict), "a table"
-                if right:
+                is_valid, description = isinstance(value, dict), "a table"
+                if is_valid:
                     _check_types(value, nested, f"{at}, [{key}]")
             case [entry_type]:
-                right = type(value) is list and {type(entry) for entry in value} == {entry_type}
+                is_valid = type(value) is list and {type(entry) for entry in value} == {entry_type}
                 description = "a list of " + ("numbers" if entry_type is int else "fields")
             case expected:
-                right, description = type(value) is expected, _WORDS[expected]
-        if not right:
+                is_valid, description = type(value) is expected, _WORDS[expected]
+        if not is_valid:
             raise UserError(f"{at}: {key} must be {description}, got {quoted(value)}.")
 
 
 def refuse_unknown(table: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
-    """Refuse an unknown key of a TOML file, with close matches."""
+    """Raise UserError for a key of a TOML table that is not in `keys`, with close matches."""
     keys = tuple(keys)
     for key in table:
         if key not in keys:

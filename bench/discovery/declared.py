@@ -163,11 +163,14 @@ def _toml_files(folder: Traversable) -> list[Traversable]:
 
 
 def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
-    """Return the dataset that a TOML file declares.
+    """Return the dataset that a TOML file declares, with its references resolved.
 
     A file that came with the data (`in_data`) may refer only to files in its folder, and neither to
     an online source nor to a backbone. A file that the user named may refer to files and weights
     anywhere; a warning lists those outside its folder.
+
+    Raises:
+        UserError: the file cannot be read or is invalid.
     """
     if path.is_dir():
         raise UserError(f"{quoted(str(path))} is a folder; expected a TOML file.")
@@ -184,13 +187,21 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
 def declared_fields(
     table: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `DatasetSpec` that a TOML file declares.
+    """Return the fields of `DatasetSpec` that a TOML file declares, after checking them.
+
+    Names of text files are replaced by their lines, and a relative source by an absolute path. The
+    number of images of a split is None if it is unknown. The default split is `test`, `validation`,
+    `train` or the first, whichever exists.
 
     Args:
         table: keys and values of the file; changed in place.
         where: the file, for messages.
         folder: the folder to which the file's references are relative.
-        in_data: see `load_spec`; None if the file belongs to an installed package.
+        in_data: see `load_spec`; None if the file belongs to an installed package, where references
+            are not checked.
+
+    Raises:
+        UserError: the declaration is invalid.
     """
     check_keys(table, where)
     if len(table["name"]) > MAX_NAME:
@@ -199,10 +210,10 @@ def declared_fields(
         )
     if in_data is not None and isinstance(folder, Path):
         check_references(table, where, folder, in_data)
-    table |= {key: _lines(table[key], key, where, folder) for key in LISTS if key in table}
+    table |= {key: _read_lines(table[key], key, where, folder) for key in LISTS if key in table}
     for key in ("templates", "labels"):
         sets = table.get(key, {}).items()
-        table[key] = {name: _lines(v, f"{key}.{name}", where, folder) for name, v in sets}
+        table[key] = {name: _read_lines(v, f"{key}.{name}", where, folder) for name, v in sets}
     counts = table.get("splits", {}).items()
     table["splits"] = splits = {name: None if n == UNKNOWN_COUNT else n for name, n in counts}
     if splits:
@@ -214,7 +225,7 @@ def declared_fields(
     return table
 
 
-def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, ...]:
+def _read_lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, ...]:
     """Return a list of texts, or the non-empty lines of the text file that `value` names."""
     if isinstance(value, str):
         try:

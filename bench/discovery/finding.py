@@ -20,9 +20,9 @@ class Plugin:
     """One entry point, or one distribution whose entry points cannot be read.
 
     Attributes:
-        module: value of the entry point, empty if it cannot be read.
+        module: value of the entry point, such as `package.module`; empty if it cannot be read.
         registered: its registrations, such as `dataset digits`, once it is loaded.
-        error: why it cannot be read or loaded, if so.
+        error: why it cannot be read or loaded; None if it can.
     """
 
     name: str
@@ -34,17 +34,17 @@ class Plugin:
 
     @property
     def builtin(self) -> bool:
-        """Whether it is part of the toolkit."""
+        """Whether the toolkit's own distribution has it."""
         return self.distribution == OWN_DISTRIBUTION
 
     @property
     def label(self) -> str:
-        """Its name in messages."""
+        """How messages refer to it."""
         return f"plugin {self.name!r} of {self.distribution}"
 
 
-def find() -> list[Plugin]:
-    """Return the plugins to load, the toolkit's own first.
+def find_plugins() -> list[Plugin]:
+    """Return the installed plugins that are enabled, the toolkit's own first.
 
     The variable `BENCH_LOAD_PLUGINS` names the plugins to load besides the toolkit's own: all if it
     is unset, none if it is empty, otherwise those of a comma-separated list. Those of

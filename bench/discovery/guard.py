@@ -58,7 +58,7 @@ def one_line(value: object) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} …"
 
 
-def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
+def notify_plugins(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
     """Call all plugins that implement a run event. If one fails, a warning names it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Load plugins one at a time, so that a plugin that fails does not affect the others.
+"""Load plugins one at a time, so that one that fails to load does not affect the others.
 
 With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 """
@@ -19,7 +19,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.commands import own_commands
-from bench.discovery.finding import GROUP, Plugin, find
+from bench.discovery.finding import GROUP, Plugin, find_plugins
 from bench.discovery.guard import guard, stdout_to_stderr
 from bench.discovery.registry import Registry
 from bench.errors import BenchError, PluginError, UserError
@@ -143,10 +143,10 @@ def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[
     """Return the callback `register` of a hook, which appends a spec to `staged`."""
 
     def register(name: str, **fields: Any) -> None:
-        spec = registry.kind(name=name, owner=plugin.label, **fields)
+        spec = registry.spec_class(name=name, owner=plugin.label, **fields)
         for earlier in (earlier for other, earlier in staged if other is registry):
             if spec.name == earlier.name:
-                raise ValueError(f"{registry.kind.kind} {name!r} is registered twice")
+                raise ValueError(f"{registry.spec_class.kind} {name!r} is registered twice")
             if registry.is_default(spec) and registry.is_default(earlier):
                 raise ValueError(f"{earlier.name!r} and {name!r} both have default=True")
         staged.append((registry, spec))
@@ -162,13 +162,13 @@ def load_plugins() -> Plugins:
     """
     plugins = Plugins()
     with stdout_to_stderr():
-        for plugin in find():
+        for plugin in find_plugins():
             plugins.load(plugin)
     return plugins
 
 
-def exhaustive() -> str:
-    """Return the name of the strategy that evaluates every prompt on every draw.
+def exhaustive_strategy() -> str:
+    """Return the name of the first strategy that declares to evaluate every prompt on every draw.
 
     Other strategies are compared with its decisions and replayed on its recordings.
 
@@ -181,8 +181,8 @@ def exhaustive() -> str:
     raise UserError("No installed strategy evaluates every prompt on every draw (exhaustive=True).")
 
 
-def learning(parameter: str) -> StrategySpec:
-    """Return the strategy that learns a parameter of this name from recordings.
+def learning_strategy(parameter: str) -> StrategySpec:
+    """Return the first strategy, by name, that learns a parameter of this name from recordings.
 
     Raises:
         UserError: if no such strategy is installed.
@@ -199,7 +199,7 @@ def metric_specs() -> dict[str, MetricSpec]:
 
 
 def metric_of_runs(name: str) -> MetricSpec:
-    """Return the spec of a metric that needs no rater to compare with.
+    """Return the spec of a metric, which must not need a rater to compare with.
 
     Raises:
         UserError: if the metric is unknown or needs a rater.

@@ -16,14 +16,14 @@ class Registry(Generic[SpecT]):
     """The registered specs of one type, such as datasets.
 
     Attributes:
-        kind: the spec class.
+        spec_class: class of the specs. Its `kind` is their singular name, such as `dataset`.
         listing: plural name, as in `bench list datasets` and the hook `register_datasets`.
         unusable: names that a plugin tried to register but that cannot be used, with the reason.
         failures: messages of the plugins that failed.
     """
 
-    def __init__(self, kind: type[SpecT], listing: str) -> None:
-        self.kind = kind
+    def __init__(self, spec_class: type[SpecT], listing: str) -> None:
+        self.spec_class = spec_class
         self.listing = listing
         self.unusable: dict[str, str] = {}
         self.failures: list[str] = []
@@ -36,11 +36,11 @@ class Registry(Generic[SpecT]):
         self._owners[spec.name] = owner
 
     def owner(self, name: str) -> str | None:
-        """Return the distribution that registered `name`."""
+        """Return the distribution that registered `name`; None if the name is not registered."""
         return self._owners.get(name)
 
     def refuse_clash(self, spec: Spec, distribution: str) -> None:
-        """Refuse to register the spec of a distribution under a name that is already taken.
+        """Check that the name of a distribution's spec is not registered yet.
 
         The toolkit keeps its names. If two other distributions use a name, it becomes unusable.
 
@@ -77,7 +77,7 @@ class Registry(Generic[SpecT]):
         if name in self.unusable:
             raise UserError(self.unusable[name])
         if name not in self._specs:
-            kind = self.kind.kind
+            kind = self.spec_class.kind
             hints = "".join(f"\nIt may belong to a plugin that failed: {f}" for f in self.failures)
             raise UserError(
                 f"Unknown {kind} {name!r}.{did_you_mean(name, self._specs)}"

@@ -21,11 +21,14 @@ def source_hashes(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, s
     differently. None is ignored in `owners`.
     """
     names = {OWN_DISTRIBUTION, *filter(None, owners)}
-    return {name: _hash_of(tuple(sorted(_packages(plugins, name)))) for name in sorted(names)}
+    return {name: _hash_packages(tuple(sorted(_packages(plugins, name)))) for name in sorted(names)}
 
 
 def _packages(plugins: Plugins, distribution: str) -> set[str]:
-    """Return the top-level modules that hold a distribution's entry points and targets."""
+    """Return the top-level modules that hold a distribution's entry points and targets.
+
+    Targets are those of datasets, backbones, strategies and views.
+    """
     modules = {plugin.module for plugin in plugins.loaded if plugin.distribution == distribution}
     modules |= {
         spec.target
@@ -39,16 +42,16 @@ def _packages(plugins: Plugins, distribution: str) -> set[str]:
 
 
 @cache
-def _hash_of(packages: tuple[str, ...]) -> str:
+def _hash_packages(packages: tuple[str, ...]) -> str:
     sources = hashlib.sha256()
     for package in packages:
-        for name, file in sorted(_files(package)):
+        for name, file in sorted(_list_files(package)):
             content = file.read_bytes()
             sources.update(f"{package} {name} {len(content)}\n".encode() + content)
     return sources.hexdigest()[:16]
 
 
-def _files(package: str) -> Iterable[tuple[str, Path]]:
+def _list_files(package: str) -> Iterable[tuple[str, Path]]:
     """Return the source files of a top-level module, each with its path relative to the module."""
     try:
         spec = find_spec(package)

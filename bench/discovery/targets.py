@@ -42,13 +42,13 @@ def _check_version(spec: Spec) -> None:
     """Raise UserError if the library that a backbone `requires` is too old."""
     package, _, minimum = (getattr(spec, "requires", None) or "").replace(" ", "").partition(">=")
     with suppress(PackageNotFoundError):  # importing the class fails with a better message
-        if minimum and _numbers(installed := version(package)) < _numbers(minimum):
+        if minimum and _leading_numbers(installed := version(package)) < _leading_numbers(minimum):
             raise UserError(
                 f"{spec.label} needs {package} {minimum} or newer; {installed} is installed."
             )
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _leading_numbers(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version, such as (0, 42) for `0.42.dev0`."""
     return tuple(int(part) for part in takewhile(str.isdecimal, text.strip().split(".")))
 
@@ -68,7 +68,7 @@ def make(
 
 
 def offers(thing: object, default: Callable[..., Any]) -> bool:
-    """Return whether a class or object overrides `default`, a method of its contract."""
+    """Return whether a class or object has its own version of `default`, a contract's method."""
     method = getattr_static(thing, default.__name__, None)
     return method is not None and unwrap(method) is not default
 

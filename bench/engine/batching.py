@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.contracts.decision import Interview
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.engine.items import Joint
-from bench.machine.environment import forget_larger, remember_batch_size, remembered_batch_size
+from bench.machine.environment import lower_batch_size, remember_batch_size, remembered_batch_size
 
 BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or all of a full one
 
@@ -205,7 +205,7 @@ def settle_batch_size(engine: Batched, key: str) -> None:
         size = best_batch_size(engine)
         remember_batch_size(key, size)
     engine.batch_size = size
-    engine.out_of_memory = lambda fits: forget_larger(key, fits)
+    engine.out_of_memory = lambda fits: lower_batch_size(key, fits)
 
 
 def best_batch_size(engine: Batched) -> int:

@@ -24,7 +24,7 @@ from bench.inputs.downloads import load_items, read_list, read_table
 from bench.inputs.replaced import crop_to_column
 from bench.inputs.rows import make_dataset, read_column
 from bench.inputs.survey import find_source_files
-from bench.machine.files import inside, path_exists
+from bench.machine.files import path_exists, resolve_inside
 
 if TYPE_CHECKING:
     import datasets
@@ -158,7 +158,7 @@ def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | N
 
 def _has_file(folder: Path, name: str) -> bool:
     """Return whether a file or folder exists; raise an error if it lies outside `folder`."""
-    return inside(folder, name).exists()
+    return resolve_inside(folder, name).exists()
 
 
 def _call_reader(

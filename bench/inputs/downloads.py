@@ -13,7 +13,7 @@ from bench.inputs.labels import LABEL_DIGITS, strip_text
 from bench.inputs.parsing import check_column, convert_to_name, join_names, parse_json, read_csv
 from bench.inputs.replaced import crop_to_boxes
 from bench.inputs.rows import format_group, make_labelled_dataset, make_list_feature
-from bench.machine.files import inside, read_bytes
+from bench.machine.files import read_bytes, resolve_inside
 
 if TYPE_CHECKING:
     import datasets
@@ -57,7 +57,7 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
         UserError: a line or a file is invalid; the message names file and line.
     """
     layout = spec.layout
-    table = inside(folder, layout["lists"][split])
+    table = resolve_inside(folder, layout["lists"][split])
     form = str(layout.get("line", "{label}/{file}"))
     pattern = compile_line(form)
     images = str(layout.get("images", "{label}/{file}"))
@@ -93,7 +93,7 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
         UserError: a line or a file is invalid; the message names file and line.
     """
     layout = spec.layout
-    table = inside(folder, layout["table"])
+    table = resolve_inside(folder, layout["table"])
     head, lines = read_csv(_read_lossy(table), str(table))
     columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in columns:
@@ -113,7 +113,7 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
 
 
 def _add_row(rows: dict[str, list[Any]], folder: Path, name: str, label: str, at: str) -> None:
-    if not name or not inside(folder, name).exists():
+    if not name or not resolve_inside(folder, name).exists():
         raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
     rows["image"].append(str(folder / name))
     rows["label"].append(label)
@@ -194,7 +194,7 @@ def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | Non
     """Yield key, group and record from JSON files that hold lists or objects of records."""
     files: Mapping[str, str] = fields.get("files") or {"": fields["file"]}
     for part, name in files.items():
-        path = inside(folder, name)
+        path = resolve_inside(folder, name)
         try:
             content = parse_json(read_bytes(path))
             if not isinstance(content, dict | list):
@@ -227,7 +227,7 @@ def _make_item(
         raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
     if all(named):
         root = folder / str(fields.get("folder", ""))
-        images = [str(inside(folder, str(root / name))) for name in images]
+        images = [str(resolve_inside(folder, str(root / name))) for name in images]
     if "id" in fields:
         key = convert_to_name(_get_field(record, fields["id"], at), "id", f"{at}:")
     return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.labels import check_ids, make_unique
 from bench.inputs.survey import find_source_files, survey
-from bench.machine.files import inside
+from bench.machine.files import resolve_inside
 
 if TYPE_CHECKING:
     import datasets
@@ -259,7 +259,7 @@ def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:
 
 def _resolve_path(path: str, root: Path | None, where: str) -> Path:
     if root is not None:
-        return inside(root, path)
+        return resolve_inside(root, path)
     if not Path(path).is_absolute():
         raise UserError(
             f"{where}: the path of an image, {quoted(path)}, is not absolute. A dataset must have"

@@ -1,10 +1,10 @@
-"""The toolkit's cache folder. An entry is used only if its content is what was written.
+"""The toolkit's cache folder, with checks that the content of an entry is what was written.
 
 Every entry has the SHA-256 of its content: a small entry at its beginning, a large one in a
 separate file. The digest of a small entry is checked at every read. That of a large entry is
 checked again only if its size, times or inode have changed, because tens of gigabytes are
-memory-mapped rather than read. A damaged entry is never used; it is removed with a warning and
-created again.
+memory-mapped rather than read. An entry that fails its check is removed with a warning, so that it
+is created again.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def cache_dir(*parts: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # a read-only home must not stop a run, because the cache is optional
-        folder = Path(_temporary().name, *parts)
+        folder = Path(_temporary_folder().name, *parts)
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
     """Return a folder for this process only, which is removed at its end."""
     return tempfile.TemporaryDirectory(prefix="bench-cache-")
 

@@ -22,7 +22,9 @@ _ASSUMED = {"mps": 5e12, "cpu": 50e9}
 
 
 def assumed_speed(device: str, dtype: str, tf32: bool = False) -> float | None:
-    """Return the assumed operations per second of cuda, mps, cpu or a name in `PEAKS`, or None.
+    """Return the assumed floating-point operations per second of a device; None if unknown.
+
+    The device is cuda, mps, cpu or a name in `PEAKS`.
 
     float16 is assumed to be as fast as bfloat16. With `tf32`, float32 products may use TF32.
     """

@@ -85,7 +85,10 @@ def has_bfloat16(device: str) -> bool:
 
 
 def peak_memory() -> int | None:
-    """Return the peak memory in bytes, of the GPU if one is used; None if unknown."""
+    """Return the peak memory in bytes: of the GPU if one was used, otherwise of this process.
+
+    None on systems that do not report it.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
@@ -142,14 +145,14 @@ def _git_state() -> str | None:
 
 
 def likely_device(requested: str | None) -> str:
-    """Return the type of device that a run would use, without importing torch."""
+    """Return the type of device that a run would probably use, without importing torch."""
     if requested:
         return requested.partition(":")[0]
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
 def remember_speed(backbone: str, device: str, dtype: str, evaluations_per_second: float) -> None:
-    """Store the measured speed of a run."""
+    """Store the measured speed of a backbone on a device."""
     _remember("speeds", f"{backbone} {device} {dtype}", evaluations_per_second)
 
 
@@ -158,23 +161,25 @@ def remember_batch_size(key: str, size: int) -> None:
     _remember("batch_sizes", key, size)
 
 
-def forget_larger(key: str, size: int) -> None:
-    """Lower the batch size stored for `key` to `size`, the largest that fits into memory."""
+def lower_batch_size(key: str, size: int) -> None:
+    """Store `size`, the largest batch that fits into memory, unless a smaller one is stored."""
     remember_batch_size(key, min(size, remembered_batch_size(key) or size))
 
 
 def remembered_batch_size(key: str) -> int | None:
-    """Return the batch size stored for `key`, None if there is none."""
+    """Return the batch size stored for `key`; None if there is none."""
     size = _recall("batch_sizes").get(key)
     return int(size) if size else None
 
 
-def estimate(
+def estimate_speed(
     backbone: str, device: str, dtype: str, flops: float | None, tf32: bool = False
 ) -> tuple[float | None, str]:
-    """Return evaluations per second, None if unknown, and a text on where the number is from.
+    """Return the speed of a backbone in evaluations per second, and a text about its source.
 
-    `flops` are the floating-point operations of one evaluation, None if unknown.
+    A speed measured on this machine is preferred to one assumed for the device. The speed is None
+    if neither is known. `flops` is the number of floating-point operations of one evaluation, or
+    None.
     """
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:

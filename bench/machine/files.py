@@ -39,7 +39,7 @@ class OutsideError(UserError):
     """A name leads out of the folder that it is relative to."""
 
 
-def inside(root: Path, name: str) -> Path:
+def resolve_inside(root: Path, name: str) -> Path:
     """Return the path of `name` below `root` with links resolved. It need not exist.
 
     Raises:
@@ -125,7 +125,9 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
 def read_text(path: Traversable, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """Return the text of a UTF-8 file, or of a resource in a package, without a byte order mark.
 
-    Raises OSError as `read_bytes` does, and UnicodeDecodeError if it is not UTF-8.
+    Raises:
+        OSError: as `read_bytes` does.
+        UnicodeDecodeError: if it is not UTF-8.
     """
     content = read_bytes(path, max_bytes) if isinstance(path, Path) else path.read_bytes()
     return content.decode("utf-8-sig")
@@ -189,8 +191,11 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
         raise
 
 
-def link(file: Path, target: Path) -> None:
-    """Hard-link a file that never changes, or copy it if links are impossible, atomically."""
+def link_or_copy(file: Path, target: Path) -> None:
+    """Hard-link a file to `target` atomically, or copy it if links are impossible.
+
+    The file must never change. An existing `target` is replaced.
+    """
     temporary = target.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     try:
@@ -251,7 +256,12 @@ def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
 
 
 def _check_values(table: dict[str, Any]) -> None:
-    """Raise for values that could not be printed, hashed or stored."""
+    """Check that a TOML table has no values that could not be printed, hashed or stored.
+
+    Raises:
+        ValueError: an integer has more than 64 bits.
+        RecursionError: tables and lists are nested more than `MAX_DEPTH` deep.
+    """
     level: list[Any] = [table]
     for _ in range(MAX_DEPTH):
         nested: list[Any] = []

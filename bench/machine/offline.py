@@ -1,7 +1,8 @@
 """Work without a network: one switch for all sources, for the duration of a block.
 
 The Hub's libraries then use only their caches. Any other code that tries to connect to another
-machine, including code in plugins, gets an error when Python opens the connection.
+machine, including code in plugins, gets an error when Python opens the connection. Nothing is
+blocked if Ray is imported, because it connects to the machines of the user's cluster.
 
 The Hub's libraries retry many times if the Hub does not answer. So it is probed once, for a few
 seconds, and only their caches are used if it is unreachable.
@@ -73,7 +74,7 @@ def offline(reason: bool | str | None = True) -> Iterator[None]:
             _before.update((name, os.environ.get(name)) for name in VARIABLES)
             os.environ.update(dict.fromkeys(VARIABLES, "1"))
             _switches.clear()
-            _switches.update((place, getattr(*place)) for place in _imported())
+            _switches.update((place, getattr(*place)) for place in _imported_switches())
             _set_switches(dict.fromkeys(_switches, True))
     try:
         yield
@@ -85,7 +86,7 @@ def offline(reason: bool | str | None = True) -> Iterator[None]:
                     os.environ.pop(name, None)
                     os.environ.update({} if value is None else {name: value})
                 # Libraries that were imported within the block have read the block's values.
-                imported = dict.fromkeys(_imported(), _true(*VARIABLES))
+                imported = dict.fromkeys(_imported_switches(), _is_any_set(*VARIABLES))
                 _set_switches({**imported, **_switches})
 
 
@@ -106,7 +107,10 @@ def offline_if_set(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def hub_silence() -> str | None:
-    """Return why the Hub is not used, as a text; None if it answers."""
+    """Return why the Hub is not used, as a text; None if it answers, with whatever status.
+
+    Waits at most `HUB_TIMEOUT` + 1 seconds.
+    """
     if (reason := offline_reason()) is not None:
         return reason
     from huggingface_hub import constants, get_session
@@ -141,14 +145,14 @@ def refusal(error: BaseException) -> str:
     return offline_reason() or f"the Hub did not provide it ({type(error).__name__})"
 
 
-def _imported() -> Iterator[tuple[Any, str]]:
+def _imported_switches() -> Iterator[tuple[Any, str]]:
     """Yield the copies in imported libraries, each as a module and a name in it."""
     for module, names in _CONSTANTS.items():
         library = sys.modules.get(module)
         yield from ((library, name) for name in names if hasattr(library, name))
 
 
-def _true(*variables: str) -> bool:
+def _is_any_set(*variables: str) -> bool:
     """Return whether any of the variables is true in the way the libraries read them."""
     return any(os.environ.get(v, "").upper() in ("1", "ON", "YES", "TRUE") for v in variables)
 

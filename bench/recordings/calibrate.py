@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
@@ -126,7 +126,7 @@ def _usual_strategy(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
     if spec is not None and spec.strategy is not None:
         return spec.strategy, spec.strategy_parameters
     default = plugins.strategies.default()
-    return default.name if default else exhaustive(), {}
+    return default.name if default else exhaustive_strategy(), {}
 
 
 def _replay_settings(
@@ -148,7 +148,7 @@ def _replay_settings(
     chosen = sorted(listed[0]) if listed else []
     if clashes := [key for key in chosen if key in params]:
         raise UserError(f"--set {clashes[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
-    tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
+    tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive_strategy(), {})]
     tried += [(name, {**base, **setting}) for setting in listed]
     tried += [(name, base)]
     deciders = [decider_for(recording, strategy, values) for strategy, values in tried]

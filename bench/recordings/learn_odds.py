@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.contracts.strategy import Ints
-from bench.discovery.loading import learning
+from bench.discovery.loading import learning_strategy
 from bench.recordings.recording import open_draws
 from bench.recordings.replay import decider_for
 from bench.recordings.trials import (
@@ -39,7 +39,7 @@ def learn_odds(path: Path, limit: int | None = None) -> LearnedOdds:
     Raises:
         UserError: the run has no errors, or too few rivals overtook the leader.
     """
-    recording, spec = open_draws(path), learning("odds")
+    recording, spec = open_draws(path), learning_strategy("odds")
     samples = recording.subset(limit)
     strategy = decider_for(recording, spec.name, spec.unproven).strategy
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.contracts.dataset import Sample, asks_for_images
 from bench.contracts.strategy import Floats, Ints, Problem
-from bench.discovery.loading import learning
+from bench.discovery.loading import learning_strategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for
@@ -101,7 +101,7 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     bands = [(a, b) for a in range(len(parts)) for b in range(a, len(parts))]
     spans = [(int(parts[a][0]), int(parts[b][-1])) for a, b in bands]
     names = [f"{timesteps[first]}-{timesteps[last]}" for first, last in spans]
-    samples, race = recording.subset(limit), learning("order").name
+    samples, race = recording.subset(limit), learning_strategy("order").name
     statistics = _collect_statistics(recording, samples, spans)
 
     def learn(rows: Ints) -> list[RaceParams]:
@@ -168,7 +168,7 @@ def _estimate_deviation(
     draws, corrected for the finite number of draws. The result is 0 if the race requests no draw,
     or if N is 1.
     """
-    strategy = decider_for(recording, learning("order").name, params).strategy
+    strategy = decider_for(recording, learning_strategy("order").name, params).strategy
     request = strategy.start(recording.problem).ask()
     correction = 1 - 1 / recording.n_draws
     if request is None or not correction:

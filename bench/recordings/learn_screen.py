@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.discovery.loading import learning
+from bench.discovery.loading import learning_strategy
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.recording import open_draws
@@ -65,7 +65,7 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     Raises:
         UserError: the run has no first-order errors, or no prompts that all images share.
     """
-    screen = learning("reach")
+    screen = learning_strategy("reach")
     if read_manifest(path).identity.scoring.reduction is not None:
         raise UserError(
             f"The backbone of {path} is a likelihood, which has no gradients to screen with."

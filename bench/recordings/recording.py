@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Linearise, Problem
-from bench.discovery.loading import exhaustive
+from bench.discovery.loading import exhaustive_strategy
 from bench.engine.items import Questions, plain_question
 from bench.errors import AbsentError, UserError
 from bench.inputs.subsets import select_subset
@@ -235,7 +235,7 @@ def open_draws(path: Path, strategy: str | None = None) -> Recording:
     if recording.n_draws == 1:
         raise UserError(
             f"{recording.manifest.run_id} has one draw per image, where every strategy decides like"
-            f" {exhaustive()!r} at the same cost: there is nothing to try or to learn."
+            f" {exhaustive_strategy()!r} at the same cost: there is nothing to try or to learn."
         )
     return recording
 

@@ -16,7 +16,7 @@ from bench.contracts.dataset import Sample, asks_for_images
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem, Strategy
-from bench.discovery.loading import learning, load_plugins
+from bench.discovery.loading import learning_strategy, load_plugins
 from bench.discovery.sources import source_hashes
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
@@ -113,7 +113,7 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
         raise UserError(
             f"Strategy {name!r} linearises, but {recording.manifest.run_id} recorded no first-order"
             " errors. Record both once with:"
-            f" {recording_command(recording.manifest, learning('reach').learned['reach'])}"
+            f" {recording_command(recording.manifest, learning_strategy('reach').learned['reach'])}"
         )
     if strategy.uses_hierarchy and recording.problem.parents is None:
         raise UserError(

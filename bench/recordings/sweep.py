@@ -13,7 +13,7 @@ from bench.contracts import strategy as strategy_contract
 from bench.contracts.dataset import Sample
 from bench.contracts.parameters import Parameters
 from bench.discovery.guard import guard
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
@@ -133,7 +133,7 @@ def sweep(
     deciders = [decider_for(recording, name, params) for name, params in settings]
     strategies = [decider.strategy for decider in deciders]
     samples = recording.subset(limit)
-    full = decider_for(recording, exhaustive(), {}).strategy
+    full = decider_for(recording, exhaustive_strategy(), {}).strategy
     swept, *decided = replay_samples(recording, samples, [full, *strategies])
     decisions = as_decisions(swept).predictions
     rows = []

@@ -10,7 +10,7 @@ import numpy as np
 from bench.contracts.dataset import Sample
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats, Ints, Problem
-from bench.discovery.loading import exhaustive
+from bench.discovery.loading import exhaustive_strategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording
 from bench.recordings.replay import decider_for, replay_samples
@@ -88,7 +88,7 @@ def compare_races(
         tried = list(zip(*(by_row[row] for row in range(len(samples))), strict=True))
     else:
         tried = list(map(tuple, race_samples(recording, samples, race, choices)))
-    [full] = race_samples(recording, samples, exhaustive(), [{}])
+    [full] = race_samples(recording, samples, exhaustive_strategy(), [{}])
     trials = _order_trials(choices, tried, full)
     return LearnedRaces(
         run_id=recording.manifest.run_id,

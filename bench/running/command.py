@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.inputs.data import FOLDER
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
@@ -31,7 +31,7 @@ def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
 
     `strategy` defaults to the full sweep.
     """
-    settings, strategy = _settings(manifest), strategy or exhaustive()
+    settings, strategy = _settings(manifest), strategy or exhaustive_strategy()
     params = _shared_params(settings, manifest)
     return _command(manifest, settings, strategy=strategy, params=params, save_errors=True)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
-from bench.discovery.guard import tell
+from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, warn_user
 from bench.machine.environment import peak_memory, remember_speed
@@ -150,18 +150,20 @@ def _score(
     done = total - len(outstanding)
     rescored = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or errors missing
     correct = int(earlier.correct[~rescored].sum())
-    tell(listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct)
+    notify_plugins(
+        listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct
+    )
     seconds = equivalents = next_check = 0.0
     for decided, duration in timed(executor.score(outstanding)):
         record = make_record(decided, duration if run.timed else 0.0)
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
-        tell(listeners, "sample_scored", record=record)
+        notify_plugins(listeners, "sample_scored", record=record)
         seconds, equivalents = seconds + duration, equivalents + decided.equivalents
         right = record["prediction"] == record["label"]
         if watch is not None and watch.add(record["sample_id"], right):
             break
         if watch is not None and time.monotonic() > next_check:
-            tell(listeners, "question_checked", **watch.state())
+            notify_plugins(listeners, "question_checked", **watch.state())
             next_check = time.monotonic() + CHECK_SECONDS
     if executor.device and seconds > 1:
         backbone = run.manifest.backbone
@@ -196,7 +198,7 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     elif stored is None or stored.dataset.n_samples <= len(decided):
         folder.finish(summary)
     record_look(folder.path.parent, run.manifest)
-    tell(load_plugins().manager, "run_finished", summary=summary.plain())
+    notify_plugins(load_plugins().manager, "run_finished", summary=summary.plain())
     return Finished(run.manifest, summary, folder.path)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.dataset import Sample
-from bench.discovery.loading import exhaustive
+from bench.discovery.loading import exhaustive_strategy
 from bench.errors import UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.corruptions import corrupt_samples
@@ -68,7 +68,7 @@ class SweepPlan(Document):
         """Return a warning if another strategy is expected to be cheaper."""
         cost = f"sweep and race are expected to take {self.cost:,.0f} evaluations"
         full = (
-            f"the full sweep (--strategy {exhaustive()}), which keeps any risk, takes"
+            f"the full sweep (--strategy {exhaustive_strategy()}), which keeps any risk, takes"
             f" {self.full_cost:,.0f}"
         )
         if self.full_cost <= self.cost:

@@ -24,7 +24,7 @@ from pydantic_core import from_json
 
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.errors import UserError
-from bench.machine.files import link, regular_file, replacing
+from bench.machine.files import link_or_copy, regular_file, replacing
 from bench.store.documents import MAX_STORED_DRAWS
 from bench.store.packed import compact_options, find_packed, read_packed
 
@@ -158,7 +158,7 @@ def link_part(source: Path, target: Path, sample_id: str) -> None:
     """
     if has_part_file(source, sample_id):
         target.mkdir(exist_ok=True)
-        link(part_path(source, sample_id), part_path(target, sample_id))
+        link_or_copy(part_path(source, sample_id), part_path(target, sample_id))
 
 
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:

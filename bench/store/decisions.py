@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.loading import exhaustive
+from bench.discovery.loading import exhaustive_strategy
 from bench.errors import UserError
 from bench.store.arrow import booleans, strings, values
 from bench.store.cells import read_cells
@@ -207,7 +207,7 @@ def class_scores(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
         raise UserError(
             f"its strategy {manifest.strategy.name} stopped some classes early, so their scores"
             " are means over fewer draws (censored). Use a strategy that evaluates all classes on"
-            f" the same draws, such as {exhaustive()}."
+            f" the same draws, such as {exhaustive_strategy()}."
         )
     return scores
 
@@ -247,7 +247,7 @@ def _scores_from_errors(path: Path, manifest: Manifest, sample_ids: Any) -> Floa
             raise UserError(
                 f"its strategy {manifest.strategy.name} evaluated image {sample_id!r} with only"
                 " some of the prompts (censored). Use a strategy that evaluates all classes on the"
-                f" same draws, such as {exhaustive()}."
+                f" same draws, such as {exhaustive_strategy()}."
             )
         means = np.average(errors[:, drawn], axis=1, weights=weights[drawn])
         np.minimum.at(scores[row], class_of_prompt, means)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
-from bench.machine.files import link, regular_file
+from bench.machine.files import link_or_copy, regular_file
 from bench.store.cells import ERROR_FOLDERS, has_part_file, link_part
 from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest, with_code_of
@@ -104,7 +104,7 @@ class Merge:
         for number, path in others:
             file = regular_file(path, DRAWS)
             if file and not (target / DRAWS).exists():
-                link(file, target / DRAWS)
+                link_or_copy(file, target / DRAWS)
             for folder in ERROR_FOLDERS:
                 samples = self._samples_of(number) if (path / folder).is_dir() else []
                 for name in samples:

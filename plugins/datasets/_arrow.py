@@ -16,7 +16,7 @@ from bench.errors import UserError, quoted
 from bench.inputs.parsing import parse_json
 from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, stamp
-from bench.machine.files import inside, open_regular, read_bytes
+from bench.machine.files import open_regular, read_bytes, resolve_inside
 from bench_plugins.datasets._columns import (
     UNNAMED,
     ImageColumns,
@@ -85,12 +85,12 @@ def load_parquet(
     by_split = splits_of(source, ".parquet")
     chosen = chosen_split(split, by_split, str(source))
     root = source.parent if source.is_file() else source
-    files = [inside(root, str(path)) for path in by_split[chosen]]
+    files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
     others = [path for name in by_split if name != chosen for path in by_split[name]]
     with reading(f"The parquet files in {source}"):
         columns = _common_columns(files, named)
         rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
-        others = [inside(root, str(path)) for path in others]
+        others = [resolve_inside(root, str(path)) for path in others]
         rows = _with_classes_of(rows, others, columns, source)
     return make_dataset(rows.data, rows.features, chosen, rows.info.download_checksums or ())
 
@@ -173,7 +173,7 @@ def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -
     with reading(f"The saved dataset {place}"):
         tables = []
         for name in _files(folder, place):
-            file = inside(folder, str(place / name))
+            file = resolve_inside(folder, str(place / name))
             open_regular(file).close()  # refuses pipes and devices before mapping
             tables.append(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
         return standard_rows(pa.concat_tables(tables), str(place), named, folder, chosen)
@@ -181,7 +181,7 @@ def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -
 
 def _files(folder: Path, place: Path) -> Sequence[str]:
     """Return the names of the Arrow files of a saved split (ValueError if there are none)."""
-    state: Any = parse_json(read_bytes(inside(folder, str(place / STATE))))
+    state: Any = parse_json(read_bytes(resolve_inside(folder, str(place / STATE))))
     entries = state.get("_data_files") if isinstance(state, Mapping) else None
     names = [e.get("filename") if isinstance(e, Mapping) else None for e in entries or ()]
     if not names or not all(isinstance(name, str) for name in names):

@@ -22,7 +22,7 @@ from bench.inputs.parsing import (
     read_text_file,
 )
 from bench.inputs.rows import make_labelled_dataset
-from bench.machine.files import OutsideError, inside, regular_file
+from bench.machine.files import OutsideError, regular_file, resolve_inside
 from bench_plugins.datasets._columns import UNNAMED, NamedColumns, choose_column
 from bench_plugins.datasets._listing import LeftOut, find_images
 
@@ -143,7 +143,7 @@ def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _name(folder: Path, name: str, at: str) -> str:
     """Return a file's name relative to the folder. Its content is checked when it is loaded."""
     try:
-        path = inside(folder, name)
+        path = resolve_inside(folder, name)
     except OutsideError as error:
         raise OutsideError(f"{at}: {error}") from None
     if not path.exists() and not (folder / name).is_symlink():

@@ -24,7 +24,7 @@ from bench.inputs.parsing import (
     read_text_file,
 )
 from bench.inputs.rows import make_dataset
-from bench.machine.files import inside, is_utf8, open_regular, regular_file
+from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import SAMPLE_ID, UNNAMED, NamedColumns
 from bench_plugins.datasets._listing import IMAGE_SUFFIXES, chosen_split, splits_of
@@ -49,7 +49,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     by_split = {"all": expand_pattern(str(source))} if pattern else splits_of(source, ".tar")
     chosen = chosen_split(split, by_split, str(source))
     root = source if source.is_dir() else source.parent
-    files = [inside(root, str(path)) for path in by_split[chosen]]
+    files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
     text = datasets.Value("string")
     kept = dict.fromkeys(named.keep, text)
     features = datasets.Features(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import AbsentError, UserError, did_you_mean, quoted
 from bench.inputs.rows import make_dataset
-from bench.machine.files import inside, open_regular
+from bench.machine.files import open_regular, resolve_inside
 from bench.machine.offline import asking_hub, offline_reason, refusal
 from bench_plugins.datasets._arrow import reading
 from bench_plugins.datasets._columns import NamedColumns, standard_rows
@@ -128,7 +128,7 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
     tables = []
     with reading(f"The parquet files in {folder}"):
         for path in files:
-            with open_regular(inside(folder, str(path))) as file:
+            with open_regular(resolve_inside(folder, str(path))) as file:
                 tables.append(pq.read_table(file))
         table = pa.concat_tables(tables)
         return make_dataset(table, datasets.Features.from_arrow_schema(table.schema))

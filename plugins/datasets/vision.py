@@ -13,7 +13,7 @@ import torchvision
 from bench.errors import AbsentError, UserError, did_you_mean
 from bench.inputs.rows import make_labelled_dataset
 from bench.machine.cache import cache_dir
-from bench.machine.files import inside
+from bench.machine.files import resolve_inside
 from bench.machine.offline import is_offline
 from bench_plugins.datasets._listing import chosen_split
 
@@ -151,7 +151,7 @@ def _items(made: Any, split: str, root: Path) -> Iterator[tuple[dict[str, Any], 
         # An image with a file name was opened from that file and is unchanged.
         if name := image if isinstance(image, str | Path) else getattr(image, "filename", ""):
             path = Path(name).absolute()
-            stored = {"bytes": None, "path": str(inside(root, str(path)))}
+            stored = {"bytes": None, "path": str(resolve_inside(root, str(path)))}
             yield stored, int(label), path.relative_to(root.absolute()).as_posix()
             continue
         file = BytesIO()

@@ -16,8 +16,8 @@ from helpers.command import bench_process
 from helpers.plugins import install, load_hooks
 
 from bench.contracts.hooks import hookimpl
-from bench.discovery.finding import Plugin, find
-from bench.discovery.guard import tell
+from bench.discovery.finding import Plugin, find_plugins
+from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import Plugins
 from bench.errors import BenchWarning, UserError
 
@@ -28,7 +28,7 @@ MINE: dict[str, Any] = {"target": "nowhere:Mine"}
 @pytest.fixture(scope="module")
 def own() -> list[Plugin]:
     """The toolkit's own plugins, looked for once among all that is installed."""
-    return [plugin for plugin in find() if plugin.builtin]
+    return [plugin for plugin in find_plugins() if plugin.builtin]
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_listener_harms_neither_the_run_nor_the_others(
     before = json.dumps(facts)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tell(plugins.manager, event, **facts)
+        notify_plugins(plugins.manager, event, **facts)
     assert json.dumps(facts) == before
     assert heard == [(event, facts[argument])]
     said = [str(w.message) for w in caught if issubclass(w.category, BenchWarning)]

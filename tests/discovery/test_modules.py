@@ -15,7 +15,7 @@ from bench.contracts.parameters import Parameter
 from bench.contracts.specs import StrategySpec
 from bench.contracts.strategy import Strategy
 from bench.discovery.declared import register_modules
-from bench.discovery.loading import exhaustive, learning, load_plugins
+from bench.discovery.loading import exhaustive_strategy, learning_strategy, load_plugins
 from bench.discovery.targets import load_target
 
 NEW = '''
@@ -117,6 +117,6 @@ def test_a_spec_says_what_its_class_takes() -> None:
 
 
 def test_the_toolkit_finds_strategies_by_what_they_are_for() -> None:
-    assert exhaustive() == "full"
-    assert learning("order").name == "race"
-    assert learning("reach").learned["reach"] == "full-linearised"
+    assert exhaustive_strategy() == "full"
+    assert learning_strategy("order").name == "race"
+    assert learning_strategy("reach").learned["reach"] == "full-linearised"

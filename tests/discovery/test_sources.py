@@ -30,14 +30,14 @@ def test_the_toolkit_is_always_there_and_others_only_where_they_are_used() -> No
     assert code == source_hashes(plugins, [OWN_DISTRIBUTION, None])
     packages = sources._packages(plugins, OWN_DISTRIBUTION)
     assert packages == {"bench", "bench_plugins"}
-    files = dict(sources._files("bench"))
+    files = dict(sources._list_files("bench"))
     assert files["inputs/estimand.py"] == ROOT / "bench/inputs/estimand.py"
 
 
 def test_the_module_of_a_target_counts_as_the_plugin_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.discovery.finding import find
+    from bench.discovery.finding import find_plugins
 
     install(tmp_path, "sourced", PLUGIN)
     parts = tmp_path / "sourced_parts.py"
@@ -45,12 +45,12 @@ def test_the_module_of_a_target_counts_as_the_plugin_s(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("BENCH_LOAD_PLUGINS", "sourced")
     plugins = Plugins()
-    for entry in find():
+    for entry in find_plugins():
         if entry.distribution == "sourced":
             plugins.load(entry)
 
     def code() -> str:
-        sources._hash_of.cache_clear()
+        sources._hash_packages.cache_clear()
         return source_hashes(plugins, ["sourced"])["sourced"]
 
     first = code()

@@ -181,7 +181,7 @@ def test_an_open_question_is_an_event(fresh: Path, monkeypatch: pytest.MonkeyPat
         if event == "question_checked":
             events.append(content)
 
-    monkeypatch.setattr(execute_module, "tell", record)
+    monkeypatch.setattr(execute_module, "notify_plugins", record)
     monkeypatch.setattr(execute_module, "CHECK_SECONDS", 0.0)
     answer = scored(fresh, WORSE).answer
     assert answer and [event["images"] for event in events] == list(range(1, answer.n))

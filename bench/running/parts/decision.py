@@ -9,7 +9,7 @@ from typing import Any, Literal
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
 from bench.discovery.guard import one_line
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
@@ -92,7 +92,7 @@ def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider
     else:
         spec = default_of(strategies)
         if backbone.draws == 1:  # no evaluation can be saved
-            spec = strategies.get(exhaustive())
+            spec = strategies.get(exhaustive_strategy())
         defaults = {} if settings.risk else dict(spec.unproven)
     if backbone.draws is not None and "draws" in spec.parameters:
         defaults.setdefault("draws", backbone.draws)

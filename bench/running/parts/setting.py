@@ -132,5 +132,5 @@ def default_of(registry: Registry[SpecT]) -> SpecT:
     """Return the registry's default spec."""
     if (spec := registry.default()) is not None:
         return spec
-    kind = registry.kind.kind
+    kind = registry.spec_class.kind
     raise UserError(f"No plugin registers a default {kind}; choose one with --{kind}.")

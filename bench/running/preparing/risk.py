@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
 from bench.running.parts.decision import Decider, make_decider
@@ -187,7 +187,7 @@ def _calibration_for(stated: StatedRisk, manifest: Manifest) -> Calibration:
     """Return the preferred calibration of a run, or raise UserError if none fits."""
     spec, same = stated.decider.spec, _calibrations(stated, manifest)
     if not same:
-        recorded = other_images_command(manifest, strategy=exhaustive(), save_errors=True)
+        recorded = other_images_command(manifest, strategy=exhaustive_strategy(), save_errors=True)
         raise UserError(
             f"{stated.option}: {stated.results} has no calibration of strategy {spec.name!r} with"
             " the same backbone, dataset, prompts, draws and seed. Record at least"

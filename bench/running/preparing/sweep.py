@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import draw_sample
 from bench.running.manifest import make_manifest
@@ -49,7 +49,7 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
             raise UserError(f"{stated.option} and --{option} exclude each other: {why}.")
     n, (problem, images) = len(split.sample_ids), problems(prepared)[-1]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
-    full = _on_same_draws(exhaustive(), stated).strategy.at_most(problem) * images
+    full = _on_same_draws(exhaustive_strategy(), stated).strategy.at_most(problem) * images
     swept = _on_same_draws(_recorder(stated), stated).strategy.at_most(problem) * images
     looks = [candidate.strategy.at_least(problem) for candidate in _candidates(decider)]
     least = min((look * images for look in looks if look is not None), default=None)
@@ -66,8 +66,8 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
     size = choose_sweep(n, stated.risk, swept, race, otherwise)
     if size.images == n or (least is not None and least >= full):
         raise UserError(
-            f"{stated.option} saves nothing on {n:,} images: use --strategy {exhaustive()}, which"
-            " keeps any risk."
+            f"{stated.option} saves nothing on {n:,} images: use --strategy"
+            f" {exhaustive_strategy()}, which keeps any risk."
         )
     n_asked = min(config.limit or n, n)
     rest = round(n_asked * (1 - size.images / n))
@@ -173,15 +173,15 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
 def _recorder(stated: StatedRisk) -> str:
     """Return the name of the strategy whose recordings the stated one can be replayed on."""
     spec = stated.decider.spec
-    return spec.recorder or next(iter(spec.learned.values()), exhaustive())
+    return spec.recorder or next(iter(spec.learned.values()), exhaustive_strategy())
 
 
 def _fallback(prepared: Prepared, stated: StatedRisk) -> Decider:
     """Return the strategy of `--risk-else`, which decides the other images if no setting passes."""
     if prepared.config.risk_else == "full":
-        return _on_same_draws(exhaustive(), stated)
+        return _on_same_draws(exhaustive_strategy(), stated)
     replaced = prepared.strategy.replaces(problems(prepared)[-1][0])
-    return _on_same_draws(exhaustive() if replaced is None else replaced.strategy, stated)
+    return _on_same_draws(exhaustive_strategy() if replaced is None else replaced.strategy, stated)
 
 
 def _on_same_draws(name: str, stated: StatedRisk) -> Decider:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.contracts.decision import Decided
 from bench.contracts.specs import BackboneSpec
-from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError, warn_user
 from bench.inputs.subsets import select_subset
@@ -138,7 +138,7 @@ def as_full_sweep(prepared: Prepared) -> Prepared:
 
 def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
     """Return the settings of a full sweep. Only the backbone's parameters are kept."""
-    spec = load_plugins().strategies.get(exhaustive())
+    spec = load_plugins().strategies.get(exhaustive_strategy())
     params = {**backbone_params(config, backbone, spec), "draws": draws}
     return config.model_copy(update={"strategy": spec.name, "params": params})
 

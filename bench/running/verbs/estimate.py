@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.inputs.data import explain_missing_data
 from bench.inputs.subsets import parse_shard
 from bench.machine.devices import seconds_on_devices
-from bench.machine.environment import device_memory, estimate, likely_device, pick_device
+from bench.machine.environment import device_memory, estimate_speed, likely_device, pick_device
 from bench.machine.offline import offline_if_set
 from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
@@ -111,7 +111,9 @@ def make_plan(config: RunConfig) -> Plan:
         for name in prepared.decider.spec.safest_first[0]:
             del params[name]
     flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
-    speed, source = estimate(prepared.backbone_name, device, prepared.dtype, flops, config.tf32)
+    speed, source = estimate_speed(
+        prepared.backbone_name, device, prepared.dtype, flops, config.tf32
+    )
     # Other devices use the model's own dtype where this machine's choice depends on the device.
     dtype = prepared.backbone.dtype if config.dtype == AUTO else prepared.dtype
     elsewhere = seconds_on_devices(evaluations * flops, dtype, config.tf32) if flops else None
