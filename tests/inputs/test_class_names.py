@@ -20,6 +20,7 @@ FILES = {
     "object.json": json.dumps(dict(zip(FOUND, WORDS, strict=True))),
     "list.json": json.dumps(WORDS),
     "pairs.csv": "n01443537,gold fish\nn01440764,tench\n",
+    "header.csv": "name,words\nn01443537,gold fish\nn01440764,tench\n",
     "list.txt": "tench\n\ngold fish\n",
     "synsets.txt": "n01443537 gold fish\nn01440764 tench\n",
 }

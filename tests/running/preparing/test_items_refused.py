@@ -62,7 +62,7 @@ def test_a_bad_item_is_refused_with_its_id(
 
 
 BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
-    "another shape": ({"images": 3, "pairing": [0, 1, 2]}, "has 3 images and 2 texts, and the"),
+    "another shape": ({"images": 3, "pairing": [0, 1, 2]}, "has 3 images and 2 texts, but the"),
     "a pair missing": ({"pairing": [1]}, "for each of 2 images in a column 'pairing', got 1"),
     "one text twice": ({"pairing": [1, 1]}, "two of its images have the same right text"),
     "no images": ({"images": 0, "pairing": []}, "it has no images"),
