@@ -1,4 +1,4 @@
-"""`bench classify`. Say what pictures of your own show.
+"""`bench classify`. Classify your own images.
 
 Group: Score images, 2.
 """
@@ -28,7 +28,7 @@ from bench.running.verbs.classify import Answer, Classified, RankedClass, classi
 @click.command(cls=Sectioned)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
-@click.option("--dataset", help="Use the classes and prompts of this dataset instead.")
+@click.option("--dataset", help="Use the classes and prompts of this dataset instead of --classes.")
 @config_options([name for name, setting in SETTINGS.items() if setting.classify])
 @click.option("--top", default=5, show_default=True, help="Number of classes shown per image.")
 @json_option
@@ -43,13 +43,15 @@ def classify_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Classify IMAGES of your own, without labels: ranked classes, and by what margin.
+    """Classify IMAGES of your own, which need no labels: print ranked classes and the margin.
 
-    Scores are mean denoising errors: lower is better. The margin is to the runner-up, with its
-    standard error; the two classes are close where the margin is less than two of those.
+    Scores are mean denoising errors: lower is better. The margin is the distance to the runner-up.
+    If it is less than twice its standard error, the two classes are close.
 
-    With --dataset, what `bench calibrate` learned from other images of it is used: how probable it
-    is that the class is right, and --risk.
+    With --dataset, a calibration by `bench calibrate` on other images of it gives the probability
+    that the class is right, and --risk can be used.
+
+    The exit code is 3 if some images failed.
     """
     if (classes is None) == (dataset is None):
         raise UserError('Give --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')

@@ -2,7 +2,7 @@
 
 Group: Look at results, 4.
 
-`bench power`. How many images a difference between runs needs.
+`bench power`. Compute how many images a difference needs.
 
 Group: Look at results, 5.
 """
@@ -32,13 +32,13 @@ from bench.store.folder import find_run
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@metric_options("The metric whose difference is tested: `bench list metrics`.", "accuracy")
+@metric_options("Metric whose difference is tested: see `bench list metrics`.", "accuracy")
 @click.option(
     "--sequential",
     is_flag=True,
     help="Test image by image in random order: p and interval hold at any stopping point.",
 )
-@click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
+@click.option("--gate", is_flag=True, help="Exit with code 4 if B is significantly worse than A.")
 @click.option(
     "--seed", default=0, hidden=True, help="Without effect: the interval uses no random numbers."
 )
@@ -58,10 +58,10 @@ def compare_command(
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
     A win is a sample that only B classifies correctly. p is McNemar's exact test; the interval of
-    the difference is Tango's score interval, widened to include 0 where p is above 0.05. Another
-    --metric is also tested, on the same images, and --gate then uses it. Runs with another
-    dataset, version, split or set of classes are refused. A warning names other differences: data
-    of the same name with other content, subsets, prompts, training.
+    the difference is Tango's score interval, widened to include 0 if p is above 0.05. Another
+    --metric is tested in addition, on the same images, and --gate then uses it. Runs are refused
+    if their dataset, version, split or classes differ. A warning names other differences: data of
+    the same name with other content, subsets, prompts, training.
     """
     paths = find_run(run_a, results), find_run(run_b, results)
     comparison = compare(*paths, metric, sequential, params)

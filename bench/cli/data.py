@@ -1,8 +1,8 @@
-"""`bench check-data`. Read a dataset once and say what is wrong with it.
+"""`bench check-data`. Check a dataset for problems.
 
 Group: Score images, 3.
 
-`bench prompts`. Show the texts that images are compared with.
+`bench prompts`. Show the prompts of a dataset.
 
 Group: Score images, 4.
 """
@@ -34,11 +34,11 @@ INTERVAL = 5.0  # seconds between lines of progress
 @json_option
 @click.pass_context
 def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
-    """Read every split of DATASET once and report what is wrong; the exit code is then 4.
+    """Read every split of DATASET once and report problems.
 
     It checks the counts, and finds images that cannot be read, duplicates within and across splits,
     classes without images, class names that look like ids, and wrong checksums of the original
-    download.
+    download. The exit code is 4 if there is a problem.
     """
     config = config_from_options(ctx, **options)
     data = find_dataset(config)
@@ -82,7 +82,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
 @json_option
 @click.pass_context
 def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Show the prompts of DATASET, and their tokens for the backbone.
+    """Show the prompts of DATASET, with the number of tokens that the backbone counts.
 
     If the classes were renamed, their names in the data are shown too.
     """
@@ -110,4 +110,4 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
     say(note)
     backbone = config.backbone or (None if prepared.dataset.backbone else "NAME")
     command = same_options(config, "--dry-run", backbone=backbone)
-    next_steps(("see what asking them costs", command))
+    next_steps(("see what scoring with them costs", command))

@@ -1,4 +1,4 @@
-"""`bench explain`. Say what a word means here: draw, cell, ceiling, ...
+"""`bench explain`. Explain a term: draw, cell, ceiling, ...
 
 Group: See what is there, 6.
 """
@@ -23,7 +23,7 @@ _ITALIC = re.compile(r"\*([^*]+)\*")
 @click.argument("word", nargs=-1)
 @json_option
 def explain_command(word: tuple[str, ...], as_json: bool) -> None:
-    """Say what WORD means in tables, help and documents; without WORD, list all words.
+    """Explain WORD as tables, help and documents use it; without WORD, list all words.
 
     The glossary of the documentation has the same text.
     """
@@ -35,7 +35,7 @@ def explain_command(word: tuple[str, ...], as_json: bool) -> None:
             say(f"{name}: {text}")
     else:
         say(", ".join(meanings))
-        say("\n`bench explain WORD` says what a word means.")
+        say("\n`bench explain WORD` explains a word.")
 
 
 def glossary(markup: bool = False) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 Group: See what is there, 2.
 
-`bench doctor`. Check this installation; for bug reports.
+`bench doctor`. Check this installation, for bug reports.
 
 Group: See what is there, 3.
 
-`bench completion`. Complete commands and names with the Tab key.
+`bench completion`. Print the script for shell completion.
 
 Group: Make it yours, 2.
 """
@@ -77,8 +77,8 @@ def _group_by_kind(registered: Sequence[str]) -> str:
 def doctor_command(quick: bool, as_json: bool) -> int:
     """Check this installation, and print what a bug report needs.
 
-    Versions, devices, sizes of caches, plugins and which of them failed; then a few images are
-    scored with the model that is included. The exit code is 4 where something is wrong.
+    It prints versions, devices, sizes of caches and plugins, with those that failed, and scores a
+    few images with the bundled model. The exit code is 4 if something is wrong.
     """
     from bench.running.verbs.doctor import diagnose
 
@@ -121,13 +121,13 @@ def _print_diagnosis(report: Diagnosis) -> None:
 @click.argument("shell", type=click.Choice(list(_AT_EVERY_START)))
 @click.pass_context
 def completion_command(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options and names with the Tab key.
+    """Print a script that makes SHELL complete commands, options and names with the Tab key.
 
-    For good: bench completion bash >> ~/.bashrc (zsh: ~/.zshrc; fish:
-    > ~/.config/fish/completions/bench.fish). Then start a new shell.
+    To enable it in every new shell: bench completion bash >> ~/.bashrc (zsh: ~/.zshrc; fish:
+    > ~/.config/fish/completions/bench.fish).
     """
     completion = get_completion_class(shell)
     assert completion is not None
     click.echo(completion(ctx.find_root().command, {}, "bench", "_BENCH_COMPLETE").source())
     if sys.stdout.isatty():
-        say(f"For good: {_AT_EVERY_START[shell]}, then start a new shell.", err=True)
+        say(f"To enable it in every new shell: {_AT_EVERY_START[shell]}", err=True)

@@ -98,7 +98,7 @@ def learn_order_command(path: Path, learned: LearnedOrder) -> None:
     )
     say(_advice(learned))
     if learned.recommended:
-        next_steps(("race so", _run_command(path, "order", learned.recommended)))
+        next_steps(("run this race", _run_command(path, "order", learned.recommended)))
 
 
 def _print_trials(learned: LearnedOrder | LearnedOdds) -> None:
@@ -152,7 +152,7 @@ def learn_odds_command(path: Path, learned: LearnedOdds) -> None:
     say(_advice(learned))
     if learned.recommended:
         params = {key: as_text(value) for key, value in learned.recommended.items()}
-        next_steps(("race so", _run_command(path, "odds", params)))
+        next_steps(("run this race", _run_command(path, "odds", params)))
 
 
 @learning_command(learn_screen)

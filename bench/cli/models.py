@@ -2,7 +2,7 @@
 
 Group: See what is there, 4.
 
-`bench fetch`. Download a model, for work without a network.
+`bench fetch`. Download a model for offline use.
 
 Group: See what is there, 5.
 """
@@ -56,8 +56,8 @@ def perf_command(
     """Measure a backbone on this machine: the bare network, the engine, and the device's peak.
 
     The best batch size and the speed are remembered. `bench run` uses this batch size, and its
-    --dry-run estimates the time from this speed. Images are made up. With --dataset and --strategy
-    it also says how long that run would take, at the most. A gradient counts as the evaluations
+    --dry-run estimates the time from this speed. The images are random. With --dataset and
+    --strategy, it also prints how long that run takes at most. A gradient counts as the evaluations
     that it costs.
     """
     config = config_from_options(ctx, dataset, **options)
@@ -122,7 +122,7 @@ def _print(report: Measured) -> None:
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="The precision to download where the Hub has two [default: the backbone's].",
+    help="Precision to download if the Hub has several [default: the backbone's].",
 )
 @json_option
 def fetch_command(

@@ -1,4 +1,4 @@
-"""`bench new`. Write a plugin package of your own, ready to test.
+"""`bench new`. Create a plugin package, ready to test.
 
 Group: Make it yours, 1.
 """
@@ -20,14 +20,13 @@ from bench.discovery.loading import load_plugins
 @click.command()
 @click.argument("kind", type=click.Choice(PACKAGE_KINDS))
 @click.argument("name")
-@click.option("--into", default=".", help="The folder that the package is written in.")
+@click.option("--into", default=".", help="Folder in which the package is created.")
 @json_option
 def new_command(kind: Kind, name: str, into: str, as_json: bool) -> None:
-    """Write a package with a dataset, backbone, strategy or metric of your own, or all (plugin).
+    """Create a package with a dataset, backbone, strategy or metric, or all of them (plugin).
 
-    It is complete: it can be installed and passes its tests as it stands. NAME is what `bench run`
-    will call it; the package is bench-NAME, in a folder of that name. Then put your own code where
-    the example's is.
+    It can be installed and passes its tests as it is; then replace the example's code by your own.
+    NAME is what `bench run` will call it. The package is bench-NAME, in a folder of that name.
     """
     package = write_package(kind, name, Path(into), load_plugins())
     if as_json:
@@ -40,5 +39,5 @@ def new_command(kind: Kind, name: str, into: str, as_json: bool) -> None:
         ("go there", f"cd {shlex.quote(str(package.folder))}"),
         ("install it", "pip install -e '.[test]'"),
         ("test it", "pytest"),
-        ("read on", "README.md there"),
+        ("next, read", "README.md there"),
     )

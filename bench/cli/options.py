@@ -13,17 +13,21 @@ from bench.errors import UserError
 
 _UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set by the user
 
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 results_option = click.option(
-    "--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored."
+    "--results", default="results", envvar="BENCH_RESULTS", help="Folder of the stored runs."
 )
 tags_option = click.option(
-    "--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; repeat for more."
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="Only runs with this tag; may be repeated: all must match.",
 )
 limit_option = click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Only N recorded images: stratified, the same ones every time.",
+    help="Only N recorded images: a stratified sample, the same every time.",
 )
 
 

@@ -42,15 +42,9 @@ from bench.store.journal import JOURNAL
     help="The largest share of decisions that may differ from those of the full sweep: chooses the"
     " strategy's parameters by a calibration on other images (`bench calibrate`).",
 )
-@click.option(
-    "--weighting", help="How much a noise level counts, as `bench run --weighting` takes it."
-)
-@click.option(
-    "--loss", help="The loss that the errors must have been measured with; others are refused."
-)
-@click.option(
-    "--space", help="The space that the errors must have been measured in; others are refused."
-)
+@click.option("--weighting", help="Weights of the noise levels, as in `bench run --weighting`.")
+@click.option("--loss", help="Refuse RUN unless its errors were measured with this loss.")
+@click.option("--space", help="Refuse RUN unless its errors were measured in this space.")
 @limit_option
 @click.option("--fresh", is_flag=True, help="Start over instead of showing a stored replay.")
 @results_and_json
@@ -110,7 +104,7 @@ def replay_command(
     help="A run on the same images to plot beside the curves, such as one of CLIP; repeatable.",
 )
 @limit_option
-@click.option("--plot", "plot_file", help="A file for the plot, such as pareto.png.")
+@click.option("--plot", "plot_file", help="Save the plot to this file, such as pareto.png.")
 @results_and_json
 def sweep_command(
     run: str,
@@ -178,7 +172,7 @@ def sweep_command(
             f" {reference.n_samples} images."
         )
     command = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
-    next_steps(("keep one as a run of its own", command))
+    next_steps(("store one as a run", command))
 
 
 def _sweep_row(row: SweepRow) -> list[str | float]:

@@ -1,8 +1,8 @@
-"""`bench report`. Write runs on one HTML page, with the mistakes.
+"""`bench report`. Write an HTML report of runs, with misclassified images.
 
 Group: Look at results, 2.
 
-`bench view`. Show the stored runs in a browser, as they are made.
+`bench view`. Show the stored runs in a browser, updated live.
 
 Group: Look at results, 3.
 """
@@ -33,13 +33,13 @@ _DATA_DIRS = click.option(
     "data_dirs",
     multiple=True,
     metavar="[DATASET=]FOLDER",
-    help="The folder of the images of all runs, or of one DATASET (default: that of the run).",
+    help="Folder of the images of all runs, or of one DATASET (default: the run's own).",
 )
 
 
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option("--out", default="report.html", show_default=True, help="The page's file.")
+@click.option("--out", default="report.html", show_default=True, help="File to write.")
 @_DATA_DIRS
 @click.option(
     "--images",
@@ -47,13 +47,13 @@ _DATA_DIRS = click.option(
     type=click.IntRange(min=0),
     default=240,
     show_default=True,
-    help="Number of pictures on the page, shared among its runs; 0: none.",
+    help="Number of pictures on the page, shared among its runs, at least 12 each; 0: none.",
 )
-@metric_options("Also show this metric of `bench list metrics`.", alone=True)
+@metric_options("Also show this metric: see `bench list metrics`.", alone=True)
 @click.option(
     "--only",
     metavar="COLUMN=VALUE",
-    help="Only images with this further label: `bench results columns`.",
+    help="Only images with this further label, added by `bench results columns`.",
 )
 @tags_option
 @results_and_json
@@ -73,7 +73,7 @@ def report_command(
     """Write RUNs (default: all stored runs) as one HTML page that can be shared.
 
     The page needs no network. It shows the leaderboard, accuracy against evaluations, and for each
-    run the confusion matrix, classes, calibration, errors by timestep, and pictures of mistakes.
+    run the confusion matrix, classes, calibration, errors by timestep and misclassified images.
     The pictures are images of the dataset: check its licence before you share the page.
     """
     file = output_file("--out", out, "report.html")
@@ -119,7 +119,7 @@ def report_command(
     else:
         count = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
         say(f"{file}: {count}, {report.size / 1e6:.1f} MB. Open it in a browser.")
-        steps = [("see all runs as they are made", f"bench view{results_argument(results)}")]
+        steps = [("browse all runs", f"bench view{results_argument(results)}")]
         if len(report.runs) == 2 == len(paths):
             names = " ".join(run_name(path, results) for path in paths)
             steps.insert(0, ("compare the two", f"bench compare {names}"))
@@ -132,14 +132,15 @@ def report_command(
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="The port on 127.0.0.1; 0: any (default: the first free one from 8421 on).",
+    help="Port on 127.0.0.1; 0: any free one (default: the first free one from 8421 on).",
 )
 @offline()
 def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
-    """Show the stored runs in a browser, on pages that keep themselves up to date.
+    """Show the stored runs in a browser, on pages that update themselves.
 
-    Progress, accuracy with its interval, run against run, and pictures of mistakes. The pages are
-    served on 127.0.0.1 to this machine alone, change nothing and use no network. Ctrl-C ends it.
+    They show progress, accuracy with its interval, comparisons of two runs, and misclassified
+    images. They are served on 127.0.0.1, to this machine only, change nothing and use no network.
+    Ctrl-C stops the server.
     """
     if not Path(results).is_dir():
         raise UserError(
@@ -148,8 +149,8 @@ def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> 
     server = Server(Pages(Stored(Path(results), _data_folders(data_dirs))), port)
 
     def ready(url: str) -> None:
-        say(f"{results} is shown at {url} (Ctrl-C ends it)")
-        next_steps(("keep it as one page to pass on", f"bench report{results_argument(results)}"))
+        say(f"{results} is shown at {url} (Ctrl-C stops the server)")
+        next_steps(("write a page to share", f"bench report{results_argument(results)}"))
 
     serve(server, ready)
 

@@ -110,15 +110,15 @@ results_command.add_command(columns)
 @results_command.command("merge")
 @click.argument("runs", nargs=-1)
 @click.option(
-    "--partial", is_flag=True, help="Merge although parts are missing; the run is incomplete."
+    "--partial", is_flag=True, help="Merge even if shards are missing; the run is then incomplete."
 )
 @results_and_json
 @offline()
 def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> int:
-    """Make one run of its shards: RUNS is the run's id, or the folders of its shards.
+    """Merge the shards of a run: RUNS is the run's id, or the folders of its shards.
 
-    The run is written below --results, under its own id. Shards stay as they are. Merging again
-    changes nothing.
+    The run is written to --results, under its own id. The shards are not changed, and merging again
+    changes nothing. The exit code is 3 if some images failed.
     """
     finished = merge(runs, results, partial)
     if as_json:
@@ -149,10 +149,11 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: b
 def audit_results(
     run: str, count: int, data_dir: str | None, device: str | None, results: str, as_json: bool
 ) -> None:
-    """Sweep images of RUN until N are: every prompt on every draw, as `bench run --audit N` does.
+    """Audit RUN: decide images by the full sweep, until N are audited, as `bench run --audit N`.
 
-    The images are a random sample of those that took fewer evaluations, and more can be added at
-    any time: the interval holds at every number. A replay is swept with the model.
+    The full sweep evaluates every prompt on every draw. The images are a random sample of those
+    that took fewer evaluations. More can be added at any time, because the interval is valid at
+    every number of images. A replay is audited with the model.
     """
     path = find_run(run, results)
     audit = audit_stored(path, count, {"data_dir": data_dir, "device": device})
@@ -180,9 +181,9 @@ def validate_results(published: str) -> None:
 
 @results_command.command("publish")
 @_INTO
-@click.option("--table", default="results/publish.toml", help="The boards to make.")
+@click.option("--table", default="results/publish.toml", help="TOML file that lists the boards.")
 @click.option("--dataset", help="Only this dataset's boards.")
-@click.option("--work", default="results", help="Where the runs themselves are kept.")
+@click.option("--work", default="results", help="Folder in which the complete runs are kept.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only N images, as a trial.")
 @config_options(["data_dir"])
 def publish_results(
@@ -193,9 +194,9 @@ def publish_results(
     limit: int | None,
     data_dir: str | None,
 ) -> None:
-    """Make the published results again, as results/publish.toml lists them.
+    """Run the boards listed in --table, and publish their results.
 
-    Stopped at any time, the same command resumes.
+    The same command resumes if it was interrupted.
     """
     boards = [board for board in read_table(Path(table)) if dataset in (None, board.dataset)]
     if not boards:
@@ -210,7 +211,7 @@ def publish_results(
 @results_command.command("render")
 @_INTO
 @click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
-@click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
+@click.option("--check", is_flag=True, help="Change nothing; fail if a file is out of date.")
 @offline()
 def render_results(published: str, readme: str, check: bool) -> None:
     """Write the leaderboard of the published results into a page, and draw its picture.
@@ -233,14 +234,18 @@ def render_results(published: str, readme: str, check: bool) -> None:
 @tags_option
 @click.option(
     "--format",
-    "wanted",
+    "table_format",
     type=click.Choice(["table", "json", "markdown", "csv", "html"]),
     default="table",
-    help="How to print it.  [default: table]",
+    help="Output format.  [default: table]",
 )
-@metric_options("A column of this metric of `bench list metrics`, of own runs.", alone=True)
-@click.option("--wide", is_flag=True, help="Every column, on a wide terminal.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
+@metric_options(
+    "Add a column with this metric of stored runs: see `bench list metrics`.", alone=True
+)
+@click.option(
+    "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, like --format json.")
 @click.pass_context
 @offline()
 def leaderboard_command(
@@ -250,15 +255,16 @@ def leaderboard_command(
     results: str,
     dataset: str | None,
     tags: tuple[str, ...],
-    wanted: str,
+    table_format: str,
     metric: str | None,
     params: dict[str, str],
     wide: bool,
     as_json: bool,
 ) -> None:
-    """Rank the stored runs of each dataset, with what others reported beside them.
+    """Rank the stored runs of each dataset, together with results that others reported.
 
-    FOLDERS are more folders of runs, beside --results. A rank is one more than the number of runs
+    FOLDERS are further folders of runs, in addition to --results. The published runs of this
+    toolkit are included unless --results is set. A rank is one more than the number of runs
     of its kind (zero-shot, or trained on the same data) that are significantly better on the same
     images (exact McNemar test, 5 %, corrected for all pairs of the kind by Holm). Runs that share a
     rank are not shown to be equal. The only run of its kind, subsets, replays and reported results
@@ -270,12 +276,12 @@ def leaderboard_command(
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
     if metric is not None:
         rows = with_metric(rows, metric, params)
-    if as_json or wanted == "json":
+    if as_json or table_format == "json":
         print_json([row.plain() for row in rows])
-    elif wanted == "csv":
+    elif table_format == "csv":
         click.echo(to_csv(rows), nl=False)
-    elif wanted != "table":
-        click.echo(format_tables(board_tables(rows), wanted, "Leaderboard"), nl=False)
+    elif table_format != "table":
+        click.echo(format_tables(board_tables(rows), table_format, "Leaderboard"), nl=False)
     elif not rows and tags:
         say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:

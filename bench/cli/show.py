@@ -1,4 +1,4 @@
-"""`bench show`. Show a run again: accuracy, classes, cost.
+"""`bench show`. Show a stored run: accuracy, classes, cost.
 
 Group: Look at results, 1.
 """
@@ -45,7 +45,7 @@ SECOND_RESULTS = "again"  # results folder that is suggested for making a run ag
     is_flag=True,
     help="Also show each class, the probability that answers are right, and other noise.",
 )
-@metric_options("Show this metric of `bench list metrics` with its interval, and nothing else.")
+@metric_options("Show only this metric, with its interval: see `bench list metrics`.")
 @click.option(
     "--with",
     "others",
@@ -69,7 +69,7 @@ def show_command(
 ) -> None:
     """Show RUN: a run id or a unique part of one, a run's folder, or `latest`.
 
-    An incomplete run has the metrics so far.
+    The metrics of an incomplete run are those of the images decided so far.
     """
     path = _folder(run, results)
     if metric is None and (params or others or by):
@@ -103,7 +103,7 @@ def show_command(
     stated = manifest.identity.calibrated
     if not manifest.replayed_from and (stated is None or stated.of is not None):
         again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
-        steps.append(("make it again, elsewhere", again))
+        steps.append(("repeat it in another folder", again))
         steps.append(
             ("compare the two", f"bench compare {name} {SECOND_RESULTS}/{manifest.run_id}")
         )
