@@ -1,4 +1,4 @@
-"""Export the leaderboard as Markdown, CSV, HTML and a figure, and a run as a LaTeX table."""
+"""Export the leaderboard as Markdown, CSV, HTML and a plot, and a run as a LaTeX table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def to_latex(run: Path) -> str:
-    """Return the figures of a complete run as a LaTeX table, which needs the package `booktabs`."""
+    """Return the metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
     stored = read_run(run)
     row = run_row(run, stored.manifest, stored.require_summary())
     low, high = row.shown_ci95 or (row.accuracy, row.accuracy)
@@ -77,7 +77,7 @@ def render(published: Path, readme: Path, shipped: Path | None = None) -> list[P
     """Write the leaderboard of the published results, and return the written files.
 
     Args:
-        published: folder of the published results; the figure is written there.
+        published: folder of the published results; the plot is written there.
         readme: Markdown file with the two lines `BEGIN` and `END`; what is between is replaced.
         shipped: JSON file of the rows that come with the package; None: not written.
 

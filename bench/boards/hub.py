@@ -26,7 +26,7 @@ EVAL_RESULTS = ".eval_results"  # folder in a model's repository
 def model_index(run: Path) -> str:
     """Return the YAML header of a model card, whose `model-index` has one result per metric.
 
-    To make the figures reproducible, it states the dataset's version, split, fingerprint and number
+    To make the results reproducible, it states the dataset's version, split, fingerprint and number
     of images, the strategy with its parameters, and the cost.
 
     Raises:

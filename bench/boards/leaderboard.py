@@ -101,8 +101,8 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Le
         value = row.metric(name) if spec.in_summaries else None
         if row.path is not None and value is None:
             try:
-                [(_, figure)] = measure_run(Path(row.path), name, parameters)
-                value = None if isinstance(figure, str) else figure.value
+                [(_, result)] = measure_run(Path(row.path), name, parameters)
+                value = None if isinstance(result, str) else result.value
             except UserError as error:
                 warn_user(str(error))
         results.append(row.with_metric(name, value))

@@ -43,7 +43,7 @@ TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_fr
 TRUST = (
     "Taken on trust: the records of the images, the hashes of data and weights, times and memory;"
     " the run's description of data, classes and backbones that are not registered here; and"
-    " reported results. All other figures were computed again."
+    " reported results. All other values were computed again."
 )
 
 

@@ -205,7 +205,7 @@ IN_COLUMNS = {
 
 
 def other_settings(manifest: Manifest) -> Parameters:
-    """Return the settings that affect the figures of a run and have no column of their own."""
+    """Return the settings that affect a run's results and have no column of their own."""
     identity, config = manifest.identity, manifest.config.plain()
     settings = dict(identity.backbone.parameters)
     parts = {"backbone": identity.backbone, "scoring": identity.scoring, "identity": identity}

@@ -79,7 +79,7 @@ def export(
                   stability the normal probability that the winner's expected
                   error is below the runner-up's, empty for strategies that stop
                   early: they do where the margin is large
-    latex         the run's figures as a table for a paper
+    latex         metrics and cost as a table for a paper
     errors        every recorded error as a dataset, which others can replay
     every-eval-ever
                   a document and one line per image for the database of that

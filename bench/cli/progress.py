@@ -30,12 +30,12 @@ from bench.render.tables import console
 if TYPE_CHECKING:
     from bench.running.study.run import Step
 
-PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
+PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
 STUDY_INTERVAL = 30.0  # the same for one run of a study
-FIRST = 1.0  # seconds until the first line
-WIDE = 76  # columns that the whole line needs
-ANSWERED = 0.05  # p-value at which a question is answered
-UNLIKELY = 0.5  # with a larger p, the number of images that a question needs cannot be predicted
+FIRST_INTERVAL = 1.0  # seconds until the first line
+FULL_WIDTH = 76  # terminal columns that the whole line needs
+ANSWER_P = 0.05  # p-value at which a question is answered
+MAX_PREDICTABLE_P = 0.5  # above it, the number of images needed cannot be predicted
 
 
 class Listener:
@@ -83,7 +83,7 @@ class _NarrowBar(Bar):
 
 def run_bar(console: Console) -> Bar:
     """Return a bar on one line: on a narrow terminal without the rate."""
-    rate = [TextColumn("{task.fields[rate]}")] if console.width >= WIDE else []
+    rate = [TextColumn("{task.fields[rate]}")] if console.width >= FULL_WIDTH else []
     return _NarrowBar(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
@@ -97,9 +97,9 @@ def run_bar(console: Console) -> Bar:
 
 @contextmanager
 def count_images(terminal: Console, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield what shows, as a bar, how many images of their total are decided.
+    """Yield a function that shows a progress bar; it takes the decided images and their total.
 
-    Nothing is shown where `shown` is False or the console is no terminal.
+    Nothing is shown if `shown` is False or the console is not a terminal.
     """
     if not shown or not terminal.is_terminal:
         yield lambda done, total: None
@@ -148,7 +148,7 @@ class Progress(Listener):
 
     def _watch(self) -> None:
         """Show that work continues while no image is decided; on a terminal beside the spinner."""
-        wait = FIRST
+        wait = FIRST_INTERVAL
         while not self.left.wait(wait):
             wait = 1.0
             now = time.perf_counter()
@@ -217,8 +217,8 @@ class Progress(Listener):
         if not self.question:
             self.console.print(question)
         self.question = f"open after {images:,} images" if p is None else f"p = {p:.2g}"
-        if p is not None and p < UNLIKELY:
-            self.question += f", about {ceil(images * log(ANSWERED) / log(p)):,} images in all"
+        if p is not None and p < MAX_PREDICTABLE_P:
+            self.question += f", about {ceil(images * log(ANSWER_P) / log(p)):,} images in all"
         if self.bar is not None:
             self.bar.update(self.task, description=self.question)
 

@@ -126,7 +126,7 @@ def sweep_command(
     `bench replay`.
     """
     path = find_recording(run, results)
-    figure = figure_file("--plot", plot_file) if plot_file else None
+    plot_path = figure_file("--plot", plot_file) if plot_file else None
     reference = self_agreement(path, find_run(against, results)) if against else None
     recording = open_draws(path)
     learned = {"order": order, "deviation": deviation}
@@ -138,9 +138,9 @@ def sweep_command(
         settings = [s for s in settings if s[0] in names]
         settings += [(name, {}) for name in names if name in others]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
-    if figure is not None:
-        plot(rows, reference, figure)
-        say(f"Wrote {figure}", err=True)
+    if plot_path is not None:
+        plot(rows, reference, plot_path)
+        say(f"Wrote {plot_path}", err=True)
     if as_json:
         if reference is not None:
             rows = [row.model_copy(update={"self_agreement": reference}) for row in rows]

@@ -168,7 +168,7 @@ def audit_results(
 @_INTO
 @offline()
 def validate_results(published: str) -> None:
-    """Check every published result: schema, names, figures against records, files."""
+    """Check every published result: schema, names, metrics against records, files."""
     folder = _published_folder(published)
     if wrong := validate(folder):
         raise BenchError("\n".join(wrong))

@@ -138,7 +138,7 @@ class PairwiseComparisons:
 
     name: str
     entries: list[Entry]
-    cells: list[list[Comparison | None]]  # row against column; None if not comparable
+    comparisons: list[list[Comparison | None]]  # row less column; None if not comparable
     pairs: list[Pair]  # the best run against each of the next ones
 
 
@@ -158,13 +158,13 @@ def compare_runs(
         if not compared:
             continue
         size = range(len(entries))
-        cells = [[compared.get((row, column)) for column in size] for row in size]
+        comparisons = [[compared.get((row, column)) for column in size] for row in size]
         pairs = [
             _pair(entries[0], entries[place], runs, compared[place, 0])
             for place in range(1, min(len(entries), MOST_PAIRS + 1))
             if (place, 0) in compared
         ]
-        tables.append(PairwiseComparisons(board.name, entries, cells, pairs))
+        tables.append(PairwiseComparisons(board.name, entries, comparisons, pairs))
     return tables
 
 

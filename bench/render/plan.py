@@ -1,4 +1,4 @@
-"""Print plans of runs and studies, and reproductions beside the published figures."""
+"""Print plans of runs and studies, and reproductions beside the published values."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _format_amount(value: float) -> str:
 
 
 def print_reproduction(reproduction: Reproduction) -> None:
-    """Print the published and our figure, their difference, the deviations and the cost."""
+    """Print the published value and ours, their difference, the deviations and the cost."""
     if reproduction.plan is not None:
         print_plan(reproduction.plan.plain())
     rows = [
@@ -116,7 +116,7 @@ def _meaning(reproduction: Reproduction) -> str:
     if reproduction.interval is None or reproduction.published is None:
         return ""
     inside = reproduction.interval[0] <= reproduction.published <= reproduction.interval[1]
-    return "the published figure is " + ("in our interval" if inside else "outside our interval")
+    return "the published value is " + ("in our interval" if inside else "outside our interval")
 
 
 def print_study_plan(plan: StudyPlan) -> None:

@@ -95,7 +95,7 @@ class StudyReport(FullDocument):
 
 
 def report_notes(report: StudyReport, margin: float | None) -> list[str]:
-    """Return explanations of a study's figures, one or two sentences each.
+    """Return explanations of a study's results, one or two sentences each.
 
     Differences below `margin` count as equal; None: equality was not tested.
     """

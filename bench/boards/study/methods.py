@@ -27,7 +27,7 @@ from bench.store.decisions import Decisions
 from bench.store.studies import Study
 from bench.store.summary import Group
 
-NONE = "–"  # shown where a cell has no value on an axis
+NONE = "–"  # shown if a run has no value on an axis
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class MethodRuns:
 
 
 def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the axes whose value differs between cells, which are given as axis → value."""
+    """Return the axes whose value differs between runs; `cells` has axis → value for each run."""
     return [name for name in names if len({cell.get(name, NONE) for cell in cells}) > 1]
 
 

@@ -1,4 +1,4 @@
-"""Rows of a study's report: one per declared run, with the figures of the stored run."""
+"""Rows of a study's report: one per declared run, with the results of the stored run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StudyRow(MetricFields, FullDocument):
     run_id: str | None = None  # id of the run
     path: str | None = None  # folder of the run
     images: Count | None = None  # number of images of the run
-    n: Count | None = None  # number of decided images, which the figures cover
+    n: Count | None = None  # number of decided images, on which the metrics are computed
     dataset: str | None = None  # name of the dataset or of its folder
     split: str | None = None  # split of the dataset
     fingerprint: str | None = None  # hash of the data
@@ -84,8 +84,8 @@ def _limit_run(run: StoredRun, limit: int) -> StoredRun:
 
 
 def _fill_row(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
-    """Return a row with the figures of its run."""
-    data, figures = run.manifest.dataset, summary.metrics
+    """Return a row with the results of its run."""
+    data, metrics = run.manifest.dataset, summary.metrics
     return row.model_copy(
         update={
             "path": str(run.path),
@@ -96,11 +96,11 @@ def _fill_row(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "backbone": summary.backbone.name,
             "trained_on": summary.backbone.trained_on,
             "strategy": summary.strategy.name,
-            **figures.summary_metrics(),
-            "accuracy_ci95": figures.accuracy_ci95,
+            **metrics.summary_metrics(),
+            "accuracy_ci95": metrics.accuracy_ci95,
             "cost": summary.cost.per_image(run.manifest.classifier),
             "seconds": summary.cost.seconds,
             "failed_samples": summary.failed_samples,
-            "worst_group": figures.worst_group,
+            "worst_group": metrics.worst_group,
         }
     )
