@@ -55,9 +55,9 @@ class Actors:
         self._stdout.enter_context(stdout_to_stderr())
         try:
             workers, address = config.workers, config.ray_address
-            wanted = min(workers, most) if isinstance(workers, int) else workers
-            self._connection = connect(address, wanted)
-            self._layout = plan_workers(nodes(), wanted, config.device, own=address is None)
+            workers = min(workers, most) if isinstance(workers, int) else workers
+            self._connection = connect(address, workers)
+            self._layout = plan_workers(nodes(), workers, config.device, own=address is None)
         except BaseException:
             self.close()
             raise

@@ -29,7 +29,7 @@ class MeasureSettings(Chapter):
     title = "How an error is measured"
 
     loss: Loss = setting(DENOISERS, default="l2", identity="resolved", classify=True)
-    """The loss that measures a cell's error."""
+    """The loss between prediction and target that gives a cell's error."""
     space: Space = setting(DENOISERS, default="prediction", identity="resolved", classify=True)
     """The space in which the error is measured; prediction: that of the model's output."""
     weighting: Text = setting(DENOISERS, default="uniform", identity="resolved", classify=True)

@@ -38,7 +38,7 @@ class PlaceSettings(Chapter):
     offline: bool = setting(default=False)
     """Do not use the network, only files on this machine."""
     tf32: bool = setting(DENOISERS, default=False, identity="precision", shared=True)
-    """Allow TF32 for float32 matrix products on a GPU."""
+    """Allow a GPU to compute float32 products in TF32."""
     compile: bool = setting(DENOISERS, default=False, identity="half", shared=True)
     """Compile the network with torch.compile; takes a minute or more before the first image."""
     layout: Layout = setting(DENOISERS, default="auto", identity="half", shared=True)

@@ -86,7 +86,7 @@ def test_a_killed_worker_changes_no_answer(
         return killer.executor
 
     killer.decided = 0
-    with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was ended"):
+    with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was killed"):
         together = execute(ModelRun(run), watched)
     assert killer.killed
     assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
