@@ -37,15 +37,8 @@ def converted(
 ) -> Path:
     """Convert files to one cached Arrow file, and return its path.
 
-    The cache is invalidated when a file's size, inode or ctime changes. Outdated Arrow files of the
-    same source are deleted.
-
-    Args:
-        kind: subfolder of the cache.
-        files: the source files.
-        key: further settings that the result depends on.
-        schema: schema of the result.
-        tables: reads the source files; called only if there is no cached result.
+    The cache is invalidated when `key`, or a file's size, inode or ctime changes. Outdated Arrow
+    files of the same source are deleted. `tables` is called only if there is no cached result.
     """
     place = hashlib.sha256(f"{files[0].parent} {files[0].name}".encode()).hexdigest()[:16]
     state = [key, *(f"{path} {stamp(path)}" for path in files)]
@@ -76,11 +69,8 @@ def load_parquet(
 ) -> datasets.Dataset:
     """Return a split of a parquet file, or of a folder of them such as data/train-….parquet.
 
-    Warns about classes that only other splits contain.
-
-    Raises:
-        UserError: unreadable files, files that differ in their columns or classes, or an unknown
-            split.
+    Warns about classes that only other splits contain. Raises UserError, also if files differ in
+    their columns or classes.
     """
     by_split = splits_of(source, ".parquet")
     chosen = chosen_split(split, by_split, str(source))
@@ -98,10 +88,7 @@ def load_parquet(
 def _with_classes_of(
     rows: datasets.Dataset, others: Sequence[Path], columns: ImageColumns, source: Path
 ) -> datasets.Dataset:
-    """Return the rows with text labels replaced by class indices over all splits.
-
-    Rows with other labels, and those of a single split, are returned unchanged.
-    """
+    """Return the rows with text labels, if any, replaced by class indices over all splits."""
     table = rows.data.table
     if not others or rows.features["label"] != datasets.Value("string"):
         return rows
@@ -180,7 +167,6 @@ def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -
 
 
 def _files(folder: Path, place: Path) -> Sequence[str]:
-    """Return the names of the Arrow files of a saved split (ValueError if there are none)."""
     state: Any = parse_json(read_bytes(resolve_inside(folder, str(place / STATE))))
     entries = state.get("_data_files") if isinstance(state, Mapping) else None
     names = [e.get("filename") if isinstance(e, Mapping) else None for e in entries or ()]

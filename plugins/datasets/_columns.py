@@ -52,16 +52,9 @@ class ImageColumns:
 
 
 def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED) -> ImageColumns:
-    """Choose the columns of image, label and id in an Arrow schema.
+    """Choose the columns of image, label and id in an Arrow schema (UserError).
 
-    Args:
-        schema: schema of the table.
-        where: the table, for messages.
-        named: columns that the user named.
-
-    Raises:
-        UserError: a column is missing, ambiguous or of the wrong type, or its class names cannot be
-            read.
+    `where` names the table in messages.
     """
     for name in named.others:
         check_column(name, schema.names, where)
@@ -127,13 +120,9 @@ def choose_column(
 
 
 def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read the features that `datasets` stored in a schema.
+    """Return the features that `datasets` stored in a schema, and the problems, by column.
 
     Each column is parsed on its own, so an unreadable one does not affect the others.
-
-    Returns:
-        The features by column, and the problems by column. Columns without a stored feature are in
-        neither.
     """
     stated = (schema.metadata or {}).get(b"huggingface")
     if stated is None:
@@ -191,12 +180,9 @@ def standard_rows(
     split: str,
     files: Sequence[str] = (),
 ) -> datasets.Dataset:
-    """Return a table's rows with columns renamed to image, label and perhaps sample_id.
+    """Return a table's rows with columns renamed to image, label and perhaps sample_id (UserError).
 
     `files` are the files that the table was read from, if it has no other content; see `convert`.
-
-    Raises:
-        UserError: as `choose_columns` and `convert`.
     """
     columns = choose_columns(table.schema, where, named)
     return make_dataset(convert(table, columns, root), columns.features, split, files)
@@ -205,8 +191,7 @@ def standard_rows(
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
     """Return a table with the columns of `columns.features`.
 
-    Raises:
-        UserError: the path of an image leads out of `root`.
+    Raises UserError if the path of an image leads out of `root`.
     """
     features = columns.features
     converted = {}

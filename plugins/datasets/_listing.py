@@ -133,15 +133,9 @@ def chosen_split(split: str | None, splits: Collection[str], what: str) -> str:
 
 
 def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> datasets.Dataset:
-    """Return the images below `folder`, labelled by their class folders.
+    """Return the images below `folder`, labelled by their class folders (UserError).
 
-    Args:
-        folder: folder of the split.
-        split: name of the split.
-        parts: folders of all splits; empty if there is only one. Their classes are added.
-
-    Raises:
-        UserError: there is no image, or one lies in no class folder.
+    `parts` are the folders of all splits, whose classes are added; empty if there is only one.
     """
     left_out = LeftOut()
     files = find_images(folder, left_out)

@@ -53,14 +53,11 @@ def has_labels(table: Path, named: NamedColumns = UNNAMED) -> bool:
 def load_table(
     folder: Path, table: Path, split: str, named: NamedColumns = UNNAMED
 ) -> datasets.Dataset:
-    """Return the images that a CSV or JSONL file lists, with their labels.
+    """Return the images that a CSV or JSONL file lists, with their labels (UserError).
 
     Columns that are not named are the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`. File names
     are relative to `folder` and are the sample ids, unless an id column is named. Warns about files
     in the folder that are left out.
-
-    Raises:
-        UserError: the table is invalid, names a missing file, or contradicts the class folders.
     """
     head, lines = _read(table)
     image = choose_column(named.image_column, IMAGE_COLUMNS, head, str(table), "image")
@@ -103,7 +100,7 @@ def load_table(
 
 
 def _cell(row: Mapping[str, Any], column: str, at: str, required: bool = False) -> str:
-    """Return a text or a whole number as stripped text, empty if it is missing (UserError)."""
+    """Return a text or a whole number as stripped text, empty if it is missing."""
     value = row.get(column)
     text = "" if value is None else strip_text(convert_to_name(value, column, f"{at}:"), column, at)
     if required and not text:

@@ -34,11 +34,8 @@ class TarMember:
 def read_members(file: BinaryIO) -> Iterator[TarMember]:
     """Yield the members of a tar in order, with the file positioned at the member's content.
 
-    Read the content before requesting the next member.
-
-    Raises:
-        tarfile.TarError: a header is damaged, a size is negative, a member is sparse or cut off, or
-            data follows the end of the archive.
+    Read the content before requesting the next member. Raises TarError if a member is invalid or
+    could be missed.
     """
     total = os.fstat(file.fileno()).st_size
     place, long_name = 0, None
@@ -106,7 +103,6 @@ def _extended(content: bytes) -> dict[str, str]:
 
 
 def _check_end(file: BinaryIO, rest: int) -> None:
-    """Raise ReadError if anything but zeros follows the end of the archive."""
     if rest > MAX_PADDING:
         raise tarfile.ReadError(f"more than {MAX_PADDING:,} bytes follow the end of the archive")
     if file.read(rest).strip(b"\0"):

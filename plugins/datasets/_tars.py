@@ -98,7 +98,6 @@ def _label_feature(root: Path, first: Path) -> Any:
 
 
 def _class_names(root: Path, name: str) -> list[str] | None:
-    """Return the classes in a file, one per line; None if there is no such file (UserError)."""
     file = regular_file(root, name)
     if file is None:
         return None

@@ -49,7 +49,6 @@ def _split(split: str | None) -> datasets.Dataset:
 
 
 def _file() -> Path | None:
-    """Return scikit-learn's file, or None if this version keeps it elsewhere."""
     package = find_spec("sklearn")
     folders = (package and package.submodule_search_locations) or ()
     files = [Path(folder, "datasets", "data", "digits.csv.gz") for folder in folders]

@@ -30,11 +30,7 @@ class Folder:
         self.columns = NamedColumns(**columns)
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split: the named one, else the first of test, validation, train, or all images.
-
-        Raises:
-            UserError: the data is invalid, or there is no such split.
-        """
+        """Return a split: the named one, else the first of test, validation, train, or all."""
         source = Path(str(data_dir))
         if self.labels is not None:
             if source.is_file():
@@ -69,7 +65,6 @@ class Folder:
         return load_images(whole, name, parts)
 
     def _load_whole_table(self, folder: Path, table: Path, split: str | None) -> datasets.Dataset:
-        """Return all images in a table without splits (UserError if a split is requested)."""
         return load_table(folder, table, chosen_split(split, ["all"], str(table)), self.columns)
 
 

@@ -167,7 +167,6 @@ def _one_of(
 
 
 def _explain(place: HubSource, error: Any) -> UserError:
-    """Return an error with advice on a failed download."""
     kind = type(error).__name__
     reason = " ".join(str(error).split())[:200]
     if "script" in reason.lower():

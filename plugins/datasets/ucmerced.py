@@ -125,7 +125,7 @@ def _check_classes(rows: datasets.Dataset, source: str) -> None:
 
 
 def _pixel_hashes(rows: datasets.Dataset, surveyed: ImageSurvey) -> list[str]:
-    """Return each image's pixel hash. Hashes are cached by the content of the encoded images."""
+    """Return each image's pixel hash, cached by the content of the encoded images."""
     encoded = hashlib.sha256()
     for row in range(len(rows)):
         encoded.update(bytes.fromhex(surveyed.digest(row)))

@@ -35,10 +35,7 @@ class _OneAgainstRest(Metric):
         self.across, self.temperature = across, temperature
 
     def relative(self, scores: Floats) -> Floats:
-        """Turn errors, float64 [n, C], into scores that are comparable across images.
-
-        Higher is better.
-        """
+        """Turn errors, float64 [n, C], into scores comparable across images; higher is better."""
         if self.across == "difference":
             return np.asarray(scores.mean(axis=1, keepdims=True) - scores)
         logits = -scores / self.temperature

@@ -1,8 +1,7 @@
 """`bench train`: train the two included backbones, from data to weights and model card.
 
-``pipeline`` runs these modules in order: ``data`` (images of a split), ``autoencoder`` (latents),
-``denoiser`` (text-conditioned UNet) and ``learning`` (its training), ``judging`` (accuracy as a
-diffusion classifier), ``card`` (model card). ``recipes`` holds the hyperparameters.
+`pipeline` runs the other modules in order: `data`, `autoencoder`, `denoiser` and its `learning`,
+`judging` (accuracy as a diffusion classifier), `card`. `recipes` holds the hyperparameters.
 """
 
 from __future__ import annotations

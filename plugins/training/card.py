@@ -28,11 +28,7 @@ def sample(
     seed: int,
     guidance: float = 2.0,
 ) -> torch.Tensor:
-    """Generate `per_class` images for each prompt, in order.
-
-    Returns:
-        float32 ``[n, 3, size, size]`` in [-1, 1].
-    """
+    """Generate `per_class` images for each prompt, float32 ``[n, 3, size, size]`` in [-1, 1]."""
     scheduler = DDIMScheduler.from_config(model.scheduler.config, timestep_spacing="trailing")
     scheduler.set_timesteps(SAMPLE_STEPS)
     unet, generator = model.unet, torch.Generator().manual_seed(seed)

@@ -128,8 +128,7 @@ class SplitParts:
 def load(recipe: Recipe, data_dir: Path | None, seed: int) -> SplitParts:
     """Read the dataset and hold out validation images from its training split.
 
-    These are the images of the dataset's validation split if it has one, otherwise a stratified
-    random tenth.
+    They are the dataset's validation split if it has one, otherwise a stratified random tenth.
     """
     whole, test = (read(recipe.dataset, split, data_dir) for split in ("train", "test"))
     if "validation" in load_plugins().datasets.get(recipe.dataset).splits:
@@ -163,11 +162,6 @@ def augmented(images: list[Picture], recipe: Recipe, rng: np.random.Generator) -
 
 
 def _view(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture:
-    """Return a random view of an image.
-
-    Digits are shifted, rotated and scaled. Other images are cropped, flipped, rotated by multiples
-    of 90° and changed in brightness, contrast and saturation.
-    """
     size = recipe.resolution
     if recipe.dataset == "digits":
         square = resize_and_crop(image, size)

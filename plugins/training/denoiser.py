@@ -49,11 +49,10 @@ def standardise(network: nn.Module) -> None:
 
 @torch.no_grad()
 def reset_norms(network: nn.Module) -> None:
-    """Scale the standardised kernels to their initial norm, in place.
+    """Scale the standardised kernels to their initial norm, in place; outputs do not change.
 
-    The output of the network does not change. But kernels grow during training, and the same step
-    turns a longer kernel less, so a new phase would learn several times more slowly than its
-    learning rate suggests.
+    Kernels grow during training, and the same step turns a longer kernel less, so a new phase would
+    learn several times more slowly than its learning rate suggests.
     """
     for module in network.modules():
         if parametrize.is_parametrized(module, "weight"):
@@ -219,9 +218,8 @@ class TextDenoiser(nn.Module):
 
         They are the attention logits (query times key) of the middle's cross-attention, averaged
         over heads, positions and tokens, minus those of the start token, which is the same in every
-        prompt. If these logits separate the classes, attention moves from the start token to the
-        other tokens of a prompt according to how well it fits, and the prediction can depend on
-        that.
+        prompt. If they separate the classes, attention moves from the start token to the tokens of
+        a prompt that fits, and the prediction can depend on that.
         """
         transformer = self.unet.mid_block.attentions[0]
         block = transformer.transformer_blocks[0]

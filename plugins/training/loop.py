@@ -22,15 +22,8 @@ class Phase:
     """A training phase: its steps, its checkpoint, and its lines in ``training.jsonl``.
 
     Random numbers in a step must depend on its number alone, so that a resumed training equals an
-    uninterrupted one. torch's generator is seeded before each step.
-
-    Args:
-        name: name of the phase in the log, and of its checkpoint file.
-        total: number of steps.
-        peak: the highest learning rate.
-        folder: folder of checkpoint and log.
-        seed: seed of the training.
-        parts: modules and the `optimiser`, which are stored in the checkpoint.
+    uninterrupted one; torch's generator is seeded before each step. `parts` are stored in the
+    checkpoint: modules and the `optimiser`. `peak` is the highest learning rate.
     """
 
     def __init__(
@@ -44,8 +37,7 @@ class Phase:
         """Yield the numbers of the remaining steps.
 
         Restores the parts in place from the checkpoint if there is one, and saves them about once
-        per minute and after the last step. Progress is shown on stderr: a bar on a terminal,
-        otherwise one line per checkpoint.
+        per minute and after the last step. Progress is shown on stderr.
         """
         path = self.folder / f"{self.name}.pt"
         first = 0
