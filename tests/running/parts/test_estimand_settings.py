@@ -120,7 +120,7 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
             ("--backbone", "turning"),
             "changes direction between levels 1 and 2",
         ),
-        (("--backbone", folder), "scheduler_config.json gives cumulative alphas that do not fall"),
+        (("--backbone", folder), "cumulative alphas that do not always fall"),
         (("--backbone", "no-null", "--guidance", 2), "has no `encode_null`"),
     )
     for options, said in cases:
