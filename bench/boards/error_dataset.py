@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench.boards.adding import json_lines, strip_paths
 from bench.boards.formats import assignments
-from bench.boards.text import markdown, visible, yaml_value
+from bench.boards.text import escape_hidden, escape_markdown, escape_yaml
 from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
@@ -156,7 +156,9 @@ def round_errors(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
 
 def _title(manifest: Manifest) -> str:
     data = manifest.dataset
-    return visible(f"Denoising errors of {manifest.backbone.name} on {data.name}/{data.split}")
+    return escape_hidden(
+        f"Denoising errors of {manifest.backbone.name} on {data.name}/{data.split}"
+    )
 
 
 def make_card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str:
@@ -170,19 +172,22 @@ def make_card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str
         license=sharing.licence and sharing.licence.lower(),
         task_categories=["zero-shot-image-classification"],
         tags=["diffusion-classifier", "bench", "denoising-errors"],
-        configs=yaml_value(
+        configs=escape_yaml(
             [
                 {"config_name": "errors", "data_files": "errors/*.parquet", "default": True},
                 {"config_name": "samples", "data_files": JOURNAL},
             ]
         ),
     )
-    name, trained = markdown(manifest.run_id), markdown(provenance(backbone.trained_on))
+    name, trained = (
+        escape_markdown(manifest.run_id),
+        escape_markdown(provenance(backbone.trained_on)),
+    )
     return f"""---
 {header.to_yaml()}
 ---
 
-# Denoising errors of {markdown(backbone.name)} on {markdown(data.name)}/{markdown(data.split)}
+# {escape_markdown(_title(manifest))}
 
 Every error that the run {name} measured: one for each image, noise draw and prompt. With these
 errors, strategies of diffusion classification can be compared without the model and without a GPU:
@@ -199,13 +204,13 @@ bench sweep hf:OWNER/NAME                      # every strategy: cost against ag
 | classes | {len(manifest.classes):,} |
 | prompts | {len(manifest.prompts):,} |
 | draws | {recording.n_draws:,} |
-| backbone | {markdown(backbone.name)}, {trained}, {markdown(backbone.dtype)} |
-| strategy | {markdown(strategy.name)} {markdown(assignments(strategy.params))} |
-| scoring | {markdown(assignments(scoring))} |
+| backbone | {escape_markdown(backbone.name)}, {trained}, {escape_markdown(backbone.dtype)} |
+| strategy | {escape_markdown(strategy.name)} {escape_markdown(assignments(strategy.params))} |
+| scoring | {escape_markdown(assignments(scoring))} |
 | seed | {manifest.identity.seed} |
-| recorded | {markdown(manifest.created)} |
+| recorded | {escape_markdown(manifest.created)} |
 | errors | {_precision(manifest.identity.scoring.error_bits)} |
-| licence of the errors | {markdown(sharing.licence or "not stated")} |
+| licence of the errors | {escape_markdown(sharing.licence or "not stated")} |
 
 | file | content |
 |---|---|

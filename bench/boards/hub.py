@@ -11,7 +11,7 @@ from typing import Literal
 
 from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.boards.formats import assignments
-from bench.boards.text import visible, yaml_value
+from bench.boards.text import escape_hidden, escape_yaml
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import BenchError, UserError
@@ -69,14 +69,14 @@ def model_index(run: Path) -> str:
             interval = {"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}
             results.append(
                 EvalResult(
-                    **yaml_value(task),
+                    **escape_yaml(task),
                     metric_type=kind,
                     metric_name=name,
                     metric_value=values[key],
-                    metric_args=yaml_value(method_args) | metric.hub_arguments | interval,
+                    metric_args=escape_yaml(method_args) | metric.hub_arguments | interval,
                 )
             )
-    card = ModelCardData(model_name=visible(backbone.name), eval_results=results)
+    card = ModelCardData(model_name=escape_hidden(backbone.name), eval_results=results)
     return str(card.to_yaml())
 
 
@@ -111,7 +111,7 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
         value=summary.metrics.accuracy,
         dataset_revision=revision,
         date=stored.manifest.created,
-        notes=visible(_notes(stored)),
+        notes=escape_hidden(_notes(stored)),
     )
     return str(yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False))
 

@@ -26,42 +26,42 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 MAX_LINE_CHARACTERS = 2_000  # longer lines of messages are cut, because names may be long
 
 
-def in_a_line(name: str, reason: str) -> str:
-    """Return a reason with the name of its subject in front, unless it contains the name."""
+def with_subject(name: str, reason: str) -> str:
+    """Return `NAME: REASON`, or only the reason if it contains the name."""
     return reason if name in reason else f"{name}: {reason}"
 
 
-def visible(text: object) -> str:
+def escape_hidden(text: object) -> str:
     """Return a name on one line, with invisible characters written as escapes."""
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
-def short(name: object, most: int = 24) -> str:
-    """Return a name for a figure: on one line, and cut to `most` characters."""
-    text = visible(name)
+def shorten(name: object, most: int = 24) -> str:
+    """Return a name for a plot: on one line, and cut to `most` characters."""
+    text = escape_hidden(name)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def message(text: object) -> str:
+def escape_message(text: object) -> str:
     """Return a message for a terminal. Line breaks are kept, and long lines are cut."""
-    return "\n".join(visible(_cut(line)) for line in str(text).split("\n"))
+    return "\n".join(escape_hidden(_cut_line(line)) for line in str(text).split("\n"))
 
 
-def html(text: object) -> str:
+def escape_html(text: object) -> str:
     """Escape a name for HTML, in the content of an element or in an attribute."""
-    return escape(visible(text))
+    return escape(escape_hidden(text))
 
 
-def markdown(text: object) -> str:
+def escape_markdown(text: object) -> str:
     """Escape a name for a line or a table cell of GitHub-flavoured Markdown."""
-    return _MARKDOWN.sub(r"\\\g<0>", escape(visible(text), quote=False))
+    return _MARKDOWN.sub(r"\\\g<0>", escape(escape_hidden(text), quote=False))
 
 
-def csv_cell(value: Any) -> Any:
+def escape_csv_cell(value: Any) -> Any:
     """Escape a value for a CSV cell: text that a spreadsheet would compute gets a quote."""
     if not isinstance(value, str):
         return value
-    text = visible(value)
+    text = escape_hidden(value)
     is_formula = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
     return f"'{text}" if is_formula else text
 
@@ -70,21 +70,21 @@ def csv_text(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """Return a table as CSV that is safe to open in a spreadsheet."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(csv_cell, head))
-    writer.writerows(map(csv_cell, row) for row in rows)
+    writer.writerow(map(escape_csv_cell, head))
+    writer.writerows(map(escape_csv_cell, row) for row in rows)
     return out.getvalue()
 
 
-def yaml_value(value: Any) -> Any:
-    """Return a value for a YAML document, with its texts at any depth passed to `visible`."""
+def escape_yaml(value: Any) -> Any:
+    """Return a value for a YAML document, with its texts at any depth passed to `escape_hidden`."""
     if isinstance(value, Mapping):
-        return {yaml_value(key): yaml_value(item) for key, item in value.items()}
+        return {escape_yaml(key): escape_yaml(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [yaml_value(item) for item in value]
-    return visible(value) if isinstance(value, str) else value
+        return [escape_yaml(item) for item in value]
+    return escape_hidden(value) if isinstance(value, str) else value
 
 
-def _cut(line: str) -> str:
+def _cut_line(line: str) -> str:
     if len(line) <= MAX_LINE_CHARACTERS:
         return line
     return f"{line[:MAX_LINE_CHARACTERS]} … ({len(line):,} characters)"
@@ -137,15 +137,15 @@ def to_markdown(tables: Sequence[TextTable]) -> str:
     """Return tables as GitHub-flavoured Markdown."""
     text: list[str] = []
     for table in tables:
-        text += [f"**{markdown(table.title)}**", ""]
-        text += [markdown(table.above), ""] if table.above else []
-        text += [_pipes(map(markdown, table.head))]
+        text += [f"**{escape_markdown(table.title)}**", ""]
+        text += [escape_markdown(table.above), ""] if table.above else []
+        text += [_pipes(map(escape_markdown, table.head))]
         text += [_pipes("--:" if name in table.right else "---" for name in table.head)]
-        text += [*(_pipes(map(markdown, row)) for row in table.rows), ""]
-        text += [f"{markdown(source)}  " for source in table.numbered]
+        text += [*(_pipes(map(escape_markdown, row)) for row in table.rows), ""]
+        text += [f"{escape_markdown(source)}  " for source in table.numbered]
         text += [""] if table.sources else []
         for paragraph in table.below:
-            text += [markdown(paragraph), ""]
+            text += [escape_markdown(paragraph), ""]
     return "\n".join(text)
 
 
@@ -163,22 +163,24 @@ def to_latex(tables: Sequence[TextTable]) -> str:
     text = []
     for table in tables:
         columns = "".join("r" if name in table.right else "l" for name in table.head)
-        text += [r"\begin{table}", r"\centering", rf"\caption{{{latex(table.title)}}}"]
+        text += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}}}"]
         text += [rf"\label{{tab:{_label(table.title)}}}"]
         text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(table.head)]
         text += [r"\midrule", *map(_ampersands, table.rows), r"\bottomrule", r"\end{tabular}"]
-        text += [rf"\par\smallskip\footnotesize {latex(paragraph)}" for paragraph in table.below]
+        text += [
+            rf"\par\smallskip\footnotesize {escape_latex(paragraph)}" for paragraph in table.below
+        ]
         text += [r"\end{table}", ""]
     return "\n".join(text)
 
 
 def _ampersands(cells: Sequence[str]) -> str:
-    return " & ".join(map(latex, cells)) + r" \\"
+    return " & ".join(map(escape_latex, cells)) + r" \\"
 
 
-def latex(text: object) -> str:
+def escape_latex(text: object) -> str:
     """Escape text for LaTeX; the hyphen before a negative number becomes a minus sign."""
-    signed = _NEGATIVE.sub("−", visible(text))
+    signed = _NEGATIVE.sub("−", escape_hidden(text))
     return _TO_ESCAPE.sub(lambda match: _LATEX[match[0]], signed)
 
 
@@ -188,23 +190,23 @@ def _label(title: str) -> str:
 
 def to_html(tables: Sequence[TextTable], title: str) -> str:
     """Return tables as a self-contained HTML page."""
-    page = _PAGE.replace("TITLE", html(title))
+    page = _PAGE.replace("TITLE", escape_html(title))
     return "\n".join([page, *map(html_part, tables), "</body></html>", ""])
 
 
 def html_part(table: TextTable) -> str:
     """Return a table with its heading and paragraphs as an HTML fragment, without a page."""
     sides = ["right" if name in table.right else "left" for name in table.head]
-    text = [f"<h2>{html(table.title)}</h2>"]
-    text += [f"<p>{html(table.above)}</p>"] if table.above else []
-    head = "".join(f"<th>{html(name)}</th>" for name in table.head)
+    text = [f"<h2>{escape_html(table.title)}</h2>"]
+    text += [f"<p>{escape_html(table.above)}</p>"] if table.above else []
+    head = "".join(f"<th>{escape_html(name)}</th>" for name in table.head)
     text += [f"<table><thead><tr>{head}</tr></thead><tbody>"]
     for row in table.rows:
         cells = zip(sides, row, strict=True)
-        shown = "".join(f'<td class="{side}">{html(cell)}</td>' for side, cell in cells)
+        shown = "".join(f'<td class="{side}">{escape_html(cell)}</td>' for side, cell in cells)
         text += [f"<tr>{shown}</tr>"]
     paragraphs = (*table.numbered, *table.below)
-    text += ["</tbody></table>", *(f"<p>{html(paragraph)}</p>" for paragraph in paragraphs)]
+    text += ["</tbody></table>", *(f"<p>{escape_html(paragraph)}</p>" for paragraph in paragraphs)]
     return "\n".join(text)
 
 

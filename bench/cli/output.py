@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from bench.boards.text import message
+from bench.boards.text import escape_message
 from bench.errors import warn_user
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def say(text: object, err: bool = False) -> None:
 
     On a terminal, lines are wrapped, except those with a command.
     """
-    lines = message(text).split("\n")
+    lines = escape_message(text).split("\n")
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
         lines = [line if "bench " in line else _wrap_line(line, width) for line in lines]

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from bench.boards.text import visible
+from bench.boards.text import escape_hidden
 from bench.contracts.hooks import hookimpl
 from bench.inputs.survey import reading
 from bench.render.tables import console
@@ -183,7 +183,7 @@ class Progress(Listener):
             self.console.print(f"Resuming: {done} of {total} images are decided.")
         if self.console.is_terminal:
             self.status.stop()
-            self.console.print(visible(manifest["run_id"]), style="bold")
+            self.console.print(escape_hidden(manifest["run_id"]), style="bold")
             self.bar = run_bar(self.console)
             self.task = self.bar.add_task(
                 "Scoring", total=total, completed=done, rate="", accuracy=""
@@ -266,7 +266,7 @@ class StudyProgress(Listener):
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         """Show the run that begins."""
         super().run_started(manifest, done, total, correct)
-        self.name = visible(manifest["run_id"])
+        self.name = escape_hidden(manifest["run_id"])
         self.bar.update(self.images, completed=done, total=total, note=self.name)
 
     @hookimpl

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from bench.boards.text import in_a_line
+from bench.boards.text import with_subject
 from bench.cli.options import output_file, results_and_json, results_option, tags_option
 from bench.cli.output import next_steps, print_json, results_argument, run_name, say
 from bench.cli.settings import metric_options
@@ -106,7 +106,7 @@ def report_command(
     others = None if label else Path(results)  # studies and reported results are of all images
     report = write_report(paths, file, others, folders, most_images, notes, chosen, label)
     for note in report.notes:
-        say(f"Warning: {in_a_line(*note)}", err=True)
+        say(f"Warning: {with_subject(*note)}", err=True)
     if as_json:
         print_json(
             {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.boards.text import short
+from bench.boards.text import shorten
 from bench.render.board import Entry, PageBoard
 from bench.render.runs import RunData
 from bench.render.sentences import Opening
@@ -81,7 +81,7 @@ def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
         for place, entry in enumerate(shown):
             row, height = entry.row, -place
             colour = colours.right if row.trained_on is None else colours.wrong
-            name = short(f"{row.backbone} · {row.strategy}", LONGEST_NAME)
+            name = shorten(f"{row.backbone} · {row.strategy}", LONGEST_NAME)
             text = f"{100 * row.accuracy:.1f} %"
             axes.plot([0, 100], [height, height], color=colours.line, linewidth=1)
             if chance is not None:

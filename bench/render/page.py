@@ -24,7 +24,7 @@ from bench import __version__
 from bench.boards.formats import assignments, row_labels
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, user_template
-from bench.boards.text import in_a_line, visible
+from bench.boards.text import escape_hidden, with_subject
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
@@ -69,7 +69,7 @@ def read_template(name: str, *packages: str) -> str:
 
 def _escape_controls(value: object) -> object:
     """Escape control characters of a template's values; Jinja escapes HTML afterwards."""
-    return value if isinstance(value, Markup) else visible(value)
+    return value if isinstance(value, Markup) else escape_hidden(value)
 
 
 MAX_PICTURES = 240  # on a page, shared among its runs
@@ -138,7 +138,7 @@ def write_report(
         else:
             sections.append(section)
     if not sections:
-        raise UserError("\n".join(["There is no run to report.", *starmap(in_a_line, reasons)]))
+        raise UserError("\n".join(["There is no run to report.", *starmap(with_subject, reasons)]))
     reported = list(all_reported([results], left_out)) if results else []
     runs = {section.anchor: section.run for section in sections}
     boards = make_boards(runs, reported)

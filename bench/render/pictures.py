@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bench.boards.text import short, visible
+from bench.boards.text import escape_hidden, shorten
 from bench.errors import UserError
 from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.data import load_split
@@ -69,7 +69,7 @@ def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | 
     shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused_classes(whole)
     matrix = whole[np.ix_(shown, shown)]
     shares = matrix / whole[shown].sum(axis=1, keepdims=True).clip(min=1)
-    names = [short(manifest.classes[index]) for index in shown]
+    names = [shorten(manifest.classes[index]) for index in shown]
     cell, size = (0.42, 10) if len(shown) <= MOST_CONFUSED else (0.2, 6)  # inches, points
     side = max(5.0, cell * len(shown) + 2.5)
     with _draw_literally():
@@ -103,7 +103,7 @@ def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, widt
         facts += f", accuracy {summary.metrics.accuracy:.3f}"
     if shown < len(manifest.classes):
         facts += f"; the {shown} most confused of {len(manifest.classes):,} classes"
-    lines = (wrap(visible(line), width, break_long_words=False) for line in (names, facts))
+    lines = (wrap(escape_hidden(line), width, break_long_words=False) for line in (names, facts))
     return "\n".join(line for part in lines for line in part)
 
 
@@ -141,7 +141,7 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
             axes.imshow(image, cmap="gray" if image.mode == "L" else None)
             true, predicted = decided.labels[row], decided.predictions[row]
             axes.set_title(
-                f"{short(manifest.classes[true])}\n→ {short(manifest.classes[predicted])}",
+                f"{shorten(manifest.classes[true])}\n→ {shorten(manifest.classes[predicted])}",
                 fontsize=9,
                 color="tab:green" if true == predicted else "tab:red",
             )

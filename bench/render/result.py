@@ -11,7 +11,7 @@ from bench.boards.samples import SAMPLE_COLUMNS, sample_rows
 from bench.boards.study.documents import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.study.tables import study_tables
-from bench.boards.text import TextTable, html, html_part
+from bench.boards.text import TextTable, escape_html, html_part
 from bench.errors import UserError, images_failed
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.running.execute import Finished
@@ -245,7 +245,9 @@ class StudyResult:
         return f"StudyResult({report.name!r}, {report.done} of {report.cells} runs)"
 
     def _repr_html_(self) -> str:
-        progress = f"<p>{html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
+        progress = (
+            f"<p>{escape_html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
+        )
         return "\n".join([progress, *map(html_part, study_tables(self.report))])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.rows import LeaderboardRow, run_row
-from bench.boards.text import visible
+from bench.boards.text import escape_hidden
 from bench.discovery.loading import metric_of_runs, metric_specs
 from bench.errors import UserError
 from bench.stats.evidence import metric_input
@@ -37,7 +37,7 @@ class RunData:
     @property
     def classes(self) -> list[str]:
         """Class names in label order, with control characters escaped."""
-        return [visible(name) for name in self.manifest.classes]
+        return [escape_hidden(name) for name in self.manifest.classes]
 
     @cached_property
     def questions(self) -> list[AskedQuestion]:

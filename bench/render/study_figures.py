@@ -13,7 +13,7 @@ from markupsafe import Markup
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import error_words, study_tables
-from bench.boards.text import TextTable, short
+from bench.boards.text import TextTable, shorten
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.render.svg import Drawing, Palette
@@ -81,7 +81,7 @@ def forest_plot(report: StudyReport) -> Drawing:
                 axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
                 axes.plot([scale * method.shown.accuracy], [place], "o", color=colour, markersize=5)
             axes.set_yticks(
-                range(len(methods)), [short(method.method, MOST_LABEL) for method in methods]
+                range(len(methods)), [shorten(method.method, MOST_LABEL) for method in methods]
             )
             axes.set_ylim(-0.6, len(methods) - 0.4)
             axes.set_title(board, loc="left", fontsize=10.5)
@@ -108,7 +108,7 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
             foot = (rank, place - k)  # the best is lowest, so that no line crosses a name
             axes.plot([rank, rank], [0, foot[1]], color=colours.muted, linewidth=0.8)
             axes.plot([rank], [0], "o", color=colours.right, markersize=5)
-            text, beside = f"{short(name, MOST_LABEL)}  {rank:.2f}", (4, 0)  # points
+            text, beside = f"{shorten(name, MOST_LABEL)}  {rank:.2f}", (4, 0)  # points
             axes.annotate(text, foot, beside, textcoords="offset points", fontsize=9)
         for level, (first, last) in enumerate(ranks.cliques):
             height = 0.5 + 0.35 * level
@@ -151,7 +151,7 @@ def corruption_plot(report: StudyReport) -> Drawing:
                     markersize=4,
                     linestyle=styles[number % len(styles)],
                     color=(colours.right, colours.wrong, colours.muted)[number % 3],
-                    label=short(method.method, MOST_LABEL),
+                    label=shorten(method.method, MOST_LABEL),
                 )
             axes.set_title(f"{board}, {methods[0].images:,} images", loc="left", fontsize=10.5)
             axes.set_xlabel("severity (0: as they are)")

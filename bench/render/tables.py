@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.boards.text import TextTable, message
+from bench.boards.text import TextTable, escape_message
 
 DASH = "–"  # a missing value
 EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # glossary terms
@@ -27,7 +27,7 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Escape control characters; rich calls this for every string that it prints."""
-        return super().render_str(message(text), **options)
+        return super().render_str(escape_message(text), **options)
 
 
 def console(stderr: bool = False) -> PlainConsole:
@@ -53,7 +53,7 @@ def print_rows(
     optional = [column for column in optional if column in columns]
     if title:
         terminal.print(title, style="bold")
-    cells = [[message(cell_text(value)) for value in row] for row in rows]
+    cells = [[escape_message(cell_text(value)) for value in row] for row in rows]
     right = {*right, *_numeric_columns(columns, rows)}
     for left_out in range(len(optional) + 1):
         places = [p for p, column in enumerate(columns) if column not in optional[:left_out]]

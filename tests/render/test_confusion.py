@@ -9,7 +9,7 @@ import pytest
 from helpers.runs import a_manifest, a_record
 from PIL import Image
 
-from bench.boards.text import short
+from bench.boards.text import shorten
 from bench.render.curves import most_confused_classes
 from bench.render.pictures import confusion_figure, save_picture
 from bench.store.decisions import as_decisions
@@ -53,4 +53,4 @@ def test_the_picture_has_an_end(classes: int, tmp_path: Path) -> None:
 
 
 def test_a_long_name_is_cut_and_never_lost() -> None:
-    assert short("x" * 100) == "x" * 23 + "…" and short("cat") == "cat"
+    assert shorten("x" * 100) == "x" * 23 + "…" and shorten("cat") == "cat"

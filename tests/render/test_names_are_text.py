@@ -89,7 +89,7 @@ def test_a_terminal_shows_it_as_it_is(name: str, capsys: pytest.CaptureFixture[s
     say(f"Warning: {name}")
     shown = capsys.readouterr().out
     assert not UNSAFE.search(shown)
-    for line in text.message(name).splitlines():
+    for line in text.escape_message(name).splitlines():
         assert shown.count(line) >= 4
 
 
@@ -135,7 +135,7 @@ def test_the_readme_can_be_written_again(tmp_path: Path) -> None:
 def test_a_spreadsheet_reads_a_name_and_computes_nothing(name: str, run: Path) -> None:
     written = to_csv([row(run, name)])
     [read] = csv.DictReader(io.StringIO(written))
-    assert read["backbone"].lstrip("'") == text.visible(name)
+    assert read["backbone"].lstrip("'") == text.escape_hidden(name)
     assert not read["backbone"].startswith(("=", "+", "-", "@"))
     assert not UNSAFE.search(written) and len(written.splitlines()) == 2
 
@@ -149,7 +149,7 @@ def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
     card = model_index(renamed(tmp_path, name))
     assert not UNSAFE.search(card)
     [entry] = yaml.safe_load(card)["model-index"]
-    assert entry["name"] == text.visible(name.replace("\ud800", "\\ud800"))
+    assert entry["name"] == text.escape_hidden(name.replace("\ud800", "\\ud800"))
 
 
 def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
@@ -176,15 +176,24 @@ def test_a_picture_is_drawn(name: str, tmp_path: Path) -> None:
 
 
 def test_long_messages_have_an_end() -> None:
-    assert len(text.message("x" * 1_000_000)) < 2_100
+    assert len(text.escape_message("x" * 1_000_000)) < 2_100
 
 
 def test_ordinary_names_stay_as_they_are() -> None:
     for name in ("tiny-landuse", "min_scores=20", "draws=grid:0-200", "Größe, 猫 · 21 × 50 + 5"):
-        assert text.visible(name) == text.markdown(name) == text.csv_cell(name) == name
+        assert (
+            text.escape_hidden(name)
+            == text.escape_markdown(name)
+            == text.escape_csv_cell(name)
+            == name
+        )
 
 
 def test_a_number_with_a_sign_is_a_number_in_a_spreadsheet() -> None:
-    assert [text.csv_cell(one) for one in ("-9.0", "+6.6", "-1e-05")] == ["-9.0", "+6.6", "-1e-05"]
+    assert [text.escape_csv_cell(one) for one in ("-9.0", "+6.6", "-1e-05")] == [
+        "-9.0",
+        "+6.6",
+        "-1e-05",
+    ]
     for formula in ("-1+2", "+A1", "=1", "-9.0 to 1", "-"):
-        assert text.csv_cell(formula) == f"'{formula}"
+        assert text.escape_csv_cell(formula) == f"'{formula}"
