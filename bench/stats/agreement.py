@@ -1,8 +1,7 @@
 """Agreement of a run's decisions with those of the full sweep, and with those under other noise.
 
-An *audit* sweeps a random sample of a run's images, to estimate how many decisions agree with the
-full sweep. *Repeatability* is the expected number of decisions that would change if the run were
-repeated with independent noise; it needs no further scoring.
+An *audit* sweeps a random sample of a run's images. *Repeatability* is the expected number of
+decisions that would change under independent noise; it needs no further scoring.
 """
 
 from __future__ import annotations
@@ -53,18 +52,10 @@ class Audit(Document):
 def agreement_counts(same: int, n: int, population: int) -> tuple[int, int]:
     """Return a 95 % confidence sequence of the number of agreeing images in a finite population.
 
-    It is the prior-posterior ratio of Waudby-Smith & Ramdas, "Confidence sequences for sampling
-    without replacement", NeurIPS 2020: for the true count K, prior(K) / posterior(K) is a
-    martingale with mean 1 over the random order, so the probability that it ever reaches 20 is at
-    most 5 % (Ville). The prior is beta-binomial; any prior is valid.
-
-    Args:
-        same: number of agreeing images among those drawn.
-        n: number of images drawn, without replacement.
-        population: number of all images.
-
-    Returns:
-        The smallest and the largest count that are not rejected.
+    `same` of `n` images drawn without replacement agree. The method is the prior-posterior ratio of
+    Waudby-Smith & Ramdas, "Confidence sequences for sampling without replacement", NeurIPS 2020:
+    for the true count K, prior(K) / posterior(K) is a martingale with mean 1 over the random order,
+    so the probability that it ever reaches 20 is at most 5 % (Ville). Any prior is valid.
     """
     from scipy.stats import betabinom, hypergeom
 
@@ -125,10 +116,9 @@ def read_audit(path: Path, manifest: Manifest, decided: Decisions | None = None)
 def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> NDArray[np.bool_]:
     """Return a mask, bool [n], of the decided images that a full sweep could decide otherwise.
 
-    These took fewer evaluations than a full sweep, `most`. A run evaluates each cell at most once,
-    so an image with all evaluations was swept by the run itself. `decided_by` does not show this,
-    because the true winner may have been dropped before the draws ran out. If the cost of a sweep
-    varies between images, all decided images are included.
+    A run evaluates each cell at most once, so it swept images with `most` evaluations itself.
+    `decided_by` does not show this, because the true winner may have been dropped before the draws
+    ran out. If the cost of a sweep varies between images, all decided images are included.
     """
     uneven = manifest.items is not None or manifest.identity.candidates is not None
     return np.asarray(~decided.failed & ((decided.evaluations < most) | uneven))
@@ -168,21 +158,15 @@ def flip_probability(
 
     A score is a mean over draws, so it is nearly normal about its expectation. Under a flat prior
     of the expectations, the scores of another run are normal about the present ones with twice the
-    variance (the predictive distribution of a normal mean; Gelman et al., Bayesian Data Analysis,
-    section 2.5). With one rival, margin m and its standard error s, the decision changes with
-    probability Phi(-m / (s sqrt(2))). With several rivals, the difference of any two scores is
-    assumed to have the standard error s, and the probability is 1 - E_z prod_c Phi(g_c / s + z)
-    over a standard normal z. It is too low if most classes are tied, because the winner was
-    selected for its lead.
+    variance (Gelman et al., Bayesian Data Analysis, section 2.5). With one rival, margin m and its
+    standard error s, the decision changes with probability Phi(-m / (s sqrt(2))). With several, the
+    difference of any two scores is assumed to have the standard error s, and the probability is 1 -
+    E_z prod_c Phi(g_c / s + z) over a standard normal z. It is too low if most classes are tied,
+    because the winner was selected for its lead.
 
-    Args:
-        margins: float64 [n], score of the runner-up minus score of the winner; NaN if unknown.
-        margin_stderr: float64 [n], the standard error s; NaN if unknown.
-        gaps: float64 [n, C], score of each other class minus the winner's, g_c; infinite for
-            classes without a score. None if only the runner-up is known, whose gap is the margin.
-
-    Returns:
-        NaN if the margin or its standard error is unknown.
+    `margins`, float64 [n], are the runner-up's score minus the winner's. A NaN in them or their
+    standard errors gives NaN. `gaps` are the g_c, each other class's score minus the winner's,
+    float64 [n, C], infinite without a score; None if only the runner-up is known.
     """
     from scipy.special import log_ndtr
     from scipy.stats import norm
@@ -210,15 +194,10 @@ def prior_factor(lead: Floats) -> Floats:
     A flat prior assumes that true gaps near zero are as frequent as large ones, but a model that
     separates the classes well has few of them, and a poor one many. By empirical Bayes (Robbins
     1956), a prior of the true gaps is estimated on a grid, by a few steps of EM on the leads of all
-    images. Each lead is normal about its gap, and the winner may be the wrong one. The factor is
-    the posterior probability that another run swaps winner and runner-up, divided by the same
-    probability under the flat prior.
-
-    Args:
-        lead: float64 [n], margins in standard errors, at least 0.
-
-    Returns:
-        float64 [n]; ones if there are fewer than FEWEST_IMAGES images.
+    images, `lead`, in standard errors. Each is normal about its gap, and the winner may be the
+    wrong one. The factor is the posterior probability that another run swaps winner and runner-up,
+    divided by the same probability under the flat prior; it is 1 with fewer than FEWEST_IMAGES
+    images.
     """
     from scipy.stats import norm
 
@@ -241,14 +220,9 @@ def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability 
     """Return the expected number of decisions that differ in a run with independent noise.
 
     The strategy must evaluate every prompt on the same draws. A change affects the accuracy only if
-    the winner or the runner-up is the label; an unknown runner-up is assumed to be.
-
-    Args:
-        decided: decisions of the run.
-        own_noise: whether each image has noise of its own, so that decisions are independent.
-
-    Returns:
-        None if no margin has a standard error, or if an image has fewer than FEWEST_DRAWS draws.
+    the winner or the runner-up is the label; an unknown runner-up is assumed to be. `own_noise` is
+    whether each image has noise of its own. None if no margin has a standard error, or if an image
+    has fewer than FEWEST_DRAWS draws.
     """
     flips = flip_probability(decided.margins, decided.margin_stderr, decided.gaps)
     estimated = np.isfinite(flips)

@@ -57,10 +57,9 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
 
 
 def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error (Naeini et al., AAAI 2015).
+    """Return the expected calibration error over bins of equal width (Naeini et al., AAAI 2015).
 
-    It is the mean of |mean confidence - accuracy| over bins of equal width, weighted by the number
-    of images. The arguments are as for `reliability`; n must be above 0.
+    The arguments are as for `reliability`; n must be above 0.
     """
     bins = (b for b in reliability(confidence, correct) if b.n)
     return sum(b.n * abs((b.confidence or 0) - (b.accuracy or 0)) for b in bins) / len(confidence)
@@ -82,9 +81,8 @@ def calibration(decided: Decisions) -> ReliabilityDiagram | None:
 def effort_error(decided: Decisions) -> float | None:
     """Return the calibration error of a confidence predicted from the number of evaluations.
 
-    The confidence of an image is predicted by isotonic regression, decreasing in the number of
-    evaluations and fitted to the other nine of ten folds. None if all images took the same number,
-    or if there are fewer than two images per fold.
+    It is predicted by a decreasing isotonic regression, fitted to the other nine of ten folds. None
+    if all images took the same number, or if there are fewer than two images per fold.
     """
     from sklearn.isotonic import IsotonicRegression
     from sklearn.model_selection import KFold, cross_val_predict
@@ -104,10 +102,9 @@ def effort_error(decided: Decisions) -> float | None:
 def softmax_error(records: Sequence[Record]) -> float | None:
     """Return the calibration error of a softmax over the negative scores of the top classes.
 
-    Scores have no natural scale, so the temperature is fitted to these same images (maximum
-    likelihood of their labels), which makes the error a lower bound. None if no record has top
-    classes, or if those of an image had different draws, as after an elimination: their scores are
-    means over different timesteps, and not comparable.
+    Scores have no natural scale, so the temperature is fitted to these same images by maximum
+    likelihood, which makes the error a lower bound. None if no record has top classes, or if those
+    of an image had different draws: their scores are means over different timesteps.
     """
     scored = [r for r in records if r["top"]]
     width = max((len(r["top"]) for r in scored), default=0)

@@ -1,9 +1,11 @@
 """Metrics computed from class counts, their influence values, and permutation tests of them.
 
 Metrics such as macro F1 average a ratio of counts over classes, so they are not means over images.
-Methods for means still apply through *influence values*: the value of an image is the metric plus
-the derivative of the metric with respect to the weight of this image (the infinitesimal jackknife,
-Efron 1982). The mean of these values is the metric.
+But they are means of *influence values*: the metric plus its derivative with respect to the weight
+of an image (the infinitesimal jackknife, Efron 1982).
+
+Throughout, `labels` and predictions are int64 [n]. A negative prediction is that of a failed image,
+counts as wrong, and belongs to no class.
 """
 
 from __future__ import annotations
@@ -21,10 +23,7 @@ AT_ONCE = 1 << 24  # numbers in memory at a time
 
 
 def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats, Floats, Floats]:
-    """Return the hits, images (support) and predictions of each class, float64 [classes] each.
-
-    `labels` and `predictions` are int64 [n]; a negative prediction belongs to no class.
-    """
+    """Return the hits, images (support) and predictions of each class, float64 [classes] each."""
     hits, support, predicted = (
         np.bincount(values, minlength=classes).astype(np.float64)
         for values in (labels[predictions == labels], labels, predictions[predictions >= 0])
@@ -33,10 +32,7 @@ def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats,
 
 
 def class_average(metric: MetricSpec, hits: Floats, support: Floats, predicted: Floats) -> float:
-    """Return a metric that averages a ratio over classes, from the counts of each class.
-
-    Classes without images do not count.
-    """
+    """Return a metric that averages a ratio over the classes with images."""
     assert metric.ratio is not None
     weights = support if metric.by_support else support > 0
     return float(np.average(_class_ratios(metric.ratio, hits, support, predicted), weights=weights))
@@ -47,11 +43,6 @@ def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
 
     For accuracy, it is 1 if the prediction is right and 0 otherwise; for averages of class ratios,
     it is the influence value.
-
-    Args:
-        metric: a metric that is a mean over images or has a class ratio.
-        labels: int64 [n], true classes.
-        predicted: int64 [n], predicted classes; negative for a failed image, which counts as wrong.
     """
     if metric.mean_over_images:
         return np.asarray(predicted == labels, dtype=np.float64)
@@ -93,18 +84,11 @@ def exchange_p(
 ) -> float:
     """Return the two-sided p-value of a paired permutation test of two methods.
 
-    The null hypothesis is that the predictions of A and B on an image are exchangeable. Each
-    permutation exchanges them at random on each image, and computes the difference of the metric
-    again; for several runs, from their mean counts. Images with the same label and predictions are
-    permuted together, by a binomial count.
-
-    Args:
-        metric: a metric with a class ratio.
-        labels: int64 [n], true classes.
-        a: predicted classes of the members of method A, int64 [..., n]; one member unless pooled.
-        b: the same for method B.
-        clusters: int64 [n], cluster of each image, whose images are exchanged together; None to
-            exchange each image by itself.
+    The null hypothesis is that the predictions of A and B on an image, or on a cluster of images,
+    are exchangeable. Each permutation exchanges them at random, and computes the difference of the
+    metric again; for several runs, from their mean counts. Images with the same label and
+    predictions are permuted together, by a binomial count. `a` and `b` are the members'
+    predictions, int64 [..., n].
     """
     from scipy.sparse import coo_array
 
@@ -143,8 +127,8 @@ def exchange_p(
 def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
     """Yield batches of PERMUTATIONS permutations, int64 [batch, units].
 
-    Each entry is the sum of `counts` random signs, int64 [units]. `numbers` is how many numbers a
-    permutation takes in memory, which limits the size of a batch.
+    Each entry is the sum of `counts` random signs. `numbers` is how many numbers a permutation
+    takes in memory, which limits the size of a batch.
     """
     rng, left = np.random.default_rng(0), PERMUTATIONS
     while left:
@@ -173,8 +157,7 @@ def _units(
 def _image_counts(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
     """Return the contribution of each image to the counts, sparse float64 [n, 2 · classes].
 
-    The first half of the columns are the hits of each class, the second half its predictions, both
-    averaged over the runs of a member and then over members.
+    First the hits of each class, then its predictions, averaged over runs and then over members.
     """
     from scipy.sparse import coo_array
 

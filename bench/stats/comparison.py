@@ -81,13 +81,9 @@ def compare(
 ) -> Comparison:
     """Compare run B with run A, the baseline, on the samples that both decided.
 
-    Args:
-        path_a: folder of A.
-        path_b: folder of B.
-        metric: registered metric to test. Accuracies are always compared as well.
-        sequential: whether the metric is also tested image by image in random order, by an
-            anytime-valid test. It must be a mean over images in [0, 1].
-        parameters: parameters of the metric that differ from their defaults.
+    `metric` is tested besides accuracy, with `parameters` other than the defaults. `sequential`
+    also tests it image by image in random order, anytime-valid; it must be a mean over images in
+    [0, 1].
 
     Raises:
         UserError: the dataset, its version, the split, the classes or the label of a sample differ,
@@ -146,8 +142,7 @@ def _metric_update(
 def _sequential_update(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
     """Return the fields of a comparison with the anytime-valid test.
 
-    `new` and `base` are the image values of B and A, float64 [n] in [0, 1], in random order;
-    `manifest` is that of A.
+    `new` and `base` are B's and A's image values, float64 [n] in [0, 1], in random order.
     """
     name = manifest.run_id
     question = StopQuestion("differs", f"differs from {name}", name)

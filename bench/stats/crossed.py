@@ -60,11 +60,8 @@ def spread(
 ) -> Spread:
     """Return the mean metric of a method and its variation.
 
-    Args:
-        right: the `values` of the module's docstring.
-        clusters: as in the module's docstring.
-        over: what the interval generalises to. With fewer than MIN_SEEDS seeds, it is over images.
-        within: range of the metric. If it is not [0, 1], the interval is symmetric and clipped.
+    With fewer than MIN_SEEDS seeds, the interval is over images. If `within`, the range of the
+    metric, is not [0, 1], it is symmetric and clipped.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
@@ -111,10 +108,7 @@ class SeedError:
         return float(np.hypot(seeds * np.sqrt(self.of_seeds), images * np.sqrt(self.of_images)))
 
     def tail(self, distance: float) -> float:
-        """Return the probability that the mean deviates by more than `distance`, one-sided.
-
-        The inverse of `reach`; above 0.5 if `distance` is negative.
-        """
+        """Return the one-sided probability that the mean deviates by more than `distance`."""
         from scipy.optimize import brentq
 
         if distance <= 0:
@@ -146,10 +140,7 @@ def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
 
 
 def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return the sum of `values` [runs, images] over each cluster, [runs, clusters], and its size.
-
-    Without clusters, each image is a cluster of size 1.
-    """
+    """Return the sum of `values` [runs, images] over each cluster, or image, and its size."""
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
     _, member = np.unique(clusters, return_inverse=True)
@@ -159,7 +150,7 @@ def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
 def _variances(values: Floats, clusters: Ints | None) -> Floats:
     """Return the sampling variance of each run's mean over images, float64 [runs].
 
-    `values` are float64 [runs, images]. 0 if there are fewer than two clusters.
+    0 if there are fewer than two clusters.
     """
     sums, sizes = unit_sums(values, clusters)
     units = len(sizes)
@@ -179,8 +170,8 @@ def _interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean.
 
-    For a proportion, it is Wilson's with the effective sample size that has the variance of the
-    mean; otherwise, it is the normal interval, clipped to `within`.
+    For a proportion, it is Wilson's with the effective sample size of the mean's variance;
+    otherwise, it is the normal interval, clipped to `within`.
     """
     n, mean, proportion = values.shape[2], float(values.mean()), within == UNIT_RANGE
     if proportion and ((clusters is None and are_answers(values)) or mean <= 0 or mean >= 1):

@@ -78,8 +78,6 @@ def difference_test(
     based on the linear approximation of the metric, widened to include 0 if the test does not
     reject, but may also include 0 if it rejects narrowly. For influence values, it is a z test with
     their paired standard error; otherwise, `compare_over_images`.
-
-    `labels` are int64 [n], the true classes. The other arguments are as in the module's docstring.
     """
     from scipy.special import ndtr
 
@@ -106,12 +104,9 @@ def compare_over_images(
     Two single runs that are right or wrong on each image have McNemar's exact test and Tango's
     interval, widened to include 0 if the test does not reject. All others have a permutation test
     that flips the sign of each image's mean difference. p is at most 0.05 exactly if the interval
-    excludes 0.
-
-    Equality is tested by two one-sided tests (Schuirmann 1987): score tests of the paired
-    difference of two single runs, otherwise z tests with the standard error over images.
-
-    The methods may have different numbers of seeds and templates.
+    excludes 0. Equality is tested by two one-sided tests (Schuirmann 1987): score tests of the
+    paired difference of two single runs, otherwise z tests. The methods may have different seeds
+    and templates.
     """
     if clusters is None and are_answers(a) and are_answers(b):
         pair = paired_test(a[0, 0] > 0.5, b[0, 0] > 0.5)
@@ -131,9 +126,8 @@ def compare_over_seeds(
     """Test the difference of means over images and seeds.
 
     The test, the interval and the two one-sided tests of equality use the paired differences and
-    their `seed_error`, so p is at most 0.05 exactly if the interval excludes 0.
-
-    Both methods must have the same seeds, in the same order.
+    their `seed_error`, so p is at most 0.05 exactly if the interval excludes 0. The methods must
+    have the same seeds, in the same order.
     """
     change = b.mean(axis=1, keepdims=True) - a.mean(axis=1, keepdims=True)
     mean, error = float(change.mean()), seed_error(change, clusters)
@@ -150,15 +144,13 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
 
     Under the null hypothesis, the two values of an image are exchangeable, so its difference may
     have either sign. The interval inverts the test: it contains each mean m for which the same
-    flips, of the differences minus m, do not reject at 5 %. So p is at most 0.05 exactly if 0 lies
-    outside. Images with the same difference are flipped together, by a binomial count.
+    flips, of the differences minus m, do not reject at 5 %. Equal differences are flipped together,
+    by a binomial count.
 
     With A the sum of the flipped differences, C the sum of the signs and D the sum of the observed
     differences, a flip reaches the observed sum under mean m if |A - C m| >= |D - n m|, that is,
     for all m between (D - A) / (n - C) and (D + A) / (n + C). The ends of the interval are
     quantiles of these bounds over the flips.
-
-    `values` are float64 [n], differences of images.
     """
     sums, sizes = unit_sums(values[None], clusters)
     rows, counts = np.unique(np.column_stack([sums[0], sizes]), axis=0, return_counts=True)
@@ -183,8 +175,7 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
 def _equality(mean: float, margin: float | None, tail: Callable[[float], float]) -> float | None:
     """Return the larger p-value of two one-sided tests, or None without a margin.
 
-    The null hypothesis is that the difference is at least `margin` in absolute value. `tail` is the
-    one-sided p-value of a distance from the mean.
+    `tail` is the one-sided p-value of a distance from the mean.
     """
     return None if margin is None else max(tail(margin + mean), tail(margin - mean))
 
@@ -192,10 +183,7 @@ def _equality(mean: float, margin: float | None, tail: Callable[[float], float])
 def _with_z_interval(
     test: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
 ) -> DifferenceTest:
-    """Return a test result with a normal interval and z tests of equality.
-
-    `test` and `p` are those of the test itself; `change` are the differences, float64 [n].
-    """
+    """Return the result of a test with a normal interval and z tests of equality."""
     from scipy.special import ndtr
 
     mean, error = float(change.mean()), _image_error(change, clusters)
@@ -206,9 +194,8 @@ def _with_z_interval(
 def _image_error(change: Floats, clusters: Ints | None) -> float:
     """Return the standard error of the mean of differences, float64 [n], over images.
 
-    It is at least that after half an image is added to each cell of the 2 x 2 table of pairs
-    (Agresti & Min, Statistics in Medicine 24, 2005), because runs that agree on n images may differ
-    on others.
+    It is at least that with half an image more in each cell of the 2 x 2 table of pairs (Agresti &
+    Min, Statistics in Medicine 24, 2005), because runs that agree on n images may differ on others.
     """
     n = len(change) + 2
     variance = (float((change**2).sum()) + 1) / n - (float(change.sum()) / n) ** 2

@@ -97,13 +97,11 @@ def differing_identity(a: Manifest, b: Manifest) -> dict[str, Pair]:
 
 
 def _pairs(*settings: Settings) -> dict[str, Pair]:
-    """Return the values that differ between two runs: name → [A's value, B's value]."""
     a, b = differing(settings)
     return {name: [a.get(name), b.get(name)] for name in {**a, **b}}
 
 
 def _first_prompts(a: Manifest, b: Manifest) -> Pair:
-    """Return the first two prompts that differ, or the numbers of prompts."""
     for (text_a, class_a), (text_b, class_b) in zip(a.prompts, b.prompts, strict=False):
         if (text_a, class_a) != (text_b, class_b):
             return [text_a, text_b]

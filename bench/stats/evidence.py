@@ -32,11 +32,8 @@ def metric_input(
 ) -> MetricInput:
     """Return the input of a metric: a run's decisions and whatever else the metric declares.
 
-    Scores and columns are read from the run's folder, `path`, only if the metric needs them.
-    `raters` are the answers of others by name, int64 [n] each, for metrics of agreement.
-
-    Raises:
-        UserError: the run lacks something that the metric needs; the message has the reason.
+    `raters` are the answers of others by name, int64 [n] each, for metrics of agreement. Raises a
+    UserError with the reason if the run lacks something that the metric needs.
     """
     needs, sample_ids = spec.needs, decided.sample_ids.to_pylist() if metric.columns else []
     try:
@@ -69,12 +66,10 @@ def metric_input(
 def read_values(
     run: StoredRun, spec: MetricSpec, metric: Metric
 ) -> tuple[Decisions, Floats, Method]:
-    """Return a run's decisions, and float64 [n] values of its images whose mean is the metric.
+    """Return a run's decisions, and values of its images, float64 [n], whose mean is the metric.
 
-    The method says whether these are the images' own values or influence values.
-
-    Raises:
-        UserError: the run lacks something that the metric needs, or the metric is not such a mean.
+    The method says whether these are the images' own values or influence values. Raises UserError
+    if the run lacks something that the metric needs, or if the metric is not such a mean.
     """
     decided = run.decided(top="top5" in spec.needs)
     data = metric_input(run.path, run.manifest, decided, spec, metric)
@@ -90,11 +85,8 @@ def read_values(
 def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) -> dict[str, Ints]:
     """Return the answers of others to a run's images, int64 [n] each, by name.
 
-    `others` are CSV files, which may have answers of several people, and folders of runs. An image
-    that a run did not decide is NO_ANSWER.
-
-    Raises:
-        UserError: a path is neither, or its data or classes differ from the run's.
+    `others` are CSV files, which may have answers of several people, and folders of runs with the
+    same data and classes. An image that a run did not decide is NO_ANSWER.
     """
     raters: dict[str, Ints] = {}
     for path in others:
@@ -121,20 +113,11 @@ def measure_run(
 ) -> list[tuple[str, MeasuredMetric | str]]:
     """Measure a registered metric of a stored run, as a whole or by groups of images.
 
-    Args:
-        path: folder of the run.
-        name: name of the metric.
-        parameters: parameters of the metric that differ from their defaults.
-        others: files or folders to compare with, as for `read_raters`.
-        by: column of labels by whose values the images are grouped, or `group` for the groups of
-            the data; None for all images together.
-
-    Returns:
-        The metric of each group with the group's name, "" if `by` is None. If the metric is
-        undefined for a group, the reason replaces it.
-
-    Raises:
-        UserError: no such metric, parameter or column, or the run lacks something that it needs.
+    Each metric has the name of its group, "" if `by` is None. If it is undefined for a group, the
+    reason replaces it. `parameters` are those that differ from their defaults; `others` are as for
+    `read_raters`; `by` is a column of labels, or `group` for the groups of the data. Raises
+    UserError if there is no such metric, parameter or column, or if the run lacks something that it
+    needs.
     """
     spec = load_plugins().metrics.get(name)
     metric, run = make_metric(spec, parameters), read_run(path)

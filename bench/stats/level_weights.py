@@ -26,7 +26,7 @@ def bucket_of(levels: Ints, n_levels: int) -> Ints:
 def bucket_errors(errors: Floats, buckets: Ints) -> Floats:
     """Return the sum of errors in each bucket divided by N, the number of draws, float64 [..., 20].
 
-    `errors` are float64 [..., N]; `buckets` are the buckets of the draws, int64 [N].
+    `errors` are float64 [..., N].
     """
     members = (buckets[:, None] == np.arange(BUCKETS)).astype(np.float64)
     return np.asarray(errors @ members / len(buckets))
@@ -35,10 +35,7 @@ def bucket_errors(errors: Floats, buckets: Ints) -> Floats:
 def fit_weights(errors: Floats, labels: Ints) -> Floats:
     """Return the weight of each bucket, float64 [20], rounded to 0.001; the largest is 1.
 
-    Args:
-        errors: float64 [images, classes, 20], from `bucket_errors`; NaN for classes that an image
-            does not have.
-        labels: int64 [images], the index of the true class.
+    `errors` are float64 [images, classes, 20], NaN for classes that an image does not have.
     """
     from scipy.optimize import minimize
 
@@ -74,10 +71,7 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
 
 
 def accuracy_of(weights: Floats, errors: Floats, labels: Ints) -> float:
-    """Return the share of images whose true class has the lowest weighted error.
-
-    `errors` and `labels` are as for `fit_weights`.
-    """
+    """Return the share of images whose true class has the lowest weighted error."""
     scores = errors @ weights
     lowest = np.where(np.isnan(scores), np.inf, scores).argmin(axis=1)
     return float((lowest == labels).mean())
@@ -88,12 +82,7 @@ def cross_validated(
 ) -> float:
     """Return the five-fold cross-validated accuracy of fitted weights.
 
-    Args:
-        errors: as for `fit_weights`.
-        labels: as for `fit_weights`.
-        seed: seed of the random assignment to folds.
-        owners: int64 [images], the item of each image, numbered from 0, whose images stay in one
-            fold; None if images are independent.
+    Images of one item, int64 [images] of `owners`, numbered from 0, stay in one fold.
     """
     count = len(labels) if owners is None else int(owners.max()) + 1
     folds = np.random.default_rng(seed).permutation(count) % min(WEIGHT_FOLDS, count)

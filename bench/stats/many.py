@@ -55,9 +55,9 @@ def compare_all(
     clusters: Ints | None = None,
     over: Over = "images",
 ) -> list[Difference]:
-    """Return the difference of each pair of methods, not yet corrected for multiple tests.
+    """Return the difference of each pair of methods, not yet `corrected` for multiple tests.
 
-    The arguments are as for `difference_test`. See `corrected`.
+    The arguments are as for `difference_test`.
     """
     largest, differences = metric.range[1] - metric.range[0], []
     for a, b in combinations(methods, 2):
@@ -100,7 +100,7 @@ def corrected(differences: Sequence[Difference]) -> list[Difference]:
 def ranking(compared: str, pairs: int | None = None) -> str:
     """Return a sentence that explains the ranks of `compared`, a plural such as "methods".
 
-    `pairs` is the number of tests; None if it is that of all pairs.
+    `pairs` is the number of tests; None for all pairs.
     """
     tested = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
     tested = "the one difference" if pairs == 1 else tested
@@ -114,8 +114,8 @@ def ranking(compared: str, pairs: int | None = None) -> str:
 def ranks(better: NDArray[np.bool_]) -> list[int | None]:
     """Return the rank of each method: one more than the number of significantly better methods.
 
-    `better` is bool [R, R], whether row is significantly better than column. A single method has no
-    rank, [None].
+    `better` is whether row is significantly better than column. A single method has no rank,
+    [None].
     """
     return [None] if len(better) == 1 else [1 + int(ahead) for ahead in better.sum(axis=0)]
 
@@ -149,8 +149,7 @@ class MeanRanks(Document):
 def mean_ranks(methods: Sequence[str], accuracy: Floats) -> MeanRanks | None:
     """Return the mean rank of each method, with Friedman's test and Nemenyi's critical difference.
 
-    `accuracy` is float64 [datasets, methods]. None if there are fewer than MIN_DATASETS datasets or
-    fewer than three methods.
+    `accuracy` is [datasets, methods]. None with fewer than MIN_DATASETS datasets or three methods.
     """
     datasets, k = accuracy.shape
     if datasets < MIN_DATASETS or k < 3:
@@ -191,11 +190,7 @@ class Robustness(Document):
 def robustness(
     methods: Sequence[str], usual: str, shifted: str, before: Floats, after: Floats
 ) -> list[Robustness]:
-    """Return the effective robustness of each method.
-
-    `before` and `after` are the methods' accuracies before and after the shift, float64 [methods];
-    `usual` and `shifted` are the names of the two datasets.
-    """
+    """Return the effective robustness of each method, from its accuracies `before` and `after`."""
     from scipy.special import expit, logit
 
     x, y = (logit(np.clip(share, EDGE, 1 - EDGE)) for share in (before, after))

@@ -1,8 +1,8 @@
 """Registered metrics of decided images: value, confidence interval, and difference of two runs.
 
-The method of intervals and tests depends on the metric. A mean over images uses the images' values.
-Other metrics use influence values, whose mean is the metric, or, if they declare none, a bootstrap
-over images (and over raters, if there are several).
+Intervals and tests of a mean over images use the images' values. Other metrics use influence
+values, whose mean is the metric, or, if they declare none, a bootstrap over images (and over
+raters, if there are several).
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class ByClass(Metric):
 def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -> Metric:
     """Return an instance of a registered metric; parameters that are not set have their defaults.
 
-    Raises:
-        UserError: a parameter is unknown or has an invalid value.
-        PluginError: the constructor of the metric failed.
+    Raises UserError for an unknown or invalid parameter, PluginError if the constructor failed.
     """
     values = spec.resolve_parameters(parameters or {})
     if spec.ratio is not None:
@@ -84,9 +82,8 @@ def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -
 def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
     """Return the value of a metric for decided images.
 
-    Raises:
-        UserError: the metric is undefined for these images.
-        PluginError: the metric failed, or its value is outside its declared range.
+    Raises UserError if it is undefined for these images, and PluginError if the metric failed or
+    its value is outside its declared range.
     """
     low, high = spec.range
     value = float(_called(spec, metric.value, data))
@@ -98,7 +95,7 @@ def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
 def summary_value(spec: MetricSpec, data: MetricInput) -> float | None:
     """Return the value of a metric for a run's summary.
 
-    None if it is undefined for these images or, with a warning, if its plugin fails.
+    None if it is undefined or, with a warning, if its plugin fails.
     """
     try:
         return metric_value(spec, make_metric(spec), data)
@@ -114,8 +111,7 @@ def measure(
 ) -> MeasuredMetric:
     """Return a metric of decided images with its 95 % interval.
 
-    `parameters` are those with which `metric` was made. Raises as `metric_value`, and a UserError
-    if there are too few images for a bootstrap.
+    Raises as `metric_value`, and a UserError if there are too few images for a bootstrap.
     """
     value, (values, method) = metric_value(spec, metric, data), image_parts(spec, metric, data)
     images = len(data)
@@ -148,12 +144,10 @@ def image_parts(
 ) -> tuple[Floats | None, Method]:
     """Return values of the images whose mean is the metric, float64 [n], and their method.
 
-    The values of a weighted mean are its influence values. The values are None, with the method
-    "bootstrap", if the metric is not a mean over images and declares no influence values.
-
-    Raises:
-        UserError: no image has a weight above 0, or the metric rejects the images.
-        PluginError: the metric failed, or its image values are not n finite numbers.
+    The values of a weighted mean are its influence values. They are None, with the method
+    "bootstrap", if the metric is no mean over images and declares no influence values. Raises
+    UserError if no image has a weight above 0 or the metric rejects the images, PluginError if the
+    metric failed or its values are not n finite numbers.
     """
     if not spec.mean_over_images:
         influence = _called(spec, metric.influence, data)
@@ -174,10 +168,9 @@ def image_parts(
 def measured_difference(
     spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
 ) -> DifferenceTest:
-    """Test the difference of two runs in a metric, B minus A, on the same images.
+    """Test the difference of two runs in a metric, B minus A, on the same images in the same order.
 
-    The test is `difference_test`, as in studies, or a paired bootstrap if the metric has no image
-    values. `a` and `b` must have the same images in the same order.
+    The test is `difference_test`, or a paired bootstrap if the metric has no image values.
     """
     of_a, of_b = (_answers(spec, metric, data) for data in (a, b))
     if of_a is not None and of_b is not None:
@@ -198,7 +191,7 @@ def by_group(
 ) -> Iterator[tuple[str, MeasuredMetric | str]]:
     """Yield each group's name with its metric, or with the reason why the metric is undefined.
 
-    `names` are the group of each image, str [n]; an image with an empty name is in no group.
+    `names` are the group of each image; an image with an empty name is in no group.
     """
     for name in sorted(set(names.tolist()) - {""}):
         part = data.take(np.flatnonzero(names == name))
@@ -214,10 +207,7 @@ def _bootstrap(
     """Return the 95 % percentile interval of a metric, and the two-sided p-value of 0.
 
     For two runs, they are those of the second value minus the first, on the same bootstrap samples.
-    Samples for which the metric is undefined are left out.
-
-    Raises:
-        UserError: the metric is undefined for more than half of the samples.
+    Samples for which the metric is undefined are left out; a UserError if these are more than half.
     """
     estimates = []
     for samples in zip(*map(_resampled, runs), strict=True):

@@ -29,12 +29,8 @@ def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = No
     """Return the metrics of a run's summary: accuracy with its interval, balanced accuracy, etc.
 
     Weighted averages weight classes by their number of true samples; macro averages are plain means
-    over the classes with samples. A failed sample counts as wrong.
-
-    Args:
-        decided: decisions, read with `top`.
-        classes: class names; the possible answers if the run decides items.
-        items: description of the items; None if the run decides images.
+    over the classes with samples. A failed sample counts as wrong. `decided` must be read with
+    `top`; `classes` are the possible answers if the run decides items.
     """
     correct = int(decided.correct.sum())
     assert decided.in_top5 is not None, "decisions must be read with top"
@@ -52,8 +48,7 @@ def _registered(
 ) -> dict[str, float | None]:
     """Return the registered metrics that belong in a summary, by name.
 
-    A value is None if the run lacks what the metric needs. Metrics of candidates are left out if
-    the run decided among all classes.
+    None if the run lacks what the metric needs; metrics of candidates are left out instead.
     """
     data = MetricInput(
         classes=tuple(classes),
@@ -115,7 +110,7 @@ def confusion(decided: Decisions, n_classes: int) -> Ints:
 def worst_confusions(
     matrix: Ints, classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
-    """Return (true, predicted, count) of the `most` most frequent confusions, worst first."""
+    """Return (true, predicted, count) of the most frequent confusions, worst first."""
     matrix = matrix * ~np.eye(len(matrix), dtype=bool)
     worst = np.argsort(-matrix, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(worst, matrix.shape), strict=True)
@@ -127,8 +122,7 @@ def cost(
 ) -> Cost:
     """Return the cost of a run, summed over its images.
 
-    `total_seconds` is the wall-clock time of the run and `peak_memory` is in bytes; None if
-    unknown. A replay has no scoring time.
+    `total_seconds` is wall-clock time, `peak_memory` is in bytes. A replay has no scoring time.
     """
     n, evaluations = len(decided), int(decided.evaluations.sum())
     seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
@@ -153,7 +147,7 @@ def summarize(
     total_seconds: float | None,
     peak_memory: int | None,
 ) -> Summary:
-    """Return a run's summary. `total_seconds` and `peak_memory` are as for `cost`."""
+    """Return a run's summary; the wall-clock time and peak memory are None if unknown."""
     failed = int(decided.failed.sum())
     ends = None
     if decided.decided_by is not None:

@@ -53,10 +53,7 @@ class ClassDifference(Paired):
 
 
 def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
-    """Return the rows in A and the rows in B of the samples that both have, int64 [n] each.
-
-    The samples are in the order of A.
-    """
+    """Return the rows in A and in B of the samples that both have, int64 [n], in A's order."""
     import pyarrow.compute as pc
 
     place = values(pc.index_in(a.sample_ids, value_set=b.sample_ids), -1)
@@ -83,9 +80,8 @@ def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[
 def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
     """Return the number of samples that run i gets right and run j gets wrong, int32 [R, R].
 
-    R is the number of runs; a pair is counted on the samples that both have. One matrix product
-    replaces R² pairings. It is taken over a few thousand samples at a time, and only two booleans
-    per run and sample are kept in memory.
+    A pair is counted on the samples that both have. One matrix product replaces R² pairings. It is
+    taken over a few thousand samples at a time, and only two booleans per run and sample are kept.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -118,10 +114,6 @@ def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
 
     The test (Psychometrika 1947) is a two-sided sign test on the samples that exactly one run gets
     right. The interval is Tango's, widened to include 0 if the test does not reject.
-
-    Args:
-        right_a: bool [n], whether A, the baseline, is right on each sample.
-        right_b: bool [n], the same for B, in the same order.
     """
     n = len(right_a)
     wins, losses = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
@@ -148,8 +140,7 @@ def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of the difference of two paired proportions.
 
     It consists of the differences that a score test does not reject (Tango, Statistics in Medicine
-    17, 1998). If no pair differs, its ends are ± z² / (n + z²). `n` counts all pairs, ties
-    included.
+    17, 1998). If no pair differs, its ends are ± z² / (n + z²). `n` includes ties.
     """
     from scipy.optimize import brentq
 
@@ -163,10 +154,9 @@ def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
 
 
 def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
-    """Return the p-value of an equivalence test of two paired proportions.
+    """Return the p-value of two one-sided score tests of equality, with Tango's z.
 
-    The null hypothesis is that the difference is at least `margin` in absolute value. It is tested
-    by two one-sided score tests, with Tango's z. `n` counts all pairs, ties included.
+    The null hypothesis is a difference of at least `margin` in absolute value. `n` includes ties.
     """
     from scipy.special import ndtr
 
@@ -187,10 +177,9 @@ def _standard_error(wins: int, losses: int, n: int, d: float) -> float:
 
 
 def mcnemar(wins: Any, losses: Any) -> Any:
-    """Return the two-sided p-value of McNemar's exact test; 1 if no pair differs.
+    """Return the two-sided p-value of McNemar's exact test, a number or array as the counts.
 
     It is twice the lower tail of Binomial(wins + losses, 1/2) at the smaller count, at most 1.
-    `wins` and `losses` are integers or integer arrays of one shape, and so is the result.
     """
     from scipy.special import bdtr
 
@@ -205,10 +194,7 @@ def mcnemar(wins: Any, losses: Any) -> Any:
 def class_differences(
     labels: Ints, right_a: Bools, right_b: Bools, classes: Sequence[str]
 ) -> list[ClassDifference]:
-    """Return the paired comparison of each class that has samples, in label order.
-
-    `labels` are int64 [n]; `right_a` and `right_b` are bool [n].
-    """
+    """Return the paired comparison of each class that has samples, in label order."""
     from scipy.stats import false_discovery_control
 
     def count_by_class(chosen: Bools) -> Ints:

@@ -1,8 +1,7 @@
 """Power analysis: number of images needed to detect a difference between two runs.
 
-The *discordance* of two runs on the same images is the share of images that exactly one of them
-gets right. McNemar's exact test uses only these images, so if the runs mostly agree, far fewer
-images are needed than for runs on different images.
+The *discordance* of two runs is the share of images that exactly one of them gets right. McNemar's
+exact test uses only these, so runs that mostly agree need far fewer images than unpaired runs.
 """
 
 from __future__ import annotations
@@ -62,14 +61,8 @@ def plan_power(
 ) -> Power:
     """Return the number of images needed for several powers, and the power of n images.
 
-    Args:
-        difference: difference of the accuracies; its sign is ignored.
-        discordance: share of images that exactly one run gets right.
-        n: number of available images, if known.
-        accuracy: accuracy of the first run; None assumes the worst case.
-
-    Raises:
-        UserError: no two runs can have these values.
+    The sign of `difference` is ignored. If the `accuracy` of the first run is None, the worst case
+    is assumed. Raises UserError if no two runs can have these values.
     """
     difference = abs(difference)
     check_shares(difference, discordance)
@@ -108,7 +101,7 @@ def sequential_images(difference: float, discordance: float) -> Sequential | Non
     """Simulate after how many images `bench run --until "differs from RUN"` ends.
 
     A comparison still open after ten times the images of a fixed-size test counts as ending there.
-    Returns None if that test needs more than a tenth of MAX_IMAGES.
+    None if that test needs more than a tenth of MAX_IMAGES.
     """
     fixed = images_needed(difference, discordance)
     if fixed is None or fixed > MAX_IMAGES // 10:
@@ -136,8 +129,7 @@ def check_shares(difference: float, discordance: float) -> None:
 def exact_power(n: int, difference: float, discordance: float) -> float:
     """Return the probability that McNemar's exact test on n images detects the difference.
 
-    The sum over all likely numbers of discordant images and of losses with p < ALPHA. A
-    significant difference in the wrong direction does not count.
+    A significant difference in the wrong direction does not count.
     """
     from scipy.stats import binom
 
@@ -152,7 +144,7 @@ def exact_power(n: int, difference: float, discordance: float) -> float:
 def max_significant_losses(discordant: Ints) -> Ints:
     """Return the largest number of losses that is still significant, or -1 if none is.
 
-    `discordant` are numbers of discordant images, int64 of any shape; so is the result.
+    `discordant` are numbers of discordant images, of any shape.
     """
     from scipy.special import bdtr
     from scipy.stats import binom
@@ -165,10 +157,10 @@ def max_significant_losses(discordant: Ints) -> Ints:
 def images_needed(
     difference: float, discordance: float, power: float = DEFAULT_POWER
 ) -> int | None:
-    """Return the number of images needed to detect the difference, both runs on the same images.
+    """Return the number of images, the same for both runs, needed to detect the difference.
 
-    The power is not quite monotone in the number of images, so slightly fewer images may also have
-    the requested power. Returns None if more than MAX_IMAGES are needed.
+    The power is not quite monotone in the number of images, so slightly fewer may also have it.
+    None if more than MAX_IMAGES are needed.
     """
 
     def power_of(n: int) -> float:
@@ -202,7 +194,7 @@ def unpaired_images(difference: float, accuracy: float | None, power: float) -> 
     The sample size of Fisher's exact test, by the continuity-corrected normal approximation of
     Fleiss, Tytun & Ury (Biometrics 36, 1980); slightly too large if one run is nearly always right.
     If `accuracy` is None, the accuracies lie symmetrically about 0.5, where the variance is
-    largest. Returns None if more than MAX_IMAGES are needed.
+    largest. None if more than MAX_IMAGES are needed.
     """
     from scipy.stats import norm
 

@@ -101,7 +101,6 @@ def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) ->
 
 
 def _skill(score: float, reference: float) -> float | None:
-    """Return 1 - score / reference, or None if the reference is 0."""
     return 1 - score / reference if reference > 1e-9 else None
 
 
@@ -128,8 +127,7 @@ def equal_mass(probability: Floats) -> list[Ints]:
 def binned_error(probability: Floats, right: Bools, groups: list[Ints]) -> float:
     """Return the expected calibration error over bins: the mean of |mean probability - accuracy|.
 
-    `groups` are the indices of the images in each bin, as from `equal_mass`; bins are weighted by
-    their number of images.
+    `groups` are those of `equal_mass`, weighted by their number of images.
     """
     gaps = (abs(float((probability[g] - right[g]).sum())) for g in groups)
     return min(sum(gaps) / len(right), 1.0)
@@ -141,14 +139,13 @@ def calibration_interval(
     """Return the calibration error expected of exact probabilities, and its 95 % interval.
 
     The sum of (probability - outcome) over a bin is nearly normal. For exact probabilities, its
-    variance is the sum of p (1 - p), and its mean absolute value is sqrt(2 / pi) standard
-    deviations.
+    variance is the sum of p (1 - p), and its mean absolute value sqrt(2 / pi) standard deviations.
 
     Noise biases the error upwards, more so with few images per bin, so the coverage of a bootstrap
-    interval is too low. The interval therefore inverts a test: it contains each true error under
+    interval is too low. The interval inverts a test instead: it contains each true error under
     which an error at least as large as the observed one, and one at least as small, both have a
-    probability of at least 2.5 %. The bias depends on how the true error is distributed over bins,
-    so three distributions are tested: as observed, equal in all bins, and all in the worst bin.
+    probability of at least 2.5 %. The bias depends on the distribution of the true error over bins,
+    so three are tested: as observed, equal in all bins, and all in the worst bin.
     """
     n = len(right)
     sums = np.array([(probability[g] - right[g]).sum() for g in groups])
@@ -206,11 +203,9 @@ def fit_probability(decided: Decisions) -> Fit | None:
     to fit it; an isotonic regression on so few would predict 0 and 1, whose log loss is infinite.
     The features are the margin on the draws shared by winner and runner-up, on a scale that is
     linear for small and logarithmic for large margins (arcsinh), and the logarithm of the cost of
-    the decision (Clark & Jaini, NeurIPS 2023). Constant features are left out.
-
-    Returns:
-        None if fewer than MIN_OUTCOMES decisions are right or fewer than MIN_OUTCOMES are wrong, or
-        if all features are constant.
+    the decision (Clark & Jaini, NeurIPS 2023). Constant features are left out. None if all are
+    constant, or if fewer than MIN_OUTCOMES decisions are right or fewer than MIN_OUTCOMES are
+    wrong.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -265,10 +260,10 @@ def _feature(name: Feature, decided: Decisions, unit: float) -> Floats:
 
 
 def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calibrated, Fit] | None:
-    """Return the fit that applies to a run, with the calibration that it comes from.
+    """Return the fit that applies to a run, with the calibration that it comes from, or None.
 
-    It must be for the run's dataset, backbone, prompts and strategy, and on other images. Of
-    several, it is the one with the most images; None if there is none.
+    It must be for the run's dataset, backbone, prompts and strategy, on other images; of several,
+    the one with the most.
     """
     fits = [
         (stored, setting.fit)
@@ -283,9 +278,9 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
 def known_probabilities(
     decided: Decisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Floats | None:
-    """Return the probability that each decision is right, or None if no calibration applies.
+    """Return the probability that each decision is right, float64 [n], NaN if unknown.
 
-    The probabilities are float64 [n], NaN if unknown.
+    None if no calibration applies.
     """
     fit = fit_for(manifest, calibrated)
     return None if fit is None else probabilities(fit[1], decided)

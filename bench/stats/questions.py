@@ -52,10 +52,7 @@ class StopQuestion(NamedTuple):
     metric: str = "accuracy"  # or "balanced_accuracy"
 
     def population(self, total: int) -> int | None:
-        """Return the size of the finite population, the split's `total` images.
-
-        None if the question is about all images like these, an infinite population.
-        """
+        """Return `total`, or None if the question is about all images like those of the split."""
         return total if self.whole_split else None
 
 
@@ -63,11 +60,8 @@ def parse_question(text: str) -> StopQuestion:
     """Parse a question such as `better than RUN by 0.02`.
 
     It may be followed by `in balanced accuracy`, for the mean over classes, and then by `on this
-    split`, which limits the claim to the images of the split.
-
-    Raises:
-        UserError: the text matches none of the four forms, its number is out of range, or the
-            metric is not a mean over images.
+    split`, which limits the claim to the images of the split. Raises UserError if the text matches
+    none of the four forms, its number is out of range, or the metric is not a mean over images.
     """
     words = " ".join(text.split())
     sentence = words.removesuffix(WHOLE_SPLIT).rstrip()
@@ -92,13 +86,10 @@ def parse_question(text: str) -> StopQuestion:
 
 
 def class_weights(counts: Floats) -> Floats:
-    """Return per-class weights that make the weighted mean over images equal balanced accuracy.
+    """Return weights, float64 [C], that make the mean over images equal balanced accuracy.
 
-    Args:
-        counts: float64 [C], number of images of each class in the split.
-
-    Returns:
-        float64 [C]; their mean over the images of the split is 1. 0 for a class without images.
+    `counts` are the numbers of images of each class in the split. The weights' mean over these
+    images is 1. A class without images has weight 0.
     """
     present = counts > 0
     weights: Floats = np.zeros(len(counts))
@@ -109,15 +100,10 @@ def class_weights(counts: Floats) -> Floats:
 class Results(NamedTuple):
     """Results of the images scored so far, in random order.
 
-    Attributes:
-        values: float64 [n] in [0, 1], the metric's value of each image; for accuracy, 1 if the run
-            is right and 0 otherwise.
-        baseline: float64 [n], the same values of the baseline run; None for a width.
-        total: number of images in the split.
-        weights: float64 [n], weight of each image in the metric; None if all weights are 1.
-        max_weight: largest weight of the split's images, at least 1. It is a constant of the split
-            and not of the images so far, because bets on a scale that follows the data are not
-            anytime-valid.
+    `values`, float64 [n] in [0, 1], are the metric's value of each image, and `baseline` those of
+    the baseline run (None for a width). `weights` are the images' weights in the metric, None if
+    all are 1. `total` and `max_weight`, at least 1, are about the whole split: bets on a scale that
+    follows the data are not anytime-valid.
     """
 
     values: Floats
@@ -151,8 +137,8 @@ class Results(NamedTuple):
 def decided_at(question: StopQuestion, results: Results, since: int = 1) -> tuple[Verdict, int]:
     """Return the first verdict that the images support, and the number of images it took.
 
-    The verdict is "open", with the number of all images, if the question is undecided. A width is
-    not evaluated before image `since`, so that a caller need not repeat its earlier evaluations.
+    It is "open", with the number of all images, if the question is undecided. A width is not
+    evaluated before image `since`, so that a caller need not repeat its earlier evaluations.
     """
     population = question.population(results.total)
     if question.kind == "width":
@@ -223,8 +209,8 @@ def _decide(
 def current_p(question: StopQuestion, results: Results) -> float | None:
     """Return the anytime-valid p-value of the null hypothesis after the last image.
 
-    With d the difference from the baseline and m the margin, the null hypothesis is d <= m for
-    "better", d = 0 for "differs", and |d| >= m for "within". None for a width.
+    With d the difference from the baseline and m the margin, the hypothesis is d <= m for "better",
+    d = 0 for "differs", and |d| >= m for "within". None for a width.
     """
     if results.baseline is None:
         return None

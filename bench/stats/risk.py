@@ -26,15 +26,8 @@ def images_needed(
 ) -> int:
     """Return the smallest number of images that show `risk` to be kept (299 for 1 % and 0).
 
-    Args:
-        risk: largest acceptable share of disagreements.
-        disagreements: number of disagreements among the images.
-        level: confidence level.
-        of: number of images of the split from which they are drawn without replacement, so that
-            fewer are needed; None if it is infinite.
-
-    Returns:
-        `of` if no smaller number is enough.
+    Fewer are needed if they are drawn without replacement from the `of` images of a split; the
+    result is `of` if no smaller number is enough.
     """
     if of is not None:
         sizes = range(of)
@@ -51,8 +44,7 @@ def keeps(
     """Return whether disagreements on n images show that the true share is at most `risk`.
 
     They do if the one-sided upper limit of Clopper & Pearson (Biometrika 26, 1934) is at most
-    `risk`, that is, if so few disagreements have a probability of at most 1 - level under any
-    larger share.
+    `risk`, that is, if so few have a probability of at most 1 - level under any larger share.
 
     With `of`, the n images were drawn uniformly and without replacement from `of` images, and the
     share is that of these images. The test is then exact: so few disagreements must have a
@@ -74,19 +66,12 @@ def most_differing(risk: float, of: int) -> int:
 
 @dataclass(frozen=True)
 class SweepSize:
-    """Size of a calibration sweep, after which the other images are raced.
+    """Size of a calibration sweep, after which the other images are raced."""
 
-    Attributes:
-        images: number of images to sweep.
-        allowed: largest number of disagreements among them with which a setting passes.
-        passes: probability that a setting with a risk of `PLANNED_SHARE` passes.
-        cost: expected cost of all images, the sweep included.
-    """
-
-    images: int
-    allowed: int
-    passes: float
-    cost: float
+    images: int  # number of images to sweep
+    allowed: int  # largest number of disagreements among them with which a setting passes
+    passes: float  # probability that a setting with a risk of `PLANNED_SHARE` passes
+    cost: float  # expected cost of all images, the sweep included
 
 
 def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: float) -> SweepSize:
@@ -95,14 +80,8 @@ def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: floa
     A larger sweep allows more disagreements, so that a setting passes more often. For each allowed
     number c, the smallest sufficient sweep is considered; the other images are raced if there are
     at most c disagreements. For planning only, images are assumed to disagree independently with
-    probability `PLANNED_SHARE`.
-
-    Args:
-        of: number of images in the split.
-        risk: largest acceptable share of disagreements.
-        full: cost per image of the full sweep.
-        race: expected cost per image of the race.
-        otherwise: cost per image of the strategy used for the other images if no setting passes.
+    probability `PLANNED_SHARE`. Costs per image are `full` for a sweep, `race` for a race, and
+    `otherwise` for the strategy used if no setting passes; `of` is the size of the split.
     """
     from scipy.stats import binom
 
@@ -140,13 +119,7 @@ def passing(
     level, up to the first that fails. The probability that any of those before it exceeds the risk
     is then at most 1 - level. So the cheapest of them may be chosen by its cost on the same images,
     and the choice does not weaken the bound. The order must not depend on these images.
-
-    Args:
-        disagreements: number of disagreements of each setting, on the same `n` images.
-        n: number of images.
-        risk: largest acceptable share of disagreements.
-        level: confidence level.
-        of: size of the split, as for `keeps`.
+    `disagreements` are the numbers of each setting on the same `n` images; `of` is as for `keeps`.
     """
     results = [keeps(count, n, risk, level, of) for count in disagreements]
     return list(range([*results, False].index(False)))
@@ -155,9 +128,8 @@ def passing(
 def distances(scores: Floats) -> Floats:
     """Return the distance of each prompt's score from the lowest, in standard deviations.
 
-    The unit makes images and draws of different contrast comparable. `scores` are first-order
-    scores of P prompts, float64 [P], lower is better; the distances are float64 [P], all 0 if the
-    scores are equal.
+    The unit makes images and draws of different contrast comparable. `scores` are float64 [P],
+    lower is better; the distances are 0 if they are equal.
     """
     above, spread = scores - scores.min(), scores.std()
     return np.asarray(above / spread if spread > 0 else np.zeros_like(above))
@@ -168,8 +140,8 @@ def conformal_quantile(values: Floats, risk: float) -> float:
 
     It is the ceil((n + 1)(1 - risk))-th smallest of the n values, as in split conformal prediction
     (Vovk, Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005; Lei et al., JASA 113,
-    2018), or infinite if n is below 1 / risk - 1. The values, float64 [n], and the new one must be
-    exchangeable, and the probability is over all of them.
+    2018), or infinite if n is below 1 / risk - 1. The values and the new one must be exchangeable,
+    and the probability is over all of them.
     """
     rank = ceil((len(values) + 1) * (1 - risk))
     return float(np.sort(values)[rank - 1]) if rank <= len(values) else inf

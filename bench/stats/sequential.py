@@ -35,15 +35,9 @@ LOG_PRIOR = np.log(_WEIGHTS / 2)
 def log_capital(values: Floats, mean: float, population: int | None = None) -> Floats:
     """Return the logarithm of the capital after each value, float64 [n].
 
-    The null hypothesis is that the mean is at most `mean`. To test "at least", negate `values` and
-    `mean`.
-
-    Args:
-        values: float64 [n] in [-1, 1], values of images in random order.
-        mean: upper bound of the mean under the null hypothesis.
-        population: number of images from which these are drawn without replacement; the null
-            hypothesis is then about the mean of these images. None if it is about all images like
-            these, an infinite population.
+    The null hypothesis is that the mean is at most `mean`; to test "at least", negate `values` and
+    `mean`. `values` are float64 [n] in [-1, 1], in random order. With a `population`, they are
+    drawn from so many images without replacement, and the mean is that of these images.
     """
     if not len(values):
         return np.zeros(0)
@@ -57,7 +51,7 @@ def log_capital(values: Floats, mean: float, population: int | None = None) -> F
 
 
 def _expected(values: Floats, mean: float, population: int | None) -> Floats:
-    """Return the mean of the remaining images before each value under the null, float64 [n]."""
+    """Return the mean of the remaining images before each value under the null hypothesis."""
     if population is None:
         return np.full(len(values), mean)
     before = np.cumsum(values) - values
@@ -66,18 +60,13 @@ def _expected(values: Floats, mean: float, population: int | None) -> Floats:
 
 
 def _log_growth(values: Floats, expected: Floats) -> Floats:
-    """Return the logarithm of the factor by which each value changes each bet's capital.
-
-    The result is float64 [n, bets]. `expected` is the mean under the null hypothesis before each
-    value, float64 [n] or a number.
-    """
+    """Return the log of each value's factor on the capital of each bet, float64 [n, bets]."""
     expected = np.clip(expected, -1 + 1e-12, 1.0)
     returns = (values - expected) / (1 + expected)
     return np.log1p(np.multiply.outer(returns, BETS))
 
 
 def _log_sum(logs: Floats) -> Floats:
-    """Return log(sum(exp(logs))) along the last axis."""
     largest = logs.max(axis=-1)
     return np.asarray(largest + np.log(np.exp(logs - largest[..., None]).sum(axis=-1)))
 
@@ -85,9 +74,8 @@ def _log_sum(logs: Floats) -> Floats:
 def simulated_stops(difference: float, discordance: float, most: int, studies: int = 400) -> Floats:
     """Simulate after how many images comparisons of two runs are decided, float64 [studies].
 
-    Both runs score the same images, and differ as `difference` and `discordance` say. To save time,
-    the test is evaluated at about 400 numbers of images up to `most`; infinity if it decides at
-    none of them.
+    To save time, the test is evaluated at about 400 numbers of images up to `most`; infinity if it
+    decides at none of them.
     """
     rng, step = np.random.default_rng(0), max(1, most // 400)
     shares = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
@@ -104,7 +92,7 @@ def simulated_stops(difference: float, discordance: float, most: int, studies: i
 def anytime_p(values: Floats, mean: float, population: int | None = None) -> float:
     """Return the anytime-valid p-value of the null hypothesis "the mean is at most `mean`".
 
-    It is 1 / capital after the last value, at most 1; 1 if there are no values.
+    It is 1 / capital after the last value, at most 1.
     """
     capital = log_capital(values, mean, population)
     return exp(-max(float(capital[-1]), 0.0)) if len(values) else 1.0
@@ -129,10 +117,7 @@ def anytime_interval(values: Floats, population: int | None = None) -> tuple[flo
 
 
 def _bisection(values: Floats, population: int | None) -> Iterator[tuple[float, float]]:
-    """Yield ever closer bounds of the largest mean that is rejected after the last value.
-
-    The lower bound of the last pair is the result.
-    """
+    """Yield ever closer bounds of the largest mean that is rejected after the last value."""
     low, high, threshold, n = -1.0, 1.0, log(2 / ALPHA), len(values)
     yield low, high
     total, counts = values.sum(), np.ones(n, dtype=np.int64)
@@ -156,10 +141,7 @@ def accuracy_anytime(right: Floats) -> tuple[float, float]:
 
 
 def is_narrow(values: Floats, width: float, population: int | None = None) -> bool:
-    """Return whether `anytime_interval` is at most `width` wide.
-
-    The bisection of both ends stops as soon as the answer is certain.
-    """
+    """Return whether `anytime_interval` is at most `width` wide, without computing it in full."""
     ends = (_bisection(side, population) for side in (values, -values))
     for (low, low_most), (high, high_most) in zip(*ends, strict=True):
         if -high - low <= width:  # further steps only narrow it
@@ -174,8 +156,8 @@ def first_narrow(
 ) -> int | None:
     """Return after how many values `anytime_interval` is at most `width` wide, or None if never.
 
-    The interval is checked after every value up to 100, then each time their number has grown by
-    2 %, and not before value `since`. With all values of the population, the mean is known exactly.
+    It is checked after every value up to 100, then each time their number has grown by 2 %, and not
+    before value `since`. With all values of the population, the mean is known exactly.
     """
     n = 1
     while n <= len(values):
@@ -215,14 +197,10 @@ class Standings(NamedTuple):
 def standings(results: Mapping[str, Floats], stop: Stop, margin: float | None = None) -> Standings:
     """Return which methods are eliminated, and which need more images.
 
-    Args:
-        results: method → float64 [n] in [0, 1], its result for each image in the common random
-            order. A method eliminated earlier has fewer images.
-        stop: `best` continues until one method remains or, with a margin, until the leader is shown
-            to be within it of all that remain; `ranked` continues until every pair is ordered or
-            shown to be equal.
-        margin: difference of accuracies below which methods count as equal; None to test no
-            equality.
+    `results` are float64 [n] in [0, 1] by method, in the common random order; a method eliminated
+    earlier has fewer images. `best` continues until one method remains or, with a margin, until the
+    leader is shown to be within it of all that remain; `ranked` continues until every pair is
+    ordered or shown to be equal. Methods whose difference is below `margin` count as equal.
     """
     most = max(map(len, results.values()))
     order = sorted(results, key=lambda m: (-len(results[m]), -float(results[m].mean())))
@@ -236,10 +214,9 @@ def _best(
 ) -> Standings:
     """Return the sequential model confidence set (Arnold, Gavrilopoulos, Schulz & Ziegel, 2024).
 
-    The null hypothesis that a method is the best is tested by the mean of the capitals of all
-    other methods against it; a mean of test martingales is a test martingale too. The probability
-    that a best method is ever eliminated is at most α. With a margin, elimination and the equality
-    of the remaining methods are tested at α / 2 each.
+    The null hypothesis that a method is the best is tested by the mean of the capitals of all other
+    methods against it, which is a test martingale too. The probability that a best method is ever
+    eliminated is at most α. With a margin, elimination and equality are tested at α / 2 each.
     """
     alpha = ALPHA if margin is None else ALPHA / 2
     out = {}
@@ -261,9 +238,9 @@ def _best(
 
 
 def _capital(other: Floats, own: Floats) -> Floats:
-    """Return the log capital against the null hypothesis "`own` is no worse than `other`".
+    """Return the log capital against "`own` is no worse than `other`" after each image of `own`.
 
-    One value after each image of `own`; constant from the image at which `other` was eliminated.
+    It is constant from the image at which `other` was eliminated.
     """
     shared = min(len(other), len(own))
     path = log_capital(other[:shared] - own[:shared], 0.0)

@@ -25,12 +25,8 @@ def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
 def wilson(correct: Counts, n: Counts) -> tuple[Floats, Floats]:
     """Return the lower and upper ends of 95 % score intervals (Wilson 1927), float64 [C] each.
 
-    `scipy.stats.binomtest` gives the same, but takes 0.5 ms per interval.
-
-    Args:
-        correct: [C], numbers of successes.
-        n: [C], numbers of trials, above 0; for a weighted mean, effective sample sizes, and then
-            `correct` is the mean times these.
+    `scipy.stats.binomtest` gives the same, but takes 0.5 ms per interval. For a weighted mean, `n`
+    are effective sample sizes, and `correct` is the mean times these.
     """
     share = correct / n
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
@@ -53,8 +49,8 @@ def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
 
     The text score, the share of items in which every image gets its own text, equals the accuracy.
     Ties and failed items count as wrong. Image and group scores are omitted if the strategy does
-    not compare scores of different images. The result is empty if the items have no image score,
-    such as those that ask which image fits one text.
+    not compare scores of different images. Items without an image score, such as those that ask
+    which image fits one text, have no scores.
     """
     if items.image_chance is None:
         return {}
