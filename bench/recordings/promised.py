@@ -35,7 +35,8 @@ def run(
 ) -> Finished:
     """Make the run that `config` describes, or resume it; see `prepare_run` and `run_prepared`.
 
-    If its risk is not calibrated yet, `tell` is called with the plan, and the sweep is made first.
+    If its risk is not calibrated yet, `tell` is called with the plan, and the sweep is made first:
+    some images are swept, and the settings of the strategy are calibrated on them.
 
     Raises:
         UserError: a shard of a run whose risk is not calibrated yet.
@@ -43,9 +44,9 @@ def run(
     prepared, shared = prepare_run(config, dataset, rows, loaded), None
     sweep = prepared.sweep
     if sweep is not None and sweep.calibration is None and config.shard is None:
-        _tell(sweep, tell)
+        _announce_plan(sweep, tell)
         shared = SharedBackbone()
-        _make(prepared, sweep, shared)
+        _make_sweep(prepared, sweep, shared)
         prepared = prepare_again(prepared, config)
     return run_prepared(prepared, shared)
 
@@ -63,25 +64,25 @@ def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
             "--sweep-only is for --risk without an earlier calibration on other images."
         )
     if prepared.sweep.calibration is None:
-        _tell(prepared.sweep, tell)
-    return _make(prepared, prepared.sweep, SharedBackbone())
+        _announce_plan(prepared.sweep, tell)
+    return _make_sweep(prepared, prepared.sweep, SharedBackbone())
 
 
-def _tell(sweep: PlannedSweep, tell: Tell) -> None:
-    """Tell the plan and its cost, and warn if an alternative is cheaper."""
+def _announce_plan(sweep: PlannedSweep, tell: Tell) -> None:
+    """Call `tell` with the plan and its cost, and warn if an alternative is cheaper."""
     tell(sweep.plan.in_words())
     if (warning := sweep.plan.warning()) is not None:
         warn_user(warning)
 
 
-def _make(prepared: Prepared, sweep: PlannedSweep, shared: SharedBackbone) -> Finished:
-    """Sweep the outstanding images. Unless this is a shard, calibrate on all of them."""
+def _make_sweep(prepared: Prepared, sweep: PlannedSweep, shared: SharedBackbone) -> Finished:
+    """Sweep the outstanding images. Then, unless this is a shard, calibrate on the whole sweep."""
     finished = run_prepared(prepare_again(prepared, sweep.config, sweep.samples), shared)
     if sweep.config.shard is None and sweep.calibration is None:
-        strategy, tested = sweep.candidates[0], prepared.decider.spec.safest_first
-        others = {name: value for name, value in strategy.params.items() if name not in tested[0]}
+        strategy, settings = sweep.candidates[0], prepared.decider.spec.safest_first
+        others = {name: value for name, value in strategy.params.items() if name not in settings[0]}
         samples, population = set(sweep.samples), sweep.plan.split
         calibrate(
-            sweep.folder, strategy.name, others, settings=tested, samples=samples, of=population
+            sweep.folder, strategy.name, others, settings=settings, samples=samples, of=population
         )
     return finished

@@ -1,4 +1,4 @@
-"""Replay a strategy on a run's recorded errors: no model, hundreds of images per second."""
+"""Replay a strategy on a run's recorded errors, without the model."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def prepare_replay(
         results: folder to store the new run in.
         limit: number of images, a stratified and reproducible subset; None for all.
         fresh: start over if this replay is already stored.
-        weighting: other weights over the levels, in the form of `bench run --weighting`.
+        weighting: other weights over the noise levels, in the form of `bench run --weighting`.
         loss: loss that the errors must have been measured with; None for any.
         space: space that the errors must have been measured in; None for any.
         risk: chooses the other parameters, by a calibration in `results`; see `bench run --risk`.
