@@ -47,19 +47,10 @@ def publish_run(
     """Copy a complete run to `published/<run_id>/` and return that folder.
 
     The copy is small: it keeps the five best classes of each sample, six significant digits, no
-    image, and no absolute path of this machine.
-
-    Args:
-        run: folder of the run.
-        published: folder of the published results, created if missing.
-        subset: whether to accept a run on part of the split, which leaderboards label as a subset.
-        private: whether to accept data that others cannot get, which leaderboards label as private.
-        replace: whether to overwrite a published run that has the same id and other content.
-
-    Raises:
-        UserError: the run is incomplete, is on a subset or on private data that was not accepted,
-            fails a check of `find_problems`, or is already published with other content. Nothing is
-            changed in this case.
+    image, and no absolute path of this machine. `subset` accepts a run on part of the split,
+    `private` data that others cannot get; leaderboards label both. `replace` overwrites a published
+    run that has the same id and other content. Raises UserError, and changes nothing, if the run is
+    incomplete, not accepted, or fails a check of `find_problems`.
     """
     stored = read_run(run)
     manifest, summary, totals = stored.manifest, stored.require_summary(), Totals(published)
@@ -114,8 +105,7 @@ def publish_run(
 def add_reported(file: Path, published: Path) -> list[ReportedResult]:
     """Add the results in a file to `published/reported.json`, and return them.
 
-    Raises:
-        UserError: a result is invalid, or is already there. Nothing is changed in this case.
+    Raises UserError, and changes nothing, if a result is invalid or is already there.
     """
     new, target = read_reported(file.resolve()), published / REPORTED_FILE
     added = read_reported(target) if os.path.lexists(target) else []
@@ -145,7 +135,6 @@ def _not_public(manifest: Manifest, totals: Totals) -> str | None:
 
 
 def _has_contents(target: Path, contents: Mapping[str, str]) -> bool:
-    """Return whether a folder has exactly these files, given as name → content."""
     try:
         return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
     except (OSError, ValueError):
@@ -227,14 +216,11 @@ def publish(
     limit: int | None = None,
     data_dir: str | None = None,
 ) -> Iterator[Path]:
-    """Make the runs of a board, and yield the folder of each after it is published.
+    """Make the runs of a board, and yield the folder of each after it is published (UserError).
 
     The full runs with their recorded errors are kept in the folder `work`, and the small copies in
     `published`. `limit` is a number of images per run, for a trial. Repeating an interrupted call
     resumes it.
-
-    Raises:
-        UserError: the input of a run is invalid, which is checked before that run is scored.
     """
     from bench.recordings.replay import prepare_replay
     from bench.running.execute import execute

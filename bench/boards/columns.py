@@ -99,8 +99,7 @@ def _split_settings(
 ) -> tuple[list[str], list[Settings]]:
     """Return the settings that the own rows share, as texts, and the other settings of each row.
 
-    A setting is shared if all own rows have it with the same value. One of `DENOISER_SETTINGS` may
-    be missing in rows that have no loss either, because these are of classifiers.
+    One of `DENOISER_SETTINGS` may be missing in rows of classifiers, which have no loss either.
     """
     shared: dict[str, dict[str, Any]] = {"": {}, "rows with draws: ": {}, "rows with prompts: ": {}}
     own = [settings[index] for index in own_row_indices(board)]
@@ -122,7 +121,6 @@ def _split_settings(
 
 
 def _cells_by_column(row: LeaderboardRow, metrics: Sequence[MetricSpec]) -> dict[str, str]:
-    """Return the cells of a row by column. `tabulate` adds those of its settings and notes."""
     interval, seconds = row.shown_ci95, row.seconds_per_image
     return {
         "rank": NO_VALUE if row.rank is None else str(row.rank),

@@ -37,12 +37,9 @@ Errors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sharing:
-    """Options of an exported dataset.
+    """Options of an exported dataset: the licence of the errors, as SPDX id, and their precision.
 
-    Attributes:
-        licence: SPDX id of the licence of the errors; None: not stated.
-        error_bits: errors are rounded to 2^-error_bits of their draw's standard deviation over the
-            prompts; None: they stay exact.
+    Errors are rounded to 2^-error_bits of their draw's standard deviation over the prompts.
     """
 
     licence: str | None = None
@@ -53,11 +50,8 @@ def write_error_dataset(run: Path, out: Path, sharing: Sharing | None = None) ->
     """Write a recorded run as a dataset to the empty or new folder `out`, and return its files.
 
     The dataset has a card, a Croissant description, the run's documents, and its errors as parquet.
-    It has no image, and no absolute path of this machine.
-
-    Raises:
-        UserError: the run has no recorded errors, or only those of some classes, or `out` is not
-            empty or cannot be written.
+    It has no image, and no absolute path of this machine. Raises UserError if the run has no
+    recorded errors, or only those of some classes.
     """
     sharing = sharing or Sharing()
     recording = open_recording(run)
@@ -121,7 +115,6 @@ def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
 def _tables(
     recording: Recording, kind: str, sample_ids: list[str], bits: int | None
 ) -> Iterator[tuple[str, Any]]:
-    """Yield each sample id with the table of its errors, which are rounded if `bits` is set."""
     import pyarrow as pa
 
     for sample_id in sample_ids:
@@ -141,8 +134,8 @@ def round_errors(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
 
     Decisions depend on the differences between prompts on one draw. The spread is therefore the
     standard deviation over the prompts of a draw, and the step is 2^-bits times the largest power
-    of two that does not exceed it. `errors` are float32 [cells], and `draws` are the draws of the
-    cells, int32 [cells]. A draw without spread keeps its errors.
+    of two that does not exceed it. `draws` are those of the cells, int32 [cells]. A draw without
+    spread keeps its errors.
     """
     _, group = np.unique(draws, return_inverse=True)
     exact, count = errors.astype(np.float64), np.bincount(group)
@@ -262,12 +255,7 @@ def croissant(
 ) -> dict[str, Any]:
     """Return the Croissant description of an error dataset, as JSON-LD.
 
-    Args:
-        name: id of the run.
-        description: one sentence.
-        licence: SPDX id, or None if no licence was stated.
-        created: time of the recording, in ISO 8601.
-        errors: column of `errors/*.parquet` → its type in parquet.
+    `errors` maps columns of `errors/*.parquet` to their types; `created` is in ISO 8601.
     """
     files = {"@id": "errors-files"}
     fields = [

@@ -40,11 +40,7 @@ _UNUSUAL = re.compile(r"[^\w.+-]")  # characters to avoid in the name of a folde
 
 
 def write_every_eval_ever(run: Path, out: Path) -> list[Path]:
-    """Write a run's document and its images below the folder `out`, and return the two files.
-
-    Raises:
-        UserError: the run is incomplete, or a file cannot be written.
-    """
+    """Write a complete run's document and its images below `out`, and return both files."""
     stored = read_run(run)
     manifest, summary = stored.manifest, stored.require_summary()
     model = _model_id(manifest)
@@ -195,7 +191,6 @@ def _settings(manifest: Manifest, summary: Summary) -> dict[str, Any]:
 
 
 def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the line of each decided image; `shared` are fields that all lines have."""
     manifest = stored.manifest
     choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
     for row in sample_rows(stored.path, manifest):

@@ -74,15 +74,10 @@ PICTURE = "leaderboard.png"
 
 
 def render(published: Path, readme: Path, shipped: Path | None = None) -> list[Path]:
-    """Write the leaderboard of the published results, and return the written files.
+    """Write the leaderboard of the published results, and return the written files (UserError).
 
-    Args:
-        published: folder of the published results; the plot is written there.
-        readme: Markdown file with the two lines `BEGIN` and `END`; what is between is replaced.
-        shipped: JSON file of the rows that come with the package; None: not written.
-
-    Raises:
-        UserError: a file cannot be read or written, or `readme` lacks one of the two lines.
+    In `readme`, what is between the lines `BEGIN` and `END` is replaced. `shipped` is the JSON file
+    of the rows that come with the package; None: not written.
     """
     rows = own_boards(published)
     texts = _texts(published, rows, readme, shipped)
@@ -110,7 +105,6 @@ def find_stale(published: Path, readme: Path, shipped: Path | None = None) -> li
 def _texts(
     published: Path, rows: Sequence[LeaderboardRow], readme: Path, shipped: Path | None
 ) -> dict[Path, str]:
-    """Return the text files that `render` writes, by path."""
     texts = {readme: _with_table(readme, rows)}
     if shipped:
         texts[shipped] = shipped_json(leaderboard(published))
@@ -162,8 +156,7 @@ def _read_digest(picture: Path) -> str | None:
 def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
     """Plot accuracy with its interval against evaluation equivalents per image, a panel per board.
 
-    The digest of the rows is stored in the picture's metadata as `Source`, so that `find_stale`
-    can tell when the picture is out of date.
+    The digest of the rows is in the picture's metadata, so that `find_stale` can compare it.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter

@@ -34,10 +34,9 @@ def _name(row: LeaderboardRow) -> str:
 
 
 def label_texts(row: LeaderboardRow, sources: list[str]) -> list[str]:
-    """Return the labels of a row.
+    """Return the labels of a row; that of a reported one has the number of its source.
 
-    The label of a reported row also has the number of its source, which is appended to `sources`
-    in place if it is new.
+    A new source is appended to `sources` in place.
     """
     texts = [
         text for kind, text in row_labels(row) if kind != "draws"

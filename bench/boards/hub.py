@@ -26,11 +26,8 @@ EVAL_RESULTS = ".eval_results"  # folder in a model's repository
 def model_index(run: Path) -> str:
     """Return the YAML header of a model card, whose `model-index` has one result per metric.
 
-    To make the results reproducible, it states the dataset's version, split, fingerprint and number
-    of images, the strategy with its parameters, and the cost.
-
-    Raises:
-        UserError: the run is incomplete.
+    It states the dataset's version, split, fingerprint and number of images, the strategy with its
+    parameters, and the cost. Raises UserError if the run is incomplete.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -85,11 +82,8 @@ def eval_results(run: Path, dataset: str | None = None, task: str | None = None)
 
     An entry holds a single value, so strategy, cost and interval are stated in its notes. `dataset`
     is the id of the benchmark on the Hub (None: the registered source of the run's dataset), and
-    `task` that of the task in the benchmark (None: `default`).
-
-    Raises:
-        UserError: the run is incomplete, its dataset is not known to be on the Hub, or the
-            installed version of huggingface_hub does not support these entries.
+    `task` that of the task in the benchmark (None: `default`). Raises UserError if the run is
+    incomplete, its dataset is not known to be on the Hub, or huggingface_hub is too old.
     """
     try:
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
@@ -184,10 +178,8 @@ def prepare_push(
     """Write the files of a push to a temporary folder, which is deleted when the context ends.
 
     `kind` is `eval-results`, for a model's repository, or `errors`, for a dataset's repository. For
-    `dataset` and `task` see `eval_results`.
-
-    Raises:
-        UserError: the run lacks what `kind` needs, or `repository` is not of the form owner/name.
+    `dataset` and `task` see `eval_results`. Raises UserError if the run lacks what `kind` needs, or
+    `repository` is not of the form owner/name.
     """
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise UserError(f"--to {repository}: expected the form owner/name.")
@@ -205,10 +197,9 @@ def prepare_push(
 
 
 def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
-    """Send the files to the Hub, and return the URL of the commit or of the pull request.
+    """Send the files to the Hub, and return the URL of the commit or pull request (BenchError).
 
-    With `create`, a missing repository is created as a private one. Raises BenchError if the Hub
-    refuses the request or cannot be reached.
+    With `create`, a missing repository is created as a private one.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

@@ -47,16 +47,11 @@ def leaderboard(
     significantly better by McNemar's exact test on the same images, with Holm's correction for all
     pairs (5 %). Subsets, replays, reported results, and a run with no other to rank with have none.
 
-    Args:
-        folders: folders that are searched for runs and `reported.json` files at any depth. A run
-            found several times is included once.
-        dataset: only rows of this dataset; None: all datasets.
-        shipped: rows of published runs that are not in these folders. They keep their ranks on
-            boards without other runs, and have no rank elsewhere.
-        tags: only runs that have all these tags, without reported results and `shipped`; none: all.
-
-    Raises:
-        UserError: no folder exists, and there are no `shipped` rows.
+    `folders` are searched for runs and `reported.json` files at any depth; a run is included once.
+    `shipped` are rows of published runs that are not there. They keep their ranks on boards without
+    other runs, and have no rank elsewhere. With `tags`, only runs that have all of them are
+    included, without reported results and `shipped`. Raises UserError if no folder exists, and
+    there are no `shipped` rows.
     """
     folders = [folders] if isinstance(folders, Path) else folders
     existing = [folder for folder in folders if folder.is_dir()]
@@ -89,10 +84,9 @@ def rank_boards(
 
 
 def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[LeaderboardRow]:
-    """Return the rows with another metric, computed from the stored runs.
+    """Return the rows with another metric, computed from the stored runs (UserError).
 
-    A warning is issued for each run that lacks what the metric needs. Raises UserError if the
-    metric or a parameter is unknown.
+    A warning is issued for each run that lacks what the metric needs.
     """
     spec = metric_of_runs(name)
     make_metric(spec, parameters)

@@ -139,7 +139,6 @@ def _differences(field: str, computed: Any, stored: Any) -> Iterator[str]:
 
 
 def _is_close(computed: Any, stored: Any, tolerance: float) -> bool:
-    """Return whether two values are equal, up to a relative tolerance for floats."""
     if isinstance(computed, list) and isinstance(stored, list):
         pairs = zip(computed, stored, strict=False)
         return len(computed) == len(stored) and all(_is_close(*pair, tolerance) for pair in pairs)
@@ -211,7 +210,6 @@ def find_contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
 
 
 def _class_problems(manifest: Manifest) -> Iterator[str]:
-    """Yield where the class names differ from those of the registered dataset."""
     datasets, identity = load_plugins().datasets, manifest.identity.dataset
     spec = datasets.get(identity.name) if identity.name in datasets else None
     if spec is None or spec.version != identity.version or spec.classes is None:
@@ -232,7 +230,6 @@ def _class_problems(manifest: Manifest) -> Iterator[str]:
 
 
 def _training_problems(manifest: Manifest, spec: BackboneSpec) -> Iterator[str]:
-    """Yield where the stated training data contradicts the registered backbone."""
     learned, stated = manifest.identity.learned_from, manifest.backbone.trained_on
     if manifest.config.weights is not None:
         expected: str | None = UNKNOWN

@@ -287,11 +287,7 @@ class ReportedResult(MetricFields):
 
 
 def read_reported(path: Path) -> list[ReportedResult]:
-    """Read a JSON file with one reported result or a list of them.
-
-    Raises:
-        UserError: the file is missing or invalid; the message names the entry and the field.
-    """
+    """Read a JSON file with one reported result or a list of them (UserError)."""
     entries = read_json(path.parent, path.name)
     try:
         content = [entries] if isinstance(entries, dict) else entries

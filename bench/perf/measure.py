@@ -77,16 +77,9 @@ def measure(
     """Measure the speed of a backbone, and store it for the estimates of later plans.
 
     Images are always made up: the speed does not depend on them, only the number of evaluations of
-    a race does.
-
-    Args:
-        config: names the backbone. The dataset `-` stands for ten made-up classes.
-        strategies: strategies to measure; empty for all that the backbone supports.
-        sizes: batch sizes of the network alone; empty for a choice by device.
-        seconds: approximate duration. At least one batch is measured for each strategy and size.
-
-    Raises:
-        UserError: the backbone is not a denoiser, or `compile` is set without a batch size.
+    a race does. The dataset `-` stands for ten made-up classes. By default, all strategies that the
+    backbone supports are measured, and the batch sizes of the network alone depend on the device.
+    Raises UserError if the backbone is not a denoiser, or `compile` is set without a batch size.
     """
     if config.compile and config.batch_size == "auto":
         raise UserError("--compile is for one batch size: set it with --batch-size.")
@@ -172,11 +165,7 @@ def measure(
 def _fitting(
     backbone: CheckedDenoiser, conditioning: Tree, sizes: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the batch sizes that fit into memory, ascending.
-
-    Raises:
-        OutOfMemoryError: not even the smallest size fits.
-    """
+    """Return the batch sizes that fit into memory, ascending; OutOfMemoryError if none does."""
     fitting: list[int] = []
     for size in sorted(sizes):
         try:

@@ -157,7 +157,6 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
 
 
 def _product(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Return the seconds of one matrix product."""
     synchronize(a.device)
     started = time.perf_counter()
     a @ b

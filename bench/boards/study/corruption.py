@@ -52,8 +52,7 @@ def corruption_errors(
 ) -> list[CorruptionErrors]:
     """Return the errors of each method that has runs on the same images for every corruption.
 
-    The list is empty if larger values of the metric are not better. For the arguments see
-    `study_report`.
+    The list is empty if larger values of the metric are not better.
     """
     if spec.sign < 1:
         return []
@@ -75,7 +74,6 @@ def corruption_errors(
 def _errors(
     board: str, method: str, runs: dict[str, MethodRuns], metric_range: tuple[float, float]
 ) -> CorruptionErrors:
-    """Return the errors of a method from its runs by value on the axis of corruptions."""
     low, high = metric_range
     errors: dict[str, Floats] = {  # float64 [images], the means over the runs
         name: high - run.measured.mean(axis=(0, 1)) for name, run in runs.items()

@@ -112,9 +112,9 @@ def _read_method(
     spec: MetricSpec,
     metric: Metric,
 ) -> MethodRuns | None:
-    """Read the runs of a method that have the most images.
+    """Read the runs of a method with the most images; None if they are on different images.
 
-    `apart` are the axes that distinguish methods. Return None if the runs are on different images.
+    `apart` are the axes that distinguish methods.
     """
     most = max(member.row.n or 0 for member in members)
     grid: dict[tuple[str, str], StudyRun] = {}
@@ -156,8 +156,7 @@ def _read_method(
 def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """Return seeds and templates whose combinations are all among `cells`.
 
-    The seed or template that lacks the largest share of its combinations is dropped until none is
-    missing.
+    The seed or template that lacks the largest share of them is dropped until none is missing.
     """
     seeds, templates = ({key[axis] for key in cells} for axis in (0, 1))
     while missing := [(s, t) for s in seeds for t in templates if (s, t) not in cells]:

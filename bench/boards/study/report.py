@@ -59,16 +59,10 @@ def study_report(
 ) -> StudyReport:
     """Return the report of a study, based on the runs that are stored so far.
 
-    Args:
-        folder: folder of the study.
-        over: axes, of `seed` and `template`, over which the runs of a method are pooled.
-        metric: name of the metric whose differences are tested.
-        margin: smaller differences count as equal; None: the margin in the study's file.
-        parameters: parameters of the metric.
-
-    Raises:
-        UserError: the study is missing, runs cannot be pooled over these axes, or a run lacks what
-            the metric needs.
+    The runs of a method are pooled over the axes `over`, of `seed` and `template`. `metric`, with
+    its `parameters`, is the one whose differences are tested; those below `margin` count as equal
+    (None: the margin in the study's file). Raises UserError if the study is missing, runs cannot be
+    pooled over these axes, or a run lacks what the metric needs.
     """
     spec = metric_of_runs(metric)
     metric_instance = make_metric(spec, parameters)
@@ -183,7 +177,6 @@ def _method(
 
 
 def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
-    """Return the differences with p-values corrected for the differences of all boards."""
     flat = iter(corrected([pair for board in boards for pair in board.differences]))
     return [
         board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
@@ -192,11 +185,7 @@ def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferenc
 
 
 def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, int | None]:
-    """Return the rank of each method by name.
-
-    `sign` is 1 if larger values of the metric are better, and -1 if smaller ones are. With 0, there
-    are no ranks.
-    """
+    """Return ranks; `sign` is 1 if larger values are better, -1 if smaller; with 0, none."""
     if not sign:
         return {}
     index = {name: row for row, name in enumerate(names)}
@@ -208,7 +197,6 @@ def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str
 
 
 def _mean_ranks(methods: Sequence[StudyMethod], sign: int) -> MeanRanks | None:
-    """Return the mean ranks of the methods that every board has; for `sign` see `_ranks`."""
     boards = list(dict.fromkeys(m.board for m in methods))
     value = {(m.board, m.method): sign * m.shown.accuracy for m in methods}
     names = [
@@ -249,10 +237,7 @@ def _compare_groups(
     metric: MetricSpec,
     margin: float | None,
 ) -> tuple[list[StudyGroup], list[Difference]]:
-    """Return the groups of methods by the group of their backbone, and their differences.
-
-    The methods must be on the same images.
-    """
+    """Return the groups of methods by that of their backbone, and their differences."""
     groups = study.backbone_groups.items()
     group_of = {name: group for group, names in groups for name in names}
     pooled: dict[tuple[tuple[str, str], ...], list[MethodRuns]] = {}  # axes and values → methods

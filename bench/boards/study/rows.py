@@ -84,7 +84,6 @@ def _limit_run(run: StoredRun, limit: int) -> StoredRun:
 
 
 def _fill_row(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
-    """Return a row with the results of its run."""
     data, metrics = run.manifest.dataset, summary.metrics
     return row.model_copy(
         update={

@@ -73,7 +73,6 @@ def study_tables(report: StudyReport) -> list[TextTable]:
 
 
 def _metric_heading(metric: MetricSpec) -> str:
-    """Return the head of the column of a metric."""
     return "acc" if metric.name == "accuracy" else metric.words
 
 
@@ -127,7 +126,6 @@ def _methods(
 
 
 def _standing(board: BoardStanding) -> TextTable:
-    """Return the table of a dataset of a study with a stopping rule."""
     head = ["method", "acc", "95 %", "images", "shown", "after"]
     verdicts = {"left": "not the best", "open": NONE, "best": "best", "ranked": "ranked"}
     lines = [
@@ -220,7 +218,6 @@ def _robustness(report: StudyReport) -> TextTable:
 def _corruption(
     board: str, methods: Sequence[CorruptionErrors], metric: MetricSpec
 ) -> Iterator[TextTable]:
-    """Yield the table of errors by severity, and that by corruption."""
     severities = list(methods[0].severities)
     head = ["method", "clean", *severities, "mean", "95 %"]
     lines = [
@@ -255,11 +252,7 @@ def error_words(metric: MetricSpec) -> str:
 
 
 def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> TextTable:
-    """Return a table of two axes, whose cells are the mean of `value` over all other axes.
-
-    Raises:
-        UserError: the study has no such axis, or both axes are the same.
-    """
+    """Return a table of two axes, whose cells are the mean of `value` over all other axes."""
     for name in (rows, columns):
         if name not in report.axes:
             raise UserError(

@@ -72,7 +72,7 @@ class DeclaredStudy(Entries):
 def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
     """Read and check a study's file without loading data (UserError).
 
-    `machine` has settings of this machine, such as `results` and `device`. They override the file.
+    `machine` has settings of this machine, such as `device`, which override the file.
     """
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}. A study is a TOML file.")
@@ -140,7 +140,7 @@ def _check_labels(cells: Sequence[DeclaredCell]) -> None:
 
 
 def _settings(table: Table, what: str) -> dict[str, object]:
-    """Return a table's settings under their singular names; unknown names raise UserError."""
+    """Return a table's settings under their singular names."""
     allowed = [*RunConfig.model_fields, *PLURALS, *STUDY_KEYS]
     settings: dict[str, object] = {}
     for key, value in table.items():
@@ -159,7 +159,6 @@ def _settings(table: Table, what: str) -> dict[str, object]:
 
 
 def _params(common: Table, grid: Table) -> dict[str, object]:
-    """Return the parameters that all grids share, overridden by those of one grid."""
     params: dict[str, object] = {}
     for table in (common.get("params", {}), grid.get("params", {})):
         if not isinstance(table, dict):
@@ -238,10 +237,7 @@ def _from_table(axis: str, table: Table) -> Iterator[Choice]:
 
 
 def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
-    """Return the shared settings overridden by those of the chosen values, one per axis.
-
-    Raises UserError if two axes set the same name.
-    """
+    """Return the shared settings overridden by those of the chosen values, one per axis."""
     merged: dict[str, object] = {}
     for table in chosen:
         for name, value in table.items():
@@ -252,6 +248,5 @@ def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
 
 
 def _ordered(names: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the names of axes in the order of tables."""
     middle = [name for name in names if name not in (*FIRST_AXES, *LAST_AXES)]
     return tuple(name for name in (*FIRST_AXES, *middle, *LAST_AXES) if name in names)

@@ -196,7 +196,6 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
 
 
 def _stop(declared: DeclaredStudy, cells: Sequence[PlannedCell]) -> PlannedStop | None:
-    """Return the images until a study stops; None without a stopping rule or without the data."""
     totals = [cell.images for cell in cells]
     if declared.stop is None or None in totals:
         return None

@@ -87,9 +87,8 @@ def next_round(n: int, growth: float, total: int) -> int:
 def expected_images(results: Mapping[str, Floats], total: int, entries: Entries) -> float:
     """Return the expected number of images until the study stops, summed over all methods.
 
-    `results` says whether each method is right, float64 [n], on the same images so far. The
-    expectation is over simulated studies whose `total` images are drawn from these with
-    replacement.
+    The expectation is over simulated studies whose `total` images are drawn with replacement from
+    `results`, which say whether each method is right, float64 [n], on the same images so far.
     """
     assert entries.stop is not None
     rng, n_scored = np.random.default_rng(0), 0
@@ -117,8 +116,7 @@ def board_standing(
 ) -> BoardStanding:
     """Return the result of all rounds so far on one dataset.
 
-    `folders` maps the index of a cell to the folder of its run. `prefix` has the images of the last
-    round.
+    `folders` maps the index of a cell to its run; `prefix` has the images of the last round.
     """
     assert entries.stop is not None
     results: dict[str, Floats] = {}

@@ -60,16 +60,9 @@ def run_study(
 ) -> Study:
     """Make all runs of a study, or resume them; runs that are complete are not repeated.
 
-    Args:
-        declared: the study.
-        results: folder of the results.
-        tell: called with each cell that has finished a stage or failed.
-        pilot_only: stop after the pilot, or after the first round.
-
-    Raises:
-        UserError: the study is invalid; nothing was scored.
-        StoreError: the disk is full; decided images are kept.
-        KeyboardInterrupt: interrupted; the same call resumes.
+    `tell` is called with each cell that has finished a stage or failed. With `pilot_only`, the
+    study stops after the pilot, or after the first round. Raises UserError before anything is
+    scored, and StoreError if the disk is full; decided images are kept.
     """
     return _Course(declared, results, tell).run(pilot_only)
 
@@ -158,10 +151,7 @@ class _Course:
     def _stage(
         self, stage: str, places: Sequence[int], last: bool, prefix: Prefix | None = None
     ) -> None:
-        """Score cells one by one, with `prefix` only its images, and report each.
-
-        `last` is False if another stage with all cells follows.
-        """
+        """Score cells one by one, and report each. `last`: no stage with all cells follows."""
         for number, place in enumerate(places, start=1):
             began = time.perf_counter()
             finished = self._cell(stage, place, places[number:], prefix)

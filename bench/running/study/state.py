@@ -83,10 +83,7 @@ class Clock:
     images: dict[int, int] = field(default_factory=dict)  # cell → images left to score
 
     def note(self, place: int, seconds: float, scoring: float, scored: int, left: int) -> None:
-        """Record the duration of a cell: in total, and of scoring alone.
-
-        `scored` and `left` are numbers of images; `scored` is 0 if the run was complete before.
-        """
+        """Record the seconds of a cell; `scored` images is 0 if the run was complete before."""
         self.overhead.append(max(0.0, seconds - scoring))
         self.images[place] = left
         if scored:
@@ -95,7 +92,7 @@ class Clock:
     def left(self, cells: Sequence[tuple[int, int]]) -> float | None:
         """Return the seconds that `cells` will take; None before the first measurement.
 
-        The number of images given with a cell is used only if the cell was not measured.
+        A cell's number of images is used only if the cell was not measured.
         """
         if not self.overhead:
             return None

@@ -73,15 +73,8 @@ def decide_again(
 ) -> Again | None:
     """Decide `count` random images of a stored run again, unless that is stored already.
 
-    Args:
-        run: the same run with other noise.
-        manifest: the stored run.
-        path: its folder, where the result is stored.
-        count: number of images, or all decided images if there are fewer.
-        open_executor: opens the executor.
-
-    Returns:
-        The stored result, or None if no image was decided both times.
+    `run` is the same run with other noise; `path`, the folder of the stored run, gets the result.
+    None if no image was decided both times.
     """
     decided = read_decisions(path, manifest)
     good = np.flatnonzero(~decided.failed)
@@ -149,17 +142,8 @@ def audit(
     """Sweep images of a stored run until the first `count` of a fixed permutation are swept.
 
     For a shard, these are its own among the first `count` of the whole run. Each line is on disk
-    before the next image is swept, so the same call resumes.
-
-    Args:
-        run: the full sweep of the same images.
-        manifest: the stored run. Its samples are the images to audit.
-        path: its folder.
-        count: total number of images to sweep, or all if there are fewer.
-        open_executor: opens the executor.
-
-    Returns:
-        The stored result, or None if this folder has no image to sweep.
+    before the next image is swept, so the same call resumes. `run` is the full sweep of the same
+    images, `path` the folder of the stored run. None if that has no image to sweep.
     """
     decided = read_decisions(path, manifest)
     names, sizes = decided.sample_ids.to_pylist(), problems(run.prepared)
@@ -208,13 +192,8 @@ def _line(image: Decided, answer: int, seconds: float) -> Swept:
 def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit | None:
     """Audit a stored run or replay with the model on this machine; see `audit`.
 
-    Args:
-        path: folder of the run.
-        count: total number of images to sweep, including earlier ones.
-        settings: settings of this machine, such as `data_dir` and `device`.
-
-    Raises:
-        UserError: data, weights or code differ from those of the run.
+    `count` includes earlier sweeps; `settings` are those of this machine, such as `data_dir`.
+    Raises UserError if data, weights or code differ from those of the run.
     """
     manifest = read_manifest(path)
     if not manifest.on_draws:

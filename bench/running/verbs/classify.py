@@ -97,17 +97,11 @@ def classify(
     progress: Callable[[int, int], None] = lambda done, total: None,
     loaded: Any = None,
 ) -> Classified:
-    """Classify images.
+    """Classify images, which are paths or in memory (UserError before anything is scored).
 
-    Args:
-        config: settings, as for a run.
-        images: paths, or images in memory.
-        classes: names of the classes; None for the classes and prompts of the dataset.
-        progress: called with the number of decided images and their total, first with 0.
-        loaded: the backbone that `config` names, if the caller has loaded it.
-
-    Raises:
-        UserError: the settings are invalid; nothing was scored.
+    Without `classes`, they are classified by the classes and prompts of the dataset. `progress` is
+    called with the number of decided images and their total, first with 0. `loaded` is the backbone
+    that `config` names, if the caller has loaded it.
     """
     if config.until is not None:
         raise UserError("--until ends a run on a split; here every image is classified.")

@@ -22,14 +22,10 @@ STANDARD_COLUMNS = ("image", "sample_id")
 
 
 def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return columns of a run's dataset as text: column → sample id → value.
+    """Return columns of a run's dataset as text: column → sample id → value (UserError).
 
     Class indices become class names, lists are joined by |, and missing values are empty. Images,
     such as masks, are decoded and represented by the first 16 hex digits of their SHA-256.
-
-    Raises:
-        UserError: the data is missing or has changed, there is no such column, or an image cannot
-            be decoded.
     """
     config = make_config(manifest.config.plain())
     data = find_dataset(config)
@@ -57,7 +53,6 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
 
 
 def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
-    """Return the values of a column as text; raises as `dataset_columns`."""
     import datasets
     import pyarrow as pa
 

@@ -160,7 +160,6 @@ def _caches() -> list[Cache]:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder, without following links."""
     total = 0
     for parent, _, files in os.walk(folder):
         for name in files:

@@ -159,7 +159,7 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def _risk(prepared: Prepared) -> SweepPlan | None:
-    """Return the plan of the sweep if a stated risk is not calibrated yet, else None."""
+    """Return the plan of the sweep if a stated risk is not calibrated yet."""
     if prepared.sweep is not None:
         return prepared.sweep.plan if prepared.sweep.calibration is None else None
     stated = stated_risk(prepared)

@@ -23,16 +23,10 @@ class Fetched(Document):
 
 
 def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Fetched:
-    """Download the files that a backbone reads, and check them as before a run.
+    """Download the files that a backbone reads, and check them as before a run (UserError).
 
-    Args:
-        name: registered backbone, or Hub id.
-        revision: revision on the Hub; None for the backbone's own.
-        dtype: selects among several stored precisions.
-
-    Raises:
-        AbsentError: the Hub refuses; the message names the page of a licence to accept.
-        UserError: there is no such backbone, or its weights are damaged.
+    `name` may be a Hub id, and `dtype` selects among several stored precisions. Raises AbsentError
+    if the Hub refuses; the message names the page of a licence to accept.
     """
     config = RunConfig(dataset="-", backbone=name, revision=revision)
     backbone = find_backbone(config)

@@ -125,14 +125,9 @@ SAME_FIELDS = ("classes", "prompts", "dataset", "strategy", "items")  # equal in
 def merge(runs: Sequence[str], results: str = "results", partial: bool = False) -> Finished:
     """Merge the shards of a run into one run below `results`. Repeating it changes nothing.
 
-    Args:
-        runs: the run, by id or folder, or the folders of its shards.
-        results: folder of the runs.
-        partial: accept missing or incomplete shards; the merged run is then incomplete.
-
-    Raises:
-        UserError: shards are missing, or belong to different runs.
-        StoreError: the disk is full.
+    `runs` are the run, by id or folder, or the folders of its shards. With `partial`, shards may be
+    missing or incomplete, and so is the merged run. Raises UserError if shards belong to different
+    runs, and StoreError if the disk is full.
     """
     parts = find_parts(runs, results)
     target = Path(results, parts[0].manifest.run_id)
@@ -174,7 +169,6 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
 
 
 def _check_same_run(parts: Sequence[MergeSource]) -> None:
-    """Raise UserError unless all parts belong to the same run."""
     first = parts[0]
     for other in parts[1:]:
         if digest(first.manifest.identity) != digest(other.manifest.identity):
