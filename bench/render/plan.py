@@ -136,8 +136,8 @@ def print_study_plan(plan: StudyPlan) -> None:
             "" if stop.expected is None else f"; about {stop.expected:,} to judge by those so far"
         )
         terminal.print(
-            f"It stops when its question is answered: after {stop.least:,} images of all runs"
-            f" together at the least, {stop.most:,} at the most{expected}."
+            "It stops when its question is answered: after at least"
+            f" {stop.least:,} and at most {stop.most:,} images of all runs together{expected}."
         )
     for text, cells in plan.problems().items():
         shared = set.intersection(*(set(cell.axes.items()) for cell in cells))
@@ -170,12 +170,12 @@ def _total(plan: StudyPlan) -> str:
     if plan.runs_missing:
         parts.append(f"{plan.runs_missing} lack data, weights or a device")
     parts.append(f"{plan.images_to_score:,} images are left to score")
-    most = "at the most " if plan.at_most else ""
+    most = "at most " if plan.at_most else ""
     parts.append(f"{most}{plan.evaluation_equivalents:,} evaluation equivalents")
     if plan.tflop is not None:
         parts.append(f"{plan.tflop:,.3g} TFLOP")
-    limit = " at the most" if plan.at_most else ""
-    sentence = f"{', '.join(parts)}. {format_duration(plan.seconds)}{limit}"
+    limit = "At most " if plan.at_most else ""
+    sentence = f"{', '.join(parts)}. {limit}{format_duration(plan.seconds)}"
     if plan.runs_without_time:
         sentence += (
             f", and {plan.runs_without_time} runs whose time is not known, since their backbones"

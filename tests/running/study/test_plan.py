@@ -29,9 +29,9 @@ def test_a_cost_that_is_a_bound_says_so(tmp_path: Path) -> None:
     assert plan["at_most"] and [cell["at_most"] for cell in plan["cells"]] == [True, False]
     assert [cell["evaluation_equivalents"] for cell in plan["cells"]][1] == 4 * 10 * 2
     shown = bench(*planned).out
-    assert shown.count("≤ ") == 3 and "at the most" in shown  # equivalents, TFLOP, hours
+    assert shown.count("≤ ") == 3 and "at most" in shown  # equivalents, TFLOP, hours
     file.write_text(file.read_text().replace('"race", ', ""))
-    assert "at the most" not in bench(*planned).out
+    assert "at most" not in bench(*planned).out
 
 
 def test_a_plan_names_what_is_missing(image_folder: Path, tmp_path: Path) -> None:
