@@ -1,8 +1,8 @@
 """Validation of a plugin's strategy: its attributes, requests and outcomes.
 
-The rest of the engine relies on this: a validated request names cells of the problem, and no cell
-twice per image; a validated outcome ranks every class. Exceptions of the plugin become
-`PluginError`. The cost is a few numpy operations per request, with no Python loop over cells.
+A validated request names cells of the problem, and no cell twice per image; a validated outcome
+ranks every class. Exceptions of the plugin become `PluginError`. The cost is a few numpy operations
+per request, with no Python loop over cells.
 """
 
 from __future__ import annotations
@@ -38,14 +38,9 @@ SUMS_TO_ONE = 1e-4  # how far float32 weights of thousands of prompts may be off
 class CheckedStrategy(Strategy):
     """Wrapper that validates a plugin's strategy. It raises PluginError if the strategy is faulty.
 
-    A strategy that does not use a class tree sees only the prompts of the leaves.
-
-    Args:
-        strategy: the plugin's strategy; it need not be a subclass of `Strategy`.
-        who: name of the strategy in messages.
-
-    Attributes:
-        bounds_cost: whether the strategy overrides `at_most`, the upper bound of an image's cost.
+    The plugin's class need not be a subclass of `Strategy`; messages call it `who`. A strategy that
+    does not use a class tree sees only the prompts of the leaves. `bounds_cost` is whether it
+    overrides `at_most`.
     """
 
     def __init__(self, strategy: object, who: str) -> None:
@@ -116,11 +111,7 @@ class CheckedStrategy(Strategy):
         return other
 
     def learn(self, images: Iterable[tuple[Problem, Floats]]) -> Mapping[str, Any]:
-        """Return parameters learned from errors of other images.
-
-        Raises:
-            UserError: nothing can be learned from them.
-        """
+        """Return parameters learned from other images' errors, or raise UserError."""
         try:
             with guard(self.who, "learn()", passing=(ValueError, UserError)):
                 return dict(

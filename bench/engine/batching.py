@@ -88,9 +88,7 @@ class Batch:
 class ShrinkingBatches:
     """Base class for work in batches, whose size is halved permanently when memory runs out.
 
-    Attributes:
-        batch_size: largest number of rows in a batch.
-        out_of_memory: function that is called with each reduced batch size.
+    `out_of_memory` is called with each reduced batch size.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -123,10 +121,8 @@ class ShrinkingBatches:
 class Queue:
     """First-in, first-out queue of blocks, from which full batches are cut.
 
-    Args:
-        sized: object with the current batch size.
-        work: function that returns the errors of a batch, one row per cell.
-        view_of_draw: int64 [N], the view of the image that each draw uses.
+    `sized` has the current batch size, `work` returns one error, or row of errors, per cell, and
+    `view_of_draw`, int64 [N], is the view of the image that each draw uses.
     """
 
     def __init__(
@@ -180,7 +176,7 @@ SMALLEST, LARGEST = 8, 512
 
 
 class Batched(Protocol):
-    """Protocol of objects whose batch size can be measured: the engine and its lineariser."""
+    """An object whose batch size can be measured: the engine or its lineariser."""
 
     batch_size: int
     out_of_memory: Callable[[int], None]
@@ -197,7 +193,7 @@ def settle_batch_size(engine: Batched, key: str) -> None:
     """Give `engine` the batch size remembered under `key`, measured now where there is none.
 
     The key names all that decides the best size but the device: backbone, dtype, latent shape. A
-    size at which memory runs out later is forgotten in favour of the one that fitted.
+    size at which memory runs out later is replaced by the one that fitted.
     """
     key = f"{key} {device_name(engine.backbone.device)}"
     size = remembered_batch_size(key)

@@ -1,9 +1,8 @@
 """Base class of the engines for denoisers and likelihoods, which evaluate cells in full batches.
 
-Strategies request small blocks of cells of any shape. The blocks of all images in progress wait in
-queues, and batches are cut from the front of a queue, regardless of image, draw and prompt. A new
-image starts only while no queue fills a batch, so few images are in progress at a time, and memory
-does not grow with the dataset.
+Strategies request small blocks of cells. The blocks of all images in progress wait in queues, and
+batches are cut from the front, regardless of image, draw and prompt. A new image starts only while
+no queue fills a batch, so memory does not grow with the dataset.
 """
 
 from __future__ import annotations

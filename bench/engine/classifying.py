@@ -64,7 +64,7 @@ class CheckedEnsemble(CheckedClassifier):
             self.set_of_text[members] = number
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return logits, float32 [images, texts], of all the texts; see `CheckedClassifier`."""
+        """Return logits, float32 [images, texts], of all the texts."""
         shape = len(images), len(self.sets)
         with guard(self.who, "score_sets()"):
             logits = self._model.score_sets(images, self.sets)
@@ -89,13 +89,8 @@ def checked_floats(
 class ClassifyingEngine:
     """Scores images with a classifier.
 
-    Args:
-        backbone: the classifier.
-        texts: the prompts, or all texts of the items.
-        problem: the question that every image asks, about columns.
-        columns: the prompts of each column of the problem.
-        batch_size: number of images at a time.
-        fitted: what `fit` of a learning classifier returned; None if it did not learn.
+    `texts` are the prompts, or all texts of the items; `problem` is about `columns`; `batch_size`
+    is in images; `fitted` is what `fit` of a learning classifier returned.
     """
 
     device: str | None = None

@@ -1,7 +1,7 @@
 """Validation of a plugin's denoiser: its attributes, and the shapes and dtypes of its tensors.
 
-Values are not validated here, because that would make the host wait for the GPU. Errors that are
-not finite are detected later, when they are read on the host.
+Values are not validated here, because that would make the host wait for the GPU: errors that are
+not finite are detected when they are read on the host.
 """
 
 from __future__ import annotations
@@ -30,13 +30,8 @@ from bench.errors import PluginError, UserError
 class CheckedDenoiser:
     """Wrapper that validates a plugin's denoiser. It raises PluginError if the denoiser is faulty.
 
-    Args:
-        backbone: the plugin's denoiser; it need not be a subclass of `Denoiser`.
-        who: name of the denoiser in messages.
-
-    Attributes:
-        levels: noise levels that the denoiser declares, or those of its schedule.
-        pinned_kernel: attention kernel to use, set by `accelerate`; None if torch chooses it.
+    The plugin's class need not be a subclass of `Denoiser`; messages call it `who`. `pinned_kernel`
+    is the attention kernel that `accelerate` set; None if torch chooses it.
     """
 
     def __init__(self, backbone: Any, who: str) -> None:

@@ -31,9 +31,9 @@ class DenoisingEngine(CellEngine):
     a batch has a half, a quarter or an eighth of that size, and is padded by repeating its last
     cell. On a GPU, the next batch is launched before the errors of the previous one are read.
 
-    If errors need the null prompt, it is the last row of the conditioning, and a cell with the null
-    precedes the cells of each draw of a request. A batch boundary may separate them, so the
-    evaluator keeps the last null prediction for the next batch.
+    If errors need the null prompt, it is the last row of the conditioning, and its cell precedes
+    the cells of each draw of a request. The `Evaluator` keeps the last null prediction for the next
+    batch.
     """
 
     def __init__(

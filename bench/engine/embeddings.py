@@ -46,12 +46,12 @@ def embed_prompts(
     """Return the conditioning of `texts` on the host; a large one is mapped from its file.
 
     The cache is looked up first, so a backbone that loads its text encoder on demand may never load
-    it. Two processes may do this at once: a file appears whole, and both write the same. There is a
-    UserError for a row that is not finite, or prompts not padded to the same lengths.
+    it. Two processes may do this at once: a file appears whole. Raises UserError for a row that is
+    not finite, or prompts not padded to the same lengths.
 
-    `key` is everything that decides a conditioning besides its text and the libraries: the
-    fingerprint of the weights (of text encoder and tokenizer at least), dtype, version. Under
-    `with_null`, the null conditioning is the last row.
+    `key` is everything else that decides a conditioning but the libraries: the fingerprint of the
+    weights (of text encoder and tokenizer at least), dtype, version. `with_null` adds the null
+    conditioning as the last row.
     """
     path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
     tree = read_tree(path)
@@ -107,9 +107,7 @@ DTYPES = {
 def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
     """Write the conditioning of so many prompts from its chunks, in order.
 
-    Raises:
-        OSError: the disk does not take it.
-        TreeError: the chunks have different leaves, dtypes or lengths.
+    Raises OSError, or TreeError if the chunks have different leaves, dtypes or lengths.
     """
     with writing_cached(path) as file:
         starts: dict[str, int] = {}

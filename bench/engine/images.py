@@ -80,8 +80,7 @@ def open_images(
 ) -> Iterator[list[Opened]]:
     """Yield groups of samples with the views of each image, which `views_of` makes with its name.
 
-    A group has `size` images, or fewer where they are large, so that few large images are in
-    memory at a time; those of an item are never parted.
+    A group has `size` images, or fewer if they are large; those of an item are never parted.
     """
     group: list[Opened] = []
     count = pixels = 0
@@ -149,5 +148,5 @@ def view_of_draw(n_draws: int, views: int, per_level: int = 1) -> Ints:
 
 
 def name_of(sample: Sample, number: int) -> str:
-    """Return the name of one image of a sample, from which what is random for it is made."""
+    """Return the name of one image of a sample, from which its random numbers are made."""
     return f"{sample.sample_id}\0{number}" if number else sample.sample_id

@@ -1,11 +1,11 @@
 """Problems of items and of images with candidate classes, and how their decisions are combined.
 
 Each image of an item asks which of the item's texts fits it. The texts are numbered from 0 in its
-problem, so a strategy need not know about items. Once the last image of the item is decided, the
+problem, so a strategy need not know about items. Once all images of the item are decided, the
 decisions are joined into one.
 
-An image with candidates asks only about these classes, numbered from 0. The other classes are not
-evaluated; they have no draws and an infinite score, and rank behind the candidates.
+An image with candidates asks only about these classes, numbered from 0. The others have no draws
+and an infinite score, and rank behind the candidates.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def plain_question(problem: Problem) -> Question:
 class Questions:
     """Lookup of the question of each sample.
 
-    Items with the same number of texts share a problem. `shared` is the question of all samples
-    that are not items.
+    Items with the same number of texts share a problem; samples that are no items share `shared`.
     """
 
     def __init__(self, shared: Question) -> None:
@@ -73,7 +72,7 @@ class Questions:
 class Joint:
     """A sample in progress, with one interview per image.
 
-    `problem` is the problem of all classes, needed for a sample with candidates.
+    `problem` is that of all classes, needed for a sample with candidates.
     """
 
     def __init__(
@@ -144,8 +143,7 @@ def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
 def _against_ties(outcome: Outcome, right: int) -> Outcome:
     """Return the outcome with the right candidate behind another one of the same score.
 
-    A tie is wrong: else a scorer that cannot tell candidates apart is right wherever the right one
-    is first.
+    Otherwise a scorer that cannot tell candidates apart is right wherever the right one is first.
     """
     ranking = outcome.ranking
     if len(ranking) < 2 or ranking[0] != right:
@@ -162,8 +160,8 @@ def _against_ties(outcome: Outcome, right: int) -> Outcome:
 def _joint(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the outcome over all answers of an item whose images were decided one by one.
 
-    An answer's score is the sum of its texts' scores, its draws the fewest behind one of them. The
-    runner-up differs from the winner in the image with the smallest margin.
+    An answer's score is the sum of its texts' scores, its draws the fewest of them. The runner-up
+    differs from the winner in the image with the smallest margin.
     """
     texts = len(outcomes[0].scores)
     places = [np.argsort(outcome.ranking) for outcome in outcomes]

@@ -29,9 +29,7 @@ OPENED_IMAGES = 4  # images opened at a time
 class CheckedLikelihood:
     """Wrapper that validates the reduction and errors of a plugin's likelihood, called `who`.
 
-    Attributes:
-        reduction: how the model reduces an image's error to a number.
-        blind: whether only the text is scored, by the model's `prior`, without the image.
+    `blind` is whether only the text is scored, by the model's `prior`, without the image.
     """
 
     def __init__(self, backbone: object, who: str) -> None:
@@ -75,7 +73,7 @@ class LikelihoodEngine(CellEngine):
         return [Queue(self, self._evaluate, self.view_of_draw)]
 
     def filled(self, count: int) -> int:
-        """Return the size of a batch of so many cells: it is not filled up."""
+        """Return `count`: batches are not padded."""
         return count
 
     def arriving(

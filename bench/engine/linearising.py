@@ -2,9 +2,8 @@
 
 The error of prompt p is approximated by e(c_0) + <grad e(c_0), c_p - c_0>, where c_p is the
 conditioning of the prompt and c_0 a mixture of all. Gradients are taken only with respect to the
-conditioning, so those of the network's parameters are not stored. Floating-point leaves are mixed.
-Other leaves (masks, ids) must be the same for all prompts, unless the model computes those of a
-mixture. A large conditioning is read in chunks, so memory never holds a second copy.
+conditioning. Floating-point leaves are mixed. Other leaves (masks, ids) must be the same for all
+prompts, unless the model computes those of a mixture. A large conditioning is read in chunks.
 """
 
 from __future__ import annotations
@@ -27,15 +26,10 @@ CACHED_MIXTURES = 64  # a strategy may have mixtures of each image's own
 
 
 class Mixing:
-    """Computes mixtures of the prompts' conditioning, and first-order errors at them.
+    """Computes mixtures of the conditioning in `pool`, and first-order errors at them.
 
-    Args:
-        pool: the conditioning of the P prompts.
-        mix_rest: function from the leaves that are not floating-point and float32 weights [P] to
-            those of the mixture, one row each. None if these leaves are the same for all prompts.
-
-    Raises:
-        UserError: no leaf is floating-point, or prompts differ in a leaf that cannot be mixed.
+    `mix_rest` computes a mixture's leaves that are not floating-point; without it, they must be the
+    same for all prompts. Raises UserError if they differ, or if no leaf is floating-point.
     """
 
     def __init__(self, pool: Pool, mix_rest: MixRest | None = None) -> None:
@@ -93,8 +87,7 @@ class Mixing:
     ) -> torch.Tensor:
         """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
 
-        `errors` is e(c_0), float32 [B]; `slopes` and `references` are, for each floating leaf, the
-        gradient g and c_0, [B, …].
+        `errors` is e(c_0); `slopes` and `references` are g and c_0 of each floating leaf, [B, …].
         """
         centre = self.centre()
         flat = {path: _flat(slopes[path]) for path in self.floating}
@@ -111,8 +104,8 @@ class Mixing:
     def centre(self) -> dict[str, torch.Tensor]:
         """Return the prompts' mean of each floating leaf, float32 [its elements].
 
-        Offsets are relative to it: the part that all prompts share is large (the start token's
-        embedding) and would cost digits.
+        Offsets are relative to it: the part that all prompts share (the start token's embedding) is
+        large and would cost digits.
         """
         if self._centre is None:
             sums: dict[str, torch.Tensor] = {}
@@ -157,11 +150,9 @@ Leaves = dict[str, torch.Tensor]
 class Lineariser(ShrinkingBatches):
     """Computes first-order errors of all prompts, for batches of (image, draw, mixture).
 
-    Args:
-        evaluator: evaluates the errors whose gradients are taken.
-        cells: batch size of the engine; that of linearisations is smaller by the factor SHARE.
-        cost: cost of a linearised draw, in evaluations. It rises by one once activations are
-            recomputed to save memory.
+    `cells` is the batch size of the engine; that of linearisations is smaller by the factor SHARE.
+    `cost`, of a linearised draw in evaluations, rises by one once activations are recomputed to
+    save memory.
     """
 
     def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:

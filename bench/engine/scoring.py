@@ -33,17 +33,13 @@ class SharedNoise:
     ) -> torch.Tensor:
         """Return the noise of a batch's cells, float32 [B, C, H, W] on the device.
 
-        `cells` is int64 [2, B], the draw of each cell and its place in `images`; `draw` int64 [B],
-        the draws again, on the device.
+        `cells`, int64 [2, B], are draws and places in `images`; `draw` are the draws on the device.
         """
         return self.bank[draw]
 
 
 class OwnNoise:
-    """Noise of its own for each image and draw, generated on demand.
-
-    It has the shape (C, H, W), and depends only on the seed, the draw and the sample id.
-    """
+    """Noise of its own for each image and draw, from the seed, the draw and the sample id alone."""
 
     def __init__(
         self, plan: DrawPlan, seed: int, shape: tuple[int, ...], device: torch.device
@@ -78,12 +74,11 @@ def sampled(posterior: torch.Tensor, seed: int, image: str) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Coefficients of each draw, [N].
+    """Coefficients of each draw, float32 [N].
 
-    The noisy latent is x_t = alpha · x_0 + sigma · eps, and a perfect model predicts the target
-    p · x_0 + q · eps. `factor` converts a difference from the target to the space in which the
-    error is measured. `time` is the time passed to the model, int64 if its levels are integers and
-    float32 otherwise. All others are float32.
+    The noisy latent is x_t = alpha · x_0 + sigma · eps, a perfect prediction p · x_0 + q · eps.
+    `factor` converts a difference of predictions to the space in which the error is measured.
+    `time` is passed to the model, int64 if its levels are integers.
     """
 
     alpha: torch.Tensor
@@ -155,19 +150,12 @@ class Scoring:
 class Evaluator:
     """Computes the errors of batches of cells.
 
-    With guidance and one null per draw, batches must be evaluated in order: a cell with the null
-    precedes those that need it, in the same batch or an earlier one, and its prediction is kept
-    between calls.
+    With guidance, the last row of the conditioning is the null. With one null per draw, batches
+    must be evaluated in order: a cell with the null precedes those that need it, in the same batch
+    or an earlier one, and its prediction is kept between calls.
 
-    Args:
-        backbone: the denoiser.
-        conditioning: one row per prompt, on the host. With guidance, the last row is the null.
-        scoring: definition of the error.
-
-    Attributes:
-        pool: conditioning of the prompts, with respect to which gradients are taken.
-        prompts: the conditioning after the backbone's `fold_prompts`, if it fits on the device.
-        passes: number of forward passes per cell.
+    `pool` has the conditioning to which gradients are taken, `prompts` the same after
+    `fold_prompts` if it fits on the device. `passes` is the number of forward passes per cell.
     """
 
     def __init__(self, backbone: CheckedDenoiser, conditioning: Tree, scoring: Scoring) -> None:

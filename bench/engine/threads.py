@@ -21,9 +21,8 @@ WAITING = Path("/proc/thread-self/schedstat")  # nanoseconds running and waiting
 class Threads:
     """Halves the number of threads while they wait for cores, and doubles it again afterwards.
 
-    The waiting time of the calling thread is read from the kernel, so load on cores that this
-    process may not use does not count. The number is never changed if the user set it, or if the
-    kernel does not report waiting times.
+    The kernel reports the calling thread's waiting time, so load on cores that this process may not
+    use does not count. The number is never changed if the user set it or the kernel reports none.
     """
 
     def __init__(self) -> None:

@@ -60,9 +60,9 @@ GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part o
 
 
 class Pool:
-    """Conditioning of the prompts, kept on the device, or on the host if it is too large.
+    """Conditioning of the prompts, on the device if `near`, else on the host because it is large.
 
-    `near` is whether it is on the device. On the host, it may be a memory-mapped file.
+    On the host, it may be a memory-mapped file.
     """
 
     def __init__(self, tree: Tree, device: torch.device) -> None:
