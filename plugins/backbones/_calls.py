@@ -39,26 +39,20 @@ class Call:
     """One call of a pipeline, up to the event that ends it. Creating it runs the call.
 
     Args:
-        pipe: the pipeline.
-        keywords: the keywords of its `__call__`.
-        times: the timesteps to use in place of the scheduler's: [steps], or [1, B] for one step
-            with a time per sample.
+        times: timesteps in place of the scheduler's: [steps], or [1, B] for one step with a time
+            per sample.
         latents: the first latents of the samples, before packing; None for zeros.
-        encodings: what the calls of `encode_prompt` return, in order; None to run the pipeline's
-            own method.
-        stops: decides where the call ends: it is called with this call and an event, and the call
-            ends if it returns True. Events are `texts`, `encode_prompt` has returned; `draw`,
-            latents are about to be drawn; `schedule`, the timesteps are set; and `step`, the
-            scheduler gets a prediction.
+        encodings: the results of the calls of `encode_prompt`, in order; None to run it.
+        stops: called with this call and an event; the call ends if it returns True. Events are
+            `texts`, `encode_prompt` has returned; `draw`, latents are about to be drawn;
+            `schedule`, the timesteps are set; and `step`, the scheduler gets a prediction.
         components: components to use in place of the pipeline's.
-        device: overrides the pipeline's device; None to keep it.
 
     Attributes:
         returned: the result of each call of the pipeline's own `encode_prompt`.
         schedule: the keywords of `set_timesteps` that are not None; None if it was not called.
         shapes: the shape of each noise tensor that was drawn.
-        prediction: the `model_output` of `scheduler.step`.
-        sample: the `sample` of `scheduler.step`: the latents, packed.
+        prediction, sample: those that `scheduler.step` gets; the sample is the latents, packed.
     """
 
     def __init__(
@@ -210,7 +204,6 @@ class CountedNetwork(_StandIn):
 
 @lru_cache
 def _on_device(pipeline_cls: Any, device: torch.device) -> Any:
-    """Return a subclass of a pipeline class that runs on a device."""
     constant = property(lambda pipe: device)
     return type(
         pipeline_cls.__name__, (pipeline_cls,), {"device": constant, "_execution_device": constant}

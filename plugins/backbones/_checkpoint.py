@@ -36,14 +36,11 @@ class Component:
     """How a model that is a component of a pipeline is built and stored.
 
     Attributes:
-        folder: its folder, such as `unet`.
         stem: the name of its safetensors file, without the suffix.
-        build: creates the module from its config.
         renamed: maps the name of a tensor in an older file to its current name.
         unused: names of tensors that older files contain and the module does not have.
         tied: name of a tensor → name of the tensor of the same module with which it is tied.
-        library: a class whose own `from_pretrained` is used, without checks; None to use the loader
-            of this module.
+        library: a class whose own `from_pretrained` is used, without checks, unless it is None.
     """
 
     folder: str
@@ -81,11 +78,7 @@ class StoredTensor:
 
 
 def build_on_meta(weights: Weights, component: Component, config: Mapping[str, Any]) -> nn.Module:
-    """Return the module on torch's meta device, where tensors take no memory.
-
-    Raises:
-        UserError: its config does not describe a model.
-    """
+    """Return the module on torch's meta device. Raises UserError if its config is invalid."""
     try:
         with torch.device("meta"):
             return component.build(config).eval().requires_grad_(False)
@@ -100,15 +93,9 @@ def find_tensors(
 ) -> dict[str, StoredTensor]:
     """Return where each tensor of `module` is stored. Only the headers of files are read.
 
-    Args:
-        weights: the pipeline's folder.
-        component: the component.
-        module: its module, which may be on the meta device.
-        dtype: the run's dtype; for float16, files with the suffix `.fp16` are preferred.
-
-    Raises:
-        UserError: there is no file, or a tensor is missing, left over, of another shape, or not
-            floating point.
+    The module may be on the meta device. For float16, files with the suffix `.fp16` are preferred.
+    Raises UserError if there is no file, or a tensor is missing, left over, of another shape, or
+    not floating point.
     """
     tensors: dict[str, StoredTensor] = {}
     for file in _files(weights, component, dtype):
@@ -146,11 +133,7 @@ def load(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Any:
-    """Return the component's module with its tensors, cast to `dtype`, for inference.
-
-    Raises:
-        UserError: see `find_tensors`; or a value is not finite.
-    """
+    """Return the module for inference. Raises UserError if tensors do not fit or are not finite."""
     # Parameters created in inference mode could not be used in a backward pass.
     with LOADING, torch.inference_mode(False):
         with init_empty_weights(include_buffers=False):
@@ -266,13 +249,9 @@ MAX_EMBEDDING_TENSORS = 8  # in a file with a learned embedding; a model has mor
 
 
 def warn_of_adapters(weights: Weights, components: Collection[str]) -> None:
-    """Warn about LoRAs and learned embeddings (textual inversion) in a local folder.
+    """Warn about LoRAs and learned embeddings (textual inversion), which are not applied.
 
-    They are not applied. A repository of the Hub is not searched.
-
-    Args:
-        weights: the folder.
-        components: names of its components' folders.
+    Only a local folder is searched. `components` are the names of its components' folders.
     """
     if weights.revision is None and (
         names := sorted(_adapters(Path(weights.location), components))

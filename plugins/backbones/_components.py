@@ -45,12 +45,9 @@ OTHER_TOKENIZERS = {
 def component_class(
     weights: Weights, pipeline_cls: Any, index: Mapping[str, Any], name: str
 ) -> Any:
-    """Return the class of a component.
+    """Return the class of a component: the index's, or else that in the constructor's annotation.
 
-    The index names it. If not, it is the type annotation of the pipeline's constructor.
-
-    Raises:
-        UserError: the index names a class that the installed libraries do not have.
+    Raises UserError if the index names a class that the installed libraries do not have.
     """
     entry = index.get(name)
     if isinstance(entry, list) and len(entry) == 2 and entry[1] != OLDER_CLASS:
@@ -72,13 +69,7 @@ def component_of(
 ) -> tuple[Component, Mapping[str, Any]]:
     """Return the description of a component with tensors, and its validated config.
 
-    Args:
-        weights: the pipeline's folder.
-        name: the component's name.
-        component_cls: its class.
-
-    Raises:
-        UserError: the config is missing, is of another class, or has an implausible number.
+    Raises UserError if the config is missing, of another class, or has an implausible number.
     """
     if issubclass(component_cls, diffusers.ModelMixin):
         classes = (component_cls.__name__, *((OLDER_CLASS,) if name == "transformer" else ()))
@@ -127,14 +118,7 @@ def _current_attention(name: str) -> str:
 def tokenizer_of(weights: Weights, name: str, tokenizer_cls: Any, encoder: Component | None) -> Any:
     """Return a tokenizer. That of CLIP, T5 or Gemma 2 is checked against its text encoder.
 
-    Args:
-        weights: the pipeline's folder.
-        name: the tokenizer's name.
-        tokenizer_cls: its class.
-        encoder: the text encoder, or None if the pipeline has none for it.
-
-    Raises:
-        UserError: it cannot be loaded, or does not fit its text encoder.
+    `encoder` may be None. Raises UserError if the tokenizer cannot be loaded or does not fit.
     """
     if encoder is None or encoder.library is not None:
         return from_library(weights, name, tokenizer_cls)
@@ -146,11 +130,7 @@ def tokenizer_of(weights: Weights, name: str, tokenizer_cls: Any, encoder: Compo
 
 
 def from_library(weights: Weights, name: str, component_cls: Any, **more: Any) -> Any:
-    """Return a component loaded with `from_pretrained` of its class `component_cls`.
-
-    Raises:
-        UserError: it cannot be loaded.
-    """
+    """Return a component loaded with `from_pretrained`. Raises UserError if that fails."""
     source = {"subfolder": name, "revision": weights.revision}
     try:
         return component_cls.from_pretrained(weights.location, **source, **more)
@@ -161,11 +141,7 @@ def from_library(weights: Weights, name: str, component_cls: Any, **more: Any) -
 def load_component(
     weights: Weights, name: str, component_cls: Any, dtype: torch.dtype, device: Any
 ) -> Any:
-    """Return a component with its weights, for inference.
-
-    Raises:
-        UserError: it is missing, damaged, or does not match its config.
-    """
+    """Return a component with its weights, for inference. Raises UserError if they are invalid."""
     component, config = component_of(weights, name, component_cls)
     if component.library is None:
         return load(weights, component, config, dtype, device)

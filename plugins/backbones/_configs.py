@@ -35,16 +35,9 @@ MAX_LATENT_SIDE = 1024  # the largest known models have 128
 def read_config(
     weights: Weights, folder: str, key: str, classes: Collection[str]
 ) -> dict[str, Any]:
-    """Return the validated config of a component with tensors.
+    """Return the validated config of a component with tensors. Its `key` must be in `classes`.
 
-    Args:
-        weights: the pipeline's folder.
-        folder: the component's folder.
-        key: the config's key for the class or type of the model.
-        classes: the values allowed for it.
-
-    Raises:
-        UserError: it is missing, is of another class, is quantised, or has an implausible number.
+    Raises UserError if it is missing, of another class, quantised, or has an implausible number.
     """
     name = f"{folder}/config.json"
     config = weights.read(name)
@@ -72,9 +65,8 @@ def check_not_quantised(weights: Weights, name: str, config: Mapping[str, Any]) 
 def read_diffusion(weights: Weights) -> Levels:
     """Return the noise levels of a DDPM-like schedule, from the scheduler's config.
 
-    Raises:
-        UserError: the scheduler is of another kind, or its cumulative alphas do not fall from near
-            1 to near 0.
+    Raises UserError if the scheduler is of another kind, or its cumulative alphas do not fall from
+    near 1 to near 0.
     """
     name = "scheduler/scheduler_config.json"
     config = weights.read(name)
@@ -131,11 +123,7 @@ def _train_steps(weights: Weights, name: str, steps: Any) -> int:
 
 
 def check_flow(weights: Weights) -> None:
-    """Check that the scheduler's config describes the noise levels of a flow-matching model.
-
-    Raises:
-        UserError: it does not, or its shift is out of range.
-    """
+    """Raise UserError unless the scheduler's config describes a flow with a plausible shift."""
     name = "scheduler/scheduler_config.json"
     config = weights.read(name)
     check_class(weights, name, config, "_class_name", FLOW_SCHEDULERS)
@@ -156,11 +144,7 @@ def check_flow(weights: Weights) -> None:
 
 
 def check_scaling(weights: Weights) -> None:
-    """Check the scaling and shift of latents in the VAE's config.
-
-    Raises:
-        UserError: a value is out of range, or is one that pipelines of the families do not apply.
-    """
+    """Raise UserError if the VAE's scaling of latents is out of range or of an unsupported kind."""
     name = "vae/config.json"
     config = weights.read(name)
     # Stable Diffusion 1's config has no scaling factor; this is the default in diffusers.
@@ -181,12 +165,7 @@ def check_scaling(weights: Weights) -> None:
 
 
 def check_network(weights: Weights, name: str, config: Any) -> None:
-    """Check the config of a denoising network, `name`.
-
-    Raises:
-        UserError: it has more input than output channels, so it is made for another task, or a size
-            is out of range.
-    """
+    """Raise UserError if a network is made for another task, or a size is out of range."""
     name = f"{name}/config.json"
     inputs, outputs = config.get("in_channels"), config.get("out_channels")
     if is_whole(inputs) and is_whole(outputs) and inputs > outputs > 0:
@@ -210,11 +189,7 @@ def check_network(weights: Weights, name: str, config: Any) -> None:
 def check_class(
     weights: Weights, name: str, config: Mapping[str, Any], key: str, classes: Collection[str]
 ) -> None:
-    """Check that a config's `key` is one of `classes`.
-
-    Raises:
-        UserError: it is not. The message calls the config `name`.
-    """
+    """Raise UserError, which calls the config `name`, if its `key` is not one of `classes`."""
     if config.get(key) not in classes:
         names = list(classes)
         others = f" and {len(names) - 5} others" if len(names) > 5 else ""

@@ -26,12 +26,9 @@ Rows = NDArray[np.float32]
 
 
 class EmbeddingCache:
-    """Cached rows of numbers by key.
+    """Cached rows of numbers by key; `model` is everything that identifies what computes them.
 
     If the cache cannot be read or written, rows are computed again and no error is raised.
-
-    Args:
-        model: everything that identifies the model that computes the rows.
     """
 
     def __init__(self, model: str) -> None:
@@ -42,12 +39,9 @@ class EmbeddingCache:
     def rows(
         self, keys: Sequence[bytes], width: int, compute: Callable[[Sequence[int]], Rows]
     ) -> Rows:
-        """Return one row per key, float32 [n, width].
+        """Return one row per key, float32 [n, width]. Keys may be repeated.
 
-        Args:
-            keys: [n], with repetitions if rows are equal.
-            width: length of a row.
-            compute: returns the rows at the given indices of `keys`; called for uncached keys only.
+        `compute` returns the rows at given indices of `keys`, and is called for uncached ones only.
         """
         cached = self._read(set(keys), width)
         missing = {key: index for index, key in enumerate(keys) if key not in cached}
@@ -88,8 +82,7 @@ class EmbeddingCache:
     def _use(self, work: Callable[[sqlite3.Connection], None]) -> bool:
         """Call `work` with the open database, and return whether that succeeded.
 
-        It fails if the database is locked for too long, cannot be written, or is damaged. A damaged
-        one is deleted.
+        It fails if the database is locked, not writable or damaged. A damaged one is deleted.
         """
         path: Path = cache_dir("features") / self._name
         try:

@@ -65,12 +65,8 @@ def _dino_name(name: str) -> str:
 class Kind:
     """An encoder architecture, with how its texts are prepared.
 
-    Attributes:
-        model_type: the `model_type` in its config.
-        component: how it is built and stored.
-        load_tokenizer: loads its tokenizer from the weights and the text config; None if it does
-            not embed texts.
-        clean: prepares a text for the tokenizer.
+    `load_tokenizer` gets the weights and the text config; it is None if no texts are embedded.
+    `clean` prepares a text for the tokenizer.
     """
 
     model_type: str
@@ -117,11 +113,7 @@ ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
 
 def kind_of(weights: Weights, kinds: Sequence[Kind] = ENCODER_KINDS) -> Kind:
-    """Return the kind of encoder in a folder, by its config.
-
-    Raises:
-        UserError: it is not one of `kinds`.
-    """
+    """Return the kind of encoder in a folder. Raises UserError if it is not one of `kinds`."""
     config = weights.read("config.json")
     types = [kind.model_type for kind in kinds]
     check_class(weights, "config.json", config, "model_type", types)
@@ -137,14 +129,9 @@ Rows = NDArray[np.float32]
 class Encoder:
     """Image and text embeddings of a model, cached on disk.
 
-    All files are validated at once. The network is loaded if an embedding is not cached.
-
-    Attributes:
-        size: bytes of the model's parameters.
-        tokens: the tokenizer, or None if the model does not embed texts.
-
-    Raises:
-        UserError: the folder contains another kind of model, or files are missing or invalid.
+    All files are validated at once; UserError is raised if they are missing, invalid or of another
+    kind of model. The network is loaded if an embedding is not cached. `size` is the number of
+    bytes of its parameters, and `tokens` the tokenizer, or None if the model does not embed texts.
     """
 
     def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:

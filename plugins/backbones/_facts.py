@@ -26,11 +26,8 @@ class Facts:
         times: `each` if one call accepts a time per sample; `one` if all must have the same time.
         call: keywords of its `__call__` that switch guidance off, and others that it needs.
         call_without_guidance: further keywords if the network is not guidance-distilled.
-        tokenizer: the tokenizer that limits the length of a text; None for the one with the lowest
-            limit.
-        target: documentation: what the network predicts.
-        text: documentation: how texts become tokens.
-        encoding: documentation: how an image becomes a latent.
+        tokenizer: the one that limits the length of a text; None for that with the lowest limit.
+        target, text, encoding: documentation: what is predicted, how texts and images are encoded.
         requires: the first version of diffusers that has the class, or the lowest supported one.
         source: fact → where the `file` of diffusers shows it. `USUAL_SOURCE` has the defaults.
     """

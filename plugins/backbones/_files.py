@@ -34,17 +34,11 @@ LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up
 
 
 def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
-    """Return a folder's `model_index.json`.
+    """Return a folder's `model_index.json`. An empty `pipelines` allows any pipeline class.
 
     If there is none, the first of `pipelines` is assumed. The class of an image-to-image pipeline
-    is replaced by the text-to-image one, which has the same components.
-
-    Args:
-        weights: the folder.
-        pipelines: allowed pipeline classes; empty to allow any.
-
-    Raises:
-        UserError: the class is not allowed, or there is no index and no class to assume.
+    is replaced by the text-to-image one, which has the same components. Raises UserError if the
+    class is not allowed, or there is no index and no class to assume.
     """
     if weights.find(PIPELINE_INDEX) is None and pipelines:
         return {"_class_name": pipelines[0]}
@@ -74,15 +68,9 @@ def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
 
 
 def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
-    """Check that no component is quantised and, in a local folder, that each has safetensors.
+    """Raise UserError if a component is quantised or, in a local folder, has no safetensors.
 
-    Args:
-        weights: the folder or repository.
-        index: the content of its `model_index.json`.
-        with_tensors: whether the folder should contain tensors, and not only configs.
-
-    Raises:
-        UserError: a component is quantised, or has no safetensors.
+    With `with_tensors` False, the folder may contain only configs.
     """
     for component, entry in index.items():
         config = f"{component}/config.json"
@@ -100,9 +88,8 @@ def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: b
 def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
     """Return the diffusers class of the pipeline in a folder.
 
-    Raises:
-        UserError: the installed diffusers does not have it; it is not a text-to-image pipeline; or
-            a component is of a library other than diffusers and transformers.
+    Raises UserError if the installed diffusers does not have it, it is not a text-to-image
+    pipeline, or a component is of a library other than diffusers and transformers.
     """
     name = index.get("_class_name")
     try:
@@ -146,11 +133,7 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
 
 
 def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
-    """Load the whole pipeline of a folder or single file with diffusers, on the CPU.
-
-    Raises:
-        UserError: diffusers cannot load it.
-    """
+    """Load a folder's or a file's pipeline on the CPU. Raises UserError if diffusers cannot."""
     pipeline_cls = pipeline_class(weights, weights.read(PIPELINE_INDEX))
     components: dict[str, Any] = {}
     # It checks generated images. None are generated here.
@@ -180,12 +163,7 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
 
 
 def check_files(weights: Weights) -> None:
-    """Check the headers of LoRAs and of a single file.
-
-    Raises:
-        UserError: a LoRA file contains no LoRA, or peft is not installed; the single file is a
-            LoRA, damaged or quantised.
-    """
+    """Raise UserError if the header of a LoRA or single file is unusable, or peft is missing."""
     for lora in weights.loras:
         if find_spec("peft") is None:
             raise UserError(
@@ -213,8 +191,7 @@ def check_files(weights: Weights) -> None:
 def config_source(file: Path) -> str:
     """Return the Hub id of the pipeline whose configs and tokenizers fit a single file.
 
-    Raises:
-        UserError: diffusers does not recognise the model in the file.
+    Raises UserError if diffusers does not recognise the model in the file.
     """
     check_files(Weights(str(file), None, "", file=str(file)))
     shapes = {n: torch.empty(shape, device="meta") for n, (_, shape) in header(file).items()}
@@ -231,11 +208,7 @@ def config_source(file: Path) -> str:
 def load_single_file(
     pipeline_cls: Any, weights: Weights, dtype: torch.dtype, components: Any
 ) -> Any:
-    """Load the pipeline of a single file, with `components` in place of its own.
-
-    Raises:
-        Exception: whatever diffusers raises if the file does not fit.
-    """
+    """Load a file's pipeline, with `components` in place of its own. Raises diffusers' errors."""
     folder = weights.location
     if weights.revision is not None:
         from huggingface_hub import snapshot_download
@@ -253,11 +226,7 @@ def load_single_file(
 
 
 def add_loras(pipe: Any, weights: Weights) -> None:
-    """Add the LoRAs of `weights` to a pipeline, in place, with their scales.
-
-    Raises:
-        UserError: a LoRA does not fit, or not all of its tensors could be added.
-    """
+    """Add LoRAs with their scales to a pipeline, in place. Raises UserError if one does not fit."""
     names = [f"lora_{number}" for number in range(len(weights.loras))]
     for name, lora in zip(names, weights.loras, strict=True):
         problem = ""

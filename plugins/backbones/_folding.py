@@ -42,17 +42,12 @@ class Folded(nn.Module):
 
 @torch.no_grad()
 def fold_prompts(unet: UNet2DConditionModel, conditioning: Tensor) -> Tensor:
-    """Replace layers of `unet`, in place, by ones with stored results for the prompts.
+    """Replace layers of `unet`, in place, by ones with stored results for the prompts, [P, L, D].
 
-    Args:
-        unet: the UNet.
-        conditioning: the encoded prompts, [P, L, D].
-
-    Returns:
-        Prompt numbers, [P, 1, 1], to use as the conditioning. They have its dtype, because some
-        pipelines cast their latents to it. The conditioning itself is returned, and no layer is
-        replaced, if its dtype cannot represent so many numbers, if the results exceed `LIMIT`, or
-        if the UNet transforms the conditioning before it uses it.
+    Return prompt numbers, [P, 1, 1], to use as the conditioning. They have its dtype, because some
+    pipelines cast their latents to it. The conditioning itself is returned, and no layer is
+    replaced, if its dtype cannot represent so many numbers, if the results exceed `LIMIT`, or if
+    the UNet transforms the conditioning before it uses it.
     """
     unfold_prompts(unet)
     config = unet.config

@@ -57,15 +57,8 @@ class InspectedFolder(PipelineDenoiser):
 
     They answer from a meta backbone: an instance of this class whose pipeline is on the meta
     device. It is None if the pipeline's code needs real values; then the folder has to be loaded to
-    learn more about it.
-
-    Attributes:
-        pipelines: pipeline classes that the folder's index may name; empty if any is accepted.
-        keeps_encoders: whether text encoders stay in memory after encoding.
-        weights: the folder.
-        component_classes: class of each component with tensors, by name. Empty if the pipeline was
-            loaded as a whole.
-        flops: floating-point operations of one evaluation.
+    learn more about it. `pipelines` is empty if any class is accepted. `component_classes` has the
+    components with tensors, and is empty if the pipeline was loaded as a whole.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ()
@@ -77,11 +70,7 @@ class InspectedFolder(PipelineDenoiser):
 
     @classmethod
     def on_meta(cls, weights: Weights, dtype: str, **settings: Any) -> InspectedFolder | None:
-        """Return the meta backbone, validated by one evaluation, or None if it needs real values.
-
-        Raises:
-            UserError: the folder's configs are invalid or do not fit each other.
-        """
+        """Return the meta backbone, validated by an evaluation, or None if it needs real values."""
         settings.setdefault("normalize", "half")
         settings.setdefault("resolution", None)
         with LOADING:
@@ -89,12 +78,9 @@ class InspectedFolder(PipelineDenoiser):
 
     @classmethod
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
-        """Validate the weights without reading tensors.
+        """Validate the weights without reading tensors. Raises UserError if they cannot be loaded.
 
         Warns about pipeline classes that have no family, and about adapters in the folder.
-
-        Raises:
-            UserError: the weights cannot be loaded.
         """
         check_components(weights, read_index(weights, cls.pipelines), weights.file is None)
         meta = cls.on_meta(weights, dtype, **settings)
@@ -113,10 +99,7 @@ class InspectedFolder(PipelineDenoiser):
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
-        """Return default parameters implied by the weights.
-
-        That is the guidance scale of a guidance-distilled UNet, unless the user set one.
-        """
+        """Return the guidance scale of a guidance-distilled UNet, unless the user set one."""
         if settings.get("strength") is not None:
             return {}
         meta = cls.on_meta(weights, "float32", **settings)
@@ -193,11 +176,7 @@ class InspectedFolder(PipelineDenoiser):
         return set()
 
     def keywords(self, **parameters: Any) -> dict[str, Any]:
-        """Return the keywords of the pipeline's `__call__` that these parameters set.
-
-        Raises:
-            UserError: a value is invalid.
-        """
+        """Return the `__call__` keywords of these parameters. Raises UserError for a bad value."""
         tokens, strength = parameters.get("tokens"), parameters.get("strength")
         if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
             raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
@@ -246,7 +225,6 @@ def _meta_backbone(
     dtype: str,
     settings: tuple[tuple[str, Any], ...],
 ) -> InspectedFolder | None:
-    """See `InspectedFolder.on_meta`."""
     parameters = dict(settings)
     normalize, resolution = parameters.pop("normalize"), parameters.pop("resolution")
     if normalize not in NORMALIZATIONS:

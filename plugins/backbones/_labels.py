@@ -14,11 +14,7 @@ IMAGENET_CLASSES = 1000  # a model with as many is assumed to have ImageNet's, i
 
 
 def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
-    """Return the label of each text, which is a class's number or one of its names.
-
-    Raises:
-        UserError: a text names no class of the model, or several.
-    """
+    """Return the label of each text, a class number or name. Raises UserError if it is neither."""
     count, labels_by_name = _names(weights)
     labels: list[int] = []
     for text in texts:

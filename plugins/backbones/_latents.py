@@ -21,13 +21,8 @@ DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 class Normalisation:
     """How a pipeline scales, shifts and reorders its latents before they are decoded.
 
-    Element j of the decoder's input is scale[j] · latent[source[j]] + shift[j].
-
-    Attributes:
-        shape: shape of the decoder's input, without the axis of samples.
-        source: index of the latent's element for each element of the input, int64 [elements].
-        scale: float64 [elements].
-        shift: float64 [elements].
+    Element j of the decoder's input is scale[j] · latent[source[j]] + shift[j]. `scale` and `shift`
+    are float64. `shape` is that of the input, without the axis of samples.
     """
 
     shape: tuple[int, ...]
@@ -43,14 +38,9 @@ class Normalisation:
 
     @classmethod
     def from_probes(cls, decoded: Tensor, who: str) -> Normalisation:
-        """Return the normalisation that turns the probes into the decoder's input `decoded`.
+        """Return the normalisation that turns the probes into the decoder's input `decoded` [3, …].
 
-        Args:
-            decoded: the decoder's input for the probes, [3, …].
-            who: the name of the pipeline in messages.
-
-        Raises:
-            UserError: it is not the probes, scaled, shifted and reordered.
+        Raises UserError, which names the pipeline `who`, if no normalisation does.
         """
         shift, ones, counted = decoded.double().flatten(1).cpu()
         scale = ones - shift
@@ -86,12 +76,8 @@ def digits(elements: int) -> Tensor:
 def order_of(packed: Tensor, who: str) -> Tensor:
     """Return the index of the latent's element for each element of a packed sample, int64.
 
-    Args:
-        packed: the packed sample of the latents that `digits` returns, [n, …].
-        who: the name of the pipeline in messages.
-
-    Raises:
-        UserError: the sample is not a permutation of the latents.
+    `packed` [n, …] is the sample of the latents that `digits` returns. Raises UserError, which
+    names the pipeline `who`, if it is not a permutation of them.
     """
     powers = DIGIT ** torch.arange(len(packed))
     order = (packed.flatten(1).double().cpu() * powers[:, None]).sum(dim=0).long()
@@ -105,17 +91,9 @@ def order_of(packed: Tensor, who: str) -> Tensor:
 def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: str) -> Levels:
     """Return the noise levels of a pipeline's scheduler, with the scheduler's time.
 
-    For a flow, that is the table of the scheduler's config, shifted once. `set_timesteps` would
-    shift it a second time.
-
-    Args:
-        scheduler: the pipeline's scheduler.
-        facts: the facts declared for the pipeline.
-        schedule: the keywords that the pipeline passes to `set_timesteps`.
-        who: the name of the pipeline in messages.
-
-    Raises:
-        UserError: it has no known noise levels, or is not of the declared kind.
+    For a flow, that is the table of the scheduler's config, shifted once. `set_timesteps`, called
+    with the keywords `schedule`, would shift it a second time. Raises UserError, which names the
+    pipeline `who`, if the levels are unknown or not of the declared kind.
     """
     config, name = scheduler.config, type(scheduler).__name__
     flow = bool(config.get("use_flow_sigmas")) or "FlowMatch" in name

@@ -47,17 +47,9 @@ def meta_pipeline(
 ) -> tuple[Any, dict[str, Any]]:
     """Return a folder's pipeline with its modules on the meta device, and the modules' classes.
 
-    The tensor files are not checked; see `check_tensors`.
-
-    Args:
-        weights: the folder.
-        pipeline_cls: the pipeline's class.
-        index: the content of its `model_index.json`.
-        dtype: dtype of the modules, except the autoencoder, which is in float32.
-        omitted: names of components that are not built.
-
-    Raises:
-        UserError: a component is missing, damaged, of an unexpected class, or quantised.
+    Modules are in `dtype`, except the autoencoder, which is in float32; `omitted` ones are not
+    built. The tensor files are not checked; see `check_tensors`. Raises UserError if a component is
+    missing, damaged, of an unexpected class, or quantised.
     """
     parameters = inspect.signature(pipeline_cls.__init__).parameters
     components: dict[str, Any] = {
@@ -99,11 +91,7 @@ def meta_pipeline(
 
 
 def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
-    """Return the scheduler described by a folder.
-
-    Raises:
-        UserError: diffusers cannot create it.
-    """
+    """Return the scheduler of a folder. Raises UserError if diffusers cannot create it."""
     name = "scheduler/scheduler_config.json"
     config = weights.read(name)
     entry = index.get("scheduler") or [None, config.get("_class_name")]
@@ -114,12 +102,9 @@ def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
 
 
 def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> None:
-    """Check that the files hold exactly the tensors of a meta pipeline's components.
+    """Raise UserError unless the files hold exactly the tensors of a meta pipeline's components.
 
     Only the headers of the files are read.
-
-    Raises:
-        UserError: see `find_tensors`.
     """
     for name, component_cls in classes.items():
         component, _ = component_of(weights, name, component_cls)
@@ -145,7 +130,6 @@ def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:
 
 
 def _cached_by_shape(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with its results cached by the dtypes and shapes of its tensors."""
     results: dict[str, Any] = {}
 
     @wraps(function)
@@ -215,7 +199,6 @@ def _zeros_like(tensor: Tensor) -> Tensor:
 
 
 def _map_tensors(function: Callable[[Tensor], Tensor], values: Any) -> Any:
-    """Return nested values with the function applied to every tensor."""
 
     def apply(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):

@@ -27,14 +27,7 @@ MAX_SIDE = 4096  # pixels
 
 @dataclass(frozen=True)
 class PixelValues:
-    """How images are resized and their pixels normalised: (factor · pixel − mean) / deviation.
-
-    Attributes:
-        filter: filter for resizing.
-        factor: scale of the pixels.
-        mean: mean per channel, [3].
-        deviation: standard deviation per channel, [3].
-    """
+    """How images are resized and their pixels normalised: (factor · pixel − mean) / deviation."""
 
     filter: Image.Resampling
     factor: float
@@ -50,13 +43,10 @@ class PixelValues:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Preprocessing to a fixed size.
+    """Preprocessing to a fixed size: the `crop` (height, width) at the centre of the resized image.
 
-    Attributes:
-        shorter: length of the shorter side after resizing, before the centre crop. None to resize
-            to `crop`, without keeping the aspect ratio.
-        crop: height and width of the result.
-        pixels: how pixels are normalised.
+    `shorter` is the length of the shorter side before the crop. None resizes to `crop`, without
+    keeping the aspect ratio.
     """
 
     shorter: int | None
@@ -85,14 +75,9 @@ class Preprocessing:
 
 
 def read_preprocessing(weights: Weights, side: int | None) -> Preprocessing:
-    """Return the preprocessing described by a folder.
+    """Return the preprocessing described by a folder. Raises UserError if it is not supported.
 
-    Args:
-        weights: the folder.
-        side: image side that the network requires; None if it accepts any.
-
-    Raises:
-        UserError: there is no description, or it is not supported.
+    `side` is the image side that the network requires; None if it accepts any.
     """
     name, config = read_steps(weights)
     size, crop = config.get("size"), config.get("crop_size")
@@ -125,16 +110,10 @@ def read_preprocessing(weights: Weights, side: int | None) -> Preprocessing:
 def read_pixels(
     weights: Weights, name: str, config: Mapping[str, Any], default_filter: int
 ) -> PixelValues:
-    """Return how pixels are normalised, from the file `name`.
+    """Return how pixels are normalised, from the content `config` of the file `name`.
 
-    Args:
-        weights: the folder, for messages.
-        name: name of the file.
-        config: its content.
-        default_filter: number of PIL's filter if the file names none.
-
-    Raises:
-        UserError: a value is invalid.
+    `default_filter` is the number of PIL's filter if the file names none. Raises UserError if a
+    value is invalid.
     """
     filters = [int(member) for member in Image.Resampling]
     resample, factor = config.get("resample", default_filter), config.get("rescale_factor", 1 / 255)
@@ -151,8 +130,7 @@ def read_pixels(
 def read_steps(weights: Weights) -> tuple[str, Mapping[str, Any]]:
     """Return the name and content of the file that describes the preprocessing of images.
 
-    Raises:
-        UserError: there is none, or it omits a step.
+    Raises UserError if there is none, or it omits a step.
     """
     name, config = _read(weights)
     if missing := [step for step in STEPS if config.get(step) is not True]:
@@ -197,10 +175,7 @@ SCALE_TOLERANCE = 1e-5  # as in transformers, so that sizes are equal
 class Patching:
     """Preprocessing to patches, which keeps the aspect ratio (NaFlex).
 
-    Attributes:
-        patch: side of a patch in pixels.
-        most: maximum number of patches. An image is resized to nearly as many, and padded.
-        pixels: how pixels are normalised.
+    An image is resized to nearly `most` patches with sides of `patch` pixels, and padded to `most`.
     """
 
     patch: int
@@ -208,11 +183,9 @@ class Patching:
     pixels: PixelValues
 
     def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
-        """Return the arguments of the vision network.
+        """Return patches, a mask with 0 for padding, and the numbers of patches down and across.
 
-        Returns:
-            Patches, float32 [n, most, patch² · 3]; a mask, int64 [n, most], 0 for padding; and the
-            numbers of patches down and across, int64 [n, 2].
+        They are float32 [n, most, patch² · 3], int64 [n, most] and int64 [n, 2].
         """
         prepared = [self._prepare(image) for image in images]
         patches = np.zeros((len(prepared), self.most, self.patch**2 * 3), np.float32)
@@ -251,15 +224,7 @@ def patches_of(height: int, width: int, patch: int, most: int) -> tuple[int, int
 
 
 def read_patching(weights: Weights, patch_size: Any) -> Patching:
-    """Return the preprocessing to patches described by a folder.
-
-    Args:
-        weights: the folder.
-        patch_size: side of a patch that the network requires.
-
-    Raises:
-        UserError: there is no description, or it is not supported.
-    """
+    """Return a folder's preprocessing to patches. Raises UserError if it is not supported."""
     name, config = read_steps(weights)
     patch, most = config.get("patch_size", 16), config.get("max_num_patches", 256)
     if not is_whole(patch) or patch != patch_size:

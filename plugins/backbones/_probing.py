@@ -30,15 +30,10 @@ PROBED_POSITIONS = (0.05, 0.3, 0.6, 0.9)  # positions in the level table, from l
 
 
 def probe_call(denoiser: Any) -> str:
-    """Switch guidance off, and find out whether one call accepts a different time per sample.
+    """Switch guidance off, and return the value of `Facts.times`: `each` or `one`.
 
     `denoiser.call` may be changed: a guidance scale of 0 is tried if 1 does not switch it off.
-
-    Returns:
-        `each` if it accepts a time per sample, otherwise `one`; see `Facts.times`.
-
-    Raises:
-        UserError: guidance cannot be switched off.
+    Raises UserError if neither does.
     """
     name = network_name(denoiser.pipe)
     for keywords in ({}, {"guidance_scale": 0.0}):
@@ -71,11 +66,7 @@ def probe_call(denoiser: Any) -> str:
 
 
 def check_assumptions(denoiser: Any) -> None:
-    """Check that a pipeline's own steps, noise levels and autoencoder agree with what is assumed.
-
-    Raises:
-        UserError: they do not.
-    """
+    """Raise UserError if a pipeline's steps, levels or autoencoder contradict what is assumed."""
     schedule = denoiser.first_latents(PROBED_STEPS).schedule or {}
     check_steps(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
     check_shift(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
@@ -84,21 +75,13 @@ def check_assumptions(denoiser: Any) -> None:
 
 
 def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
-    """Check that the scheduler's own steps agree with the noise levels.
+    """Raise UserError if the scheduler's own steps do not agree with the noise levels.
 
     A copy of the scheduler steps with the outputs of a perfect model for (x_0, eps) = (1, 0) and
     (0, 1). They are p · x_0 + q · eps, with the columns p and q of the level table. If a step
     returns the clean sample, it must be x_0. Otherwise the next sample must be
-    alpha · x_0 + sigma · eps at the next level.
-
-    Args:
-        scheduler: the pipeline's scheduler.
-        levels: the assumed levels.
-        schedule: the keywords that the pipeline passes to `set_timesteps` for `PROBED_STEPS` steps.
-        who: the name of the pipeline in messages.
-
-    Raises:
-        UserError: a step has another result.
+    alpha · x_0 + sigma · eps at the next level. `schedule` has the keywords that the pipeline
+    passes to `set_timesteps` for `PROBED_STEPS` steps.
     """
     probe = type(scheduler).from_config(scheduler.config)
     probe.set_timesteps(**schedule)
@@ -133,14 +116,11 @@ def _pair(levels: Levels, time: Tensor, first: str, second: str) -> Tensor:
 
 
 def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
-    """Check that the noise levels of a flow have the same shift as the pipeline's own.
+    """Raise UserError if the noise levels of a flow do not have the pipeline's own shift.
 
     A shift s maps an unshifted level u to s u / (1 + (s − 1) u). The unshifted levels are evenly
     spaced. The pipeline sets them, or its scheduler, which may end at its lowest level. Levels that
-    are not those of a flow are not checked. For the arguments see `check_steps`.
-
-    Raises:
-        UserError: the shifts differ.
+    are not those of a flow are not checked.
     """
     if np.abs(levels.alpha + levels.sigma - 1).max() > 1e-6:  # not a flow
         return
@@ -171,9 +151,8 @@ def _shift(sigma: Any, even: Any) -> Any:
 def check_image(denoiser: Any) -> None:
     """Encode, decode and denoise a test image.
 
-    Raises:
-        UserError: decoding does not restore the encoded image, or the error of the denoised latent
-            does not decrease with the noise level.
+    Raises UserError if decoding does not restore the encoded image, or the error of the denoised
+    latent does not decrease with the noise level.
     """
     image = _test_image(denoiser.resolution)
     latent = denoiser.encode_images([image])

@@ -19,13 +19,7 @@ CONFIG = "config.json"
 
 
 def without_index(reader: type, weights: Weights, error: UserError) -> UserError:
-    """Return an error that says what a folder without an index contains.
-
-    Args:
-        reader: the backbone class that could not read it.
-        weights: the folder.
-        error: the error of that class, returned if nothing better is known.
-    """
+    """Return an error that says what a folder contains, or else `error`, which `reader` raised."""
     if weights.find(CONFIG):
         config = weights.read(CONFIG)
         model_type = config.get("_class_name") or config.get("model_type")

@@ -47,16 +47,10 @@ class PipelineRunner:
     """A pipeline, with the keywords to call it with.
 
     Attributes:
-        pipe: the pipeline, which is not changed.
         who: the name of the pipeline in messages.
         call: the keywords of its `__call__`, without prompts.
-        call_parameters: the parameters in the signature of its `__call__`.
-        facts: facts declared for its class; defaults if there are none.
         probed: whether no facts are declared, so that trial calls have to find them.
         slots: describes the results of its `encode_prompt`; None if it takes class labels.
-        levels: its noise levels.
-        device: the device on which it runs.
-        device_override: a device that overrides the pipeline's own, or None.
         sample_shape: the shape of the first latents of one sample, before packing.
     """
 
@@ -116,14 +110,10 @@ class PipelineRunner:
         stops: Any,
         **more: Any,
     ) -> Call:
-        """Call the pipeline.
+        """Call the pipeline with `prompts`, which are texts or class labels.
 
-        Args:
-            encodings: what `encode_prompt` returns for the prompts; None to run it.
-            prompts: texts or class labels.
-            times: see `Call`.
-            stops: see `Call`.
-            more: `latents` and `components` of `Call`, and keywords of the pipeline's `__call__`.
+        `encodings` is what `encode_prompt` returns for them; None to run it. `more` are `latents`
+        and `components` of `Call`, and keywords of the pipeline's `__call__`.
         """
         options = {name: more.pop(name) for name in ("latents", "components") if name in more}
         name = CLASS_LABELS if self.takes_labels else "prompt"
@@ -170,11 +160,8 @@ class PipelineRunner:
     def first_latents(self, steps: int | None) -> Call:
         """Return a call in which the pipeline draws latents and sets its noise levels.
 
-        Args:
-            steps: number of steps; None for the pipeline's default.
-
-        Raises:
-            UserError: it does not use `randn_tensor` and `scheduler.set_timesteps`.
+        With `steps` None, it has the pipeline's default number of steps. Raises UserError if it
+        does not use `randn_tensor` and `scheduler.set_timesteps`.
         """
         steps = steps or self.call_parameters["num_inference_steps"].default
         call = self.run(
@@ -193,11 +180,7 @@ class PipelineRunner:
         return call
 
     def image_shape(self) -> tuple[int, int, int]:
-        """Return the shape (C, H, W) of the latents.
-
-        Raises:
-            UserError: they are not the latents of a single image.
-        """
+        """Return the latents' shape (C, H, W). Raises UserError unless they are of one image."""
         shape = list(self.sample_shape)
         if len(shape) == 4 and 1 in shape:  # a video of one frame
             shape.remove(1)
@@ -217,8 +200,7 @@ class PipelineRunner:
     def decoder_input(self, latents: Tensor) -> Tensor:
         """Return what the pipeline passes to `vae.decode` if these are its last latents.
 
-        Raises:
-            UserError: it does not call `vae.decode`.
+        Raises UserError if it does not call `vae.decode`.
         """
         decoder = Decoder(self.pipe.vae)
         components: dict[str, Any] = {"vae": decoder}
@@ -273,11 +255,7 @@ class PipelineRunner:
 
 
 def network_name(pipe: Any) -> str:
-    """Return the name of a pipeline's denoising network: `transformer` or `unet`.
-
-    Raises:
-        UserError: it has neither.
-    """
+    """Return the network's name, `transformer` or `unet`. Raises UserError if it has neither."""
     for name in NETWORKS:
         if isinstance(getattr(pipe, name, None), torch.nn.Module):
             return name

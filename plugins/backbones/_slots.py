@@ -29,7 +29,6 @@ class Slot:
     """One place in the tuple that `encode_prompt` returns.
 
     Attributes:
-        name: name of its leaf in the tree.
         kind: `rows`, a tensor with one row per text; `list`, a list with one tensor per text;
             `shared`, one tensor for all texts of the same length; `mask`, a mask of the padding,
             computed from the lengths; `fixed`, a value that does not depend on the texts.
@@ -44,17 +43,11 @@ class Slot:
 
 
 class Slots:
-    """The slots of a pipeline's `encode_prompt`.
+    """The slots of a pipeline's `encode_prompt`, inferred from three calls of `encode`.
 
     A length is the number of tokens of a text in one slot. The lengths of a text are those in all
-    slots that have a `limit`, in order.
-
-    Args:
-        encode: encodes texts with the pipeline; called three times.
-        who: the name of the pipeline in messages.
-
-    Raises:
-        UserError: a result cannot be split into rows.
+    slots that have a `limit`, in order. Raises UserError, which names the pipeline `who`, if a
+    result cannot be split into rows.
     """
 
     def __init__(self, encode: Encode, who: str) -> None:
@@ -138,12 +131,8 @@ class Slots:
     def negative(self, plain: list[Any], guided: list[Any]) -> list[Any]:
         """Return `plain` with the negative prompt's values in place of the prompt's.
 
-        The slots of negative values are empty in `plain`, and filled in the same order in `guided`.
-        If there are none, `plain` is returned unchanged.
-
-        Args:
-            plain: the encoding of a prompt without guidance.
-            guided: its encoding with guidance.
+        The slots of negative values are empty in `plain`, an encoding without guidance, and filled
+        in the same order in `guided`. If there are none, `plain` is returned unchanged.
         """
         calls = []
         for own, both in zip(self._values(plain), self._values(guided[: len(plain)]), strict=True):
@@ -236,5 +225,4 @@ def _mask(lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> T
 
 
 def _length_name(slot: Slot) -> str:
-    """Return the name of the leaf that has the length of each text in a slot."""
     return f"{slot.name}.length"

@@ -38,14 +38,8 @@ CLIP_FILES = (
 def clip_tokenizer(weights: Weights, component: str, positions: Any, size: Any) -> Any:
     """Return the CLIP tokenizer in the subfolder `component`.
 
-    Args:
-        weights: the folder.
-        component: the tokenizer's subfolder.
-        positions: maximum length of the text encoder.
-        size: number of token embeddings of the text encoder.
-
-    Raises:
-        UserError: it is of another class, incomplete, or does not fit the text encoder.
+    `positions` and `size` are the text encoder's maximum length and number of token embeddings.
+    Raises UserError if the tokenizer is of another class, incomplete, or does not fit them.
     """
     name = f"{component}/tokenizer_config.json"
     config = weights.read(name)
@@ -96,11 +90,7 @@ def _from_folder(weights: Weights, component: str, tokenizer_cls: Any, length: i
 
 
 def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) -> Any:
-    """Return the tokenizer that `make` loads, after encoding one text with it.
-
-    Raises:
-        UserError: loading or encoding fails. The message is about the file or folder `where`.
-    """
+    """Return the tokenizer that `make` loads, after encoding a text. Errors name `where`."""
     try:
         tokenizer = make()
         tokenizer("a", padding="max_length", max_length=length, truncation=True)
@@ -144,14 +134,8 @@ def _pair(merge: Any) -> list[str]:
 class SentencePieceTokenizer:
     """A tokenizer of T5 or SigLIP, made from a SentencePiece model alone.
 
-    A text becomes the ids of its SentencePiece tokens, followed by the end token.
-
-    Args:
-        processor: the SentencePiece model.
-        end: id of the end token.
-        pad: id of the padding token.
-        length: maximum number of tokens, with the end token.
-        extra: number of T5's sentinel tokens, which are not in the SentencePiece model.
+    A text becomes the ids of its SentencePiece tokens, followed by the end token. The maximum
+    `length` includes it. `extra` is the number of T5's sentinel tokens, which the model lacks.
     """
 
     def __init__(self, processor: Any, end: int, pad: int, length: int, extra: int) -> None:
@@ -194,18 +178,10 @@ class SentencePieceTokenizer:
 def load_pieces(
     weights: Weights, name: str, path: Path, pad: Any, length: int, extra: int = 0
 ) -> SentencePieceTokenizer:
-    """Return the tokenizer in a SentencePiece file.
+    """Return the tokenizer in a SentencePiece file, which messages call `name`.
 
-    Args:
-        weights: the folder, for messages.
-        name: the file's name in messages.
-        path: the file.
-        pad: the padding token, a string.
-        length: maximum number of tokens, with the end token.
-        extra: number of sentinel tokens.
-
-    Raises:
-        UserError: sentencepiece is not installed, or the file is not a model with these tokens.
+    `length` includes the end token; `extra` is the number of sentinel tokens. Raises UserError if
+    sentencepiece is not installed, or the file is not a model with an end token and `pad`.
     """
     try:
         from sentencepiece import SentencePieceProcessor
@@ -227,15 +203,9 @@ def load_pieces(
 
 @lru_cache(maxsize=4)
 def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
-    """Return SigLIP's tokenizer.
+    """Return SigLIP's tokenizer. The model was trained to pad texts to `positions` tokens.
 
-    Args:
-        weights: the folder.
-        positions: number of tokens to which the model was trained to pad.
-        size: number of token embeddings of the text encoder.
-
-    Raises:
-        UserError: it is of another class, cannot be loaded, or has too many tokens.
+    Raises UserError if it is of another class, cannot be loaded, or has more than `size` tokens.
     """
     config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
     classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
@@ -287,16 +257,10 @@ def _t5_pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any
 
 @lru_cache(maxsize=4)
 def other_tokenizer(weights: Weights, folder: str, encoder: str, classes: tuple[str, ...]) -> Any:
-    """Return the tokenizer of T5 or Gemma in the subfolder `folder`.
+    """Return the tokenizer of T5 or Gemma in the subfolder `folder`, with the first of `classes`.
 
-    Args:
-        weights: the pipeline's folder.
-        folder: the tokenizer's subfolder.
-        encoder: the text encoder's subfolder.
-        classes: allowed tokenizer classes; the first one is used.
-
-    Raises:
-        UserError: it is of another class, cannot be loaded, or does not fit the text encoder.
+    Raises UserError if it is of none of them, cannot be loaded, or does not fit the text encoder in
+    the subfolder `encoder`.
     """
     name = f"{folder}/tokenizer_config.json"
     config = weights.read(name)

@@ -47,11 +47,7 @@ class Clip(Classifier):
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
-        """Validate the weights without reading tensors.
-
-        Raises:
-            UserError: there are none, or they cannot be loaded.
-        """
+        """Validate the weights without reading tensors. Raises UserError if they are unusable."""
         cls._read(weights, "cpu", dtype)
 
     @classmethod

@@ -39,9 +39,7 @@ class StableDiffusion(FolderPipeline):
     def check_weights(cls, weights: Weights, **settings: Any) -> None:
         """Validate the weights without reading tensors.
 
-        Raises:
-            UserError: they cannot be loaded. If the folder has no index and is not Stable
-                Diffusion, the message says what it is.
+        If a folder without an index is not Stable Diffusion, the UserError says what it is.
         """
         try:
             super().check_weights(weights, **settings)
@@ -86,8 +84,7 @@ class StableDiffusion3(FolderPipeline):
     def omitted_components(cls, weights: Weights, **parameters: Any) -> set[str]:
         """Return T5's components with `text=clip`, or if they are absent and `text` is not set.
 
-        Raises:
-            UserError: `text` is invalid, or is `all` and the folder has no T5.
+        Raises UserError if `text` is invalid, or is `all` and the folder has no T5.
         """
         text = parameters.get("text")
         if text not in (None, *TEXT_CHOICES):
@@ -136,11 +133,7 @@ class PixArt(FolderPipeline):
 
     @classmethod
     def omitted_components(cls, weights: Weights, **parameters: Any) -> set[str]:
-        """Return an empty set.
-
-        Raises:
-            UserError: the folder has no index, so it could be either of the two.
-        """
+        """Return an empty set. Raises UserError without an index, as it could be either model."""
         weights.read(PIPELINE_INDEX)
         return set()
 

@@ -47,15 +47,8 @@ def make_features(
 ) -> Features:
     """Return the function that computes features, float32 [n, D], of n images.
 
-    Args:
-        weights: the model's weights, or None for pixels.
-        device: the model's device.
-        dtype: the model's dtype.
-        features: `pixels`, or anything else for a model.
-        resolution: image side for pixels; None for the default.
-
-    Raises:
-        UserError: a parameter is missing or does not apply to these features.
+    `features` is `pixels`, with no weights, or anything else for a model. `resolution` is for
+    pixels only; None for the default. Raises UserError if a parameter is missing or does not apply.
     """
     if features == PIXELS:
         if weights is not None:
@@ -77,12 +70,7 @@ def make_features(
 
 
 class _Learned(Classifier):
-    """Base class of classifiers that learn from features of images.
-
-    Attributes:
-        features: computes the features of images.
-        texts: the classes' texts, sorted; set by `fit`.
-    """
+    """Base class of classifiers that learn from features of images. `fit` sets `texts`, sorted."""
 
     features: Features
     texts: list[str]
@@ -100,11 +88,7 @@ class _Learned(Classifier):
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
-        """Check that the features can be computed, without reading tensors.
-
-        Raises:
-            UserError: see `make_features`.
-        """
+        """Check that the features can be computed, without reading tensors."""
         cls(weights, device="cpu", dtype=dtype, **parameters)
 
     def _read(
@@ -174,18 +158,10 @@ class LinearProbe(_Learned):
 
 
 class _Regression:
-    """Multinomial logistic regression on standardised features.
+    """Multinomial logistic regression on standardised features `rows`, [n, D].
 
-    Args:
-        rows: features of the training images, [n, D].
-        index: their class indices, [n].
-        folds: number of folds to choose the regularisation; fewer than 2 for no cross-validation.
-        seed: seed of the folds.
-
-    Attributes:
-        accuracy: cross-validated accuracy by inverse regularisation strength; may be empty.
-        chosen: the inverse regularisation strength used.
-        converged: whether the final fit converged.
+    With fewer than 2 `folds` there is no cross-validation, and `accuracy`, by inverse
+    regularisation strength, is empty. `chosen` is that of the final fit.
     """
 
     def __init__(self, rows: Matrix, index: NDArray[np.int64], folds: int, seed: int) -> None:

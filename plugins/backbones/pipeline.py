@@ -37,13 +37,9 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
     """A denoiser backbone made from any text-to-image pipeline.
 
     The pipeline is not changed: each call runs on a shallow copy of it, with its device and dtypes.
-    A pipeline class without declared facts is tried and checked first; see `_probing`.
-
-    Args:
-        pipe: the pipeline.
-        resolution: side of the images in pixels; None for the pipeline's default.
-        normalize: how pixels are scaled; see `bench.engine.images`.
-        call: keywords for the pipeline's `__call__`, which take precedence over declared ones.
+    A pipeline class without declared facts is tried and checked first; see `_probing`. Keywords in
+    `call` take precedence over declared ones. `resolution` is the side of the images in pixels, by
+    default the pipeline's; for `normalize` see `bench.engine.images`.
 
     Raises:
         UserError: the pipeline does not follow diffusers' conventions listed in `_calls`, or does

@@ -32,11 +32,8 @@ class FolderPipeline(InspectedFolder):
 
     Weights are read from safetensors only. `dtype` is that of the network and the text encoders; T5
     and Gemma, which overflow in float16, run in float32 instead. The VAE stays in float32: it runs
-    once per image, and some overflow in float16.
-
-    Raises:
-        UserError: a component is missing, damaged, of an unexpected class, or does not fit the
-            others.
+    once per image, and some overflow in float16. Raises UserError if a component is missing,
+    damaged, of an unexpected class, or does not fit the others.
     """
 
     prompts_at_once = 1024

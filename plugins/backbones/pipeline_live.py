@@ -35,12 +35,8 @@ class LivePipeline(PipelineDenoiser):
     """A denoiser backbone made from the user's own pipeline object.
 
     The pipeline is not changed: its network keeps its memory layout and is not compiled, and no
-    component is moved.
-
-    The arguments are those of `PipelineDenoiser`.
-
-    Raises:
-        UserError: a component is in training mode, or the pipeline cannot be used.
+    component is moved. The arguments are those of `PipelineDenoiser`. Raises UserError if a
+    component is in training mode, or the pipeline cannot be used.
     """
 
     def __init__(
@@ -92,11 +88,7 @@ class LivePipeline(PipelineDenoiser):
 
     @staticmethod
     def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
-        """Check that the weights are a pipeline object.
-
-        Raises:
-            UserError: they are the name of weights.
-        """
+        """Raise UserError if the weights are a name, and not a pipeline object."""
         if not isinstance(weights, InMemory):
             raise UserError(
                 "Backbone 'pipeline' is for a pipeline object, which only Python can pass:"
@@ -131,10 +123,7 @@ def content_hash(pipe: Any, call: Mapping[str, Any]) -> str:
     """Return a SHA-256 hash, 64 hex digits, of a pipeline and of the keywords it is called with.
 
     It covers all parameters and buffers with their dtypes, configs, adapters with their scales,
-    attention processors, tokenizers and the scheduler.
-
-    Raises:
-        UserError: a tensor is not in memory.
+    attention processors, tokenizers and the scheduler. Every tensor must be in memory.
     """
     digest = hashlib.sha256()
     facts: dict[str, Any] = {"class": type(pipe).__qualname__, "call": call}
