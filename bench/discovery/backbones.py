@@ -28,19 +28,14 @@ def can_linearise(spec: BackboneSpec) -> bool:
 
 
 def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
-    """Let the class check weights before they are loaded; `settings` are dtype and parameters.
-
-    Raises:
-        UserError: the class refuses the weights.
-    """
+    """Let the class refuse weights before they are loaded; `settings` are dtype and parameters."""
     _call(spec, "check_weights", weights, **settings)
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:
     """Return the parameters that identify a run, including those that the weights imply.
 
-    A parameter that was added `later` is left out at its default, so that earlier run ids stay
-    valid.
+    One added `later` is left out at its default, so that earlier run ids stay valid.
     """
     recorded = {
         name: value
@@ -101,11 +96,7 @@ def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels |
 
 
 def read_reduction(backbone: Any, who: str) -> str:
-    """Return the reduction that a likelihood, or its class, declares.
-
-    Raises:
-        PluginError: it declares none, or an unknown one.
-    """
+    """Return a likelihood's declared reduction; raise PluginError if it is unknown or missing."""
     with guard(who, "reading its reduction"):
         reduction: Any = getattr(backbone, "reduction", None)
     if reduction not in REDUCTIONS:
@@ -125,7 +116,6 @@ def _call(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> 
 def _call_for_number(
     spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any
 ) -> float | None:
-    """Call a method whose result must be None or a positive finite number."""
     number = _call(spec, method, *arguments, **keywords)
     if number is None:
         return None

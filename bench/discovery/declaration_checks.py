@@ -1,8 +1,8 @@
 """Checks of a dataset's TOML declaration: types of its keys, and files that it may refer to.
 
-`bench run ./folder` uses a declaration in the folder. It was written by whoever made the data, so
-it must not make the toolkit read other files on the machine or use the network. Each check raises a
-UserError for the first problem; `where` is the file, for messages.
+A declaration that `bench run ./folder` finds was written by whoever made the data, so it must not
+make the toolkit read other files or use the network. Each check raises a UserError for the first
+problem; `where` is the file, for messages.
 """
 
 from __future__ import annotations
@@ -59,11 +59,8 @@ def is_path(source: str) -> bool:
 def check_references(table: Mapping[str, Any], where: str, folder: Path, in_data: bool) -> None:
     """Check that a declaration refers only to text files, and to a source, in `folder`.
 
-    In a declaration that the user named, other references only cause a warning. The keys and types
-    of the values must have been checked.
-
-    Raises:
-        UserError: the declaration came with the data (`in_data`) and has another reference.
+    If it came with the data (`in_data`), another reference raises a UserError; otherwise it only
+    causes a warning. The keys and types of the values must have been checked.
     """
     outside = [
         f"{key} = {quoted(name)}"

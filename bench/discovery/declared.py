@@ -1,10 +1,9 @@
 """Registrations that are read from files: datasets in TOML, and classes with a literal `spec`.
 
-A plugin package may consist of TOML files and one line that registers them,
-`register_toml(register, __name__)`. The `spec` of a class holds the fields of its registration. The
-names, types and defaults of its parameters are those of `__init__`, and their help texts come from
-the docstring. Modules are parsed but not imported, so that `bench --help` and listings do not
-import numpy. An invalid TOML file raises a UserError.
+A plugin package may consist of TOML files and the line `register_toml(register, __name__)`. The
+`spec` of a class holds the fields of its registration; parameters are those of `__init__`, with
+help texts from the docstring. Modules are parsed but not imported, so that `bench --help` and
+listings do not import numpy.
 """
 
 from __future__ import annotations
@@ -69,7 +68,6 @@ def register_modules(register: Callable[..., None], package: str) -> None:
 
 
 def _spec_value(node: ast.ClassDef) -> ast.expr | None:
-    """Return the value that a class assigns to `spec`; None if it has no `spec`."""
     for line in node.body:
         if isinstance(line, ast.Assign | ast.AnnAssign):
             target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
@@ -109,7 +107,6 @@ def _parameter(argument: ast.arg, default: ast.expr | None, text: str) -> Parame
 
 
 def _argument_texts(docstring: str) -> dict[str, str]:
-    """Return the description of each argument in a docstring, on one line."""
     _, _, arguments = docstring.partition("\nArgs:\n")
     entries = _ARGUMENT.findall(arguments.partition("\n\n")[0])
     return {name: " ".join(text.split()).removesuffix(".") for name, text in entries}
@@ -124,12 +121,9 @@ COLLECTION_KEYS = ("summary", "datasets")
 
 
 def register_toml(register: Callable[..., None], package: str, folder: str = "") -> None:
-    """Register every dataset that a `.toml` file of a package declares.
+    """Register every dataset that a `.toml` file of a package, usually `__name__`, declares.
 
-    Args:
-        register: the callback of the hook `register_datasets`.
-        package: name of the package, usually `__name__`.
-        folder: folder in the package, if not the package itself.
+    The files are in the package or in a `folder` of it; an invalid one raises a UserError.
     """
     place = files(package).joinpath(folder) if folder else files(package)
     for file in _toml_files(place):
@@ -167,10 +161,8 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
 
     A file that came with the data (`in_data`) may refer only to files in its folder, and neither to
     an online source nor to a backbone. A file that the user named may refer to files and weights
-    anywhere; a warning lists those outside its folder.
-
-    Raises:
-        UserError: the file cannot be read or is invalid.
+    anywhere; a warning lists those outside its folder. Raises UserError if it is unreadable or
+    invalid.
     """
     if path.is_dir():
         raise UserError(f"{quoted(str(path))} is a folder; expected a TOML file.")
@@ -187,21 +179,14 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
 def declared_fields(
     table: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `DatasetSpec` that a TOML file declares, after checking them.
+    """Return the fields of `DatasetSpec` that a TOML file declares; raise UserError if invalid.
 
-    Names of text files are replaced by their lines, and a relative source by an absolute path. The
-    number of images of a split is None if it is unknown. The default split is `test`, `validation`,
-    `train` or the first, whichever exists.
+    Names of text files are replaced by their lines, and a relative source by an absolute path; both
+    are relative to `folder`. The number of images of a split is None if it is unknown. The default
+    split is `test`, `validation`, `train` or the first, whichever exists.
 
-    Args:
-        table: keys and values of the file; changed in place.
-        where: the file, for messages.
-        folder: the folder to which the file's references are relative.
-        in_data: see `load_spec`; None if the file belongs to an installed package, where references
-            are not checked.
-
-    Raises:
-        UserError: the declaration is invalid.
+    `table` is changed in place. For `in_data` see `load_spec`; it is None if the file belongs to an
+    installed package, where references are not checked.
     """
     check_keys(table, where)
     if len(table["name"]) > MAX_NAME:

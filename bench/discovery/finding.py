@@ -19,10 +19,8 @@ OWN_DISTRIBUTION = "diffusion-classifier-bench"
 class Plugin:
     """One entry point, or one distribution whose entry points cannot be read.
 
-    Attributes:
-        module: value of the entry point, such as `package.module`; empty if it cannot be read.
-        registered: its registrations, such as `dataset digits`, once it is loaded.
-        error: why it cannot be read or loaded; None if it can.
+    `module` is the entry point's value, empty if it cannot be read. `registered` has entries such
+    as `dataset digits` once it is loaded; `error` is None if it can be read and loaded.
     """
 
     name: str

@@ -22,14 +22,10 @@ MAX_CHARACTERS = 300  # of a plugin's message
 def guard(
     who: str, doing: str, passing: tuple[type[BaseException], ...] = (UserError,)
 ) -> Iterator[None]:
-    """Run plugin code, and turn any exception into a `PluginError` that names the plugin.
+    """Run plugin code, and turn any exception into a `PluginError` that names the plugin `who`.
 
-    This includes SystemExit, and KeyboardInterrupt unless the user caused it.
-
-    Args:
-        who: label of the plugin.
-        doing: the call, such as `ask()`.
-        passing: exceptions that are raised unchanged, besides `PluginError`.
+    This includes SystemExit, and KeyboardInterrupt unless the user caused it. `doing` is the call,
+    such as `ask()`. Exceptions in `passing`, and `PluginError`, are raised unchanged.
     """
     passing = (PluginError, *passing)
     try:
@@ -59,12 +55,9 @@ def one_line(value: object) -> str:
 
 
 def notify_plugins(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
-    """Call all plugins that implement a run event. If one fails, a warning names it.
+    """Call all plugins that implement the hook `event`. If one fails, a warning names it.
 
-    Args:
-        manager: the manager with which the plugins are registered.
-        event: name of the hook.
-        facts: arguments of the hook, plain data. Each plugin receives a copy.
+    `facts` are the hook's arguments, plain data of which each plugin receives a copy.
     """
     implementations = getattr(manager.hook, event).get_hookimpls()
     listeners = dict.fromkeys(hook.plugin for hook in reversed(implementations))

@@ -30,11 +30,8 @@ Staged = list[tuple[Registry[Any], Spec]]  # registrations of a plugin that is b
 class Plugins:
     """The loaded plugins: their registrations, commands and hooks.
 
-    Attributes:
-        manager: pluggy's manager, which calls the hooks of run events.
-        commands: commands that plugins add to `bench`, by name.
-        command_owners: label of the plugin that added a command, by the command's name.
-        loaded: all plugins, including those that failed.
+    `commands` of plugins and `command_owners`, the labels of their plugins, are by the command's
+    name. `loaded` has all plugins, including those that failed.
     """
 
     def __init__(self) -> None:
@@ -59,8 +56,7 @@ class Plugins:
     def load(self, plugin: Plugin) -> None:
         """Load one plugin completely, or set its `error` and register nothing of it.
 
-        Raises:
-            BenchError: if it fails and `BENCH_STRICT_PLUGINS` is 1.
+        Raises BenchError if it fails and `BENCH_STRICT_PLUGINS` is 1.
         """
         self.loaded.append(plugin)
         staged: Staged = []
@@ -80,7 +76,6 @@ class Plugins:
         plugin.registered += [f"command {name}" for name in cli.commands]
 
     def _stage_all(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
-        """Import the plugin and call its hooks, which fill `staged` and `cli`."""
         who = plugin.label
         if plugin.error is not None:
             raise PluginError(who, plugin.error)
@@ -156,10 +151,7 @@ def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[
 
 @cache
 def load_plugins() -> Plugins:
-    """Load every installed plugin once per process, the toolkit's own first.
-
-    Whatever plugins print is sent to stderr.
-    """
+    """Load installed plugins once per process, the toolkit's first; their output goes to stderr."""
     plugins = Plugins()
     with stdout_to_stderr():
         for plugin in find_plugins():
@@ -170,10 +162,8 @@ def load_plugins() -> Plugins:
 def exhaustive_strategy() -> str:
     """Return the name of the first strategy that declares to evaluate every prompt on every draw.
 
-    Other strategies are compared with its decisions and replayed on its recordings.
-
-    Raises:
-        UserError: if no such strategy is installed.
+    Other strategies are compared with its decisions and replayed on its recordings. Raises
+    UserError if there is none.
     """
     for spec in load_plugins().strategies:
         if spec.exhaustive:
@@ -184,8 +174,7 @@ def exhaustive_strategy() -> str:
 def learning_strategy(parameter: str) -> StrategySpec:
     """Return the first strategy, by name, that learns a parameter of this name from recordings.
 
-    Raises:
-        UserError: if no such strategy is installed.
+    Raises UserError if there is none.
     """
     for spec in load_plugins().strategies:
         if parameter in spec.learned:
@@ -199,11 +188,7 @@ def metric_specs() -> dict[str, MetricSpec]:
 
 
 def metric_of_runs(name: str) -> MetricSpec:
-    """Return the spec of a metric, which must not need a rater to compare with.
-
-    Raises:
-        UserError: if the metric is unknown or needs a rater.
-    """
+    """Return the spec of a metric; raise UserError if it is unknown or needs a rater."""
     spec = load_plugins().metrics.get(name)
     if "rater" in spec.needs:
         raise UserError(

@@ -15,11 +15,9 @@ SpecT = TypeVar("SpecT", bound=Spec)
 class Registry(Generic[SpecT]):
     """The registered specs of one type, such as datasets.
 
-    Attributes:
-        spec_class: class of the specs. Its `kind` is their singular name, such as `dataset`.
-        listing: plural name, as in `bench list datasets` and the hook `register_datasets`.
-        unusable: names that a plugin tried to register but that cannot be used, with the reason.
-        failures: messages of the plugins that failed.
+    `spec_class.kind` is their singular name, such as `dataset`; `listing` the plural, as in `bench
+    list datasets` and the hook `register_datasets`. `unusable` maps each registered name that
+    cannot be used to the reason. `failures` are messages of the plugins that failed.
     """
 
     def __init__(self, spec_class: type[SpecT], listing: str) -> None:
@@ -40,12 +38,9 @@ class Registry(Generic[SpecT]):
         return self._owners.get(name)
 
     def refuse_clash(self, spec: Spec, distribution: str) -> None:
-        """Check that the name of a distribution's spec is not registered yet.
+        """Raise UserError if the name of a distribution's spec is already registered.
 
         The toolkit keeps its names. If two other distributions use a name, it becomes unusable.
-
-        Raises:
-            UserError: if the name is taken.
         """
         owner = self.owner(spec.name)
         if owner is None:
@@ -69,11 +64,7 @@ class Registry(Generic[SpecT]):
         return isinstance(spec, BackboneSpec | StrategySpec) and spec.default
 
     def get(self, name: str) -> SpecT:
-        """Return the spec called `name`.
-
-        Raises:
-            UserError: if the name is unknown or unusable.
-        """
+        """Return the spec called `name`; raise UserError if it is unknown or unusable."""
         if name in self.unusable:
             raise UserError(self.unusable[name])
         if name not in self._specs:

@@ -15,20 +15,16 @@ SUFFIXES = (".py", ".toml")  # code, and declarations of datasets and models
 
 
 def source_hashes(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, str]:
-    """Return distribution → hash of its sources, for the toolkit and the distributions `owners`.
+    """Return distribution → hash of its sources, for the toolkit and `owners` except None.
 
-    A version number is not enough, because two checkouts of the same version may compute a loss
-    differently. None is ignored in `owners`.
+    Two checkouts of the same version may compute a loss differently, so a version is not enough.
     """
     names = {OWN_DISTRIBUTION, *filter(None, owners)}
     return {name: _hash_packages(tuple(sorted(_packages(plugins, name)))) for name in sorted(names)}
 
 
 def _packages(plugins: Plugins, distribution: str) -> set[str]:
-    """Return the top-level modules that hold a distribution's entry points and targets.
-
-    Targets are those of datasets, backbones, strategies and views.
-    """
+    """Return the top-level modules that hold a distribution's entry points and targets."""
     modules = {plugin.module for plugin in plugins.loaded if plugin.distribution == distribution}
     modules |= {
         spec.target

@@ -22,9 +22,7 @@ from bench.errors import UserError
 def load_target(spec: Spec) -> Any:
     """Import and return the class of a spec.
 
-    Raises:
-        UserError: if a package is missing or too old.
-        PluginError: if the import fails for another reason.
+    Raises UserError if a package is missing or too old, PluginError if the import fails otherwise.
     """
     _check_version(spec)
     module, _, attribute = spec.target.partition(":")
@@ -58,9 +56,7 @@ def make(
 ) -> Any:
     """Instantiate the class of a spec.
 
-    Raises:
-        UserError: as `load_target` does, or if the class raises it.
-        PluginError: if the class raises another exception that is not in `passing`.
+    Raises UserError as `load_target` and the class do, PluginError for others not in `passing`.
     """
     target = load_target(spec)
     with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", (UserError, *passing)):
@@ -74,10 +70,7 @@ def offers(thing: object, default: Callable[..., Any]) -> bool:
 
 
 def with_defaults(thing: object, base: type) -> Any:
-    """Return the object or class, with missing members taken from the contract's base class.
-
-    A member that is None counts as missing.
-    """
+    """Return the object or class, with members that are missing or None taken from `base`."""
     if isinstance(thing, base) or (isinstance(thing, type) and issubclass(thing, base)):
         return thing
     return _Adapted(thing, base)

@@ -45,15 +45,11 @@ def cache_dir(*parts: str) -> Path:
 
 @cache
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder for this process only, which is removed at its end."""
     return tempfile.TemporaryDirectory(prefix="bench-cache-")
 
 
 def write_cached(path: Path, content: str | bytes) -> None:
-    """Write a small entry; do nothing if it cannot be written.
-
-    It is not synced to the disk, which would take 5 ms per file, and may be lost in a power cut.
-    """
+    """Write a small entry if possible. A sync would take 5 ms, so a power cut may lose it."""
     content = content.encode() if isinstance(content, str) else content
     digest = hashlib.sha256(content).hexdigest()
     with suppress(OSError):
@@ -78,11 +74,7 @@ def read_cached(path: Path) -> bytes | None:
 
 @contextmanager
 def writing_cached(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
-    """Yield a file to write a large entry, which replaces `path` when the block ends.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """Yield a file to write a large entry, which replaces `path` when the block ends."""
     seal = path.with_name(path.name + SEAL)
     with replacing(path, durable) as file:
         yield file
@@ -144,11 +136,8 @@ def stamp(path: Path) -> str:
 def cached_arrow(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) -> Path:
     """Return the Arrow file `target` in the cache, after writing it if it is missing or damaged.
 
-    Its name must depend on everything that determines its rows. `tables` returns the rows as
-    several tables, so that few rows are in memory.
-
-    Raises:
-        UserError: if the file cannot be written.
+    Its name must depend on everything that determines its rows, which `tables` returns in parts to
+    save memory. Raises UserError if it cannot be written.
     """
     import pyarrow as pa
 

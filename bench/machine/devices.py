@@ -22,11 +22,9 @@ _ASSUMED = {"mps": 5e12, "cpu": 50e9}
 
 
 def assumed_speed(device: str, dtype: str, tf32: bool = False) -> float | None:
-    """Return the assumed floating-point operations per second of a device; None if unknown.
+    """Return a device's assumed floating-point operations per second; None if unknown.
 
-    The device is cuda, mps, cpu or a name in `PEAKS`.
-
-    float16 is assumed to be as fast as bfloat16. With `tf32`, float32 products may use TF32.
+    The device is cuda, mps, cpu or a name in `PEAKS`. float16 counts as bfloat16.
     """
     peaks = PEAKS.get(UNNAMED_GPU if device == "cuda" else device)
     if peaks is None:

@@ -25,11 +25,7 @@ _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow"
 
 
 def pick_device(requested: str | None) -> str:
-    """Return the requested device, or the best of this machine if None.
-
-    Raises:
-        UserError: if the requested device is not available.
-    """
+    """Return the best device, or the requested one; raise UserError if it is not available."""
     import torch
 
     if requested is None:
@@ -85,10 +81,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def peak_memory() -> int | None:
-    """Return the peak memory in bytes: of the GPU if one was used, otherwise of this process.
-
-    None on systems that do not report it.
-    """
+    """Return the peak memory in bytes of the GPU, if used, or of this process; None if unknown."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
@@ -175,11 +168,10 @@ def remembered_batch_size(key: str) -> int | None:
 def estimate_speed(
     backbone: str, device: str, dtype: str, flops: float | None, tf32: bool = False
 ) -> tuple[float | None, str]:
-    """Return the speed of a backbone in evaluations per second, and a text about its source.
+    """Return a backbone's evaluations per second, None if unknown, and a text about the source.
 
-    A speed measured on this machine is preferred to one assumed for the device. The speed is None
-    if neither is known. `flops` is the number of floating-point operations of one evaluation, or
-    None.
+    A speed measured on this machine is preferred to one assumed for the device. `flops` is the
+    number of floating-point operations of one evaluation.
     """
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:

@@ -42,8 +42,7 @@ class OutsideError(UserError):
 def resolve_inside(root: Path, name: str) -> Path:
     """Return the path of `name` below `root` with links resolved. It need not exist.
 
-    Raises:
-        OutsideError: if it leads out of `root` or cannot be a file name.
+    Raises OutsideError if it leads out of `root` or cannot be a file name.
     """
     try:
         path = Path(os.path.realpath(root / name))
@@ -60,9 +59,8 @@ def resolve_inside(root: Path, name: str) -> Path:
 def regular_file(root: Path, name: str) -> Path | None:
     """Return the path of a regular file in a folder, links resolved; None if it does not exist.
 
-    Raises:
-        UserError: if it is not a regular file, because a FIFO or a device may block for ever, or if
-            it is a link that leads out of the folder or nowhere.
+    Raises UserError if it is not regular (a FIFO or a device may block for ever), or is a link that
+    leads out of the folder or nowhere.
     """
     path = root / name
     try:
@@ -89,11 +87,7 @@ def path_exists(path: str | Path) -> bool:
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading.
-
-    Raises:
-        OSError: if it does not exist or is a folder, device or pipe, which is not opened.
-    """
+    """Open a regular file for reading; raise OSError for a folder, device or pipe."""
     try:
         _expect_regular(os.stat(path).st_mode, path)  # noqa: PTH116  # twice as fast as Path.stat
     except FileNotFoundError:
@@ -110,11 +104,7 @@ def open_regular(path: str | Path) -> BufferedReader:
 
 
 def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
-    """Return the content of a regular file.
-
-    Raises:
-        OSError: if it is not a regular file, or has more than `max_bytes`.
-    """
+    """Return the content of a regular file; raise OSError if it has more than `max_bytes`."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
@@ -125,9 +115,7 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
 def read_text(path: Traversable, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """Return the text of a UTF-8 file, or of a resource in a package, without a byte order mark.
 
-    Raises:
-        OSError: as `read_bytes` does.
-        UnicodeDecodeError: if it is not UTF-8.
+    Raises OSError as `read_bytes` does, and UnicodeDecodeError.
     """
     content = read_bytes(path, max_bytes) if isinstance(path, Path) else path.read_bytes()
     return content.decode("utf-8-sig")
@@ -168,10 +156,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
     """Yield a temporary file to write, which replaces `path` when the block ends without an error.
 
     Other processes see either the whole file or none of it, even if this process is killed, and
-    with `durable` even after a power cut.
-
-    Raises:
-        OSError: if the file cannot be written, or if `path` is a device, a pipe or a folder.
+    with `durable` even after a power cut. Raises OSError if `path` is a device, a pipe or a folder.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "it exists and is not a regular file", str(path))
@@ -192,10 +177,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
 
 
 def link_or_copy(file: Path, target: Path) -> None:
-    """Hard-link a file to `target` atomically, or copy it if links are impossible.
-
-    The file must never change. An existing `target` is replaced.
-    """
+    """Replace `target` atomically by a hard link to a file that never changes, or by a copy."""
     temporary = target.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     try:
@@ -234,10 +216,7 @@ _LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}")
 def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
     """Return the content of a TOML file, with at most 2 MB, 50 levels and 64-bit integers.
 
-    `option` is the option that named the file, for messages.
-
-    Raises:
-        UserError: if the file cannot be read, is invalid or exceeds a limit.
+    `option` named the file, for messages. Raises UserError if it is unreadable, invalid or larger.
     """
     try:
         text = read_text(file, MAX_TOML_BYTES)
@@ -258,9 +237,7 @@ def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
 def _check_values(table: dict[str, Any]) -> None:
     """Check that a TOML table has no values that could not be printed, hashed or stored.
 
-    Raises:
-        ValueError: an integer has more than 64 bits.
-        RecursionError: tables and lists are nested more than `MAX_DEPTH` deep.
+    Raises ValueError for integers over 64 bits, RecursionError for nesting over `MAX_DEPTH`.
     """
     level: list[Any] = [table]
     for _ in range(MAX_DEPTH):

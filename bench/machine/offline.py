@@ -57,11 +57,8 @@ def offline(reason: bool | str | None = True) -> Iterator[None]:
     """Use no network within the block, in this process and those that it starts.
 
     Blocks can be nested; the end of the outermost block restores the previous state. All threads
-    share one switch, because the libraries do.
-
-    Args:
-        reason: why, as a text; True if the user set --offline. False or None for a block without
-            effect.
+    share one switch, because the libraries do. `reason` is a text; True if the user set --offline,
+    False or None for a block without effect.
     """
     global _blocks, _reason
     if not reason:
@@ -107,10 +104,7 @@ def offline_if_set(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def hub_silence() -> str | None:
-    """Return why the Hub is not used, as a text; None if it answers, with whatever status.
-
-    Waits at most `HUB_TIMEOUT` + 1 seconds.
-    """
+    """Return why the Hub does not answer, or None; wait at most `HUB_TIMEOUT` + 1 seconds."""
     if (reason := offline_reason()) is not None:
         return reason
     from huggingface_hub import constants, get_session

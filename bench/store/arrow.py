@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 
 def values(column: Any, missing: float | None = None) -> NDArray[Any]:
-    """Return a pyarrow column of numbers as a numpy array, with nulls replaced by `missing`.
-
-    Without `missing`, the elements in place of nulls are undefined.
-    """
+    """Return a pyarrow column as a numpy array; nulls become `missing`, or undefined without it."""
     array = _combined(column)
     dtype = np.dtype(_NUMPY_NAMES.get(str(array.type), str(array.type)))
     data = array.buffers()[1]
@@ -60,5 +57,4 @@ _NUMPY_NAMES = {
 
 
 def _combined(column: Any) -> Any:
-    """Return a column in one chunk."""
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column

@@ -1,7 +1,6 @@
 """`calibration.json`: how right a strategy's decisions were on the recorded images of a run.
 
-Other runs use it to choose a strategy's parameters for a stated risk, and to predict the
-probability that a decision is right.
+Other runs use it to choose parameters for a stated risk, and to predict how likely they are right.
 """
 
 from __future__ import annotations
@@ -150,19 +149,12 @@ def _setup_digest(manifest: Manifest) -> str:
 
 
 def calibration_files(path: Path) -> list[str]:
-    """Return the names of the calibrations in a run's folder, starting with `CALIBRATION`.
-
-    That one is listed even if it does not exist.
-    """
+    """Return the names of a run's calibrations, first `CALIBRATION`, even if that is absent."""
     return [CALIBRATION, *sorted(file.name for file in path.glob(FURTHER_CALIBRATIONS))]
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration into its run's folder, replacing an earlier one with the same key.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write a calibration, replacing one with the same key, or raise UserError if that fails."""
     try:
         first = read_calibration(path).calibration.key
     except UserError:  # the file is absent or damaged, and is replaced
@@ -175,10 +167,9 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
-    """Read a calibration in a run's folder.
+    """Read a run's calibration.
 
-    Raises:
-        UserError: if it is absent, damaged, of another run, or of a newer format.
+    Raises UserError if it is absent, damaged, of another run, or of a newer format.
     """
     advice = f"`bench calibrate {path}` makes it."
     calibration = read_document(
@@ -196,10 +187,7 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
 
 
 def find_calibrations(results: Path, left_out: LeftOut = warn_left_out) -> Iterator[Calibrated]:
-    """Yield the calibrations below a results folder; calls `left_out` for each unreadable one.
-
-    Only folders with a file `calibration.json` are searched.
-    """
+    """Yield calibrations of runs with a `calibration.json`; unreadable ones go to `left_out`."""
     for path in sorted(folders_with(results, CALIBRATION)):
         for name in calibration_files(path):
             try:

@@ -56,10 +56,7 @@ def has_part(folder: Path, sample_id: str) -> bool:
 
 
 def has_part_file(folder: Path, sample_id: str) -> bool:
-    """Return whether the folder has a part of this image in a complete file of its own.
-
-    A complete parquet file ends with the bytes `PAR1`.
-    """
+    """Return whether the folder has a complete parquet file (ending in `PAR1`) of this image."""
     path = part_path(folder, sample_id)
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -74,16 +71,11 @@ def has_part_file(folder: Path, sample_id: str) -> bool:
 def write_cells(
     folder: Path, sample_id: str, cells: Cells, timesteps: Ints, times: Times | None = None
 ) -> None:
-    """Write one image's errors, replacing earlier ones.
+    """Write one image's errors into the run's folder `errors`, replacing earlier ones.
 
     The columns are sample_id, prompt, draw, timestep, error (float32) and, with `times`, time.
-
-    Args:
-        folder: the run's folder `errors`, created if absent.
-        sample_id: id of the image.
-        cells: requests with their errors, float32 [prompts, draws] of the request.
-        timesteps: level of each draw, int64 [N].
-        times: time passed to the model in each draw, [N].
+    `cells` are requests with their errors, float32 [prompts, draws] of the request. `timesteps` and
+    `times` [N] are the level of each draw and the time passed to the model.
     """
     prompts = [np.repeat(request.prompts, len(request.draws)) for request, _ in cells]
     draws = [np.tile(request.draws, len(request.prompts)) for request, _ in cells]
@@ -101,17 +93,11 @@ def write_cells(
 def write_first_order(
     folder: Path, sample_id: str, linearised: Linearised, timesteps: Ints
 ) -> None:
-    """Write one image's first-order errors, replacing earlier ones.
+    """Write one image's first-order errors into the folder `first_order`, replacing earlier ones.
 
     The columns are sample_id, mixture, prompt, draw, timestep and error (float32). `mixture` is an
     index into a list of mixtures (a weight per prompt), stored as JSON in the file's metadata.
-
-    Args:
-        folder: the run's folder `first_order`, created if absent.
-        sample_id: id of the image.
-        linearised: requests, at least one, with their first-order errors, float32 [P, draws of
-            the request].
-        timesteps: level of each draw, int64 [N].
+    `linearised` has at least one request, with its errors as float32 [P, draws of the request].
     """
     mixtures: dict[tuple[float, ...], int] = {}
     blocks = []
@@ -164,9 +150,7 @@ def link_part(source: Path, target: Path, sample_id: str) -> None:
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return one image's errors as float32 [P, N], NaN if a cell was not evaluated.
 
-    Raises:
-        FileNotFoundError: if none are stored.
-        UserError: if they are damaged, or exceed `shape` (P, N) because they are of another run.
+    Raises FileNotFoundError if none are stored, UserError if they are damaged or exceed `shape`.
     """
     part = read_part(folder, sample_id, ("prompt", "draw", "error"))
     errors = np.full(shape, np.nan, dtype=np.float32)
@@ -177,12 +161,8 @@ def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[
 def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> FirstOrder:
     """Return each mixture, float64 [P], with one image's first-order errors at it, float32 [P, N].
 
-    Errors that were not estimated are NaN.
-
-    Raises:
-        FileNotFoundError: if none are stored.
-        UserError: if they are damaged, or do not fit `shape` (P, N) because they are of another
-            run.
+    Errors that were not estimated are NaN. Raises FileNotFoundError if none are stored, UserError
+    if they are damaged or do not fit `shape` (P, N).
     """
     part = read_part(folder, sample_id, ("mixture", "prompt", "draw", "error"))
     mixtures = _mixtures(part, shape[0])
@@ -196,11 +176,8 @@ def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> Fi
 def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
     """Return the timestep of each draw from one image's part, int64, -1 for draws not in it.
 
-    The result has at least `n_draws` elements, and more if the part has higher draws.
-
-    Raises:
-        FileNotFoundError: if no errors of this image are stored.
-        UserError: if they are damaged.
+    The result has at least `n_draws` elements, and more if the part has higher draws. Raises
+    FileNotFoundError if no errors of this image are stored, UserError if they are damaged.
     """
     part = read_part(folder, sample_id, ("draw", "timestep"))
     draw = _indices(part, "draw", MAX_STORED_DRAWS)
@@ -224,14 +201,7 @@ class ImagePart:
 def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart:
     """Return columns of one image's part, converted to `COLUMN_TYPES` and without nulls.
 
-    Args:
-        folder: `errors/` or `first_order/` of a run.
-        sample_id: id of the image.
-        columns: names from `COLUMN_TYPES`.
-
-    Raises:
-        FileNotFoundError: if there is no part of this image.
-        UserError: if the part is damaged.
+    Raises FileNotFoundError if there is no part of this image, UserError if it is damaged.
     """
     import pyarrow as pa
 
@@ -253,9 +223,8 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
 def read_part_table(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
     """Return one image's part, or some columns of it, as a pyarrow table.
 
-    Raises:
-        FileNotFoundError: if there is no part of this image.
-        UserError: if its file is not a regular file in the folder, or a packed file is damaged.
+    Raises FileNotFoundError if there is no part of this image, UserError if its file is not a
+    regular file in the folder or a packed file is damaged.
     """
     import pyarrow.parquet as pq
 

@@ -40,12 +40,9 @@ class FurtherLabels(Document):
 
 
 def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> FurtherLabels:
-    """Add further labels to those in a run's folder, and return all.
+    """Add further labels to those in a run's folder, replacing columns by name, and return all.
 
-    A column with the name of an earlier one replaces it.
-
-    Raises:
-        UserError: if a column has no label at all, or has one for an image that is not in the run.
+    Raises UserError if a column has no label, or one for an image that is not in the run.
     """
     samples = set(manifest.samples)
     for name, labels in added.items():
@@ -68,8 +65,7 @@ def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> 
 def read_columns(path: Path, manifest: Manifest) -> dict[str, dict[str, str]]:
     """Return the further labels of a run by column and sample id, {} if it has none.
 
-    Raises:
-        UserError: if the file is damaged, was changed by hand, or is for other data.
+    Raises UserError if the file is damaged, was changed by hand, or is for other data.
     """
     if not (path / COLUMNS_FILE).exists():
         return {}
@@ -92,11 +88,7 @@ def read_columns(path: Path, manifest: Manifest) -> dict[str, dict[str, str]]:
 def column_values(
     columns: Mapping[str, Column], name: str, sample_ids: Sequence[str]
 ) -> NDArray[np.str_]:
-    """Return the label of each image in a column, "" for an image without one.
-
-    Raises:
-        UserError: if there is no such column.
-    """
+    """Return the label of each image in an existing column, "" for an image without one."""
     if name not in columns:
         raise UserError(
             f"there is no column {name!r} of further labels.{did_you_mean(name, columns)} Columns:"
@@ -106,11 +98,7 @@ def column_values(
 
 
 def labelled_samples(path: Path, manifest: Manifest, name: str, value: str) -> list[str]:
-    """Return the ids of a run's images with the label `value` in a column.
-
-    Raises:
-        UserError: if there is no such column, or no image with this label.
-    """
+    """Return the ids of a run's images with the label `value`; raise UserError if it has none."""
     labels = column_values(read_columns(path, manifest), name, manifest.samples)
     chosen = [s for s, label in zip(manifest.samples, labels, strict=True) if label == value]
     if not chosen:
@@ -125,8 +113,7 @@ def labelled_samples(path: Path, manifest: Manifest, name: str, value: str) -> l
 def read_columns_csv(file: Path) -> dict[str, dict[str, str]]:
     """Read further labels, by column and sample id, from a CSV file with a column sample_id.
 
-    Raises:
-        UserError: if the file cannot be read, has no other column, or repeats an image.
+    Raises UserError if the file cannot be read, has no other column, or repeats an image.
     """
     head, lines = _read(file, (ID,))
     names = [name for name in head if name != ID]
@@ -140,18 +127,14 @@ def read_columns_csv(file: Path) -> dict[str, dict[str, str]]:
 
 
 def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> dict[str, Ints]:
-    """Read people's answers to n images from a CSV file.
+    """Read people's answers to n images from a CSV file with columns subject, sample_id and answer.
 
-    The columns of the file are subject, sample_id and answer (a class name). Answers to images
-    that are not in `sample_ids` are ignored.
+    Returns the class of each subject's answer to each image, int64 [n]: -1 if the answer is empty,
+    which counts as wrong; `NO_ANSWER` if the subject did not see the image. Answers to images that
+    are not in `sample_ids` are ignored.
 
-    Returns:
-        For each subject the class of its answer to each image, int64 [n]: -1 if the answer is
-        empty, which counts as wrong; `NO_ANSWER` if the subject did not see the image.
-
-    Raises:
-        UserError: if a column is missing, an answer is not a class, a subject answers twice, or
-            there is no answer to any of the images.
+    Raises UserError if a column is missing, an answer is not a class, a subject answers twice, or
+    there is no answer to any of the images.
     """
     class_of = {name: label for label, name in enumerate(manifest.classes)}
     row_of = {sample: index for index, sample in enumerate(sample_ids)}

@@ -1,7 +1,4 @@
-"""A run's decisions as arrays with an element per image, and the scores of all classes.
-
-200,000 images are read in a second.
-"""
+"""A run's decisions as arrays with an element per image, and the scores of all classes."""
 
 from __future__ import annotations
 
@@ -31,8 +28,7 @@ NO_RUNNER_UP = -2  # runner-up of a failed image, or if there is only one class
 class Decisions:
     """Decisions on n images. All columns have the length n.
 
-    The columns from `in_top5` to `draws` are None if `top` was not read. The columns after them are
-    None if no image has a value.
+    Columns from `in_top5` to `draws` are None without `top`, later ones if no image has a value.
     """
 
     sample_ids: Any  # pyarrow strings
@@ -73,8 +69,7 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     """Read a run's decisions on the samples of its manifest, in the order of the manifest.
 
     Undecided samples are left out. `margin_stderr` and `confidence` are NaN for a run without
-    `Manifest.margin_errors_known`. With `top`, which takes 50 % longer, the columns `in_top5` to
-    `draws` are read too.
+    `Manifest.margin_errors_known`. `top` adds `in_top5` to `draws`, which takes 50 % longer.
     """
     return read_parts([(path, manifest.samples)], manifest, top)
 
@@ -82,10 +77,7 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
 def read_parts(
     parts: Sequence[tuple[Path, Sequence[str]]], manifest: Manifest, top: bool = False
 ) -> Decisions:
-    """Read a run's decisions from several folders.
-
-    Each part is a folder with the ids of the samples to read from it; see `read_decisions`.
-    """
+    """Read a run's decisions from folders, each with its sample ids; see `read_decisions`."""
     import pyarrow as pa
 
     tables = [
@@ -143,17 +135,14 @@ def _from_table(table: Any) -> Decisions:
 
 
 def _unless_null(column: Any) -> Any:
-    """Return a column in one chunk, None if it has only nulls."""
     return None if column.null_count == len(column) else column.combine_chunks()
 
 
 def _optional_booleans(column: Any) -> NDArray[np.bool_] | None:
-    """Return a column of booleans with nulls as False, None if it has only nulls."""
     return None if _unless_null(column) is None else booleans(column.fill_null(False))
 
 
 def _top_columns(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
-    """Return the columns `in_top5`, `runner_up`, `gaps` and `draws` of `Decisions`."""
     sizes, flat = _top_entries(table)
     start = np.cumsum(sizes) - sizes  # index of each image's first entry in `flat`
     in_top5 = np.zeros(len(labels), dtype=bool)
@@ -187,11 +176,9 @@ def _top_entries(table: Any) -> tuple[Ints, Floats]:
 def class_scores(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
     """Return the mean error of each class on the same draws, float64 [n, C]; lower is better.
 
-    `sample_ids` (n pyarrow strings) must have records in the run's folder `path`.
-
-    Raises:
-        UserError: if images have texts or candidates of their own, one failed, a class was stopped
-            early, or the run stores neither all scores nor all errors.
+    `sample_ids` (n pyarrow strings) must have records in the run's folder `path`. Raises UserError
+    if images have texts or candidates of their own, one failed, a class was stopped early, or the
+    run stores neither all scores nor all errors.
     """
     classes = len(manifest.classes)
     if manifest.items or manifest.identity.candidates:

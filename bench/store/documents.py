@@ -1,7 +1,6 @@
 """`manifest.json`: settings, identity, images and environment of a run.
 
-Fields that this version does not know, from a newer version or a user, are kept. Results are in
-`bench.store.summary` and `bench.store.records`.
+Fields that this version does not know, from a newer version or a user, are kept.
 """
 
 from __future__ import annotations
@@ -212,8 +211,7 @@ class Manifest(Document):
     def with_unknowns_of(self, others: Sequence[Self]) -> Self:
         """Return a copy for the joined lines of this run and others.
 
-        Margin errors are marked as unknown if they are unknown in any of the runs, and so is the
-        cost of a linearised draw.
+        Margin errors, and the cost of a linearised draw, are unknown if any of the runs lacks them.
         """
         unknown: dict[str, Any] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
@@ -277,7 +275,6 @@ def with_code_of(manifest: Manifest, others: Sequence[Manifest]) -> Manifest:
 
 
 def _hashes(manifests: Sequence[Manifest]) -> dict[str, list[str]]:
-    """Return the different code hashes of each distribution, in order of first occurrence."""
     hashes: dict[str, list[str]] = {}
     for manifest in manifests:
         code = manifest.environment.get("code")

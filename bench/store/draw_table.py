@@ -59,13 +59,8 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
 def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
     """Return the table of a run's draws; None if the run has none, as of early versions.
 
-    Args:
-        folder: the run's folder.
-        count: expected number of draws; None if any number is valid.
-
-    Raises:
-        UserError: if the file is damaged, has another number of draws, or is not a regular file
-            inside the folder.
+    Raises UserError if the file is damaged, has another number of draws than `count`, or is not a
+    regular file inside the folder.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

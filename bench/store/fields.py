@@ -130,7 +130,6 @@ class MetricFields(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Return the schema of the declared fields and the metrics, for the documentation."""
         core: dict[str, Any] = dict(core_schema)
         core["schema"] = {k: v for k, v in core["schema"].items() if k != "serialization"}
         reference = handler(cast("CoreSchema", core))
@@ -177,11 +176,7 @@ def to_json(value: Any) -> str:
 
 
 def write_document(path: Path, document: Document, durable: bool = True) -> None:
-    """Write a document atomically; see `write_atomically`.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write a document atomically; see `write_atomically`."""
     write_atomically(path, to_json(document.plain()), durable)
 
 
@@ -209,9 +204,8 @@ def first_problem(error: ValidationError) -> str:
 def read_json(root: Path, name: str) -> Any:
     """Return the content of the JSON file `name` in the folder `root`.
 
-    Raises:
-        UserError: if it is absent, not a regular file inside the folder, larger than 500 MB, or not
-            valid JSON. NaN and infinity are not valid.
+    Raises UserError if it is absent, not a regular file inside the folder, larger than 500 MB, or
+    not valid JSON. NaN and infinity are not valid.
     """
     file = regular_file(root, name)
     if file is None:
@@ -234,17 +228,10 @@ def read_document(
 ) -> AnyDocument:
     """Return the document in the file `name` of the folder `root`.
 
-    Args:
-        model: class of the document.
-        root: the folder.
-        name: name of the file.
-        what: description of the document for error messages, such as `a study`.
-        newest: highest supported format; None if the document has no format version.
-        advice: sentence to add to error messages.
-        migrate: function that converts the content of an earlier format to the newest.
-
-    Raises:
-        UserError: as in `read_json`, or if the content is invalid or of a newer format.
+    `newest` is the highest supported format, None if the document has no format version; `migrate`
+    converts the content of an earlier format. Error messages call the document `what`, such as "a
+    study", and add the sentence `advice`. Raises UserError as `read_json` does, or if the content
+    is invalid or of a newer format.
     """
     try:
         content = read_json(root, name)

@@ -29,10 +29,7 @@ ADDING_PREFIX = ".adding-"  # of a folder that is being added and not validated 
 
 
 def missing_samples(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | None:
-    """Return the samples of `manifest` that the run in `path` has yet to decide.
-
-    None if `path` has no run with the same identity.
-    """
+    """Return the samples of `manifest` still to decide; None if `path` has no such run."""
     if not os.path.lexists(path / MANIFEST):
         return None
     stored = read_manifest(path)
@@ -53,12 +50,9 @@ def undecided_samples(
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a run's manifest, of this or an earlier format.
+    """Read a run's manifest; warn if a newer version of the run's backbone corrects its results.
 
-    Warns if a newer version of the run's backbone corrects its results.
-
-    Raises:
-        UserError: if there is no manifest, or it is damaged or of a newer format.
+    Raises UserError if there is no manifest, or it is damaged or of a newer format.
     """
     file = path / MANIFEST
     if not os.path.lexists(file):
@@ -87,10 +81,9 @@ def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
-    """Return the latest record of each sample by id.
+    """Return the latest record of each sample by id, skipping invalid lines with a warning.
 
-    With `n_classes`, every field of a record is validated, otherwise only its sample id. Invalid
-    lines are skipped with a warning.
+    With `n_classes`, every field of a record is validated, otherwise only its sample id.
     """
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
     return {record["sample_id"]: record for _, _, record in read_lines(path / JOURNAL, good)}
@@ -103,27 +96,17 @@ def requested_records(path: Path, manifest: Manifest) -> list[Any]:
 
 
 def read_summary(path: Path) -> Summary | None:
-    """Return the summary of a run, None if it has none yet.
-
-    Raises:
-        UserError: if the summary is damaged.
-    """
+    """Return the summary of a run, None if it has none yet; raise UserError if it is damaged."""
     if not os.path.lexists(path / SUMMARY):
         return None
     return read_document(Summary, path, SUMMARY, what="a run's summary")
 
 
 def find_run(run: str, results: str, exact: bool = False) -> Path:
-    """Return the folder of a run.
+    """Return the folder of a run; raise UserError if there is no such run, or several.
 
-    Args:
-        run: path or id of the run. Unless `exact`, also a part of the id with at least four
-            characters, or `latest` for the run whose manifest was written last.
-        results: folder of the runs.
-        exact: for settings that are stored in a manifest, whose meaning must not change.
-
-    Raises:
-        UserError: if there is no such run, or several.
+    `run` is a path or an id. Unless `exact`, for settings stored in a manifest, it may also be a
+    part of the id with at least four characters, or `latest`: the run with the newest manifest.
     """
     candidates: Iterable[Path] = (Path(run), Path(results, run), Path(results, "published", run))
     for path in candidates:
@@ -153,21 +136,16 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
 
 
 def list_runs(results: Path) -> list[Path]:
-    """Return the folders of all runs below `results`, sorted.
-
-    Raises:
-        UserError: if `results` is not a valid path.
-    """
+    """Return the folders of all runs below `results`, sorted."""
     if "\0" in str(results):
         raise UserError(f"There is no folder {quoted(str(results))}.")
     return sorted(folders_with(results, MANIFEST))
 
 
 def folders_with(results: Path, name: str) -> Iterator[Path]:
-    """Yield the folders below `results` that contain an entry `name`.
+    """Yield the folders below `results` that contain an entry `name`, without following links.
 
-    Subfolders of runs are not searched, because `errors/` may have 200,000 files. Links are not
-    followed.
+    Subfolders of runs are not searched, because `errors/` may have 200,000 files.
     """
     for folder, below, files in os.walk(results):
         if name in files or name in below:  # readers check whether it is a regular file

@@ -43,11 +43,8 @@ def read_lines(
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yield offset (bytes), length (bytes) and record of each valid line; none if there is no file.
 
-    After the last line, a warning names the invalid lines, except for a last one without a line
-    end: a process that is still running, or was killed, leaves it.
-
-    Raises:
-        UserError: if it is not a regular file inside its folder.
+    A warning names the invalid lines, except a last one without a line end, which a running or
+    killed process leaves. Raises UserError if it is not a regular file inside its folder.
     """
     from pydantic_core import from_json
 
@@ -91,9 +88,8 @@ def complete_length(file: BinaryIO) -> int:
 class Journal:
     """Append-only file of JSON lines. Opening it removes an incomplete last line.
 
-    Each line is passed to the operating system before `append` returns, so a killed process loses
-    none. fsync protects from power loss. As it takes milliseconds, it is called every few seconds
-    and on closing.
+    Each line reaches the operating system before `append` returns, so a killed process loses none.
+    fsync, against power loss, takes milliseconds, so it follows every few seconds and on closing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,11 +100,9 @@ class Journal:
             self._file.truncate(complete)
 
     def append(self, record: Any) -> None:
-        """Write one line, completely or not at all.
+        """Write one line, completely or not at all; raise OSError if the disk is full or gone.
 
-        Raises:
-            OSError: if the disk is full or gone. If even the written part of the line cannot be
-                removed, the next process that opens the journal removes it.
+        If even the written part cannot be removed, the next process that opens the journal does so.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)
@@ -141,12 +135,9 @@ class Journal:
 
 
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
-    """Return the latest record of each sample in a run's folder as a pyarrow table.
+    """Return the latest record of each sample as a pyarrow table, empty without a journal.
 
-    Args:
-        path: the run's folder. Without a journal, the table is empty.
-        n_classes: number of classes of the run.
-        top: whether to include the column `top`, the best classes of each image.
+    With `top`, it has the column `top`: the best classes of each image.
     """
     import pyarrow.compute as pc
 

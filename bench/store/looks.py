@@ -88,10 +88,7 @@ def record_look(results: Path, manifest: Manifest) -> None:
 
 
 def read_looks(results: Path) -> Iterator[Look]:
-    """Yield the recorded looks of a results folder, skipping damaged lines.
-
-    Yields none if the file is absent, unreadable or not regular.
-    """
+    """Yield the recorded looks of a results folder, without damaged lines or unreadable files."""
     try:
         file = regular_file(results, LOOKS)
         lines = read_bytes(file, MAX_LOOKS_BYTES).splitlines() if file else []
@@ -103,10 +100,7 @@ def read_looks(results: Path) -> Iterator[Look]:
 
 
 def count_looks(folders: Iterable[Path]) -> dict[SplitKey, int]:
-    """Return the number of different runs that finished on each test split in results folders.
-
-    Runs that are stored but not recorded as looks are counted too.
-    """
+    """Return how many different runs, recorded as looks or not, finished on each test split."""
     seen: dict[SplitKey, set[str]] = {}
     for folder in folders:
         runs = list_runs(folder) if folder.is_dir() else []

@@ -42,10 +42,7 @@ class MergeSource:
 
 @dataclass(frozen=True)
 class Merge:
-    """Locations of the journal lines of a merged run with n images.
-
-    `plan_merge` fills the arrays in place. The lines themselves are read by `lines`.
-    """
+    """Locations, filled in by `plan_merge`, of the journal lines of a merged run with n images."""
 
     sources: Sequence[MergeSource]
     samples: Sequence[str]  # ids of the n images, in the order of the split
@@ -95,11 +92,7 @@ class Merge:
         return read_parts(parts, self.manifest(), top=True)
 
     def copy_errors(self, target: Path) -> None:
-        """Link or copy the errors of each image and the table of draws into the folder `target`.
-
-        Raises:
-            OSError: if the disk is full.
-        """
+        """Link or copy each image's errors, and the table of draws, into the folder `target`."""
         others = [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]
         for number, path in others:
             file = regular_file(path, DRAWS)
@@ -118,12 +111,7 @@ class Merge:
 def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
     """Return the folders of runs and of their shards, without duplicates.
 
-    Args:
-        runs: ids or folders of runs, or folders of shards.
-        results: folder of the runs.
-
-    Raises:
-        UserError: if one of them is not a run, or there are none.
+    `runs` are ids or folders. Raises UserError if one of them is not a run, or there are none.
     """
     folders: dict[str, Path] = {}
     for run in runs:
@@ -145,15 +133,13 @@ def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
 
 
 def _whole_size(manifest: Manifest) -> int:
-    """Return the number of images of the whole run, from the manifest of a part."""
     return manifest.part.asked if manifest.part else manifest.total
 
 
 def plan_merge(sources: Sequence[MergeSource]) -> Merge:
     """Find the line of each image. A line with a prediction is preferred to one of a failed image.
 
-    Raises:
-        UserError: if two sources have different predictions for an image.
+    Raises UserError if two sources have different predictions for an image.
     """
     # The first line of an image is used. Sources with errors come first, to keep its errors too.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())

@@ -33,9 +33,8 @@ def packed_name(number: int) -> str:
 def compact_options(schema: Any) -> dict[str, Any]:
     """Return options of a parquet writer with which tables of cells are small and lossless.
 
-    Floats are split into streams of their first bytes, second bytes and so on, because errors of
-    neighbouring cells share the first ones. Integers are stored as differences.
-    docs/how-to/publish.md has the sizes.
+    Floats are split into streams of their bytes, because neighbouring errors share the first ones.
+    Integers are stored as differences. docs/how-to/publish.md has the sizes.
     """
     import pyarrow.types as kinds
 
@@ -54,10 +53,7 @@ def compact_options(schema: Any) -> dict[str, Any]:
 
 
 def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
-    """Write parts into packed files and return the number of images.
-
-    `parts` are sample ids with pyarrow tables, which must all have the same columns.
-    """
+    """Write sample ids with tables of the same columns into packed files; return their number."""
     import pyarrow.parquet as pq
 
     folder.mkdir(exist_ok=True)
@@ -97,11 +93,7 @@ class PackedPart:
 
 
 def find_packed(folder: Path, sample_id: str) -> PackedPart | None:
-    """Return an image's part in the packed files of a folder; None if there is none.
-
-    Raises:
-        UserError: if a packed file is damaged.
-    """
+    """Return an image's packed part, None if there is none; raise UserError if one is damaged."""
     for file in _files(folder):
         status = file.stat()
         part = _parts(file, status.st_mtime_ns, status.st_size).get(sample_id)

@@ -95,8 +95,7 @@ class StoredQuestions(Document):
 def read_questions(path: Path) -> list[AskedQuestion]:
     """Return the questions of the run in the folder `path`, [] if it has none.
 
-    Raises:
-        UserError: if the file is damaged or of a newer format.
+    Raises UserError if the file is damaged or of a newer format.
     """
     if not (path / QUESTIONS).exists():
         return []
@@ -113,10 +112,7 @@ def ending_answer(questions: Iterable[AskedQuestion], images: int) -> QuestionAn
 
 
 def ask_question(path: Path, question: str, decided: int) -> AskedQuestion:
-    """Write a question into a run's folder, unless it was asked before, and return its entry.
-
-    `decided` is the current number of decided images.
-    """
+    """Store a question, unless asked before, with the number of decided images, and return it."""
     earlier = read_questions(path)
     for entry in earlier:
         if entry.question == question:

@@ -46,11 +46,7 @@ class StoredRun:
         return read_decisions(self.path, self.manifest, top)
 
     def require_decisions(self) -> Decisions:
-        """Read the decisions with `top`.
-
-        Raises:
-            UserError: if there are none yet.
-        """
+        """Read the decisions with `top`; raise UserError if there are none yet."""
         decided = self.decided(top=True)
         if not len(decided):
             raise UserError(
@@ -59,11 +55,7 @@ class StoredRun:
         return decided
 
     def require_summary(self) -> Summary:
-        """Return the summary.
-
-        Raises:
-            UserError: if the run has none yet.
-        """
+        """Return the summary; raise UserError if the run has none yet."""
         if self.summary is None:
             raise UserError(f"{self.path} is not complete; the same `bench run` finishes it.")
         return self.summary
@@ -72,9 +64,7 @@ class StoredRun:
 def read_run(path: Path) -> StoredRun:
     """Read a run's manifest and summary.
 
-    Raises:
-        UserError: if there is no run in `path`, one of them is damaged, or a file of the run is not
-            a regular file.
+    Raises UserError if there is no run in `path`, or a file of it is damaged or not regular.
     """
     manifest, summary = read_manifest(path), read_summary(path)
     regular_file(path, JOURNAL)
@@ -98,10 +88,7 @@ def read_runs(paths: Iterable[Path], left_out: LeftOut = warn_left_out) -> Itera
 
 
 def with_tags(paths: Sequence[Path], tags: Collection[str]) -> Sequence[Path]:
-    """Return the folders of runs that have all `tags`; all folders if there are no tags.
-
-    Unreadable runs are left out if there are tags.
-    """
+    """Return the folders of readable runs that have all `tags`; all folders without `tags`."""
     if not tags:
         return paths
     tagged: list[Path] = []

@@ -105,11 +105,7 @@ def study_folder(results: Path, name: str) -> Path:
 
 
 def write_study(folder: Path, study: Study, declared: str | None = None) -> None:
-    """Write a study's state and, if not None, the text of the file that declares it.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
+    """Write a study's state and, if not None, the text of the file that declares it."""
     folder.mkdir(parents=True, exist_ok=True)
     if declared is not None:
         write_atomically(folder / DECLARED, declared)
@@ -117,22 +113,14 @@ def write_study(folder: Path, study: Study, declared: str | None = None) -> None
 
 
 def read_study(folder: Path) -> Study:
-    """Read a study's state.
-
-    Raises:
-        UserError: if it is absent, damaged, or of a newer format.
-    """
+    """Read a study's state; raise UserError if it is absent, damaged, or of a newer format."""
     if not os.path.lexists(folder / STUDY):
         raise UserError(f"{folder} is not a study: it has no {STUDY}.")
     return read_document(Study, folder, STUDY, what="a study", newest=STUDY_FORMAT)
 
 
 def find_study(study: str, results: str) -> Path:
-    """Return the folder of a study. `study` is its name or its folder.
-
-    Raises:
-        UserError: if there is no such study.
-    """
+    """Return the folder of a study, from its name or folder; raise UserError if there is none."""
     for path in (Path(study), study_folder(Path(results), study)):
         if os.path.lexists(path / STUDY):
             return path

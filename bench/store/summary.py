@@ -171,12 +171,9 @@ class Again(Document):
 
 
 def read_again(path: Path, decided: Decisions) -> Again | None:
-    """Return a run's `again.json`.
+    """Return a run's `again.json`; raise UserError if it is damaged.
 
     None if there is none, or if the run had another number of decided images when it was written.
-
-    Raises:
-        UserError: if the file is damaged.
     """
     if not (path / AGAIN).exists():
         return None
@@ -205,10 +202,7 @@ class Swept(TypedDict):
 
 
 def read_swept(path: Path) -> dict[str, Swept]:
-    """Return the swept images of the run in the folder `path` by sample id.
-
-    Damaged lines are skipped with a warning.
-    """
+    """Return a run's swept images by sample id, skipping damaged lines with a warning."""
     lines = read_lines(path / AUDIT, lambda line: is_valid(line, Swept))
     return {line["sample_id"]: Swept(**line) for _, _, line in lines}  # type: ignore[typeddict-item]
 
@@ -216,8 +210,7 @@ def read_swept(path: Path) -> dict[str, Swept]:
 def permuted(sample_ids: Iterable[str], identity: str) -> list[str]:
     """Return the ids in a pseudo-random order that is determined by the digest `identity`.
 
-    The order of two ids does not depend on the others, so a shard has its ids in the same order as
-    the whole run.
+    A shard has its ids in the same order as the whole run.
     """
     return sorted(
         sample_ids, key=lambda name: hashlib.sha256(f"{identity} {name}".encode()).digest()

@@ -45,11 +45,7 @@ from bench.store.summary import AGAIN, AUDIT, Summary, Swept
 
 
 def refuse_in_use(path: Path) -> None:
-    """Check that no other process is writing a run, before anything heavy is loaded.
-
-    Raises:
-        UserError: if another process holds the lock of the folder.
-    """
+    """Raise UserError if another process writes the run, before anything heavy is loaded."""
     if (file := regular_file(path, LOCK)) is not None:
         try:
             with FileLock(file, timeout=0):
@@ -72,17 +68,11 @@ class RunFolder:
 
     The folder is created if necessary. A run with the same identity in it is resumed, or deleted if
     `fresh`. If the block raises a `BenchError` before the first image is stored, a folder that it
-    created is removed. Methods raise `StoreError` if the disk is full or gone, and what was stored
-    before is kept.
+    created is removed. `manifest` also has the samples of earlier commands; `mixed_code` warns if
+    stored results were made by different code.
 
-    Attributes:
-        path: the folder.
-        manifest: the manifest as stored, which also has the samples of earlier commands.
-        mixed_code: a warning if stored results were made by different code, else None.
-
-    Raises:
-        UserError: on entering the block, if the folder cannot be written, is in use, or contains
-            another run.
+    Entering the block raises UserError if the folder cannot be written, is in use, or contains
+    another run. Methods raise `StoreError` if the disk is full or gone; what was stored is kept.
     """
 
     mixed_code: str | None = None
@@ -223,10 +213,9 @@ class RunFolder:
             self._audit.append(swept)
 
     def copy_sweep(self, source: Path, sample_ids: Collection[str], save_errors: bool) -> None:
-        """Copy decisions on some samples from a full sweep, with their errors if `save_errors`.
+        """Copy decisions on outstanding samples from the full sweep in the folder `source`.
 
-        Only outstanding samples are copied, and not those that failed in the sweep. The copies have
-        `sweep` in `decided_by`. `source` is the folder of the sweep's run.
+        Samples that failed in the sweep are left out. The copies have `sweep` in `decided_by`.
         """
         shared = [name for name in self.manifest.samples if name in set(sample_ids)]
         outstanding = self.outstanding(shared, save_errors)
@@ -273,8 +262,7 @@ class RunFolder:
 def update_labels(path: Path, config: StoredConfig) -> None:
     """Replace the note and the tags of a stored run by those of `config`, unless these are empty.
 
-    Raises:
-        UserError: if the folder cannot be written or is in use.
+    Raises UserError if the folder cannot be written or is in use.
     """
     stored = read_manifest(path)
     if (labelled := stored.config.labelled_as(config)) != stored.config:
