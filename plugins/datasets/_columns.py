@@ -52,10 +52,7 @@ class ImageColumns:
 
 
 def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED) -> ImageColumns:
-    """Choose the columns of image, label and id in an Arrow schema (UserError).
-
-    `where` names the table in messages.
-    """
+    """Choose the columns of image, label and id in an Arrow schema (UserError)."""
     for name in named.others:
         check_column(name, schema.names, where)
     types = {name: _plain(schema.field(name).type) for name in schema.names}
@@ -189,10 +186,7 @@ def standard_rows(
 
 
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
-    """Return a table with the columns of `columns.features`.
-
-    Raises UserError if the path of an image leads out of `root`.
-    """
+    """Return the columns of `columns.features`; UserError if the path of an image leaves `root`."""
     features = columns.features
     converted = {}
     for name, source in columns.sources.items():

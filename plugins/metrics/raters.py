@@ -13,8 +13,7 @@ class ErrorConsistency(Metric):
     """Cohen's kappa of being right on the same images (Geirhos et al., NeurIPS 2020).
 
     0 is expected of two independent raters with these accuracies; 1 means right and wrong on the
-    same images. With several raters, it is the mean of their kappas, each on the images the rater
-    saw.
+    same images. With several raters, it is the mean of their kappas, each on the rater's images.
     """
 
     spec: ClassVar[dict[str, Any]] = {

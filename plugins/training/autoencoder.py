@@ -42,10 +42,9 @@ def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
 def reconstruction_loss(output: torch.Tensor, pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Return the mean absolute error of lightness and colour, plus that of their gradients.
 
-    The gradients are differences between neighbouring pixels, weighted by `recipe.edge_weight`.
-    They keep texture, which a loss on pixels alone would blur, and which distinguishes land uses.
-    Colour has a weight above its share of the pixels' variance, because it would otherwise be
-    learned late.
+    The gradients are differences between neighbouring pixels. They keep texture, which a loss on
+    pixels alone would blur, and which distinguishes land uses. Colour has a weight above its share
+    of the pixels' variance, because it would otherwise be learned late.
     """
     luma, red_blue, green = (1 / 3) ** 0.5, 0.5**0.5, (1 / 6) ** 0.5
     colour = recipe.colour_weight

@@ -22,10 +22,7 @@ EPSILON = 1e-4  # added to variances
 
 
 class Standardised(nn.Module):
-    """Weight standardisation of a kernel ``[out, in, h, w]``.
-
-    The weights of each output get zero mean and variance 1 / fan-in, times a learned gain.
-    """
+    """Standardised kernel: zero mean and variance 1 / fan-in per output, times a learned gain."""
 
     def __init__(self, kernel: Tensor) -> None:
         super().__init__()

@@ -38,8 +38,7 @@ def draw_errors(
 ) -> np.ndarray:
     """Return the errors of all cells, float32 ``[images, draws, prompts]``.
 
-    The timesteps are those of the toolkit's draw plan, but the noise is not the toolkit's. Puts the
-    model into evaluation mode.
+    The timesteps are the toolkit's, the noise is not. Leaves the model in evaluation mode.
     """
     total = len(model.alphas_cumprod)
     timesteps = parse_plan(plan).assign_levels(draws, total).tolist()
@@ -119,8 +118,7 @@ def train_judge(
 ) -> Judge:
     """Train the judge on augmented views, every other one of them reconstructed.
 
-    Generated samples come out of the autoencoder's decoder. A judge that was trained on original
-    images only would react to the blur of the decoder.
+    Samples come out of a decoder; a judge of original images only would react to its blur.
     """
     torch.manual_seed(seed)
     judge = Judge(classes, recipe.resolution)
