@@ -166,7 +166,7 @@ def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
         AbsentError: the weights are not on this machine and cannot be downloaded.
     """
     if resolved.backbone.objects:
-        content: Weights | None = None if loaded is None else loaded.hash_sample()
+        content: Weights | None = None if loaded is None else loaded.content()
         return content
     weights = resolved.source.weights or resolved.backbone.weights
     for name, weights_of_value in resolved.backbone.weights_by.items():
