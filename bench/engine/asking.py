@@ -122,10 +122,7 @@ class CheckedStrategy(Strategy):
 
 
 class CheckedSession:
-    """Wrapper that validates the requests and the outcome of a plugin's session for one image.
-
-    Requests are translated from the prompts that the strategy sees to those of the run.
-    """
+    """Wrapper that validates the requests and outcome of a session, and translates its prompts."""
 
     def __init__(self, session: Session, problem: Problem, who: str, rows: Ints) -> None:
         self.session, self.problem, self.who = session, problem, who

@@ -60,10 +60,7 @@ GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part o
 
 
 class Pool:
-    """Conditioning of the prompts, on the device if `near`, else on the host because it is large.
-
-    On the host, it may be a memory-mapped file.
-    """
+    """Conditioning of the prompts, on the device (`near`) or, if it is too large, on the host."""
 
     def __init__(self, tree: Tree, device: torch.device) -> None:
         self.device, self.near = device, device.type != "cuda"

@@ -35,10 +35,7 @@ class ReliabilityDiagram(Document):
 
 
 def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
-    """Return a reliability diagram with ten bins of equal width from 0 to 1.
-
-    `confidence` is float64 [n] in [0, 1]; `correct` is bool [n].
-    """
+    """Return a reliability diagram of a `confidence`, float64 [n] in [0, 1], in ten equal bins."""
     bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     n = np.bincount(bin_of, minlength=CONFIDENCE_BINS)
     sums, hits = (

@@ -125,10 +125,9 @@ def exchange_p(
 
 
 def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
-    """Yield batches of PERMUTATIONS permutations, int64 [batch, units].
+    """Yield batches of PERMUTATIONS sums of `counts` random signs, int64 [batch, units].
 
-    Each entry is the sum of `counts` random signs. `numbers` is how many numbers a permutation
-    takes in memory, which limits the size of a batch.
+    A permutation takes `numbers` numbers in memory, which limits the size of a batch.
     """
     rng, left = np.random.default_rng(0), PERMUTATIONS
     while left:
@@ -155,10 +154,7 @@ def _units(
 
 
 def _image_counts(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
-    """Return the contribution of each image to the counts, sparse float64 [n, 2 · classes].
-
-    First the hits of each class, then its predictions, averaged over runs and then over members.
-    """
+    """Return each image's hits and predictions of classes, averaged, sparse [n, 2 · classes]."""
     from scipy.sparse import coo_array
 
     n, rows, columns, weights = len(labels), [], [], []

@@ -140,10 +140,7 @@ def _metric_update(
 
 
 def _sequential_update(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
-    """Return the fields of a comparison with the anytime-valid test.
-
-    `new` and `base` are B's and A's image values, float64 [n] in [0, 1], in random order.
-    """
+    """Return the fields of a comparison by an anytime-valid test of the values in random order."""
     name = manifest.run_id
     question = StopQuestion("differs", f"differs from {name}", name)
     results = Results(new, base, manifest.dataset.n_total)

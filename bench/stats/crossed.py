@@ -1,14 +1,13 @@
 """Variation of a metric over images, seeds and templates, and standard errors of its mean.
 
 The runs of one method are crossed: every seed with every template, on the same images. Intervals
-generalise to other images, with these seeds and templates fixed, or to other images and other
-seeds. The latter treat seeds and images as crossed random effects, as in studies in which several
-readers judge the same cases, with the variance of Obuchowski & Rockette (Communications in
-Statistics 24, 1995). Templates are chosen by an author, and are a fixed effect in both.
+generalise to other images, or to other images and seeds, which are then crossed random effects, as
+readers and cases are, with the variance of Obuchowski & Rockette (Communications in Statistics 24,
+1995). Templates are chosen by an author, and are a fixed effect.
 
-Throughout, `values` are float64 [seeds, templates, images]: 1 if the run is right on the image and
-0 otherwise, or values of each image whose mean is another metric. `clusters` are int64 [images],
-the cluster of each image; images of a cluster are sampled together. None if images are independent.
+Throughout, `values` are float64 [seeds, templates, images], whose mean over images is the metric: 1
+if the run is right and 0 otherwise. `clusters` are int64 [images]; images of a cluster are sampled
+together. None if images are independent.
 """
 
 from __future__ import annotations
@@ -148,10 +147,7 @@ def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
 
 
 def _variances(values: Floats, clusters: Ints | None) -> Floats:
-    """Return the sampling variance of each run's mean over images, float64 [runs].
-
-    0 if there are fewer than two clusters.
-    """
+    """Return the sampling variance of each run's mean over images; 0 for fewer than two units."""
     sums, sizes = unit_sums(values, clusters)
     units = len(sizes)
     if units < 2:

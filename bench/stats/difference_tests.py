@@ -173,10 +173,7 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
 
 
 def _equality(mean: float, margin: float | None, tail: Callable[[float], float]) -> float | None:
-    """Return the larger p-value of two one-sided tests, or None without a margin.
-
-    `tail` is the one-sided p-value of a distance from the mean.
-    """
+    """Return the p-value of two one-sided tests; `tail` is that of a distance from the mean."""
     return None if margin is None else max(tail(margin + mean), tail(margin - mean))
 
 

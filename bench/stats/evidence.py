@@ -32,8 +32,8 @@ def metric_input(
 ) -> MetricInput:
     """Return the input of a metric: a run's decisions and whatever else the metric declares.
 
-    `raters` are the answers of others by name, int64 [n] each, for metrics of agreement. Raises a
-    UserError with the reason if the run lacks something that the metric needs.
+    `raters` are the answers of others, int64 [n] each. Raises a UserError with the reason if the
+    run lacks something that the metric needs.
     """
     needs, sample_ids = spec.needs, decided.sample_ids.to_pylist() if metric.columns else []
     try:

@@ -1,8 +1,8 @@
 """Learn weights of noise levels from labelled images, by logistic regression on bucketed errors.
 
-After Clark & Jaini (2023, section 4.3): the levels are divided into 20 buckets, and the errors of
-each class of an image are averaged per bucket. The weights are positive, and maximise the
-likelihood of the labels under a softmax of the negative weighted errors.
+After Clark & Jaini (2023, section 4.3): the errors of each class of an image are averaged in each
+of 20 buckets of levels. The weights are positive, and maximise the likelihood of the labels under a
+softmax of the negative weighted errors.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ def bucket_of(levels: Ints, n_levels: int) -> Ints:
 
 
 def bucket_errors(errors: Floats, buckets: Ints) -> Floats:
-    """Return the sum of errors in each bucket divided by N, the number of draws, float64 [..., 20].
-
-    `errors` are float64 [..., N].
-    """
+    """Return the sum of `errors` [..., N] in each bucket divided by N, float64 [..., 20]."""
     members = (buckets[:, None] == np.arange(BUCKETS)).astype(np.float64)
     return np.asarray(errors @ members / len(buckets))
 

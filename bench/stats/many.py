@@ -35,10 +35,7 @@ class Difference(Document):
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:
-    """Return p-values corrected for the family-wise error rate, in the order of `p`.
-
-    Holm, Scandinavian Journal of Statistics 6, 1979.
-    """
+    """Return p-values corrected by Holm's method (Scandinavian Journal of Statistics 6, 1979)."""
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values)
     steps = values[order] * np.arange(len(values), 0, -1)
@@ -55,10 +52,7 @@ def compare_all(
     clusters: Ints | None = None,
     over: Over = "images",
 ) -> list[Difference]:
-    """Return the difference of each pair of methods, not yet `corrected` for multiple tests.
-
-    The arguments are as for `difference_test`.
-    """
+    """Return the `difference_test` of each pair of methods, not yet `corrected`."""
     largest, differences = metric.range[1] - metric.range[0], []
     for a, b in combinations(methods, 2):
         tested = difference_test(metric, labels, a, b, margin, clusters, over)
@@ -147,7 +141,7 @@ class MeanRanks(Document):
 
 
 def mean_ranks(methods: Sequence[str], accuracy: Floats) -> MeanRanks | None:
-    """Return the mean rank of each method, with Friedman's test and Nemenyi's critical difference.
+    """Return mean ranks, with Friedman's test and Nemenyi's critical difference.
 
     `accuracy` is [datasets, methods]. None with fewer than MIN_DATASETS datasets or three methods.
     """

@@ -93,10 +93,7 @@ def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
 
 
 def summary_value(spec: MetricSpec, data: MetricInput) -> float | None:
-    """Return the value of a metric for a run's summary.
-
-    None if it is undefined or, with a warning, if its plugin fails.
-    """
+    """Return a metric, or None if it is undefined or, with a warning, if its plugin fails."""
     try:
         return metric_value(spec, make_metric(spec), data)
     except PluginError as error:
@@ -223,10 +220,7 @@ def _bootstrap(
 
 
 def _resampled(data: MetricInput) -> Iterator[MetricInput]:
-    """Yield bootstrap samples of the images and, if there are several, of the raters.
-
-    The seed is fixed, so the samples of two runs contain the same images.
-    """
+    """Yield bootstrap samples of images and raters, with the same images for every run."""
     rng, n, names = np.random.default_rng(0), len(data), list(data.raters)
     for _ in range(METRIC_RESAMPLES):
         part = data.take(rng.integers(n, size=n))

@@ -142,10 +142,7 @@ def exact_power(n: int, difference: float, discordance: float) -> float:
 
 
 def max_significant_losses(discordant: Ints) -> Ints:
-    """Return the largest number of losses that is still significant, or -1 if none is.
-
-    `discordant` are numbers of discordant images, of any shape.
-    """
+    """Return the largest significant number of losses, or -1, by number of `discordant` images."""
     from scipy.special import bdtr
     from scipy.stats import binom
 
@@ -176,10 +173,7 @@ def images_needed(
 
 
 def smallest_difference(n: int, discordance: float) -> float | None:
-    """Return the smallest difference that n images detect with a power of 80 %.
-
-    None if not even a difference equal to the discordance is detected.
-    """
+    """Return the smallest difference that n images detect with a power of 80 %, or None."""
     from scipy.optimize import brentq
 
     def excess(difference: float) -> float:

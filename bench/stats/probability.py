@@ -1,8 +1,7 @@
 """Probability that a decision is right, by logistic regression fitted on calibration images.
 
-The quality of such probabilities is measured by proper scoring rules, calibration errors, and
-accuracy against coverage. Throughout, `probability` is float64 [n] and `right` is bool [n], whether
-each decision is right.
+Its quality is measured by proper scoring rules, calibration errors, and accuracy against coverage.
+Throughout, `probability` is float64 [n], and `right` is bool [n], of each decision.
 """
 
 from __future__ import annotations
@@ -183,10 +182,7 @@ def coverage_area(probability: Floats, right: Bools) -> float:
 
 
 def expected_hits(probability: Floats, right: Bools) -> Floats:
-    """Return the number of right decisions among the k most probable, k = 1 … n, float64 [n].
-
-    It is the expected number if ties are broken at random.
-    """
+    """Return expected numbers of right decisions among the k most probable; ties are random."""
     _, rank = np.unique(-probability, return_inverse=True)
     ends = np.cumsum(np.bincount(rank))  # number of images with at least each probability
     hits = np.cumsum(np.bincount(rank, weights=right))
@@ -234,10 +230,7 @@ def fit_probability(decided: Decisions) -> Fit | None:
 
 
 def probabilities(fit: Fit, decided: Decisions) -> Floats:
-    """Return the probability that each decision is right, float64 [n].
-
-    NaN for failed images and those without a margin or cost.
-    """
+    """Return the probability that each decision is right; NaN without a margin or cost."""
     from scipy.special import expit
 
     total = np.full(len(decided), fit.intercept)
@@ -278,10 +271,7 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
 def known_probabilities(
     decided: Decisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Floats | None:
-    """Return the probability that each decision is right, float64 [n], NaN if unknown.
-
-    None if no calibration applies.
-    """
+    """Return the `probabilities` by the calibration that applies, or None if none does."""
     fit = fit_for(manifest, calibrated)
     return None if fit is None else probabilities(fit[1], decided)
 

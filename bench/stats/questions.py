@@ -1,8 +1,7 @@
 """Stopping rules for sequential runs (`bench run --until`): parsing and evaluation.
 
-A user states a claim about a run, such as "better than RUN by 0.02". The run's images arrive in
-random order, and the run ends once they confirm or refute the claim. All tests are anytime-valid:
-their error rates hold however often they are evaluated (`bench.stats.sequential`).
+A user states a claim about a run, such as "better than RUN by 0.02". The run ends once its images,
+in random order, confirm or refute it. The tests are anytime-valid (`bench.stats.sequential`).
 """
 
 from __future__ import annotations

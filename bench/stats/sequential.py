@@ -1,16 +1,13 @@
 """Anytime-valid tests and confidence sequences by betting: valid at every number of images.
 
 A gambler bets on the values of images in random order against a null hypothesis about their mean.
-The capital starts at 1, and the null hypothesis is rejected at level α once it reaches 1/α: under
-the null hypothesis the capital is a test martingale, so the probability that it *ever* reaches 1/α
-is at most α (Ville 1939). Results may therefore be checked after every image, and scoring may stop
-at any.
+The capital starts at 1. Under the null hypothesis it is a test martingale, so the probability that
+it *ever* reaches 1/α is at most α (Ville 1939); the hypothesis is then rejected at level α. Results
+may therefore be checked after every image, and scoring may stop at any.
 
 The capital is the mixture over constant bets of Waudby-Smith & Ramdas, "Estimating means of bounded
 random variables by betting" (JRSS B 86, 2024). It does not depend on the order of the values if
-images are drawn with replacement. For the difference of two runs and a mean of 0, it bets on
-McNemar's discordant pairs. `standings` compares many methods, and eliminates those that are shown
-not to be the best.
+images are drawn with replacement.
 """
 
 from __future__ import annotations

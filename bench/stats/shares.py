@@ -70,10 +70,7 @@ def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
 
 
 def per_group(decided: Decisions) -> list[Group]:
-    """Return the accuracy of each group, worst first; empty if the images have no groups.
-
-    Images with an empty group name are in no group.
-    """
+    """Return the accuracy of each group, worst first; images with an empty name are in none."""
     if decided.groups is None:
         return []
     groups = []
