@@ -55,8 +55,7 @@ def parse_lora(text: str) -> Lora:
 def add_files(weights: Weights, loras: Sequence[Lora], file: str | None) -> Weights:
     """Return weights with LoRAs, and with tensors of a single file instead of the folder's.
 
-    Raises:
-        UserError: a file does not exist or is not regular.
+    Raises UserError if a file does not exist or is not regular.
     """
     if not loras and file is None:
         return weights

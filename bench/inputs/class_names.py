@@ -66,16 +66,11 @@ def _replace_underscores(name: str) -> str:
 def name_classes(
     spellings: Sequence[str], where: str, declared: bool, file: Path | None = None
 ) -> ClassNames:
-    """Return a dataset's class names in words.
+    """Return a dataset's class names in words; the names in the user's `file` take precedence.
 
-    Warns if names from the data are WordNet ids or bare numbers. Raises UserError if the names are
-    invalid (see `check_names`) or the file is (see `read_class_names`).
-
-    Args:
-        spellings: names in the data or from the author, in label order.
-        where: name of the dataset in messages.
-        declared: whether the author chose the names as words; otherwise they are converted.
-        file: the user's file of names, which takes precedence.
+    `declared` names were chosen as words by the author; others are converted. Warns if names from
+    the data are WordNet ids or bare numbers. Raises UserError if the names are invalid (see
+    `check_names`) or the file is (see `read_class_names`).
     """
     if file is not None:
         names, remedy = read_class_names(file, spellings), ""
@@ -96,13 +91,8 @@ def check_names(
     """Check that there are at least two classes, each with a valid name of its own.
 
     Raises UserError otherwise. A valid name has 1 to 1,000 characters and no control characters;
-    names that differ only in case or white space count as equal.
-
-    Args:
-        names: the names in words.
-        where: name of the dataset in messages.
-        spellings: the names as the data or the author spells them; None if they are `names`.
-        remedy: what else the message for two equal names advises, after "rename one".
+    names that differ only in case or white space count as equal. `spellings` are the names as the
+    data or the author spells them, and `remedy` is advice about equal names, after "rename one".
     """
     if len(names) < 2:
         only = f" ({quoted(names[0])})" if names else ""
@@ -215,7 +205,6 @@ def _parse_file(file: Path, spellings: Collection[str]) -> Mapping[str, str] | l
 
 
 def _parse_pairs(rows: Sequence[tuple[int, Sequence[str]]], file: Path) -> dict[str, str]:
-    """Return name → words, given pairs (line number, row)."""
     words: dict[str, str] = {}
     for number, row in rows:
         if len(row) != 2:

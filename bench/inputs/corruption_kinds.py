@@ -101,7 +101,6 @@ def _zoom_blur(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
 
 
 def _zoom(x: Pixels, factor: float) -> Pixels:
-    """Enlarge the centre of the pixels to the whole size by linear interpolation."""
     from scipy.ndimage import affine_transform
 
     scale = np.array([1 / factor, 1 / factor, 1.0])

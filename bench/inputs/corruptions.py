@@ -72,8 +72,7 @@ def corrupt_samples(samples: Iterable[Sample], corruption: str | None) -> Iterat
 def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
     """Return the image in RGB, resized to a shorter side of 224 pixels and corrupted.
 
-    `corruption` is a valid `NAME:SEVERITY`. Randomness is derived from its name and `name`, which
-    identifies the image.
+    `corruption` is a valid `NAME:SEVERITY`, and `name` identifies the image.
     """
     scale = CORRUPTED_SIDE / min(image.size)
     width, height = (max(CORRUPTED_SIDE, round(side * scale)) for side in image.size)

@@ -70,11 +70,7 @@ class DataSource:
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
-    """Check that a data folder exists and that the dataset reads folders.
-
-    Raises:
-        UserError: one of these does not hold.
-    """
+    """Raise UserError if a data folder does not exist or the dataset does not read folders."""
     if data_dir is None:
         return
     named = is_utf8(data_dir) and "\0" not in data_dir
@@ -91,14 +87,8 @@ def load_split(
 ) -> Split:
     """Load one split and validate columns, labels, classes, ids and file paths.
 
-    Args:
-        source: the dataset.
-        split: name of the split; None for the default one.
-        rows: the rows, if they are already in memory; then the plugin is not called.
-
-    Raises:
-        UserError: the data cannot be found, read or scored.
-        PluginError: the plugin failed, or returned something other than rows.
+    If `rows` are already in memory, the plugin is not called. Raises UserError if the data cannot
+    be found, read or scored, and PluginError if the plugin failed or did not return rows.
     """
     spec = source.spec
     if spec.items and source.class_names:
@@ -132,12 +122,7 @@ def explain_missing_data(
 ) -> str | None:
     """Return why a run could not load the data, or None if it could or this is not known.
 
-    Nothing is downloaded.
-
-    Args:
-        source: the dataset.
-        split: name of the split; None for the default one.
-        why: why the Hub cannot be asked, if that is known.
+    Nothing is downloaded. `why` says why the Hub cannot be asked, if that is known.
     """
     try:
         with offline(why or True):
@@ -157,8 +142,7 @@ def explain_missing_data(
 def load_classes(source: DataSource) -> ClassNames:
     """Return a dataset's classes, reading the data only if the spec does not declare them.
 
-    Raises:
-        UserError: the dataset has no classes, or they cannot be read.
+    Raises UserError if the dataset has no classes, or they cannot be read.
     """
     spec = source.spec
     if spec.items:

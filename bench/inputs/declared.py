@@ -44,8 +44,7 @@ class Declared:
     def load(self, split: str | None, data_dir: str | None) -> Any:
         """Return a split of the source, or of a local copy, with the declared classes.
 
-        Raises:
-            UserError: the data is missing, or does not match the declaration.
+        Raises UserError if the data is missing, or does not match the declaration.
         """
         spec = self.spec
         if data_dir is None and spec.source == DOWNLOAD:
@@ -140,8 +139,7 @@ def find_source(source: str) -> tuple[DatasetSpec, str]:
 def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | None:
     """Return the dataset whose scheme, such as `hf:`, a text begins with; None without a scheme.
 
-    Raises:
-        UserError: no dataset has this scheme, and the text is not an existing path.
+    Raises UserError if no dataset has this scheme, and the text is not an existing path.
     """
     scheme, colon, _ = source.partition(":")
     if colon and scheme in registry and registry.get(scheme).scheme:

@@ -23,11 +23,7 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
     def decode_example(
         self, value: StoredImage | str | Image.Image, token_per_repo_id: Any = None
     ) -> Image.Image:
-        """Return the image.
-
-        Raises:
-            PixelsError: it cannot be decoded.
-        """
+        """Return the image. Raises PixelsError if it cannot be decoded."""
         if isinstance(value, Image.Image):
             return value
         stored = {"bytes": None, "path": value} if isinstance(value, str) else value

@@ -26,8 +26,7 @@ MAX_LINE_LENGTH = 1_000  # characters; matching takes time quadratic in the leng
 def compile_line(line: str) -> re.Pattern[str]:
     """Return the regular expression of a line format such as `{file} {label} {_}`.
 
-    Raises:
-        UserError: the format does not have `{file}` and `{label}` exactly once each.
+    Raises UserError if the format does not have `{file}` and `{label}` exactly once each.
     """
     parts = re.split(r"\{(\w+)\}", line)
     fields = [part for part in parts[1::2] if part != "_"]
@@ -44,17 +43,11 @@ def compile_line(line: str) -> re.Pattern[str]:
 
 
 def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
-    """Return the images of a split that a text file lists.
+    """Return the images of a split that a text file of a download lists.
 
-    Args:
-        folder: the download.
-        split: name of the split.
-        spec: the declaration. Its `layout` has `lists` (split → file), `line` (format of a line),
-            `images` (path of the image that a line lists) and `first_label` (number of the first
-            class, if labels are numbers).
-
-    Raises:
-        UserError: a line or a file is invalid; the message names file and line.
+    The declaration's `layout` has `lists` (split → file), `line` (format of a line), `images` (path
+    of the image that a line lists) and `first_label` (number of the first class, if labels are
+    numbers). Raises UserError, with file and line, if a line or a file is invalid.
     """
     layout = spec.layout
     table = resolve_inside(folder, layout["lists"][split])
@@ -80,17 +73,11 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
 
 
 def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
-    """Return the images of a split that a CSV file lists, with their groups.
+    """Return the images of a split that a CSV file of a download lists, with their groups.
 
-    Args:
-        folder: the download.
-        split: name of the split.
-        spec: the declaration. Its `layout` has `table`, `file_column`, `label_column`, and
-            `split_column` with `split_values` (split → value of the column); its `groups` are
-            columns of the table.
-
-    Raises:
-        UserError: a line or a file is invalid; the message names file and line.
+    The declaration's `layout` has `table`, `file_column`, `label_column`, and `split_column` with
+    `split_values` (split → value of the column); its `groups` are columns of the table. Raises
+    UserError, with file and line, if a line or a file is invalid.
     """
     layout = spec.layout
     table = resolve_inside(folder, layout["table"])
@@ -148,13 +135,9 @@ Record = Mapping[str, Any]
 def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> datasets.Dataset:
     """Return the items of a declared dataset with the columns of `bench.inputs.items`.
 
-    Args:
-        spec: the declaration; its `item` maps fields of the records to columns.
-        data_dir: the original download with its JSON files.
-        table: a `datasets.Dataset` of records, in place of JSON files.
-
-    Raises:
-        UserError: a file or field is missing; the message names file and record.
+    They are read from the JSON files of the original download, or from a `datasets.Dataset`,
+    `table`, of records. The declaration's `item` maps fields of the records to columns. Raises
+    UserError, with file and record, if a file or field is missing.
     """
     import datasets
 
@@ -211,7 +194,6 @@ def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | Non
 def _make_item(
     key: str, part: str | None, record: Record, fields: Record, folder: Path, where: str
 ) -> dict[str, Any]:
-    """Return the columns of an item, and its `box`, from a record."""
     at = f"{where}, record {key}"
     images = [_get_field(record, name, at) for name in fields["images"]]
     texts: list[Any] = []

@@ -23,9 +23,8 @@ MAX_NOISE_BYTES = 4 * 2**30  # bytes of the noise of all draws, which is kept in
 class DrawPlan:
     """The levels of a run's draws, and how draws are paired.
 
-    Attributes:
-        first, end: half-open range of level indices; `end` is None for all levels. The mean error
-            over some levels is another estimand than that over all levels.
+    Level indices run from `first` up to `end`, exclusive, or to the last one if `end` is None. The
+    mean error over some levels is another estimand than that over all levels.
     """
 
     name: str = "grid"
@@ -40,7 +39,6 @@ class DrawPlan:
     level_list: tuple[int, ...] | None = None  # level indices instead of a range, ascending
 
     def __str__(self) -> str:
-        """Return the text that `parse_plan` parses."""
         if self.level_list is not None:
             return f"{self.name}:{','.join(map(str, self.level_list))}"
         return self.name if self.end is None else f"{self.name}:{self.first}-{self.end}"
@@ -48,8 +46,7 @@ class DrawPlan:
     def find_levels(self, n_levels: int) -> Ints:
         """Return the indices of the levels that draws may have, ascending, int64 [M].
 
-        Raises:
-            UserError: a level is beyond the model's.
+        Raises UserError if a level is beyond the model's.
         """
         end = n_levels if self.end is None else self.end
         last = end - 1 if self.level_list is None else self.level_list[-1]
@@ -76,8 +73,7 @@ class DrawPlan:
     ) -> NDArray[np.float32]:
         """Return the noise of all draws, float32 [N, *shape].
 
-        Raises:
-            UserError: it would take more than `MAX_NOISE_BYTES` bytes.
+        Raises UserError if it would take more than `MAX_NOISE_BYTES` bytes.
         """
         size = 4 * n_draws * math.prod(shape)
         if size > MAX_NOISE_BYTES:
@@ -101,11 +97,7 @@ class DrawPlan:
 
 
 def parse_plan(text: str) -> DrawPlan:
-    """Parse `NAME[:LEVELS]`, such as `grid`, `grid:100-700` or `antithetic`.
-
-    Raises:
-        ValueError: it is not of this form.
-    """
+    """Parse `NAME[:LEVELS]`, such as `grid:100-700` or `antithetic`, or raise ValueError."""
     name, colon, levels = text.partition(":")
     if name in PLANS and not colon:
         return DrawPlan(name)
@@ -124,11 +116,7 @@ def parse_plan(text: str) -> DrawPlan:
 
 
 def parse_levels(text: str) -> DrawPlan:
-    """Parse levels: `grid` (all), `grid:100-700` (half-open) or `32,65,98`.
-
-    Raises:
-        ValueError: it is not of one of these forms.
-    """
+    """Parse `grid` (all levels), `grid:100-700` (half-open) or `32,65,98`, or raise ValueError."""
     try:
         return parse_plan(text if re.match(r"grid(:|$)", text) else f"grid:{text}")
     except ValueError:
@@ -141,11 +129,8 @@ def parse_levels(text: str) -> DrawPlan:
 def combine_plan(plan: str | None, levels: str | None, default: str) -> DrawPlan:
     """Combine `--plan` and `--levels` with the backbone's own plan, `default`.
 
-    Pairing and levels are independent settings. A pairing without levels keeps the levels of
-    `default`, but `grid` alone means all levels.
-
-    Raises:
-        UserError: both options choose the levels.
+    Pairing and levels are independent. A pairing without levels keeps the levels of `default`, but
+    `grid` alone means all levels. Raises UserError if both options choose the levels.
     """
     chosen = parse_plan(plan or default)
     names_levels = plan is not None and ":" in plan
@@ -212,16 +197,9 @@ def read_noise(
 ) -> NDArray[np.float32]:
     """Read a noise bank, float32 [N, C, H, W], from a safetensors or a `torch.save`d file.
 
-    The tensor in a safetensors file must be called `noise`.
-
-    Args:
-        path: the file.
-        n_draws: N.
-        shape: (C, H, W) of the backbone's latents; None to skip this check.
-
-    Raises:
-        UserError: the file cannot be read; the tensor has another dtype or shape, or values that
-            are not finite; or all values of a draw are equal.
+    The tensor in a safetensors file must be called `noise`. `shape` is (C, H, W) of the backbone's
+    latents; None skips this check. Raises UserError if the file cannot be read, the tensor has
+    another dtype or shape or values that are not finite, or all values of a draw are equal.
     """
     if not path.is_file():
         raise UserError(f"--noise: there is no file {path}.")

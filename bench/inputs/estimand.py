@@ -53,7 +53,6 @@ class Weighting:
     source: str = ""  # the file, or the run
 
     def __str__(self) -> str:
-        """Return the text of `--weighting`."""
         if self.name in ("exp", "min-snr"):
             return f"{self.name}:{self.number:g}"
         if self.name == "learned":
@@ -168,15 +167,10 @@ def draw_weights(
 ) -> Column:
     """Return the weights of the N draws, float64 [N], with mean 1.
 
-    Raises UserError if a level has no weight or one that is not finite and above 0, if a file
-    weights a level that the model lacks, or if `exp` is used and the levels have no `progress`.
-
-    Args:
-        weighting: the weighting; a learned one must have its weights.
-        draw_levels: the level of each draw, N rows of the model's table.
-        space: the space of the error.
-        level_indices: index of each draw's level in the model's table, int64 [N].
-        n_levels: number of rows of the model's table.
+    `draw_levels` are the levels of the draws, and `level_indices` their rows in the model's table
+    of `n_levels`. A learned weighting must have its weights. Raises UserError if a level has no
+    weight or one that is not finite and above 0, if a file weights a level that the model lacks, or
+    if `exp` is used and the levels have no `progress`.
     """
     if weighting.name == "uniform":
         return np.ones(len(level_indices))

@@ -21,20 +21,13 @@ DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
 @dataclass(frozen=True)
 class FitSplit:
-    """A split to learn from.
-
-    `left_out` is the number of its images that were dropped because they are scored, too.
-    """
+    """A split to learn from, without the `left_out` images that are scored, too."""
 
     split: Split
     left_out: int = 0
 
     def images(self) -> Iterator[Image]:
-        """Yield each image, decoded.
-
-        Raises:
-            UserError: an image cannot be read.
-        """
+        """Yield each image, decoded. Raises UserError if one cannot be read."""
         for sample in self.split.samples(self.split.sample_ids):
             try:
                 yield decode(sample.image)
@@ -52,17 +45,11 @@ class FitSplit:
 def load_fit_split(
     source: DataSource, name: str | None, scored: Split | None, learner: str
 ) -> FitSplit:
-    """Load the split that a backbone learns from. Warns about images that are also scored.
+    """Load the split that a backbone learns from, `train` by default.
 
-    Args:
-        source: the dataset.
-        name: name of the split; None for `train`.
-        scored: the split that is scored; None if the images are the user's own.
-        learner: name of the backbone in messages.
-
-    Raises:
-        UserError: there is no such split, it is the scored one or has other classes, or a class has
-            no image.
+    Warns about images that are also in `scored`, which is None if the images are the user's own.
+    Raises UserError if there is no such split, it is the scored one or has other classes, or a
+    class has no image. `learner` is the backbone in messages.
     """
     chosen, spec = name or DEFAULT_FIT_SPLIT, source.spec
     if spec.splits and chosen not in spec.splits:

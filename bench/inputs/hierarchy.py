@@ -32,11 +32,9 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     """Read a tree of classes: CSV with the columns node, parent, words, or TOML tables [[node]].
 
     A node without a parent is a root. Words are read for inner nodes only; the default is the
-    node's name. An inner node with a single child is replaced by the child.
-
-    Raises:
-        UserError: the file is invalid; a class is missing or a parent; or a node occurs twice, has
-            an unknown parent, is its own ancestor or has no class below it.
+    node's name. An inner node with a single child is replaced by the child. Raises UserError if the
+    file is invalid, a class or a parent is missing, or a node occurs twice, is its own ancestor or
+    has no class below it.
     """
     parent_of: dict[str, str] = {}
     words: dict[str, str] = {}
@@ -94,7 +92,6 @@ def _iterate_ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iter
 
 
 def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the row of each node, with its position in the file for messages."""
     if path.suffix == ".toml":
         tables = read_toml(path).get("node")
         if not isinstance(tables, list) or not all(

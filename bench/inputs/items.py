@@ -77,15 +77,9 @@ class ItemTable:
 
 
 def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> ItemTable:
-    """Read and validate the texts and answers of items.
+    """Read and validate the texts and answers of items, whose columns are listed above.
 
-    Args:
-        rows: rows with the columns of this module's docstring.
-        names: name of each item in messages.
-        where: name of the dataset in messages.
-
-    Raises:
-        UserError: a column is missing, or an item is invalid.
+    `names` are the items in messages. Raises UserError if a column is missing or an item invalid.
     """
     columns = rows.column_names
     column = find_image_column(columns, where)
@@ -200,8 +194,7 @@ def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
 def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
     """Return a unique id for each row: its own, or a hash of its texts and encoded images.
 
-    Raises:
-        UserError: an id is invalid or repeated.
+    Raises UserError if an id is invalid or repeated.
     """
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)

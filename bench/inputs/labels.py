@@ -23,15 +23,9 @@ def read_labels(
 ) -> Labels:
     """Return the classes in label order, and the class index of each image or None without a label.
 
-    Args:
-        values: the column of labels.
-        feature: its type: a `datasets.ClassLabel`, or a `datasets.Value` of text or whole numbers.
-        declared: classes declared by the dataset's author or the user; None to use those in the
-            data.
-        where: name of the dataset in messages.
-
-    Raises:
-        UserError: the labels have another type, or do not match the declared classes.
+    `feature` is the type of the column: a `datasets.ClassLabel`, or a `datasets.Value` of text or
+    whole numbers. If no classes are `declared`, those in the data are used. Raises UserError if the
+    labels have another type or do not match the declared classes.
     """
     import datasets
 
@@ -56,10 +50,8 @@ def read_labels(
 def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> None:
     """Check that a `ClassLabel` numbers the classes as the declared list does.
 
-    Spellings may differ ("3" and "three"), but no declared name may have another number.
-
-    Raises:
-        UserError: the lists differ in length, or a declared name has another index in the data.
+    Spellings may differ ("3" and "three"). Raises UserError if the lists differ in length, or a
+    declared name has another index in the data.
     """
     if len(in_data) != len(declared):
         raise UserError(
@@ -119,10 +111,7 @@ def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, wher
 def parse_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
     """Return labels as integers, or None if any of them is not a whole number; -1 if empty.
 
-    `at` names the place of each label in messages.
-
-    Raises:
-        UserError: a number does not fit into 64 bits.
+    `at` has the places of the labels in messages. Raises UserError if a number exceeds 64 bits.
     """
     if not all(label == "" or label.removeprefix("-").isdecimal() for label in labels):
         return None
@@ -135,9 +124,7 @@ def parse_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
 def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
     """Validate sample ids and return them.
 
-    Raises:
-        UserError: an id is not text, is empty, longer than 4,096 characters, not UTF-8, or occurs
-            twice.
+    Raises UserError if an id is not UTF-8 text of 1 to 4,096 characters, or occurs twice.
     """
     for row, sample_id in enumerate(ids):
         if not isinstance(sample_id, str):
@@ -159,11 +146,7 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
 
 
 def strip_text(text: str, what: str, at: str) -> str:
-    """Strip a text from a table of surrounding white space.
-
-    Raises:
-        UserError: it contains control characters.
-    """
+    """Strip surrounding white space. Raises UserError if the text has control characters."""
     if has_control(text.strip(f" {LINES}")):
         raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
     return text.strip()

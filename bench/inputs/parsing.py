@@ -19,11 +19,7 @@ MAX_FILES_OF_PATTERN = 1_000_000
 
 
 def read_text_file(file: Path) -> str:
-    """Return the text of a file.
-
-    Raises:
-        UserError: it cannot be read, or is not UTF-8.
-    """
+    """Return the text of a file. Raises UserError if it cannot be read or is not UTF-8."""
     try:
         return read_text(file)
     except FileNotFoundError:
@@ -41,11 +37,8 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
     """Return the column names of a CSV text, and a lazy iterator over (line number, row).
 
     Only line feeds and carriage returns end a line; a vertical tab or a Unicode line separator is
-    part of its field.
-
-    Raises:
-        UserError: the text is not CSV, a column occurs twice or there are more than 1,000. While
-            iterating: a line has another number of columns.
+    part of its field. Raises UserError if the text is not CSV, a column occurs twice or there are
+    more than 1,000, and while iterating, if a line has another number of columns.
     """
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
@@ -75,11 +68,7 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
 
 
 def check_column(name: str, columns: Iterable[str], where: str) -> None:
-    """Check that a table has the column `name`.
-
-    Raises:
-        UserError: it is missing; the message has the closest names.
-    """
+    """Raise UserError, with the closest names, if a table has no column `name`."""
     columns = list(columns)
     if name not in columns:
         raise UserError(
@@ -96,8 +85,7 @@ def join_names(names: Iterable[str]) -> str:
 def parse_json(text: str | bytes) -> Any:
     """Parse a JSON text.
 
-    Raises:
-        ValueError: it is not JSON, is nested too deeply, repeats a key, or has NaN or Infinity.
+    Raises ValueError if it is no JSON, is nested too deeply, repeats a key, or has NaN or Infinity.
     """
     try:
         return json.loads(
@@ -123,8 +111,7 @@ def _reject_constant(constant: str) -> NoReturn:
 def convert_to_name(value: Any, what: str, at: str) -> str:
     """Convert a text or a whole number, such as a label or an id, to text.
 
-    Raises:
-        UserError: it has another type, or is not valid Unicode.
+    Raises UserError if it has another type, or is not valid Unicode.
     """
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise UserError(f"{at} the {what} is {quoted(value)}; expected a text or a whole number.")
@@ -134,8 +121,7 @@ def convert_to_name(value: Any, what: str, at: str) -> str:
 def convert_to_text(value: Any, what: str, at: str) -> str:
     """Convert a value to text: None to an empty one, anything but text to JSON.
 
-    Raises:
-        UserError: it contains lone surrogates.
+    Raises UserError if it contains lone surrogates.
     """
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
     if not is_utf8(text):
@@ -146,8 +132,7 @@ def convert_to_text(value: Any, what: str, at: str) -> str:
 def expand_pattern(pattern: str) -> list[Path]:
     """Return the files of a pattern such as `shard-{000..031}.tar`, or of a plain name.
 
-    Raises:
-        UserError: the pattern is invalid, or a file does not exist.
+    Raises UserError if the pattern is invalid, or a file does not exist.
     """
     bounds = re.fullmatch(r"([^{}]*)\{(\d{1,18})\.\.(\d{1,18})\}([^{}]*)", pattern)
     names = [pattern]

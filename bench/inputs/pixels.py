@@ -80,11 +80,8 @@ def is_ordinary(image: Mapping[str, Any] | None) -> bool:
 def decode(image: Mapping[str, Any] | None) -> Image.Image:
     """Decode a stored image: in its own mode if it is ordinary, else as L or RGB.
 
-    The key `border` of the stored image is a number of pixels to cut from each side, and
-    `corruption` the arguments of `corrupt`.
-
-    Raises:
-        PixelsError: the image cannot be decoded.
+    `border` of the stored image is a number of pixels to cut from each side, and `corruption` has
+    the arguments of `corrupt`. Raises PixelsError if the image cannot be decoded.
     """
     from bench.inputs.corruptions import corrupt
 
@@ -163,7 +160,6 @@ def _find_transposition(image: Image.Image) -> Image.Transpose | None:
 
 
 def _compute_factor(image: Image.Image) -> int:
-    """Return the factor by which the sides are reduced, so that the image is not large."""
     return math.ceil(math.sqrt(image.width * image.height / LARGE_PIXELS))
 
 
@@ -223,8 +219,7 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
 def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
     """Open the bytes of a stored image, or its file.
 
-    Raises:
-        OSError: it has neither, or the file is not regular.
+    Raises OSError if it has neither, or the file is not regular.
     """
     if image is None or (image.get("bytes") is None and image.get("path") is None):
         raise FileNotFoundError("the dataset holds no image here")

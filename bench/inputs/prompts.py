@@ -60,15 +60,9 @@ def from_template(
 ) -> Prompts:
     """Return one prompt per class: a template filled in with the class's phrase, or its name.
 
-    Args:
-        template: a text with `{class}`.
-        classes: the class names.
-        phrases: class name → text that replaces `{class}`.
-        as_written: whether the template is the user's. In the toolkit's own templates, the article
-            before `{class}` is adapted.
-
-    Raises:
-        UserError: the template is invalid, or two prompts are equal.
+    `phrases` has the text for each class that has one. In the toolkit's own templates, those not
+    used `as_written`, the article before `{class}` is adapted. Raises UserError if the template is
+    invalid or two prompts are equal.
     """
     check_template(template)
     phrases = phrases or {}
@@ -78,11 +72,7 @@ def from_template(
 
 
 def check_template(template: str, name: str = "The template") -> None:
-    """Check that a template has `{class}` and no other braces.
-
-    Raises:
-        UserError: it does not; `name` is the subject of the message.
-    """
+    """Raise UserError, about `name`, unless a template has `{class}` and no other braces."""
     if PLACEHOLDER not in template:
         raise UserError(
             f"{name} {quoted(template)} has no {PLACEHOLDER}, so that every class would get the"
@@ -106,10 +96,7 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 
 def _check_distinct(prompts: Prompts) -> Prompts:
-    """Return the prompts, or raise UserError.
-
-    They must have no control characters and differ in more than case and spaces.
-    """
+    """Raise UserError if prompts have control characters or differ only in case and spaces."""
     first: dict[str, str] = {}
     for source, text in zip(prompts.sources, prompts.texts, strict=True):
         if has_control(text, LINES):
@@ -126,11 +113,8 @@ def _check_distinct(prompts: Prompts) -> Prompts:
 def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     """Read prompts from a CSV file with the columns `prompt,classname,classidx` of the reference.
 
-    A class may have several prompts. `classname` is compared without case, spaces and punctuation.
-
-    Raises:
-        UserError: a column, class, index or prompt is invalid, with the line, or a class has no
-            prompt.
+    A class may have several. `classname` is compared without case, spaces and punctuation. Raises
+    UserError, with the line, if a value is invalid or a column or prompt is missing.
     """
     index = {keep_alphanumeric(name): number for number, name in enumerate(classes)}
     texts: list[str] = []

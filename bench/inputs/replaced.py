@@ -42,8 +42,7 @@ def blind_samples(
 ) -> Iterator[Sample]:
     """Yield samples with images that carry no information about their answers.
 
-    Raises:
-        UserError: `shuffled-images` with a single sample.
+    Raises UserError if the control is `shuffled-images` and there is a single sample.
     """
     partner = pair_samples(split.sample_ids) if control == "shuffled-images" else {}
     for sample in split.samples(sample_ids, pool):
@@ -61,8 +60,7 @@ def blind_samples(
 def pair_samples(sample_ids: Sequence[str]) -> dict[str, str]:
     """Return for each sample another one, whose images it gets: the next by the hash of the id.
 
-    Raises:
-        UserError: there are fewer than two samples.
+    Raises UserError if there are fewer than two samples.
     """
     if len(sample_ids) < 2:
         raise UserError("--control shuffled-images needs two samples or more.")
@@ -97,11 +95,8 @@ BATCH = 256  # images written at a time
 def crop_to_column(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
     """Return the rows with each image cropped to the box in a column.
 
-    Boxes are x, y, width, height in pixels of the upright image.
-
-    Raises:
-        UserError: there is no such column, or a box does not overlap its image. `where` is the
-            name of the dataset in the message.
+    Boxes are x, y, width, height in pixels of the upright image. Raises UserError if there is no
+    such column, or a box does not overlap its image.
     """
     check_column(column, rows.column_names, where)
     at = [f"{where}: image {row}" for row in range(1, len(rows) + 1)]
@@ -152,8 +147,7 @@ def crop_to_boxes(
 def crop_image(image: StoredImage, box: Any, where: str) -> StoredImage:
     """Crop a stored image to its box; one that cannot be decoded is returned unchanged.
 
-    Raises:
-        UserError: the box is invalid or does not overlap the image.
+    Raises UserError if the box is invalid or does not overlap the image.
     """
     try:
         picture = decode(image)

@@ -20,8 +20,7 @@ def drop_unlabelled(
 ) -> tuple[datasets.Dataset, list[int]]:
     """Drop rows without a label; return the others with their labels. Warns about dropped rows.
 
-    Raises:
-        UserError: a label is missing and `skip` is False, or all are missing.
+    Raises UserError if a label is missing and `skip` is False, or all are missing.
     """
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
@@ -47,16 +46,10 @@ def check_rows(
 ) -> datasets.Dataset:
     """Return rows with valid sample ids and absolute paths of image files.
 
-    Args:
-        rows: the rows as the plugin returned them.
-        column: column of the images.
-        where: name of the dataset in messages.
-        root: folder that must contain all image files; None if the rows name files absolutely.
-        replaced: columns to add or replace, values and feature by name. Without `sample_id`, ids
-            are those of the rows, or hashes of the images.
-
-    Raises:
-        UserError: an id is invalid or repeated, or a file lies outside `root`.
+    All files must be in `root`; it is None if the rows name files absolutely. `replaced` has the
+    values and the feature of columns to add or replace. Without `sample_id`, ids are those of the
+    rows or hashes of images. Raises UserError if an id is invalid or repeated, or a file outside
+    `root`.
     """
     import datasets
     import pyarrow as pa
@@ -87,17 +80,11 @@ def check_rows(
 def make_dataset(
     table: Any, features: Any, split: Any = None, files: Iterable[object] = (), indices: Any = None
 ) -> datasets.Dataset:
-    """Return a dataset with an Arrow table's rows.
+    """Return a dataset of an Arrow table's rows, or those at `indices`, as `datasets` stores it.
 
-    Its fingerprint is random. The library's own would hash the table, which copies all images in
-    memory: for 200,000 small ones that took seconds and 500 MB.
-
-    Args:
-        table: the Arrow table.
-        features: features of its columns.
-        split: name of the split.
-        files: files that determine the table completely; empty if there are none.
-        indices: indices of the selected rows, as `datasets` stores them.
+    `files` determine the table completely; there are none if it has other content. The fingerprint
+    is random. The library's own would hash the table, which copies all images in memory: for
+    200,000 small ones that took seconds and 500 MB.
     """
     import datasets
     from datasets.fingerprint import generate_random_fingerprint
@@ -168,11 +155,7 @@ def _scatter(values: Sequence[Any], places: Sequence[int], length: int) -> list[
 
 
 def find_image_column(columns: Sequence[str], where: str) -> str:
-    """Return the name of the column that holds the images.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the name of the image column. Raises UserError if there is none."""
     for name in ("images", "image"):
         if name in columns:
             return name
@@ -189,11 +172,7 @@ def make_list_feature(feature: Any) -> Any:
 
 
 def disable_decoding(rows: Any, column: str, where: str) -> Any:
-    """Return the rows with images that are not decoded.
-
-    Raises:
-        UserError: the column does not hold images.
-    """
+    """Return the rows with undecoded images. Raises UserError if the column has no images."""
     import datasets
 
     feature, stored = rows.features[column], datasets.Image(decode=False)
@@ -215,13 +194,8 @@ def get_images(row: Any) -> tuple[Any, ...]:
 def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
     """Return a column of stored images with absolute paths inside `root`; bytes are not copied.
 
-    Args:
-        column: chunked Arrow array of structs (bytes, path), or of lists of them.
-        root: folder of the data; None if the dataset names files absolutely.
-        where: name of the dataset in messages.
-
-    Raises:
-        UserError: a path leads out of `root`, or is relative without a `root`.
+    `column` is a chunked Arrow array of structs (bytes, path), or of lists of them. Raises
+    UserError if a path leads out of `root`, or is relative and `root` is None.
     """
     import pyarrow as pa
     import pyarrow.types as kinds

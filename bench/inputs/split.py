@@ -121,10 +121,8 @@ class Split:
     def samples(self, sample_ids: Iterable[str], pool: Prompts | None = None) -> Iterator[Sample]:
         """Yield the samples with these ids, one at a time; `sample_ids` is consumed lazily.
 
-        Args:
-            sample_ids: ids of the samples.
-            pool: the texts that items index into; None for the distinct texts of these items. Then
-                `sample_ids` is read at once.
+        `pool` are the texts that items index into; None for the distinct texts of these items. Then
+        `sample_ids` is read at once.
         """
         if self.items is not None and pool is None:
             sample_ids = list(sample_ids)

@@ -20,11 +20,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """Parse `I/N`.
-
-    Raises:
-        ValueError: it is not of this form, or I is not between 1 and N.
-    """
+    """Parse `I/N`. Raises ValueError if it has another form or I is not between 1 and N."""
     numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     shard = Shard(*map(int, numbers.groups())) if numbers else Shard(0, 0)
     if not 1 <= shard.index <= shard.count:

@@ -73,10 +73,8 @@ def find_source_files(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
 def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
     """Return the hash of each image of a column, and whether it is ordinary (see `pixels`).
 
-    Args:
-        images: chunked Arrow array of structs (bytes, path).
-        files: files that completely determine the column. Without them, results are cached only if
-            all images are files.
+    `images` is a chunked Arrow array of structs (bytes, path), and `files` determine it completely.
+    Without them, results are cached only if all images are files.
     """
     memo = _find_cache_file(images, files)
     if memo is not None:

@@ -37,10 +37,7 @@ RULES = ("best", "mean", "spread")
 def read_templates(values: Sequence[str]) -> tuple[str, ...]:
     """Return the templates of `--template`: texts with `{class}`, or files of them, one per line.
 
-    Empty lines are skipped.
-
-    Raises:
-        UserError: a template is invalid or occurs twice, or a file cannot be read.
+    Skips empty lines. Raises UserError if a template is invalid or repeated or a file unreadable.
     """
     where_of: dict[str, str] = {}
     for value in values:
@@ -116,16 +113,10 @@ class Columns:
 
 
 def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int = 1) -> Columns:
-    """Return the columns for prompts of the given classes.
+    """Return the columns for prompts of the classes `class_of_prompt`, int64 [P].
 
-    Args:
-        class_of_prompt: class index of each prompt, int64 [P].
-        rule: one of `RULES`.
-        n_draws: N, the number of draws.
-        per_level: number of draws that share a level, and therefore a prompt; 2 for a paired plan.
-
-    Raises:
-        UserError: with `mean` or `spread`, classes have different numbers of prompts.
+    `per_level` is the number of draws that share a level, and therefore a prompt: 2 for a paired
+    plan. Raises UserError if, with `mean` or `spread`, classes have different numbers of prompts.
     """
     if rule == "best":
         prompts = np.arange(len(class_of_prompt))

@@ -33,12 +33,8 @@ HAND_OVER = "load it with diffusers and hand it over: bench.run(DATASET, backbon
 def find_file(folder: Path, name: str) -> Path | None:
     """Return a regular file of a weights folder with links resolved, or None if it does not exist.
 
-    Args:
-        folder: absolute, with links resolved.
-        name: relative path, such as `unet/config.json`.
-
-    Raises:
-        UserError: it is not a regular file, or its folder is a link or lies outside.
+    `folder` is absolute, with links resolved. Raises UserError if the file is not regular, or its
+    folder is a link or lies outside.
     """
     parent = (folder / name).parent
     if Path(os.path.realpath(parent)) != parent:
@@ -55,8 +51,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 def hash_folder(folder: Path) -> str:
     """Return a hash of the names and contents of a weights folder's files.
 
-    Raises:
-        UserError: there are no such files, too many files, or one cannot be read.
+    Raises UserError if there are no such files, too many files, or one cannot be read.
     """
     lines = []
     for path in sorted(_iterate_files(folder)):
@@ -104,12 +99,7 @@ def _iterate_files(folder: Path) -> Iterator[Path]:
 def hash_file(path: Path, real: Path) -> str:
     """Return a file's hash; that of a large file is cached until the file changes.
 
-    Args:
-        path: the file as messages name it.
-        real: the file with links resolved.
-
-    Raises:
-        UserError: it cannot be read.
+    Messages name `path`; `real` has links resolved. Raises UserError if the file cannot be read.
     """
     try:
         if real.stat().st_size <= LARGE_FILE_BYTES:
@@ -130,8 +120,7 @@ def hash_file(path: Path, real: Path) -> str:
 def read_object(path: Path, name: str) -> dict[str, Any]:
     """Read a JSON object from a file, called `name` in messages.
 
-    Raises:
-        UserError: it cannot be read, or holds something else.
+    Raises UserError if it cannot be read or holds something else.
     """
     try:
         content = json.loads(read_text(path, MAX_CONFIG_BYTES))
@@ -159,12 +148,9 @@ class Lora:
 class Weights:
     """The location and fingerprint of weights; tensors are not loaded.
 
-    Attributes:
-        location: absolute folder, or Hub id.
-        revision: commit on the Hub; None for a folder.
-        fingerprint: hash of the folder's files, or Hub id and commit.
-        loras: LoRAs to add; covered by the fingerprint.
-        file: single file whose tensors replace the folder's; covered by the fingerprint.
+    `location` is an absolute folder, or a Hub id with its commit as `revision`. `fingerprint` is a
+    hash of the folder's files, or Hub id and commit, and covers `loras`, which are added, and
+    `file`, whose tensors replace the folder's.
     """
 
     location: str
@@ -176,10 +162,8 @@ class Weights:
     def find(self, name: str) -> Path | None:
         """Return the file `name`, such as `unet/config.json`, or None if it does not exist.
 
-        A file of the Hub is downloaded if necessary.
-
-        Raises:
-            UserError: it is not a regular file, or cannot be downloaded.
+        A file of the Hub is downloaded if necessary. Raises UserError if it is not a regular file,
+        or cannot be downloaded.
         """
         name = name.removeprefix("./")  # for a part that is the whole folder
         if self.revision is None:
@@ -187,12 +171,10 @@ class Weights:
         return _download_file(self.location, self.revision, name)
 
     def folder(self, part: str) -> Path:
-        """Return the local folder `part`, for a library that reads folders. Its files are regular.
+        """Return the local folder `part`, for a library that reads folders.
 
-        For a repository of the Hub, it contains only the files that `find` returned before.
-
-        Raises:
-            UserError: a file is not regular.
+        For a repository of the Hub, it contains only the files that `find` returned before. Raises
+        UserError if a file is not regular.
         """
         if self.revision is not None:
             from huggingface_hub import snapshot_download
@@ -208,8 +190,7 @@ class Weights:
     def read(self, name: str) -> dict[str, Any]:
         """Read the JSON object in the file `name`.
 
-        Raises:
-            UserError: the file does not exist, or holds something else.
+        Raises UserError if it does not exist or holds something else.
         """
         path = self.find(name)
         if path is None:
@@ -228,8 +209,7 @@ class Weights:
 def locate(weights: str) -> str:
     """Return the absolute folder of a path or `package:folder`, or a Hub id unchanged.
 
-    Raises:
-        UserError: the package is not installed, or this is not the name of a folder.
+    Raises UserError if the package is not installed, or this is not the name of a folder.
     """
     package, colon, folder = weights.partition(":")
     try:
@@ -267,9 +247,7 @@ def _find_package_folder(package: str, folder: str) -> Path:
 def resolve(weights: str, revision: str | None = None) -> Weights:
     """Find weights and compute their fingerprint.
 
-    Raises:
-        UserError: there are no such weights.
-        AbsentError: the Hub has to be asked for them, and does not answer.
+    Raises UserError if there are none, and AbsentError if the Hub is needed but does not answer.
     """
     location = locate(weights)
     if not Path(location).is_absolute():
