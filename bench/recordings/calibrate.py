@@ -45,14 +45,10 @@ def calibrate(
     The probability that a decision is right is fitted for each setting, for the full sweep, and for
     the backbone's usual setting. For any other run, it is fitted for the run's own decisions.
 
-    Args:
-        path: folder of the run.
-        strategy: name of the strategy to replay; None for the backbone's.
-        params: other parameters of the strategy. They override those of the backbone.
-        settings: settings to test, safest first, in an order that must not depend on the images.
-            None for those of the strategy's spec.
-        samples: ids of the images; None for those of the run's summary.
-        of: size of the population that the images were drawn from, for a risk on the rest of it.
+    By default the strategy is the backbone's, `settings` are those of the strategy's spec, and
+    `samples` are the ids in the run's summary. `params` override the backbone's. `settings` must be
+    sorted, safest first, in an order that does not depend on the images. `of` is the size of the
+    population that the images were drawn from, for a risk on the rest of it.
 
     Raises:
         UserError: no image is decided, the run is not finished, the strategy does not fit the
@@ -105,9 +101,6 @@ def _summary_records(run: StoredRun) -> list[Record]:
     A run that was interrupted and then finished with `--limit` has decided further images: the
     first of its split, which are not a fair sample if the split is sorted. Subsets are nested, so
     the summary's subset of the split is also that of the decided images.
-
-    Raises:
-        UserError: the run has no summary yet.
     """
     records, n = requested_records(run.path, run.manifest), run.require_summary().dataset.n_samples
     chosen = set(select_subset([r["sample_id"] for r in records], [r["label"] for r in records], n))
@@ -137,9 +130,7 @@ def _replay_settings(
 ) -> tuple[list[str], list[CalibratedSetting], list[CalibratedSetting]]:
     """Replay the settings of a strategy; `listed` is None for those of its spec.
 
-    Returns:
-        The names of the parameters that the settings choose, the calibrated settings, and the
-        calibrated full sweep and usual setting.
+    Return which parameters they choose, the settings, and the full sweep and usual setting.
     """
     usual, usual_params = _usual_strategy(recording.manifest)
     base = {**(usual_params if usual == name else {}), **params}
@@ -168,10 +159,7 @@ def _replay_settings(
 def _calibrate_setting(
     strategy: StrategyIdentity, decided: Decisions, full: Decisions | None = None
 ) -> CalibratedSetting:
-    """Return what is known of a strategy from its decisions, such as its cost and its fit.
-
-    With the decisions of the full sweep, `full`, its disagreements with them are counted as well.
-    """
+    """Return a strategy's cost, fit and, if `full` is given, disagreements with the full sweep."""
     differs = None if full is None else int((decided.predictions != full.predictions).sum())
     return CalibratedSetting(
         strategy=strategy,

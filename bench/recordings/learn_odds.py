@@ -31,13 +31,8 @@ def learn_odds(path: Path, limit: int | None = None) -> LearnedOdds:
 
     A race with odds drops a rival if its probability of ending ahead, times the number of rivals,
     is below `delta`. With 20 images or more, each `delta` is tried by five-fold cross-validation.
-
-    Args:
-        path: folder of a run with --strategy full --save-errors.
-        limit: number of recorded images, chosen as by a replay with this limit; None for all.
-
-    Raises:
-        UserError: the run has no errors, or too few rivals overtook the leader.
+    `path` and `limit` are as in `learn_order`. Raises UserError if the run has no errors, or if too
+    few rivals overtook the leader.
     """
     recording, spec = open_draws(path), learning_strategy("odds")
     samples = recording.subset(limit)

@@ -84,10 +84,8 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     With fewer than 20 images they are tried on the same images, and nothing is recommended.
 
     Learn from other images than those on which the order will be tested. `path` is the folder of a
-    run with --strategy full --save-errors, `limit` a number of its images.
-
-    Raises:
-        UserError: the run has no errors, or its items ask which image fits a text.
+    run with --strategy full --save-errors, `limit` a number of its images. Raises UserError if the
+    run has no errors, or its items ask which image fits a text.
     """
     recording = open_draws(path)
     items = recording.manifest.items
@@ -165,8 +163,7 @@ def _estimate_deviation(
     """Return the standard deviation of a difference on the first draw of a race.
 
     It is the root mean square over images and rivals of the difference minus its mean over all N
-    draws, corrected for the finite number of draws. The result is 0 if the race requests no draw,
-    or if N is 1.
+    draws, corrected for the finite number of draws; 0 if the race requests no draw, or if N is 1.
     """
     strategy = decider_for(recording, learning_strategy("order").name, params).strategy
     request = strategy.start(recording.problem).ask()
@@ -191,12 +188,7 @@ def _subtract_winner(errors: Floats, problem: Problem) -> tuple[Floats, float]:
 
 
 def _estimate_race_cost(differences: Floats, n_draws: int) -> float:
-    """Return the estimated evaluations of a race; see `learn_order`.
-
-    Args:
-        differences: differences of the rivals from the winner on a band, float64 [C - 1, n].
-        n_draws: N.
-    """
+    """Return the estimated evaluations of a race on a band's differences, float64 [C - 1, n]."""
     rivals, n = differences.shape
     if rivals == 0:
         return 0.0

@@ -55,15 +55,13 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     """Find the `reach` at which a screen keeps the exhaustive winner, for several risks.
 
     For each recorded image, the *distance* of the exhaustive winner is how far its first-order
-    score lies above the lowest, in standard deviations of all prompts' scores. The reach for a
-    risk is the conformal quantile of these distances: a screen that keeps all prompts within it
-    loses the winner of a new image with probability at most the risk, if that image is exchangeable
-    with the recorded ones. So learn from images of the same distribution as the later ones, but
-    never from these. `path` is the folder of a run with --strategy full-linearised --save-errors,
-    `limit` a number of its images.
-
-    Raises:
-        UserError: the run has no first-order errors, or no prompts that all images share.
+    score lies above the lowest, in standard deviations of all prompts' scores. The reach for a risk
+    is the conformal quantile of these distances: a screen that keeps all prompts within it loses
+    the winner of a new image with probability at most the risk, if that image is exchangeable with
+    the recorded ones. So learn from images of the same distribution as the later ones, but never
+    from these. `path` is the folder of a run with --strategy full-linearised --save-errors, `limit`
+    a number of its images. Raises UserError without first-order errors, or prompts that all images
+    share.
     """
     screen = learning_strategy("reach")
     if read_manifest(path).identity.scoring.reduction is not None:
@@ -103,11 +101,8 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
 def select_mean_linearisation(first_order: Any) -> Any:
     """Return the first-order errors at the mean of the prompts, float32 [P, N].
 
-    Args:
-        first_order: pairs of a mixture of prompts, [P], and its first-order errors, [P, N].
-
-    Raises:
-        UserError: not every draw was linearised there.
+    `first_order` are pairs of a mixture of prompts, [P], and its first-order errors, [P, N]. Raises
+    UserError if not every draw was linearised at the mean.
     """
     for mixture, table in first_order:
         if np.allclose(mixture, mixture[0]) and not np.isnan(table).any():

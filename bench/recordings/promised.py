@@ -36,10 +36,8 @@ def run(
     """Make the run that `config` describes, or resume it; see `prepare_run` and `run_prepared`.
 
     If its risk is not calibrated yet, `tell` is called with the plan, and the sweep is made first:
-    some images are swept, and the settings of the strategy are calibrated on them.
-
-    Raises:
-        UserError: a shard of a run whose risk is not calibrated yet.
+    some images are swept, and the settings of the strategy are calibrated on them. Raises UserError
+    for a shard of such a run.
     """
     prepared, shared = prepare_run(config, dataset, rows, loaded), None
     sweep = prepared.sweep
@@ -53,11 +51,7 @@ def run(
 
 @offline_if_set
 def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
-    """Make the sweep for a run's risk, or one shard of it, and calibrate once it is complete.
-
-    Raises:
-        UserError: the run needs no sweep.
-    """
+    """Make the sweep for a run's risk, or one shard of it, and calibrate once it is complete."""
     prepared = prepare_run(config)
     if prepared.sweep is None:
         raise UserError(
@@ -69,7 +63,6 @@ def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
 
 
 def _announce_plan(sweep: PlannedSweep, tell: Tell) -> None:
-    """Call `tell` with the plan and its cost, and warn if an alternative is cheaper."""
     tell(sweep.plan.in_words())
     if (warning := sweep.plan.warning()) is not None:
         warn_user(warning)

@@ -44,11 +44,7 @@ class Tables:
     linearisation_cost: float = 0.0  # evaluations per linearised draw
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
-        """Return the requested errors, float32 [prompts, draws].
-
-        Raises:
-            UserError: a linearisation was not recorded.
-        """
+        """Return the errors, float32 [prompts, draws]; UserError if a linearisation is missing."""
         if isinstance(request, Evaluate):
             return self.errors[np.ix_(request.prompts, request.draws)]
         for mixture, values in self.first_order:
@@ -105,8 +101,7 @@ class Recording:
     def linearisation_cost(self) -> float:
         """Evaluations per linearised draw.
 
-        If the manifest lacks it, as in old recordings, it is derived from the records: 0 if they
-        have no linearisation.
+        Old manifests lack it, so it is derived from the records: 0 if they have no linearisation.
         """
         if self.manifest.linearisation_cost is not None:
             return self.manifest.linearisation_cost
@@ -116,10 +111,7 @@ class Recording:
 
     @cached_property
     def costs(self) -> tuple[int, int]:
-        """Evaluations per cell, and evaluations of the null prompt per draw of a request.
-
-        They are derived from the evaluations of the first recorded image.
-        """
+        """Evaluations per cell, and of the null prompt per draw, derived from the first record."""
         first, scoring = self.records[0], self.manifest.identity.scoring
         prompts, draws = self.shape(first["sample_id"])
         images, per_draw = first.get("shape", [1])[0], first["evaluations"] // draws
@@ -130,11 +122,7 @@ class Recording:
         return cell, cell if nulls else 0
 
     def tables(self, sample_id: str) -> Tables:
-        """Return everything recorded for one image.
-
-        Raises:
-            UserError: a part of it is missing.
-        """
+        """Return everything recorded for one image; UserError if a part of it is missing."""
         errors = self.errors(sample_id)
         if not self.problem.can_linearise:
             return Tables(errors)
@@ -147,11 +135,7 @@ class Recording:
         return Tables(errors, first_order, self.linearisation_cost)
 
     def errors(self, sample_id: str) -> NDArray[np.float32]:
-        """Return the errors of one image, float32 [P, N].
-
-        Raises:
-            UserError: some are missing.
-        """
+        """Return the errors of one image, float32 [P, N]; UserError if some are missing."""
         try:
             errors = read_cells(self.path / "errors", sample_id, self.shape(sample_id))
         except FileNotFoundError:
@@ -175,13 +159,8 @@ def _make_sample(record: Record) -> Sample:
 def open_recording(path: Path, strategy: str | None = None) -> Recording:
     """Open a run for replays. Images that failed or have no stored errors are left out.
 
-    Args:
-        path: folder of the run.
-        strategy: name of the strategy that the message about missing errors recommends; None for
-            the exhaustive one.
-
-    Raises:
-        UserError: no errors are stored, or the first image lacks some.
+    Raises UserError if no errors are stored, or the first image lacks some. The message recommends
+    `strategy`; None is the exhaustive one.
     """
     manifest = read_manifest(path)
     if manifest.identity.candidates is not None:
@@ -226,11 +205,7 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
 
 
 def open_draws(path: Path, strategy: str | None = None) -> Recording:
-    """Open a run for trials of strategies: like `open_recording`, for more than one draw.
-
-    Raises:
-        UserError: as `open_recording` does, or if the recording has a single draw.
-    """
+    """Open a run for trials, like `open_recording`; UserError if it has a single draw."""
     recording = open_recording(path, strategy)
     if recording.n_draws == 1:
         raise UserError(
@@ -241,12 +216,9 @@ def open_draws(path: Path, strategy: str | None = None) -> Recording:
 
 
 def find_recording(name: str, results: str) -> Path:
-    """Return the folder of a run by id, folder or `hf:owner/name@revision`.
+    """Return the folder of a run by id, folder or `hf:owner/name@revision`; UserError if missing.
 
     An error table on the Hub is downloaded unless it is cached.
-
-    Raises:
-        UserError: there is no such run or error table.
     """
     return (
         _download(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
@@ -255,7 +227,6 @@ def find_recording(name: str, results: str) -> Path:
 
 @asking_hub()
 def _download(repository: str) -> Path:
-    """Download an error table from the Hub unless cached; return its folder (UserError)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 

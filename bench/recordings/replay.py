@@ -92,11 +92,7 @@ def decide(
 
 
 def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> Decider:
-    """Return a strategy with its parameters, of which `draws` is the recorded number.
-
-    Raises:
-        UserError: the strategy or a parameter does not fit the recording.
-    """
+    """Return a strategy for the recorded number of draws; UserError if a parameter does not fit."""
     spec = load_plugins().strategies.get(name)
     n_draws = recording.n_draws
     recorded = {"draws": n_draws} if "draws" in spec.parameters else {}
@@ -173,17 +169,11 @@ def prepare_replay(
 ) -> PreparedReplay:
     """Prepare to replay a recorded run with another strategy; `execute` stores it as a new run.
 
-    Args:
-        path: folder of the recorded run.
-        strategy: name of the strategy.
-        params: its parameters. Others keep their defaults; `draws` is the recorded number.
-        results: folder to store the new run in.
-        limit: number of images, a stratified and reproducible subset; None for all.
-        fresh: start over if this replay is already stored.
-        weighting: other weights over the noise levels, in the form of `bench run --weighting`.
-        loss: loss that the errors must have been measured with; None for any.
-        space: space that the errors must have been measured in; None for any.
-        risk: chooses the other parameters, by a calibration in `results`; see `bench run --risk`.
+    Parameters not in `params` keep their defaults; `draws` is the recorded number. The new run is
+    stored in the folder `results`, and `fresh` starts it over. `limit` is the size of a
+    stratified and reproducible subset. `weighting` and `risk` are as in `bench run`; the risk
+    chooses the other parameters by a calibration in `results`. The errors must have been measured
+    with `loss` and in `space`; None accepts any.
 
     Raises:
         UserError: no errors were stored, the strategy does not fit, or no parameters keep the risk.

@@ -89,13 +89,7 @@ def default_grid(
 ) -> list[SweepSetting]:
     """Return the settings that each strategy's `sweep` proposes, the exhaustive strategy's first.
 
-    Args:
-        n_draws: number of recorded draws, N.
-        linearised: whether first-order errors were recorded.
-        learned: parameters learned from other images, by name.
-
-    Raises:
-        PluginError: a strategy fails.
+    `learned` are parameters learned from other images. Raises PluginError if a strategy fails.
     """
     grid: list[SweepSetting] = []
     for spec in sorted(load_plugins().strategies, key=lambda spec: not spec.exhaustive):
@@ -112,16 +106,10 @@ def sweep(
     limit: int | None = None,
     points: Sequence[Path] = (),
 ) -> list[SweepRow]:
-    """Replay settings on a recorded run without storing anything.
+    """Replay settings on a recorded run without storing anything; return one row per setting.
 
-    Args:
-        path: folder of the recorded run.
-        settings: strategies with their parameters; None for the default grid.
-        limit: number of recorded images, chosen as by a replay with this limit; None for all.
-        points: folders of runs on the same images, to compare with.
-
-    Returns:
-        One row per setting, then one per run in `points`.
+    A row for each run in `points`, made on the same images, follows. Without `settings`, the
+    default grid is replayed; `limit` chooses the same images as for a replay.
 
     Raises:
         UserError: the run cannot be replayed, a setting does not fit it, or a run in `points` has
@@ -200,11 +188,7 @@ def _proof_cost(
 def _make_point(
     recording: Recording, names: Sequence[str], full: NDArray[np.int64], path: Path
 ) -> SweepRow:
-    """Return the row of another run, restricted to the images of the sweep.
-
-    Raises:
-        UserError: it has other images or classes, or has not decided all images of the sweep.
-    """
+    """Return the row of another run, restricted to the images of the sweep."""
     source, manifest = recording.manifest, read_manifest(path)
     tasks = [(run.identity.dataset, run.classes) for run in (source, manifest)]
     if tasks[0] != tasks[1]:

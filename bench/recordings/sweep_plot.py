@@ -21,10 +21,8 @@ def plot(rows: Sequence[SweepRow], reference: SelfAgreement | None, file: Path) 
     Lines join the settings of a strategy in order of cost, and the Pareto front of the agreement.
     The dotted line is the cost of the cheapest proof. Crosses are named runs, at their cost in
     evaluations of their own network. The dashed line and the band are `reference`, the agreement of
-    two full sweeps, and its interval. The suffix of `file` determines the format.
-
-    Raises:
-        UserError: the file cannot be written.
+    two full sweeps, and its interval. The suffix of `file` determines the format; UserError if it
+    cannot be written.
     """
     from matplotlib.figure import Figure
 

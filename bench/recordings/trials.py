@@ -64,17 +64,9 @@ def compare_races(
     """Try races with learned parameters on the recorded images: their cost and agreement.
 
     With 20 images or more, this is done by five-fold cross-validation. Otherwise the races are
-    tried on the images that they were learned from, and none is recommended.
-
-    Args:
-        recording: the recording.
-        samples: the images to learn from and to try on.
-        race: name of the strategy.
-        choices: parameters learned from all images; the first choice has no learned parameters.
-        learn: called with row indices of `samples`; returns the same choices, learned from these.
-
-    Raises:
-        UserError: the recorded errors of an image cannot be decided.
+    tried on the images that they were learned from, and none is recommended. The first of `choices`
+    has no learned parameters; those of the others are learned from all images. `learn` is called
+    with row indices of `samples` and returns the same choices, learned from these.
     """
     held_out = len(samples) >= MIN_HELD_OUT
     if held_out:

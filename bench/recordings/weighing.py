@@ -15,11 +15,7 @@ from bench.store.identity import ScoringIdentity
 
 
 def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
-    """Check that the errors were measured with this loss and in this space; None accepts any.
-
-    Raises:
-        UserError: they were not, or a value is unknown.
-    """
+    """Raise UserError if the errors are of another loss or in another space; None accepts any."""
     scoring = recording.manifest.identity.scoring
     for name, required, recorded, choices in (
         ("loss", loss, scoring.loss, get_args(Loss)),

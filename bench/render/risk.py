@@ -25,10 +25,8 @@ def risk_sentence(
 ) -> str:
     """Return the promise of a run with a stated risk, or "" if none was stated.
 
-    Args:
-        stated: the risk, and the images on which it was calibrated.
-        sweep: the sweep, if images of the run itself were swept for the calibration.
-        summary: summary of the run, for the cost of the images that were not swept.
+    The `sweep` is of images of the run itself, if such were swept for the calibration. The
+    `summary` is that of the run, for the cost of the images that were not swept.
     """
     if stated is None:
         return ""

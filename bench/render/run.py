@@ -38,8 +38,8 @@ def print_run(
     """Print a run: its description, metrics with intervals, worst confusions, cost and folder.
 
     The metrics of an incomplete run are of its decided images, and labelled so. `manifest` and
-    `summary` are of the images to show, if these are not all images of the stored run. `resumed`
-    tells that nothing was left to score.
+    `summary` are of the images to show, if these are not all images of the stored run. With
+    `resumed`, nothing was left to score.
     """
     path = Path(path)
     terminal = console()

@@ -1,8 +1,4 @@
-"""Strategies: rules that choose which cells are evaluated and when an image is decided.
-
-Each module here defines one strategy, or closely related ones. The `spec` of a class holds the
-fields of its registration.
-"""
+"""Strategies: rules that choose which cells are evaluated and when an image is decided."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ LEARNED_DOF = 16  # degrees of freedom that a variance learned from other images
 def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 0.0) -> Floats:
     """Return float64 [A]: lower confidence bounds (one-sided t) for draws spread over timesteps.
 
+    `differences` [A, n] are in timestep order. `delta` is the significance level of one comparison.
+
     The variance of the mean is the `successive_variance` divided by n, times the finite-population
     correction 1 - n / N, because the mean over all N draws is known once they have been seen.
 
@@ -31,15 +33,8 @@ def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 
     compared with 78 % at 593 without moderation.
 
     Variances differ little from image to image (design/racing.md). So if their root mean square
-    over other images is known (`deviation`), it is averaged in as well and counts as 16 degrees of
-    freedom. A single draw is then enough for a bound.
-
-    Args:
-        differences: float64 [A, n], in timestep order; n >= 2, or n >= 1 with a deviation.
-        n_draws: N.
-        delta: significance level of one comparison.
-        deviation: standard deviation of the difference on one draw, learned from other images; 0 if
-            unknown.
+    over other images is known (`deviation` is not 0), it is averaged in as well and counts as 16
+    degrees of freedom. A single draw is then enough for a bound; otherwise n must be at least 2.
     """
     from scipy.special import stdtrit
 
@@ -70,11 +65,7 @@ def successive_variance(differences: Floats) -> tuple[Floats, float]:
 
 
 def moderate(variance: Floats, dof: float, prior: float, prior_dof: int) -> tuple[Floats, float]:
-    """Shrink variances towards a prior one: average them, weighted by degrees of freedom.
-
-    Returns:
-        The moderated variances and their degrees of freedom, `dof` + `prior_dof`.
-    """
+    """Average variances with a prior one by degrees of freedom; return also the sum of these."""
     total = dof + prior_dof
     return np.asarray((dof * variance + prior_dof * prior) / total), total
 
@@ -91,10 +82,7 @@ def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:
     the test is valid at every look without a correction. The stakes follow the paper's aGRAPA rule,
     limited to 3/4 of the stake that could lose everything.
 
-    Args:
-        differences: float64 [A, n], in the order drawn.
-        n_draws: N.
-        span: the largest possible absolute difference.
+    `differences` [A, n] are in the order drawn; `span` is their largest possible absolute value.
     """
     before = np.arange(differences.shape[1])
     sums = np.cumsum(differences, axis=1) - differences

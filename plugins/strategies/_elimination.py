@@ -23,15 +23,11 @@ from bench.inputs.draws import even_order
 class Elimination:
     """One image whose surviving prompts have all been evaluated on the same draws.
 
-    These draws are a prefix of `order`. A subclass decides how many come next (`round_size`) and
-    which prompts stay (`select_survivors`). The image is decided when all survivors are prompts of
-    one class, or when the draws are used up. In the latter case the lowest score over all draws
-    wins, which is the exhaustive decision among the survivors.
-
-    Attributes:
-        order: int64 [N], the order in which draws are requested.
-        alive: int64 [A], the surviving prompts, ascending.
-        seen: number of draws of `order` evaluated so far.
+    These are the first `seen` draws of `order`, int64 [N]. A subclass decides how many come next
+    (`round_size`) and which prompts stay (`select_survivors`); `alive`, int64 [A], are the
+    survivors, ascending. The image is decided when all survivors are prompts of one class, or when
+    the draws are used up. In the latter case the lowest score over all draws wins, which is the
+    exhaustive decision among the survivors.
     """
 
     def __init__(self, problem: Problem, order: Ints) -> None:
@@ -46,10 +42,7 @@ class Elimination:
         raise NotImplementedError
 
     def select_survivors(self) -> NDArray[np.bool_]:
-        """Return bool [A]: which of `alive` survive, given the draws seen so far.
-
-        It is called once per reply, so that a subclass may update its state.
-        """
+        """Return bool [A]: which of `alive` survive. Called once per reply, it may update state."""
         raise NotImplementedError
 
     def has_one_class(self) -> bool:
@@ -76,11 +69,8 @@ class Elimination:
     def weighted_errors(self, as_drawn: bool = False) -> Floats:
         """Return float64 [A, n]: the survivors' errors on the draws seen, times the draws' weights.
 
-        Their row means order the prompts as the scores do.
-
-        Args:
-            as_drawn: whether the columns are in the order of the requests, rather than of the
-                timesteps.
+        Their row means order the prompts as the scores do. The columns are in timestep order, or
+        with `as_drawn` in the order of the requests.
         """
         seen = self.order[: self.seen]
         seen = seen if as_drawn else np.sort(seen)
@@ -95,15 +85,9 @@ def shuffle_draws(n_draws: int, seed: int) -> Ints:
 def order_by_bands(bands: str, timesteps: Ints) -> Ints:
     """Return int64 [N]: the draws in each band of timesteps, band by band, then the others.
 
-    Within each part the order is even, and draws of the same timestep are adjacent.
-
-    Args:
-        bands: the parameter `order` of a race: inclusive ranges of timesteps, such as `650-850` or
-            `650-850,400-650`, or `even` for none.
-        timesteps: int64 [N], of the draws, ascending.
-
-    Raises:
-        ValueError: if `bands` does not have this form.
+    Within each part the order is even, and draws of the same timestep are adjacent. `bands` are
+    inclusive ranges of timesteps, such as `650-850` or `650-850,400-650`, or `even` for none;
+    ValueError if they do not have this form. `timesteps` [N] are ascending.
     """
     distinct, unit_of_draw = np.unique(timesteps, return_inverse=True)
     order = even_order(len(distinct))
@@ -117,12 +101,7 @@ def order_by_bands(bands: str, timesteps: Ints) -> Ints:
 
 
 def timestep_means(values: Floats, timesteps: Ints) -> Floats:
-    """Return float64 [A, u]: the means of the values over the draws of each of u timesteps.
-
-    Args:
-        values: float64 [A, n].
-        timesteps: int64 [n], ascending.
-    """
+    """Return float64 [A, u]: the means of `values` [A, n] over each of u ascending timesteps."""
     new = np.ones(len(timesteps), dtype=bool)
     np.not_equal(timesteps[1:], timesteps[:-1], out=new[1:])
     if new.all():
@@ -134,11 +113,7 @@ def timestep_means(values: Floats, timesteps: Ints) -> Floats:
 
 
 def parse_bands(bands: str) -> list[tuple[int, int]]:
-    """Return the lowest and highest timestep of each band; see `order_by_bands`.
-
-    Raises:
-        ValueError: if `bands` does not have this form.
-    """
+    """Return the lowest and highest timestep of each band; ValueError as in `order_by_bands`."""
     if bands == "even":
         return []
     pairs = [re.fullmatch(r"\s*(\d+)-(\d+)\s*", band) for band in bands.split(",")]

@@ -24,13 +24,10 @@ MIN_OVERTAKEN = 5  # rivals on either side of the leader that the regression nee
 class Evidence(NamedTuple):
     """What a race knows of its surviving prompts at one look. [A] are the prompts still alive.
 
-    Attributes:
-        distance: float64 [A], how far each mean is above the leader's, in standard errors.
-        dof: degrees of freedom of these standard errors.
-        draws: number of draws seen; draws of the same timestep count as one.
-        fraction: `draws` divided by the number of all draws, counted in the same way.
-        variance: float64 [A], of each prompt's differences from the leader.
-        pooled: mean variance of all prompts.
+    `distance` [A] is how far each mean is above the leader's, in standard errors, which have `dof`
+    degrees of freedom. Among the `draws` seen, draws of the same timestep count as one; `fraction`
+    is their share of all draws. `variance` [A] is that of each prompt's differences from the
+    leader, `pooled` the mean variance of all prompts.
     """
 
     distance: Floats
@@ -60,12 +57,8 @@ class Evidence(NamedTuple):
 def fit_odds(features: Sequence[Floats], ahead: Sequence[NDArray[np.bool_]]) -> tuple[float, ...]:
     """Fit a logistic regression of whether a rival ends ahead of the leader; return its 7 weights.
 
-    Args:
-        features: for each look, the features of its n rivals, float64 [n, 7].
-        ahead: for each look, whether each rival ended ahead, bool [n].
-
-    Raises:
-        ValueError: if fewer than `MIN_OVERTAKEN` rivals ended ahead of the leader, or behind it.
+    Per look, `features` are float64 [n, 7] of n rivals, and `ahead` is bool [n]. Raises ValueError
+    if fewer than `MIN_OVERTAKEN` rivals ended ahead of the leader, or behind it.
     """
     from sklearn.linear_model import LogisticRegression
 

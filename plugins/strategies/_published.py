@@ -43,9 +43,7 @@ def first_stage_size(n_draws: int) -> int:
 def staged_order(bands: str, timesteps: Ints) -> Ints:
     """Return int64 [N]: the draws of the schedule's first stage, then the others.
 
-    Args:
-        bands: bands of timesteps that come first within each stage; see `order_by_bands`.
-        timesteps: int64 [N], of the draws, ascending.
+    Within each stage, `bands` come first; see `order_by_bands`. `timesteps` [N] are ascending.
     """
     first = sub_grid(first_stage_size(len(timesteps)), len(timesteps))
     others = np.setdiff1d(np.arange(len(timesteps)), first)
@@ -56,20 +54,15 @@ def staged_order(bands: str, timesteps: Ints) -> Ints:
 class PublishedSession(RaceSession):
     """One image's race in the two stages of the schedule.
 
-    At the end of the first stage, the evaluations that the schedule has not spent yet determine how
-    many survivors are kept: as many as can be evaluated on all other draws. If each reply costs
-    what `Problem.price` says, these are at least the five of the schedule.
+    At the end of the first stage, the evaluations that the schedule has not spent yet, `budget`,
+    determine how many survivors are kept: as many as can be evaluated on all other draws. If each
+    reply costs what `Problem.price` says, these are at least the five of the schedule.
 
-    Attributes:
-        budget: evaluations that the schedule has not spent yet.
-        first_stage_end: number of draws in the first stage.
-        variances: float64 [P], the latest variance of each prompt's difference from the leader.
-            Dropped prompts keep theirs, because they are often the ones with rare large errors;
-            without them the pooled variance would be too small.
-        draws_for_dof: number of draws after which the differences have `MIN_TOTAL_DOF` degrees of
-            freedom in total, if each of A - 1 rivals has one less than its number of draws.
-        n_looks: number of looks so far with at least `draws_for_dof` draws.
-        budget_dropped: whether a prompt was dropped because the budget did not suffice for it.
+    `variances` [P] are the latest of each prompt's difference from the leader. Dropped prompts keep
+    theirs, because they are often the ones with rare large errors; without them the pooled variance
+    would be too small. After `draws_for_dof` draws the differences have `MIN_TOTAL_DOF` degrees of
+    freedom in total, if each of A - 1 rivals has one less than its draws; `n_looks` counts looks
+    since.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem) -> None:
@@ -82,11 +75,7 @@ class PublishedSession(RaceSession):
         self.budget_dropped = False
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Record the errors and their cost, and drop prompts.
-
-        A prompt is dropped if it is unlikely to end ahead of the leader or, at the end of the first
-        stage, if the budget does not suffice for it.
-        """
+        """Record the errors and their cost, and drop prompts; see `select_survivors`."""
         self.budget -= reply.cost
         super().tell(request, reply)
 
@@ -125,7 +114,7 @@ class PublishedSession(RaceSession):
     def find_worse(self, differences: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
         """Return bool [A]: the prompts that are unlikely to be ahead by `margin` over all N draws.
 
-        Updates `variances`. See `RaceSession.find_worse` for the arguments.
+        Updates `variances`.
         """
         means = self.average_by_timestep(differences)
         n, deviation = means.shape[1], self.settings.deviation
@@ -170,11 +159,8 @@ class RivalRecorder(PublishedSession):
 
     Prompts are dropped only at the end of the first stage, by the budget, so that rivals are
     recorded that a bound would have dropped. Whether a rival ended ahead of the leader is known
-    from the errors on all draws.
-
-    Attributes:
-        records: for each look, the features of the prompts, float64 [A, 7] (see
-            `Evidence.features`), their indices, int64 [A], and the index of the leader.
+    from the errors on all draws. For each look, `records` has the `Evidence.features` of the
+    prompts, their indices, int64 [A], and the index of the leader.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem) -> None:

@@ -44,17 +44,11 @@ class RaceSession(Elimination):
     """One image's race.
 
     By default the draws come in the order of the setting `order` with bound `t`, and in a random
-    order with bound `betting`.
-
-    Attributes:
-        min_draws: number of draws (with bound `t`, of timesteps) that a bound needs: two for a
-            variance, or one if the `deviation` is known.
-        timestep_ends: int64, ascending: the numbers of draws of `order` after which all draws of a
-            timestep have been seen; one entry per timestep.
-        largest: largest absolute difference from a leader so far, for bound `betting`.
-        tie: the setting `tie`, in units of `weighted_errors`.
-        tied: whether the race ended because no rival of another class can be better than the leader
-            by more than `tie`.
+    order with bound `betting`. A bound needs `min_draws` draws (with bound `t`, timesteps): two for
+    a variance, or one if the `deviation` is known. After `timestep_ends` draws of `order` [u], all
+    draws of a timestep have been seen. `largest` is the largest absolute difference from a leader
+    so far, for bound `betting`. `tie` is the setting, in units of `weighted_errors`; the race has
+    `tied` if no rival of another class can be better than the leader by more than that.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem, order: Ints | None = None) -> None:
@@ -100,8 +94,7 @@ class RaceSession(Elimination):
     def select_survivors(self) -> NDArray[np.bool_]:
         """Return bool [A]: the leader, and the prompts that are not significantly worse.
 
-        All prompts survive if there are too few draws for a bound, or after the last draw. May set
-        `tied`.
+        All survive if there are too few draws for a bound, or after the last draw. May set `tied`.
         """
         if self.seen < self.min_draws or self.seen == len(self.order):
             return np.ones(len(self.alive), dtype=bool)
@@ -120,13 +113,10 @@ class RaceSession(Elimination):
         """Return bool [A]: whose mean difference over all draws is significantly above -`margin`.
 
         So with a margin of 0 the prompts are worse than the leader, and with a larger one they are
-        not better by more than the margin. Updates `largest` with bound `betting`.
-
-        Args:
-            differences: float64 [A, n], weighted errors minus those of the leader, so positive
-                where a prompt is worse; in timestep order with bound `t`, in the order drawn with
-                `betting`.
-            margin: in units of `weighted_errors`.
+        not better by more than the margin. Updates `largest` with bound `betting`. `differences`
+        [A, n] are weighted errors minus those of the leader, so positive where a prompt is worse;
+        in timestep order with bound `t`, in the order drawn with `betting`. They and `margin` are
+        in units of `weighted_errors`.
         """
         settings, n_draws = self.settings, len(self.order)
         if settings.bound == "t":

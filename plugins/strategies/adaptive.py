@@ -90,10 +90,7 @@ class Adaptive(Strategy):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the published schedule, scaled to N draws, and one of at most 50 draws.
-
-        The first needs at least 10 draws, the second at least 50.
-        """
+        """Return the published schedule, if N >= 10, and one of at most 50 draws, if N >= 50."""
         settings = [{"samples": (n_draws // 10, n_draws), "keep": (5, 1)}] if n_draws >= 10 else []
         return [*settings, {"samples": (5, 50), "keep": (3, 1)}] if n_draws >= 50 else settings
 
@@ -121,14 +118,7 @@ class Adaptive(Strategy):
 
 
 class AdaptiveSession:
-    """One image, decided stage by stage.
-
-    Attributes:
-        stages: new draws of each stage, and the number of prompts to keep.
-        alive: int64 [A], the surviving prompts, ascending.
-        survived: int64 [P], number of stages that each prompt survived.
-        stage: index of the next stage.
-    """
+    """One image, decided stage by stage; `survived` [P] counts the stages each prompt survived."""
 
     def __init__(self, strategy: Adaptive, problem: Problem) -> None:
         self.stages = list(strategy.stages(len(problem.timesteps)))

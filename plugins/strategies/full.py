@@ -23,11 +23,10 @@ from bench.inputs.draws import sub_grid
 class OneBlock(Strategy):
     """Base of strategies that evaluate every prompt on the same draws, in one request.
 
+    These are `samples` draws, spread evenly over all of them; a subclass sets the number.
+
     Args:
         draws: N, the draws of the plan.
-
-    Attributes:
-        samples: number of draws to evaluate, spread evenly over all of them.
     """
 
     same_draws = True

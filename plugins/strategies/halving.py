@@ -82,9 +82,6 @@ class HalvingSession(Elimination):
 
 
 def _round_size(budget: int, prompts: int, alive: int) -> int:
-    """Return the number of draws of a round: an equal share of the budget, per survivor.
-
-    It is at least 1, also if the share does not pay for it.
-    """
+    """Return the draws that an equal share of the budget buys for the survivors, at least 1."""
     rounds = max(1, ceil(log2(prompts)))
     return max(1, budget * prompts // (rounds * alive))

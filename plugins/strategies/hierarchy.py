@@ -36,9 +36,9 @@ class DownTree(Strategy):
 
     Each round evaluates the prompts of the nodes reached so far, beginning with those that have no
     parent. The inner nodes that are kept are replaced by their children, until only classes are
-    left. The error of an inner node is not a
-    bound on the errors of its classes, so under every rule a dropped node may hold the full sweep's
-    winner. Only a calibration (`--risk`) can promise anything.
+    left. The error of an inner node is not a bound on the errors of its classes, so under every
+    rule a dropped node may hold the full sweep's winner. Only a calibration (`--risk`) can promise
+    anything.
 
     `fixed` keeps a share of the nodes in each round, and `dynamic` those whose score is within some
     standard deviations (of the nodes' scores) of the lowest. The schedule of `adaptive` then
@@ -104,13 +104,11 @@ class DownTree(Strategy):
 
 
 class Descent:
-    """One image on its way down the tree.
+    """One image on its way down the tree of C classes and J inner nodes.
 
-    Attributes:
-        parents: int64 [C + J], the parent of each class and each of J inner nodes.
-        below: bool [C, C + J], whether a class is that node or lies below it.
-        rounds: int64 [C], number of rounds that a class, or a node above it, survived.
-        rank: int64 [C], in the last round, highest for the best class; 0 for classes not in it.
+    `parents` is int64 [C + J]. `below`, bool [C, C + J], says whether a class is that node or lies
+    below it. `rounds` [C] counts the rounds that a class, or a node above it, survived. `rank` [C]
+    is the rank in the last round, highest for the best class and 0 for classes not in it.
     """
 
     def __init__(self, strategy: DownTree, problem: Problem) -> None:

@@ -200,10 +200,7 @@ class Race(Strategy):
         return published_cost(problem) if self.ceiling else whole
 
     def replaces(self, problem: Problem) -> Replaced | None:
-        """Return the default schedule of `adaptive`, or None if the ceiling is its cost already.
-
-        The settings add the ceiling and a `delta` of at most 0.001.
-        """
+        """Return the default schedule of `adaptive`, or None if the ceiling is its cost already."""
         if self.ceiling is not None:
             return None
         settings = {**UNPROVEN, "delta": min(self.delta, UNPROVEN["delta"])}
@@ -214,10 +211,8 @@ class Race(Strategy):
     def learn(self, images: Iterable[tuple[Problem, Floats]]) -> dict[str, Any]:
         """Return the `odds` fitted to images whose errors, float64 [P, N], are all known.
 
-        Every rival is one row of the regression at every look of a `RivalRecorder` race.
-
-        Raises:
-            ValueError: if too few rivals ended ahead of the leader.
+        Every rival is one row of the regression at every look of a `RivalRecorder` race. Raises
+        ValueError if too few rivals ended ahead of the leader.
         """
         features, ahead = [], []
         for problem, errors in images:
@@ -243,10 +238,6 @@ class Race(Strategy):
         or one with a deviation. It must not choose draws by their errors, because that would
         invalidate the bound. Variances are pooled over all rivals. The winner needs as many draws
         as the slowest rival; other prompts of its class need none.
-
-        Args:
-            problem: the image's problem.
-            errors: float64 [P, N].
         """
         if self.ceiling:
             return None

@@ -107,10 +107,7 @@ class ScreenRace(Strategy):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return several reaches, each with an early and a late first look of the race.
-
-        Without first-order errors in the recording, nothing is returned.
-        """
+        """Return several reaches, each with two first looks; none without first-order errors."""
         reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0) if linearised else ()
         return [{"reach": reach, "first": first} for first in (2, 4) for reach in reaches]
 
@@ -136,24 +133,17 @@ class ScreenRace(Strategy):
         return whole + draws * problem.linearisation_cost
 
     def replaces(self, problem: Problem) -> Replaced:
-        """Return the default schedule of `adaptive`.
-
-        The settings are empty, because no parameters limit the cost of this strategy to that of the
-        schedule.
-        """
+        """Return `adaptive` and no settings, because none limit this strategy to its cost."""
         return Replaced("adaptive", published_cost(problem), {})
 
 
 class ScreenRaceSession(RaceSession):
     """One image: one or more screens, then the race of the kept prompts.
 
-    Attributes:
-        screens: number of screens that may still be made.
-        screened: int64 [n], the draws that are linearised.
-        screen_cost: cost of one screen, in evaluations.
-        first_order: float64 [P, n], first-order errors from the last screen; empty before it.
-        n_screened: number of prompts at whose mean the last screen linearised.
-        ranked: int64 [P], all prompts, best first according to the screens.
+    At most `screens` further screens of the draws `screened` may be made, each of cost
+    `screen_cost`. The last one linearised at the mean of `n_screened` prompts; `first_order` [P, n]
+    are its errors, empty before it. `ranked` [P] are all prompts, best first according to the
+    screens.
     """
 
     def __init__(self, strategy: ScreenRace, problem: Problem) -> None:
@@ -204,9 +194,8 @@ class ScreenRaceSession(RaceSession):
     def outcome(self) -> Outcome:
         """Rank classes with a raced prompt as a race does, then the others by the screens.
 
-        A class without a raced prompt has no draws and an infinite score. If the runner-up is one
-        of them, the margin, its standard error and the confidence are computed from first-order
-        errors.
+        A class without a raced prompt has no draws and an infinite score. If it is the runner-up,
+        the margin, its standard error and the confidence are computed from first-order errors.
         """
         if not self.first_order.size:
             return super().outcome()
