@@ -27,10 +27,7 @@ _LEFT_OUT = {
 
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
-    """Return the command that scores a run's images and saves the errors.
-
-    `strategy` defaults to the full sweep.
-    """
+    """Return the command that scores a run's images, by default in full, and saves the errors."""
     settings, strategy = _settings(manifest), strategy or exhaustive_strategy()
     params = _shared_params(settings, manifest)
     return _command(manifest, settings, strategy=strategy, params=params, save_errors=True)
@@ -89,10 +86,7 @@ def run_command(config: RunConfig) -> list[str]:
 
 
 def stored_settings(manifest: Manifest) -> dict[str, Any]:
-    """Return a run's settings without those specific to its strategy or its machine.
-
-    `params` contains every parameter that the user set.
-    """
+    """Return a run's settings, except those of its strategy or machine, but with all `params`."""
     kept = {"dataset", "backbone", "params", *(set(RunConfig.model_fields) - _LEFT_OUT)}
     return {name: value for name, value in _settings(manifest).items() if name in kept}
 
@@ -139,10 +133,7 @@ def _not_at_default(settings: Mapping[str, Any], left_out: set[str]) -> dict[str
 
 
 def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> str:
-    """Return the `bench run` command with the chosen and the shared settings.
-
-    For a backbone that was handed over in memory, return the Python call instead.
-    """
+    """Return the `bench run` command, or the Python call for a backbone handed over in memory."""
     dataset = str(settings["dataset"])
     shared = _not_at_default(settings, _LEFT_OUT | chosen.keys())
     own = without_none(backbone=settings.get("backbone"), **chosen, **shared)
@@ -160,7 +151,6 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
 
 
 def _options(settings: Mapping[str, Any]) -> list[str]:
-    """Return settings as command-line options, in their order."""
     words: list[str] = []
     for name, value in settings.items():
         option = "--" + name.replace("_", "-")

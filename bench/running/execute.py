@@ -140,7 +140,6 @@ def _score(
     earlier: Decisions,
     watch: QuestionWatch | None,
 ) -> None:
-    """Score the outstanding images until all are decided or the question is answered."""
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
         folder.keep_fitted(Fitted.model_validate(executor.fitted))
@@ -173,11 +172,7 @@ def _score(
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
     """Write the summary of all decided images and return that of the images asked for.
 
-    Args:
-        run: the run.
-        folder: its folder, open for writing.
-        earlier: seconds that earlier calls spent on the images asked for.
-        memory: peak memory of the executor in bytes, if known.
+    `earlier` are the seconds that earlier calls spent on the images asked for.
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     elapsed = time.perf_counter() - run.started
@@ -220,11 +215,7 @@ def timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
 
 
 def _cost_warning(run: Executable, problem: Problem, summary: Summary) -> str | None:
-    """Return a warning if the strategy may be worse than the one that it replaces.
-
-    It was more expensive, or it is unknown how often it agrees with the full sweep for this
-    backbone on these images.
-    """
+    """Return a warning if the strategy cost more than what it replaces, or may decide worse."""
     manifest = run.manifest
     if manifest.items is not None or manifest.identity.calibrated is not None:
         return None  # items pose different problems; the agreement of a stated risk was tested

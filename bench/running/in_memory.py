@@ -49,8 +49,7 @@ def load_named(name: str, weights: str | None, device: str | None, dtype: str | 
 def take_object(thing: Any, **parameters: Any) -> Any:
     """Make a backbone from an object such as a diffusers pipeline, and remember its settings.
 
-    Raises:
-        UserError: no plugin accepts such an object.
+    Raises UserError if no plugin accepts such an object.
     """
     spec = _spec_of(thing)
     if spec is None:
@@ -72,8 +71,7 @@ def _spec_of(thing: Any) -> BackboneSpec | None:
 def with_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the caller's object as a backbone, and `settings` with those it was made from.
 
-    Raises:
-        UserError: the settings contradict each other, or the object is not a backbone.
+    Raises UserError if the settings contradict each other or the object is not a backbone.
     """
     try:
         made = _LOADED.get(backbone)
@@ -103,8 +101,7 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 def with_probe(prepared: Prepared) -> Prepared:
     """Return the run with a probe in its manifest: a few of the backbone's predictions.
 
-    Raises:
-        UserError: they differ from the stored run's probe, or the run is a shard.
+    Raises UserError if they differ from the stored run's probe, or the run is a shard.
     """
     if prepared.config.shard is not None:
         raise UserError(

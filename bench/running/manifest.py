@@ -48,11 +48,7 @@ def make_manifest(
 ) -> Manifest:
     """Return the manifest of a run.
 
-    Args:
-        prepared: the run, with its images.
-        calibrated: calibration of its risk.
-        sweep: report of the sweep for its risk.
-        sample_ids: ids asked for; None for all of the split. `--limit` and `--shard` apply to both.
+    `sample_ids` are the images asked for, None for all; `--limit` and `--shard` apply to both.
     """
     split, prompts = prepared.split, prepared.prompts
     config, weights, learns_from = prepared.config, prepared.weights, prepared.learns_from

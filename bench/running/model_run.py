@@ -31,8 +31,7 @@ MAX_RELATIVE_ERROR = 0.2  # RMS error of paired differences / their standard dev
 def check(prepared: Prepared) -> None:
     """Validate a run before it is scored; imports the backbone's class but reads no tensor.
 
-    Raises:
-        UserError: weights are absent, a prompt has too many tokens, or settings do not fit.
+    Raises UserError if weights are absent, a prompt has too many tokens or settings do not fit.
     """
     if prepared.absent:
         raise UserError(prepared.absent[0])
@@ -146,10 +145,7 @@ def _spread(count: int, of: int) -> Ints:
 
 
 def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, draws: Ints) -> Floats:
-    """Return float64 [P - 1, N]: errors of the first image, minus those of the first prompt.
-
-    P is the number of `prompts`, N that of `draws`.
-    """
+    """Return float64 [P - 1, N]: errors of the first image, minus those of the first prompt."""
     import torch
 
     from bench.engine.batching import Batch
@@ -171,8 +167,7 @@ def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, dra
 class ModelRun(Executable):
     """A run that is scored by a model.
 
-    `shared_backbone` is called when scoring begins. It returns a loaded backbone that several runs
-    share, or None if the run must load its own.
+    When scoring begins, `shared_backbone` returns a backbone that runs share, or None for an own.
     """
 
     def __init__(

@@ -52,19 +52,13 @@ def prepare(
 ) -> Prepared:
     """Resolve and validate a run.
 
-    Args:
-        config: settings of the run.
-        dataset: dataset instead of the one that `config` names.
-        images: whether images are needed; if not, a dataset that declares its classes is not read.
-        rows: the images, if they are in memory already.
-        loaded: the backbone, if the caller has loaded it.
-        surveyed: fingerprint of the images, and whether all of them are ordinary, if another
-            process has read them.
-        split: the images, if they were read before with the same data settings.
-        samples: ids to score; None for those that the settings select.
+    `dataset` replaces the one that `config` names. If no `images` are needed, a dataset that
+    declares its classes is not read. The images may be in memory (`rows`) or read before with the
+    same data settings (`split`); `loaded` is the backbone if the caller has loaded it. `surveyed`
+    is the fingerprint of the images, and whether all of them are ordinary, if another process has
+    read them. `samples` are the ids to score; None for those that the settings select.
 
-    Raises:
-        UserError: something in the settings, the data or the texts is invalid or does not fit.
+    Raises UserError if something in the settings, the data or the texts is invalid or does not fit.
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
@@ -141,10 +135,7 @@ def _also_trained_on(resolved: Resolved, data: str) -> Resolved:
 
 
 def out_of_domain_warning(resolved: Resolved, chosen: bool, n_classes: int) -> str | None:
-    """Return a warning if the backbone was trained only on another dataset.
-
-    `chosen` is whether the user named the backbone.
-    """
+    """Return a warning if the backbone, `chosen` or default, was trained only on other data."""
     trained, _, split = (resolved.trained_on or "").partition("/")
     if not split or resolved.backbone.learns or trained == resolved.dataset.name:
         return None
@@ -160,10 +151,8 @@ def out_of_domain_warning(resolved: Resolved, chosen: bool, n_classes: int) -> s
 def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
     """Locate the backbone's weights without reading them; None if it needs none.
 
-    Weights of an object that was handed over are in memory, and are read.
-
-    Raises:
-        AbsentError: the weights are not on this machine and cannot be downloaded.
+    Weights of an object in memory are read. Raises AbsentError if they are not on this machine and
+    cannot be downloaded.
     """
     if resolved.backbone.objects:
         content: Weights | None = None if loaded is None else loaded.content()

@@ -134,11 +134,7 @@ class Prepared(Resolved):
 
     @property
     def manifest(self) -> Manifest:
-        """Manifest of the run.
-
-        Raises:
-            UserError: images or weights are missing, or the risk is not calibrated yet.
-        """
+        """Manifest of the run; raises UserError without images, weights or a calibrated risk."""
         if self.described is None:
             if self.sweep is not None:
                 raise UserError(self.sweep.missing_message())

@@ -84,8 +84,7 @@ class Resolved:
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
     """Resolve every name in the settings; `dataset` replaces the one that they name.
 
-    Raises:
-        UserError: a name is unknown, or settings contradict each other or the backbone.
+    Raises UserError if a name is unknown, or settings contradict each other or the backbone.
     """
     if dataset is None:
         dataset = find_dataset(config)

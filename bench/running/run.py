@@ -53,9 +53,7 @@ def warm_up(config: RunConfig) -> str:
 def run(config: RunConfig) -> Finished:
     """Make the run that `config` describes, or resume it.
 
-    Raises:
-        UserError: something is wrong that the user can fix; nothing was scored.
-        KeyboardInterrupt: the same call resumes where this one stopped.
+    Raises UserError before anything is scored; after a KeyboardInterrupt the same call resumes.
     """
     return run_prepared(prepare_run(config))
 
@@ -83,10 +81,7 @@ def prepare_run(
 
 
 def run_prepared(prepared: Prepared, shared: SharedBackbone | None = None) -> Finished:
-    """Score a prepared run; with `again` or `audit`, decide some images a second time.
-
-    `shared` holds the backbone that earlier runs have loaded; None if there were none.
-    """
+    """Score a prepared run; with `again` or `audit`, decide some images a second time."""
     watch = watch_of(prepared)
     after = {
         name: (count, change(prepared), decide)

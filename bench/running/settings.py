@@ -91,15 +91,9 @@ def check_scope(config: RunConfig, spec: BackboneSpec, name: str) -> None:
 def without_unread(
     config: RunConfig, scorer: Scorer, scorers: Set[Scorer]
 ) -> tuple[RunConfig, list[str]]:
-    """Reset shared settings that only other runs of a study use.
+    """Reset shared settings that only other runs of a study use, and return their names too.
 
-    Args:
-        config: settings of one run.
-        scorer: kind of its backbone.
-        scorers: kinds of the backbones of all runs of the study.
-
-    Returns:
-        The settings, and the names of those that were reset.
+    `scorer` is the kind of the run's backbone, `scorers` are those of all runs of the study.
     """
     left_out = [
         name
@@ -111,11 +105,7 @@ def without_unread(
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
-    """Return the validated settings; None stands for the default.
-
-    Raises:
-        UserError: a name is unknown or a value is invalid.
-    """
+    """Return validated settings; None means the default. Raises UserError for an invalid one."""
     for key in settings:
         if key not in RunConfig.model_fields:
             raise UserError(
@@ -134,8 +124,7 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
 def read_config_file(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML file, not yet validated; parameters are in a table `[params]`.
 
-    Raises:
-        UserError: the file does not exist, is not TOML, or has an unknown setting.
+    Raises UserError if the file does not exist, is not TOML, or has an unknown setting.
     """
     if not path.is_file():
         raise UserError(f"--config: {path} does not exist.")

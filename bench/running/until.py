@@ -35,12 +35,9 @@ class QuestionWatch:
     Only the prefix of the random order that is completely decided counts, so that the answer does
     not depend on the order in which workers finish images.
 
-    Args:
-        question: the question.
-        order: ids of the split's images in random order, without those that cannot be compared.
-        total: number of images of the split.
-        baseline: whether the other run is right, by id; None if the question needs no other run.
-        weights: weight of each image of the split, by id; None for equal weights.
+    `order` are the ids of the split's `total` images in random order, without those that cannot be
+    compared. `baseline` tells by id whether the other run is right; None if the question needs no
+    other run. `weights` None stands for equal weights.
     """
 
     def __init__(
@@ -148,9 +145,7 @@ class QuestionWatch:
 def watch_of(prepared: Prepared) -> QuestionWatch | None:
     """Return the watch for a run's `--until`; None if it is not set.
 
-    Raises:
-        UserError: the question is invalid, or the other run is absent, not comparable, or lacks
-            results of the first images in random order.
+    Raises UserError if the question is invalid or the other run absent, different or partial.
     """
     if prepared.config.until is None:
         return None

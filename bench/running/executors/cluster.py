@@ -93,14 +93,9 @@ def plan_workers(
 ) -> Layout:
     """Return the number of workers and the resources of each; every worker has one device.
 
-    Args:
-        nodes: the machines of the cluster.
-        workers: number of workers; `auto` or None for one per GPU or, without GPUs, per machine.
-        device: type of device that the user chose; None for GPUs if there are any.
-        own: whether this process has started the cluster, which then does not grow.
-
-    Raises:
-        UserError: there are no such devices, or fewer GPUs than workers.
+    `workers` `auto` or None means one per GPU or, without GPUs, per machine; `device` None means
+    GPUs if there are any. With `own`, this process started the cluster, which then does not grow.
+    Raises UserError if there are no such devices, or fewer GPUs than workers.
     """
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     if device not in (None, "cuda") or not gpus:
@@ -138,15 +133,9 @@ class Connection:
     thread that started it ends. Meanwhile it polls whether Ray's node on this machine is alive: a
     node dies with its dashboard agent, after which no worker starts, without any exception.
 
-    Args:
-        limit: timeout of `ray.init` in seconds.
-        failure: first words of error messages.
-        options: arguments of `ray.init`; without any, the caller of the toolkit has connected
-            already and will disconnect.
-
-    Raises:
-        UserError: nothing answers within the limit.
-        BenchError: Ray raised another exception.
+    `failure` begins error messages. `options` are the arguments of `ray.init`; without any, the
+    caller of the toolkit has connected already and will disconnect. Raises UserError if nothing
+    answers within `limit` seconds, BenchError if Ray raised another exception.
     """
 
     def __init__(self, limit: float, failure: str, **options: object) -> None:
@@ -206,11 +195,8 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
     """Connect to Ray at `auto` or HOST:PORT; without an address, start it on this machine.
 
     A Ray that is started has at least as many CPUs as `workers`. If the caller of the toolkit has
-    connected already, that connection is used.
-
-    Raises:
-        UserError: the address is invalid, or nothing answers there in time.
-        BenchError: Ray failed.
+    connected already, that connection is used. Raises UserError if the address is invalid or
+    nothing answers there in time, BenchError if Ray failed.
     """
     for name, value in RAY_VARIABLES.items():
         os.environ.setdefault(name, value)

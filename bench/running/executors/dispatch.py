@@ -20,19 +20,12 @@ PACE = 0.01  # seconds of a block per worker, so that the driver gets about 100 
 
 @dataclass(frozen=True)
 class DispatchRules:
-    """Limits for handing out and repeating images.
+    """Limits for handing out and repeating images."""
 
-    Attributes:
-        block_seconds: work of one block, in seconds.
-        together: number of workers lost while holding an image, after which it is scored alone.
-        alone: number of workers lost while scoring an image alone, after which it fails.
-        deaths: number of times that a worker ends without a decision, after which it is given up.
-    """
-
-    block_seconds: float = 1.0
-    together: int = 2
-    alone: int = 3
-    deaths: int = 8
+    block_seconds: float = 1.0  # work of one block
+    together: int = 2  # workers lost while holding an image, after which it is scored alone
+    alone: int = 3  # workers lost while scoring an image alone, after which it fails
+    deaths: int = 8  # times that a worker ends without a decision, after which it is given up
 
     @staticmethod
     def of(workers: int) -> DispatchRules:
@@ -61,18 +54,14 @@ class _Worker:
 
 
 class Dispatch:
-    """Hands out images to workers until every image is decided or has failed.
-
-    Attributes:
-        left: number of images that are neither decided nor failed.
-    """
+    """Hands out images to workers until every image is decided or has failed."""
 
     def __init__(
         self, ids: Iterable[str], workers: Iterable[str], rules: DispatchRules = DispatchRules()
     ) -> None:
         self.rules = rules
         self._pending: deque[str] = deque()
-        self.left = 0
+        self.left = 0  # images that are neither decided nor failed
         self.add(ids)
         self._workers = {name: _Worker() for name in workers}
         self._suspects: deque[str] = deque()  # images to be scored alone
@@ -95,10 +84,7 @@ class Dispatch:
         return state.images / state.seconds if state.images and state.seconds > 0 else None
 
     def give(self, worker: str, now: float) -> tuple[str, ...]:
-        """Return the next images for a worker; empty if it has enough or nothing is pending.
-
-        `now` is in seconds on any monotonic clock.
-        """
+        """Return a worker's next images, maybe none; `now` is in seconds of any monotonic clock."""
         state = self._workers[worker]
         # A restarted worker first gets other images, to show that it works: the suspect may end it
         # again.

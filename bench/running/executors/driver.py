@@ -42,13 +42,8 @@ class Member:
 class Driver(Executor):
     """Scores with `actors` as workers; the constructor waits until the first has loaded.
 
-    Attributes:
-        workers: name → state of the workers that have not been given up.
-        dispatch: schedule of the images.
-
-    Raises:
-        BenchError: no worker can take part, for the reason of the first.
-        WorkersLostError: the workers ended before one was ready.
+    Raises BenchError if no worker can take part, for the reason of the first, and
+    WorkersLostError if they ended before one was ready.
     """
 
     def __init__(self, run: Prepared, actors: Actors) -> None:
@@ -75,9 +70,8 @@ class Driver(Executor):
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided.
 
-        Raises:
-            BenchError: every worker had to stop, for the reason of the first.
-            WorkersLostError: no worker is left; the same command resumes.
+        Raises BenchError if every worker had to stop, for the reason of the first, and
+        WorkersLostError if none is left; then the same command resumes.
         """
         self.dispatch.add(sample_ids)
         while self.dispatch.left:

@@ -49,11 +49,8 @@ def job_of(run: Prepared) -> Job:
 def prepare_job(job: Job) -> tuple[Prepared, tuple[str, ...]]:
     """Prepare the driver's run in this process; changes the working directory to the driver's.
 
-    Returns:
-        The run, and the versions that differ from the driver's but cannot change numbers, as text.
-
-    Raises:
-        UserError: the run is invalid here, or its identity, code or libraries are not the driver's.
+    Also returns, as text, differing versions that cannot change numbers. Raises UserError if the
+    run is invalid here, or its identity, code or libraries are not the driver's.
     """
     from bench.running.model_run import check
     from bench.running.prepare import prepare
@@ -79,11 +76,7 @@ def prepare_job(job: Job) -> tuple[Prepared, tuple[str, ...]]:
 
 
 def _check_versions(job: Job) -> tuple[str, ...]:
-    """Compare code and libraries with the driver's; return harmless differences, as text.
-
-    Raises:
-        UserError: a plugin, its source files or a numerical library differ.
-    """
+    """Return harmless differences from the driver's versions; raise UserError for others."""
     plugins = load_plugins()
     here, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
     for name, version in job.versions.items():

@@ -26,40 +26,24 @@ Fetch = Callable[[], Texts]  # fetches the encoded prompts of another worker
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to prepare the driver's run and to verify that it is the same.
+    """What a worker needs to prepare the driver's run and to verify that it is the same."""
 
-    Attributes:
-        settings: `RunConfig` as JSON.
-        identity: the run's identity as JSON.
-        folder: working directory of the driver, to which paths are relative.
-        versions: distribution → version, of the toolkit and of the plugins that the run uses.
-        code: distribution → hash of its source files, for the same distributions.
-        packages: library → version on the driver.
-        surveyed: fingerprint of the images, and whether all of them are ordinary.
-    """
-
-    settings: str
-    identity: str
-    folder: str
-    versions: Mapping[str, str]
-    code: Mapping[str, str]
-    packages: Mapping[str, str]
-    surveyed: tuple[str, bool]
+    settings: str  # `RunConfig` as JSON
+    identity: str  # the run's identity as JSON
+    folder: str  # working directory of the driver, to which paths are relative
+    versions: Mapping[str, str]  # distribution → version, of the toolkit and the plugins in use
+    code: Mapping[str, str]  # distribution → hash of its source files, for the same distributions
+    packages: Mapping[str, str]  # library → version on the driver
+    surveyed: tuple[str, bool]  # fingerprint of the images, and whether all of them are ordinary
 
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """The process of a worker that has prepared a run, by default this process.
-
-    Attributes:
-        host: name of its machine.
-        process: process id.
-        differences: versions that differ from the driver's but cannot change numbers, as text.
-    """
+    """The process of a worker that has prepared a run, by default this process."""
 
     host: str = field(default_factory=socket.gethostname)
     process: int = field(default_factory=os.getpid)
-    differences: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()  # from the driver's versions, that cannot change numbers
 
     def __str__(self) -> str:
         return f"{self.host}, process {self.process}"
@@ -67,21 +51,13 @@ class WorkerProcess:
 
 @dataclass(frozen=True)
 class Ended:
-    """Why a worker ended; the images that it held are not decided.
-
-    Attributes:
-        reason: what is wrong.
-        exit_code: exit code of the command if no worker is left; None if the process was killed.
-        place: the worker's process, if the driver may not know it yet.
-        plugin: the plugin that failed, if one did.
-        again: whether to restart the worker; False if it would fail again.
-    """
+    """Why a worker ended; the images that it held are not decided."""
 
     reason: str
-    exit_code: int | None = None
-    place: WorkerProcess | None = None
-    plugin: str | None = None
-    again: bool = True
+    exit_code: int | None = None  # of the command if no worker is left; None for a killed process
+    place: WorkerProcess | None = None  # the worker's, if the driver may not know it yet
+    plugin: str | None = None  # the plugin that failed, if one did
+    again: bool = True  # whether to restart the worker; False if it would fail again
 
     @staticmethod
     def of(error: BaseException, again: bool = False) -> Ended:
@@ -118,17 +94,11 @@ class Opened:
 
 @dataclass(frozen=True)
 class Report:
-    """The decisions of a worker since its last report.
+    """The decisions of a worker since its last report."""
 
-    Attributes:
-        decided: the decisions, without images.
-        end: why the worker stopped; None if it is still running.
-        peak_memory: peak memory of the worker so far, in bytes.
-    """
-
-    decided: tuple[Decided, ...] = ()
-    end: Ended | None = None
-    peak_memory: int | None = None
+    decided: tuple[Decided, ...] = ()  # without images
+    end: Ended | None = None  # why the worker stopped; None if it is still running
+    peak_memory: int | None = None  # in bytes, so far
 
 
 Answer = WorkerProcess | Opened | Report | Ended

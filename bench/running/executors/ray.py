@@ -37,15 +37,10 @@ ENDED = {
 
 
 class Actors:
-    """At most `most` workers as Ray actors; raises the errors of `connect` and `plan_workers`.
-
-    Attributes:
-        count: number of workers.
-        needs: the resources of one worker, as text.
-    """
+    """At most `most` workers as Ray actors; raises the errors of `connect` and `plan_workers`."""
 
     count: int
-    needs: str
+    needs: str  # resources of one worker, as text
 
     def __init__(self, config: RunConfig, most: int) -> None:
         self._actors: dict[str, Any] = {}
@@ -97,11 +92,7 @@ class Actors:
             ray.kill(actor, no_restart=True)
 
     def answers(self) -> list[tuple[str, Answer]]:
-        """Return the names of workers with their replies, after waiting at most a second.
-
-        Raises:
-            WorkersLostError: Ray ended.
-        """
+        """Return workers' replies after at most a second; raises WorkersLostError if Ray ended."""
         import ray
 
         references = list(self._waiting)

@@ -40,10 +40,7 @@ CALLS = 4  # concurrent calls: two blocks, one for encoded prompts, and one to s
 
 
 class _Calls:
-    """A daemon thread that executes calls one after another.
-
-    The threads of `ThreadPoolExecutor` would keep the process alive.
-    """
+    """Executes calls in a daemon thread; a `ThreadPoolExecutor` would keep the process alive."""
 
     def __init__(self) -> None:
         self._waiting: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
@@ -115,11 +112,8 @@ class Worker:
 
         With two calls at a time the engine has the next block before it needs it, and its batches
         stay full. An empty block means that no more images come for now; the call returns as soon
-        as an image that the worker holds is decided.
-
-        Args:
-            block: ids of the images.
-            contents: hash of each image, `Split.hash_sample` of the driver.
+        as an image that the worker holds is decided. `contents` are the driver's
+        `Split.hash_sample`.
         """
         with self._changed:
             self._feed.update(zip(block, contents, strict=True))
@@ -175,7 +169,6 @@ class Worker:
 
 
 def _without_images(decided: Decided, with_errors: bool) -> Decided:
-    """Return a decision without its images, and without its errors unless `with_errors`."""
     sample = replace(decided.sample, image={})
     if sample.item is not None:
         item = replace(sample.item, images=(None,) * len(sample.item.images))

@@ -89,12 +89,9 @@ class DataSettings(Chapter):
 
 @offline_if_set
 def find_dataset(settings: DataSettings) -> DataSource:
-    """Return the dataset that the settings name.
+    """Return the dataset that the settings name: registered, a URI, a declaration or a folder.
 
-    It is a registered one, a URI such as `hf:owner/name`, a declaration, or a folder of images.
-
-    Raises:
-        UserError: the name is unknown or a collection, or the declaration or its data are invalid.
+    Raises UserError if the name is unknown or a collection, or the declaration or data invalid.
     """
     name, data_dir, plugins = settings.dataset, settings.data_dir, load_plugins()
     if name.startswith("@"):
@@ -125,14 +122,8 @@ def data_source(
 ) -> DataSource:
     """Return where a dataset's images are and how they are read.
 
-    Args:
-        settings: the settings of the run.
-        spec: the dataset.
-        name: name for the manifest; None for the settings' `dataset`.
-        data_dir: folder of the data; None for the settings' `data_dir`.
-
-    Raises:
-        UserError: the dataset lacks an option that was set, or `data_dir` does not fit.
+    `name` and `data_dir` default to the settings' `dataset` and `data_dir`. Raises UserError if the
+    dataset lacks an option that was set, or `data_dir` does not fit.
     """
     data_dir = data_dir or settings.data_dir
     check_data_dir(spec, data_dir)

@@ -133,8 +133,5 @@ def per_level(plan: DrawPlan) -> int:
 
 
 def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
-    """Return int64 [N], the view of each draw, or None without views.
-
-    Draws that share a noise level see the same view.
-    """
+    """Return int64 [N], the view of each draw; draws that share a noise level share a view."""
     return None if views is None else view_of_draw(n_draws, views.views.count, per_level(plan))

@@ -117,7 +117,6 @@ def find_backbone(settings: ScorerSettings, dataset: DatasetSpec | None = None) 
 
 
 def _any_pipeline() -> BackboneSpec:
-    """Return the backbone that accepts diffusers pipelines of any class."""
     for spec in load_plugins().backbones:
         if ANY_PIPELINE in spec.pipelines:
             return spec
@@ -136,10 +135,8 @@ def _config_source(file: str) -> str:
 def family_of(weights: str, revision: str | None) -> str | None:
     """Return the name of the backbone that loads a pipeline folder or Hub id.
 
-    None if it has no model index, or an index without a pipeline class.
-
-    Raises:
-        UserError: no backbone loads pipelines of this class.
+    None if it has no model index, or an index without a pipeline class. Raises UserError if no
+    backbone loads pipelines of this class.
     """
     location = locate(weights)
     if Path(location).is_absolute():

@@ -49,8 +49,7 @@ class Shortlist:
 def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None:
     """Return the candidates from the run of `--candidates-from`; None if all classes are scored.
 
-    Raises:
-        UserError: that run has other images or classes, lacks an image, or keeps too few classes.
+    Raises UserError if it has other images or classes, lacks an image, or keeps too few classes.
     """
     config = resolved.config
     if config.candidates_from is None or split is None:
@@ -109,18 +108,9 @@ def learn_weighting(
 ) -> tuple[Weighting, str, str]:
     """Fit the level weights of `learned:RUN` to the labelled images of that recorded run.
 
-    Args:
-        weighting: the weighting that names the recorded run.
-        config: settings of the run that will be scored.
-        backbone: name of its backbone.
-        weights: fingerprint of its checkpoint.
-        fingerprint: fingerprint of its images.
-
-    Returns:
-        The fitted weighting, the `dataset/split` of the fit, and a message about the gain.
-
-    Raises:
-        UserError: the recorded run does not fit, or has the images that will be scored.
+    `config`, `backbone`, its checkpoint's fingerprint `weights` and the images' `fingerprint` are
+    those of the run that will be scored. Also returns the `dataset/split` of the fit and a message
+    about the gain. Raises UserError if the recorded run does not fit or has the same images.
     """
     path = find_run(weighting.source, config.results, exact=True)
     manifest = read_manifest(path)
@@ -168,11 +158,8 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     """Return recorded errors averaged in buckets of noise levels, with labels, for a fit.
 
     Every image is a question whose classes are the texts. If an item asks which image fits its
-    text, the item is one question whose classes are its images.
-
-    Returns:
-        Errors, float64 [Q, C, 20]: questions, classes (padded with NaN), buckets. The labels,
-        int64 [Q]. The item of each question, int64 [Q].
+    text, the item is one question whose classes are its images. The results are errors, float64
+    [Q, C, 20] (questions, classes padded with NaN, buckets), labels and items, int64 [Q].
     """
     columns, n = np.array(manifest.class_of_column), len(draws.levels)
     buckets = bucket_of(draws.levels, draws.n_levels)
@@ -207,9 +194,7 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
 def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
     """Return the run with `trained_on` set to the split that its backbone is fitted on.
 
-    Raises:
-        UserError: the backbone learns, but the data or the settings do not allow it, or it does not
-            learn and `--fit-split` is set.
+    Raises UserError if settings or data do not suit a backbone that learns, or one that does not.
     """
     config, spec, data = resolved.config, resolved.backbone, resolved.dataset
     name = resolved.backbone_name
@@ -241,10 +226,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
 
 
 def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
-    """Return the images that the backbone is fitted on, none of them in `scored`.
-
-    None if the backbone does not learn.
-    """
+    """Return the images, none of them `scored`, that the backbone is fitted on, if it learns."""
     if not resolved.backbone.learns:
         return None
     learner = f"Backbone {resolved.backbone_name!r}"

@@ -32,8 +32,7 @@ RISKS = (0.1, 0.05, 0.02, 0.01)
 class StatedRisk:
     """The risk that `--risk` states for a strategy.
 
-    Raises:
-        UserError: the strategy has no settings to choose from, or the user set one of them.
+    Raises UserError if the strategy has no settings to choose from, or the user set one of them.
     """
 
     risk: float  # the largest share of decisions that may differ from those of the full sweep
@@ -88,14 +87,8 @@ def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, An
     """Return the cheapest parameters that passed the test of a risk, and their calibration.
 
     See `bench.stats.risk` for the test. Calibrations with the run's other parameters are preferred,
-    then those with more images.
-
-    Args:
-        stated: the risk.
-        manifest: manifest of the run without a risk.
-
-    Raises:
-        UserError: no calibration fits, it has too few images, or it has images of the run.
+    then those with more images. `manifest` is that of the run without a risk. Raises UserError if
+    no calibration fits, it has too few images, or it has images of the run.
     """
     calibration, parameters = _calibration_for(stated, manifest), stated.decider.parameters
     best = cheapest(calibration, stated.risk)
@@ -223,10 +216,7 @@ def _has_own_parameters(stated: StatedRisk, calibration: Calibration) -> bool:
 
 
 def _value(stated: StatedRisk, parameters: Mapping[str, Any], name: str) -> Any:
-    """Return a parameter's value, tuples as lists, as in JSON.
-
-    A parameter that is not recorded has its default.
-    """
+    """Return a parameter's value as in JSON, where tuples are lists; by default the spec's."""
     declared = stated.decider.spec.parameters.get(name)
     value = parameters.get(name, declared.default if declared else None)
     return list(value) if isinstance(value, tuple) else value

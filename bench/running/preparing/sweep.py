@@ -33,10 +33,8 @@ IMAGE_BYTES, CELL_BYTES = 2_500, 5  # disk space of errors, measured for 400 to 
 def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
     """Return the size of the sweep and the expected costs of sweep and race.
 
-    The size depends on the split and on the costs, not on `--limit`.
-
-    Raises:
-        UserError: a setting excludes a sweep, or no race can be cheaper than the full sweep.
+    The size depends on the split and on the costs, not on `--limit`. Raises UserError if a setting
+    excludes a sweep, or no race can be cheaper than the full sweep.
     """
     config, split, decider = prepared.config, prepared.split, stated.decider
     assert split is not None, "prepared without images"
@@ -94,11 +92,7 @@ def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | 
     """Return a run with its sweep and, once that is calibrated, with the strategy for the rest.
 
     That strategy is the cheapest setting that passed, or else the fallback of `--risk-else`.
-
-    Args:
-        prepared: the run without a risk.
-        stated: its risk.
-        samples: ids to score; None for those that the settings select.
+    `prepared` has no risk yet; `samples` None stands for the images that the settings select.
     """
     plan, split = plan_sweep(prepared, stated), prepared.split
     assert split is not None, "prepared without images"

@@ -30,8 +30,7 @@ CLASS_SETTINGS = ("template", "template_rule", "prompts", "class_names", "skip_u
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
     """Return the distinct texts of the items asked for.
 
-    Raises:
-        UserError: a setting is about classes, or the strategy cannot be used with items.
+    Raises UserError if a setting is about classes, or the strategy cannot be used with items.
     """
     assert split.items is not None
     settings, name = changed(resolved.config), resolved.dataset.name

@@ -59,10 +59,7 @@ class ScorerKind(ABC):
         )
 
     def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
-        """Raise UserError if settings or the strategy do not fit the backbone's class.
-
-        `scores_texts` is whether it can score texts without images.
-        """
+        """Raise UserError if settings or the strategy do not fit the backbone's class."""
         config, views = prepared.config, prepared.views
         if config.control == TEXT_ONLY and not scores_texts:
             raise UserError(
@@ -88,10 +85,7 @@ class ScorerKind(ABC):
         """Return a plugin's backbone with checks of every output."""
 
     def make(self, prepared: Prepared, device: str | None = None) -> CheckedBackbone:
-        """Return the caller's backbone, or a new one that may load its network later.
-
-        A new one is made on `device`, by default the run's.
-        """
+        """Return the caller's backbone, or a new one on `device`, which may not be loaded yet."""
         backbone = prepared.loaded
         if backbone is None:
             backbone = make(
@@ -106,8 +100,7 @@ class ScorerKind(ABC):
     def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedBackbone:
         """Return the backbone with its network loaded and set up.
 
-        Prompts of the runs in `encoded_first` are encoded before, so that text encoders and the
-        network are never in memory together.
+        Prompts of `encoded_first` are encoded before, while the network is not in memory yet.
         """
         return self.make(prepared)
 
