@@ -113,7 +113,6 @@ def _summary_records(run: StoredRun) -> list[Record]:
 
 
 def _usual_strategy(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
-    """Return the default strategy of a run's backbone, and the parameters that it sets for it."""
     plugins, name = load_plugins(), manifest.identity.backbone.name
     spec = plugins.backbones.get(name) if name in plugins.backbones else None
     if spec is not None and spec.strategy is not None:

@@ -216,9 +216,9 @@ def open_draws(path: Path, strategy: str | None = None) -> Recording:
 
 
 def find_recording(name: str, results: str) -> Path:
-    """Return the folder of a run by id, folder or `hf:owner/name@revision`; UserError if missing.
+    """Return the folder of a run; an error table on the Hub is downloaded unless it is cached.
 
-    An error table on the Hub is downloaded unless it is cached.
+    `name` is an id, a folder or `hf:owner/name@revision`; UserError if it does not exist.
     """
     return (
         _download(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)

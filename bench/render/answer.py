@@ -70,10 +70,7 @@ def page_question(runs: Sequence[RunData]) -> str:
 
 
 def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
-    """Return the accuracies of a board with their 95 % intervals, on the whole scale.
-
-    `chance`, the accuracy of guessing, is marked unless it is None.
-    """
+    """Draw a board's accuracies with 95 % intervals, and `chance`, the accuracy of guessing."""
     shown = entries[:MOST_INTERVALS]
 
     def plot(figure: Figure, colours: Palette) -> None:

@@ -95,7 +95,6 @@ def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | 
 
 
 def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, width: int) -> str:
-    """Return the title, wrapped between words at about `width` characters."""
     parts = manifest.dataset, manifest.backbone, manifest.strategy
     names = " · ".join(part.name for part in parts)
     facts = f"{n:,} images"

@@ -1,7 +1,7 @@
-"""Bounds on the mean paired difference over all N draws, given some of the draws.
+"""Bounds on the mean paired difference over all N draws, given n of the draws.
 
-A paired difference is the error of a prompt minus the error of the leader on the same draw.
-Dimensions: [A] prompts still alive, [n] draws seen so far.
+A paired difference is the error of a prompt minus the error of the leader on the same draw. [A] are
+the prompts still alive.
 """
 
 from __future__ import annotations

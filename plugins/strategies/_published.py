@@ -2,11 +2,7 @@
 
 The schedule, by default `samples=50,500 keep=5,1` (see `adaptive`), evaluates all prompts on a
 tenth of the draws, and the best five on the others. The race here is `ceiling=published` of the
-strategy `race`. After each round of draws it tests which prompts can be dropped; such a test is
-called a look, as in sequential analysis.
-
-Dimensions: [P] all prompts, [A] prompts still alive, [n] draws seen, [u] distinct timesteps among
-them. Without `--plan antithetic` or `repeated`, each draw has a timestep of its own, and u = n.
+strategy `race`. [P] are all prompts; looks and other dimensions are as in `_racing`.
 """
 
 from __future__ import annotations
@@ -112,10 +108,7 @@ class PublishedSession(RaceSession):
         return kept
 
     def find_worse(self, differences: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
-        """Return bool [A]: the prompts that are unlikely to be ahead by `margin` over all N draws.
-
-        Updates `variances`.
-        """
+        """Return bool [A]: prompts unlikely to end ahead by `margin`; update `variances`."""
         means = self.average_by_timestep(differences)
         n, deviation = means.shape[1], self.settings.deviation
         if n < self.min_draws:

@@ -1,9 +1,7 @@
 """One image's race: evaluate the surviving prompts on a few more draws, drop those that are worse.
 
-Which prompts are worse is tested after each round of draws; such a test is called a look, as in
-sequential analysis.
-
-Dimensions: [A] prompts still alive, [n] draws seen, [u] distinct timesteps among them.
+The test after each round of draws is called a look, as in sequential analysis. Dimensions: [A]
+prompts still alive, [n] draws seen, [u] distinct timesteps among them.
 """
 
 from __future__ import annotations
