@@ -38,11 +38,7 @@ class Backbone:
 
     @staticmethod
     def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
-        """Check that the backbone could be made from these weights.
-
-        Raises:
-            UserError: if making the backbone would raise it.
-        """
+        """Check that the backbone can be made from these weights, or raise UserError."""
 
     @staticmethod
     def weight_parameters(weights: Any, **parameters: Any) -> Mapping[str, Any]:
@@ -69,10 +65,7 @@ class Backbone:
 
     @staticmethod
     def working_memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
-        """Return the bytes needed in addition to the weights for one cell and one image.
-
-        None if unknown.
-        """
+        """Return the bytes that one cell and one image need beyond the weights; None if unknown."""
         return None
 
     @staticmethod
@@ -153,12 +146,9 @@ class Denoiser(Backbone, ABC):
     def mix_rest(self, rest: Any, weights: torch.Tensor) -> Tree:
         """Return the leaves of a mixture that are not floating-point, such as masks, as one row.
 
-        Floating-point leaves are averaged. Without this method the other leaves must be equal for
-        all prompts.
-
-        Args:
-            rest: the leaves of all prompts that are not floating-point.
-            weights: weights of the prompts in the mixture, float32 [P].
+        `rest` has these leaves of all prompts, and `weights`, float32 [P], are those of the
+        mixture. Floating-point leaves are averaged. Without this method the others must be equal
+        for all prompts.
         """
         raise NotImplementedError
 
@@ -225,17 +215,11 @@ class Classifier(Backbone, ABC):
         raise NotImplementedError
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
-        """Learn from labelled images of another split.
+        """Learn from labelled images of another split, and return facts for the run's summary.
 
         It is called once, before `score`, if the spec has `learns=True`. Such a classifier reads no
-        prompts; the text of a class is its name.
-
-        Args:
-            images: [n], of any size and mode, decoded one at a time.
-            labels: text of each image's class, [n], as `score` gets it. Every class has an image.
-
-        Returns:
-            Facts about the fit for the run's summary, such as the chosen regularisation; JSON
-            values.
+        prompts; the text of a class is its name. The n `images` have any size and mode and are
+        decoded one at a time. `labels` are the texts of their classes, as `score` gets them; every
+        class has an image. The facts, such as the chosen regularisation, are JSON values.
         """
         raise NotImplementedError

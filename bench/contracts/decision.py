@@ -44,9 +44,7 @@ REDUCTIONS = (MEAN, "mean-softmax", "logsumexp")
 def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32]]]) -> Outcome:
     """Return the outcome of blocks of errors, float32 [prompts, draws], by the problem's reduction.
 
-    Raises:
-        ValueError: if the reduction is not the mean, and the prompts were evaluated on different
-            draws.
+    Raises ValueError if that is not the mean, and prompts were evaluated on different draws.
     """
     table = ErrorTable(problem)
     for request, values in cells:
@@ -147,12 +145,8 @@ class Interview:
     ) -> None:
         """Record the reply to the last request, with its cost, and pass it to the strategy.
 
-        A value that is not finite fails the sample.
-
-        Args:
-            request: the last request.
-            values: float32 [prompts, draws]; made read-only.
-            linearisation_cost: cost of one linearised draw, in evaluations.
+        `values`, float32 [prompts, draws], are made read-only; one that is not finite fails the
+        sample. `linearisation_cost` is that of one linearised draw, in evaluations.
         """
         assert self._session is not None
         values.setflags(write=False)

@@ -154,12 +154,9 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
 def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
     """Return the levels of a DDPM-like schedule with integer timesteps 0 … T − 1.
 
-    They are computed in float64. The reference implementation computes them in float16, which is
-    wrong by 7 % at t = 0 and 1.
-
-    Args:
-        alphas_cumprod: alpha², float [T], descending; an attribute of diffusers' schedulers.
-        prediction_type: `epsilon`, `sample` or `v_prediction`.
+    `alphas_cumprod` is alpha², float [T], descending: an attribute of diffusers' schedulers. The
+    `prediction_type` is `epsilon`, `sample` or `v_prediction`. Levels are computed in float64. The
+    reference implementation computes them in float16, which is wrong by 7 % at t = 0 and 1.
     """
     abar = np.asarray(alphas_cumprod, np.float64)
     alpha, sigma = np.sqrt(abar), np.sqrt(1.0 - abar)
@@ -234,11 +231,8 @@ def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
     """Return the levels of a network F with EDM's preconditioning (Karras et al., 2022, table 1).
 
     D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. F itself gets c_in x as
-    input and predicts (x_0 − c_skip x) / c_out.
-
-    Args:
-        sigmas: the noise levels s, float [T], ascending.
-        sigma_data: standard deviation of the clean data.
+    input and predicts (x_0 − c_skip x) / c_out. `sigmas` are the noise levels s, float [T],
+    ascending, and `sigma_data` is the standard deviation of the clean data.
     """
     s = np.asarray(sigmas, np.float64)
     size = np.sqrt(s**2 + sigma_data**2)

@@ -60,10 +60,8 @@ class Metric:
     """A metric, constructed with the parameters of its spec.
 
     If the spec has `mean_over_images`, implement `image_values`, else `value`. Both may raise
-    `ValueError`, with the reason, if the metric is undefined for the images.
-
-    Attributes:
-        columns: names of the further labels that it reads.
+    `ValueError`, with the reason, if the metric is undefined for the images. `columns` are the
+    names of the further labels that it reads.
     """
 
     columns: tuple[str, ...] = ()

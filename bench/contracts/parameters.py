@@ -26,7 +26,6 @@ class Parameter:
     """A parameter of a dataset, backbone, strategy, metric or views.
 
     Attributes:
-        default: the default value.
         help: a line for listings.
         type: type of the values, such as `int` or `tuple[int, ...]`; None to infer it from the
             default.
@@ -64,10 +63,7 @@ class Parameter:
     def parse(self, value: Any) -> Any:
         """Convert text from a command line to the parameter's type, or validate a Python value.
 
-        None stands for the default.
-
-        Raises:
-            ValueError: if `value` cannot be converted or is not finite.
+        None stands for the default. Raises ValueError if the value is invalid or not finite.
         """
         import numpy as np  # imported late: listings need neither
         from pydantic import TypeAdapter
@@ -171,18 +167,14 @@ class Spec:
         return f"{self.kind} {self.name!r}" + (f" ({self.owner})" if self.owner else "")
 
     def is_default(self, name: str, value: Any) -> bool:
-        """Return whether a stored value equals the default.
-
-        Lists are compared as tuples, because JSON has no tuples.
-        """
+        """Return whether a stored value equals the default; JSON stores tuples as lists."""
         value = tuple(value) if isinstance(value, list) else value
         return name in self.parameters and bool(self.parameters[name].default == value)
 
     def resolve_parameters(self, overrides: Mapping[str, Any]) -> Parameters:
         """Return the values of all parameters: converted overrides, and defaults for the others.
 
-        Raises:
-            UserError: if a parameter is unknown, or its value cannot be converted.
+        Raises UserError if a parameter is unknown, or its value cannot be converted.
         """
         values = {key: parameter.default for key, parameter in self.parameters.items()}
         for key, value in overrides.items():

@@ -95,11 +95,8 @@ class Linearise:
     <g, c_p - c_0> approximates the error of every prompt p, at a cost that does not depend on the
     number of prompts. Diffusion-TTA (Prabhudesai et al., NeurIPS 2023) descends this gradient.
 
-    It may only be requested if `Problem.can_linearise`.
-
-    Attributes:
-        draws: draw indices, int64 [n].
-        mixture: weights of the prompts, float64 [P]; they must sum to 1.
+    It may only be requested if `Problem.can_linearise`. `draws` are indices, int64 [n], and the
+    `mixture`, float64 [P], must sum to 1.
     """
 
     draws: Ints
@@ -108,11 +105,9 @@ class Linearise:
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply to a request.
+    """The reply to a request, with its cost in evaluations.
 
-    Attributes:
-        values: errors, float32 [len(prompts), len(draws)], or first-order errors, [P, len(draws)].
-        cost: cost of the request, in evaluations.
+    `values` are errors, float32 [len(prompts), len(draws)], or first-order errors, [P, len(draws)].
     """
 
     values: NDArray[np.float32]

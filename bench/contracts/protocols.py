@@ -33,10 +33,8 @@ class ProtocolSpec(Spec):
 
     Attributes:
         settings: settings of the run, as for `bench run`; `params` is a table.
-        metric: the metric of the published figure.
         published: the figure, or None if no first-hand figure is known.
         images: number of images behind the figure.
-        source: the publication.
         differs: what cannot be reproduced, such as an unpublished subset; shown with every result.
     """
 

@@ -59,14 +59,11 @@ class DatasetSpec(Spec):
     Attributes:
         classes: readable class names in the order of the labels; None to read them from the data.
         phrases: class name → text that replaces `{class}` in a template, such as `an airplane`.
-        template: the prompt template.
         splits: split name → number of images, or None if unknown.
         split: the split to evaluate unless the user names another.
         backbone: name of the default backbone.
-        homepage: web page of the data.
         takes_data_dir: whether it can read a local copy that the user names with `--data-dir`.
-        scheme: whether `NAME:SOURCE` on the command line selects this dataset, with the parameter
-            `source`.
+        scheme: whether `NAME:SOURCE` selects this dataset, with the parameter `source`.
         source: source of a declared dataset, as on the command line: `hf:owner/name`, another
             scheme, or an absolute path. A declared dataset needs no target.
         found: class names as the data spells them, in the order of `classes`; empty if they differ
@@ -79,11 +76,9 @@ class DatasetSpec(Spec):
         groups: columns whose values divide the images into groups, such as backgrounds.
         box: column of the box that an image is cropped to: x, y, width, height.
         border: number of pixels to cut from each side of every image.
-        leave_out_others: whether images of undeclared classes are dropped; otherwise they are an
-            error.
+        leave_out_others: whether images of undeclared classes are dropped; else they are an error.
         labels: name of a set of labels → the labels of each class, separated by spaces. Models that
             take labels of this set get them instead of texts.
-        licence: licence of the data.
         citation: the paper to cite.
         checksums: file of the original download → `md5:…` or `sha256:…`.
         unverified: whether its author could not load it; shown in listings and when it is used.
@@ -155,14 +150,11 @@ class BackboneSpec(Spec):
     Attributes:
         scorer: `denoiser` (a diffusion model), `classifier` (scores directly, as CLIP does) or
             `likelihood` (computes errors itself).
-        weights: Hub id, or `package:folder` inside an installed package; None if the user must name
-            weights.
-        revision: the Hub revision.
+        weights: Hub id, or `package:folder` in an installed package; None if the user names them.
         weights_by: parameter → value → weights to use for it, unless the user names others.
         trained_on: `dataset/split` that the weights were trained on; None for a zero-shot model. A
             spec without it is `undeclared`, and ranked separately.
         strategy: name of the default strategy; None for the toolkit's.
-        strategy_parameters: parameters of the default strategy.
         draws: number of draws beyond which accuracy does not improve; default of all strategies.
             None to use each strategy's own number.
         plan: the draw plan: the noise levels at which the backbone distinguishes prompts.
@@ -176,12 +168,10 @@ class BackboneSpec(Spec):
         size: number of parameters of the network.
         encoder_size: number of parameters of its largest text encoder, which is freed before the
             network is loaded.
-        licence: licence of the weights.
         gated: whether the Hub serves the weights only to users who accepted the licence there.
         resolution: side of the images in pixels.
         dtype: default dtype, such as that of the training.
-        template: the prompt template that it needs, unless the user names one; None for the
-            dataset's.
+        template: the default prompt template; None for the dataset's.
         labels: the set of labels that it takes instead of texts, such as `imagenet`. Datasets can
             map it to their classes.
         exposure: known overlap of its training data with datasets, with the source.

@@ -93,12 +93,9 @@ class Strategy(ABC):
     ) -> Iterable[Mapping[str, Any]]:
         """Return the settings that `bench sweep` tries.
 
-        Without any, the strategy is tried only if the user names it.
-
-        Args:
-            n_draws: N of the recording.
-            linearised: whether the recording has first-order errors.
-            learned: parameters learned from other images, such as `order`, by name.
+        Without any, the strategy is tried only if the user names it. `linearised` says whether the
+        recording has first-order errors, and `learned` has parameters, such as `order`, that were
+        learned from other images. `n_draws` is N of the recording.
         """
         return ()
 
@@ -109,8 +106,7 @@ class Strategy(ABC):
     def check(self, problem: Problem) -> None:  # noqa: B027  # most strategies refuse nothing
         """Check a problem before any image is scored.
 
-        Raises:
-            ValueError: if the strategy cannot be used on it.
+        Raises ValueError if the strategy cannot be used on it.
         """
 
     def at_most(self, problem: Problem) -> float:
@@ -128,12 +124,8 @@ class Strategy(ABC):
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
         """Return the cost of the cheapest proof of the winner, if it were known in advance.
 
-        Args:
-            problem: the problem of the image.
-            errors: errors of all prompts on all draws, float64 [P, N].
-
-        Returns:
-            The cost in evaluation equivalents, or None if the strategy proves nothing.
+        `errors` are those of all prompts on all draws, float64 [P, N], and the cost is in
+        evaluation equivalents. None if the strategy proves nothing.
         """
         return None
 
@@ -142,14 +134,10 @@ class Strategy(ABC):
         return None
 
     def learn(self, images: Iterable[tuple[Problem, Floats]]) -> Mapping[str, Any]:
-        """Learn parameters from the errors of other images.
+        """Learn parameters from the problems and errors of other images.
 
-        Args:
-            images: the problem of each image, and its errors of all prompts on all draws,
-                float64 [P, N].
-
-        Raises:
-            ValueError: if there are too few images.
+        The errors are those of all prompts on all draws, float64 [P, N]. Raises ValueError if there
+        are too few images.
         """
         return {}
 
@@ -188,10 +176,8 @@ class ErrorTable:
     def outcome(self, survived: Sequence[int] | Ints | None = None) -> Outcome:
         """Rank the classes by their best prompts and estimate the margin of the winner.
 
-        Args:
-            survived: number of stages that each prompt survived, [P]. Prompts with more stages rank
-                first, whatever their scores. None to rank by score alone. Ties go to the lower
-                prompt index.
+        `survived` is the number of stages that each prompt survived, [P]. Prompts with more stages
+        rank first, whatever their scores. None ranks by score alone. Ties go to the lower index.
         """
         scores = self.scores()
         best = best_prompts(self.problem, scores, survived)
@@ -235,16 +221,12 @@ def paired_mean(
     successive-difference estimator for systematic samples; Wolter, *Introduction to Variance
     Estimation*, 2007, ch. 8), because draws are stratified over the timesteps and the trend along
     them is not noise. Two draws with opposite noise are not independent, so each such pair is
-    averaged to one value first.
+    averaged to one value first. Both results are 0 if n is 0; one value has an infinite error.
 
     Args:
         difference: float64 [n], in the order of the timesteps.
         weights: relative weights of the draws, float64 [n].
         pairs: ascending number of each draw's pair, int64 [n]; None if draws are not paired.
-
-    Returns:
-        The weighted mean and its standard error. Both are 0 if n is 0; the standard error of a
-        single value is infinite.
     """
     n = len(difference)
     if n == 0:
@@ -264,10 +246,9 @@ def paired_mean(
 
 
 def confidence(margin: float, stderr: float) -> float:
-    """Return the probability that a mean is positive, given its estimate and standard error.
+    """Return the probability that a mean is positive, given a normal estimate and its error.
 
-    The estimate is taken as normally distributed. NaN if the standard error is infinite, as after a
-    single draw.
+    NaN if the standard error is infinite, as after a single draw.
     """
     if isinf(stderr):
         return nan

@@ -26,9 +26,7 @@ class Views(ABC):
 
     @abstractmethod
     def of(self, image: Image.Image, seed: int) -> Sequence[Image.Image]:
-        """Return `count` pictures.
+        """Return `count` pictures of an image, which is upright, of any size and mode.
 
-        Args:
-            image: upright, of any size and mode.
-            seed: seed of this image in this run. All randomness must be derived from it.
+        All randomness must be derived from `seed`, which is that of this image in this run.
         """

@@ -46,10 +46,9 @@ def check_rows(
 ) -> datasets.Dataset:
     """Return rows with valid sample ids and absolute paths of image files.
 
-    All files must be in `root`; it is None if the rows name files absolutely. `replaced` has the
-    values and the feature of columns to add or replace. Without `sample_id`, ids are those of the
-    rows or hashes of images. Raises UserError if an id is invalid or repeated, or a file outside
-    `root`.
+    All files must be in `root`; it is None if the rows name files absolutely. `replaced` has values
+    and feature of columns to add or replace. Without `sample_id`, ids are those of the rows or
+    hashes of images. Raises UserError if an id is invalid or repeated, or a file is elsewhere.
     """
     import datasets
     import pyarrow as pa
