@@ -221,7 +221,7 @@ def paired_mean(
     successive-difference estimator for systematic samples; Wolter, *Introduction to Variance
     Estimation*, 2007, ch. 8), because draws are stratified over the timesteps and the trend along
     them is not noise. Two draws with opposite noise are not independent, so each such pair is
-    averaged to one value first. Both results are 0 if n is 0; one value has an infinite error.
+    averaged to one value first. Both results are 0 if n is 0; the error is infinite if n is 1.
 
     Args:
         difference: float64 [n], in the order of the timesteps.
