@@ -9,7 +9,7 @@ from helpers.sources import Nodes, modules, parsed
 
 # A verb or a number word says how a value came about, and not what it is.
 VAGUE = {"said", "found", "given", "asked", "known", "told", "each", "one", "took"}
-OPENINGS = ("Of ", "That ", "Those ", "Whatever ", "Likewise")
+OPENINGS = ("Of ", "That ", "Those ", "Whatever ", "Likewise", "Tell whether ")
 
 PROMISED = {
     ("bench/api.py", "one"): "the parameter of the public `bench.compare`",

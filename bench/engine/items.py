@@ -133,7 +133,7 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
 
 
 def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
-    """Tell whether each text of `pairing` has its own image best, by scores float64 [I, T]."""
+    """Return whether each text of `pairing` has its own image best, by scores float64 [I, T]."""
     own = scores[np.arange(len(pairing)), list(pairing)]
     others = scores[:, list(pairing)].copy()
     np.fill_diagonal(others, np.inf)

@@ -102,7 +102,8 @@ def test_the_summary_says_it_in_a_sentence(images: Path, one_process: Path) -> N
     shown = bench(*command(images, results, "--json")).json
     assert shown["resumed"] == "complete" and shown["risk"]["of"] == IMAGES
     again = bench("show", one_process).out
-    assert "make it again" in again and "--risk 0.2" in again and "--strategy" not in again
+    assert "repeat it in another folder" in again and "--risk 0.2" in again
+    assert "--strategy" not in again
 
 
 def test_swept_images_are_a_draw_that_no_limit_changes(
