@@ -70,8 +70,8 @@ def runs_command(
 ) -> None:
     """List the stored runs, incomplete and unreadable ones too.
 
-    Below a run's id stand the settings in which it differs from the others of its dataset,
-    backbone and strategy.
+    The settings that distinguish a run from others of the same dataset, backbone and strategy are
+    shown below its id.
     """
     from bench.boards.inventory import stored_runs
 
@@ -91,14 +91,14 @@ def runs_command(
         next_steps(("see one of them", f"bench show {run_name(Path(newest.path), results)}"))
     else:
         of = f" of {dataset}" if dataset else ""
-        of += f" with the tag {' and '.join(tags)}" if tags else ""
+        of += f" with the tags {' and '.join(tags)}" if tags else ""
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
 
 
 @list_command.command()
 @results_and_json
 def recordings(results: str, as_json: bool) -> None:
-    """List the runs that kept every error, on which strategies can be replayed, with their size.
+    """List recordings, runs that kept every error so that strategies can be replayed on them.
 
     Folders that `bench results export --format errors` wrote are listed, too.
     """
@@ -129,7 +129,7 @@ def recordings(results: str, as_json: bool) -> None:
 
 
 def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
-    """Return a spec for JSON: the fields named in `facts`, or the values given instead."""
+    """Return a spec as a JSON-ready dictionary, with the fields `facts`; `values` replace some."""
     content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
     return {
         "name": spec.name,

@@ -93,7 +93,7 @@ class CellEngine(ShrinkingBatches, ABC):
             queue = queues[0 if isinstance(request, Linearise) else -1]
             for block in self.blocks(flight, request):
                 queue.append(block)
-        elif whole := flight.joint.ended():
+        elif whole := flight.joint.finish_image():
             yield whole
 
     def blocks(self, flight: Flight, request: Evaluate | Linearise) -> Iterator[Block]:

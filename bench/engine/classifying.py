@@ -128,7 +128,7 @@ class ClassifyingEngine:
                 joint = Joint(sample, strategy, question, self.problem)
                 for interview in joint.interviews:
                     _decide(interview, next(logits), question)
-                    if whole := joint.ended():
+                    if whole := joint.finish_image():
                         yield whole
 
 

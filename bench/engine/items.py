@@ -1,11 +1,12 @@
-"""Problems of items and of images with candidate classes, and how their decisions are combined.
+"""Items and images with candidate classes: what a strategy decides, and how decisions are combined.
 
-Each image of an item asks which of the item's texts fits it. The texts are numbered from 0 in its
-problem, so a strategy need not know about items. Once all images of the item are decided, the
-decisions are joined into one.
+An item is a sample with texts of its own, and often several images. A strategy decides for each
+image which of these texts fits it. The texts are numbered from 0, so a strategy need not know about
+items. When all images are decided, their decisions are combined into one; an item that asks which
+of several images fits its text is decided then, from the errors of all images.
 
-An image with candidates asks only about these classes, numbered from 0. The others have no draws
-and an infinite score, and rank behind the candidates.
+For an image with candidates, a strategy decides only among these classes, numbered from 0. The
+others have no draws and an infinite score, and rank behind the candidates.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from bench.inputs.templates import Columns, make_columns
 
 @dataclass(frozen=True)
 class Question:
-    """Problem that a strategy decides for each image of a sample, and the texts behind it."""
+    """A problem for a strategy, and the texts that its prompts stand for."""
 
-    problem: Problem  # the question as a strategy sees it
+    problem: Problem
     columns: Columns  # the prompts behind each column of the problem
     texts: Ints | None = None
     """Index of each prompt in the pool of texts; None: the prompt's own index."""
@@ -47,7 +48,8 @@ def plain_question(problem: Problem) -> Question:
 class Questions:
     """Lookup of the question of each sample.
 
-    Items with the same number of texts share a problem; samples that are no items share `shared`.
+    Items with the same number of texts share a problem. All other samples have the question
+    `shared`, narrowed to their candidates if they have some.
     """
 
     def __init__(self, shared: Question) -> None:
@@ -83,8 +85,8 @@ class Joint:
         self._compare = strategy.same_draws
         self._left = len(self.interviews)
 
-    def ended(self) -> Decided | None:
-        """Count one more image as decided; return the sample's end when it was the last."""
+    def finish_image(self) -> Decided | None:
+        """Count one more image as decided. Return the sample's decision if it was the last."""
         self._left -= 1
         if self._left:
             return None
@@ -95,7 +97,10 @@ class Joint:
 
 
 def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
-    """Return a sample's end from those of its images; `compare`: all errors share their draws."""
+    """Combine the decisions of a sample's images into one.
+
+    Errors of different images are compared only if they share all draws, which `compare` says.
+    """
     sample = parts[0].sample
     if sample.item is None:
         return parts[0]
@@ -112,7 +117,7 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
             whole.error = part.error if images == 1 else f"image {number + 1}: {part.error}"
     outcomes = [part.outcome for part in parts if part.outcome is not None]
     if whole.error is not None or len(outcomes) < images:
-        whole.error = whole.error or "an image of it was not decided"
+        whole.error = whole.error or "one of its images was not decided"
         return whole
     if asks_for_images(images, texts):
         if not compare:
@@ -141,9 +146,10 @@ def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
 
 
 def _against_ties(outcome: Outcome, right: int) -> Outcome:
-    """Return the outcome with the right candidate behind another one of the same score.
+    """Return the outcome with the right candidate second, if it is first by a tie alone.
 
-    Otherwise a scorer that cannot tell candidates apart is right wherever the right one is first.
+    A tie is the same score on the same number of draws. Otherwise a scorer that cannot tell
+    candidates apart would be right whenever the right one happens to be listed first.
     """
     ranking = outcome.ranking
     if len(ranking) < 2 or ranking[0] != right:
@@ -160,8 +166,9 @@ def _against_ties(outcome: Outcome, right: int) -> Outcome:
 def _joint(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the outcome over all answers of an item whose images were decided one by one.
 
-    An answer's score is the sum of its texts' scores, its draws the fewest of them. The runner-up
-    differs from the winner in the image with the smallest margin.
+    Answers are ordered by the sum of their texts' ranks, then by the sum of the scores. An answer
+    has the smallest number of draws of its texts. The runner-up differs from the winner in the
+    image with the smallest margin.
     """
     texts = len(outcomes[0].scores)
     places = [np.argsort(outcome.ranking) for outcome in outcomes]
@@ -182,7 +189,7 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _weakest(ends: Sequence[str | None]) -> str | None:
-    """Return what ended an item's images: `ceiling` where a limit ended one of them."""
+    """Return the weakest reason why an item's images ended; None if one has no reason."""
     for end in ("ceiling", "tie", "bound", "exhausted"):
         if end in ends and None not in ends:
             return end
@@ -200,7 +207,7 @@ def narrowed(question: Question, candidates: tuple[int, ...]) -> Question:
 
 
 def widened(decided: Decided, problem: Problem, candidates: tuple[int, ...]) -> Decided:
-    """Return a decision among candidates as a decision among all classes of a problem."""
+    """Make a decision among candidates one among all classes, in place, and return it."""
     kept = _columns_of(problem, candidates)
     decided.cells = [
         (Evaluate(kept[request.prompts], request.draws), values)

@@ -86,7 +86,7 @@ def decide(
             own = replace(tables, errors=tables.errors[number * prompts :][:prompts])
         while (request := interview.ask()) is not None:
             interview.tell(request, own.reply(request), own.linearisation_cost)
-        if (decided := joint.ended()) is not None:
+        if (decided := joint.finish_image()) is not None:
             return decided
     raise AssertionError("a sample has at least one image")
 

@@ -1,7 +1,8 @@
-"""Stopping rules for sequential runs (`bench run --until`): parsing and evaluation.
+"""Questions that stop a sequential run (`bench run --until`): parsing and evaluation.
 
-A user states a claim about a run, such as "better than RUN by 0.02". The run ends once its images,
-in random order, confirm or refute it. The tests are anytime-valid (`bench.stats.sequential`).
+A question is a claim about a run, such as "better than RUN by 0.02", or the width that its interval
+must reach. The run ends once its images, in random order, answer it. The tests are anytime-valid
+(`bench.stats.sequential`).
 """
 
 from __future__ import annotations

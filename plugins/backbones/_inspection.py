@@ -1,7 +1,7 @@
 """Inspect a diffusion pipeline folder without loading weights.
 
 The pipeline is built on torch's meta device, where tensors have shapes but no values (see `_meta`),
-and called once. That validates its configs, and counts its operations and memory.
+and evaluated. That validates its configs, and counts its operations and memory.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ class InspectedFolder(PipelineDenoiser):
     """The methods of a backbone that need no weights, for a pipeline folder.
 
     They answer from a meta backbone: an instance of this class whose pipeline is on the meta
-    device. It is None if the pipeline's code needs real values; then the folder has to be loaded to
-    learn more about it. `pipelines` is empty if any class is accepted. `component_classes` has the
-    components with tensors, and is empty if the pipeline was loaded as a whole.
+    device. There is none if the pipeline's class is unknown, if a LoRA or single file is added, or
+    if the pipeline's code needs real values; then the folder has to be loaded to learn more.
+    `pipelines` is empty if any class is accepted. `component_classes` has the components with
+    tensors, and is empty if the pipeline was loaded as a whole.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ()
@@ -70,7 +71,7 @@ class InspectedFolder(PipelineDenoiser):
 
     @classmethod
     def on_meta(cls, weights: Weights, dtype: str, **settings: Any) -> InspectedFolder | None:
-        """Return the meta backbone, validated by an evaluation, or None if it needs real values."""
+        """Return the meta backbone, validated by an evaluation, or None if there is none."""
         settings.setdefault("normalize", "half")
         settings.setdefault("resolution", None)
         with LOADING:
@@ -133,7 +134,7 @@ class InspectedFolder(PipelineDenoiser):
 
     @classmethod
     def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:
-        """Return the cost of a forward pass with its gradient, in evaluations."""
+        """Return the cost of a forward pass with its gradient in evaluations; None if unknown."""
         meta = cls.on_meta(weights, "float32", resolution=resolution)
         if meta is None:
             return None
@@ -143,7 +144,8 @@ class InspectedFolder(PipelineDenoiser):
     def memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
         """Return the peak memory of the weights in bytes, or None if unknown.
 
-        Text encoders that are not kept are never in memory together with the network.
+        Text encoders that are not kept are never in memory together with the network. Without a
+        meta backbone, it is the size of all tensors.
         """
         meta = cls.on_meta(weights, dtype, **settings)
         if meta is None:
@@ -154,7 +156,10 @@ class InspectedFolder(PipelineDenoiser):
 
     @classmethod
     def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
-        """Return the bytes needed in addition to the weights for one cell and one image."""
+        """Return the bytes needed beside the weights, or None if unknown.
+
+        They are those of one cell or of one image, whichever needs more.
+        """
         meta = cls.on_meta(weights, dtype, **settings)
         return None if meta is None else max(peak_of_cell(meta), peak_of_image(meta))
 

@@ -1,8 +1,11 @@
-"""Race within the schedule of Li et al. (ICCV 2023): the same draws, and never a higher cost.
+"""Race within the schedule of Li et al. (ICCV 2023): the same draws, at no higher cost.
 
 The schedule, by default `samples=50,500 keep=5,1` (see `adaptive`), evaluates all prompts on a
 tenth of the draws, and the best five on the others. The race here is `ceiling=published` of the
-strategy `race`. [P] are all prompts; looks and other dimensions are as in `_racing`.
+strategy `race`. Its cost is no higher if replies cost what `Problem.price` says.
+
+A look is the test after each round of draws. Dimensions: [P] all prompts, [A] those still alive,
+the leader included, [N] draws.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from bench_plugins.strategies._odds import Evidence
 from bench_plugins.strategies._racing import RaceSession, RaceSettings
 from bench_plugins.strategies.adaptive import Adaptive
 
-PRIOR_DOF = 16  # degrees of freedom that the mean variance of all prompts counts as
-MIN_TOTAL_DOF = 20  # total degrees of freedom before the bound is first applied
+PRIOR_DOF = 16  # weight of the pooled variance, in degrees of freedom
+MIN_TOTAL_DOF = 20  # total degrees of freedom before the t bound is first applied
 MIN_STDERR = 1e-150  # so that a division by it does not overflow
 BUDGET_ROUNDING = 1e-9  # evaluations; more than the rounding error of a sum of costs
 
@@ -56,9 +59,9 @@ class PublishedSession(RaceSession):
 
     `variances` [P] are the latest of each prompt's difference from the leader. Dropped prompts keep
     theirs, because they are often the ones with rare large errors; without them the pooled variance
-    would be too small. After `draws_for_dof` draws the differences have `MIN_TOTAL_DOF` degrees of
-    freedom in total, if each of A - 1 rivals has one less than its draws; `n_looks` counts looks
-    since.
+    would be too small. `draws_for_dof` is the number of draws after which the P - 1 rivals of the
+    start have `MIN_TOTAL_DOF` degrees of freedom together, draws - 1 each. `n_looks` counts the
+    looks since then.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem) -> None:
@@ -86,13 +89,13 @@ class PublishedSession(RaceSession):
         return "ceiling" if self.budget_dropped else super().end_reason()
 
     def select_survivors(self) -> NDArray[np.bool_]:
-        """Return bool [A]: the prompts that the bound keeps and, after stage one, the budget too.
+        """Return bool [A]: the prompts kept by the bound and, as the first stage ends, the budget.
 
-        The budget keeps those with the lowest scores, only at the look that ends the first stage.
-        Updates `n_looks`, `variances` and `budget_dropped`, and may set `tied`.
+        The budget keeps those with the lowest scores. Updates `n_looks`, `variances` and
+        `budget_dropped`; the base class may set `tied`.
         """
-        # With two draws per timestep, looks are counted from half as many timesteps as the bound
-        # needs. This only makes the later shares of `delta` smaller.
+        # `seen` counts draws, and the bound counts timesteps. With two draws per timestep, counting
+        # starts early, which only makes the later shares of `delta` smaller.
         self.n_looks += self.seen >= self.draws_for_dof
         kept = super().select_survivors()
         if self.seen != self.first_stage_end or self.seen == len(self.order):
@@ -108,7 +111,10 @@ class PublishedSession(RaceSession):
         return kept
 
     def find_worse(self, differences: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
-        """Return bool [A]: prompts unlikely to end ahead by `margin`; update `variances`."""
+        """Return bool [A], True for prompts unlikely to end ahead by `margin`; update `variances`.
+
+        `differences` are those of each prompt from the leader, [A, draws seen].
+        """
         means = self.average_by_timestep(differences)
         n, deviation = means.shape[1], self.settings.deviation
         if n < self.min_draws:
@@ -130,7 +136,7 @@ class PublishedSession(RaceSession):
         return self.find_unlikely(Evidence(distance, dof, n, fraction, own, pooled))
 
     def find_unlikely(self, evidence: Evidence) -> NDArray[np.bool_]:
-        """Return bool [A]: the prompts whose probability of ending ahead of the leader is too low.
+        """Return bool [A], True if a prompt is too unlikely to end ahead of the leader.
 
         The probability is multiplied by the number of rivals (a union bound). With learned `odds`
         the product is compared with `delta` at every look. Otherwise the probability is that of a t
@@ -148,7 +154,7 @@ class PublishedSession(RaceSession):
 
 
 class RivalRecorder(PublishedSession):
-    """Training data for `odds`: a race that records its rivals at every look.
+    """Training data for `odds`: a race that records its surviving prompts at every look.
 
     Prompts are dropped only at the end of the first stage, by the budget, so that rivals are
     recorded that a bound would have dropped. Whether a rival ended ahead of the leader is known
@@ -162,6 +168,6 @@ class RivalRecorder(PublishedSession):
 
     def find_unlikely(self, evidence: Evidence) -> NDArray[np.bool_]:
         """Record the features, and return False for every prompt."""
-        leader = int(self.alive[np.argmin(evidence.distance)])
+        leader = int(self.alive[np.argmin(evidence.distance)])  # its own distance is 0
         self.records.append((evidence.features(), self.alive.copy(), leader))
         return np.zeros(len(self.alive), dtype=bool)

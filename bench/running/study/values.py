@@ -35,7 +35,7 @@ def tables_of(study: Table, key: str) -> list[Table]:
         raise UserError(f"{key} must be a list of tables, each written as [[{key}]].")
     if len(tables) > MAX_TABLES:
         raise UserError(
-            f"it has {len(tables):,} tables [[{key}]]; at most {MAX_TABLES:,} are read."
+            f"[[{key}]]: at most {MAX_TABLES:,} tables are allowed, got {len(tables):,}."
         )
     return tables
 
@@ -83,14 +83,14 @@ class Entries(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # default: derived from the file name
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # `read_entries` derives a default
     pilot: int = Field(PILOT_IMAGES, ge=0)
     """Number of images that each run scores before any run scores all of its images."""
     margin: float | None = Field(None, gt=0, lt=1)
     """Equivalence margin: accuracies that differ by less count as equal. None if not tested."""
     stop: Stop | None = None  # stopping rule; None if every run scores all of its images
     first_round: int = Field(50, ge=1)  # number of images in the first round
-    growth: float = Field(1.5, gt=1, le=100)  # factor by which the images grow from round to round
+    growth: float = Field(1.5, gt=1, le=100)  # factor of the number of images from round to round
     whole_groups: bool = False  # whether the images of a group are resampled together
     over: Over = "images"  # population that tests generalise to
     shifts: list[Pair] = []  # datasets of which the second is a distribution shift of the first
@@ -98,14 +98,15 @@ class Entries(BaseModel):
 
 
 EXPECTED = {
-    "name": "use lower case letters, digits, '.', '_' and '-'; the study's folder gets this name",
+    "name": "use up to 100 lower case letters, digits, '.', '_' and '-', beginning with a letter or"
+    " digit; the study's folder gets this name",
     "pilot": "expected a number of images; 0 for no pilot",
     "margin": "expected a difference of accuracies such as 0.02; runs that are shown to differ by"
     " less count as equal",
     "stop": 'write stop = "best" to end when one method is shown to be the best, or stop ='
     ' "ranked" to end when the order of all is shown',
     "first_round": "expected a number of images, such as 50",
-    "growth": "expected a factor above 1, such as 1.5",
+    "growth": "expected a factor above 1 and at most 100, such as 1.5",
     "whole_groups": "expected true or false, without quotes",
     "over": 'write over = "seeds" for tests that generalise to other images and seeds; without it,'
     " they generalise to other images only",
@@ -139,7 +140,7 @@ def check_stop(entries: Entries, study: Table) -> None:
 
 
 def check_groups(entries: Entries, backbones: Collection[str]) -> None:
-    """Raise UserError if a group names an unknown backbone, or two groups the same one."""
+    """Raise UserError if a group names an unknown backbone, or two groups share a backbone."""
     group_of: dict[str, str] = {}
     for group, names in entries.backbone_groups.items():
         for name in names:
@@ -151,11 +152,14 @@ def check_groups(entries: Entries, backbones: Collection[str]) -> None:
 
 
 def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
-    """Raise UserError if tests generalise to seeds, but methods have too few or different ones."""
+    """Raise UserError if tests generalise to seeds that are too few or differ, or with groups.
+
+    A method is one combination of all axes but seed and template, over which runs are averaged.
+    """
     if entries.over == "images":
         return
     if entries.backbone_groups:
-        raise UserError('over = "seeds" compares methods, and no [backbone_groups].')
+        raise UserError('over = "seeds" cannot be combined with [backbone_groups].')
     seeds: dict[str, set[str]] = {}
     for axes in cells:
         method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in ("seed", "template"))
@@ -164,14 +168,14 @@ def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
     for method, own in seeds.items():
         if len(most) < MIN_SEEDS or own != most:
             raise UserError(
-                f'over = "seeds" needs the same {MIN_SEEDS} seeds or more for every method, and'
-                f" {method} has {len(own)}: fewer say too little about other seeds."
+                f'over = "seeds" needs the same seeds for every method, at least {MIN_SEEDS}:'
+                f" {method} has {len(own)}."
                 f" Write seeds = {list(range(MIN_SEEDS))} for all."
             )
 
 
 def check_shifts(entries: Entries, datasets: Collection[str]) -> None:
-    """Raise UserError if a shift names a dataset other than these."""
+    """Raise UserError if a shift names a dataset, or `dataset/split`, not in the study."""
     for name in (name for pair in entries.shifts for name in pair):
         if name.split("/")[0] not in datasets:
             close = did_you_mean(name, datasets)

@@ -25,8 +25,8 @@ from helpers.command import bench
         ("backbone_groups = 3", "backbone_groups = 3: expected a table"),
         ('whole_groups = "yes"', "whole_groups = 'yes': expected true or false"),
         ('over = "seed"', "over = 'seed': write over = \"seeds\""),
-        ('over = "seeds"', "the same 3 seeds or more for every method, and dataset digits"),
-        ('seeds = [0, 1]\nover = "seeds"', "backbone random has 2: fewer say too little"),
+        ('over = "seeds"', "the same seeds for every method, at least 3: dataset digits"),
+        ('seeds = [0, 1]\nover = "seeds"', "backbone random has 2. Write seeds"),
         (
             'over = "seeds"\nlimit = 9\n[[grid]]\nseeds = [0, 1, 2]\n'
             '[[grid]]\nbackbone = "majority"\nseed = 0',
@@ -34,7 +34,7 @@ from helpers.command import bench
         ),
         (
             'seeds = [0, 1, 2]\nover = "seeds"\n[backbone_groups]\na = ["random"]',
-            "compares methods, and no [backbone_groups]",
+            "cannot be combined with [backbone_groups]",
         ),
         ('shifts = [["digits", "digit"]]', "no dataset 'digit'. Did you mean 'digits'"),
         (
@@ -66,7 +66,7 @@ def test_a_file_that_makes_no_sense_is_refused_before_scoring(
             f"seeds = {[1] * 4000}\n" + "[[grid]]\nlimit = [1, 2]\n" * 2,
             "more than 10,000 combinations together",
         ),
-        ("[[exclude]]\nseed = 1\n" * 1001, "1,001 tables [[exclude]]; at most 1,000"),
+        ("[[exclude]]\nseed = 1\n" * 1001, "at most 1,000 tables are allowed, got 1,001"),
     ],
 )
 def test_what_would_take_hours_is_refused_before_work(text: str, said: str, tmp_path: Path) -> None:
