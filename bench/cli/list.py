@@ -42,7 +42,7 @@ _NAME = click.argument("name", required=False)
 
 @click.group()
 def list_command() -> None:
-    """List datasets, backbones, strategies, metrics, views, protocols, runs and recordings."""
+    """List datasets, backbones, strategies, metrics, collections, runs and more."""
 
 
 @list_command.command()

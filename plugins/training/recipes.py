@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Contrast:
-    """A phase of discriminative fine-tuning: true prompts against wrong ones, by their errors.
+    """A phase of discriminative fine-tuning: of the attention, or of true against wrong prompts.
 
     Part of each batch continues the denoising training, at all noise levels.
     """
 
     steps: int
-    denoised: int  # images per step that are denoised under their own caption, or the empty one
-    scored: int  # images per step that are scored under their true prompt and wrong ones
+    denoised: int  # images per step that are denoised with their caption or an empty one
+    scored: int  # images per step that are scored with their true prompt and wrong ones
     fitted: int  # images per step for the attention loss only (UNet's first half)
     wrong: int  # wrong prompts per image
     low: int  # upper limit (exclusive) of the timesteps of scored and fitted images
@@ -23,7 +23,7 @@ class Contrast:
     weight: float  # weight of the cross-entropy of the prompts; the denoising loss has weight 1
     belief_weight: float  # weight of the regression under each prompt
     fit_weight: float  # weight of the cross-entropy of the attention
-    apart_weight: float  # weight of the uniformity loss of the texts
+    apart_weight: float  # weight of the loss that pushes text embeddings apart
 
     @property
     def batch(self) -> int:
@@ -77,7 +77,7 @@ class Recipe:
     learning_rate: float
     weight_decay: float
     ema_decay: float
-    null_rate: float = 0.1
+    null_rate: float = 0.1  # share of captions that are replaced by the empty one
     views: int  # views of each training image that are encoded once; all but one are augmented
     contrasts: tuple[Contrast, ...] = ()  # phases of discriminative fine-tuning, in order
 
@@ -86,7 +86,7 @@ class Recipe:
     validate_every: int
     validation_draws: int
     validation_images: int
-    loss_draws: int = 25  # noise levels at which the card's denoising loss is measured
+    loss_draws: int = 25  # noise levels of the denoising loss that the model card reports
     plan: str = "grid"  # draw plan, the same as in the backbone's spec
     samples: tuple[int, ...]
     keep: tuple[int, ...]
