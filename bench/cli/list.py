@@ -91,7 +91,7 @@ def runs_command(
         next_steps(("see one of them", f"bench show {run_name(Path(newest.path), results)}"))
     else:
         of = f" of {dataset}" if dataset else ""
-        of += f" with the tags {' and '.join(tags)}" if tags else ""
+        of += f" with the tag{'s' * (len(tags) > 1)} {' and '.join(tags)}" if tags else ""
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
 
 
