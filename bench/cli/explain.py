@@ -50,8 +50,8 @@ def glossary(markup: bool = False) -> dict[str, str]:
 def find_words(word: str) -> dict[str, str]:
     """Return the words that `word` may mean, in singular or plural, and their meanings.
 
-    That is the word itself, or else the words that have it as another name, or else the names that
-    contain it. UserError if there are none.
+    Returns the word itself if it has an entry, otherwise the entries of which it is another name,
+    otherwise those whose names contain it. Raises UserError if there are none.
     """
     wanted, meanings = _strip_plural(word), glossary()
     names = {name: [_strip_plural(name)] for name in meanings}

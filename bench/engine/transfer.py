@@ -47,10 +47,10 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
-        made = deque(thread.submit(next, iterator, end) for _ in range(depth))
+        pending = deque(thread.submit(next, iterator, end) for _ in range(depth))
         try:
-            while (item := made.popleft().result()) is not end:
-                made.append(thread.submit(next, iterator, end))
+            while (item := pending.popleft().result()) is not end:
+                pending.append(thread.submit(next, iterator, end))
                 yield cast(T, item)
         finally:
             thread.shutdown(cancel_futures=True)

@@ -145,8 +145,8 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
         if value != {} and name not in HANDED_OVER_SETTINGS
     )
     source = f" from {thing['source']}" if thing.get("source") else ""
-    made = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())
-    pipe = f"bench.load_backbone(pipe{made})" if made else "pipe"
+    arguments = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())
+    pipe = f"bench.load_backbone(pipe{arguments})" if arguments else "pipe"
     return f"bench.run({dataset!r}, backbone={pipe}{called})  # pipe: {thing.get('class')}{source}"
 
 
