@@ -14,7 +14,7 @@ from helpers.sources import Nodes, modules
 def module_name(path: str) -> str:
     """Return the name by which the module of a file is imported."""
     name = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-    return name.replace("plugins", "bench_plugins", 1)
+    return name.removeprefix("plugins.")
 
 
 def imports(nodes: Nodes, known: set[str]) -> set[str]:

@@ -18,7 +18,7 @@ from helpers.places import ROOT
 
 pytestmark = pytest.mark.slow  # pip builds, installs and removes
 THIRD_PARTY = ROOT / "tests" / "third_party"
-SOURCES = {"bench": "bench", "plugins": "bench_plugins"}  # folder → the package it is installed as
+SOURCES = {"bench": "bench", "plugins/bench_plugins": "bench_plugins"}  # folder → its package
 IMPORT_ALL = """
 import sys
 from importlib import import_module
@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in SOURCES:
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, source / folder, ignore=skipped)
-    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
     pip("wheel", "--no-deps", "--wheel-dir", target, source)
     [built] = target.glob("*.whl")

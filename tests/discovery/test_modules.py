@@ -59,7 +59,11 @@ class Vote(Strategy):
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the strategies' folder, as a package of its own."""
     folder = tmp_path / "copied_strategies"
-    shutil.copytree(ROOT / "plugins" / "strategies", folder, ignore=shutil.ignore_patterns("_*_"))
+    shutil.copytree(
+        ROOT / "plugins" / "bench_plugins" / "strategies",
+        folder,
+        ignore=shutil.ignore_patterns("_*_"),
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [name for name in sys.modules if name.startswith("copied_strategies")]:
         monkeypatch.delitem(sys.modules, name)

@@ -22,7 +22,7 @@ from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.machine.offline import offline
 
-TINY = ROOT / "plugins/backbones/weights/tiny_digits"
+TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 
 
 def test_all_that_is_read_is_in_the_fingerprint(tmp_path: Path) -> None:

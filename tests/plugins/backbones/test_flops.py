@@ -16,7 +16,7 @@ from bench.inputs.weights import resolve
 from bench_plugins.backbones._meta import _cached_by_shape
 from bench_plugins.backbones.families import StableDiffusion
 
-SHIPPED = ROOT / "plugins/backbones/weights"
+SHIPPED = ROOT / "plugins/bench_plugins/backbones/weights"
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sd21"])

@@ -30,7 +30,7 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights, resolve
 from bench_plugins.backbones.families import StableDiffusion
 
-TINY = ROOT / "plugins/backbones/weights/tiny_digits"
+TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 SCHEDULER = "scheduler/scheduler_config.json"
 TOKENIZER = "tokenizer/tokenizer_config.json"
 

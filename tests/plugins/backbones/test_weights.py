@@ -38,7 +38,7 @@ from bench_plugins.backbones._components import load_component
 from bench_plugins.backbones._meta import check_tensors
 from bench_plugins.backbones.families import StableDiffusion
 
-TINY = ROOT / "plugins/backbones/weights/tiny_digits"
+TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 SCHEDULER = "scheduler/scheduler_config.json"
 TOKENIZER = "tokenizer/tokenizer_config.json"
 NAN, INF = float("nan"), float("inf")

@@ -21,7 +21,7 @@ from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench_plugins.backbones.families import StableDiffusion
 
-TINY = ROOT / "plugins/backbones/weights/tiny_digits"
+TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 
 
 @pytest.mark.parametrize("command", ["run", "classify", "dry-run"])

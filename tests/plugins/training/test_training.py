@@ -153,7 +153,7 @@ def test_what_it_writes_is_a_backbone(trained: Path, tmp_path: Path) -> None:
 
 
 def test_shipped_weights_are_small_and_open() -> None:
-    folder = ROOT / "plugins" / "backbones" / "weights" / "tiny_digits"
+    folder = ROOT / "plugins" / "bench_plugins" / "backbones" / "weights" / "tiny_digits"
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 6_000_000
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
