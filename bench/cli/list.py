@@ -20,10 +20,11 @@ import click
 from bench.boards.formats import assignments, value_text
 from bench.cli.options import json_option, results_and_json, tags_option
 from bench.cli.output import next_steps, print_json, run_name, say
-from bench.contracts.protocols import ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
+from bench.contracts.studies import StudySpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry
+from bench.errors import UserError
 from bench.inputs.weights import locate
 
 _DATASET_FACTS = (
@@ -35,29 +36,14 @@ _BACKBONE_FACTS = (
     " template exposure telling requires pipelines plan strategy strategy_parameters"
 )
 _METRIC_FACTS = "words needs range direction unit mean_over_images in_summaries column"
-_PROTOCOL_FACTS = "settings metric published images source differs"
+_STUDY_FACTS = "file datasets published source differs"
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}
 _NAME = click.argument("name", required=False)
 
 
 @click.group()
 def list_command() -> None:
-    """List datasets, backbones, strategies, metrics, collections, runs and more."""
-
-
-@list_command.command()
-@_NAME
-@results_and_json
-def protocols(name: str | None, results: str, as_json: bool) -> None:
-    """List the published experiments that `bench reproduce` repeats; with NAME, show one."""
-    from bench.store.runs import reproductions
-
-    runs = reproductions(Path(results))
-
-    def row(spec: ProtocolSpec) -> dict[str, Any]:
-        return {**_spec_json(spec, _PROTOCOL_FACTS), "runs": runs.get(spec.name, [])}
-
-    _print_specs("protocols", ("name", "published", "runs"), row, name, as_json)
+    """List datasets, backbones, strategies, metrics, studies, runs and more."""
 
 
 @list_command.command("runs")
@@ -157,6 +143,24 @@ def _backbone_json(spec: BackboneSpec) -> dict[str, Any]:
     return _spec_json(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
 
 
+def _study_json(spec: StudySpec) -> dict[str, Any]:
+    from bench.running.study.file import read_study_file
+
+    facts = partial(_spec_json, spec, _STUDY_FACTS, file=str(spec.file))
+    try:
+        declared = read_study_file(spec.name, {})
+    except UserError as error:
+        return {**facts(), "summary": f"invalid: {error}"}
+    figures = [cell.published for cell in declared.cells if cell.published is not None]
+    content = facts(
+        datasets=list(dict.fromkeys(cell.config.dataset for cell in declared.cells)),
+        published=[figure.value for figure in figures if figure.value is not None],
+        source=list(dict.fromkeys(figure.source for figure in figures)),
+        differs=list(dict.fromkeys(text for figure in figures for text in figure.differs)),
+    )
+    return {**content, "summary": declared.summary}
+
+
 def _print_specs(
     kind: str,
     columns: Sequence[str],
@@ -222,6 +226,11 @@ _LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, Any]]]]
         ("name", "needs"),
         partial(_spec_json, facts=_METRIC_FACTS),
     ),
+    "studies": (
+        "List the packaged studies, as `bench study` takes them; with NAME, show one.",
+        ("name", "datasets", "published"),
+        _study_json,
+    ),
     "collections": (
         "List the collections of datasets; with NAME, show one.",
         ("name", "datasets"),
@@ -250,7 +259,7 @@ def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
 def _print_spec(spec: Spec, row: Mapping[str, Any]) -> None:
     from bench.render.tables import print_rows
 
-    say(f"{spec.label}: {spec.summary}")
+    say(f"{spec.label}: {row['summary']}")
     left_out = ("name", "summary", "parameters", "help")
     facts = [
         [key.replace("_", " "), _fact_text(key, value, row)]
@@ -276,6 +285,8 @@ def _fact_text(column: str, value: Any, row: Mapping[str, Any]) -> str:
         return provenance(value).removeprefix("trained on ")
     if column in ("size", "encoder_size") and value:
         return f"{value / 1e9:.1f}B" if value >= 1e9 else f"{value / 1e6:.0f}M"
+    if column == "differs":
+        return "\n".join(value)
     if column == "flops" and value:
         giga = value / 1e9
         return f"{giga:{',.0f' if giga >= 100 else '.3g'}} GFLOP per evaluation"

@@ -104,13 +104,16 @@ def metric_options(text: str, default: str | None = None, *, alone: bool = False
     return lambda function: metric(set_option()(function))
 
 
-def config_options(names: Sequence[str] | None = None) -> Option:
-    """Return a decorator that adds options for these fields of `RunConfig`; None: for all."""
+def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Option:
+    """Return a decorator that adds options, and `BENCH_*` variables, for fields of `RunConfig`.
+
+    `names` are the fields, all if None.
+    """
 
     def decorate(function: Any) -> Any:
         for name, field in reversed(RunConfig.model_fields.items()):
             if name != "dataset" and (names is None or name in names):
-                function = _option(name, field)(function)
+                function = _option(name, field, variables)(function)
         return function
 
     return decorate
@@ -137,7 +140,7 @@ def config_from_options(
     return make_config(settings)
 
 
-def _option(name: str, field: FieldInfo) -> Option:
+def _option(name: str, field: FieldInfo, variables: bool) -> Option:
     """Return the option of a field.
 
     pydantic checks its value later, as it checks values from a file or a variable.
@@ -150,7 +153,7 @@ def _option(name: str, field: FieldInfo) -> Option:
     flag = "--" + name.replace("_", "-")
     keywords: dict[str, Any] = {
         "help": help_of(field),
-        "envvar": f"BENCH_{name.upper()}",
+        "envvar": f"BENCH_{name.upper()}" if variables else None,
         "default": None,
     }
     if kind is bool:

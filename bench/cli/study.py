@@ -1,19 +1,13 @@
-"""`bench study`. Run a grid of experiments declared in a file.
+"""`bench study`. Run a grid of experiments from a file, or a published one.
 
 Group: Many runs, repeated and published, 1.
-
-`bench reproduce`. Repeat a published experiment.
-
-Group: Many runs, repeated and published, 2.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -21,39 +15,29 @@ from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import check_pivoted, pivot, study_tables
 from bench.boards.text import format_tables
-from bench.cli.list import protocols as list_protocols
 from bench.cli.options import figure_file, json_option, options_of_user, parse_names
 from bench.cli.output import next_steps, print_json, results_argument, say, step_after_plan
-from bench.cli.progress import Progress, StudyProgress
-from bench.cli.settings import config_options, metric_options
-from bench.discovery.loading import load_plugins
+from bench.cli.progress import StudyProgress
+from bench.cli.settings import config_options, metric_options, names_of
+from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
-from bench.render.plan import print_reproduction, print_study_plan
+from bench.render.plan import print_study_plan
 from bench.render.study_figures import corruption_plot, critical_difference_plot, forest_plot
 from bench.render.svg import Drawing, save_figure
 from bench.render.tables import print_table
-from bench.running.command import reproducing_command
+from bench.running.command import option_words
+from bench.running.study.changes import CHANGES
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
 from bench.running.study.run import run_study
-from bench.running.verbs.reproduce import reproduce
-from bench.store.folder import find_run, read_manifest
+from bench.running.study.state import MACHINE_SETTINGS
 from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
-MACHINE_OPTIONS = (
-    "results",
-    "device",
-    "batch_size",
-    "offline",
-    "executor",
-    "workers",
-    "ray_address",
-)
 
 
 @click.command()
-@click.argument("file")
+@click.argument("study", shell_complete=names_of("studies"))
 @click.option(
     "--dry-run", is_flag=True, help="Print every run and its estimated cost without running."
 )
@@ -95,13 +79,14 @@ MACHINE_OPTIONS = (
 @click.option(
     "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
 )
-@config_options(MACHINE_OPTIONS)
+@config_options(MACHINE_SETTINGS)
+@config_options([name for name in CHANGES if name != "params"], variables=False)
 @json_option
 @click.pass_context
 def study_command(
     ctx: click.Context,
     /,
-    file: str,
+    study: str,
     dry_run: bool,
     pilot_only: bool,
     show: bool,
@@ -117,16 +102,21 @@ def study_command(
     ranks_figure: str | None,
     corruption_figure: str | None,
     as_json: bool,
-    **machine: object,
+    **options: object,
 ) -> int:
-    """Run a grid of experiments declared in FILE, a TOML file, and print the results.
+    """Run a grid of experiments and print the results, beside published figures if there are any.
 
-    Each run is stored in the results folder like any other. Complete runs are not repeated, so the
-    same command resumes an interrupted study.
+    STUDY is a TOML file, or the name of a packaged study such as a published experiment
+    (`bench list studies`). Each run is stored in the results folder like any other. Complete runs
+    are not repeated, so the same command resumes an interrupted study.
+
+    Options such as --backbone change the runs, and the output names what differs from the file. For
+    a quick rehearsal with a small bundled backbone: `--backbone tiny-landuse --strategy uniform
+    --set draws=8 --limit 10`.
 
     If some runs fail, the remaining ones still run and the exit code is 3. It is 2 if the input is
-    invalid or a dry run finds something missing, and 0 with --show, whose FILE may also be the name
-    of a study that was started.
+    invalid or a dry run finds something missing, and 0 with --show, whose STUDY may also be the
+    name of a study that was started.
     """
     if (rows is None) != (columns is None):
         raise UserError("--rows and --columns must be given together, each with an axis.")
@@ -134,14 +124,17 @@ def study_command(
         raise UserError("--value needs --rows and --columns.")
     check_pivoted(value)
     as_json = as_json or table_format == "json"
-    settings = options_of_user(ctx, machine)
+    settings = options_of_user(ctx, options)
+    changes = {name: settings.pop(name) for name in CHANGES if name in settings}
+    of_metric = params if show else metric_specs()[metric].parameters
+    if of_runs := {name: value for name, value in params.items() if name not in of_metric}:
+        changes["params"] = of_runs
+    if show and changes:
+        raise UserError(f"--show prints stored results. Leave out {', '.join(changes)}.")
     results = Path(settings.get("results") or "results")
     option = results_argument(str(results))
-    machine_options = option + "".join(
-        f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
-        for name, value in settings.items()
-        if name != "results"
-    )
+    words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
+    again = f"bench study {shlex.join([study, *words])}{option}"
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
         ("--ranks-figure", ranks_figure, lambda report: critical_difference_plot(report.ranks)),
@@ -149,9 +142,9 @@ def study_command(
     ]
     plots = [(figure_file(name, path), plot) for name, path, plot in drawings if path is not None]
     if show:
-        folder, code = find_state(file, results), 0
+        folder, code = find_state(study, results), 0
     else:
-        declared = read_study_file(Path(file), settings)
+        declared = read_study_file(study, settings, changes)
         if dry_run:
             plan = plan_study(declared)
             if as_json:
@@ -162,10 +155,11 @@ def study_command(
             return 2 if plan.problems() else 0
 
         with StudyProgress(load_plugins().manager) as progress:
-            study = run_study(declared, results, progress, pilot_only)
-        folder, code = study_folder(results, declared.name), 3 if study.failed else 0
+            state = run_study(declared, results, progress, pilot_only)
+        folder, code = study_folder(results, declared.name), 3 if state.failed else 0
 
-    report = study_report(folder, parse_names(over), metric, margin, params)
+    metric_params = {name: value for name, value in params.items() if name in of_metric}
+    report = study_report(folder, parse_names(over), metric, margin, metric_params)
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)
@@ -179,14 +173,13 @@ def study_command(
     if table_format == "table":
         for table in tables:
             print_table(table)
-        next_steps(*_next_steps(report, option, machine_options))
+        next_steps(*_next_steps(report, option, again))
         return code
     click.echo(format_tables(tables, table_format, report.name), nl=False)
     return code
 
 
-def _next_steps(report: StudyReport, option: str, machine_options: str) -> list[tuple[str, str]]:
-    again = f"bench study {shlex.quote(report.file)}{machine_options}"
+def _next_steps(report: StudyReport, option: str, again: str) -> list[tuple[str, str]]:
     latex = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
     steps = [("print the table for a paper", latex), ("look at the runs", f"bench view{option}")]
     if report.failed:
@@ -194,72 +187,3 @@ def _next_steps(report: StudyReport, option: str, machine_options: str) -> list[
     elif report.done < report.cells:
         steps.insert(0, ("run the remaining ones", again))
     return steps
-
-
-REPRODUCE_OPTIONS = (
-    "backbone",
-    "strategy",
-    "params",
-    "hierarchy",
-    "data_dir",
-    "limit",
-    "weights",
-    "device",
-    "dtype",
-    "batch_size",
-    "save_errors",
-    "results",
-    "fresh",
-    "offline",
-)
-
-
-@click.command()
-@click.argument("protocol", required=False)
-@config_options(REPRODUCE_OPTIONS)
-@click.option("--published", type=click.FloatRange(0, 1), help="Published value to compare with.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and estimated cost without running.")
-@json_option
-@click.pass_context
-def reproduce_command(
-    ctx: click.Context,
-    /,
-    protocol: str | None,
-    published: float | None,
-    dry_run: bool,
-    as_json: bool,
-    **options: Any,
-) -> int:
-    """Repeat PROTOCOL, a published experiment, and compare the result with the published one.
-
-    Without PROTOCOL, list all protocols. Options override the protocol's settings, and the output
-    names those that differ. For a quick rehearsal with a small bundled backbone:
-    `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
-
-    The exit code is 2 if the input is invalid or a dry run finds something missing.
-    """
-    results = options["results"] or "results"
-    if protocol is None:
-        ctx.invoke(list_protocols, name=None, results=results, as_json=as_json)
-        return 0
-    protocols = load_plugins().protocols
-    if protocol not in protocols and Path(results, protocol).is_dir():
-        command = reproducing_command(read_manifest(find_run(protocol, results, exact=True)))
-        raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {command}")
-    spec = protocols.get(protocol)
-    settings = options_of_user(ctx, options)
-    with nullcontext() if dry_run else Progress(load_plugins().manager):
-        reproduction = reproduce(spec, settings, published, dry_run=dry_run)
-    plan = reproduction.plan
-    if as_json:
-        print_json(reproduction.plain())
-    else:
-        print_reproduction(reproduction)
-        if plan is not None:
-            next_steps(step_after_plan(plan.missing, "repeat it"))
-        elif reproduction.run_id:
-            option = results_argument(results)
-            next_steps(
-                ("inspect misclassified images", f"bench report {reproduction.run_id}{option}")
-            )
-    return 2 if plan is not None and plan.missing else 0

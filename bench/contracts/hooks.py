@@ -40,8 +40,8 @@ def register_collections(register: Callable[..., None]) -> None:
 
 
 @hookspec
-def register_protocols(register: Callable[..., None]) -> None:
-    """Call `register(name, settings={…}, …)` once per protocol, with fields of `ProtocolSpec`."""
+def register_studies(register: Callable[..., None]) -> None:
+    """Call `register(name, file=…)` once per packaged study, with the fields of `StudySpec`."""
 
 
 @hookspec

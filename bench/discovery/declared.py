@@ -113,10 +113,6 @@ def _argument_texts(docstring: str) -> dict[str, str]:
 
 
 MAX_NAME = 100  # characters, because names of folders contain it
-PROTOCOL_KEYS = (
-    *("name", "summary", "version", "source", "metric", "published", "images"),
-    *("differs", "settings"),
-)
 COLLECTION_KEYS = ("summary", "datasets")
 
 
@@ -130,15 +126,10 @@ def register_toml(register: Callable[..., None], package: str, folder: str = "")
         register(**declared_fields(read_toml(file), str(file), place))
 
 
-def register_protocols(register: Callable[..., None], package: str, folder: str) -> None:
-    """Register the protocols that the `.toml` files in a folder of a package declare."""
+def register_studies(register: Callable[..., None], package: str, folder: str) -> None:
+    """Register the study in each `.toml` file in a folder of a package, under the file's name."""
     for file in _toml_files(files(package).joinpath(folder)):
-        fields = read_toml(file)
-        refuse_unknown(fields, PROTOCOL_KEYS, str(file))
-        if "name" not in fields:
-            raise UserError(f"{file}: the key 'name' is missing.")
-        fields["differs"] = tuple(fields.get("differs", ()))
-        register(**fields)
+        register(file.name.removesuffix(".toml"), file=file)
 
 
 def register_collections(register: Callable[..., None], package: str, name: str) -> None:

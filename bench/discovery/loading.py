@@ -16,8 +16,8 @@ import pluggy
 
 from bench.contracts import hooks as hookspecs
 from bench.contracts.metrics import MetricSpec
-from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
+from bench.contracts.studies import CollectionSpec, StudySpec
 from bench.discovery.commands import own_commands
 from bench.discovery.finding import GROUP, Plugin, find_plugins
 from bench.discovery.guard import guard, stdout_to_stderr
@@ -41,10 +41,10 @@ class Plugins:
         self.strategies = Registry(StrategySpec, "strategies")
         self.views = Registry(ViewsSpec, "views")
         self.collections = Registry(CollectionSpec, "collections")
-        self.protocols = Registry(ProtocolSpec, "protocols")
+        self.studies = Registry(StudySpec, "studies")
         self.metrics = Registry(MetricSpec, "metrics")
         own = (self.datasets, self.backbones, self.strategies, self.views, self.metrics)
-        self._registries: list[Registry[Any]] = [*own, self.collections, self.protocols]
+        self._registries: list[Registry[Any]] = [*own, self.collections, self.studies]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []

@@ -1,4 +1,4 @@
-"""Print plans of runs and studies, and reproductions beside the published values."""
+"""Print plans of runs and studies, and the outcome of a study's runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 from bench.boards.formats import assignments
 from bench.boards.study.methods import varied_axes
+from bench.boards.study.published import published_tables
+from bench.boards.study.rows import StudyRow
 from bench.errors import images_failed
 from bench.machine.devices import PEAK_UTILISATION
-from bench.render.tables import cell_text, console, print_explained, print_rows
+from bench.render.tables import cell_text, console, print_explained, print_rows, print_table
 from bench.running.prepared import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
 from bench.running.study.run import PILOT, Step
-from bench.running.verbs.reproduce import Reproduction
 
 PER_IMAGE = "evaluations_per_image"
 _ELSEWHERE = "seconds_elsewhere"
@@ -73,52 +74,6 @@ def _format_amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.1g}"
 
 
-def print_reproduction(reproduction: Reproduction) -> None:
-    """Print the published value and ours, their difference, the deviations and the cost."""
-    if reproduction.plan is not None:
-        print_plan(reproduction.plan.plain())
-    rows = [
-        [
-            "published",
-            _share_text(reproduction.published, reproduction.published_images),
-            reproduction.source,
-        ]
-    ]
-    if reproduction.ours is not None:
-        low_high = reproduction.interval
-        interval = f"95 %: {low_high[0]:.2%} – {low_high[1]:.2%}" if low_high else ""
-        rows.append(["ours", _share_text(reproduction.ours, reproduction.images), interval])
-    if reproduction.difference is not None:
-        rows.append(
-            ["difference", f"{100 * reproduction.difference:+.2f} points", _meaning(reproduction)]
-        )
-    if reproduction.seconds is not None:
-        cost = f"{reproduction.evaluations_per_image:,.0f} evaluations per image"
-        rows.append(["cost", cost, f"{reproduction.seconds:,.1f} s in all"])
-    print_rows([reproduction.protocol, reproduction.metric.replace("_", " "), ""], rows)
-    if reproduction.differs:
-        print_rows(
-            ["what differs from the publication"],
-            [[difference] for difference in reproduction.differs],
-        )
-    if reproduction.results_dir:
-        console().print(f"Results: {reproduction.results_dir}")
-
-
-def _share_text(share: float | None, images: int | None) -> str:
-    text = "none at first hand" if share is None else f"{share:.2%}"
-    return text if images is None else f"{text} ({images:,} images)"
-
-
-def _meaning(reproduction: Reproduction) -> str:
-    if reproduction.rehearsal:
-        return "a rehearsal: not comparable"
-    if reproduction.interval is None or reproduction.published is None:
-        return ""
-    inside = reproduction.interval[0] <= reproduction.published <= reproduction.interval[1]
-    return "the published value is " + ("in our interval" if inside else "outside our interval")
-
-
 def print_study_plan(plan: StudyPlan) -> None:
     """Print every run of a study, and the total cost."""
     several = varied_axes(plan.axes, [cell.axes for cell in plan.cells]) or plan.axes[:1]
@@ -127,7 +82,7 @@ def print_study_plan(plan: StudyPlan) -> None:
         for cell in plan.cells
     ]
     head = ["run", "images", "to score", "equivalents", "TFLOP", "time"]
-    print_rows(head, lines, f"{plan.name}: {plan.runs} runs", head[1:], ("images", "TFLOP"))
+    print_rows(head, lines, f"{plan.name}: {_runs(plan.runs)}", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
     print_explained(*head)
@@ -143,6 +98,9 @@ def print_study_plan(plan: StudyPlan) -> None:
         shared = set.intersection(*(set(cell.axes.items()) for cell in cells))
         alike = {name: label for name, label in cells[0].axes.items() if (name, label) in shared}
         terminal.print(f"{in_words(alike) or f'{len(cells)} runs'}: {text}")
+    rows = [StudyRow(axes=c.axes, status="waiting", published=c.published) for c in plan.cells]
+    for table in published_tables(plan.name, rows):
+        print_table(table)
     for warning in plan.warnings:
         terminal.print(f"Warning: {warning}")
 
@@ -163,8 +121,12 @@ def _cost(cell: PlannedCell) -> list[str]:
     ]
 
 
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
+
+
 def _total(plan: StudyPlan) -> str:
-    parts = [f"{plan.runs_there} of {plan.runs} runs are stored already"]
+    parts = [f"{plan.runs_there} of {_runs(plan.runs)} stored already"]
     if plan.runs_with_errors:
         parts.append(f"{plan.runs_with_errors} cannot run as they are")
     if plan.runs_missing:
@@ -178,15 +140,15 @@ def _total(plan: StudyPlan) -> str:
     sentence = f"{', '.join(parts)}. {limit}{format_duration(plan.seconds)}"
     if plan.runs_without_time:
         sentence += (
-            f", and {plan.runs_without_time} runs whose time is not known, since their backbones"
-            " have not run on this machine yet"
+            f", and {_runs(plan.runs_without_time)} whose time is not known, because the backbone"
+            " has not run on this machine yet"
         )
     if plan.seconds_elsewhere and plan.seconds >= _SHORT:
         times = [
             f"{name}: {format_duration(most)}" for name, most in plan.seconds_elsewhere.items()
         ]
         unknown = plan.runs_without_operations
-        but = f"; {unknown} runs whose operations are not known are left out" if unknown else ""
+        but = f"; without {_runs(unknown)} whose operations are not known" if unknown else ""
         sentence += f". Elsewhere: {', '.join(times)} ({_ASSUMED}{but})"
     return f"{sentence}."
 

@@ -53,7 +53,7 @@ def reproducing_command(manifest: Manifest) -> str:
         own = manifest.identity.scoring.weighting or UNIFORM
         if own != (settings.get("weighting") or UNIFORM) and not own.startswith("sha256 "):
             chosen["weighting"] = own  # it differs from the recording's
-        words = _options(without_none(**chosen))
+        words = option_words(without_none(**chosen))
         return shlex.join(["bench", "replay", manifest.replayed_from, *words])
     return _command(manifest, settings, **chosen, save_errors=settings.get("save_errors") or None)
 
@@ -82,7 +82,7 @@ def run_command(config: RunConfig) -> list[str]:
     settings = _not_at_default(
         dict(config), {"dataset", "params", "shard", "fresh", "min_accuracy"}
     )
-    return ["run", config.dataset, *_options({"params": config.params, **settings})]
+    return ["run", config.dataset, *option_words({"params": config.params, **settings})]
 
 
 def stored_settings(manifest: Manifest) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
     shared = _not_at_default(settings, _LEFT_OUT | chosen.keys())
     own = without_none(backbone=settings.get("backbone"), **chosen, **shared)
     if (thing := manifest.backbone.in_memory) is None:
-        return shlex.join(["bench", "run", dataset, *_options(own)])
+        return shlex.join(["bench", "run", dataset, *option_words(own)])
     called = "".join(
         f", {name}={value!r}"
         for name, value in own.items()
@@ -150,7 +150,8 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
     return f"bench.run({dataset!r}, backbone={pipe}{called})  # pipe: {thing.get('class')}{source}"
 
 
-def _options(settings: Mapping[str, Any]) -> list[str]:
+def option_words(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as words of a command line: `["--limit", "10"]`."""
     words: list[str] = []
     for name, value in settings.items():
         option = "--" + name.replace("_", "-")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError, warn_user
-from bench.machine.files import regular_file, write_atomically
+from bench.machine.files import regular_file
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import (
     MANIFEST,
     SHARDS,
     folders_with,
-    list_runs,
     read_manifest,
     read_summary,
     shards_of,
@@ -116,22 +114,3 @@ def _is_part(shard: Path, merged: set[str]) -> bool:
     with suppress(UserError):
         return merged.issuperset(read_manifest(shard).samples)
     return False
-
-
-PROTOCOL = "protocol.json"
-
-
-def record_reproduction(folder: Path, protocol: str) -> None:
-    """Record in a run's folder that it reproduces a protocol. Failing to write is ignored."""
-    with suppress(OSError):
-        write_atomically(folder / PROTOCOL, json.dumps({"protocol": protocol}))
-
-
-def reproductions(results: Path) -> dict[str, list[str]]:
-    """Return the names of the runs below `results` that reproduce each protocol, by its name."""
-    runs: dict[str, list[str]] = {}
-    for path in list_runs(results) if results.is_dir() else ():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            name = json.loads((path / PROTOCOL).read_text("utf-8"))["protocol"]
-            runs.setdefault(str(name), []).append(path.name)
-    return runs

@@ -21,6 +21,7 @@ from bench.store.fields import (
     Document,
     Interval,
     Name,
+    Positive,
     RunId,
     Share,
     read_document,
@@ -30,6 +31,31 @@ from bench.store.fields import (
 STUDIES, STUDY, DECLARED = "studies", "study.json", "study.toml"
 STUDY_FORMAT = 1
 
+
+class Published(Document):
+    """A published figure for a run of a study, and what differs from the publication."""
+
+    source: Name  # the publication, and its table or page
+    value: Share | None = None  # None if it was not read in the publication itself
+    metric: Name = "accuracy"
+    images: Positive | None = None  # number of images behind the value
+    differs: list[str] = Field([])  # such as a subset that was not published
+    rehearsal: bool = False
+    """Whether the user chose another model, strategy or number of images, so that the values are
+    not comparable."""
+    difference: float | None = None  # our value minus this one, None in the plan of a study
+
+    def compared(self, images: int | None, ours: float | None = None) -> Published:
+        """Return a copy that says how a run on `images` images, with the value `ours`, differs."""
+        update: dict[str, object] = {}
+        if self.images is not None and images not in (None, self.images):
+            text = f"images: {images:,} instead of {self.images:,}"
+            update["differs"] = [*self.differs, text]
+        if self.value is not None and ours is not None:
+            update["difference"] = ours - self.value
+        return self.model_copy(update=update)
+
+
 CellStatus = Literal["waiting", "pilot", "complete", "failed_samples", "failed"]
 
 
@@ -38,6 +64,7 @@ class StudyCell(Document):
 
     axes: dict[str, str]  # axis → value of this cell: `{"dataset": "digits", "seed": "0"}`
     config: StoredConfig  # settings of the run, as for `bench run`
+    published: Published | None = None  # published figure, None if there is none
     run_id: RunId | None = None  # id of the run, None if it was not prepared or preparing failed
     images: Count | None = None  # number of images requested, None if not known yet
     status: CellStatus = "waiting"  # state of the run

@@ -44,7 +44,7 @@ def test_every_command_has_its_place() -> None:
         ("list", "datasets"),
         ("list", "backbones"),
         ("list", "strategies"),
-        ("list", "protocols"),
+        ("list", "studies"),
         ("plugins",),
     ],
     ids=" ".join,

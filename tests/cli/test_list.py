@@ -96,7 +96,7 @@ def test_an_interrupted_run_shows_the_metrics_of_what_was_decided(tmp_path: Path
 
 
 @pytest.mark.parametrize("width", ["60", "80"])
-@pytest.mark.parametrize("what", ["datasets", "backbones", "strategies", "collections"])
+@pytest.mark.parametrize("what", ["datasets", "backbones", "strategies", "studies", "collections"])
 def test_a_listing_fits_and_breaks_no_word(what: str, width: str) -> None:
     narrow, wide = (bench("list", what, COLUMNS=columns).out for columns in (width, "4000"))
     assert max(map(len, narrow.splitlines())) <= int(width)

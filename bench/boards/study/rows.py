@@ -10,7 +10,7 @@ from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
 from bench.store.fields import Count, FullDocument, Interval, MetricFields, Share
 from bench.store.runs import StoredRun, read_run
-from bench.store.studies import CellStatus, StudyCell
+from bench.store.studies import CellStatus, Published, StudyCell
 from bench.store.summary import Group, Summary
 
 
@@ -36,6 +36,7 @@ class StudyRow(MetricFields, FullDocument):
     seconds: float | None = None  # scoring time
     failed_samples: Count | None = None  # number of images that could not be scored
     worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
+    published: Published | None = None  # published figure, if there is one
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
         error=cell.error,
         run_id=cell.run_id,
         images=cell.images,
+        published=cell.published,
     )
     if cell.run_id is None:
         return StudyRun(bare)
@@ -84,11 +86,12 @@ def _limit_run(run: StoredRun, limit: int) -> StoredRun:
 
 
 def _fill_row(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
-    data, metrics = run.manifest.dataset, summary.metrics
+    data, metrics, n = run.manifest.dataset, summary.metrics, summary.dataset.n_samples
+    figure = row.published
     return row.model_copy(
         update={
             "path": str(run.path),
-            "n": summary.dataset.n_samples,
+            "n": n,
             "dataset": data.name,
             "split": data.split,
             "fingerprint": run.manifest.identity.dataset.fingerprint,
@@ -101,5 +104,6 @@ def _fill_row(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "seconds": summary.cost.seconds,
             "failed_samples": summary.failed_samples,
             "worst_group": metrics.worst_group,
+            "published": figure and figure.compared(n, metrics.metric(figure.metric)),
         }
     )

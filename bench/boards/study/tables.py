@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.documents import StudyGroup, StudyMethod, StudyReport
 from bench.boards.study.methods import NONE, varied_axes
+from bench.boards.study.published import published_tables
 from bench.boards.study.rows import StudyRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
@@ -39,6 +40,7 @@ def study_tables(report: StudyReport) -> list[TextTable]:
         tables.append(_methods(board, methods, metric, report.stop is not None))
         if groups := [group for group in report.groups if group.board == board]:
             tables.append(_groups(f"{board}: groups of backbones", groups, metric))
+    tables += published_tables(report.name, report.rows)
     tables += [_standing(board) for board in report.standings]
     words = f"differences in {metric.words}"
     for compared, suffix in ((report.differences, ""), (report.group_differences, " of groups")):

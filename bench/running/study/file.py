@@ -1,4 +1,4 @@
-"""Read the TOML file of a study, which declares a grid of runs.
+"""Read the TOML file of a study, the user's or an installed one, which declares a grid of runs.
 
 A list is an axis: each of its values is combined with each value of every other list. A list inside
 a list is one value. Everything else is a setting that all runs share.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -15,27 +16,32 @@ from pathlib import Path
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.corruptions import expand_corruptions
+from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
+from bench.running.parts.setting import is_path, registered
 from bench.running.settings import RunConfig, make_config
+from bench.running.study.changes import REHEARSED, apply_changes
+from bench.running.study.published import figure_at, read_published
 from bench.running.study.values import (
     PLURALS,
+    AxisLabels,
     Entries,
     Table,
     check_groups,
     check_seeds,
     check_shifts,
     check_stop,
-    exclusion,
     in_text,
-    is_excluded,
+    is_matched,
+    matched_labels,
     read_entries,
     tables_of,
 )
-from bench.store.studies import STUDY, find_study, study_folder
+from bench.store.studies import STUDY, Published, find_study, study_folder
 
 TABLE_AXES = ("dataset", "backbone", "strategy")  # axes whose values may be tables with a `name`
-STUDY_KEYS = (*Entries.model_fields, "grid", "exclude")
+STUDY_KEYS = (*Entries.model_fields, "grid", "exclude", "published")
 COMMAND_SETTINGS = (  # settings of one run that a study's file may not contain
     *("results", "fresh", "shard", "again", "audit", "min_accuracy", "until"),
 )
@@ -58,68 +64,121 @@ class DeclaredCell:
 
     axes: Mapping[str, str]
     config: RunConfig
+    published: Published | None = None  # published figure of the run, with what differs from it
 
 
 class DeclaredStudy(Entries):
     """A study as its file declares it."""
 
-    file: Path
+    file: str  # path of the file, or name of the packaged study, as the user wrote it
     text: str  # content of the file
     axes: tuple[str, ...]  # names of the axes, in the order of tables
     cells: tuple[DeclaredCell, ...]  # distinct runs
+    deviations: tuple[str, ...] = ()  # changes that options make to the file, in words
 
 
-def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
-    """Read and check a study's file without loading data (UserError).
+def read_study_file(
+    study: str | Path, machine: Table, changes: Table | None = None
+) -> DeclaredStudy:
+    """Read and check a study without loading data (UserError).
 
-    `machine` has settings of this machine, such as `device`, which override the file.
+    A name with a slash or the ending `.toml` is a file; any other is that of a packaged study.
+    `machine` has settings of this machine, such as `device`, which override the file. `changes` are
+    made to every run, see `apply_changes`. If they make figures incomparable, the study is a
+    rehearsal with a name of its own.
     """
-    if not path.is_file():
-        raise UserError(f"There is no file {quoted(str(path))}. A study is a TOML file.")
-    study: Table = read_toml(path)
+    name, changes = str(study), changes or {}
+    file: Traversable
+    if is_path(name) or name.endswith(".toml"):
+        file, default = Path(name), slugify(name)
+        if not file.is_file():
+            raise UserError(f"There is no file {quoted(name)}. A study is a TOML file.")
+    else:
+        spec = registered(load_plugins().studies, name)
+        file, default = spec.file, spec.name
+    table: Table = read_toml(file)
     try:
-        return _declared(path, read_text(path), study, machine)
+        return _declared(table, default, machine, changes, file=name, text=read_text(file))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{name}: {error}") from None
 
 
-def find_state(name: str, results: Path) -> Path:
+def find_state(study: str, results: Path) -> Path:
     """Return the folder of a started study by its name or its file (UserError)."""
-    if name.endswith(".toml") and Path(name).is_file():
-        declared = read_study_file(Path(name), {})
+    if study in load_plugins().studies or (study.endswith(".toml") and Path(study).is_file()):
+        declared = read_study_file(study, {})
         folder = study_folder(results, declared.name)
         if not (folder / STUDY).exists():
-            raise UserError(f"The study {declared.name} was not started yet: bench study {name}")
+            raise UserError(f"The study {declared.name} was not started yet: bench study {study}")
         return folder
-    return find_study(name, str(results))
+    return find_study(study, str(results))
 
 
-def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredStudy:
-    common = _settings({k: v for k, v in study.items() if k not in STUDY_KEYS}, "a study")
-    grids = [_settings(table, "a grid") for table in tables_of(study, "grid")] or [{}]
+def _declared(
+    study: Table, name: str, machine: Table, changes: Table, *, file: str, text: str
+) -> DeclaredStudy:
+    combinations, labels, deviations = _combinations(study, machine, changes)
+    excluded = [
+        matched_labels(table, labels, "[[exclude]]") for table in tables_of(study, "exclude")
+    ]
+    if not all(excluded):
+        raise UserError("[[exclude]]: an empty table would exclude everything.")
+    rehearsal = not {*REHEARSED, *_params(changes, {})}.isdisjoint(deviations.values())
+    figures = read_published(study, labels, list(deviations), rehearsal)
     distinct: dict[str, DeclaredCell] = {}
-    labels: dict[str, dict[str, None]] = {}
-    combinations = 0
-    for grid in grids:
-        for axes, config in _cells({**common, **grid, "params": _params(common, grid)}, machine):
-            for name, label in axes.items():
-                labels.setdefault(name, {})[label] = None
-            distinct.setdefault(config.model_dump_json(), DeclaredCell(axes, config))
-            if (combinations := combinations + 1) > MAX_CELLS:
-                raise UserError(f"its grids have more than {MAX_CELLS:,} combinations together.")
-    excluded = [exclusion(table, labels) for table in tables_of(study, "exclude")]
-    cells = tuple(cell for cell in distinct.values() if not is_excluded(cell.axes, excluded))
+    for axes, config in combinations:
+        if not any(is_matched(axes, matched) for matched in excluded):
+            cell = DeclaredCell(axes, config, figure_at(axes, figures))
+            distinct.setdefault(config.model_dump_json(), cell)
+    cells = tuple(distinct.values())
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
     _check_labels(cells)
-    entries = read_entries(study, path)
+    entries = read_entries(study, name)
     check_seeds(entries, [cell.axes for cell in cells])
     names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
     if all(name in registry for name in names):
         check_shifts(entries, names)
     check_groups(entries, labels.get("backbone", {}))
-    check_stop(entries, study)
-    return DeclaredStudy(**dict(entries), file=path, text=text, axes=_ordered(labels), cells=cells)
+    check_stop(entries, study, any(cell.config.limit for cell in cells))
+    if rehearsal:
+        entries = entries.model_copy(update={"name": f"{entries.name}-rehearsal"})
+    return DeclaredStudy(
+        **dict(entries),
+        file=file,
+        text=text,
+        axes=_ordered({axis: None for cell in cells for axis in cell.axes}),
+        cells=cells,
+        deviations=tuple(deviations),
+    )
+
+
+def _combinations(
+    study: Table, machine: Table, changes: Table
+) -> tuple[list[tuple[dict[str, str], RunConfig]], AxisLabels, dict[str, str]]:
+    """Return the changed combinations of all grids, the labels, and the deviations.
+
+    The labels on each axis include those of the file without the changes, so that tables which
+    refer to them stay valid. The deviations map words to the name of the setting.
+    """
+    common = _settings({k: v for k, v in study.items() if k not in STUDY_KEYS}, "a study")
+    combinations: list[tuple[dict[str, str], RunConfig]] = []
+    labels: dict[str, dict[str, None]] = {}
+    deviations: dict[str, str] = {}
+    for table in [_settings(table, "a grid") for table in tables_of(study, "grid")] or [{}]:
+        grid: Table = {**common, **table, "params": _params(common, table)}
+        declared = made = list(_cells(grid, machine))
+        if changes:
+            grid, texts = apply_changes(grid, changes, bool(machine.get("offline")))
+            deviations |= {words: setting for setting, words in texts.items()}
+            made = list(_cells(grid, {**machine, **changes}))
+        for axes, _ in [*declared, *made]:
+            for axis, label in axes.items():
+                labels.setdefault(axis, {})[label] = None
+        combinations += made
+        if len(combinations) > MAX_CELLS:
+            raise UserError(f"its grids have more than {MAX_CELLS:,} combinations together.")
+    return combinations, labels, deviations
 
 
 def _check_labels(cells: Sequence[DeclaredCell]) -> None:
@@ -198,6 +257,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
     for chosen in product(*(axes[name] for name in order)):
         settings = _merged(shared, [choice.settings for choice in chosen])
         params = _merged(shared_params, [choice.params for choice in chosen])
+        params |= _params(machine, {})
         config = make_config({**settings, **machine, "params": params})
         yield {n: choice.label for n, choice in zip(order, chosen, strict=True)}, config
 

@@ -25,6 +25,7 @@ from bench.running.study.rounds import Methods, boards_of, expected_images, righ
 from bench.running.verbs.estimate import make_plan
 from bench.store.fields import Count, Document
 from bench.store.folder import MANIFEST
+from bench.store.studies import Published
 
 
 def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
@@ -42,6 +43,8 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     scorers = {resolved.backbone.scorer for resolved in checked}
     same: dict[str, list[DeclaredCell]] = {}
     notes = dict[str, None]()
+    if declared.deviations:
+        notes[f"Options change the study: {'; '.join(declared.deviations)}."] = None
     for cell, resolved in zip(declared.cells, checked, strict=True):
         spec, name = resolved.backbone, resolved.backbone_name
         config, ignored = without_unread(cell.config, spec.scorer, scorers)
@@ -102,6 +105,7 @@ class PlannedCell(Document):
     seconds_elsewhere: dict[str, float] | None = None  # see `Plan.seconds_elsewhere`
     at_most: bool = False
     """Whether the cost is an upper bound, because the strategy's cost depends on the image."""
+    published: Published | None = None  # published figure to compare with, if there is one
     error: str | None = None  # why the run is invalid
     missing: list[str] = Field(default_factory=list)
     """Why this machine cannot make the run; see `Plan.missing`."""
@@ -166,6 +170,8 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
             continue
         warnings.update(dict.fromkeys(w for w in plan.warnings if w not in plan.missing))
         fields = plan.model_dump(include=set(PlannedCell.model_fields))
+        if cell.published is not None:
+            fields["published"] = cell.published.compared(plan.images)
         cells.append(PlannedCell(axes=axes, evaluation_equivalents=plan.evaluations, **fields))
     left = [cell for cell in cells if not cell.there and cell.error is None]
     tflop = [cell.tflop for cell in left if cell.tflop is not None]

@@ -16,10 +16,11 @@ from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
 from bench.store.studies import STUDY, STUDY_FORMAT, Study, StudyCell, read_study, study_folder
 
-RESUMABLE_CHANGES = (  # settings that may differ between a cell and its stored run
+MACHINE_SETTINGS = (  # options of `bench study` that change no result
     *("results", "device", "batch_size", "offline", "executor", "workers", "ray_address"),
-    *("save_errors", "limit"),
 )
+# Settings that may differ between a cell and its stored run.
+RESUMABLE_CHANGES = (*MACHINE_SETTINGS, "save_errors", "limit")
 
 
 # Entries that `study.json` stores as they are; `stop` is left out if it is None.
@@ -43,7 +44,8 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
     for cell in declared.cells:
         config = StoredConfig.model_validate(cell.config.model_dump(mode="json"))
         before = stored.get(_cell_key(config))
-        fresh = StudyCell(axes=dict(cell.axes), config=config)
+        figure = without_none(published=cell.published)
+        fresh = StudyCell(axes=dict(cell.axes), config=config, **figure)
         if before is not None:
             kept = {"run_id": before.run_id, "images": before.images, "status": before.status}
             if before.status == "failed":
@@ -55,7 +57,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
     return Study(
         **declared.model_dump(include=ENTRIES),
         format=STUDY_FORMAT,
-        file=str(declared.file),
+        file=declared.file,
         created=created,
         updated=begun,
         axes=list(declared.axes),

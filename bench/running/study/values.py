@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import (
@@ -17,7 +16,6 @@ from pydantic import (
 )
 
 from bench.errors import UserError, did_you_mean
-from bench.inputs.data import slugify
 from bench.stats.crossed import MIN_SEEDS, Over
 from bench.stats.sequential import Stop
 
@@ -26,6 +24,7 @@ PLURALS["strategies"] = "strategy"
 PILOT_IMAGES = 24  # default number of images per run in the pilot
 MAX_TABLES = 1_000  # limit for [[grid]] tables, and for [[exclude]] tables
 Table = Mapping[str, object]
+AxisLabels = Mapping[str, Mapping[str, None]]  # axis → its labels, in their order
 
 
 def tables_of(study: Table, key: str) -> list[Table]:
@@ -41,31 +40,34 @@ def tables_of(study: Table, key: str) -> list[Table]:
 
 
 def in_text(value: object) -> str:
-    """Format a TOML value as a label for tables: `true`, `a · b` for a list."""
+    """Format a TOML value as a label for tables: `true`, `a · b` for a list, a table's label."""
+    if isinstance(value, dict):
+        value = value.get("label", value.get("name"))
     if isinstance(value, list):
         return " · ".join(map(in_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def exclusion(table: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, frozenset[str]]:
-    """Return the labels per axis that an `[[exclude]]` table matches."""
-    excluded = {}
+def matched_labels(
+    table: Table, labels: AxisLabels, what: str, keys: Sequence[str] = ()
+) -> dict[str, frozenset[str]]:
+    """Return the labels per axis that a table matches; `what` names it, `keys` are its others."""
+    matched = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
         if name not in labels:
-            raise UserError(f"[[exclude]]: there is no axis {key!r}.{did_you_mean(key, labels)}")
-        excluded[name] = frozenset(map(in_text, value if isinstance(value, list) else [value]))
-        for label in sorted(excluded[name] - set(labels[name])):
+            close = did_you_mean(key, [*labels, *keys])
+            raise UserError(f"{what}: there is no axis {key!r}.{close}")
+        matched[name] = frozenset(map(in_text, value if isinstance(value, list) else [value]))
+        for label in sorted(matched[name] - set(labels[name])):
             close = did_you_mean(label, labels[name])
-            raise UserError(f"[[exclude]]: {name} has no value {label!r}.{close}")
-    if not excluded:
-        raise UserError("[[exclude]]: an empty table would exclude everything.")
-    return excluded
+            raise UserError(f"{what}: {name} has no value {label!r}.{close}")
+    return matched
 
 
-def is_excluded(axes: Mapping[str, str], excluded: Sequence[Mapping[str, frozenset[str]]]) -> bool:
-    """Return whether at least one `[[exclude]]` table matches a cell on every axis it names."""
-    return any(all(axes.get(n) in labels for n, labels in table.items()) for table in excluded)
+def is_matched(axes: Mapping[str, str], labels: Mapping[str, frozenset[str]]) -> bool:
+    """Return whether a cell has one of the labels on every axis; always if there is no axis."""
+    return all(axes.get(name) in own for name, own in labels.items())
 
 
 Label = Annotated[str, BeforeValidator(in_text)]
@@ -84,6 +86,7 @@ class Entries(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # `read_entries` derives a default
+    summary: str = ""  # one line for `bench list studies`
     pilot: int = Field(PILOT_IMAGES, ge=0)
     """Number of images that each run scores before any run scores all of its images."""
     margin: float | None = Field(None, gt=0, lt=1)
@@ -100,6 +103,7 @@ class Entries(BaseModel):
 EXPECTED = {
     "name": "use up to 100 lower case letters, digits, '.', '_' and '-', beginning with a letter or"
     " digit; the study's folder gets this name",
+    "summary": "expected one line of text",
     "pilot": "expected a number of images; 0 for no pilot",
     "margin": "expected a difference of accuracies such as 0.02; runs that are shown to differ by"
     " less count as equal",
@@ -116,9 +120,9 @@ EXPECTED = {
 }
 
 
-def read_entries(study: Table, path: Path) -> Entries:
+def read_entries(study: Table, default_name: str) -> Entries:
     """Return the entries of a study's file, each checked for type and range (UserError)."""
-    defaults = {"name": slugify(str(path)), **({"pilot": 0} if "stop" in study else {})}
+    defaults = {"name": default_name, **({"pilot": 0} if "stop" in study else {})}
     stated = {**defaults, **{key: study[key] for key in EXPECTED if key in study}}
     try:
         return Entries.model_validate(stated)
@@ -127,13 +131,13 @@ def read_entries(study: Table, path: Path) -> Entries:
         raise UserError(f"{key} = {stated[key]!r}: {EXPECTED[key]}.") from None
 
 
-def check_stop(entries: Entries, study: Table) -> None:
-    """Raise UserError if rounds lack a stopping rule, or `stop` is combined with limit or pilot."""
+def check_stop(entries: Entries, study: Table, limited: bool) -> None:
+    """Raise UserError if rounds lack a stopping rule, or `stop` has a limit or a pilot."""
     if entries.stop is None:
         if unused := {"first_round", "growth"} & set(study):
             raise UserError(f'{unused.pop()} needs a stopping rule: write stop = "best" too.')
         return
-    if "limit" in study:
+    if limited:
         raise UserError("stop and limit both end runs. Keep one of the two.")
     if "pilot" in study:
         raise UserError("pilot: with stop, the first round is the pilot; set first_round instead.")

