@@ -37,7 +37,7 @@ class Published(Document):
 
     source: Name  # the publication, and its table or page
     value: Share | None = None  # None if it was not read in the publication itself
-    metric: Name = "accuracy"
+    metric: Name = "accuracy"  # name of the metric
     images: Positive | None = None  # number of images behind the value
     differs: list[str] = Field([])  # such as a subset that was not published
     rehearsal: bool = False
