@@ -130,7 +130,9 @@ def study_command(
     if of_runs := {name: value for name, value in params.items() if name not in of_metric}:
         changes["params"] = of_runs
     if show and changes:
-        raise UserError(f"--show prints stored results. Leave out {', '.join(changes)}.")
+        raise UserError(
+            f"--show prints stored results: leave out {' '.join(option_words(changes))}"
+        )
     results = Path(settings.get("results") or "results")
     option = results_argument(str(results))
     words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})

@@ -49,8 +49,7 @@ class Published(Document):
         """Return a copy that says how a run on `images` images, with the value `ours`, differs."""
         update: dict[str, object] = {}
         if self.images is not None and images not in (None, self.images):
-            text = f"images: {images:,} instead of {self.images:,}"
-            update["differs"] = [*self.differs, text]
+            update["differs"] = [*self.differs, f"images: {images:,} instead of {self.images:,}"]
         if self.value is not None and ours is not None:
             update["difference"] = ours - self.value
         return self.model_copy(update=update)

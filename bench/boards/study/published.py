@@ -26,6 +26,8 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[TextTable]:
         deviations |= {f"* {run}: {text}" if run else f"* {text}": None for text in figure.differs}
     below = [*sources, *["What differs from the publication:"] * bool(deviations), *deviations]
     head = ["run", "metric", "published", "ours", "95 %", "difference", "verdict"]
+    shown = [n for n in range(len(head)) if any(line[n] != NONE for line in lines)]
+    head, lines = [head[n] for n in shown], [[line[n] for n in shown] for line in lines]
     right, optional = frozenset({"difference"}), ("metric", "95 %", "run")
     return [TextTable(f"{study}: published and ours", head, lines, right, optional, below)]
 

@@ -13,9 +13,7 @@ from bench.store.fields import first_problem
 from bench.store.studies import Published
 
 KEYS = ("source", "value", "metric", "images", "differs")
-Figure = tuple[
-    Mapping[str, frozenset[str]], Published
-]  # labels of its runs by axis, and the figure
+Figure = tuple[Mapping[str, frozenset[str]], Published]  # with the labels of its runs by axis
 
 
 def read_published(

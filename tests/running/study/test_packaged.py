@@ -191,7 +191,7 @@ def test_a_rehearsal_is_apart_from_the_study(tmp_path: Path) -> None:
     assert "rehearsal: not comparable" in shown.out and "stored already" in shown.err
     assert bench("study", "clark2023-mnist", "--show", "--results", results).code == 2
     refused = bench("study", report["name"], "--show", "--limit", "3", "--results", results)
-    assert refused.code == 2 and "Leave out limit" in refused.err
+    assert refused.code == 2 and "leave out --limit 3" in refused.err
 
 
 def test_packaged_studies_are_listed() -> None:
