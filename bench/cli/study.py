@@ -29,7 +29,7 @@ from bench.cli.settings import config_options, metric_options
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.render.plan import print_reproduction, print_study_plan
-from bench.render.study_figures import corruption_plot, critical_difference_plot, forest_plot
+from bench.render.study_figures import corruption_plot, forest_plot
 from bench.render.svg import Drawing, save_figure
 from bench.render.tables import print_table
 from bench.running.command import reproducing_command
@@ -88,10 +88,13 @@ MACHINE_OPTIONS = (
 @click.option(
     "--margin", type=float, help="Treat differences smaller than this as equal, e.g. 0.02."
 )
-@click.option("--figure", help="Save a forest plot to this file: .png, .svg or .pdf.")
 @click.option(
-    "--ranks-figure", help="Save a critical-difference plot to this file; needs ten datasets."
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="CSV file with accuracies of ten or more models, one column per dataset of `shifts`, for"
+    " effective robustness; needs --show.",
 )
+@click.option("--figure", help="Save a forest plot to this file: .png, .svg or .pdf.")
 @click.option(
     "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
 )
@@ -113,8 +116,8 @@ def study_command(
     metric: str,
     params: dict[str, str],
     margin: float | None,
+    reference: Path | None,
     figure: str | None,
-    ranks_figure: str | None,
     corruption_figure: str | None,
     as_json: bool,
     **machine: object,
@@ -132,6 +135,8 @@ def study_command(
         raise UserError("--rows and --columns must be given together, each with an axis.")
     if rows is None and options_of_user(ctx, {"value": value}):
         raise UserError("--value needs --rows and --columns.")
+    if reference is not None and not show:
+        raise UserError("--reference needs --show.")
     check_pivoted(value)
     as_json = as_json or table_format == "json"
     settings = options_of_user(ctx, machine)
@@ -144,7 +149,6 @@ def study_command(
     )
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
-        ("--ranks-figure", ranks_figure, lambda report: critical_difference_plot(report.ranks)),
         ("--corruption-figure", corruption_figure, corruption_plot),
     ]
     plots = [(figure_file(name, path), plot) for name, path, plot in drawings if path is not None]
@@ -165,7 +169,7 @@ def study_command(
             study = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
 
-    report = study_report(folder, parse_names(over), metric, margin, params)
+    report = study_report(folder, parse_names(over), metric, margin, params, reference)
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)

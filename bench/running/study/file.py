@@ -22,7 +22,6 @@ from bench.running.study.values import (
     PLURALS,
     Entries,
     Table,
-    check_groups,
     check_seeds,
     check_shifts,
     check_stop,
@@ -117,7 +116,6 @@ def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredSt
     names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
     if all(name in registry for name in names):
         check_shifts(entries, names)
-    check_groups(entries, labels.get("backbone", {}))
     check_stop(entries, study)
     return DeclaredStudy(**dict(entries), file=path, text=text, axes=_ordered(labels), cells=cells)
 
