@@ -119,10 +119,11 @@ def reference_line(file: Path, usual: str, shifted: str) -> Callable[[Estimate],
     before, after = _logits(models).T
     slope, offset = np.polyfit(before, after, 1)
 
-    def expected(known: Estimate) -> Estimate:
+    def expected(before_shift: Estimate) -> Estimate:
         from scipy.special import expit
 
-        value, *ends = expit(slope * _logits([known.value, *known.interval]) + offset).tolist()
+        shares = [before_shift.value, *before_shift.interval]
+        value, *ends = expit(slope * _logits(shares) + offset).tolist()
         return Estimate(value, (min(ends), max(ends)))
 
     return expected

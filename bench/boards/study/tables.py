@@ -165,7 +165,7 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
         "Each interval is for one change, over other images. Corrupted images are paired with the"
         " clean ones, and two methods with each other on the same images."
     )
-    if robust := any(change.robustness for change in changes):
+    if with_reference := any(change.robustness for change in changes):
         head += ["expected", "effective", "95 % "]
         text += (
             " The expected accuracy is by a line through the reference models' accuracies before"
@@ -179,10 +179,10 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
             metric.shown(value, "+" if less else "") for value in (change.before, change.after)
         ]
         values += _with_sign(metric, change.change, change.interval)
-        if (known := change.robustness) is not None:
-            effective = _with_sign(metric, known.effective, known.interval)
-            values += [metric.shown(known.expected), *effective]
-        elif robust:
+        if (robustness := change.robustness) is not None:
+            effective = _with_sign(metric, robustness.effective, robustness.interval)
+            values += [metric.shown(robustness.expected), *effective]
+        elif with_reference:
             values += [NONE] * 3
         lines.append([f"{change.method}{less}", change.usual, change.shifted, *values])
     title = f"Change in {metric.words} under a shift"

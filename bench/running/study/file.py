@@ -17,7 +17,7 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.corruptions import expand_corruptions
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
-from bench.running.settings import RunConfig, make_config
+from bench.running.settings import RunConfig, check_removed, make_config
 from bench.running.study.values import (
     PLURALS,
     Entries,
@@ -143,6 +143,7 @@ def _settings(table: Table, what: str) -> dict[str, object]:
     settings: dict[str, object] = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
+        check_removed(name, value)
         if name in COMMAND_SETTINGS:
             raise UserError(
                 f"{key!r} is not a setting of {what}; `bench study --help` shows the command's."
