@@ -103,8 +103,9 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
     A guided run that predicted the null for every cell has the removed setting that did so.
     """
     settings, scoring = manifest.config.plain(), manifest.identity.scoring
-    per_cell = scoring.guidance is not None and scoring.guidance_null is None
-    settings["guidance_null"] = "cell" if per_cell else None
+    settings.pop("guidance_null", None)
+    if scoring.guidance is not None and scoring.guidance_null is None:
+        settings["guidance_null"] = "cell"
     if not isinstance(settings.get("params"), dict):
         settings["params"] = {}
     for kind, path in (("dataset", "data_dir"), ("backbone", "weights")):

@@ -83,10 +83,10 @@ def _methods(
         line |= {
             "rank": NONE if method.rank is None else str(method.rank),
             _metric_heading(metric): metric.shown(s.accuracy),
+            "templates": "–".join(map(metric.shown, s.range_of_templates or ())) or NONE,
             "95 %": "–".join(map(metric.shown, s.interval)),
             "±images": metric.shown(s.of_images),
             "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
-            "±templates": NONE if s.of_templates is None else metric.shown(s.of_templates),
             "cost": f"{method.cost:,.0f}",
             "worst": f"{100 * method.worst_group.accuracy:.1f}" if method.worst_group else NONE,
             "runs": str(method.runs)
@@ -96,7 +96,7 @@ def _methods(
             "trained on": provenance(method.trained_on),
         }
         lines.append(line)
-    empty = {n for n in ("±seeds", "±templates", "worst") if all(x[n] == NONE for x in lines)}
+    empty = {n for n in ("±seeds", "templates", "worst") if all(x[n] == NONE for x in lines)}
     same = {n for n in ("n", "runs", "trained on") if len({line[n] for line in lines}) == 1}
     without = {"rank", "95 %", "±images"} if stopped else set()
     without |= set() if metric.sign else {"rank"}
@@ -104,8 +104,10 @@ def _methods(
     facts = {"n": "images: {}", "runs": "runs of each: {}", "trained on": "{}"}
     shared = [text.format(lines[0][name]) for name, text in facts.items() if name in same]
     title = f"{board} ({', '.join(shared)})" if shared else board
-    right = frozenset(name for name in head if name not in (*varied, "95 %", "trained on"))
-    optional = ("trained on", "runs", "n", "±images", "±templates", "±seeds", "worst", "95 %")
+    right = frozenset(
+        name for name in head if name not in (*varied, "templates", "95 %", "trained on")
+    )
+    optional = ("trained on", "runs", "n", "±images", "±seeds", "worst", "templates", "95 %")
     return TextTable(
         title,
         head,

@@ -16,8 +16,10 @@ from helpers.studies import GRID, store_study
 
 from bench.boards.study.methods import MethodRuns, select_same_seeds
 from bench.boards.study.report import study_report
+from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable, to_latex
 from bench.store.decisions import as_decisions
+from bench.store.studies import read_study, write_study
 
 ODD = TextTable(
     "Runs_of 10 %",
@@ -141,6 +143,29 @@ def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
     assert "A rank is one more than the number of methods" in text
     apart = bench(*shown, "--over", "template")
     assert apart.code == 2 and "--over must include seed" in apart.err
+
+
+def test_the_range_over_templates_is_beside_the_accuracy(tmp_path: Path) -> None:
+    labels = [0, 1, 2, 1] * 5
+    runs = []
+    for seed, wrong in enumerate((2, 5, 8)):  # one run for each template
+        answers: list[int | None] = [*labels]
+        answers[:wrong] = [(label + 1) % 3 for label in labels[:wrong]]
+        runs.append(store(tmp_path, labels, answers, seed=seed))
+    folder = store_study(tmp_path, runs)
+    study = read_study(folder)
+    cells = [
+        cell.model_copy(update={"axes": {**cell.axes, "template": f"{place} {{class}}"}})
+        for place, cell in enumerate(study.cells)
+    ]
+    axes = [*study.axes, "template"]
+    write_study(folder, study.model_copy(update={"cells": cells, "axes": axes}))
+    table = study_tables(study_report(folder))[0]
+    place = table.head.index("templates")
+    assert table.head[place - 1] == "acc"
+    assert table.rows[0][place - 1 : place + 1] == ["75.0", "60.0–90.0"]
+    apart = study_tables(study_report(folder, over=["seed"]))[0]
+    assert "templates" not in apart.head and len(apart.rows) == 3
 
 
 def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
