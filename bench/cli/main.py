@@ -158,10 +158,14 @@ def _run() -> int:
 
 def _translate_error(error: click.ClickException) -> click.ClickException:
     """Return an error about the option or command of another program with the name of ours."""
+    from bench.running.settings import removed_message
+
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return error
     command = error.ctx.command
     if isinstance(error, click.NoSuchOption):
+        if message := removed_message(error.option_name.strip("-").replace("-", "_"), ""):
+            return click.ClickException(message)
         own = OPTION_ELSEWHERE.get(error.option_name.replace("_", "-"))
         if any(own in parameter.opts for parameter in command.params):
             return click.UsageError(f"{error.message} It is {own} here.", error.ctx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -76,16 +76,22 @@ def _show_whole_help(ctx: click.Context, parameter: click.Parameter, value: bool
         ctx.exit()
 
 
-def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def names_of(kind: str) -> Completion:
     """Return the shell completion of registered names; `kind`: such as `datasets`."""
 
-    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    def names() -> list[str]:
         from bench.discovery.loading import load_plugins
 
-        registry = getattr(load_plugins(), kind)
-        return [spec.name for spec in registry if spec.name.startswith(incomplete)]
+        return [spec.name for spec in getattr(load_plugins(), kind)]
 
-    return complete
+    return _completion(names)
+
+
+def _completion(names: Callable[[], Iterable[str]]) -> Completion:
+    return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
 
 
 def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Option:
@@ -160,13 +166,15 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Option:
         return click.option(flag, name, is_flag=True, **{**keywords, "default": False})
     if name in _REPEATED:
         return click.option(flag, name, multiple=True, type=Lines(), metavar="TEXT", **keywords)
-    if get_origin(kind) is Literal:
-        keywords["type"] = click.Choice(get_args(kind))
+    values = get_args(kind) if get_origin(kind) is Literal else ()
+    if values:
+        keywords["metavar"] = f"[{'|'.join(values)}]"
+        keywords["shell_complete"] = _completion(lambda: values)
     elif kind in (int, float):
         keywords["type"] = kind
     else:
         keywords["metavar"] = "TEXT" if name == "device" else name.upper()
-    if "type" in keywords and field.default is not None:
+    if (values or "type" in keywords) and field.default is not None:
         keywords["help"] = f"{keywords['help']} [default: {field.default}]"
     if name in _NAMED:
         keywords["shell_complete"] = names_of(_NAMED[name])

@@ -13,14 +13,21 @@ import click
 
 from bench.boards.leaderboard import shipped_rows
 from bench.cli.options import results_and_json
-from bench.cli.output import next_steps, print_json, results_argument, run_name, steps_after_run
+from bench.cli.output import (
+    next_steps,
+    print_json,
+    results_argument,
+    run_name,
+    say,
+    steps_after_run,
+)
 from bench.cli.settings import metric_options
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.render.pictures import write_pictures
 from bench.render.run import print_measured, print_run, print_statistics
 from bench.render.sentences import estimate_repeatability, noise_details
-from bench.running.command import reproducing_command
+from bench.running.command import removed_from, reproducing_command
 from bench.stats.agreement import read_audit
 from bench.stats.evidence import measure_run
 from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
@@ -95,13 +102,17 @@ def show_command(
     if decided is not None:
         details = noise_details(manifest, decided)
         print_statistics(_statistics(stored, decided, results), details)
+    if (removed := removed_from(manifest)) is not None:
+        say(removed)
     name = run_name(path, results)
     if decided is None and not len(stored.decided()):
-        next_steps(("resume it", f"{reproducing_command(manifest)}{results_argument(results)}"))
+        if removed is None:
+            resume = f"{reproducing_command(manifest)}{results_argument(results)}"
+            next_steps(("resume it", resume))
         return
     steps = steps_after_run(name)[: 1 if more else 2]
     stated = manifest.identity.calibrated
-    if not manifest.replayed_from and (stated is None or stated.of is not None):
+    if removed is None and not manifest.replayed_from and (stated is None or stated.of is not None):
         again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
         steps.append(("repeat it in another folder", again))
         steps.append(

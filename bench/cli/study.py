@@ -22,7 +22,7 @@ from bench.cli.settings import config_options, metric_options, names_of
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.render.plan import print_study_plan
-from bench.render.study_figures import corruption_plot, critical_difference_plot, forest_plot
+from bench.render.study_figures import corruption_plot, forest_plot
 from bench.render.svg import Drawing, save_figure
 from bench.render.tables import print_table
 from bench.running.command import option_words
@@ -72,10 +72,13 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option(
     "--margin", type=float, help="Treat differences smaller than this as equal, e.g. 0.02."
 )
-@click.option("--figure", help="Save a forest plot to this file: .png, .svg or .pdf.")
 @click.option(
-    "--ranks-figure", help="Save a critical-difference plot to this file; needs ten datasets."
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="CSV file with accuracies of ten or more models, one column per dataset of `shifts`, for"
+    " effective robustness; needs --show.",
 )
+@click.option("--figure", help="Save a forest plot to this file: .png, .svg or .pdf.")
 @click.option(
     "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
 )
@@ -98,8 +101,8 @@ def study_command(
     metric: str,
     params: dict[str, str],
     margin: float | None,
+    reference: Path | None,
     figure: str | None,
-    ranks_figure: str | None,
     corruption_figure: str | None,
     as_json: bool,
     **options: object,
@@ -122,6 +125,8 @@ def study_command(
         raise UserError("--rows and --columns must be given together, each with an axis.")
     if rows is None and options_of_user(ctx, {"value": value}):
         raise UserError("--value needs --rows and --columns.")
+    if reference is not None and not show:
+        raise UserError("--reference needs --show.")
     check_pivoted(value)
     as_json = as_json or table_format == "json"
     settings = options_of_user(ctx, options)
@@ -139,7 +144,6 @@ def study_command(
     again = f"bench study {shlex.join([study, *words])}{option}"
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
-        ("--ranks-figure", ranks_figure, lambda report: critical_difference_plot(report.ranks)),
         ("--corruption-figure", corruption_figure, corruption_plot),
     ]
     plots = [(figure_file(name, path), plot) for name, path, plot in drawings if path is not None]
@@ -161,7 +165,7 @@ def study_command(
         folder, code = study_folder(results, declared.name), 3 if state.failed else 0
 
     metric_params = {name: value for name, value in params.items() if name in of_metric}
-    report = study_report(folder, parse_names(over), metric, margin, metric_params)
+    report = study_report(folder, parse_names(over), metric, margin, metric_params, reference)
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)

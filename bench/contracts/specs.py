@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 
 from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
-from bench.errors import UserError
 
 UNKNOWN = "unknown"  # `trained_on` of the user's own weights
 ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
@@ -233,7 +232,7 @@ class BackboneSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class StrategySpec(Spec):
-    """A strategy: how it is chosen and calibrated, and parameters of earlier versions.
+    """A strategy: how it is chosen and calibrated.
 
     Attributes:
         default: whether it is used if the user names no other.
@@ -247,8 +246,6 @@ class StrategySpec(Spec):
             of `learned`.
         unproven: parameters for a backbone that names no strategy, because nothing was recorded
             with such a backbone.
-        retired: parameters of earlier versions → the only value still accepted. It is recorded, so
-            that existing run ids stay valid.
     """
 
     kind: ClassVar[str] = "strategy"
@@ -259,24 +256,6 @@ class StrategySpec(Spec):
     learned: Mapping[str, str] = field(default_factory=dict)
     recorder: str = ""
     unproven: Mapping[str, Any] = field(default_factory=dict)
-    retired: Mapping[str, Any] = field(default_factory=dict)
-
-    def is_default(self, name: str, value: Any) -> bool:
-        """Return whether a stored value equals the default, or the only value still accepted."""
-        return self.retired.get(name, self) == value or super().is_default(name, value)
-
-    def resolve_parameters(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of all parameters; see `Spec` and `retired`."""
-        for name, value in self.retired.items():
-            if str(overrides.get(name, value)) != str(value):
-                raise UserError(
-                    f"{self.kind} {self.name!r}: {name}={overrides[name]} was valid in an earlier"
-                    f" version; {name} must be {value} now. Such a run can be shown but not"
-                    " resumed."
-                )
-        return super().resolve_parameters(
-            {name: value for name, value in overrides.items() if name not in self.retired}
-        )
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()

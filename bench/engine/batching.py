@@ -29,8 +29,6 @@ class Flight:
     joint: Joint  # the sample to which the image belongs
     views: Any  # one per view: latents, float32 [V, C, H, W], or V pictures
     request: Any = None
-    order: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    """Draw of each row of `errors`, in a linearisation."""
     errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     """Errors of the request, float32 [cells]; of a linearisation [draws, P]."""
     missing: int = 0  # number of errors that are not there yet
@@ -51,7 +49,6 @@ class Block:
     flight: Flight
     prompts: Ints
     draws: Ints
-    offset: int = 0  # position of the block in the flight's errors
     mixture: Floats | None = None  # float64 [P], of a linearisation
     start: int = 0  # number of cells that were cut
 
@@ -150,7 +147,7 @@ class Queue:
             stop = min(block.start + size, len(block.draws))
             prompts.append(block.prompts[block.start : stop])
             draws.append(block.draws[block.start : stop])
-            parts.append((block, block.offset + block.start, stop - block.start))
+            parts.append((block, block.start, stop - block.start))
             size -= stop - block.start
             self.cells -= stop - block.start
             block.start = stop

@@ -57,9 +57,8 @@ class DenoisingEngine(CellEngine):
         self.latents = latents or Latents(backbone)
         self.views = int(self.view_of_draw.max(initial=0)) + 1
         self.subtracts_null = subtracts_null
-        guided = scoring.guidance is not None
-        self.prompts = trees.count(conditioning) - (subtracts_null or guided)
-        self.with_nulls = subtracts_null or (guided and scoring.null_per == "draw")
+        self.with_nulls = subtracts_null or scoring.guidance is not None
+        self.prompts = trees.count(conditioning) - self.with_nulls
         self.threads = Threads() if backbone.device.type == "cpu" else None
         self.linear = Lineariser(self.evaluator, batch_size, problem.linearisation_cost)
         # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
@@ -103,7 +102,8 @@ class DenoisingEngine(CellEngine):
         """Make room for the errors of a request, and yield its cells, with those of the null."""
         if isinstance(request, Linearise):
             flight.expect(request, len(request.draws), self.prompts)
-            yield from self._linear_blocks(flight, request)
+            mixture = self.columns.mixture(request.mixture)
+            yield Block(flight, np.full(len(request.draws), -1), request.draws, mixture)
         elif not self.with_nulls:
             yield from super().blocks(flight, request)
         else:
@@ -112,25 +112,11 @@ class DenoisingEngine(CellEngine):
             flight.expect(request, len(prompts))
             yield Block(flight, prompts, np.repeat(request.draws, by_draw.shape[1] + 1))
 
-    def _linear_blocks(self, flight: Flight, request: Linearise) -> Iterator[Block]:
-        """Yield one block per mixture of prompts that a mixture of columns means."""
-        positions = self.columns.positions[request.draws]
-        _, group = np.unique(positions, axis=0, return_inverse=True)
-        flight.order = np.argsort(group.reshape(-1), kind="stable")
-        start = 0
-        for count in np.bincount(group.reshape(-1)):
-            draws = request.draws[flight.order[start : start + count]]
-            mixture = self.columns.mixture(request.mixture, int(draws[0]))
-            yield Block(flight, np.full(count, -1), draws, start, mixture)
-            start += int(count)
-
     def tell(self, flight: Flight) -> None:
         """Reply to a flight's request with its errors."""
         request = flight.request
         if isinstance(request, Linearise):
-            values = np.empty((len(self.columns.members), len(request.draws)), np.float32)
-            for row, position in zip(flight.errors, flight.order, strict=True):
-                values[:, position] = self.columns.first_order(row, int(request.draws[position]))
+            values = self.columns.first_order(flight.errors)
             flight.interview.tell(request, values, self.linear.cost)
         elif not self.with_nulls:
             super().tell(flight)
@@ -147,7 +133,7 @@ class DenoisingEngine(CellEngine):
         self._adapt_threads()
         cells = np.arange(len(batch))
         errors = self.in_batches(cells, lambda part: self.evaluator.errors(batch.part(part)))
-        self.evaluated += len(batch) * self.evaluator.passes
+        self.evaluated += len(batch)
         return errors
 
     def _linearise(self, batch: Batch) -> torch.Tensor:

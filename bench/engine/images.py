@@ -17,7 +17,7 @@ from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
 from bench.inputs.draws import Ints
 from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
-from bench.inputs.templates import assign_evenly
+from bench.inputs.turns import assign_evenly
 
 if TYPE_CHECKING:
     import torch

@@ -42,7 +42,7 @@ class Question:
 
 def plain_question(problem: Problem) -> Question:
     """Return the question whose columns are its prompts."""
-    return Question(problem, make_columns(problem.class_of_prompt, "best", len(problem.timesteps)))
+    return Question(problem, make_columns(problem.class_of_prompt, "best"))
 
 
 class Questions:

@@ -16,7 +16,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import Tree, count, rows
 from bench.inputs.draws import DrawPlan, Ints, generate_noise
-from bench.inputs.estimand import Loss, NullPer, cell_loss, space_factor
+from bench.inputs.estimand import Loss, cell_loss, space_factor
 
 CACHED_NOISES = 256  # (image, draw) pairs; the prompts of one are often in two batches
 LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has it
@@ -143,19 +143,17 @@ class Scoring:
     noise: Noise
     loss: Loss  # reduces a difference to an error
     guidance: float | None = None  # the weight of classifier-free guidance; None: there is none
-    null_per: NullPer = "draw"
-    """Whether guidance predicts one null for all cells of a request's draw, or one per cell."""
 
 
 class Evaluator:
     """Computes the errors of batches of cells.
 
-    With guidance, the last row of the conditioning is the null. With one null per draw, batches
-    must be evaluated in order: a cell with the null precedes those that need it, in the same batch
-    or an earlier one, and its prediction is kept between calls.
+    With guidance, the last row of the conditioning is the null. Batches must then be evaluated in
+    order: a cell with the null precedes those of its draw that need it, in the same batch or an
+    earlier one, and its prediction is kept between calls.
 
     `pool` has the conditioning to which gradients are taken, `prompts` the same after
-    `fold_prompts` if it fits on the device. `passes` is the number of forward passes per cell.
+    `fold_prompts` if it fits on the device.
     """
 
     def __init__(self, backbone: CheckedDenoiser, conditioning: Tree, scoring: Scoring) -> None:
@@ -163,11 +161,10 @@ class Evaluator:
         self.pool = self.prompts = Pool(conditioning, backbone.device)
         if self.pool.near:
             self.prompts = Pool(backbone.fold_prompts(self.pool.tree), backbone.device)
-        self.null, self.passes = count(conditioning) - 1, 1
+        self.null = count(conditioning) - 1
         if scoring.guidance is not None:
             self.null_row = self.pool.part(slice(self.null, None))
             self.pool = Pool(rows(self.pool.tree, slice(self.null)), backbone.device)
-            self.passes += scoring.null_per == "cell"
         self._last: torch.Tensor | None = None  # the last null predicted, [1, C, H, W]
 
     def errors(self, batch: Batch) -> torch.Tensor:
@@ -175,8 +172,8 @@ class Evaluator:
         prompt, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.scoring.noise.of(batch.images, batch.cells[1:], draw)
         conditioning = self.prompts.take(batch.cells[0], prompt)
-        shared = batch.cells[0] == self.null if self.scoring.null_per == "draw" else None
-        return self.errors_at(draw, batch.contents[image], eps, conditioning, shared)
+        nulls = batch.cells[0] == self.null
+        return self.errors_at(draw, batch.contents[image], eps, conditioning, nulls)
 
     def errors_at(
         self,

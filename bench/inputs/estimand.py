@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")  # weightings that are functions of the level
 Loss = Literal["l2", "l1", "huber", "norm"]
-NullPer = Literal["draw", "cell"]  # guidance: the null is predicted once per draw, or per cell
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for, replay_samples, with_images_compared
-from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import as_decisions
@@ -44,16 +43,9 @@ class SelfAgreement(Document):
 
 
 class SweepRow(Document):
-    """A replayed setting; its JSON includes that of `bench replay --json`.
-
-    The calibration errors do not refer to a strategy's own `confidence`, which compares the
-    expected errors of two prompts.
-    """
+    """A replayed setting; its JSON includes that of `bench replay --json`."""
 
     summary: Summary
-    ece_evaluations: float | None
-    """Expected calibration error of a probability predicted from the evaluations."""
-    ece_softmax: float | None  # expected calibration error of a softmax of the scores
     agreement: float  # proportion of decisions equal to those of the full sweep
     agreement_ci95: tuple[float, float]
     pareto: bool  # whether on the Pareto front of cost and agreement
@@ -146,8 +138,6 @@ def _make_row(
     share, interval = agreement(decided.predictions, full)
     return SweepRow(
         summary=summarize(manifest, decided, total_seconds=None, peak_memory=None),
-        ece_evaluations=effort_error(decided),
-        ece_softmax=softmax_error(records),
         agreement=share,
         agreement_ci95=interval,
         **marks,

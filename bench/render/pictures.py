@@ -25,7 +25,7 @@ from bench.render.gallery import choose_images
 from bench.render.images import Images
 from bench.render.sample_process import join_images
 from bench.running.parts.data import find_dataset
-from bench.running.settings import RunConfig
+from bench.running.settings import data_config
 from bench.stats.metrics import confusion
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
@@ -161,7 +161,7 @@ def _load_images(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Im
 
 
 def _load_split(manifest: Manifest) -> Split:
-    config = RunConfig(**manifest.config.plain())
+    config = data_config(manifest.config)
     data = find_dataset(config)
     with offline(config.offline):
         return load_split(data, config.split)

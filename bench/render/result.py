@@ -13,7 +13,7 @@ from bench.boards.study.rows import StudyRow
 from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable, escape_html, html_part
 from bench.errors import UserError, images_failed
-from bench.render.study_figures import critical_difference_plot, forest_plot
+from bench.render.study_figures import forest_plot
 from bench.running.execute import Finished
 from bench.running.verbs.classify import Answer
 from bench.stats.comparison import Comparison
@@ -235,10 +235,6 @@ class StudyResult:
     def forest_figure(self) -> Figure:
         """Draw the accuracy of every method with its interval; UserError if nothing is decided."""
         return forest_plot(self.report).figure()
-
-    def ranks_figure(self) -> Figure:
-        """Draw mean ranks with their critical difference; UserError for too few datasets."""
-        return critical_difference_plot(self.report.ranks).figure()
 
     def __repr__(self) -> str:
         report = self.report

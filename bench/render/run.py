@@ -17,6 +17,7 @@ from bench.render.risk import risk_sentence, risk_warning
 from bench.render.runs import Score, list_scores
 from bench.render.sentences import make_opening, probability_sentence
 from bench.render.tables import console, print_explained, print_rows
+from bench.running.command import removed_from
 from bench.stats.agreement import Audit, read_audit
 from bench.stats.measures import MeasuredMetric
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
@@ -70,8 +71,8 @@ def print_run(
         )
     if not complete:
         terminal.print(
-            f"Partial: {len(decided):,} of {len(manifest.samples):,} images are decided; the same"
-            " `bench run` resumes it.",
+            f"Partial: {len(decided):,} of {len(manifest.samples):,} images are decided"
+            f"{'.' if removed_from(manifest) else '; the same `bench run` resumes it.'}",
             style="yellow",
         )
     if summary is None or not len(decided):

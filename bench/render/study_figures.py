@@ -1,4 +1,4 @@
-"""Figures of studies (forest, critical difference, corruption), and studies for pages."""
+"""Figures of studies (forest, corruption), and studies for pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from bench.boards.text import TextTable, shorten
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.render.svg import Drawing, Palette
-from bench.stats.many import MIN_DATASETS, MeanRanks
 from bench.store.studies import list_studies, read_study
 
 if TYPE_CHECKING:
@@ -90,39 +89,6 @@ def forest_plot(report: StudyReport) -> Drawing:
 
     label = "The value of every method with its interval; the values are in the table."
     return Drawing(plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards)), label)
-
-
-def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
-    """Draw mean ranks, joining those that do not differ; UserError for too few datasets."""
-    if ranks is None:
-        raise UserError(
-            f"A critical-difference plot needs {MIN_DATASETS} datasets and three methods on all of"
-            " them: with fewer, ranks say next to nothing. --figure draws a forest plot."
-        )
-    k = len(ranks.methods)
-
-    def plot(figure: Figure, colours: Palette) -> None:
-        axes = figure.subplots()
-        axes.grid(visible=False)
-        for place, (name, rank) in enumerate(zip(ranks.methods, ranks.ranks, strict=True)):
-            foot = (rank, place - k)  # the best is lowest, so that no line crosses a name
-            axes.plot([rank, rank], [0, foot[1]], color=colours.muted, linewidth=0.8)
-            axes.plot([rank], [0], "o", color=colours.right, markersize=5)
-            text, beside = f"{shorten(name, MOST_LABEL)}  {rank:.2f}", (4, 0)  # points
-            axes.annotate(text, foot, beside, textcoords="offset points", fontsize=9)
-        for level, (first, last) in enumerate(ranks.cliques):
-            height = 0.5 + 0.35 * level
-            ends = [ranks.ranks[first], ranks.ranks[last]]
-            axes.plot(ends, [height] * 2, color=colours.ink, lw=3)
-        axes.plot([1, 1 + ranks.critical_difference], [2.2, 2.2], color=colours.wrong, lw=1.5)
-        axes.annotate(f"critical difference {ranks.critical_difference:.2f}", (1, 2.4), fontsize=9)
-        axes.set_xlim(0.8, k + 1.5)
-        axes.set_ylim(-1.6 - k, 3.4)
-        axes.set_yticks([])
-        axes.set_xlabel(f"mean rank over {ranks.datasets} datasets (1 is best)")
-        axes.spines["left"].set_visible(False)
-
-    return Drawing(plot, (7, 1.4 + 0.28 * k), "Mean ranks with their critical difference.")
 
 
 def corruption_plot(report: StudyReport) -> Drawing:

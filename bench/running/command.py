@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.inputs.data import FOLDER
-from bench.running.settings import RunConfig
+from bench.running.settings import REMOVED, RunConfig, removed_message
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.identity import StrategyIdentity
@@ -58,6 +58,12 @@ def reproducing_command(manifest: Manifest) -> str:
     return _command(manifest, settings, **chosen, save_errors=settings.get("save_errors") or None)
 
 
+def removed_from(manifest: Manifest) -> str | None:
+    """Return the message about a removed setting that a run has; None if it can be resumed."""
+    messages = (removed_message(name, value) for name, value in _settings(manifest).items())
+    return next(filter(None, messages), None)
+
+
 def other_images_command(
     manifest: Manifest, params: Mapping[str, Any] | None = None, **chosen: Any
 ) -> str:
@@ -87,16 +93,17 @@ def run_command(config: RunConfig) -> list[str]:
 
 def stored_settings(manifest: Manifest) -> dict[str, Any]:
     """Return a run's settings, except those of its strategy or machine, but with all `params`."""
-    kept = {"dataset", "backbone", "params", *(set(RunConfig.model_fields) - _LEFT_OUT)}
+    kept = {"dataset", "backbone", "params", *({*RunConfig.model_fields, *REMOVED} - _LEFT_OUT)}
     return {name: value for name, value in _settings(manifest).items() if name in kept}
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
     """Return a run's settings, with the name `folder` replaced by the folder's path.
 
-    Guided runs from before `guidance_null` existed get `cell`, which was the behaviour then.
+    A guided run that predicted the null for every cell has the removed setting that did so.
     """
     settings, scoring = manifest.config.plain(), manifest.identity.scoring
+    settings.pop("guidance_null", None)
     if scoring.guidance is not None and scoring.guidance_null is None:
         settings["guidance_null"] = "cell"
     if not isinstance(settings.get("params"), dict):
@@ -124,11 +131,15 @@ def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
 
 
 def _not_at_default(settings: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
-    """Return the settings that differ from their defaults, except `left_out`, in help order."""
+    """Return the settings that differ from their defaults, except `left_out`, in help order.
+
+    Removed settings follow, so that a command says how the run was made.
+    """
+    defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
     return {
         name: settings.get(name)
-        for name, field in RunConfig.model_fields.items()
-        if name not in left_out and settings.get(name) not in (None, field.default)
+        for name, default in {**dict.fromkeys(REMOVED), **defaults}.items()
+        if name not in left_out and settings.get(name) not in (None, default)
     }
 
 

@@ -22,6 +22,7 @@ from bench.running.parts.measure import MeasureSettings
 from bench.running.parts.place import PlaceSettings
 from bench.running.parts.scorer import ScorerSettings
 from bench.running.parts.setting import Chapter, DeclaredSetting, IdentityRole, setting_of
+from bench.store.documents import StoredConfig
 
 SCORER_TEXT = {
     "denoiser": "is a denoiser",
@@ -48,6 +49,30 @@ CHAPTERS: tuple[type[Chapter], ...] = RunConfig.__bases__[::-1]
 SETTINGS: dict[str, DeclaredSetting] = {
     name: setting_of(field) for name, field in RunConfig.model_fields.items()
 }
+
+
+# Setting → its value that only stored runs have; None: the setting itself was removed.
+REMOVED: dict[str, str | None] = {"guidance_null": None, "template_rule": "spread"}
+
+
+def removed_message(name: str, value: object) -> str | None:
+    """Return the message about a removed setting, or value of it.
+
+    None if it was not removed, or `value` is None, which means that it is not set.
+    """
+    if value is None or name not in REMOVED or REMOVED[name] not in (None, value):
+        return None
+    option = " ".join(["--" + name.replace("_", "-"), *filter(None, [REMOVED[name]])])
+    return (
+        f"{option} was removed. Stored runs with it are shown, compared and ranked, but cannot be"
+        " resumed."
+    )
+
+
+def check_removed(name: str, value: object) -> None:
+    """Raise UserError if a setting, or this value of it, was removed."""
+    if message := removed_message(name, value):
+        raise UserError(message)
 
 
 def chapters() -> Iterator[tuple[str, list[str]]]:
@@ -106,7 +131,8 @@ def without_unread(
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
     """Return validated settings; None means the default. Raises UserError for an invalid one."""
-    for key in settings:
+    for key, value in settings.items():
+        check_removed(key, value)
         if key not in RunConfig.model_fields:
             raise UserError(
                 f"Unknown setting {key!r}.{did_you_mean(key, RunConfig.model_fields)}"
@@ -121,6 +147,14 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
         raise UserError(f"{name}: {problem} (got {quoted(first['input'], 60)}).") from None
 
 
+def data_config(stored: StoredConfig) -> RunConfig:
+    """Return the settings with which a stored run read its data; others may have been removed."""
+    content = stored.plain()
+    return make_config(
+        {name: content.get(name) for name in (*DataSettings.model_fields, "offline")}
+    )
+
+
 def read_config_file(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML file, not yet validated; parameters are in a table `[params]`.
 
@@ -129,7 +163,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--config: {path} does not exist.")
     settings = read_toml(path, "--config")
-    for key in settings:
+    for key, value in settings.items():
+        check_removed(key, value)
         if key not in RunConfig.model_fields:
             raise UserError(
                 f"--config: {path} has the unknown setting {key!r}."

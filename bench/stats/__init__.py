@@ -1,1 +1,1 @@
-"""Statistics of decided images: metrics, intervals, calibration and comparison."""
+"""Statistics of decided images: metrics, intervals, probabilities and comparison."""

@@ -10,7 +10,7 @@ counts as wrong, and belongs to no class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -76,26 +76,21 @@ def _class_weights(metric: MetricSpec, support: Floats) -> Floats:
 
 
 def exchange_p(
-    metric: MetricSpec,
-    labels: Ints,
-    a: Sequence[Ints],
-    b: Sequence[Ints],
-    clusters: Ints | None = None,
+    metric: MetricSpec, labels: Ints, a: Ints, b: Ints, clusters: Ints | None = None
 ) -> float:
     """Return the two-sided p-value of a paired permutation test of two methods.
 
     The null hypothesis is that the predictions of A and B on an image, or on a cluster of images,
     are exchangeable. Each permutation exchanges them at random, and computes the difference of the
     metric again; for several runs, from their mean counts. Images with the same label and
-    predictions are permuted together, by a binomial count. `a` and `b` are the members'
-    predictions, int64 [..., n].
+    predictions are permuted together, by a binomial count. `a` and `b` are int64 [..., n].
     """
     from scipy.sparse import coo_array
 
-    classes = 1 + max(int(labels.max()), *(int(member.max()) for member in (*a, *b)))
+    classes = 1 + int(max(labels.max(), a.max(), b.max()))
     support = np.bincount(labels, minlength=classes).astype(np.float64)
     units, counts = _units(labels, a, b, clusters)
-    counts_a, counts_b = (_image_counts(labels, members, classes) for members in (a, b))
+    counts_a, counts_b = (_image_counts(labels, runs, classes) for runs in (a, b))
     member = coo_array((np.ones(len(units)), (units, np.arange(len(units)))))  # [units, images]
     change = (member.tocsr() @ (counts_b - counts_a)).tocsr()  # [units, 2 · classes]
     middle, half = np.asarray((counts_a + counts_b).sum(axis=0)).ravel() / 2, change / 2
@@ -136,9 +131,7 @@ def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
         left -= size
 
 
-def _units(
-    labels: Ints, a: Sequence[Ints], b: Sequence[Ints], clusters: Ints | None
-) -> tuple[Ints, Ints]:
+def _units(labels: Ints, a: Ints, b: Ints, clusters: Ints | None) -> tuple[Ints, Ints]:
     """Return the unit of each image, int64 [n], and the size of each unit, int64 [units].
 
     A unit is a cluster or, without clusters, all images with the same label and predictions.
@@ -147,23 +140,25 @@ def _units(
         _, units, counts = np.unique(clusters, return_inverse=True, return_counts=True)
         return units, counts
     n = len(labels)
-    runs = [np.sort(member.reshape(-1, n), axis=0) for member in (*a, *b)]
+    runs = [np.sort(method.reshape(-1, n), axis=0) for method in (a, b)]
     rows = np.concatenate([labels[None, :], *runs]).T
     _, units, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     return units.ravel(), counts
 
 
-def _image_counts(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
-    """Return each image's hits and predictions of classes, averaged, sparse [n, 2 · classes]."""
+def _image_counts(labels: Ints, predictions: Ints, classes: int) -> Any:
+    """Return each image's hits and predictions of classes, averaged, sparse [n, 2 · classes].
+
+    `predictions` are those of one or more runs, int64 [..., n].
+    """
     from scipy.sparse import coo_array
 
-    n, rows, columns, weights = len(labels), [], [], []
-    for member in members:
-        runs = member.reshape(-1, n)
-        for run in runs:
-            right, predicted = np.flatnonzero(run == labels), np.flatnonzero(run >= 0)
-            rows += [right, predicted]
-            columns += [labels[right], classes + run[predicted]]
-            weights.append(np.full(len(right) + len(predicted), 1 / (len(runs) * len(members))))
+    n, rows, columns = len(labels), [], []
+    runs = predictions.reshape(-1, n)
+    for run in runs:
+        right, predicted = np.flatnonzero(run == labels), np.flatnonzero(run >= 0)
+        rows += [right, predicted]
+        columns += [labels[right], classes + run[predicted]]
     place = (np.concatenate(rows), np.concatenate(columns))
-    return coo_array((np.concatenate(weights), place), shape=(n, 2 * classes)).tocsr()
+    weights = np.full(len(place[0]), 1 / len(runs))
+    return coo_array((weights, place), shape=(n, 2 * classes)).tocsr()

@@ -44,6 +44,8 @@ class Spread(Document):
     of_images: Amount  # standard deviation of one run's accuracy over samples of images
     of_seeds: Amount | None = None  # standard deviation over seeds; None with one seed
     of_templates: Amount | None = None  # standard deviation over templates; None with one template
+    range_of_templates: tuple[Number, Number] | None = None
+    """Lowest and highest accuracy of a template, the mean over seeds; None with one template."""
 
 
 def are_answers(values: Floats) -> bool:
@@ -65,6 +67,7 @@ def spread(
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
+    by_template = by_run.mean(axis=0)
     return Spread(
         runs=seeds * templates,
         images=n,
@@ -76,6 +79,9 @@ def spread(
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
+        range_of_templates=(float(by_template.min()), float(by_template.max()))
+        if templates > 1
+        else None,
     )
 
 

@@ -37,29 +37,17 @@ Method = Literal["images", "influence", "bootstrap"]
 
 @dataclass(frozen=True)
 class Answers:
-    """Predictions and image values of a method, or of a group of pooled methods, on n images."""
+    """Predictions and image values of the runs of a method on n images."""
 
     name: str
-    predictions: tuple[Ints, ...]  # predicted classes of each member, [seeds, templates, n]
-    member_values: tuple[Floats, ...]  # image values of each member; their mean is the metric
+    predictions: Ints  # predicted classes, int64 [seeds, templates, n]
+    values: Floats  # image values, float64 [seeds, templates, n]; their mean is the metric
     method: Method = "images"  # whether these are the images' own values or influence values
 
     @property
     def runs(self) -> int:
         """Number of runs."""
-        return sum(member.shape[0] * member.shape[1] for member in self.predictions)
-
-    @property
-    def values(self) -> Floats:
-        """Image values, [seeds, templates, n]; for a group, means over members, [1, 1, n]."""
-        if len(self.member_values) == 1:
-            return self.member_values[0]
-        return np.asarray(self.member_means.mean(axis=0, keepdims=True))
-
-    @property
-    def member_means(self) -> Floats:
-        """Image values of each member, averaged over its runs, [members, 1, n]."""
-        return np.stack([values.mean(axis=(0, 1))[None] for values in self.member_values])
+        return int(np.prod(self.values.shape[:2]))
 
 
 def difference_test(

@@ -1,4 +1,4 @@
-"""Comparison of many methods: pairwise tests, ranks, and results across datasets."""
+"""Comparison of many methods: pairwise tests and ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.stats.crossed import Over
 from bench.stats.difference_tests import Answers, difference_test
 from bench.stats.paired import ALPHA
-from bench.store.fields import Amount, Document, Number, Positive, Share
+from bench.store.fields import Document, Number, Positive, Share
 
 
 class Difference(Document):
@@ -112,98 +112,3 @@ def ranks(better: NDArray[np.bool_]) -> list[int | None]:
     [None].
     """
     return [None] if len(better) == 1 else [1 + int(ahead) for ahead in better.sum(axis=0)]
-
-
-MIN_DATASETS = 10  # with fewer, Friedman's test has little power
-MIN_METHODS = 3  # smallest number of other methods through which a line is fitted
-EDGE = 1e-3  # accuracies are clipped to [EDGE, 1 - EDGE], because 0 and 1 have no logit
-
-
-class MeanRanks(Document):
-    """Mean ranks of methods by accuracy over datasets (Demšar, JMLR 7, 2006)."""
-
-    methods: list[str]  # names of the methods, best first
-    ranks: list[Amount]  # mean rank of each method over the datasets
-    datasets: Positive  # number of datasets
-    friedman_p: Share  # p of Friedman's test that all methods are equal
-    critical_difference: Amount  # of mean ranks, by Nemenyi's test at 5 %
-
-    @property
-    def cliques(self) -> list[tuple[int, int]]:
-        """First and last index of each maximal group without significant differences."""
-        groups: list[tuple[int, int]] = []
-        for first, rank in enumerate(self.ranks):
-            close = [p for p, r in enumerate(self.ranks) if r - rank <= self.critical_difference]
-            last = max(p for p in close if p >= first)
-            if last > first and not any(b >= last for _, b in groups):
-                groups.append((first, last))
-        return groups
-
-
-def mean_ranks(methods: Sequence[str], accuracy: Floats) -> MeanRanks | None:
-    """Return mean ranks, with Friedman's test and Nemenyi's critical difference.
-
-    `accuracy` is [datasets, methods]. None with fewer than MIN_DATASETS datasets or three methods.
-    """
-    datasets, k = accuracy.shape
-    if datasets < MIN_DATASETS or k < 3:
-        return None
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range
-
-    means = rankdata(-accuracy, axis=1).mean(axis=0)
-    order = np.argsort(means, kind="stable")
-    q = float(studentized_range.isf(ALPHA, k, np.inf)) / np.sqrt(2)
-    alike = bool((accuracy == accuracy[:, :1]).all())
-    p = 1.0 if alike else float(friedmanchisquare(*accuracy.T).pvalue)
-    return MeanRanks(
-        methods=[methods[place] for place in order],
-        ranks=means[order].tolist(),
-        datasets=datasets,
-        friedman_p=p,
-        critical_difference=float(q * np.sqrt(k * (k + 1) / (6 * datasets))),
-    )
-
-
-class Robustness(Document):
-    """Effective robustness of one method under one shift.
-
-    Taori et al. (NeurIPS 2020): over many models, the logit of the accuracy under a shift is linear
-    in the logit of the accuracy before it. Effective robustness is the difference between the
-    accuracy under the shift and the value predicted by the line through the other methods.
-    """
-
-    method: str  # name of the method in tables
-    usual: str  # dataset before the shift
-    shifted: str  # dataset after the shift
-    accuracy_usual: Share  # accuracy before the shift
-    accuracy_shifted: Share  # accuracy after the shift
-    expected: Share | None  # accuracy predicted by that line; None with too few other methods
-    effective: Number | None  # accuracy after the shift minus the expected one
-
-
-def robustness(
-    methods: Sequence[str], usual: str, shifted: str, before: Floats, after: Floats
-) -> list[Robustness]:
-    """Return the effective robustness of each method, from its accuracies `before` and `after`."""
-    from scipy.special import expit, logit
-
-    x, y = (logit(np.clip(share, EDGE, 1 - EDGE)) for share in (before, after))
-    results = []
-    for place, method in enumerate(methods):
-        others = np.arange(len(methods)) != place
-        expected: float | None = None
-        if others.sum() >= MIN_METHODS and np.ptp(x[others]) > 0:
-            slope, offset = np.polyfit(x[others], y[others], 1)
-            expected = float(expit(slope * x[place] + offset))
-        results.append(
-            Robustness(
-                method=method,
-                usual=usual,
-                shifted=shifted,
-                accuracy_usual=float(before[place]),
-                accuracy_shifted=float(after[place]),
-                expected=expected,
-                effective=None if expected is None else float(after[place]) - expected,
-            )
-        )
-    return results

@@ -180,7 +180,7 @@ def _answers(spec: MetricSpec, metric: Metric, data: MetricInput) -> Answers | N
     values, method = image_parts(spec, metric, data)
     if values is None:
         return None
-    return Answers("", (data.predictions[None, None],), (values[None, None],), method)
+    return Answers("", data.predictions[None, None], values[None, None], method)
 
 
 def by_group(

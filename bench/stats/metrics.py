@@ -12,7 +12,6 @@ from bench.contracts.measuring import MetricInput
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import metric_specs
 from bench.stats.agreement import Repeatability
-from bench.stats.calibration import ReliabilityDiagram, calibration
 from bench.stats.class_metrics import class_counts
 from bench.stats.measures import summary_value
 from bench.stats.probability import Probability
@@ -184,7 +183,6 @@ class Statistics(Document):
     metrics: Metrics  # metrics of the decided images
     per_class: list[ClassFigures]  # in label order
     confusion: list[list[Count]]  # number of images, [true][predicted]
-    calibration: ReliabilityDiagram | None  # None if no image has a `confidence`
     repeatability: Repeatability | None  # decisions that an independent run would change
     stability: Repeatability | None  # deprecated name of `repeatability`
     per_group: list[Group] | None = None  # accuracy of each group, worst first
@@ -206,7 +204,6 @@ def statistics(
         metrics=metrics(decided, classes, items),
         per_class=per_class(decided, classes),
         confusion=confusion(decided, len(classes)).tolist(),
-        calibration=calibration(decided),
         repeatability=repeatable,
         stability=repeatable,
         **without_none(per_group=groups or None, probability=probable),

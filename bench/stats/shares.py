@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,30 @@ def wilson(correct: Counts, n: Counts) -> tuple[Floats, Floats]:
     low = np.where(correct == 0, 0.0, centre - reach)
     high = np.where(correct == n, 1.0, centre + reach)
     return low, high
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    interval: tuple[float, float]
+
+    def __neg__(self) -> Estimate:
+        low, high = self.interval
+        return Estimate(-self.value, (-high, -low))
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """Return the difference of two estimates from different images.
+
+        Its interval follows from theirs (Zou & Donner, Statistics in Medicine 27, 2008). With the
+        Wilson intervals of two proportions, it is Newcombe's (ibid. 17, 1998).
+        """
+        (low, high), (other_low, other_high) = self.interval, other.interval
+        difference = self.value - other.value
+        below = hypot(self.value - low, other_high - other.value)
+        above = hypot(high - self.value, other.value - other_low)
+        return Estimate(difference, (difference - below, difference + above))
 
 
 def exact_interval(count: int, n: int) -> tuple[float, float]:

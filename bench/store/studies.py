@@ -108,7 +108,6 @@ class Study(Document):
     pilot: Count = 0  # number of images scored in each run before any run is completed; 0 for none
     margin: Share | None = None  # margin of equivalence, None if it is not tested
     shifts: list[tuple[str, str]] = Field([])  # pairs of datasets, the second one shifted
-    backbone_groups: dict[str, list[str]] = Field({})  # name of each group → its backbones
     whole_groups: bool = False  # whether the images of a group are resampled together
     over: Literal["images", "seeds"] = "images"  # population of tests and intervals
     stop: Literal["best", "ranked"] | None = None  # stopping rule, None if all images are scored

@@ -69,7 +69,7 @@ def score(model: Any, strategy: str = "full", gradients: bool = False) -> list[D
         backbone,
         backbone.encode_prompts(TEXTS),
         Problem(np.arange(3), rows, np.ones(DRAWS), can_linearise=gradients),
-        make_columns(np.arange(3), "best", DRAWS),
+        make_columns(np.arange(3), "best"),
         Scoring(
             coefficients(backbone.levels, rows, "prediction", backbone.device),
             SharedNoise(bank, backbone.device),
@@ -234,7 +234,7 @@ def test_batches_of_a_likelihood_are_halved_where_memory_ends() -> None:
         model = Small()
         model.limit = limit
         problem = Problem(np.arange(3), np.arange(DRAWS), np.ones(DRAWS))
-        columns = make_columns(np.arange(3), "best", DRAWS)
+        columns = make_columns(np.arange(3), "best")
         engine = LikelihoodEngine(CheckedLikelihood(model, "x"), TEXTS, problem, columns, 16)
         decisions = list(engine.score(SAMPLES, make("full", DRAWS)))
         return [d.outcome.scores.tolist() for d in decisions if d.outcome is not None]
@@ -267,7 +267,7 @@ def classify(logits: Callable[[int, int], Any]) -> list[Decided]:
     problem = Problem(np.arange(3), np.zeros(1, np.int64), np.ones(1))
     backbone, columns = (
         CheckedClassifier(Direct(), "backbone 'x'"),
-        make_columns(np.arange(3), "best", 1),
+        make_columns(np.arange(3), "best"),
     )
     engine = ClassifyingEngine(backbone, TEXTS, problem, columns, 2)
     return list(engine.score(SAMPLES, make("full", 1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ from bench.engine.scoring import (
     sampled,
 )
 from bench.inputs.draws import generate_noise, parse_plan
-from bench.inputs.estimand import Loss, NullPer
+from bench.inputs.estimand import Loss
 from bench.inputs.templates import make_columns
 
 ABAR, FLOW = np.linspace(0.99, 0.01, 20), {"num_train_timesteps": 20, "shift": 3.0}
@@ -121,24 +121,22 @@ def by_definition(
 
 def engine_of(
     table: str, loss: Loss, space: str, batch_size: int = 5, guidance: float | None = None,
-    own: bool = False, sample: bool = False, null_per: NullPer = "draw",
+    own: bool = False, sample: bool = False,
 ) -> DenoisingEngine:  # fmt: skip
     backbone = CheckedDenoiser(Pixels(TABLES[table]), "pixels")
     plan, draws = parse_plan("grid"), len(ROWS)
     shared = SharedNoise(plan.make_noise(SEED, draws, SHAPE), backbone.device)
-    each = guidance is not None and null_per == "cell"
-    null_cost = float(guidance is not None and not each)
+    null_cost = float(guidance is not None)
     return DenoisingEngine(
         backbone,
         backbone.encode_prompts(TEXTS if guidance is None else [*TEXTS, ""]),
-        Problem(np.arange(3), ROWS, np.ones(draws), cell_cost=1 + each, null_cost=null_cost),
-        make_columns(np.arange(3), "best", draws),
+        Problem(np.arange(3), ROWS, np.ones(draws), null_cost=null_cost),
+        make_columns(np.arange(3), "best"),
         Scoring(
             coefficients(backbone.levels, ROWS, space, backbone.device),
             OwnNoise(plan, SEED, SHAPE, backbone.device) if own else shared,
             loss,
             guidance,
-            null_per,
         ),
         batch_size,
         latents=Latents(backbone, SEED, sample),
@@ -194,33 +192,32 @@ def test_guidance_costs_an_evaluation_per_draw(guidance: float) -> None:
     check("epsilon", "l2", "prediction", guidance=guidance)
 
 
-@pytest.mark.parametrize("fits", [1, 3, 64])
+@pytest.mark.parametrize("fits", [1, 3])
 @pytest.mark.parametrize("strategy", ["full", "race", "halving"])
-def test_a_null_per_draw_gives_what_a_null_per_cell_gives_for_less(
+def test_guided_errors_are_the_same_wherever_memory_runs_out(
     strategy: str, fits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever a batch is cut, and where memory runs out after the null is predicted, too."""
-    found, spent = {}, {}
-    for null_per in get_args(NullPer):
-        engine = engine_of("v", "l2", "prediction", 16, guidance=3.0, null_per=null_per)
+    """Where a batch is cut, or redone after the null was predicted, no other null is used."""
+    found = []
+    for limit in (64, fits):
+        engine = engine_of("v", "l2", "prediction", 16, guidance=3.0)
 
-        def limited(answer: Any, *rest: Any) -> torch.Tensor:
-            if len(answer) > fits:
+        def limited(answer: Any, *rest: Any, limit: int = limit) -> torch.Tensor:
+            if len(answer) > limit:
                 raise torch.OutOfMemoryError("simulated")
             return cell_errors(answer, *rest)
 
         monkeypatch.setattr(scoring, "cell_errors", limited)
         decided = list(engine.score(SAMPLES, make(strategy, len(ROWS))))
-        found[null_per] = {one.sample.sample_id: one for one in decided}
-        spent[null_per] = sum(one.evaluations for one in decided)
-        assert engine.evaluated == spent[null_per]
-    for name, one in found["cell"].items():
-        other = found["draw"][name]
-        nulls = sum(len(request.draws) for request, _ in one.cells)
-        assert other.evaluations == one.evaluations // 2 + nulls
+        found.append({one.sample.sample_id: one for one in decided})
+        assert engine.evaluated == sum(one.evaluations for one in decided)
+    for name, one in found[0].items():
+        other = found[1][name]
+        cells = sum(request.prompts.size * request.draws.size for request, _ in one.cells)
+        nulls = sum(request.draws.size for request, _ in one.cells)
+        assert other.evaluations == one.evaluations == cells + nulls
         for (_, errors), (_, wanted) in zip(other.cells, one.cells, strict=True):
             np.testing.assert_allclose(errors, wanted, rtol=1e-6)
-    assert spent["draw"] < spent["cell"]
 
 
 @pytest.mark.parametrize("how", [{"own": True}, {"sample": True}, {"own": True, "sample": True}])

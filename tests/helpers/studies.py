@@ -34,6 +34,7 @@ def store_study(
     runs: Sequence[Path],
     name: str = "small",
     over: Literal["images", "seeds"] | None = None,
+    shifts: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Store a complete study of runs that differ in their backbone; returns its folder.
 
@@ -42,11 +43,12 @@ def store_study(
         runs: their folders.
         name: of the study.
         over: of runs that differ in their seed too, what tests are over.
+        shifts: of runs on several datasets, pairs of a dataset and a shifted one.
     """
     cells = []
     for path in runs:
         manifest = read_run(path).manifest
-        axes = {"backbone": manifest.backbone.name}
+        axes = {"dataset": manifest.config.dataset, "backbone": manifest.backbone.name}
         cells.append(
             StudyCell(
                 axes={**axes, "seed": str(manifest.identity.seed)} if over else axes,
@@ -64,8 +66,9 @@ def store_study(
         file=f"{name}.toml",
         created=made,
         updated=made,
-        axes=["backbone", "seed"] if over else ["backbone"],
+        axes=["dataset", "backbone", *(["seed"] if over else [])],
         cells=cells,
+        shifts=list(shifts),
         over=over or "images",
     )
     write_study(folder, study)

@@ -1,4 +1,4 @@
-"""Several templates: read from anywhere, put together by rule, balanced on the draws."""
+"""Several templates: read from anywhere, and put together by rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.inputs.templates import assign_evenly, from_templates, make_columns, read_templates
+from bench.inputs.templates import from_templates, make_columns, read_templates
 
 
 def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:
@@ -46,16 +46,12 @@ PROMPTS = np.tile(np.arange(CLASSES), EACH)
 ERRORS = np.random.default_rng(0).standard_normal((CLASSES * EACH, DRAWS)).astype(np.float32)
 
 
-@pytest.mark.parametrize("rule", ["best", "mean", "spread"])
+@pytest.mark.parametrize("rule", ["best", "mean"])
 def test_a_rule_is_its_definition(rule: str) -> None:
-    columns = make_columns(PROMPTS, rule, DRAWS)
-    turns = assign_evenly(DRAWS, EACH)
+    columns = make_columns(PROMPTS, rule)
     wanted = {
         "best": ERRORS,
         "mean": np.stack([ERRORS[c == PROMPTS].mean(axis=0) for c in range(CLASSES)]),
-        "spread": np.stack(
-            [[ERRORS[turns[k] * CLASSES + c, k] for k in range(DRAWS)] for c in range(CLASSES)]
-        ),
     }[rule]
     for asked, draws in (
         (np.array([2, 0]), np.array([7, 1, 11])),
@@ -66,24 +62,14 @@ def test_a_rule_is_its_definition(rule: str) -> None:
         assert (np.diff(of_draw.reshape(len(draws), -1)) == 0).all()  # draw by draw
         found = columns.errors(ERRORS[prompts, of_draw], len(asked))
         np.testing.assert_allclose(found, wanted[np.ix_(asked, draws)], rtol=1e-5, atol=1e-7)
-    for k in range(DRAWS):
-        np.testing.assert_allclose(
-            columns.first_order(ERRORS[:, k], k), wanted[:, k], rtol=1e-5, atol=1e-7
-        )
-        # An error that is linear in the prompts' weights has the same mixture either way.
-        mixture = np.random.default_rng(k).dirichlet(np.ones(len(wanted)))
-        assert columns.mixture(mixture, k) @ ERRORS[:, k] == pytest.approx(mixture @ wanted[:, k])
+    np.testing.assert_allclose(columns.first_order(ERRORS.T), wanted, rtol=1e-5, atol=1e-7)
+    # An error that is linear in the prompts' weights has the same mixture either way.
+    mixture = np.random.default_rng(0).dirichlet(np.ones(len(wanted)))
+    np.testing.assert_allclose(columns.mixture(mixture) @ ERRORS, mixture @ wanted, rtol=1e-4)
 
 
-def test_rules_need_as_many_prompts_for_each_class() -> None:
+def test_a_mean_needs_as_many_prompts_for_each_class() -> None:
     uneven = np.array([0, 0, 1])
-    assert make_columns(uneven, "best", 5).per_column == 1
-    for rule in ("mean", "spread"):
-        with pytest.raises(UserError, match="1 to 2"):
-            make_columns(uneven, rule, 5)
-
-
-def test_draws_of_one_level_use_one_template() -> None:
-    columns = make_columns(PROMPTS, "spread", 11, per_level=2)
-    shown = columns.positions[:, 0]
-    assert np.array_equal(shown[0:10:2], shown[1:11:2]) and len(shown) == 11
+    assert make_columns(uneven, "best").per_column == 1
+    with pytest.raises(UserError, match="1 to 2"):
+        make_columns(uneven, "mean")

@@ -1,4 +1,4 @@
-"""No template is seen sooner, or more often, than another."""
+"""No view is seen sooner, or more often, than another."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bench.inputs.draws import Ints, even_order, sub_grid
-from bench.inputs.templates import assign_evenly
+from bench.inputs.turns import assign_evenly
 
 
 def spread(turns: Ints, n: int) -> int:
-    """How far the templates' counts are apart."""
+    """How far the counts of the views are apart."""
     counts = np.bincount(turns, minlength=n)
     return int(counts.max() - counts.min())
 
@@ -47,5 +47,5 @@ def test_stages_of_published_schedules_are_balanced() -> None:
 
 
 def test_it_is_the_same_everywhere() -> None:
-    """A run's numbers depend on it: a change here is a change of every run with `spread`."""
+    """A run's numbers depend on it: a change here is a change of every run with `--views`."""
     assert assign_evenly(12, 3).tolist() == [2, 2, 2, 0, 0, 1, 0, 1, 1, 2, 1, 0]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from io import BytesIO
 from pathlib import Path
 
 from helpers.runs import store
 from helpers.studies import store_study
 
 from bench.boards.study.report import study_report
-from bench.render.study_figures import critical_difference_plot, forest_plot
+from bench.render.study_figures import forest_plot
 from bench.render.svg import save_figure
-from bench.stats.many import MeanRanks
 
 
 def test_every_colour_has_another_one_on_a_dark_page(tmp_path: Path) -> None:
@@ -29,21 +27,3 @@ def test_every_colour_has_another_one_on_a_dark_page(tmp_path: Path) -> None:
     assert len(used) >= 5
     assert used <= set(re.findall(r'\[style\*="((?:fill|stroke): #\w+)"\]', style))
     assert text == (tmp_path / "two.svg").read_text()  # no date, and no chance, is in it
-
-
-def test_no_line_of_a_rank_crosses_a_name() -> None:
-    ranks = MeanRanks(
-        methods=["race of many images", "uniform", "full sweep", "votes"],
-        ranks=[1.5, 1.9, 3.1, 3.5],
-        datasets=12,
-        critical_difference=1.4,
-        friedman_p=0.01,
-        cliques=[(0, 1), (2, 3)],
-    )
-    figure = critical_difference_plot(ranks).figure()
-    figure.savefig(BytesIO())
-    (axes,) = figure.axes
-    names = [text.get_window_extent() for text in axes.texts]
-    lines = [line.get_window_extent() for line in axes.lines]
-    assert len(names) == 5 and len(lines) > 8
-    assert [name.count_overlaps(lines) for name in names] == [0] * 5

@@ -15,12 +15,10 @@ from helpers.pipelines import save_indexed
 from safetensors.torch import load_file, save_file
 
 from bench.discovery.loading import load_plugins
-from bench.running.command import reproducing_command
 from bench.running.prepare import prepare
 from bench.running.settings import SETTINGS, make_config
 from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
-from bench.store.documents import StoredConfig
 from bench.store.fields import to_json
 from bench.store.folder import MANIFEST
 from bench.store.identity import digest
@@ -31,7 +29,6 @@ CHANGES: dict[str, Any] = {  # field → another value
     "space": "epsilon",
     "weighting": "exp:-7",
     "guidance": 2.0,
-    "guidance_null": "cell",
     "noise_per": "image",
     "latent": "sample",
     "fit": "squash",
@@ -119,20 +116,15 @@ def test_every_setting_is_accounted_for() -> None:
 @pytest.mark.parametrize("field", CHANGES)
 def test_a_setting_moves_it_or_not(field: str, base: dict[str, Any], usual: str) -> None:
     moves = SETTINGS[field].identity not in (None, "half")  # the run is in float32
-    if field == "guidance_null":  # it is of guided runs alone
-        assert identity(base, **{field: CHANGES[field]}) == usual
-        base = {**base, "guidance": 2.0}
-        usual = identity(base)
     assert (identity(base, **{field: CHANGES[field]}) != usual) == moves
 
 
-def test_a_guided_run_of_an_earlier_version_keeps_its_identity(base: dict[str, Any]) -> None:
-    """One null per cell is what they did, and their identity has no word of it."""
-    run = prepare(make_config({**base, "guidance": 2.0, "guidance_null": "cell"}))
-    assert "guidance_null" not in run.manifest.identity.scoring.plain()
-    config = {k: v for k, v in run.manifest.config.plain().items() if k != "guidance_null"}
-    earlier = run.manifest.model_copy(update={"config": StoredConfig(**config)})
-    assert "--guidance-null cell" in reproducing_command(earlier)
+def test_a_guided_run_says_that_draws_share_a_null(base: dict[str, Any]) -> None:
+    """In runs of earlier versions, whose identity says nothing of it, each cell had its own."""
+    scoring = prepare(make_config({**base, "guidance": 2.0})).manifest.identity.scoring
+    assert scoring.plain()["guidance_null"] == "draw"
+    unguided = prepare(make_config(base)).manifest.identity.scoring
+    assert "guidance_null" not in unguided.plain()
 
 
 @pytest.mark.parametrize("switch", [n for n in SETTINGS if SETTINGS[n].identity == "half"])

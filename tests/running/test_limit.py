@@ -64,7 +64,7 @@ def score(
 
         bright = CheckedClassifier(Brightness(), "brightness")
         problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
-        columns = make_columns(np.arange(10), "best", 1)
+        columns = make_columns(np.arange(10), "best")
         engines.append(Interrupting(ClassifyingEngine(bright, texts, problem, columns, 1), after))
         return engines[-1]
 

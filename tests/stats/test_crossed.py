@@ -53,6 +53,13 @@ def test_each_part_of_the_spread_is_found() -> None:
     assert root([one.of_images for one in found]) == pytest.approx(0.412 / 20, rel=0.05)
 
 
+def test_the_range_of_templates_is_of_their_means_over_seeds() -> None:
+    values = simulated(np.random.default_rng(5), 3, 4, 60, (0.02, 0.05, 0.4))
+    means = values.mean(axis=(0, 2))
+    assert spread(values).range_of_templates == pytest.approx((means.min(), means.max()))
+    assert spread(values[:, :1]).range_of_templates is None
+
+
 def test_clusters_are_drawn_whole() -> None:
     """Ten images that are right or wrong together count as one."""
     rng = np.random.default_rng(3)

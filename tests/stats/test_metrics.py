@@ -1,4 +1,4 @@
-"""Metrics, calibration and the Monte-Carlo error, against other computations and by hand."""
+"""Metrics and the Monte-Carlo error, against other computations and by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from helpers.runs import a_record, store
 from sklearn import metrics as sk
 
 from bench.stats.agreement import repeatability
-from bench.stats.calibration import calibration, calibration_error, reliability
 from bench.stats.metrics import Statistics, confusion, metrics, per_class, statistics
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import read_manifest, requested_records
@@ -64,20 +63,9 @@ def test_per_class_by_hand() -> None:
     assert [round(x, 4) for x in zero.recall_ci95] == [0.2077, 0.9385]
 
 
-def test_calibration_by_hand() -> None:
-    confidence, correct = np.array([0.95, 0.95, 0.55, 1.0]), np.array([True, False, True, True])
-    bins = reliability(confidence, correct)
-    assert [b.n for b in bins] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
-    assert bins[9].accuracy == pytest.approx(2 / 3) and bins[0].confidence is None
-    by_hand = (abs(0.55 - 1) * 1 + abs((0.95 + 0.95 + 1) / 3 - 2 / 3) * 3) / 4
-    assert calibration_error(confidence, correct) == pytest.approx(by_hand)
-
-
 def test_what_a_strategy_does_not_claim_is_not_invented() -> None:
     records: Any = [a_record("a", 0, 0, confidence=None, margin_stderr=None)]
-    assert (
-        calibration(as_decisions(records)) is None and repeatability(as_decisions(records)) is None
-    )
+    assert repeatability(as_decisions(records)) is None
 
 
 def test_columns_equal_records(tmp_path: Path) -> None:

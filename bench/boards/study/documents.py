@@ -9,10 +9,11 @@ from pydantic import Field
 
 from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.rows import StudyRow
+from bench.boards.study.shifts import Change
 from bench.discovery.loading import metric_specs
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
-from bench.stats.many import Difference, MeanRanks, Robustness, ranking
-from bench.store.fields import Amount, Count, Document, FullDocument, Number, Positive
+from bench.stats.many import Difference, ranking
+from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import BoardStanding
 from bench.store.summary import Group
 
@@ -44,26 +45,11 @@ class StudyMethod(Document):
 
 
 class BoardDifferences(Document):
-    """Differences between methods, or groups of methods, on one dataset."""
+    """Differences between methods on one dataset."""
 
     board: str  # dataset and split
     metric: str  # metric that is compared
     differences: list[Difference]  # one per pair of methods
-
-
-class StudyGroup(Document):
-    """Methods on one dataset that differ only in the backbone, for the backbones of one group."""
-
-    board: str  # dataset and split
-    group: str  # name of the group, and values on the other axes
-    axes: dict[str, str]  # axis → value, with the group as the value of the backbone
-    methods: list[str]  # names of the methods
-    images: Positive  # number of images that all the methods have
-    value: Number  # mean of the metric over the methods
-    interval: tuple[Number, Number]  # 95 % interval over other images, for these backbones
-    of_images: Amount  # standard deviation of one method's metric over other images
-    of_backbones: Amount | None = None  # standard deviation over backbones; None: only one
-    cost: float  # evaluation equivalents per image, mean over the methods
 
 
 class StudyReport(FullDocument):
@@ -83,10 +69,7 @@ class StudyReport(FullDocument):
     rows: list[StudyRow]  # one row per declared run
     methods: list[StudyMethod]  # methods, each pooled over seeds and templates
     differences: list[BoardDifferences]  # differences between the methods, by dataset
-    groups: list[StudyGroup] = Field([])  # methods pooled by the group of their backbone
-    group_differences: list[BoardDifferences] = Field([])  # differences between groups, corrected
-    ranks: MeanRanks | None = None  # mean ranks over datasets; None: fewer than ten datasets
-    robustness: list[Robustness] = Field([])  # robustness of each method under each shift
+    changes: list[Change] = Field([])  # changes of methods under shifts, and their differences
     corruption: list[CorruptionErrors] = Field([])  # errors of each method on corrupted images
     looks: dict[str, Count] = Field({})  # test split → finished runs on it, in the results folder
     stop: Literal["best", "ranked"] | None = None  # stopping rule; None: all images are decided

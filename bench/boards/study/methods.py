@@ -46,7 +46,7 @@ class MethodRuns:
     @property
     def answers(self) -> Answers:
         """The arrays as input of a test."""
-        return Answers(self.name, (self.predictions,), (self.measured,), self.method)
+        return Answers(self.name, self.predictions, self.measured, self.method)
 
     @property
     def right(self) -> Floats:

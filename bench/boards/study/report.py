@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.study.corruption import corruption_errors, is_clean
+from bench.boards.study.corruption import (
+    corruption_changes,
+    corruption_errors,
+    is_clean,
+    read_corrupted,
+)
 from bench.boards.study.documents import (
     BoardDifferences,
-    StudyGroup,
     StudyMethod,
     StudyReport,
     report_notes,
@@ -24,30 +28,19 @@ from bench.boards.study.methods import (
     read_methods,
     select_most_images,
     select_same_seeds,
-    varied_axes,
 )
 from bench.boards.study.rows import study_run
+from bench.boards.study.shifts import Change, dataset_changes
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
-from bench.stats.difference_tests import Answers
-from bench.stats.many import (
-    Difference,
-    MeanRanks,
-    Robustness,
-    compare_all,
-    corrected,
-    mean_ranks,
-    ranks,
-    robustness,
-)
+from bench.stats.many import compare_all, corrected, ranks
 from bench.stats.measures import make_metric
+from bench.stats.shares import Estimate
 from bench.store.looks import count_looks, is_test, look_of
 from bench.store.studies import Study, read_study, results_of
-
-BACKBONE = "backbone"  # the axis whose values are grouped
 
 
 def study_report(
@@ -56,13 +49,16 @@ def study_report(
     metric: str = "accuracy",
     margin: float | None = None,
     parameters: Mapping[str, Any] | None = None,
+    reference: Path | None = None,
 ) -> StudyReport:
     """Return the report of a study, based on the runs that are stored so far.
 
     The runs of a method are pooled over the axes `over`, of `seed` and `template`. `metric`, with
     its `parameters`, is the one whose differences are tested; those below `margin` count as equal
-    (None: the margin in the study's file). Raises UserError if the study is missing, runs cannot be
-    pooled over these axes, or a run lacks what the metric needs.
+    (None: the margin in the study's file). `reference` is a file of other models' accuracies for
+    `reference_line`; None for no effective robustness. Raises UserError if the study is missing,
+    runs cannot be pooled over these axes, the reference does not fit the study, or a run lacks what
+    the metric needs.
     """
     spec = metric_of_runs(metric)
     metric_instance = make_metric(spec, parameters)
@@ -72,14 +68,17 @@ def study_report(
             raise UserError(f"--over {name}: runs can be pooled over {' and '.join(OVER)}.")
     if study.over == "seeds" and "seed" not in over:
         raise UserError('The study tests over seeds (over = "seeds"), so --over must include seed.')
+    if reference is not None and (metric != "accuracy" or not study.shifts):
+        raise UserError(
+            "--reference gives accuracies on the datasets of a study's shifts: its file must have"
+            " `shifts`, and --metric must be accuracy."
+        )
     margin = study.margin if margin is None else margin
     runs = [study_run(cell, results_of(folder)) for cell in study.cells]
     clean = [run for run in runs if is_clean(run)]
     boards = read_methods(clean, study, over, spec, metric_instance)
     methods: list[StudyMethod] = []
-    groups: list[StudyGroup] = []
     between_methods: list[BoardDifferences] = []
-    between_groups: list[BoardDifferences] = []
     tested_names: dict[str, list[str]] = {}  # board → methods whose differences are tested
     counts = count_looks([results_of(folder)])
     looks = {
@@ -100,13 +99,12 @@ def study_report(
         between_methods.append(
             BoardDifferences(board=board, metric=metric, differences=differences)
         )
-        pooled, differences = _compare_groups(board, largest, study, spec, margin)
-        groups += pooled
-        between_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
-    between_methods, between_groups = (
-        _correct_p_values(between_methods),
-        _correct_p_values(between_groups),
-    )
+    between_methods = _correct_p_values(between_methods)
+    corrupted = read_corrupted(runs, study, over, spec, metric_instance)
+    changes: list[Change] = []
+    if study.stop is None:
+        changes += dataset_changes(_estimates(methods, between_methods), study.shifts, reference)
+        changes += corruption_changes(corrupted, study.whole_groups)
     sign = spec.sign
     rank_of = {
         board.board: _ranks(board, tested_names[board.board], sign) for board in between_methods
@@ -131,13 +129,8 @@ def study_report(
         rows=[run.row for run in runs],
         methods=methods,
         differences=between_methods,
-        groups=groups,
-        group_differences=[board for board in between_groups if board.differences],
-        ranks=_mean_ranks(methods, sign),
-        robustness=_robustness(methods, study.shifts),
-        corruption=corruption_errors(runs, study, over, spec, metric_instance)
-        if len(clean) < len(runs)
-        else [],
+        changes=changes,
+        corruption=corruption_errors(corrupted, spec),
         looks=looks,
         stop=study.stop,
         standings=study.standings,
@@ -176,6 +169,20 @@ def _method(
     )
 
 
+def _estimates(
+    methods: Sequence[StudyMethod], differences: Sequence[BoardDifferences]
+) -> dict[str, dict[tuple[str, str | None], Estimate]]:
+    """Return the values of methods and the differences of pairs, as for `dataset_changes`."""
+    boards: dict[str, dict[tuple[str, str | None], Estimate]] = {}
+    for method in methods:
+        value = Estimate(method.shown.accuracy, method.shown.interval)
+        boards.setdefault(method.board, {})[method.method, None] = value
+    for board in differences:
+        for pair in board.differences:
+            boards[board.board][pair.b, pair.a] = Estimate(pair.difference, pair.interval)
+    return boards
+
+
 def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
     flat = iter(corrected([pair for board in boards for pair in board.differences]))
     return [
@@ -194,84 +201,3 @@ def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str
         winner, loser = (pair.b, pair.a) if sign * pair.difference > 0 else (pair.a, pair.b)
         better[index[winner], index[loser]] = pair.different
     return dict(zip(names, ranks(better), strict=True))
-
-
-def _mean_ranks(methods: Sequence[StudyMethod], sign: int) -> MeanRanks | None:
-    boards = list(dict.fromkeys(m.board for m in methods))
-    value = {(m.board, m.method): sign * m.shown.accuracy for m in methods}
-    names = [
-        name
-        for name in dict.fromkeys(m.method for m in methods)
-        if all((board, name) in value for board in boards)
-    ]
-    if not names or not sign:
-        return None
-    return mean_ranks(names, np.array([[value[board, name] for name in names] for board in boards]))
-
-
-def _robustness(
-    methods: Sequence[StudyMethod], shifts: Sequence[tuple[str, str]]
-) -> list[Robustness]:
-    """Return the robustness of the methods under shifts, given as (usual, shifted) datasets."""
-    results = []
-    for usual, shifted in shifts:
-        before, after = (
-            {
-                m.method: m.spread.accuracy
-                for m in methods
-                if board in (m.board, m.board.split("/")[0])
-            }
-            for board in (usual, shifted)
-        )
-        names = [name for name in before if name in after]
-        if names:
-            values = [np.array([shares[name] for name in names]) for shares in (before, after)]
-            results += robustness(names, usual, shifted, *values)
-    return results
-
-
-def _compare_groups(
-    board: str,
-    methods: Sequence[MethodRuns],
-    study: Study,
-    metric: MetricSpec,
-    margin: float | None,
-) -> tuple[list[StudyGroup], list[Difference]]:
-    """Return the groups of methods by that of their backbone, and their differences."""
-    groups = study.backbone_groups.items()
-    group_of = {name: group for group, names in groups for name in names}
-    pooled: dict[tuple[tuple[str, str], ...], list[MethodRuns]] = {}  # axes and values → methods
-    for method in methods:
-        if (group := group_of.get(method.axes.get(BACKBONE, ""))) is not None:
-            pooled.setdefault(tuple({**method.axes, BACKBONE: group}.items()), []).append(method)
-    if not pooled:
-        return [], []
-    cells = [dict(key) for key in pooled]
-    varied = varied_axes(dict.fromkeys(axis for cell in cells for axis in cell), cells)
-    labels = methods[0].decided.labels
-    clusters = image_clusters(methods) if study.whole_groups else None
-    answers, studied = [], []
-    for axes, members in zip(cells, pooled.values(), strict=True):
-        answer = Answers(
-            " ".join(axes[axis] for axis in varied or [BACKBONE] if axis in axes),
-            tuple(method.predictions for method in members),
-            tuple(method.measured for method in members),
-            "influence" if any(m.method == "influence" for m in members) else "images",
-        )
-        variation = spread(answer.member_means, clusters, within=metric.range)
-        answers.append(answer)
-        studied.append(
-            StudyGroup(
-                board=board,
-                group=answer.name,
-                axes=axes,
-                methods=[method.name for method in members],
-                images=len(labels),
-                value=variation.accuracy,
-                interval=variation.interval,
-                of_images=variation.of_images,
-                of_backbones=variation.of_seeds,  # `spread` is given members in the place of seeds
-                cost=float(np.mean([method.cost for method in members])),
-            )
-        )
-    return studied, compare_all(answers, labels, metric, margin, clusters)

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 
 from bench.boards.study.corruption import CorruptionErrors
-from bench.boards.study.documents import StudyGroup, StudyMethod, StudyReport
+from bench.boards.study.documents import StudyMethod, StudyReport
 from bench.boards.study.methods import NONE, varied_axes
 from bench.boards.study.published import published_tables
 from bench.boards.study.rows import StudyRow
+from bench.boards.study.shifts import Change
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
@@ -38,27 +39,16 @@ def study_tables(report: StudyReport) -> list[TextTable]:
     for board in boards:
         methods = [method for method in report.methods if method.board == board]
         tables.append(_methods(board, methods, metric, report.stop is not None))
-        if groups := [group for group in report.groups if group.board == board]:
-            tables.append(_groups(f"{board}: groups of backbones", groups, metric))
     tables += published_tables(report.name, report.rows)
     tables += [_standing(board) for board in report.standings]
     words = f"differences in {metric.words}"
-    for compared, suffix in ((report.differences, ""), (report.group_differences, " of groups")):
-        tables += [
-            _differences(f"{board.board}: {words}{suffix}", board.differences, metric)
-            for board in compared
-            if board.differences
-        ]
-    if (ranks := report.ranks) is not None:
-        lines = [[m, f"{r:.2f}"] for m, r in zip(ranks.methods, ranks.ranks, strict=True)]
-        text = (
-            f"Over {ranks.datasets} datasets; Friedman p = {ranks.friedman_p:.2g}. Mean ranks"
-            f" closer than {ranks.critical_difference:.2f} do not differ significantly (Nemenyi)."
-        )
-        right = frozenset({"rank"})
-        tables.append(TextTable("Mean ranks", ["method", "rank"], lines, right, below=[text]))
-    if report.robustness:
-        tables.append(_robustness(report))
+    tables += [
+        _differences(f"{board.board}: {words}", board.differences, metric)
+        for board in report.differences
+        if board.differences
+    ]
+    if report.changes:
+        tables.append(_changes(report.changes, metric))
     for board in dict.fromkeys(errors.board for errors in report.corruption):
         tables += _corruption(board, [e for e in report.corruption if e.board == board], metric)
     failed = [row for row in report.rows if row.status == "failed"]
@@ -95,10 +85,10 @@ def _methods(
         line |= {
             "rank": NONE if method.rank is None else str(method.rank),
             _metric_heading(metric): metric.shown(s.accuracy),
+            "templates": "–".join(map(metric.shown, s.range_of_templates or ())) or NONE,
             "95 %": "–".join(map(metric.shown, s.interval)),
             "±images": metric.shown(s.of_images),
             "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
-            "±templates": NONE if s.of_templates is None else metric.shown(s.of_templates),
             "cost": f"{method.cost:,.0f}",
             "worst": f"{100 * method.worst_group.accuracy:.1f}" if method.worst_group else NONE,
             "runs": str(method.runs)
@@ -108,7 +98,7 @@ def _methods(
             "trained on": provenance(method.trained_on),
         }
         lines.append(line)
-    empty = {n for n in ("±seeds", "±templates", "worst") if all(x[n] == NONE for x in lines)}
+    empty = {n for n in ("±seeds", "templates", "worst") if all(x[n] == NONE for x in lines)}
     same = {n for n in ("n", "runs", "trained on") if len({line[n] for line in lines}) == 1}
     without = {"rank", "95 %", "±images"} if stopped else set()
     without |= set() if metric.sign else {"rank"}
@@ -116,8 +106,10 @@ def _methods(
     facts = {"n": "images: {}", "runs": "runs of each: {}", "trained on": "{}"}
     shared = [text.format(lines[0][name]) for name, text in facts.items() if name in same]
     title = f"{board} ({', '.join(shared)})" if shared else board
-    right = frozenset(name for name in head if name not in (*varied, "95 %", "trained on"))
-    optional = ("trained on", "runs", "n", "±images", "±templates", "±seeds", "worst", "95 %")
+    right = frozenset(
+        name for name in head if name not in (*varied, "templates", "95 %", "trained on")
+    )
+    optional = ("trained on", "runs", "n", "±images", "±seeds", "worst", "templates", "95 %")
     return TextTable(
         title,
         head,
@@ -145,28 +137,6 @@ def _standing(board: BoardStanding) -> TextTable:
     return TextTable(title, head, lines, frozenset({"acc", "images", "after"}))
 
 
-def _groups(title: str, groups: Sequence[StudyGroup], metric: MetricSpec) -> TextTable:
-    head = ["group", "backbones", _metric_heading(metric), "95 %", "±images", "±backbones", "cost"]
-    lines = [
-        [
-            group.group,
-            str(len(group.methods)),
-            metric.shown(group.value),
-            "–".join(map(metric.shown, group.interval)),
-            metric.shown(group.of_images),
-            NONE if group.of_backbones is None else metric.shown(group.of_backbones),
-            f"{group.cost:,.0f}",
-        ]
-        for group in sorted(groups, key=lambda group: -(metric.sign or 1) * group.value)
-    ]
-    right = frozenset(head) - {"group", "95 %"}
-    text = (
-        "A group is the mean of its backbones. Its interval and its differences are over other"
-        " images, for these backbones; ±backbones is the standard deviation over backbones."
-    )
-    return TextTable(title, head, lines, right, ("±images", "cost"), [text])
-
-
 def _differences(title: str, pairs: Sequence[Difference], metric: MetricSpec) -> TextTable:
     points = "points" if metric.unit == "share" else "difference"
     head = ["B", "less A", points, "95 %", "p", "p, Holm", "verdict"]
@@ -174,8 +144,7 @@ def _differences(title: str, pairs: Sequence[Difference], metric: MetricSpec) ->
         [
             pair.b,
             pair.a,
-            metric.shown(pair.difference, "+"),
-            " to ".join(metric.shown(end, "+") for end in pair.interval),
+            *_with_sign(metric, pair.difference, pair.interval),
             f"{pair.p:.2g}",
             f"{pair.p_holm:.2g}",
             _verdict(pair, metric),
@@ -193,28 +162,41 @@ def _verdict(pair: Difference, metric: MetricSpec) -> str:
     return "equal" if pair.equal else "not significant"
 
 
-def _robustness(report: StudyReport) -> TextTable:
-    head = ["method", "usual", "shifted", "before", "after", "expected", "effective"]
-    lines = [
-        [
-            shift.method,
-            shift.usual,
-            shift.shifted,
-            f"{100 * shift.accuracy_usual:.1f}",
-            f"{100 * shift.accuracy_shifted:.1f}",
-            NONE if shift.expected is None else f"{100 * shift.expected:.1f}",
-            NONE if shift.effective is None else f"{100 * shift.effective:+.1f}",
-        ]
-        for shift in report.robustness
-    ]
+def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
+    points = "points" if metric.unit == "share" else "difference"
+    head = ["method", "usual", "shifted", "before", "after", points, "95 %"]
     text = (
-        "The expected accuracy is by a line through the other methods' accuracies before and after,"
-        " in logits (Taori et al. 2020). Effective robustness is the accuracy minus the expected"
-        " one."
+        "Each interval is for one change, over other images. Corrupted images are paired with the"
+        " clean ones, and two methods with each other on the same images."
     )
-    return TextTable(
-        "Effective robustness", head, lines, frozenset(head[3:]), ("usual", "shifted"), [text]
-    )
+    if with_reference := any(change.robustness for change in changes):
+        head += ["expected", "effective", "95 % "]
+        text += (
+            " The expected accuracy is by a line through the reference models' accuracies before"
+            " and after the shift, in logits (Taori et al. 2020). Effective robustness is the"
+            " accuracy minus the expected one, with an interval for this line."
+        )
+    lines = []
+    for change in changes:
+        less = "" if change.less is None else f" less {change.less}"
+        values = [
+            metric.shown(value, "+" if less else "") for value in (change.before, change.after)
+        ]
+        values += _with_sign(metric, change.change, change.interval)
+        if (robustness := change.robustness) is not None:
+            effective = _with_sign(metric, robustness.effective, robustness.interval)
+            values += [metric.shown(robustness.expected), *effective]
+        elif with_reference:
+            values += [NONE] * 3
+        lines.append([f"{change.method}{less}", change.usual, change.shifted, *values])
+    title = f"Change in {metric.words} under a shift"
+    right = frozenset(head) - {"method", "usual", "shifted", "95 %", "95 % "}
+    return TextTable(title, head, lines, right, ("usual",), [text])
+
+
+def _with_sign(metric: MetricSpec, value: float, interval: tuple[float, float]) -> list[str]:
+    """Return a difference and its interval as two fields."""
+    return [metric.shown(value, "+"), " to ".join(metric.shown(end, "+") for end in interval)]
 
 
 def _corruption(

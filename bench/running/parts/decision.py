@@ -17,7 +17,7 @@ from bench.inputs.draws import MAX_DRAWS
 from bench.running.parts.setting import Chapter, Text, default_of, setting
 from bench.store.identity import StrategyIdentity
 
-Rule = Literal["best", "mean", "spread"]
+Rule = Literal["best", "mean"]
 
 
 class QuestionSettings(Chapter):
@@ -32,8 +32,8 @@ class QuestionSettings(Chapter):
     """A CSV file of prompts with the columns prompt,classname,classidx; a class may have
     several."""
     template_rule: Rule = setting(default="best", identity="run", classify=True)
-    """How the prompts of a class are combined into its score: best (the best prompt's score), mean
-    (of their errors), or spread (each draw uses one of them)."""
+    """How the prompts of a class are combined into its score: best (the best prompt's score), or
+    mean (of their errors)."""
     hierarchy: Text | None = setting(identity="content", classify=True)
     """A tree of the classes, for strategies that descend a class tree: CSV with the columns
     node,parent,words, or TOML. Other strategies ignore it."""
@@ -130,5 +130,5 @@ def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
         for name, value in parameters.items()
         if not (spec.parameters[name].later and value == spec.parameters[name].default)
     }
-    recorded |= {**spec.retired, **strategy.settled, "draws": strategy.draws}
+    recorded |= {**strategy.settled, "draws": strategy.draws}
     return Decider(spec, recorded, strategy)

@@ -16,7 +16,7 @@ from bench.discovery.targets import make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import PluginError, UserError
 from bench.inputs.draws import DrawPlan, combine_plan, parse_levels, parse_plan
-from bench.inputs.estimand import Loss, NullPer, Space, check_estimand, parse_weighting
+from bench.inputs.estimand import Loss, Space, check_estimand, parse_weighting
 from bench.running.parts.setting import DENOISERS, Chapter, Text, setting
 
 NoisePer = Literal["run", "image"]
@@ -40,9 +40,6 @@ class MeasureSettings(Chapter):
     )
     """The scale of classifier-free guidance, for a backbone with a null conditioning; costs one
     more evaluation per draw of a request (default: no guidance)."""
-    guidance_null: NullPer = setting(DENOISERS, default="draw", identity="resolved")
-    """With --guidance: predict the null once per draw of a request (draw), or for every cell
-    (cell), as earlier versions did."""
     subtract_null: bool = setting(DENOISERS, default=False, identity="scoring")
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""

@@ -20,7 +20,6 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.running.resolve import Resolved
-from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig, changed
 from bench.store.documents import Items
 
@@ -104,13 +103,8 @@ def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
         values = [template] if isinstance(template, str) else template
         templates = read_templates(_with_sets(values, spec))
         prompts = from_templates(templates, classes, spec.phrases)
-    rule = config.template_rule
-    if rule == "spread" and kind_of(resolved).one_draw:
-        raise UserError(
-            f"--template-rule spread: {resolved.backbone_name!r} is a classifier, which has one"
-            " draw; use mean or best."
-        )
-    make_columns(np.array(prompts.class_of_prompt), rule, 1)  # refuses a rule that does not fit
+    # Refuses a rule that does not fit.
+    make_columns(np.array(prompts.class_of_prompt), config.template_rule)
     return prompts
 
 

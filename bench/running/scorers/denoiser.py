@@ -13,13 +13,13 @@ import numpy as np
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Ints, Problem
+from bench.contracts.strategy import Problem
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, offers
 from bench.errors import UserError
 from bench.inputs.draws import read_noise
-from bench.inputs.templates import Columns, make_columns
-from bench.running.parts.measure import per_level, view_of_each_draw
+from bench.inputs.templates import Columns
+from bench.running.parts.measure import view_of_each_draw
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
 from bench.running.scorers.draws import (
@@ -50,23 +50,14 @@ class DenoiserKind(ScorerKind):
 
     batches_cells = True
 
-    def columns(self, resolved: Resolved, classes: Ints) -> Columns:
-        """Return the columns; draws that share a level use the same prompt of a class."""
-        rule, n_draws = resolved.config.template_rule, self.draws(resolved)
-        return make_columns(classes, rule, n_draws, per_level=per_level(resolved.plan))
-
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
         """Return the problem of an image, with the costs of cells and, with `levels`, the draws."""
-        config = prepared.config
-        guided, per_cell = config.guidance is not None, config.guidance_null == "cell"
-        passes = 2 if guided and per_cell else 1
         problem = replace(
             super().problem(prepared, columns),
             can_linearise=prepared.strategy.linearises,
-            cell_cost=columns.per_column * passes,
-            null_cost=passes if config.subtract_null or (guided and not per_cell) else 0,
+            null_cost=int(needs_null(prepared.config)),
             linearisation_cost=linearisation_cost(prepared),
             antithetic=prepared.plan.name == "antithetic",
         )
@@ -136,9 +127,7 @@ class DenoiserKind(ScorerKind):
             **without_none(
                 weighting=weighting_identity(prepared.weighting),
                 views=views_identity(prepared.views),
-                guidance_null=None
-                if config.guidance is None or config.guidance_null == "cell"
-                else config.guidance_null,
+                guidance_null=None if config.guidance is None else "draw",
             ),
         )
 
@@ -199,7 +188,6 @@ class DenoiserKind(ScorerKind):
                 noise,
                 config.loss,
                 config.guidance,
-                config.guidance_null,
             ),
             chosen_batch_size(prepared)
             or default_batch_size(denoiser.device.type, denoiser.latent_shape),

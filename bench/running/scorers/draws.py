@@ -72,9 +72,7 @@ def speed_key(prepared: Prepared) -> str:
     """Return the cache key of the best batch size: all that affects speed except the device."""
     config = prepared.config
     resolution = prepared.backbone_parameters.get("resolution")
-    twice = config.guidance is not None and config.guidance_null == "cell"
-    guided = " guided" if twice else ""
-    return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}{guided}"
+    return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}"
 
 
 def _backbone_key(prepared: Prepared) -> str:

@@ -42,7 +42,7 @@ class ScorerKind(ABC):
 
     def columns(self, resolved: Resolved, classes: Ints) -> Columns:
         """Return the columns that a strategy compares; `classes`, int64 [P], are the prompts'."""
-        return make_columns(classes, resolved.config.template_rule, self.draws(resolved))
+        return make_columns(classes, resolved.config.template_rule)
 
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
@@ -60,16 +60,10 @@ class ScorerKind(ABC):
 
     def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
         """Raise UserError if settings or the strategy do not fit the backbone's class."""
-        config, views = prepared.config, prepared.views
-        if config.control == TEXT_ONLY and not scores_texts:
+        if prepared.config.control == TEXT_ONLY and not scores_texts:
             raise UserError(
                 f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
                 f" {prepared.backbone_name!r} is not. --control grey works with every backbone."
-            )
-        if views is not None and config.template_rule == "spread":
-            raise UserError(
-                f"--views {config.views} and --template-rule spread both spread over the draws; use"
-                " one of them."
             )
 
     def check_draws(self, prepared: Prepared) -> None:

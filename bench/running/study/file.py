@@ -20,7 +20,7 @@ from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.parts.setting import is_path, registered
-from bench.running.settings import RunConfig, make_config
+from bench.running.settings import RunConfig, check_removed, make_config
 from bench.running.study.changes import REHEARSED, apply_changes
 from bench.running.study.published import figure_at, read_published
 from bench.running.study.values import (
@@ -28,7 +28,6 @@ from bench.running.study.values import (
     AxisLabels,
     Entries,
     Table,
-    check_groups,
     check_seeds,
     check_shifts,
     check_stop,
@@ -139,7 +138,6 @@ def _declared(
     names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
     if all(name in registry for name in names):
         check_shifts(entries, names)
-    check_groups(entries, labels.get("backbone", {}))
     check_stop(entries, study, any(cell.config.limit for cell in cells))
     if rehearsal:
         entries = entries.model_copy(update={"name": f"{entries.name}-rehearsal"})
@@ -204,6 +202,7 @@ def _settings(table: Table, what: str) -> dict[str, object]:
     settings: dict[str, object] = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
+        check_removed(name, value)
         if name in COMMAND_SETTINGS:
             raise UserError(
                 f"{key!r} is not a setting of {what}; `bench study --help` shows the command's."

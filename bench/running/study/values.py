@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from bench.errors import UserError, did_you_mean
 from bench.stats.crossed import MIN_SEEDS, Over
@@ -70,10 +62,6 @@ def is_matched(axes: Mapping[str, str], labels: Mapping[str, frozenset[str]]) ->
     return all(axes.get(name) in own for name, own in labels.items())
 
 
-Label = Annotated[str, BeforeValidator(in_text)]
-Labels = Annotated[
-    list[Label], Field(min_length=1), AfterValidator(lambda names: list(dict.fromkeys(names)))
-]
 Pair = Annotated[tuple[str, str], Strict(False)]  # TOML has lists only
 
 
@@ -97,7 +85,6 @@ class Entries(BaseModel):
     whole_groups: bool = False  # whether the images of a group are resampled together
     over: Over = "images"  # population that tests generalise to
     shifts: list[Pair] = []  # datasets of which the second is a distribution shift of the first
-    backbone_groups: dict[str, Labels] = {}  # group name → labels of its backbones
 
 
 EXPECTED = {
@@ -115,8 +102,6 @@ EXPECTED = {
     "over": 'write over = "seeds" for tests that generalise to other images and seeds; without it,'
     " they generalise to other images only",
     "shifts": 'expected a list of pairs: [["imagenet", "imagenet-sketch"]]',
-    "backbone_groups": "expected a table: [backbone_groups], and below it a list for each group,"
-    ' such as sd = ["sd15", "sd21"]',
 }
 
 
@@ -143,27 +128,13 @@ def check_stop(entries: Entries, study: Table, limited: bool) -> None:
         raise UserError("pilot: with stop, the first round is the pilot; set first_round instead.")
 
 
-def check_groups(entries: Entries, backbones: Collection[str]) -> None:
-    """Raise UserError if a group names an unknown backbone, or two groups share a backbone."""
-    group_of: dict[str, str] = {}
-    for group, names in entries.backbone_groups.items():
-        for name in names:
-            if name not in backbones:
-                close = did_you_mean(name, backbones)
-                raise UserError(f"[backbone_groups]: the study has no backbone {name!r}.{close}")
-            if group_of.setdefault(name, group) != group:
-                raise UserError(f"[backbone_groups]: {name} is in {group_of[name]} and in {group}.")
-
-
 def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
-    """Raise UserError if tests generalise to seeds that are too few or differ, or with groups.
+    """Raise UserError if tests generalise to seeds that are too few or differ.
 
     A method is one combination of all axes but seed and template, over which runs are averaged.
     """
     if entries.over == "images":
         return
-    if entries.backbone_groups:
-        raise UserError('over = "seeds" cannot be combined with [backbone_groups].')
     seeds: dict[str, set[str]] = {}
     for axes in cells:
         method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in ("seed", "template"))

@@ -12,11 +12,10 @@ from bench.contracts.strategy import Evaluate, Floats, Problem, Replaced, Reply,
 from bench_plugins.strategies._elimination import parse_bands
 from bench_plugins.strategies._odds import N_FEATURES, fit_odds
 from bench_plugins.strategies._published import PublishedSession, RivalRecorder, published_cost
-from bench_plugins.strategies._racing import RaceSession
+from bench_plugins.strategies._racing import GROWTH, RaceSession
 
 BOUNDS = ("t", "betting")
 PUBLISHED_CEILING = "published"
-RETIRED_HINT = "Earlier versions had others; their runs can be shown but not resumed"
 UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED_CEILING, "first": 2, "delta": 0.001}
 
 
@@ -84,6 +83,7 @@ class Race(Strategy):
         span: for `betting`: the largest possible difference between two errors on one draw; 0 if
             unknown, and then nothing is promised.
         draws: N, the draws of the plan.
+        growth: each round adds at least 1 / growth of the draws seen; it must be 8.
         ceiling: `published` for at most the cost of the default schedule of `adaptive`; None for at
             most every prompt on every draw.
         deviation: for `t`: standard deviation of the difference between two prompts on a draw,
@@ -99,7 +99,6 @@ class Race(Strategy):
         "default": True,
         # A copy of UNPROVEN, because a spec must be a literal.
         "unproven": {"ceiling": "published", "first": 2, "delta": 0.001},
-        "retired": {"growth": 8},
         # A low delta costs little if prompts are far apart, and an early first look saves most. So
         # the first look comes earlier while delta is low, and then delta rises.
         "safest_first": (
@@ -126,6 +125,7 @@ class Race(Strategy):
         order: str = "even",
         span: float = 0.0,
         draws: int = 500,
+        growth: int = 8,
         ceiling: Annotated[float | str | None, LATER] = None,
         deviation: Annotated[float, LATER] = 0.0,
         tie: Annotated[float, LATER] = 0.0,
@@ -134,8 +134,7 @@ class Race(Strategy):
         if not 0 < delta < 1:
             raise ValueError(f"delta must be between 0 and 1, got {delta}")
         if bound not in BOUNDS:
-            hint = f". {RETIRED_HINT}" if bound == "serfling" else ""
-            raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}{hint}")
+            raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}")
         if deviation < 0 or (deviation and bound != "t"):
             raise ValueError(
                 f"deviation must not be negative and requires bound=t, got {deviation:g} with"
@@ -154,7 +153,9 @@ class Race(Strategy):
             raise ValueError(f"order requires bound=t, because bound={bound} needs a random order")
         parse_bands(order)
         if ceiling not in (None, PUBLISHED_CEILING):
-            raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {RETIRED_HINT}")
+            raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}")
+        if growth != GROWTH:
+            raise ValueError(f"growth must be {GROWTH}, got {growth}: other values were removed")
         if ceiling and bound != "t":
             raise ValueError(
                 f"ceiling={ceiling} requires bound=t, because the schedule determines the draws"

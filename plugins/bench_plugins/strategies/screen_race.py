@@ -64,6 +64,7 @@ class ScreenRace(Strategy):
         first: draws before the first test of the race.
         order: bands of timesteps that the race evaluates first.
         draws: N, the draws of the plan.
+        growth: as of `race`.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -81,7 +82,6 @@ class ScreenRace(Strategy):
             {"reach": 0.5, "first": 2, "delta": 0.02},
         ),
         "learned": {"reach": "full-linearised"},
-        "retired": {"growth": 8},
     }
     linearises = True
 
@@ -94,6 +94,7 @@ class ScreenRace(Strategy):
         first: int = 4,
         order: str = "even",
         draws: int = 500,
+        growth: int = 8,
     ) -> None:
         if not reach >= 0:
             raise ValueError(f"reach must be at least 0, got {reach}")
@@ -101,7 +102,7 @@ class ScreenRace(Strategy):
             raise ValueError(f"samples must be between 1 and draws={draws}, got {samples}")
         if screens < 1:
             raise ValueError(f"screens must be at least 1, got {screens}")
-        self.race = Race(delta=delta, first=first, order=order, draws=draws)
+        self.race = Race(delta=delta, first=first, order=order, draws=draws, growth=growth)
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
         self.level = delta
 

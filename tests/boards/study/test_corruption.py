@@ -63,6 +63,23 @@ def test_errors_are_those_of_the_records(folder: Path) -> None:
     assert by_method["nearest-mean"]["error"] > by_method["nearest-mean"]["clean"]
 
 
+def test_what_corruption_costs_is_paired_and_compared(folder: Path) -> None:
+    report = json.loads(shown(folder, "--json"))
+    errors = {one["method"]: one for one in report["corruption"]}
+    change = {one["method"]: one for one in report["changes"] if one["less"] is None}
+    for method, one in change.items():
+        assert (one["usual"], one["shifted"]) == ("digits/test", "corrupted")
+        lost = errors[method]["error"] - errors[method]["clean"]
+        assert one["change"] == pytest.approx(-lost)
+        assert one["interval"][0] <= one["change"] <= one["interval"][1]
+    assert change["nearest-mean"]["interval"][1] < 0 <= change["majority"]["interval"][1]
+    [pair] = [one for one in report["changes"] if one["less"] is not None]
+    known = change[pair["method"]]["change"] - change[pair["less"]]["change"]
+    assert pair["change"] == pytest.approx(known)
+    assert pair["interval"][0] <= known <= pair["interval"][1]
+    assert "Change in accuracy under a shift" in shown(folder)
+
+
 def test_clean_images_alone_are_ranked_and_compared(folder: Path) -> None:
     report = json.loads(shown(folder, "--json"))
     assert [method["method"] for method in report["methods"]] == ["nearest-mean", "majority"]

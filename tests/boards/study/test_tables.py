@@ -16,8 +16,10 @@ from helpers.studies import GRID, store_study
 
 from bench.boards.study.methods import MethodRuns, select_same_seeds
 from bench.boards.study.report import study_report
+from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable, to_latex
 from bench.store.decisions import as_decisions
+from bench.store.studies import read_study, write_study
 
 ODD = TextTable(
     "Runs_of 10 %",
@@ -41,11 +43,9 @@ def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     axes = ("--rows", "backbone", "--columns", "seed", "--value", "n", "--format", "csv")
     pivot = bench("study", study, *results, "--show", *axes).out
     assert pivot.splitlines() == ["backbone,0,1", "random,10,10", "majority,10,–"]
-    figures = ("--figure", tmp_path / "f.svg", "--ranks-figure", tmp_path / "r.svg")
-    drawn = bench("study", study, *results, "--show", *figures)
-    assert drawn.code == 2 and "needs 10 datasets" in drawn.err
-    assert f"Wrote {tmp_path / 'f.svg'}" in drawn.err
-    assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
+    drawn = bench("study", study, *results, "--show", "--figure", tmp_path / "f.svg")
+    assert drawn.code == 0 and f"Wrote {tmp_path / 'f.svg'}" in drawn.err
+    assert "digits/test" in (tmp_path / "f.svg").read_text()
     flat = bench("study", study, *results, "--show", "--value", "n")
     assert flat.code == 2 and "--value needs --rows and --columns" in flat.err
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
@@ -145,6 +145,29 @@ def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
     assert apart.code == 2 and "--over must include seed" in apart.err
 
 
+def test_the_range_over_templates_is_beside_the_accuracy(tmp_path: Path) -> None:
+    labels = [0, 1, 2, 1] * 5
+    runs = []
+    for seed, wrong in enumerate((2, 5, 8)):  # one run for each template
+        answers: list[int | None] = [*labels]
+        answers[:wrong] = [(label + 1) % 3 for label in labels[:wrong]]
+        runs.append(store(tmp_path, labels, answers, seed=seed))
+    folder = store_study(tmp_path, runs)
+    study = read_study(folder)
+    cells = [
+        cell.model_copy(update={"axes": {**cell.axes, "template": f"{place} {{class}}"}})
+        for place, cell in enumerate(study.cells)
+    ]
+    axes = [*study.axes, "template"]
+    write_study(folder, study.model_copy(update={"cells": cells, "axes": axes}))
+    table = study_tables(study_report(folder))[0]
+    place = table.head.index("templates")
+    assert table.head[place - 1] == "acc"
+    assert table.rows[0][place - 1 : place + 1] == ["75.0", "60.0–90.0"]
+    apart = study_tables(study_report(folder, over=["seed"]))[0]
+    assert "templates" not in apart.head and len(apart.rows) == 3
+
+
 def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
     """While a study runs, some have fewer."""
     seeds = {"a": "012", "b": "012", "c": "01", "d": "123"}
@@ -158,22 +181,3 @@ def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
     ]
     assert [one.name for one in select_same_seeds(members)] == ["a", "b"]
     assert select_same_seeds(members[2:3]) == []
-
-
-def test_groups_of_backbones_are_compared(tmp_path: Path) -> None:
-    study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
-    groups = '[backbone_groups]\nblind = ["random", "majority"]\nlearned = ["nearest-mean"]\n'
-    learned = '[[grid]]\nbackbones = ["nearest-mean"]\nseeds = 0\n'
-    study.write_text(f"{GRID}\n{learned}{groups}")
-    report = bench("study", study, *results, "--json").json
-    by = {one["method"]: one["spread"]["accuracy"] for one in report["methods"]}
-    blind, learned = report["groups"]
-    assert (blind["group"], blind["methods"]) == ("blind", ["random", "majority"])
-    assert blind["value"] == pytest.approx((by["random"] + by["majority"]) / 2)
-    assert blind["of_backbones"] > 0 and learned["of_backbones"] is None
-    (one,) = report["group_differences"][0]["differences"]
-    assert one["difference"] == pytest.approx(learned["value"] - blind["value"])
-    assert one["different"] and one["runs"] == [3, 1]
-    text = bench("study", study, *results, "--show").out
-    assert "groups of backbones" in text and "±backbones" in text
-    assert "differences in accuracy of groups" in text

@@ -12,6 +12,7 @@ from helpers.places import ROOT
 from helpers.tables import Errors, concluded, make, make_problem, make_table, run
 
 from bench.discovery.loading import load_plugins
+from bench.errors import UserError
 from bench.running.parts.decision import make_decider
 
 
@@ -56,10 +57,13 @@ def test_a_race_without_a_ceiling_says_which_one_keeps_it_to_the_schedule(
     assert screen and (screen.equivalents, screen.settings) == (schedule, {})
 
 
-def test_what_is_at_its_default_is_not_recorded_and_what_retired_is() -> None:
+def test_growth_is_recorded_and_later_parameters_at_their_default_are_not() -> None:
     for name in ("race", "screen-race"):
-        recorded = make_decider(load_plugins().strategies.get(name), {"growth": "8"}).parameters
+        spec = load_plugins().strategies.get(name)
+        recorded = make_decider(spec, {}).parameters
         assert recorded["growth"] == 8 and "ceiling" not in recorded and "odds" not in recorded
+        with pytest.raises(UserError, match="growth must be 8, got 16: other values were removed"):
+            make_decider(spec, {"growth": "16"})
 
 
 RUNS = sorted((ROOT / "results" / "published").glob("*race*/manifest.json"))

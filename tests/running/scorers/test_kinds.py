@@ -56,12 +56,8 @@ def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path
     assert cost(guided)[:2] == (1, 1)
     gradients = {"backbone": str(pipelines["sd15"]), "strategy": "full-linearised"}
     assert cost(prepared(**gradients, guidance=2.0))[2] == cost(prepared(**gradients))[2] + 1
-    per_cell = prepared(backbone=str(pipelines["sd15"]), guidance=2.0, guidance_null="cell")
-    assert cost(per_cell)[:2] == (2, 0)
-    for base, null in ((guided, 1), (per_cell, 2)):
-        config = base.config.model_copy(update={"subtract_null": True})
-        both = replace(base, config=config)
-        assert cost(both)[1] == null
+    both = replace(guided, config=guided.config.model_copy(update={"subtract_null": True}))
+    assert cost(both)[1] == 1
 
 
 def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
@@ -87,10 +83,4 @@ def test_scoring_holds_only_what_differs_from_the_default() -> None:
 def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
     with pytest.raises(UserError, match="needs a likelihood"):
-        kind_of(run).check(run)
-
-
-def test_views_and_spread_templates_are_not_spread_together() -> None:
-    run = prepared(views="flip", template=["a {class}", "the {class}"], template_rule="spread")
-    with pytest.raises(UserError, match="both spread over the draws"):
         kind_of(run).check(run)

@@ -20,8 +20,6 @@ from helpers.command import bench
         ('[[exclude]]\nbackbone = "randon"', "backbone has no value 'randon'. Did you mean"),
         ("pilot = -1", "pilot = -1"),
         ("margin = 3", "margin = 3"),
-        ('[backbone_groups]\na = ["randon"]', "no backbone 'randon'. Did you mean 'random'"),
-        ('[backbone_groups]\na = ["random"]\nb = ["random"]', "random is in a and in b"),
         ("published = 0.7", "written as [[published]]"),
         ("[published]\nvalue = 0.7", "[published]: source: Field required"),
         ('[published]\nsource = ""', "[published]: source: "),
@@ -40,7 +38,6 @@ from helpers.command import bench
         ("summary = 3", "summary = 3: expected one line of text"),
         ('stop = "best"\n[[grid]]\nlimit = 4', "stop and limit both end runs"),
         ("[[exclude]]", "[[exclude]]: an empty table would exclude everything"),
-        ("backbone_groups = 3", "backbone_groups = 3: expected a table"),
         ('whole_groups = "yes"', "whole_groups = 'yes': expected true or false"),
         ('over = "seed"', "over = 'seed': write over = \"seeds\""),
         ('over = "seeds"', "the same seeds for every method, at least 3: dataset digits"),
@@ -49,10 +46,6 @@ from helpers.command import bench
             'over = "seeds"\nlimit = 9\n[[grid]]\nseeds = [0, 1, 2]\n'
             '[[grid]]\nbackbone = "majority"\nseed = 0',
             "backbone majority has 1",
-        ),
-        (
-            'seeds = [0, 1, 2]\nover = "seeds"\n[backbone_groups]\na = ["random"]',
-            "cannot be combined with [backbone_groups]",
         ),
         ('shifts = [["digits", "digit"]]', "no dataset 'digit'. Did you mean 'digits'"),
         (

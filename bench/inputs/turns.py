@@ -1,0 +1,156 @@
+"""An even assignment of draws to the views of an image.
+
+Every subset of draws that a strategy may use should see all views equally often. Assigning view
+k mod n to draw k would not do: a stage of 50 of 500 draws would see one view of five. We call a set
+of draws *balanced* if the counts of the views differ by at most 1, and balance two kinds of sets.
+The prefixes of the order in which most strategies request draws (`even_order`) are balanced by
+construction: each block of n draws in that order gets all n views. The assignment within the blocks
+is chosen so that the sub-grids whose size divides N are balanced, too. Other sub-grids, and ranges
+of levels, are only nearly balanced, because they overlap in too many ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.inputs.draws import Ints, even_order, sub_grid
+
+MAX_CLOSE_SIZE = 128  # largest size of the other sub-grids that are nearly balanced
+N_BANDS = 256  # number of ranges of levels, from the lowest on, that are nearly balanced
+TRIES, SWEEPS = 8, 200
+MIN_GAIN = 1e-9
+MAX_SWAPS = 100_000  # maximum number of swaps tried, which bounds the time for many draws
+UPHILL = 2**64 // 400  # one swap in 400 is accepted at any cost, to leave local minima
+
+
+@dataclass
+class _Assignment:
+    """An assignment of views to draws, with counts of each view in each set of draws."""
+
+    turns: Ints  # int64 [N], the view of each draw
+    membership: Ints  # int64 [sets, N], 0 or 1: which draws are in each set
+    counts: Ints  # int64 [sets, n], draws of each view in each set
+
+    @classmethod
+    def of(cls, turns: Ints, member: Ints, n: int) -> _Assignment:
+        """Return the assignment with its counts; the arrays are not copied."""
+        seen = [member[:, turns == view].sum(axis=1) for view in range(n)]
+        return cls(turns, member, np.stack(seen, axis=1))
+
+    def partner(self, block: Ints, view: int) -> Ints:
+        """Return the block's draw with this view, if any; the last block may lack it."""
+        return np.asarray(block[self.turns[block] == view])
+
+    def change(self, draw: int, partner: Ints, view: int) -> Ints:
+        """Return by how much a swap changes each set's sum of squared counts, int64 [sets]."""
+        moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
+        mine = self.counts[:, self.turns[draw]]
+        return np.asarray(2 * moved * (self.counts[:, view] - mine + moved))
+
+    def swap(self, draw: int, partner: Ints, view: int) -> None:
+        """Exchange the views of `draw` and `partner`; the draw gets `view`."""
+        moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
+        mine = self.turns[draw]
+        self.counts[:, mine] -= moved
+        self.counts[:, view] += moved
+        self.turns[partner], self.turns[draw] = mine, view
+
+    @property
+    def unbalanced(self) -> int:
+        """Number of sets whose counts differ by more than 1."""
+        return int((self.counts.max(axis=1) - self.counts.min(axis=1) > 1).sum())
+
+
+def assign_evenly(n_draws: int, n_views: int) -> Ints:
+    """Return the view of each draw, int64 [N]; deterministic."""
+    if n_views == 1:
+        return np.zeros(n_draws, np.int64)
+    order = even_order(n_draws)
+    blocks = [order[start : start + n_views] for start in range(0, n_draws, n_views)]
+    exact, close = _list_sets(n_draws)
+    dealt = _assign_greedily(blocks, np.concatenate([exact, close]), n_views)
+    best = _Assignment.of(dealt, exact, n_views)
+    for attempt in range(TRIES):
+        if not best.unbalanced:
+            break
+        balanced = _balance(_Assignment.of(dealt.copy(), exact, n_views), blocks, attempt)
+        best = min(best, balanced, key=lambda deal: deal.unbalanced)
+    return _improve_balance(best.turns, blocks, exact, close, n_views)
+
+
+def _list_sets(n_draws: int) -> tuple[Ints, Ints]:
+    """Return which draws are in each set, 0 or 1, [sets, N], for two groups of sets.
+
+    They are the sub-grids whose size divides N, and other sub-grids with ranges of levels.
+    """
+    exact = [size for size in range(2, n_draws + 1) if n_draws % size == 0]
+    close = [size for size in range(2, min(MAX_CLOSE_SIZE, n_draws) + 1) if n_draws % size]
+    members = []
+    for sizes in (exact, close):
+        member = np.zeros((len(sizes), n_draws), np.int64)
+        for row, size in enumerate(sizes):
+            member[row, sub_grid(size, n_draws)] = 1
+        members.append(member)
+    ends = np.unique(np.linspace(1, n_draws, min(n_draws, N_BANDS), dtype=np.int64))
+    bands = np.arange(n_draws) < ends[:, None]
+    return members[0], np.concatenate([members[1], bands.astype(np.int64)])
+
+
+def _set_weights(member: Ints) -> NDArray[np.float64]:
+    """Return the weight of each set, float64 [sets]; small sets weigh more."""
+    return np.asarray(1.0 / np.sqrt(member.sum(axis=1)))
+
+
+def _assign_greedily(blocks: list[Ints], member: Ints, n: int) -> Ints:
+    """Assign views greedily, in the order of the draws.
+
+    Each draw gets, of the views left in its block, the one that is rarest in its sets.
+    """
+    turns = np.zeros(sum(map(len, blocks)), np.int64)
+    seen, weights = np.zeros((len(member), n)), _set_weights(member)
+    for block in blocks:
+        left = np.zeros(n)
+        for draw in block:
+            cost = np.round((member[:, draw] * weights) @ seen, 9) + left
+            view = int(np.argmin(cost))
+            left[view], turns[draw] = np.inf, view
+            seen[:, view] += member[:, draw]
+    return turns
+
+
+def _balance(deal: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment:
+    """Make random swaps within blocks until all sets are balanced or the limit is reached."""
+    stream, n = np.random.Philox(key=attempt), deal.counts.shape[1]
+    for _ in range(min(SWEEPS, max(1, MAX_SWAPS // TRIES // len(blocks)))):
+        # Raw numbers, because numpy's distributions may change between its versions.
+        for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):
+            draw, view = int(block[raw[0] % len(block)]), raw[1] % n
+            partner = deal.partner(block, view)
+            if draw in partner:
+                continue
+            if raw[2] < UPHILL or deal.change(draw, partner, view).sum() <= 0:
+                deal.swap(draw, partner, view)
+        if not deal.unbalanced:
+            break
+    return deal
+
+
+def _improve_balance(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
+    """Make swaps that bring the other sets closer to balance without unbalancing the exact ones."""
+    deal, steps = _Assignment.of(turns, np.concatenate([exact, close]), n), 0
+    weights = _set_weights(close)
+    for block in blocks:
+        for draw in map(int, block):
+            for view in range(n):
+                if (steps := steps + 1) > MAX_SWAPS:
+                    return turns
+                partner = deal.partner(block, view)
+                if draw in partner:
+                    continue
+                change = deal.change(draw, partner, view)
+                if change[: len(exact)].sum() <= 0 and change[len(exact) :] @ weights < -MIN_GAIN:
+                    deal.swap(draw, partner, view)
+    return turns
