@@ -68,24 +68,6 @@ def _log_sum(logs: Floats) -> Floats:
     return np.asarray(largest + np.log(np.exp(logs - largest[..., None]).sum(axis=-1)))
 
 
-def simulated_stops(difference: float, discordance: float, most: int, studies: int = 400) -> Floats:
-    """Simulate after how many images comparisons of two runs are decided, float64 [studies].
-
-    To save time, the test is evaluated at about 400 numbers of images up to `most`; infinity if it
-    decides at none of them.
-    """
-    rng, step = np.random.default_rng(0), max(1, most // 400)
-    shares = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
-    counts = rng.multinomial(step, shares, size=(studies, most // step)).cumsum(axis=1)
-    wins, losses = counts[..., 0, None], counts[..., 1, None]
-    decided = np.zeros(wins.shape[:2], dtype=bool)
-    for won, lost in ((wins, losses), (losses, wins)):
-        paths = won * np.log1p(BETS) + lost * np.log1p(-BETS) + LOG_PRIOR
-        decided |= _log_sum(paths) >= log(2 / ALPHA)
-    stops: Floats = np.where(decided.any(axis=1), (decided.argmax(axis=1) + 1.0) * step, inf)
-    return stops
-
-
 def anytime_p(values: Floats, mean: float, population: int | None = None) -> float:
     """Return the anytime-valid p-value of the null hypothesis "the mean is at most `mean`".
 
