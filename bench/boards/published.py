@@ -21,7 +21,6 @@ from bench.stats.agreement import read_audit
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
 from bench.store.folder import (
-    LOCK,
     MANIFEST,
     SUMMARY,
     folders_with,
@@ -30,6 +29,7 @@ from bench.store.folder import (
 )
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
+from bench.store.locking import LOCK, SHORT_LOCK
 from bench.store.runs import read_run
 from bench.store.summary import AUDIT, read_swept
 
@@ -110,7 +110,7 @@ def find_problems(run: Path, totals: Totals) -> Iterator[str]:
 def _file_problems(run: Path) -> Iterator[str]:
     for path in sorted(run.rglob("*")):
         allowed = *PUBLISHED_FILES, *OPTIONAL_FILES
-        if path.relative_to(run).as_posix() not in (*allowed, LOCK):
+        if path.relative_to(run).as_posix() not in (*allowed, LOCK, SHORT_LOCK):
             yield f"{path.name} does not belong there; expected only {', '.join(allowed)}"
     size = sum((run / name).stat().st_size for name in PUBLISHED_FILES)
     if size > MAX_RUN_BYTES:

@@ -243,16 +243,10 @@ def _print_power(plan: Power) -> None:
     ]
     head = ["power", "images, the same for both", "images each, if not the same"]
     print_rows(head, rows, right=head)
-    if (stops := plan.sequential) is not None:
-        say(
-            f"A run that stops when that is shown (`bench run --until`) takes {stops.mean:,} images"
-            f" on average, and in 90 % of cases at most {stops.of_90_percent:,}."
-        )
-    if plan.n is not None and plan.power is not None and plan.simulated is not None:
+    if plan.n is not None and plan.power is not None:
         say(
             f"{plan.n:,} {'image shows' if plan.n == 1 else 'images show'} it with a power of"
-            f" {100 * plan.power:.1f} %"
-            f" ({100 * plan.simulated:.1f} % of 2,000 simulated studies found it)."
+            f" {100 * plan.power:.1f} %."
         )
         say(
             f"With a power of 80 % they show a difference of {100 * plan.smallest:.2g} points or"

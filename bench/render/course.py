@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
 from bench.render.runs import RunData
 from bench.render.svg import Drawing, Palette
-from bench.stats.questions import parse_question
+from bench.stats.questions import Results, parse_question
 from bench.stats.sequential import interval_course
 from bench.store.folder import find_run
 from bench.store.questions import QuestionAnswer
@@ -35,12 +35,12 @@ class Course:
 
 
 def find_course(run: RunData) -> Course | None:
-    """Return the intervals for a run's last answered question, or None if there is none.
+    """Return the intervals for a run's last tested question, or None if there is none.
 
     They are of the difference to the other run if that is stored in the same folder, and of the
     accuracy otherwise.
     """
-    answers = [entry.answer for entry in run.questions if entry.answer]
+    answers = [a for a in (entry.answer for entry in run.questions) if a and a.anytime_ci95]
     if not answers:
         return None
     answer, right = answers[-1], run.decided.right_by_id()
@@ -50,7 +50,10 @@ def find_course(run: RunData) -> Course | None:
     if not images:  # the record of the first image is damaged
         return None
     values = np.array([right[name] for name in images], np.float64)
-    population = question.population(answer.total)
+    population, margin = (
+        question.population(Results(values, None, answer.total)),
+        float(question.margin),
+    )
     if question.run is not None and question.metric == "accuracy":
         with suppress(UserError):
             baseline = read_run(find_run(question.run, str(run.path.parent), exact=True))
@@ -59,8 +62,7 @@ def find_course(run: RunData) -> Course | None:
             differences = values[: len(shared)] - np.array([other[name] for name in shared])
             if shared:
                 ends = np.array(interval_course(differences, population=population))
-                bounds = {"within": (-question.margin, question.margin)}
-                limits = bounds.get(question.kind, (question.margin,))
+                limits = (-margin, margin) if question.kind == "within" else (margin,)
                 return Course("difference of accuracies", answer, ends, limits)
     ends = np.array(interval_course(2 * values - 1, population=population))
     ends[:, 1:] = (ends[:, 1:] + 1) / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError, warn_user
+from bench.errors import StoreError, UserError, warn_user
 from bench.machine.environment import peak_memory, remember_speed
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.running.until import QuestionWatch
@@ -25,11 +25,12 @@ from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import draw_table
 from bench.store.folder import missing_samples, read_manifest, read_summary
+from bench.store.locking import refuse_in_use
 from bench.store.looks import record_look
 from bench.store.questions import QuestionAnswer
 from bench.store.records import make_record
 from bench.store.summary import Again, Summary
-from bench.store.writing import RunFolder, refuse_in_use, update_labels
+from bench.store.writing import RunFolder, update_labels
 
 CHECK_SECONDS = 2.0  # minimum time between two `question_checked` events
 
@@ -81,11 +82,12 @@ def execute(
         and missing_samples(run.folder, run.manifest, False) is not None
     ):
         watch.adopt(read_decisions(run.folder, run.manifest))
-        watch.record_question(run.folder)
+        with suppress(StoreError):  # raised again if anything must be scored
+            watch.record_question(run.folder)
         run.manifest = watch.narrowed(run.manifest)
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
-            answer = watch.record_answer(run.folder) if watch else None
+            answer = watch.record_at_once(run.folder) if watch else None
             update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:

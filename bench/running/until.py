@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.strategy import Floats
-from bench.errors import UserError
+from bench.errors import StoreError, UserError, warn_user
 from bench.inputs.subsets import shuffle_samples
 from bench.running.prepared import Prepared
 from bench.stats.comparison import check_comparable
@@ -25,7 +25,7 @@ from bench.stats.questions import (
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.folder import find_run
-from bench.store.questions import QuestionAnswer, Verdict, ask_question, write_answer
+from bench.store.questions import QuestionAnswer, Verdict, keep_question
 from bench.store.runs import read_run
 
 
@@ -64,6 +64,7 @@ class QuestionWatch:
         for sample_id, is_right, failed in zip(ids, right, decisions.failed, strict=True):
             if not failed:
                 self._right[sample_id] = bool(is_right)
+        self.post_hoc = bool(self._right)
         self._advance()
 
     def add(self, sample_id: str, right: bool) -> bool:
@@ -132,14 +133,26 @@ class QuestionWatch:
 
     def record_question(self, folder: Path) -> None:
         """Write the question into the run's folder before its next image is scored."""
-        entry = ask_question(folder, self.question.text, len(self._right))
+        entry = keep_question(folder, self.question.text, len(self._right))
         self.post_hoc = entry.decided_before > 0
 
     def record_answer(self, folder: Path) -> QuestionAnswer:
         """Write the answer into the run's folder and return it."""
         result = self.answer
-        write_answer(folder, result)
+        keep_question(folder, self.question.text, len(self._right), result)
         return result
+
+    def record_at_once(self, folder: Path) -> QuestionAnswer:
+        """Write question and answer into the folder of a decided run and return the answer.
+
+        A warning tells that they are not kept if the folder cannot be written.
+        """
+        try:
+            self.record_question(folder)
+            return self.record_answer(folder)
+        except StoreError as error:
+            warn_user(f"The answer to --until is not kept: {error}")
+            return self.answer
 
 
 def watch_of(prepared: Prepared) -> QuestionWatch | None:

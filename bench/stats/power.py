@@ -13,13 +13,11 @@ import numpy as np
 
 from bench.contracts.strategy import Ints
 from bench.errors import UserError
-from bench.stats.paired import ALPHA, mcnemar
-from bench.stats.sequential import simulated_stops
+from bench.stats.paired import ALPHA
 from bench.store.fields import Document, Positive, Share
 
 DEFAULT_POWER = 0.8  # usual in the planning of studies
 MAX_IMAGES = 100_000_000
-SIMULATED_STUDIES = 2000
 COUNT_TAIL = 8.0  # standard deviations beyond which the discordant count is taken as impossible
 
 
@@ -31,13 +29,6 @@ class Needed(Document):
     unpaired: Positive | None  # images per run, if they use different ones; None as for `paired`
 
 
-class Sequential(Document):
-    """Number of images until a comparison that may stop at any image is decided, by simulation."""
-
-    mean: Positive  # mean number of images
-    of_90_percent: Positive  # 90 % quantile
-
-
 class Power(Document):
     """Power analysis of the comparison of two runs."""
 
@@ -47,10 +38,8 @@ class Power(Document):
     needed: list[Needed]  # numbers of images for several powers
     n: Positive | None = None  # number of available images
     power: Share | None = None  # probability of detecting the difference with n images; exact
-    simulated: Share | None = None  # the same, estimated from 2,000 simulated studies
     smallest: float | None = None
     """Smallest difference that n images detect with a power of 80 %; None if they detect none."""
-    sequential: Sequential | None = None  # None if the simulation would need too many images
 
 
 def plan_power(
@@ -76,7 +65,6 @@ def plan_power(
     if n is not None:
         with_n = {
             "power": exact_power(n, difference, discordance),
-            "simulated": simulated_power(n, difference, discordance),
             "smallest": smallest_difference(n, discordance),
         }
     return Power(
@@ -92,23 +80,8 @@ def plan_power(
             for power in (0.5, DEFAULT_POWER, 0.9, 0.95)
         ],
         n=n,
-        sequential=sequential_images(difference, discordance),
         **with_n,
     )
-
-
-def sequential_images(difference: float, discordance: float) -> Sequential | None:
-    """Simulate after how many images `bench run --until "differs from RUN"` ends.
-
-    A comparison still open after ten times the images of a fixed-size test counts as ending there.
-    None if that test needs more than a tenth of MAX_IMAGES.
-    """
-    fixed = images_needed(difference, discordance)
-    if fixed is None or fixed > MAX_IMAGES // 10:
-        return None
-    stops = simulated_stops(difference, discordance, 10 * max(fixed, 10))
-    stops = np.minimum(stops, 10.0 * max(fixed, 10))
-    return Sequential(mean=round(stops.mean()), of_90_percent=round(np.quantile(stops, 0.9)))
 
 
 def check_shares(difference: float, discordance: float) -> None:
@@ -200,15 +173,3 @@ def unpaired_images(difference: float, accuracy: float | None, power: float) -> 
     uncorrected = ((of_null + of_alternative) / difference) ** 2
     images = ceil(uncorrected / 4 * (1 + sqrt(1 + 4 / (uncorrected * difference))) ** 2)
     return max(1, images) if images <= MAX_IMAGES else None
-
-
-def simulated_power(
-    n: int, difference: float, discordance: float, studies: int = SIMULATED_STUDIES
-) -> float:
-    """Return the share of simulated studies of n images that detect the difference."""
-    rng = np.random.default_rng(0)
-    win_rate = (discordance + difference) / (2 * discordance)
-    discordant = rng.binomial(n, discordance, size=studies)
-    wins = rng.binomial(discordant, win_rate)
-    losses = discordant - wins
-    return float(((mcnemar(wins, losses) < ALPHA) & (wins > losses)).mean())

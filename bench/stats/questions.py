@@ -8,6 +8,7 @@ must reach. The run ends once its images, in random order, answer it. The tests 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import partial
 from math import log
 from typing import Any, Literal, NamedTuple
@@ -18,6 +19,7 @@ from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.stats.paired import ALPHA
 from bench.stats.sequential import (
+    Population,
     accuracy_anytime,
     anytime_interval,
     anytime_p,
@@ -47,13 +49,17 @@ class StopQuestion(NamedTuple):
     kind: Kind
     text: str  # the question as the user wrote it, whitespace normalised
     run: str | None = None  # the baseline run; None for a width
-    margin: float = 0.0  # difference, or interval width, in [0, 1)
+    margin: Decimal = Decimal(0)  # difference, or interval width, in [0, 1)
     whole_split: bool = False  # whether the claim is about this split only, not all images like it
     metric: str = "accuracy"  # or "balanced_accuracy"
 
-    def population(self, total: int) -> int | None:
-        """Return `total`, or None if the question is about all images like those of the split."""
-        return total if self.whole_split else None
+    def population(self, results: Results) -> Population | None:
+        """Return the split, or None if the question is about all images like those of the split."""
+        return results.split if self.whole_split else None
+
+    def is_counted(self, results: Results) -> bool:
+        """Whether all images are known that the question is about, so that nothing is tested."""
+        return self.whole_split and len(results.values) == results.total
 
 
 def parse_question(text: str) -> StopQuestion:
@@ -75,7 +81,7 @@ def parse_question(text: str) -> StopQuestion:
     for kind, pattern in _PATTERNS.items():
         if match := re.fullmatch(pattern, sentence, re.IGNORECASE):
             groups = match.groupdict()
-            margin = float(groups.get("margin") or 0)
+            margin = Decimal(groups.get("margin") or 0)
             if margin >= 1 or (kind in ("within", "width") and not margin):
                 raise UserError(
                     f"--until {text!r}: the number must be above 0 and below 1, got {margin:g}."
@@ -103,7 +109,7 @@ class Results(NamedTuple):
     `values`, float64 [n] in [0, 1], are the metric's value of each image, and `baseline` those of
     the baseline run (None for a width). `weights` are the images' weights in the metric, None if
     all are 1. `total` and `max_weight`, at least 1, are about the whole split: bets on a scale that
-    follows the data are not anytime-valid.
+    follows the data are not anytime-valid. The weights of all images of the split have the mean 1.
     """
 
     values: Floats
@@ -130,60 +136,77 @@ class Results(NamedTuple):
 
     @property
     def centred(self) -> Floats:
-        """Scaled values of this run, mapped from [0, 1] to [-1, 1]."""
-        return 2 * self.scaled(self.values) - 1
+        """Scaled values of this run, mapped from [0, 1] to [-1, 1] before they are weighted."""
+        return self.scaled(2 * self.values - 1)
+
+    @property
+    def split(self) -> Population:
+        """The images of the split, of which those that are left have what weight is left."""
+        seen = self.scaled(np.ones(len(self.values))).cumsum()
+        return Population(self.total, self.total / self.max_weight - seen)
 
 
 def decided_at(question: StopQuestion, results: Results, since: int = 1) -> tuple[Verdict, int]:
     """Return the first verdict that the images support, and the number of images it took.
 
-    It is "open", with the number of all images, if the question is undecided. A width is not
-    evaluated before image `since`, so that a caller need not repeat its earlier evaluations.
+    It is "open", with the number of all images, if the question is undecided. If a whole split is
+    known, the verdict is that of counting all its images. A width is not evaluated before image
+    `since`, so that a caller need not repeat its earlier evaluations.
     """
-    population = question.population(results.total)
-    if question.kind == "width":
-        width = 2 * question.margin / results.max_weight
-        n = first_narrow(results.centred, width, population, since)
-        return ("open", len(results.values)) if n is None else ("narrow", n)
-    margin = question.margin / results.max_weight
-    return _decide(question.kind, results.differences, margin, population)
+    population, counted = question.population(results), question.is_counted(results)
+    margin = question.margin / Decimal(results.max_weight)
+    if question.kind != "width":
+        return _decide(question.kind, results.differences, margin, population, counted)
+    if counted:
+        return "narrow", results.total
+    n = first_narrow(results.centred, float(2 * margin), population, since)
+    return ("open", len(results.values)) if n is None else ("narrow", n)
 
 
 def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     """Return the verdict with anytime-valid intervals and p-value after the deciding image.
 
-    If the question is undecided, they are those after the last image.
+    If the question is undecided, they are those after the last image. If all images of a split were
+    counted, there are none of these, but the exact difference.
     """
     verdict, n = decided_at(question, results)
     used = results.first(n)
-    scale = used.max_weight
-    population = question.population(used.total)
-    low, high = anytime_interval(used.centred, population)
-    more: dict[str, Any] = {}
-    if question.whole_split or used.weights is not None:
-        more["accuracy_anytime_ci95"] = accuracy_anytime(used.values)
-    if used.baseline is not None:
-        ends = anytime_interval(used.differences, population)
+    scale, population = used.max_weight, question.population(used)
+    counted, more = question.is_counted(used), dict[str, Any]()
+    if not counted:
+        ends = scale * np.array(anytime_interval(used.centred, population))
+        more["anytime_ci95"] = np.clip((ends + 1) / 2, 0, 1).tolist()
+        if question.whole_split or used.weights is not None:
+            more["accuracy_anytime_ci95"] = accuracy_anytime(used.values)
+    if used.baseline is not None and counted:
+        more["difference"] = float(scale * used.differences.mean())
+    elif used.baseline is not None:
+        ends = scale * np.array(anytime_interval(used.differences, population))
         more["p"] = current_p(question, used)
-        more["difference_anytime_ci95"] = tuple(end * scale for end in ends)
+        more["difference_anytime_ci95"] = np.clip(ends, -1, 1).tolist()
     return QuestionAnswer(
         question=question.text,
         verdict=verdict,
         n=n,
         total=used.total,
-        anytime_ci95=(max((low + 1) * scale / 2, 0.0), min((high + 1) * scale / 2, 1.0)),
         whole_split=question.whole_split,
         **more,
     )
 
 
 def _decide(
-    kind: Kind, values: Floats, margin: float, population: int | None
+    kind: Kind, values: Floats, margin: Decimal, population: Population | None, counted: bool
 ) -> tuple[Verdict, int]:
-    """Return the earliest verdict on the mean of `values`, and the number of values it took."""
+    """Return the earliest verdict on the mean of `values`, and the number of values it took.
 
-    def first_above(bound: float, alpha: float, sign: int = 1) -> int:
+    If they are all of the population and `counted`, the verdict takes all, and is "tied" if their
+    mean is the margin.
+    """
+
+    def first_above(bound: Decimal, alpha: float, sign: int = 1) -> int:
         """Return after how many values "mean <= bound" is rejected, or n + 1 if it is not."""
+        if population and counted:
+            return len(values) + (not population.excludes(sign * values, sign * bound)[-1])
         rejected = log_capital(sign * values, sign * bound, population) >= log(1 / alpha)
         return int(rejected.argmax()) + 1 if rejected.any() else len(values) + 1
 
@@ -193,7 +216,8 @@ def _decide(
     # exactly equal). A two-sided verdict splits ALPHA between its sides.
     verdicts: dict[Verdict, int]
     if kind == "differs":
-        verdicts = {"better": first_above(0.0, ALPHA / 2), "worse": first_below(0.0, ALPHA / 2)}
+        zero = Decimal(0)
+        verdicts = {"better": first_above(zero, ALPHA / 2), "worse": first_below(zero, ALPHA / 2)}
     elif kind == "better":
         refuted: Verdict = "outside" if margin else "worse"
         verdicts = {"better": first_above(margin, ALPHA), refuted: first_below(margin, ALPHA)}
@@ -203,7 +227,7 @@ def _decide(
         verdicts = {"within": within, "outside": outside}
     verdict = min(verdicts, key=lambda name: verdicts[name])
     n = verdicts[verdict]
-    return (verdict, n) if n <= len(values) else ("open", len(values))
+    return (verdict, n) if n <= len(values) else ("tied" if counted else "open", len(values))
 
 
 def current_p(question: StopQuestion, results: Results) -> float | None:
@@ -214,8 +238,8 @@ def current_p(question: StopQuestion, results: Results) -> float | None:
     """
     if results.baseline is None:
         return None
-    values, margin = results.differences, question.margin / results.max_weight
-    population = question.population(results.total)
+    values, margin = results.differences, question.margin / Decimal(results.max_weight)
+    population = question.population(results)
     if question.kind == "better":
         return anytime_p(values, margin, population)
     if question.kind == "differs":

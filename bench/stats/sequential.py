@@ -13,11 +13,13 @@ images are drawn with replacement.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import combinations
 from math import exp, inf, log
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
 from bench.stats.many import holm
@@ -27,33 +29,49 @@ MAX_STEPS = 45  # bisection steps: ends are exact to 1e-13
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 BETS = (_NODES + 1) / 2  # fractions of the capital staked: uniform prior on [0, 1] in 64 points
 LOG_PRIOR = np.log(_WEIGHTS / 2)
+ROUNDING = 1e-6  # sums of values that differ by less count as equal
 
 
-def log_capital(values: Floats, mean: float, population: int | None = None) -> Floats:
+class Population(NamedTuple):
+    """The images whose mean is asked for, if values are drawn from them without replacement."""
+
+    size: int  # number of images
+    rest: Floats  # largest possible sum of the values left after each one, float64 [n or more]
+
+    def excludes(self, values: Floats, mean: float | Decimal) -> NDArray[np.bool_]:
+        """Return after which values "the mean is at most `mean`" is impossible, bool [n].
+
+        Sums are compared and nothing is divided, so that a decimal such as 0.07 is exact.
+        """
+        least = values.cumsum() - self.rest[: len(values)]
+        return np.asarray(least > float(self.size * mean) + ROUNDING)
+
+
+def log_capital(
+    values: Floats, mean: float | Decimal, population: Population | None = None
+) -> Floats:
     """Return the logarithm of the capital after each value, float64 [n].
 
     The null hypothesis is that the mean is at most `mean`; to test "at least", negate `values` and
     `mean`. `values` are float64 [n] in [-1, 1], in random order. With a `population`, they are
-    drawn from so many images without replacement, and the mean is that of these images.
+    drawn from it without replacement, and the mean is that of its images.
     """
     if not len(values):
         return np.zeros(0)
     expected = _expected(values, mean, population)
     capital = _log_sum(np.cumsum(_log_growth(values, expected), axis=0) + LOG_PRIOR)
-    # The null hypothesis is impossible once the remaining values would have to be below -1.
-    capital[np.minimum.accumulate(expected) <= -1] = inf
-    if population == len(values) and values.sum() > population * mean + 1e-9:
-        capital[-1] = inf
+    if population is not None:
+        capital[population.excludes(values, mean)] = inf
     return capital
 
 
-def _expected(values: Floats, mean: float, population: int | None) -> Floats:
+def _expected(values: Floats, mean: float | Decimal, population: Population | None) -> Floats:
     """Return the mean of the remaining images before each value under the null hypothesis."""
     if population is None:
-        return np.full(len(values), mean)
+        return np.full(len(values), float(mean))
     before = np.cumsum(values) - values
-    remaining = population - np.arange(len(values))
-    return np.asarray((population * mean - before) / remaining)  # section 5 of the paper
+    total, remaining = float(population.size * mean), population.size - np.arange(len(values))
+    return np.asarray((total - before) / remaining)  # section 5 of the paper
 
 
 def _log_growth(values: Floats, expected: Floats) -> Floats:
@@ -68,25 +86,7 @@ def _log_sum(logs: Floats) -> Floats:
     return np.asarray(largest + np.log(np.exp(logs - largest[..., None]).sum(axis=-1)))
 
 
-def simulated_stops(difference: float, discordance: float, most: int, studies: int = 400) -> Floats:
-    """Simulate after how many images comparisons of two runs are decided, float64 [studies].
-
-    To save time, the test is evaluated at about 400 numbers of images up to `most`; infinity if it
-    decides at none of them.
-    """
-    rng, step = np.random.default_rng(0), max(1, most // 400)
-    shares = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
-    counts = rng.multinomial(step, shares, size=(studies, most // step)).cumsum(axis=1)
-    wins, losses = counts[..., 0, None], counts[..., 1, None]
-    decided = np.zeros(wins.shape[:2], dtype=bool)
-    for won, lost in ((wins, losses), (losses, wins)):
-        paths = won * np.log1p(BETS) + lost * np.log1p(-BETS) + LOG_PRIOR
-        decided |= _log_sum(paths) >= log(2 / ALPHA)
-    stops: Floats = np.where(decided.any(axis=1), (decided.argmax(axis=1) + 1.0) * step, inf)
-    return stops
-
-
-def anytime_p(values: Floats, mean: float, population: int | None = None) -> float:
+def anytime_p(values: Floats, mean: float | Decimal, population: Population | None = None) -> float:
     """Return the anytime-valid p-value of the null hypothesis "the mean is at most `mean`".
 
     It is 1 / capital after the last value, at most 1.
@@ -95,38 +95,39 @@ def anytime_p(values: Floats, mean: float, population: int | None = None) -> flo
     return exp(-max(float(capital[-1]), 0.0)) if len(values) else 1.0
 
 
-def two_sided_p(values: Floats, population: int | None = None) -> float:
+def two_sided_p(values: Floats, population: Population | None = None) -> float:
     """Return the anytime-valid two-sided p-value of the null hypothesis "the mean is 0"."""
     sides = anytime_p(values, 0.0, population), anytime_p(-values, 0.0, population)
     return min(1.0, 2 * min(sides))
 
 
-def anytime_interval(values: Floats, population: int | None = None) -> tuple[float, float]:
+def anytime_interval(values: Floats, population: Population | None = None) -> tuple[float, float]:
     """Return the 95 % confidence sequence of the mean after the last value.
 
     With a probability of at least 95 %, the intervals after every number of values contain the
     mean. Each end inverts a one-sided test at 2.5 %, so the interval excludes 0 exactly if
-    `two_sided_p` is below 5 %.
+    `two_sided_p` is below 5 %. No end is a mean that the population cannot have. If the tests
+    reject every mean, the interval lies between the two ends.
     """
     *_, (low, _) = _bisection(values, population)
     *_, (high, _) = _bisection(-values, population)
-    return low, -high
+    return min(low, -high), max(low, -high)
 
 
-def _bisection(values: Floats, population: int | None) -> Iterator[tuple[float, float]]:
+def _bisection(values: Floats, population: Population | None) -> Iterator[tuple[float, float]]:
     """Yield ever closer bounds of the largest mean that is rejected after the last value."""
     low, high, threshold, n = -1.0, 1.0, log(2 / ALPHA), len(values)
+    if population is not None and n:  # only possible means
+        total, rest = values.sum(), population.rest[n - 1]
+        low, high = (total - rest) / population.size, (total + rest) / population.size
     yield low, high
-    total, counts = values.sum(), np.ones(n, dtype=np.int64)
+    counts = np.ones(n, dtype=np.int64)
     if population is None:  # the order does not matter
         values, counts = np.unique(values, return_counts=True)
     for _ in range(MAX_STEPS if n else 0):
         middle = (low + high) / 2
-        expected = _expected(values, middle, population)
-        rejected = expected.min() <= -1 or (population == n and total > n * middle + 1e-9)
-        if not rejected:
-            growth = (counts[:, None] * _log_growth(values, expected)).sum(axis=0)
-            rejected = _log_sum(growth + LOG_PRIOR) >= threshold
+        growth = _log_growth(values, _expected(values, middle, population))
+        rejected = _log_sum((counts[:, None] * growth).sum(axis=0) + LOG_PRIOR) >= threshold
         low, high = (middle, high) if rejected else (low, middle)
         yield low, high
 
@@ -137,7 +138,7 @@ def accuracy_anytime(right: Floats) -> tuple[float, float]:
     return (low + 1) / 2, (high + 1) / 2
 
 
-def is_narrow(values: Floats, width: float, population: int | None = None) -> bool:
+def is_narrow(values: Floats, width: float, population: Population | None = None) -> bool:
     """Return whether `anytime_interval` is at most `width` wide, without computing it in full."""
     ends = (_bisection(side, population) for side in (values, -values))
     for (low, low_most), (high, high_most) in zip(*ends, strict=True):
@@ -149,12 +150,12 @@ def is_narrow(values: Floats, width: float, population: int | None = None) -> bo
 
 
 def first_narrow(
-    values: Floats, width: float, population: int | None = None, since: int = 1
+    values: Floats, width: float, population: Population | None = None, since: int = 1
 ) -> int | None:
     """Return after how many values `anytime_interval` is at most `width` wide, or None if never.
 
     It is checked after every value up to 100, then each time their number has grown by 2 %, and not
-    before value `since`. With all values of the population, the mean is known exactly.
+    before value `since`.
     """
     n = 1
     while n <= len(values):
@@ -163,11 +164,11 @@ def first_narrow(
         if n >= since and may_be_narrow and is_narrow(values[:n], width, population):
             return n
         n += max(1, n // 50)
-    return population if population == len(values) else None
+    return None
 
 
 def interval_course(
-    values: Floats, points: int = 60, population: int | None = None
+    values: Floats, points: int = 60, population: Population | None = None
 ) -> list[tuple[int, float, float]]:
     """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n."""
     counts = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))

@@ -13,7 +13,6 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
-from bench.machine.files import writing
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,
@@ -30,6 +29,7 @@ from bench.store.fields import (
 )
 from bench.store.folder import folders_with, read_manifest
 from bench.store.identity import StrategyIdentity, digest
+from bench.store.locking import locked
 from bench.store.runs import LeftOut, warn_left_out
 
 CALIBRATION = "calibration.json"
@@ -154,15 +154,15 @@ def calibration_files(path: Path) -> list[str]:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration, replacing one with the same key, or raise UserError if that fails."""
-    try:
-        first = read_calibration(path).calibration.key
-    except UserError:  # the file is absent or damaged, and is replaced
-        first = calibration.key
-    name = CALIBRATION
-    if first != calibration.key:
-        name = FURTHER_CALIBRATIONS.replace("*", calibration.key)
-    with writing(path / name):
+    """Write a calibration, replacing one with the same key. Raises as `locked`."""
+    with locked(path):
+        try:
+            first = read_calibration(path).calibration.key
+        except UserError:  # the file is absent or damaged, and is replaced
+            first = calibration.key
+        name = CALIBRATION
+        if first != calibration.key:
+            name = FURTHER_CALIBRATIONS.replace("*", calibration.key)
         write_document(path / name, calibration)
 
 

@@ -22,6 +22,7 @@ from bench.inputs.parsing import Lines, read_csv
 from bench.machine.files import read_text
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document, read_document, write_document
+from bench.store.locking import locked
 
 COLUMNS_FILE = "columns.json"
 COLUMNS_FORMAT = 1
@@ -42,7 +43,8 @@ class FurtherLabels(Document):
 def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> FurtherLabels:
     """Add further labels to those in a run's folder, replacing columns by name, and return all.
 
-    Raises UserError if a column has no label, or one for an image that is not in the run.
+    Raises UserError if a column has no label, or one for an image that is not in the run, and as
+    `locked`.
     """
     samples = set(manifest.samples)
     for name, labels in added.items():
@@ -50,15 +52,16 @@ def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> 
             raise UserError(f"Column {name!r}: {manifest.run_id} has no image {foreign!r}.")
         if not any(labels.values()):
             raise UserError(f"Column {name!r} has no label for any image of {manifest.run_id}.")
-    before = read_columns(path, manifest)
-    columns = {**before, **{name: dict(labels) for name, labels in added.items()}}
-    document = FurtherLabels(
-        format=COLUMNS_FORMAT,
-        fingerprint=manifest.identity.dataset.fingerprint,
-        digest=_digest(columns),
-        columns=columns,
-    )
-    write_document(path / COLUMNS_FILE, document)
+    with locked(path):
+        before = read_columns(path, manifest)
+        columns = {**before, **{name: dict(labels) for name, labels in added.items()}}
+        document = FurtherLabels(
+            format=COLUMNS_FORMAT,
+            fingerprint=manifest.identity.dataset.fingerprint,
+            digest=_digest(columns),
+            columns=columns,
+        )
+        write_document(path / COLUMNS_FILE, document)
     return document
 
 

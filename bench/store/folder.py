@@ -22,7 +22,7 @@ from bench.store.journal import JOURNAL, has_id, read_lines, read_table
 from bench.store.records import is_record
 from bench.store.summary import Summary
 
-MANIFEST, SUMMARY, LOCK, SHARDS = "manifest.json", "summary.json", ".lock", "shards"
+MANIFEST, SUMMARY, SHARDS = "manifest.json", "summary.json", "shards"
 LATEST = "latest"  # names the newest run in commands
 MIN_PART_OF_ID = 4  # characters of a run's id that suffice to name it, if no other run has them
 ADDING_PREFIX = ".adding-"  # of a folder that is being added and not validated yet

@@ -12,29 +12,43 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from bench.store.fields import Count, Document, Interval, Share, read_document, write_document
+from bench.store.fields import (
+    Count,
+    Document,
+    Interval,
+    Number,
+    Share,
+    read_document,
+    write_document,
+)
+from bench.store.locking import locked
 
-QUESTIONS, QUESTIONS_FORMAT = "questions.json", 1
-Verdict = Literal["better", "worse", "within", "outside", "narrow", "open"]
+QUESTIONS = "questions.json"
+QUESTIONS_FORMAT = 2  # 1 had no answers by counting, so every answer had an interval
+Verdict = Literal["better", "worse", "tied", "within", "outside", "narrow", "open"]
 
 
 class QuestionAnswer(Document):
-    """The result of anytime-valid tests on images in random order."""
+    """The result of anytime-valid tests on images in random order, or of counting a whole split."""
 
     question: str  # text of the question
     verdict: Verdict
-    """What was shown, `open` if nothing. `outside` refutes "within" and "better by", and `narrow`
-    means that the interval has the width of the question."""
+    """What was shown, `open` if nothing. `outside` refutes "within" and "better by", `narrow` means
+    that the interval has the width of the question, and `tied` that the difference on the split is
+    exactly the number of the question (0 if it has none)."""
     n: Count  # number of images up to the verdict, or of all so far if it is `open`
     total: Count  # number of images of the split
     p: Share | None = None
     """Anytime-valid p-value of the null hypothesis after these n images; None for a width."""
-    anytime_ci95: Interval  # anytime-valid 95 % interval of the accuracy or the question's metric
+    anytime_ci95: Interval | None = None
+    """Anytime-valid 95 % interval of the accuracy or the question's metric. None, as all intervals
+    and p, if the question is about the split and all its images were counted."""
     accuracy_anytime_ci95: Interval | None = None
     """Anytime-valid 95 % interval of the accuracy over all images like these, None if it is
     `anytime_ci95`."""
     difference_anytime_ci95: tuple[float, float] | None = None
     """Anytime-valid 95 % interval of the difference from the other run; None for a width."""
+    difference: Number | None = None  # exact difference on the split, if all images were counted
     whole_split: bool = False  # whether the claim is about this split only
     post_hoc: bool = False  # whether images had been decided when the question was asked
 
@@ -44,6 +58,8 @@ class QuestionAnswer(Document):
         if self.verdict in ("better", "worse"):
             verb = "^(differs from|better than)"
             return re.sub(verb, f"{self.verdict} than", self.question, flags=re.IGNORECASE)
+        if self.verdict == "tied":
+            return f"exactly at the limit of “{self.question}”"
         return f"not {self.question}" if self.verdict == "outside" else self.question
 
     @property
@@ -57,23 +73,23 @@ class QuestionAnswer(Document):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Anytime-valid 95 % interval of the accuracy over all images like these."""
-        return self.accuracy_anytime_ci95 or self.anytime_ci95
+        """Anytime-valid 95 % interval of the accuracy over all such images, (0, 1) if none."""
+        return self.accuracy_anytime_ci95 or self.anytime_ci95 or (0.0, 1.0)
 
     @property
     def sentence(self) -> str:
         """The answer in words."""
         note = " It was asked after images were decided." if self.post_hoc else ""
-        difference = ""
+        basis = "valid at any number of images, 5 %" if self.anytime_ci95 else "counted, not tested"
+        if self.difference is not None:
+            basis += f"; difference {self.difference:+.4g}"
         if self.difference_anytime_ci95 is not None:
             low, high = self.difference_anytime_ci95
-            difference = f"; difference {low:+.4f} to {high:+.4f}"
+            basis += f"; difference {low:+.4f} to {high:+.4f}"
         words = {"open": "not answered", "outside": "no", "narrow": "reached"}
         verdict = words.get(self.verdict, self.verdict)
-        return (
-            f"“{self.question}”: {verdict} after {self.n:,} of {self.total:,} images (valid at any"
-            f" number of images, 5 %{difference}).{note}"
-        )
+        after = f"{self.n:,} of {self.total:,} images"
+        return f"“{self.question}”: {verdict} after {after} ({basis}).{note}"
 
 
 class AskedQuestion(Document):
@@ -111,27 +127,26 @@ def ending_answer(questions: Iterable[AskedQuestion], images: int) -> QuestionAn
     return next((answer for answer in answers if answer and answer.ended(images)), None)
 
 
-def ask_question(path: Path, question: str, decided: int) -> AskedQuestion:
-    """Store a question, unless asked before, with the number of decided images, and return it."""
-    earlier = read_questions(path)
-    for entry in earlier:
-        if entry.question == question:
-            return entry
+def keep_question(
+    path: Path, question: str, decided: int, answer: QuestionAnswer | None = None
+) -> AskedQuestion:
+    """Store a question, unless it was asked before, and its answer; return the stored question.
+
+    `decided` is the number of images decided so far. Raises as `locked`, unless all is stored.
+    """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = AskedQuestion(question=question, asked_at=now, decided_before=decided)
-    _write(path, [*earlier, entry])
-    return entry
+    asked = AskedQuestion(question=question, asked_at=now, decided_before=decided)
 
+    def with_entry(stored: Iterable[AskedQuestion]) -> dict[str, AskedQuestion]:
+        entries = {entry.question: entry for entry in stored}
+        entry = entries.get(question, asked)
+        update = {"answer": answer} if answer else {}
+        return {**entries, question: entry.model_copy(update=update)}
 
-def write_answer(path: Path, answer: QuestionAnswer) -> None:
-    """Write the answer to a question that `ask_question` wrote before."""
-    entries = [
-        entry.model_copy(update={"answer": answer}) if entry.question == answer.question else entry
-        for entry in read_questions(path)
-    ]
-    _write(path, entries)
-
-
-def _write(path: Path, questions: list[AskedQuestion]) -> None:
-    document = StoredQuestions(format=QUESTIONS_FORMAT, questions=questions)
-    write_document(path / QUESTIONS, document)
+    stored = read_questions(path)
+    if [*with_entry(stored).values()] != stored:
+        with locked(path):
+            stored = [*with_entry(read_questions(path)).values()]
+            document = StoredQuestions(format=QUESTIONS_FORMAT, questions=stored)
+            write_document(path / QUESTIONS, document)
+    return with_entry(stored)[question]

@@ -31,6 +31,7 @@ from bench.store.fields import (
 )
 from bench.store.identity import StrategyIdentity
 from bench.store.journal import read_lines
+from bench.store.locking import locked
 from bench.store.questions import QuestionAnswer
 from bench.store.records import Evaluations, Summed
 
@@ -181,9 +182,17 @@ def read_again(path: Path, decided: Decisions) -> Again | None:
     return again if again.of == int((~decided.failed).sum()) else None
 
 
-def write_again(path: Path, again: Again) -> None:
-    """Write `again.json` into a run's folder."""
-    write_document(path / AGAIN, again)
+def write_again(path: Path, again: Again, decided: Decisions) -> Again:
+    """Write `again.json`, unless one of as many images was written meanwhile, and return it.
+
+    Raises as `locked`.
+    """
+    with locked(path):
+        stored = read_again(path, decided)
+        if stored is None or stored.images < again.images:
+            write_document(path / AGAIN, again)
+            return again
+    return stored
 
 
 AUDIT = "audit.jsonl"

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
-from bench.machine.files import regular_file, replacing, writing
+from bench.machine.files import regular_file, replacing
 from bench.store.cells import (
     ERROR_FOLDERS,
     Times,
@@ -28,7 +28,6 @@ from bench.store.documents import Fitted, Manifest, StoredConfig, mixed_code_war
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.fields import without_none, write_document
 from bench.store.folder import (
-    LOCK,
     MANIFEST,
     SHARDS,
     SUMMARY,
@@ -39,28 +38,10 @@ from bench.store.folder import (
 )
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
+from bench.store.locking import LOCK, SHORT_LOCK, in_use, locked
 from bench.store.questions import QUESTIONS, read_questions
 from bench.store.records import SWEEP, Record
 from bench.store.summary import AGAIN, AUDIT, Summary, Swept
-
-
-def refuse_in_use(path: Path) -> None:
-    """Raise UserError if another process writes the run, before anything heavy is loaded."""
-    if (file := regular_file(path, LOCK)) is not None:
-        try:
-            with FileLock(file, timeout=0):
-                pass
-        except Timeout:
-            raise _in_use(path) from None
-        except OSError:  # `RunFolder` reports it
-            return
-
-
-def _in_use(path: Path) -> UserError:
-    return UserError(
-        f"Another process is writing {path}. Wait for it, or give this run another --results"
-        " folder."
-    )
 
 
 class RunFolder:
@@ -97,7 +78,7 @@ class RunFolder:
             self._adopt_manifest()
             self._journal = Journal(self.path / JOURNAL)
         except Timeout:
-            raise _in_use(self.path) from None
+            raise in_use(self.path) from None
         except (OSError, ValueError) as error:  # ValueError if the path has a NUL
             self._lock.release()
             raise UserError(f"The results folder {self.path} cannot be written: {error}.") from None
@@ -117,7 +98,7 @@ class RunFolder:
     def _remove_if_empty(self) -> None:
         with suppress(OSError):
             if not (self.path / JOURNAL).stat().st_size:
-                for name in (JOURNAL, MANIFEST, DRAWS, QUESTIONS, LOCK):
+                for name in (JOURNAL, MANIFEST, DRAWS, QUESTIONS, SHORT_LOCK, LOCK):
                     (self.path / name).unlink(missing_ok=True)
                 self.path.rmdir()
                 if self.path.parent.name == SHARDS:
@@ -262,10 +243,11 @@ class RunFolder:
 def update_labels(path: Path, config: StoredConfig) -> None:
     """Replace the note and the tags of a stored run by those of `config`, unless these are empty.
 
-    Raises UserError if the folder cannot be written or is in use.
+    Scoring writes the manifest too, so the lock is its one. Raises as `locked`.
     """
     stored = read_manifest(path)
-    if (labelled := stored.config.labelled_as(config)) != stored.config:
-        with writing(f"The note in {path}"), FileLock(path / LOCK, timeout=1):
-            manifest = read_manifest(path).model_copy(update={"config": labelled})
-            write_document(path / MANIFEST, manifest)
+    if stored.config.labelled_as(config) != stored.config:
+        with locked(path, LOCK):
+            stored = read_manifest(path)
+            update = {"config": stored.config.labelled_as(config)}
+            write_document(path / MANIFEST, stored.model_copy(update=update))

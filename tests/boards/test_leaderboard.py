@@ -80,11 +80,11 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
     ended, whole = rows["ended"], rows["whole"]
     assert (ended.rank, whole.rank, rows["always-wrong"].rank) == (None, 1, 2)
     assert answer.n < 20 and ended.anytime_ci95 == answer.anytime_ci95 and not whole.anytime_ci95
-    assert ended.accuracy_ci95 and ended.accuracy_ci95[0] > answer.anytime_ci95[0]
+    assert ended.accuracy_ci95 and ended.accuracy_ci95[0] > answer.interval[0]
     run_id = next(row.run_id for row in rows.values() if row.backbone == "always-wrong")
     mark = f"stopped at {answer.n} of 100 images: better than {run_id} (anytime-valid, 5 %)"
     assert ended.stopped == mark and whole.stopped is None
-    low, high = answer.anytime_ci95
+    low, high = answer.interval
     for form in ("table", "markdown", "html"):
         shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
         assert f"{low:.3f}–{high:.3f}" in shown and f"stopped at {answer.n} of 100" in shown

@@ -11,7 +11,7 @@ from helpers.runs import store
 
 from bench.inputs.subsets import shuffle_samples
 from bench.stats.questions import Results, answer, parse_question
-from bench.store.questions import QuestionAnswer, ask_question, write_answer
+from bench.store.questions import QuestionAnswer, keep_question
 
 
 def store_ended(
@@ -37,6 +37,5 @@ def store_ended(
         n_total=len(ids),
         **manifest,
     )
-    ask_question(path, question, 0)
-    write_answer(path, result)
+    keep_question(path, question, 0, result)
     return path, result

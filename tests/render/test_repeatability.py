@@ -97,7 +97,9 @@ def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
         evaluation_equivalents=100.0,
         seconds=1.0,
     )
-    write_again(path, again)
+    assert write_again(path, again, decided) == again
+    smaller = again.model_copy(update={"images": 10})
+    assert write_again(path, smaller, decided) == again
     shown = " ".join(bench("show", path).out.split())
     assert "1 changed: about 3.0 of 60 answers would (95 % interval 0 to 15)" in shown
     assert "20 images decided again: 100 more evaluation equivalents" in shown

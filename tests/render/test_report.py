@@ -299,7 +299,7 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     assert "The question that was to end the run" in page.text and "stopped at" in page.text
     labelled = [svg["aria-label"] for svg in page.tags("svg")]
     assert "The 95 % interval of the difference of accuracies by images." in labelled
-    low, high = (f"{100 * end:.1f}" for end in answer.anytime_ci95)
+    low, high = (f"{100 * end:.1f}" for end in answer.interval)
     assert page.text.count(f"{low}–{high}") == 3, (
         "in the answer, on the board and in the run's section"
     )

@@ -120,7 +120,7 @@ def test_a_later_question_is_post_hoc_and_the_run_goes_on_without_one(fresh: Pat
     second = scored(fresh, "width 0.2")
     assert first and second.answer and second.answer.verdict == "narrow"
     assert second.answer.post_hoc and second.answer.n > first.n
-    low, high = second.answer.anytime_ci95
+    low, high = second.answer.interval
     assert high - low <= 0.2 and low < second.summary.metrics.accuracy <= high
     whole = scored(fresh, None)
     assert whole.answer is None and whole.summary.dataset.n_samples == 360
@@ -135,6 +135,32 @@ def test_a_question_without_an_answer_takes_all_images(fresh: Path) -> None:
     assert finished.summary.dataset.n_samples == 360
     whole = scored(fresh, "width 0.001 on this split")
     assert whole.answer and whole.answer.verdict == "narrow" and whole.answer.whole_split
+
+
+def test_a_split_that_is_complete_is_counted(fresh: Path, tmp_path: Path) -> None:
+    """The answer of a test that ended the run gives way to the exact one."""
+    question = f"{WORSE} on this split"
+    tested = scored(fresh, question)
+    assert tested.answer and tested.answer.n < 360 and tested.answer.p is not None
+    whole = scored(fresh, None)
+    counted = scored(fresh, question)
+    other = api.load_run(fresh / WORSE.split()[-1]).metrics.accuracy
+    answer = counted.answer
+    assert answer and (answer.verdict, answer.n, answer.post_hoc) == ("better", 360, False)
+    assert answer.difference == pytest.approx(whole.summary.metrics.accuracy - other)
+    assert not {"p", "anytime_ci95", "difference_anytime_ci95"} & answer.plain().keys()
+    assert read_questions(whole.folder)[0].answer == answer
+    shown = " ".join(bench("show", whole.folder).out.split())
+    assert (
+        f"better after 360 of 360 images (counted, not tested; difference +{answer.difference:.4g}"
+        in shown
+    )
+    page = tmp_path / "page.html"
+    assert bench("report", whole.folder, "--images", 0, "--out", page).code == 0
+    assert (
+        "counted, not tested" in page.read_text()
+        and "interval of the accuracy by" not in page.read_text()
+    )
 
 
 def test_a_run_that_ended_by_a_question_can_be_compared_as_far_as_it_goes(fresh: Path) -> None:

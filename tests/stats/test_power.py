@@ -8,16 +8,15 @@ from helpers.command import bench
 from helpers.runs import store
 from scipy.stats import binomtest, fisher_exact
 
+from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import (
     exact_power,
     images_needed,
     max_significant_losses,
     plan_power,
-    simulated_power,
     smallest_difference,
     unpaired_images,
 )
-from bench.stats.sequential import log_capital, simulated_stops
 
 
 def test_the_rejected_counts_are_the_binomial_tests() -> None:
@@ -34,8 +33,11 @@ def test_the_rejected_counts_are_the_binomial_tests() -> None:
 def test_the_power_is_what_simulated_studies_find(
     n: int, difference: float, discordance: float
 ) -> None:
-    stated = exact_power(n, difference, discordance)
-    assert simulated_power(n, difference, discordance, 2000) == pytest.approx(stated, abs=0.02)
+    rng = np.random.default_rng(0)
+    discordant = rng.binomial(n, discordance, size=2000)
+    wins = rng.binomial(discordant, (discordance + difference) / (2 * discordance))
+    shown = (mcnemar(wins, discordant - wins) < ALPHA) & (2 * wins > discordant)
+    assert shown.mean() == pytest.approx(exact_power(n, difference, discordance), abs=0.02)
 
 
 def test_the_images_needed_have_the_power_and_fewer_do_not() -> None:
@@ -94,22 +96,3 @@ def test_the_command(tmp_path: object) -> None:
     ):
         wrong = bench("power", *arguments)
         assert wrong.code == 2 and said in wrong.err
-
-
-def test_the_sequential_test_takes_about_as_many_images_as_a_fixed_one_of_the_same_power() -> None:
-    plan = plan_power(0.1, 0.2)
-    fixed = images_needed(0.1, 0.2, 0.9)
-    assert plan.sequential is not None and fixed is not None
-    assert 0.4 * fixed < plan.sequential.mean < fixed < plan.sequential.of_90_percent < 2 * fixed
-
-
-def test_simulated_stops_are_those_of_the_test() -> None:
-    """The counts' capital is the sequence's, at the same numbers of images."""
-    rng, stops = np.random.default_rng(1), []
-    for _ in range(200):
-        values = rng.choice([1.0, -1.0, 0.0], size=400, p=[0.3, 0.1, 0.6])
-        crossed = [log_capital(sign * values, 0.0) >= np.log(40) for sign in (1, -1)]
-        either = crossed[0] | crossed[1]
-        stops.append(int(either.argmax()) + 1 if either.any() else 400)
-    simulated = np.minimum(simulated_stops(0.2, 0.4, 400, 200), 400)
-    assert np.mean(stops) == pytest.approx(simulated.mean(), rel=0.15)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from itertools import permutations
 
 import numpy as np
 import pytest
 
 from bench.stats.sequential import (
+    Population,
     anytime_interval,
     anytime_p,
     first_narrow,
@@ -22,6 +24,11 @@ def differences(n: int, better: float, discordant: float, seed: int) -> np.ndarr
     """Differences of two runs on n images; `better` is the difference of their accuracies."""
     u = np.random.default_rng(seed).random(n)
     return np.where(u < (discordant + better) / 2, 1.0, np.where(u < discordant, -1.0, 0.0))
+
+
+def drawn_from(size: int | None, values: np.ndarray) -> Population | None:
+    """Images of equal weight from which the values were drawn; None if they are not finite."""
+    return None if size is None else Population(size, size - np.arange(1.0, len(values) + 1))
 
 
 def test_capital_is_the_mixture_of_binomial_likelihoods() -> None:
@@ -47,7 +54,9 @@ def test_capital_is_fair(mean: float, population: int | None) -> None:
     else:
         items = np.array([1.0, 1.0, -1.0, 0.0, 0.0, -1.0]) * 0.5 + mean
         drawn = [np.array(values) for values in permutations(items, 3)]
-        capitals = [math.exp(log_capital(d, items.mean(), population)[-1]) for d in drawn]
+        capitals = [
+            math.exp(log_capital(d, items.mean(), drawn_from(population, d))[-1]) for d in drawn
+        ]
         total = float(np.mean(capitals))
     assert math.isclose(total, 1.0, rel_tol=1e-9)
 
@@ -59,8 +68,8 @@ def test_order_does_not_matter_with_replacement() -> None:
 
 def test_capital_falls_as_the_hypothesis_rises() -> None:
     values = differences(80, 0.1, 0.4, 2)
-    means = np.linspace(-0.9, 0.9, 19)
-    capitals = np.array([log_capital(values, mean, 200).max() for mean in means])
+    population, means = drawn_from(200, values), np.linspace(-0.9, 0.9, 19)
+    capitals = np.array([log_capital(values, mean, population).max() for mean in means])
     assert (capitals[1:] <= capitals[:-1] + 1e-9).all()
 
 
@@ -83,10 +92,36 @@ def test_interval_and_p_agree() -> None:
 
 def test_the_interval_ends_at_the_truth_of_the_split() -> None:
     values = np.random.default_rng(3).permutation(differences(200, 0.1, 0.4, 3))
-    course = interval_course(values, 10, population=200)
+    course = interval_course(values, 10, drawn_from(200, values))
     assert [n for n, _, _ in course][-1] == 200
     assert all(low <= values.mean() <= high for _, low, high in course[-3:])
-    assert course[-1][1:] == pytest.approx((values.mean(), values.mean()), abs=1e-8)
+    assert course[-1][1:] == (values.mean(), values.mean())
+
+
+def test_what_is_possible_is_counted() -> None:
+    """A mean is excluded as soon as, and only if, the remaining values cannot lead to it."""
+    values = np.array([1.0] * 7 + [0.0] * 93)
+    population = drawn_from(100, values)
+    assert population and not population.excludes(values, Decimal("0.07")).any()
+    assert list(population.excludes(values, Decimal("0.0699"))) == [False] * 99 + [True]
+    assert np.isinf(log_capital(values, 0.0699, population)).sum() == 1
+    assert np.isfinite(log_capital(values, Decimal("0.07"), population)).all()
+
+
+@pytest.mark.parametrize("size", [None, 30, 60])
+def test_no_interval_is_inverted_or_outside_what_is_possible(size: int | None) -> None:
+    """Also in orders in which the bets reject the mean itself: the losses come at the end."""
+    rng = np.random.default_rng(8)
+    for wins, losses in rng.integers(0, 12, (20, 2)).tolist():
+        values = np.repeat([1.0, 0.0, -1.0], [wins, 30 - wins - losses, losses])
+        for n in (1, 15, 29, 30):
+            population = drawn_from(size, values[:n])
+            low, high = anytime_interval(values[:n], population)
+            assert -1 <= low <= high <= 1
+            if size:
+                total, rest = values[:n].sum(), size - n
+                assert (total - rest) / size <= low <= high <= (total + rest) / size
+                assert rest or low == high == values.mean()
 
 
 def test_the_first_narrow_number_is_the_smallest() -> None:
@@ -103,15 +138,15 @@ def test_a_width_is_shown_in_few_steps_of_the_bisection(population: int | None) 
     """The answer is that of the whole interval, at every number of values."""
     rng = np.random.default_rng(5)
     drawn = np.where(rng.random(90) < 0.9, 1.0, -1.0) * rng.choice([0.2, 1.0], 90)
-    spans = {n: float(np.ptp(anytime_interval(drawn[:n], population))) for n in range(1, 91)}
+    images = drawn_from(population, drawn)
+    spans = {n: float(np.ptp(anytime_interval(drawn[:n], images))) for n in range(1, 91)}
     for n in (1, 3, 40, 89, 90):
         for width in (0.9, 0.6, 0.2, spans[n] * (1 - 1e-12), spans[n]):
-            assert is_narrow(drawn[:n], width, population) == (spans[n] <= width)
+            assert is_narrow(drawn[:n], width, images) == (spans[n] <= width)
     for width in (1.0, 0.7, 0.5, 0.1):
         for since in (1, 60):
             narrow = [n for n in range(since, 91) if spans[n] <= width]
-            expected = min(narrow, default=population if population == 90 else None)
-            assert first_narrow(drawn, width, population, since) == expected
+            assert first_narrow(drawn, width, images, since) == min(narrow, default=None)
 
 
 def test_no_value_says_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,12 @@ import pytest
 from bench.errors import UserError
 from bench.store.questions import (
     QUESTIONS,
+    QUESTIONS_FORMAT,
     QuestionAnswer,
     Verdict,
-    ask_question,
     ending_answer,
+    keep_question,
     read_questions,
-    write_answer,
 )
 
 
@@ -25,10 +26,10 @@ def answer(question: str, verdict: Verdict, n: int = 20) -> QuestionAnswer:
 
 def test_a_question_is_asked_once_and_answered_in_place(tmp_path: Path) -> None:
     assert read_questions(tmp_path) == []
-    first = ask_question(tmp_path, "differs from b", 0)
-    ask_question(tmp_path, "width 0.1", 7)
-    assert ask_question(tmp_path, "differs from b", 30) == first
-    write_answer(tmp_path, answer("differs from b", "better"))
+    first = keep_question(tmp_path, "differs from b", 0)
+    keep_question(tmp_path, "width 0.1", 7)
+    assert keep_question(tmp_path, "differs from b", 30) == first
+    keep_question(tmp_path, "differs from b", 30, answer("differs from b", "better"))
     entries = read_questions(tmp_path)
     assert [(entry.question, entry.decided_before) for entry in entries] == [
         ("differs from b", 0),
@@ -38,8 +39,7 @@ def test_a_question_is_asked_once_and_answered_in_place(tmp_path: Path) -> None:
 
 
 def test_an_answer_ends_the_run_that_has_as_many_images(tmp_path: Path) -> None:
-    ask_question(tmp_path, "differs from b", 0)
-    write_answer(tmp_path, answer("differs from b", "worse"))
+    keep_question(tmp_path, "differs from b", 0, answer("differs from b", "worse"))
     entries = read_questions(tmp_path)
     assert ending_answer(entries, 20) == entries[0].answer and ending_answer(entries, 21) is None
 
@@ -51,13 +51,38 @@ def test_an_answer_ends_the_run_that_has_as_many_images(tmp_path: Path) -> None:
         ("Better than b", "better", "better than b"),
         ("within 0.02 of b", "outside", "not within 0.02 of b"),
         ("within 0.02 of b", "within", "within 0.02 of b"),
+        ("differs from b", "tied", "exactly at the limit of “differs from b”"),
     ],
 )
 def test_what_an_answer_claims(question: str, verdict: Verdict, claim: str) -> None:
     assert answer(question, verdict).claim == claim
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / QUESTIONS).write_text('{"format": 1, "questions": [{"question": 3}]}')
+OF_FORMAT_1 = """{"format": 1, "questions": [{"question": "differs from b on this split",
+ "asked_at": "2026-10-02T07:06:40+00:00", "decided_before": 0, "answer": {
+  "question": "differs from b on this split", "verdict": "better", "n": 100, "total": 100, "p": 0.0,
+  "anytime_ci95": [0.9, 0.9], "accuracy_anytime_ci95": [0.7, 0.97],
+  "difference_anytime_ci95": [0.01, 0.01], "whole_split": true}}]}"""
+
+
+def test_an_answer_of_an_earlier_format_is_read_and_kept(tmp_path: Path) -> None:
+    (tmp_path / QUESTIONS).write_text(OF_FORMAT_1)
+    [earlier] = read_questions(tmp_path)
+    assert earlier.answer and earlier.answer.p == 0.0 and earlier.answer.interval == (0.7, 0.97)
+    assert "valid at any number of images, 5 %; difference +0.0100" in earlier.answer.sentence
+    keep_question(tmp_path, "width 0.1", 7)
+    assert read_questions(tmp_path)[0] == earlier
+    assert json.loads((tmp_path / QUESTIONS).read_text())["format"] == QUESTIONS_FORMAT == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"format": 1, "questions": [{"question": 3}]}',
+        OF_FORMAT_1.replace('"format": 1', '"format": 3'),
+    ],
+)
+def test_a_damaged_file_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / QUESTIONS).write_text(content)
     with pytest.raises(UserError, match=QUESTIONS):
         read_questions(tmp_path)

@@ -109,6 +109,31 @@ def test_a_disk_that_is_full_then_larger_then_read_only(whole: Path, small_disk:
     assert more.code == 2 and "cannot be written: " in more.err and "Traceback" not in more.err
 
 
+def test_a_question_is_answered_on_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
+    """Its answer is printed; where it is stored already there is nothing to warn of."""
+    subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
+    command = ("run", "digits", "--backbone", "nearest-mean", "--results", small_disk, "--json")
+    assert bench(*command).code == 0
+    kept = bench(*command, "--until", "width 0.3 on this split").json["answer"]
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    again = bench(*command, "--until", "width 0.3 on this split")
+    assert again.code == 0 and again.json["answer"] == kept and "Warning" not in again.err
+    other = bench(*command, "--until", "width 0.2")
+    assert other.code == 0 and other.json["answer"]["verdict"] == "narrow"
+    assert other.json["answer"]["post_hoc"]
+    assert "The answer to --until is not kept" in other.err and "Traceback" not in other.err
+    [run] = small_disk.glob("digits-*")
+    file = tmp_path / "column.csv"
+    file.write_text(f"sample_id,shape\n{read_manifest(run).samples[0]},round")
+    for refused in (
+        ("results", "columns", run, file),
+        ("calibrate", run),
+        (*command, "--note", "x"),
+    ):
+        done = bench(*refused)
+        assert done.code == 1 and "cannot be written" in done.err and "Traceback" not in done.err
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir(mode=0o555)

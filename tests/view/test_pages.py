@@ -331,7 +331,7 @@ def test_a_port_in_use_is_named(site: Site, tmp_path: Path) -> None:
 def test_a_run_that_a_question_ended_is_marked(tmp_path: Path) -> None:
     path, answer = store_ended(tmp_path, [0, 1, 2] * 20, [0, 1, 2] * 20, backbone="ended")
     pages = Pages(Stored(tmp_path, {}))
-    low, high = (f"{100 * end:.1f}" for end in answer.anytime_ci95)
+    low, high = (f"{100 * end:.1f}" for end in answer.interval)
     for place, query in (("/", {}), ("/run", {"run": path.name})):
         page = pages.answer(place, query).content.decode()
         assert f"stopped at {answer.n} of 60 images: better than" in page

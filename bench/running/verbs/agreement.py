@@ -107,8 +107,7 @@ def decide_again(
         evaluation_equivalents=round(sum(image.equivalents for image, _ in images), 2),
         seconds=round(sum(seconds for _, seconds in images), 4),
     )
-    write_again(path, again)
-    return again
+    return write_again(path, again, decided)
 
 
 def strategy_of(manifest: Manifest) -> CheckedStrategy | None:

@@ -1,0 +1,69 @@
+"""One of several processes that change all small files of a run at the same time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from bench.stats.risk import LEVEL
+from bench.store.calibrations import CALIBRATION_FORMAT, Calibration, write_calibration
+from bench.store.columns import add_columns
+from bench.store.documents import StoredConfig
+from bench.store.folder import read_manifest
+from bench.store.identity import digest
+from bench.store.questions import keep_question
+from bench.store.runs import read_run
+from bench.store.summary import AGAIN_FORMAT, Again, write_again
+from bench.store.writing import update_labels
+
+TURNS = 6
+
+
+def change_all(path: Path, number: int, killed_in: int | None = None) -> None:
+    """Change every small file of a run `TURNS` times, with content of this process's own.
+
+    The process kills itself in the turn `killed_in`, if that is given.
+    """
+    manifest = read_manifest(path)
+    decided = read_run(path).decided()
+    for turn in range(TURNS):
+        if turn == killed_in:
+            os.kill(os.getpid(), signal.SIGKILL)
+        name = f"{number}-{turn}"
+        keep_question(path, f"width 0.{number}{turn}", 0)
+        add_columns(path, manifest, {name: {manifest.samples[0]: name}})
+        label = {"note": f"note {name}"} if number % 2 else {"tag": f"tag{name}"}
+        update_labels(path, StoredConfig(dataset=manifest.dataset.name, **label))
+        images = 1 + number * TURNS + turn
+        write_calibration(path, calibration_of(path, images))
+        write_again(path, again_of(images, len(decided)), decided)
+
+
+def calibration_of(path: Path, images: int) -> Calibration:
+    """A calibration whose key depends on the number of images."""
+    manifest = read_manifest(path)
+    return Calibration(
+        format=CALIBRATION_FORMAT,
+        run_id=manifest.run_id,
+        identity=digest(manifest.identity),
+        split="test",
+        images=images,
+        level=LEVEL,
+    )
+
+
+def again_of(images: int, of: int) -> Again:
+    """A report of so many images decided again."""
+    return Again(
+        format=AGAIN_FORMAT,
+        of=of,
+        images=images,
+        changed=[],
+        expected=0.0,
+        expected_ci95=(0.0, 1.0),
+        seed=0,
+        evaluations=0,
+        evaluation_equivalents=0.0,
+        seconds=0.0,
+    )

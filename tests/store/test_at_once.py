@@ -1,0 +1,136 @@
+"""Several processes change the small files of one run at once: nothing that was printed is gone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from helpers.at_once import TURNS, change_all
+from helpers.command import PATIENCE, Finished, bench
+from helpers.interrupted import FORKS, Running
+from helpers.runs import store
+
+from bench.store.calibrations import calibration_files, read_calibration
+from bench.store.columns import read_columns
+from bench.store.folder import read_manifest
+from bench.store.questions import read_questions
+from bench.store.runs import read_run
+from bench.store.summary import read_again
+from bench.store.writing import RunFolder
+
+PROCESSES = 6
+BASELINE = "digits-random-full-3bae6f72"
+
+
+@pytest.mark.parametrize("killed_in", [None, 3])
+def test_all_changes_of_all_processes_are_kept(killed_in: int | None, tmp_path: Path) -> None:
+    """Also those of a process that is killed."""
+    labels = [number % 3 for number in range(60)]
+    path = store(tmp_path, labels, labels)
+    processes = [
+        FORKS.Process(target=change_all, args=(path, number, None if number else killed_in))
+        for number in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+    turns = [TURNS if number or killed_in is None else killed_in for number in range(PROCESSES)]
+    assert [p.exitcode for p in processes[1:]] == [0] * (PROCESSES - 1)
+    assert processes[0].exitcode == (0 if killed_in is None else -signal.SIGKILL)
+
+    names = [(number, turn) for number, last in enumerate(turns) for turn in range(last)]
+    questions = sorted(entry.question for entry in read_questions(path))
+    assert questions == sorted(f"width 0.{number}{turn}" for number, turn in names)
+    run = read_run(path)
+    assert sorted(read_columns(path, run.manifest)) == [f"{a}-{b}" for a, b in names]
+    stored = [read_calibration(path, name).calibration for name in calibration_files(path)]
+    images = [1 + number * TURNS + turn for number, turn in names]
+    assert sorted(calibration.images for calibration in stored) == images
+    again = read_again(path, run.decided())
+    assert again and again.images == max(images)
+    assert run.manifest.config.note and run.manifest.config.tags
+
+
+def test_small_files_need_not_wait_for_scoring(tmp_path: Path) -> None:
+    run, file = complete(tmp_path), tmp_path / "column.csv"
+    manifest = read_manifest(run)
+    file.write_text(f"sample_id,shape\n{manifest.samples[0]},round")
+    command = ("run", "digits", "--backbone", "nearest-mean", "--results", run.parent)
+    with RunFolder(run, manifest):
+        assert bench("results", "columns", run, file).code == 0
+        assert bench(*command, "--until", "width 0.3").code == 0
+        refused = bench(*command, "--note", "later")
+    assert refused.code == 2 and "Another process is writing" in refused.err
+    assert list(read_columns(run, manifest)) == ["shape"]
+    assert [entry.question for entry in read_questions(run)] == ["width 0.3"]
+
+
+def complete(results: Path) -> Path:
+    """Make a complete run, beside one that it can be compared with, and return its folder."""
+    for backbone in ("random", "nearest-mean"):
+        assert bench("run", "digits", "--backbone", backbone, "--results", results).code == 0
+    [path] = results.glob("digits-nearest-mean-*")
+    return path
+
+
+def at_once(commands: Sequence[Sequence[object]]) -> list[Finished]:
+    """Run commands in as many processes, all of which are started before one is waited for."""
+    processes = [Running([*map(str, command)]) for command in commands]
+    done = [process.end() for process in processes]
+    assert [process.code for process in done] == [0] * len(done), [p.err for p in done]
+    return done
+
+
+@pytest.mark.slow
+def test_every_printed_answer_is_stored(tmp_path: Path) -> None:
+    run = complete(tmp_path)
+    asked = [f"better than {BASELINE} by 0.{number:02}" for number in range(1, 25)]
+    command = ("run", "digits", "--backbone", "nearest-mean", "--results", tmp_path, "--json")
+    commands = [(*command, "--until", question) for question in asked]
+    done = [at_once(commands[k : k + PROCESSES]) for k in range(0, len(asked), PROCESSES)]
+    answers = [process.json["answer"] for process in chain.from_iterable(done)]
+    stored = {
+        entry.question: entry.answer and entry.answer.plain() for entry in read_questions(run)
+    }
+    assert stored == dict(zip(asked, answers, strict=True))
+
+
+@pytest.mark.slow
+def test_every_column_is_stored(tmp_path: Path) -> None:
+    run = complete(tmp_path)
+    manifest = read_manifest(run)
+    commands = []
+    for number in range(PROCESSES):
+        file = tmp_path / f"{number}.csv"
+        lines = [f"{sample},{number}" for sample in manifest.samples]
+        file.write_text("\n".join([f"sample_id,column{number}", *lines]))
+        commands.append(("results", "columns", run, file))
+    at_once(commands)
+    columns = read_columns(run, manifest)
+    assert sorted(columns) == [f"column{number}" for number in range(PROCESSES)]
+    assert all(set(labels.values()) == {name[-1]} for name, labels in columns.items())
+
+
+@pytest.mark.slow
+def test_every_calibration_is_stored(tmp_path: Path) -> None:
+    full = ("--strategy", "full", "--set", "draws=8", "--save-errors", "--limit", 20)
+    assert bench("run", "digits", *full, "--results", tmp_path).code == 0
+    [run] = tmp_path.glob("digits-tiny-*")
+    command = ("calibrate", run, "--strategy", "uniform", "--json", "--set")
+    done = at_once([(*command, f"samples={number}") for number in range(1, PROCESSES + 1)])
+    stored = [read_calibration(run, name).calibration.plain() for name in calibration_files(run)]
+    printed = [{k: v for k, v in process.json.items() if k != "risks"} for process in done]
+    assert len(stored) == PROCESSES and all(one in stored for one in printed)
+
+
+@pytest.mark.slow
+def test_a_note_and_a_tag_are_both_kept(tmp_path: Path) -> None:
+    run = complete(tmp_path)
+    command = ("run", "digits", "--backbone", "nearest-mean", "--results", tmp_path)
+    at_once([(*command, *label) for label in 3 * [("--note", "first"), ("--tag", "best")]])
+    config = read_manifest(run).config
+    assert (config.note, config.tags) == ("first", ["best"])
