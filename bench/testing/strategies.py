@@ -192,6 +192,18 @@ class StrategyContract:
             decision = decide(self.make(80), errors, made_problem(errors, weights=weights))
             assert decision.outcome.ranking[0] == 2
 
+    def test_settings_are_learned_from_the_statistics_of_images(self) -> None:
+        """`learn` returns the same settings by name whenever it gets the same statistics."""
+        checked, statistics = CheckedStrategy(self.make(60), "the strategy"), []
+        for seed in range(24):
+            errors = made_table(8, 60, seed=seed)
+            problem = made_problem(errors, can_linearise=True, linearisation_cost=2.0)
+            table = errors.astype(np.float64)
+            statistics.append(checked.statistics(problem, table, table))
+        learned = checked.learn(statistics)
+        assert learned == checked.learn(statistics)
+        assert all(name and setting for name, setting in learned.items())
+
     def test_linearisations_are_used_only_where_there_are_any(self) -> None:
         """The strategy decides with and without linearisations, requested only if allowed."""
         errors = made_table(12, 50, gap=0.05)
