@@ -60,12 +60,12 @@ class LearnedSettings(Document):
     20 images, all of them are decided with settings learned from these same images.
     """
 
-    run_id: str
-    n_samples: int
-    strategy: str
+    run_id: str  # id of the recorded run
+    n_samples: int  # number of its images
+    strategy: str  # name of the strategy
     held_out: bool  # whether the images were decided with settings learned from others
     nothing_learned: LearnedSetting  # the strategy with its usual parameters
-    settings: list[LearnedSetting]
+    settings: list[LearnedSetting]  # each learned setting that was tried
     untried: list[str]  # names of settings that some fold had too few images for
     recommended: Parameters | None
     """Parameters of the cheapest setting that gains. A setting gains if it costs less than the
@@ -76,10 +76,10 @@ class LearnedSettings(Document):
 class Learned(Document):
     """What a run taught a strategy."""
 
-    strategy: str
-    settings: LearnedSettings | None = None
+    strategy: str  # name of the strategy
+    settings: LearnedSettings | None = None  # None if none were asked for, or the run teaches none
     not_learned: str | None = None  # why the run teaches no settings
-    calibration: Calibration | None = None
+    calibration: Calibration | None = None  # None if it was not asked for
     risks: list[RiskChoice] = Field([])  # what `--risk` chooses by the calibration
 
 
@@ -132,10 +132,10 @@ def _find_learner(what: Collection[str], strategy: str | None, usual: StrategySp
     for spec in specs:
         if set(what) <= {*spec.learned, CALIBRATED}:
             return spec
-    known = [f"{', '.join(spec.learned)} ({spec.name})" for spec in strategies if spec.learned]
+    learners = [f"{', '.join(spec.learned)} ({spec.name})" for spec in strategies if spec.learned]
     raise UserError(
         f"No {'installed strategy' if strategy is None else f'strategy {strategy!r}'} learns"
-        f" {' and '.join(what)}. What can be learned: {'; '.join([*known, CALIBRATED])}."
+        f" {' and '.join(what)}. What can be learned: {'; '.join([*learners, CALIBRATED])}."
     )
 
 

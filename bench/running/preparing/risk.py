@@ -165,7 +165,7 @@ def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:
     Those with a parameter that the strategy no longer has cannot be used.
     """
     spec = stated.decider.spec
-    known = {*spec.parameters, *spec.retired}
+    parameters = {*spec.parameters, *spec.retired}
     return [
         calibrated
         for calibrated in find_calibrations(stated.results)
@@ -173,7 +173,7 @@ def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:
         and calibrated.applies_to(manifest)
         and any(
             (setting.strategy.name, setting.strategy.version) == (spec.name, spec.version)
-            and known >= setting.strategy.params.keys()
+            and parameters >= setting.strategy.params.keys()
             for setting in calibrated.calibration.settings
         )
     ]

@@ -59,7 +59,10 @@ def cheapest_band(statistics: Sequence[ImageStatistics]) -> str:
     change the weights of a score. But a prompt that is dropped on the band was judged on the band
     alone: if the band ranks prompts differently from all timesteps, winners are lost.
     """
-    timesteps, mean = statistics[0].timesteps, np.mean([each.costs for each in statistics], axis=0)
+    timesteps, mean = (
+        statistics[0].timesteps,
+        np.mean([image.costs for image in statistics], axis=0),
+    )
     draws = timesteps[bands_of(timesteps)[int(mean.argmin())]]
     return f"{draws[0]}-{draws[-1]}"
 
@@ -70,8 +73,8 @@ def deviation_of(statistics: Sequence[ImageStatistics], draw: int) -> float:
     It is the root mean square over images and rivals of the difference minus its mean over all N
     draws, corrected for the finite number of draws.
     """
-    rivals = sum(each.rivals for each in statistics)
-    total = sum(float(each.squares[draw]) for each in statistics)
+    rivals = sum(image.rivals for image in statistics)
+    total = sum(float(image.squares[draw]) for image in statistics)
     correction = 1 - 1 / len(statistics[0].timesteps)
     return float(f"{np.sqrt(total / rivals / correction):.3g}") if rivals and correction else 0.0
 
