@@ -6,8 +6,7 @@ No model, numpy only; minutes. Made-up tables (`race_promises.py`) have 2, 5, 10
 tied or with the winner ahead by half a standard deviation of a paired difference. `DIR` is that of
 `race_recordings.py`. A cell is the points by which a candidate decides otherwise than the full
 sweep more often than `adaptive`, the published schedule, does on the same tables, and in brackets
-its cost in % of `adaptive`'s. *Odds* are learned from 150 other tables of the regime; of a
-recording, from each half for the other. Where they cannot be learned, the race is that without.
+its cost in % of `adaptive`'s. Learned odds, the candidates c of design/racing.md, were removed.
 """
 
 from __future__ import annotations
@@ -34,16 +33,14 @@ from benchmarks.race_replay import (
     Decisions,
     Floats,
     adaptive,
-    by_odds,
     dial,
-    learned,
     race,
     spending,
 )
 
 CLASSES = (2, 5, 10, 21)
 LEADS = {"tied": TIE, "ahead": 0.5}
-SWEPT = 150  # made-up tables from which odds are learned
+SWEPT = 150  # made-up tables that are left out, because the odds of design/racing.md knew them
 MARGIN = 0.02  # by which no candidate should be inferior to the schedule
 
 
@@ -54,7 +51,6 @@ class Tables(NamedTuple):
         kind: `tied`, `ahead` or `recorded`.
         name: the regime's.
         errors: float64 [B, P, N], weighted.
-        swept: float64 [S, P, N], from which odds are learned; None: from each half.
         timesteps: int64 [N].
         first: draws before the first look of today's race.
         bands: levels that today's race asks for first.
@@ -63,7 +59,6 @@ class Tables(NamedTuple):
     kind: str
     name: str
     errors: Floats
-    swept: Floats | None
     timesteps: NDArray[np.int64]
     first: int = 4
     bands: str = "even"
@@ -77,23 +72,6 @@ class Tables(NamedTuple):
         """Return what a race without a ceiling decides."""
         return self.raced(dial(delta), first=self.first, published=False)
 
-    def with_odds(self, delta: float) -> Decisions:
-        """Return what a race with odds of other tables decides."""
-        if self.swept is not None:
-            return self.raced(self.rule(self.swept, delta))
-        half = np.random.default_rng(0).permutation(len(self.errors)) % 2 == 0
-        winners, costs = np.zeros(len(half), dtype=np.int64), np.zeros(len(half))
-        for rows in (half, ~half):
-            part = self._replace(errors=self.errors[rows])
-            decided = part.raced(self.rule(self.errors[~rows], delta))
-            winners[rows], costs[rows] = decided
-        return Decisions(winners, costs)
-
-    def rule(self, swept: Floats, delta: float) -> Any:
-        """Return the rule that swept tables teach, or the one without odds."""
-        odds = learned(swept, self.timesteps, self.bands)
-        return spending(0.001, memory=True) if odds is None else by_odds(odds, delta)
-
 
 Candidate = Callable[[Tables], Decisions]
 CANDIDATES: dict[str, Candidate] = {
@@ -102,9 +80,6 @@ CANDIDATES: dict[str, Candidate] = {
     "old ceiling=schedule delta=0.001": lambda tables: tables.raced(dial(1e-3, shared=True)),
     "a: estimated prior": lambda t: t.raced(spending(1e-3, memory=True, estimated=True)),
     "b: level spent over looks": lambda tables: tables.raced(spending(1e-3, memory=False)),
-    "c: odds delta=0.1": lambda tables: tables.with_odds(0.1),
-    "c: odds delta=0.03": lambda tables: tables.with_odds(0.03),
-    "c: odds delta=0.01": lambda tables: tables.with_odds(0.01),
     "d: ceiling=published delta=0.001": lambda tables: tables.raced(spending(1e-3, memory=True)),
 }
 
@@ -139,14 +114,14 @@ def regimes(tables: int, recordings: Path | None) -> Iterator[Tables]:
                 errors = [recording.errors(s.sample_id) for s in recording.samples()]
                 weighted = np.array(errors, np.float64) * problem.weights
                 more = (regime.first, regime.bands)
-                yield Tables("recorded", name, weighted, None, problem.timesteps, *more)
+                yield Tables("recorded", name, weighted, problem.timesteps, *more)
     grid = timestep_grid(DRAWS, 1000)
     for kind, lead in LEADS.items():
         for classes in CLASSES:
             for noise in KINDS:
                 made = np.array(made_up(noise, classes, tables + SWEPT, lead), np.float64)
                 name = f"{noise}, {classes} classes"
-                yield Tables(kind, name, made[SWEPT:], made[:SWEPT], grid)
+                yield Tables(kind, name, made[SWEPT:], grid)
 
 
 def measured(tables: Tables) -> tuple[str, dict[str, Measured]]:

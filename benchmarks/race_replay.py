@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, expit, polygamma, stdtr, stdtrit
+from scipy.special import digamma, polygamma, stdtr, stdtrit
 
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._bounds import POOLED_DOF
 from bench_plugins.strategies._elimination import order_by_bands
-from bench_plugins.strategies._odds import MIN_OVERTAKEN, Evidence, fit_odds
 from bench_plugins.strategies._published import (
     MIN_TOTAL_DOF,
     PRIOR_DOF,
@@ -154,43 +153,6 @@ def estimated_prior(variances: Floats, freedom: float) -> tuple[Floats, Floats]:
     return np.where(count > 2, prior, 0.0), location
 
 
-def signs(look: Look) -> Floats:
-    """Return float64 [B, P, 7], the features of `Evidence`."""
-    variance, freedom, mean = pooled(look, look.last, PRIOR_DOF)
-    share = look.draws / look.n_draws
-    rows = Evidence(
-        look.distance(variance).ravel(),
-        float(freedom.max()),
-        look.draws,
-        share,
-        look.variance.ravel(),
-        np.broadcast_to(mean, look.gap.shape).ravel(),  # type: ignore[arg-type]  # of each table
-    )
-    return rows.features().reshape(*look.gap.shape, -1)
-
-
-def by_odds(odds: tuple[float, ...], delta: float) -> Rule:
-    """Return the rule of learned odds."""
-    return lambda look: look.count * expit(signs(look) @ np.array(odds)) < delta
-
-
-def learned(errors: Floats, timesteps: NDArray[np.int64], bands: str) -> tuple[float, ...] | None:
-    """Return the odds that swept tables teach; None: too few rivals ended ahead."""
-    noted, ahead = [], []
-    scores = errors.mean(axis=2)
-
-    def note(look: Look) -> Bools:
-        behind = scores < scores[np.arange(len(scores)), look.leaders][:, None]
-        noted.append(signs(look)[look.rivals])
-        ahead.append(behind[look.rivals])
-        return np.zeros_like(look.rivals)
-
-    race(errors, note, 2, timesteps, bands, published=True, whole=True)
-    if np.concatenate(ahead).sum() < MIN_OVERTAKEN:
-        return None
-    return fit_odds(noted, ahead)
-
-
 def adaptive(errors: Floats) -> Decisions:
     """Decide float64 [B, P, N] by the published schedule."""
     tables, prompts, n_draws = errors.shape
@@ -209,7 +171,6 @@ def race(
     timesteps: NDArray[np.int64],
     bands: str = "even",
     published: bool = False,
-    whole: bool = False,
 ) -> Decisions:
     """Decide float64 [B, P, N] by races.
 
@@ -220,7 +181,6 @@ def race(
         timesteps: int64 [N].
         bands: levels to ask for first.
         published: whether the race is within the published schedule.
-        whole: whether decided tables go on, so that a rule sees all of them.
     """
     tables, prompts, n_draws = errors.shape
     order = (staged_order if published else order_by_bands)(bands, timesteps)
@@ -259,8 +219,7 @@ def race(
         alive[active] = living
         done = (living.sum(axis=1) == 1) | (seen == n_draws)
         winners[active[done]] = np.where(living, means, np.inf).argmin(axis=1)[done]
-        if not whole or seen == n_draws:
-            active = active[~done]
+        active = active[~done]
     return Decisions(winners, costs)
 
 

@@ -17,21 +17,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 import bench
-from bench.inputs.draws import sub_grid
-from bench.recordings.learn_order import learn_order
-from bench.recordings.learn_screen import Screen, learn_screen, select_mean_linearisation
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.sweep import SweepSetting, sweep
 from bench.recordings.sweep_plot import plot
-from bench.stats.risk import distances
+from bench.stats.risk import RISKS
 from bench.stats.shares import accuracy_interval
+from bench_plugins.strategies.race import Race
+from bench_plugins.strategies.screen_race import ImageScreens, ScreenRace, winner_reach
 
 SAMPLES = (4, 8, 16)
+RANKS = (1, 2, 3, 5, 8)
 
 
 def record(arguments: argparse.Namespace, split: str | None, limit: int | None) -> Path:
@@ -59,7 +60,7 @@ def correlations(recording: Recording) -> dict[str, float]:
         tables = recording.tables(sample.sample_id)
         exact, first = (
             table.astype(np.float64) - table.astype(np.float64).mean(axis=0)
-            for table in (tables.errors, select_mean_linearisation(tables.first_order))
+            for table in (tables.errors, np.asarray(tables.at_mean))
         )
         each = (exact * first).sum(axis=0) / np.sqrt(
             (exact**2).sum(axis=0) * (first**2).sum(axis=0)
@@ -70,22 +71,40 @@ def correlations(recording: Recording) -> dict[str, float]:
     return dict(zip(names, np.mean(found, axis=0).tolist(), strict=True))
 
 
-def lost(recording: Recording, samples: int, reach: float) -> tuple[int, float]:
-    """Return how many images lose their exhaustive winner to a screen, and the prompts it keeps."""
-    missed, kept = 0, []
+def screens_of(recording: Recording) -> list[ImageScreens]:
+    """Return the screens of every image."""
+    strategy, found = ScreenRace(draws=recording.n_draws), []
     for sample in recording.samples():
         tables = recording.tables(sample.sample_id)
-        winner = tables.errors.astype(np.float64).mean(axis=1).argmin()
-        drawn = select_mean_linearisation(tables.first_order)[
-            :, sub_grid(samples, recording.n_draws)
-        ]
-        far = distances(drawn.astype(np.float64).mean(axis=1))
-        missed += bool(far[winner] > reach)
-        kept.append((far <= reach).sum())
-    return missed, float(np.mean(kept))
+        errors, first = (np.asarray(table, float) for table in (tables.errors, tables.at_mean))
+        found.append(strategy.statistics(recording.problem, errors, first))
+    return found
 
 
-def settings(screens: list[Screen], order: str, n_draws: int) -> list[SweepSetting]:
+def learned_order(recording: Recording) -> str:
+    """Return the band of timesteps that a race learns to ask for first."""
+    race, problem = Race(draws=recording.n_draws), recording.problem
+    errors = (recording.errors(sample.sample_id) for sample in recording.samples())
+    statistics = [race.statistics(problem, table.astype(float), None) for table in errors]
+    return str(race.learn(statistics)["order"]["order"])
+
+
+def recall(images: list[ImageScreens], samples: int) -> list[float]:
+    """Return how often the winner is among the first k prompts of a screen, for each of `RANKS`."""
+    far = np.array([image.distances[samples] for image in images])
+    own = np.array([image.distances[samples][image.winner] for image in images])
+    ahead = (far < own[:, None]).sum(axis=1)
+    return [float((ahead < k).mean()) for k in RANKS]
+
+
+def lost(images: list[ImageScreens], samples: int, reach: float) -> tuple[int, float]:
+    """Return how many images lose their exhaustive winner to a screen, and the prompts it keeps."""
+    missed = sum(image.distances[samples][image.winner] > reach for image in images)
+    kept = [(image.distances[samples] <= reach).sum() for image in images]
+    return int(missed), float(np.mean(kept))
+
+
+def settings(reaches: dict[int, list[float]], order: str, n_draws: int) -> list[SweepSetting]:
     """Return what is replayed: each strategy over its dial, screens at the risks learned."""
     chosen: list[SweepSetting] = [("full", {})]
     chosen += [("uniform", {"samples": n}) for n in (2, 4, 8, 16, 32) if n < n_draws]
@@ -95,13 +114,12 @@ def settings(screens: list[Screen], order: str, n_draws: int) -> list[SweepSetti
         for d in deltas
         for bands in dict.fromkeys(("even", order))
     ]
-    for screen in screens:
-        if screen.samples in SAMPLES:
-            chosen += [
-                ("screen-race", {"samples": screen.samples, "reach": reach, "order": bands})
-                for reach in {found.reach for found in screen.risks.values()} - {None}
-                for bands in dict.fromkeys(("even", order))
-            ]
+    chosen += [
+        ("screen-race", {"samples": samples, "reach": reach, "order": bands})
+        for samples in SAMPLES
+        for reach in dict.fromkeys(reaches.get(samples, []))
+        for bands in dict.fromkeys(("even", order))
+    ]
     return chosen
 
 
@@ -130,35 +148,35 @@ def main() -> None:
         parser.error("name a dataset, or both --train-run and --test-run")
     train = arguments.train_run or record(arguments, arguments.train_split, arguments.train)
     test = arguments.test_run or record(arguments, None, arguments.test)
-    learned, measured = learn_screen(train), learn_screen(test)
-    order = learn_order(train).order
-    recording = open_recording(test)
-    n = measured.n_samples
+    taught, recording = open_recording(train), open_recording(test)
+    learned, measured = screens_of(taught), screens_of(recording)
+    order, n = learned_order(taught), len(measured)
     print(f"\n{recording.manifest.run_id}: {n} images, {recording.n_draws} draws;")
-    print(f"calibrated on {learned.n_samples} images of {learned.run_id};")
-    print(f"a linearised draw cost {measured.linearisation_cost:.2f} evaluations.")
+    print(f"calibrated on {len(learned)} images of {taught.manifest.run_id};")
+    print(f"a linearised draw cost {recording.linearisation_cost:.2f} evaluations.")
     head("draws", "winner among the first 1", "2", "3", "5", "8, %")
-    for screen in measured.screens:
-        shares = " | ".join(f"{100 * share:.0f}" for share in screen.recall.values())
-        print(f"| {screen.samples} | {shares} |")
+    recalls = {samples: recall(measured, samples) for samples in measured[0].distances}
+    for samples, shares in recalls.items():
+        print(f"| {samples} | {' | '.join(f'{100 * share:.0f}' for share in shares)} |")
     by_fifth = correlations(recording)
     head("timesteps", "correlation of first-order and exact errors")
     for fifth, value in by_fifth.items():
         print(f"| {fifth} | {value:.2f} |")
     head("draws", "risk stated", "reach", "prompts kept", "winner lost, % (95 %)")
-    losses = []
-    for screen in learned.screens:
-        for risk, found in screen.risks.items():
-            if screen.samples not in SAMPLES or found.reach is None:
-                continue
-            missed, kept = lost(recording, screen.samples, found.reach)
-            low, high = accuracy_interval(missed, n)
-            losses.append({"samples": screen.samples, "risk": risk, "lost": missed / n})
-            print(
-                f"| {screen.samples} | {risk} | {found.reach:.2f} | {kept:.1f}"
-                f" | {100 * missed / n:.1f} ({100 * low:.1f}–{100 * high:.1f}) |"
-            )
-    rows = sweep(test, settings(learned.screens, order, recording.n_draws))
+    losses, reaches = [], dict[int, list[float]]()
+    for samples, risk in product(SAMPLES, RISKS):
+        reach = winner_reach(learned, samples, risk) if samples in recalls else np.inf
+        if np.isinf(reach):
+            continue
+        reaches.setdefault(samples, []).append(reach)
+        missed, kept = lost(measured, samples, reach)
+        low, high = accuracy_interval(missed, n)
+        losses.append({"samples": samples, "risk": risk, "reach": reach, "lost": missed / n})
+        print(
+            f"| {samples} | {risk} | {reach:.2f} | {kept:.1f}"
+            f" | {100 * missed / n:.1f} ({100 * low:.1f}–{100 * high:.1f}) |"
+        )
+    rows = sweep(test, settings(reaches, order, recording.n_draws))
     head("", "strategy", "equivalents per image", "agreement, % (95 %)", "accuracy, %")
     for row in sorted(rows, key=lambda r: r.cost):
         params = row.summary.strategy.params
@@ -177,8 +195,8 @@ def main() -> None:
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     evidence = {
-        "learned": learned.plain(),
-        "measured": measured.plain(),
+        "order": order,
+        "recall": recalls,
         "correlation": by_fifth,
         "lost": losses,
         "rows": [row.plain() for row in rows],

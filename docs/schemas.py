@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.boards.rows import LeaderboardRow, ReportedResult
 from bench.boards.study.documents import StudyReport
+from bench.recordings.learn import Learned
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig
 from bench.running.verbs.classify import Answer
@@ -63,7 +64,7 @@ KINDS = {
         Kind("summary", "`summary.json`, `bench run --json`", Summary),
         Kind("questions", "`questions.json`", StoredQuestions),
         Kind("swept", "A line of `audit.jsonl`", Swept),
-        Kind("calibration", "`calibration.json`, `bench calibrate --json`", Calibration),
+        Kind("calibration", "`calibration.json`", Calibration),
     ),
     "Other files": (
         Kind("study", "`study.json`", Study),
@@ -75,6 +76,7 @@ KINDS = {
         Kind("comparison", "`bench compare --json`", Comparison),
         Kind("statistics", "`bench show --statistics --json`: `statistics`", Statistics),
         Kind("study-report", "`bench study --json`", StudyReport),
+        Kind("learned", "`bench learn --json`", Learned),
         Kind("audit", "`bench run --audit N --json`: `audit`", Audit),
         Kind("answer", "An image of `bench classify --json`", Answer),
         Kind("plan", "`bench run --dry-run --json`", Plan),

@@ -48,7 +48,7 @@ def classify_command(
     Scores are mean denoising errors: lower is better. The margin is the distance to the runner-up.
     If it is less than twice its standard error, the two classes are close.
 
-    With --dataset, a calibration by `bench calibrate` on other images of it gives the probability
+    With --dataset, a calibration by `bench learn` on other images of it gives the probability
     that the class is right, and --risk can be used.
 
     The exit code is 3 if some images failed.

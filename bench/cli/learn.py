@@ -1,195 +1,218 @@
-"""`bench learn-order`. Learn which noise levels to evaluate first.
+"""`bench learn`. Learn a strategy's settings, risks and probabilities.
 
-Group: Try ways to score, without a model, 4.
-
-`bench learn-odds`. Learn when a race may stop.
-
-Group: Try ways to score, without a model, 5.
-
-`bench learn-screen`. Learn how wide a first screen must be.
-
-Group: Try ways to score, without a model, 6.
+Group: Try ways to score, without a model, 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from bench.boards.formats import assignments
-from bench.cli.options import limit_option, results_and_json
-from bench.cli.output import next_steps, print_json, say
+from bench.cli.options import results_and_json, set_option
+from bench.cli.output import next_steps, print_json, results_argument, say
 from bench.contracts.parameters import as_text
-from bench.discovery.loading import learning_strategy
-from bench.recordings.learn_odds import LearnedOdds, learn_odds
-from bench.recordings.learn_order import LearnedOrder, learn_order
-from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
-from bench.recordings.trials import MAX_LOSS
+from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
 from bench.render.tables import print_rows
 from bench.running.command import other_images_command
-from bench.store.fields import to_json
+from bench.stats.risk import upper_limit
+from bench.store.calibrations import Calibration
+from bench.store.documents import RiskChoice
 from bench.store.folder import find_run, read_manifest
 
-LearnedT = TypeVar("LearnedT", LearnedOrder, LearnedOdds, LearnedScreens)
+LOSES = ("costs more", "agrees less often")  # verdicts
 
 
-def learning_command(
-    learn: Callable[[Path, int | None], LearnedT],
-) -> Callable[[Callable[[Path, LearnedT], None]], click.Command]:
-    """Return a decorator that makes a command of a function that prints what a run teaches."""
+@click.command()
+@click.argument("run")
+@click.argument("what", nargs=-1)
+@click.option("--strategy", help="The strategy that learns (default: the backbone's).")
+@set_option("A parameter of the strategy that is not learned; repeat for more.")
+@results_and_json
+def learn_command(
+    run: str,
+    what: tuple[str, ...],
+    strategy: str | None,
+    params: dict[str, str],
+    results: str,
+    as_json: bool,
+) -> None:
+    """Learn from RUN what a strategy can learn, for later runs on other images.
 
-    def decorate(show: Callable[[Path, LearnedT], None]) -> click.Command:
-        @click.command()
-        @click.argument("run")
-        @limit_option
-        @click.option("--out", help="Also write the result to this file, as JSON.")
-        @results_and_json
-        @wraps(show)
-        def command(
-            run: str, limit: int | None, out: str | None, results: str, as_json: bool
-        ) -> None:
-            path = find_run(run, results)
-            learned = learn(path, limit)
-            if out:
-                Path(out).write_text(to_json(learned.plain()), "utf-8")
-            if as_json:
-                print_json(learned.plain())
-            else:
-                show(path, learned)
+    RUN is on images that will not be scored later, such as a validation split, with the same
+    backbone, dataset, prompts and draws. WHAT is a learned parameter, such as order or deviation
+    of a race or reach of a screen, or calibration; without it, all that RUN can teach is learned.
+    Parameters need the error of every cell: bench run … --strategy full --save-errors.
 
-        return command
+    Each learned setting is tried on images that it was not learned from. It is recommended only
+    if it costs less than learning nothing and is shown to decide as the full sweep as often, or
+    if it is shown to do so more often.
 
-    return decorate
-
-
-def _run_command(path: Path, ability: str, params: dict[str, Any]) -> str:
-    return other_images_command(
-        read_manifest(path), params, strategy=learning_strategy(ability).name
-    )
-
-
-@learning_command(learn_order)
-def learn_order_command(path: Path, learned: LearnedOrder) -> None:
-    """Learn from the recorded errors of RUN which timesteps a race should evaluate first.
-
-    RUN was made with `bench run … --strategy full --save-errors`, on images that the order will
-    not be tested on, such as a training split. A race in the learned order may be cheaper, and may
-    decide differently from the full sweep. Cost and agreement are measured by cross-validation if
-    there are at least 20 images. An order is recommended only if it is shown to agree as often, to
-    within 5 points, which takes about 73 images.
+    The calibration is stored with RUN, where later runs find it: how often each setting of the
+    strategy differs from the full sweep, from which bench run --risk 0.02 chooses, and how
+    probable it is that a decision is right.
     """
-    print_rows(
-        ["timesteps", "evaluations per image on these alone, estimated"],
-        [[part.timesteps, part.cost] for part in learned.parts],
-        title=f"{learned.run_id}, {learned.n_samples} images",
-    )
-    _print_trials(learned)
-    say(
-        f"Learned from all {learned.n_samples} images: order={learned.order},"
-        f" deviation={learned.deviation:g} in this order and {learned.deviation_even:g} in the even"
-        " one. On these images themselves, as `bench replay` does, a race takes"
-        f" {learned.cost_even:.1f} evaluations per image, with the order {learned.cost:.1f}, with"
-        f" the deviation {learned.cost_even_with_deviation:.1f}, with both"
-        f" {learned.cost_with_deviation:.1f}. Largest difference of two errors: {learned.span:.3g}."
-    )
-    say(_advice(learned))
-    if learned.recommended:
-        next_steps(("run this race", _run_command(path, "order", learned.recommended)))
+    path = find_run(run, results)
+    learned = learn(path, what, strategy, params)
+    if as_json:
+        print_json(learned.plain())
+        return
+    steps = []
+    if learned.settings is not None:
+        _print_settings(learned.settings)
+        steps += _step_of_settings(path, learned.settings)
+    if learned.not_learned is not None:
+        say(f"No settings were learned: {learned.not_learned}")
+    if learned.calibration is not None:
+        _print_calibration(learned)
+        steps += _steps_of_calibration(path, learned, results)
+    if steps:
+        next_steps(*steps)
 
 
-def _print_trials(learned: LearnedOrder | LearnedOdds) -> None:
+def _print_settings(learned: LearnedSettings) -> None:
     rows = []
-    for trial in learned.trials:
-        low, high = (100 * end for end in trial.agreement_ci95)
-        agreement = f"{100 * trial.agreement:.1f} ({low:.1f}–{high:.1f})"
-        rows.append([assignments(trial.params) or "nothing learned", trial.cost, agreement])
-    which = (
-        "5-fold cross-validation; the values shown are learned from all images"
-        if learned.held_out
-        else "learned from and tested on the same images, which is optimistic"
+    for trial in (learned.nothing_learned, *learned.settings):
+        agreement = _percent(trial.agreement, trial.agreement_ci95)
+        verdict: str = trial.verdict or ""
+        if trial.verdict in LOSES:
+            verdict = f"loses: {verdict}"
+        elif trial.verdict and trial.params == learned.recommended:
+            verdict = "recommended"
+        rows.append([trial.name, assignments(trial.params), trial.cost, agreement, verdict])
+    tried = "the same images, which is optimistic"
+    if learned.held_out:
+        tried = "images that were left out (5-fold cross-validation)"
+    column = "agreement, % (95 %)"
+    print_rows(
+        ["learned", "setting", "cost", column, ""],
+        rows,
+        title=f"{learned.strategy}, learned from {learned.n_samples} images; cost and agreement"
+        f" with the full sweep on {tried}",
+        right=[column],
     )
-    agreement = "agreement, % (95 %)"
-    title = f"{learned.n_samples} images, {which}: evaluations, agreement with the full sweep"
-    print_rows(["race", "cost", agreement], rows, title=title, right=[agreement])
+    if learned.untried:
+        say(f"Too few images to try: {', '.join(learned.untried)}.")
+    say(_advice(learned))
 
 
-def _advice(learned: LearnedOrder | LearnedOdds) -> str:
+def _advice(learned: LearnedSettings) -> str:
+    n = learned.n_samples
     if not learned.held_out:
-        return (
-            f"Nothing is recommended: {learned.n_samples} images are too few for cross-validation."
-        )
+        return f"Nothing is recommended: {n} images are too few for cross-validation."
     if learned.recommended is None:
         return (
-            "Nothing is recommended: nothing that was learned is cheaper and shown to agree with"
-            " the full sweep as often as a race that learned nothing, to within"
-            f" {100 * MAX_LOSS:g} points (95 % interval, {learned.n_samples} images)."
+            "Nothing is recommended: no setting is cheaper than learning nothing and shown to agree"
+            f" with the full sweep as often, to within {100 * MAX_LOSS:g} points (95 % interval,"
+            f" {n} images), or shown to agree more often."
         )
-    best = next(trial for trial in learned.trials if trial.params == learned.recommended)
-    lost = 100 * max(0.0, -best.difference_ci95[0])
+    best = next(trial for trial in learned.settings if trial.params == learned.recommended)
+    low, high = (100 * end for end in best.difference_ci95)
     return (
-        f"Recommended: {assignments(best.params)}. On held-out images it agrees with the full sweep"
-        " at least as often as a race that learned nothing. With"
-        f" {learned.n_samples} images, {lost:.1f} points less cannot be excluded (95 % interval)."
-        " Other data, prompts or draws need values of their own."
+        f"Recommended: {assignments(best.params)}, for {best.cost:.1f} instead of"
+        f" {learned.nothing_learned.cost:.1f} evaluations per image. On held-out images its"
+        f" agreement with the full sweep differs by {100 * best.difference:+.1f} points (95 %"
+        f" interval {low:+.1f} to {high:+.1f}). Other data, prompts or draws need values of their"
+        " own."
     )
 
 
-@learning_command(learn_odds)
-def learn_odds_command(path: Path, learned: LearnedOdds) -> None:
-    """Learn from RUN how likely it is that a rival in a race ends ahead of the leader.
-
-    RUN was made with `bench run … --strategy full --save-errors`, on images that the odds will not
-    be tested on. A race with `--set ceiling=published --set odds=… --set delta=0.03` drops a rival
-    when its probability, times the number of remaining rivals, is below 0.03. Several thresholds
-    are tried, by cross-validation if there are at least 20 images.
-    """
-    _print_trials(learned)
-    say(f"Learned from all {learned.n_samples} images: odds={as_text(tuple(learned.odds))}.")
-    say(_advice(learned))
-    if learned.recommended:
-        params = {key: as_text(value) for key, value in learned.recommended.items()}
-        next_steps(("run this race", _run_command(path, "odds", params)))
+def _step_of_settings(path: Path, learned: LearnedSettings) -> list[tuple[str, str]]:
+    if learned.recommended is None:
+        return []
+    params = {**learned.nothing_learned.params, **learned.recommended}
+    params = {name: as_text(value) for name, value in params.items()}
+    command = other_images_command(read_manifest(path), params, strategy=learned.strategy)
+    return [("score other images with what was learned", command)]
 
 
-@learning_command(learn_screen)
-def learn_screen_command(path: Path, learned: LearnedScreens) -> None:
-    """Learn from RUN how far a screen must reach to keep the winner at a stated risk.
+def _print_calibration(learned: Learned) -> None:
+    calibration = learned.calibration
+    assert calibration is not None
+    if calibration.settings:
+        _print_risks(calibration, learned.risks)
+    elif learned.not_learned is None:
+        say(f"--risk cannot use this: {learned.strategy} has no settings to choose among.")
+    fitted = [s for s in (*calibration.settings, *calibration.others) if s.fit is not None]
+    start = "Probability that a decision is right:"
+    if not fitted:
+        say(f"{start} not fitted; that takes five right decisions and five wrong ones.")
+        return
+    last, skill = fitted[-1], fitted[-1].held_out_skill
+    text = (
+        f"{start} fitted for {len(fitted)} settings on {calibration.images} images,"
+        f" {last.right} of them right with {last.strategy.name}."
+    )
+    if skill is None:
+        text += " There are too few right or wrong decisions to try it on others."
+    elif skill <= 0:
+        text += (
+            " It loses: on images that were not fitted, its logarithmic loss is no lower than that"
+            " of a constant, the accuracy."
+        )
+    else:
+        text += (
+            f" On images that were not fitted, its logarithmic loss is lower by {100 * skill:.0f} %"
+            " than that of a constant, the accuracy."
+        )
+    say(text)
 
-    RUN was made with `bench run … --strategy full-linearised --save-errors`, on images that the
-    reach will not be tested on, such as a training split. Use the result with
-    `bench run … --strategy screen-race --set samples=… --set reach=…`.
-    """
-    screens = learned.screens
+
+def _print_risks(calibration: Calibration, choices: list[RiskChoice]) -> None:
+    n, level = calibration.images, f"{100 * calibration.level:g} %"
+    full = calibration.others[0].cost
+    rows: list[list[Any]] = []
+    for setting in calibration.settings:
+        params = {name: setting.strategy.params[name] for name in calibration.chosen}
+        limit = 100 * upper_limit(setting.disagreements or 0, n, calibration.level)
+        rows.append([assignments(params), setting.cost, setting.disagreements, f"{limit:.2f}"])
     print_rows(
-        ["samples", *(f"first {k}, %" for k in screens[0].recall)],
-        [[s.samples, *(f"{100 * r:.1f}" for r in s.recall.values())] for s in screens],
-        title=f"{learned.run_id}, {learned.n_samples} images: how often the winner is among",
+        ["setting", "cost", "differ", f"at most ({level}), %"],
+        rows,
+        title=f"{calibration.settings[0].strategy.name} on {n} images of {calibration.split},"
+        " safest first: decisions that differ from the full sweep's",
     )
-    print_rows(
-        ["samples", *(f"risk {risk}" for risk in screens[0].risks)],
-        [[s.samples, *map(_reach_text, s.risks.values())] for s in screens],
-        title="reach (prompts kept); –: too few images for that risk",
+    rows = []
+    for choice in choices:
+        text, cost = f"nothing: needs {choice.images_needed} images", None
+        if choice.params is not None:
+            text, cost = assignments(choice.params), choice.evaluation_equivalents_per_image
+        saved = None if cost is None else f"{100 * (1 - cost / full):.0f}"
+        rows.append([choice.risk, text, cost, saved])
+    print_rows(["--risk", "chooses", "cost", "saved of the full sweep, %"], rows)
+    say(
+        f"A setting is chosen if these {n} images show, with probability {level}, that at most the"
+        " stated share of decisions differs from the full sweep's, on average over images drawn as"
+        " these were. It is no promise about a single image or class."
     )
-    say(f"A linearised draw cost {learned.linearisation_cost:.2f} evaluations.")
-    # Suggest the lowest risk that any screen meets, and for it the screen with the fewest prompts.
-    safest = min(
-        (
-            (float(risk), at_risk.kept, screen.samples, at_risk.reach)
-            for screen in screens
-            for risk, at_risk in screen.risks.items()
-            if at_risk.reach is not None
-        ),
-        default=None,
-    )
-    if safest is not None:
-        risk, _, samples, reach = safest
-        command = _run_command(path, "reach", {"samples": samples, "reach": f"{reach:.3f}"})
-        next_steps((f"screen at a risk of {risk:g}", command))
 
 
-def _reach_text(risk: ScreenRisk) -> str:
-    return "–" if risk.reach is None else f"{risk.reach:.3f} ({risk.kept:.1f})"
+def _steps_of_calibration(path: Path, learned: Learned, results: str) -> list[tuple[str, str]]:
+    """Suggest the lowest risk for which there are enough images and which costs less than a sweep.
+
+    A probability that is not shown to be better than a constant is not suggested.
+    """
+    calibration = learned.calibration
+    assert calibration is not None
+    option, what = results_argument(results), "score other images"
+    chosen: dict[str, Any] = {}
+    for choice in learned.risks:
+        cost = choice.evaluation_equivalents_per_image
+        if cost is not None and cost < calibration.others[0].cost:
+            chosen = {"strategy": learned.strategy, "risk": f"{choice.risk:g}"}
+            what = f"score other images at a risk of {choice.risk:g}"
+    fitted = [s for s in (*calibration.settings, *calibration.others) if s.fit is not None]
+    steps = []
+    if useful := fitted and (fitted[-1].held_out_skill or 0) > 0:
+        shown = f"bench show THAT_RUN --statistics{option}"
+        steps = [("then see how probable it is that they are right", shown)]
+    if chosen or useful:
+        command = other_images_command(read_manifest(path), **chosen)
+        steps = [(what, f"{command}{option}"), *steps]
+    return steps
+
+
+def _percent(value: float, ends: tuple[float, float]) -> str:
+    return f"{100 * value:.1f} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"

@@ -4,11 +4,12 @@ Group: Try ways to score, without a model, 1.
 
 `bench sweep`. Replay many strategies: cost against agreement.
 
-Group: Try ways to score, without a model, 3.
+Group: Try ways to score, without a model, 2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,8 +20,14 @@ from bench.cli.output import next_steps, print_json, results_argument, run_name,
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import prepare_replay
-from bench.recordings.sweep import SweepRow, default_grid, self_agreement, sweep
-from bench.recordings.sweep_plot import cheapest_proof, plot
+from bench.recordings.sweep import (
+    SHOWN_AGREEMENT,
+    SweepRow,
+    default_grid,
+    self_agreement,
+    sweep,
+)
+from bench.recordings.sweep_plot import plot
 from bench.render.run import print_run
 from bench.render.sentences import probability_sentence
 from bench.render.tables import print_explained, print_rows
@@ -40,7 +47,7 @@ from bench.store.journal import JOURNAL
     "--risk",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="The largest share of decisions that may differ from those of the full sweep: chooses the"
-    " strategy's parameters by a calibration on other images (`bench calibrate`).",
+    " strategy's parameters by a calibration on other images (`bench learn`).",
 )
 @click.option("--weighting", help="Weights of the noise levels, as in `bench run --weighting`.")
 @click.option("--loss", help="Refuse RUN unless its errors were measured with this loss.")
@@ -91,12 +98,11 @@ def replay_command(
     "--strategies",
     help="Only these strategies, comma-separated; default parameters outside the default grid.",
 )
-@click.option("--order", help="Timesteps that a race evaluates first, from `bench learn-order`.")
+@click.option("--order", help="Timesteps that a race evaluates first, from `bench learn`.")
 @click.option(
     "--deviation",
     type=click.FloatRange(min=0, min_open=True),
-    help="Standard deviation of a difference on one draw, from `bench learn-order` on other"
-    " images.",
+    help="Standard deviation of a difference on one draw, from `bench learn` on other images.",
 )
 @click.option(
     "--points",
@@ -122,8 +128,9 @@ def sweep_command(
 
     Agreement is with the full sweep, which evaluates every prompt on every draw. Its ceiling is
     the agreement of two full sweeps with different seeds (--against). Intervals are 95 % (Wilson),
-    and a star marks the Pareto front. Nothing is stored. RUN may be an error table, as in
-    `bench replay`.
+    and a star marks the Pareto front. The cheapest setting is recommended that is shown to decide
+    at least 95 % of such images as the full sweep does. Nothing is stored. RUN may be an error
+    table, as in `bench replay`.
     """
     path = find_recording(run, results)
     plot_path = figure_file("--plot", plot_file) if plot_file else None
@@ -154,12 +161,8 @@ def sweep_command(
         " every prompt on every draw. A star marks the Pareto front: no other row costs"
         " less and agrees as much."
     )
-    if (proof := cheapest_proof(rows)) is not None:
-        say(
-            f"Oracle: if the winner were known, the bound of the race that agrees most would need"
-            f" {proof:.1f} to prove it."
-        )
-    print_explained("equivalents", "bound" if proof is not None else "")
+    say(_recommendation(rows))
+    print_explained("equivalents")
     if points:
         say(
             "Runs given as points cost evaluations of their own network; a classifier costs one,"
@@ -175,13 +178,30 @@ def sweep_command(
     next_steps(("store one as a run", command))
 
 
-def _sweep_row(row: SweepRow) -> list[str | float]:
-    strategy, metrics = row.summary.strategy, row.summary.metrics
+def _recommendation(rows: Sequence[SweepRow]) -> str:
+    best = next((row for row in rows if row.recommended), None)
+    shown = f"to decide at least {100 * SHOWN_AGREEMENT:g} % of such images as the full sweep does"
+    if best is None:
+        return f"Nothing is recommended: {len(rows)} settings, and none is shown {shown}."
+    return (
+        f"Recommended: {_setting_text(best)}, the cheapest of those shown {shown} (lower end of the"
+        " 95 % interval). It was chosen on these images, so its cost and agreement on others may be"
+        " less good."
+    )
+
+
+def _setting_text(row: SweepRow) -> str:
+    strategy = row.summary.strategy
     params = {key: value for key, value in strategy.params.items() if key != "draws"}
-    name = f"{row.summary.backbone.name}, {strategy.name}" if row.point else strategy.name
+    shown = assignments(non_default_params("strategies", strategy.name, params))
+    return f"{strategy.name} {shown}".strip()
+
+
+def _sweep_row(row: SweepRow) -> list[str | float]:
+    metrics = row.summary.metrics
     return [
         "*" if row.pareto else "",
-        f"{name} {assignments(non_default_params('strategies', strategy.name, params))}".strip(),
+        f"{row.summary.backbone.name}, {_setting_text(row)}" if row.point else _setting_text(row),
         row.cost,
         _with_interval(row.agreement, row.agreement_ci95),
         _with_interval(metrics.accuracy, metrics.accuracy_ci95),

@@ -237,13 +237,13 @@ class StrategySpec(Spec):
     Attributes:
         default: whether it is used if the user names no other.
         safest_first: settings among which `--risk` chooses, such as `{"samples": 100}`, ordered
-            from those that keep most decisions of the full sweep to the cheapest. `bench calibrate`
-            tests them in this order until one fails, so the order must not depend on the images.
+            from those that keep most decisions of the full sweep to the cheapest. `bench learn`
+            counts their disagreements, and `--risk` tests them in this order until one fails, so
+            the order must not depend on the images.
         exhaustive: whether it evaluates every prompt on every draw and nothing else. The decisions
             of other strategies are compared with its own, and they are replayed on its recordings.
-        learned: parameters learned from recordings → the strategy that makes these recordings.
-        recorder: strategy whose recordings it is replayed on; empty for the exhaustive one, or that
-            of `learned`.
+        learned: parameters that `Strategy.learn` learns from recordings (`bench learn`).
+        recorder: strategy whose recordings it is replayed on; empty for the exhaustive one.
         unproven: parameters for a backbone that names no strategy, because nothing was recorded
             with such a backbone.
     """
@@ -253,7 +253,7 @@ class StrategySpec(Spec):
     default: bool = False
     safest_first: tuple[Mapping[str, Any], ...] = ()
     exhaustive: bool = False
-    learned: Mapping[str, str] = field(default_factory=dict)
+    learned: tuple[str, ...] = ()
     recorder: str = ""
     unproven: Mapping[str, Any] = field(default_factory=dict)
 
@@ -262,6 +262,8 @@ class StrategySpec(Spec):
         names = {frozenset(setting) for setting in self.safest_first}
         if len(names) > 1 or not frozenset().union(*names) <= set(self.parameters):
             yield "all settings of safest_first must set the same parameters"
+        if unknown := [name for name in self.learned if name not in self.parameters]:
+            yield f"learned must have parameters of the strategy only, got {unknown[0]!r}"
 
 
 @dataclass(frozen=True, kw_only=True)

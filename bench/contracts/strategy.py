@@ -121,23 +121,24 @@ class Strategy(ABC):
         """Return a lower bound of the sum of `Reply.cost` for one image, or None if unknown."""
         return None
 
-    def cheapest(self, problem: Problem, errors: Floats) -> float | None:
-        """Return the cost of the cheapest proof of the winner, if it were known in advance.
-
-        `errors` are those of all prompts on all draws, float64 [P, N], and the cost is in
-        evaluation equivalents. None if the strategy proves nothing.
-        """
-        return None
-
     def replaces(self, problem: Problem) -> Replaced | None:
         """Return the strategy that it replaces to save cost, or None if it never costs more."""
         return None
 
-    def learn(self, images: Iterable[tuple[Problem, Floats]]) -> Mapping[str, Any]:
-        """Learn parameters from the problems and errors of other images.
+    def statistics(self, problem: Problem, errors: Floats, first_order: Floats | None) -> Any:
+        """Return what `learn` needs to know of one recorded image.
 
-        The errors are those of all prompts on all draws, float64 [P, N]. Raises ValueError if there
-        are too few images.
+        `errors` are those of all prompts on all draws, float64 [P, N], and `first_order` those of a
+        linearisation at the mean of the prompts, or None if the strategy does not linearise.
+        """
+        return None
+
+    def learn(self, statistics: Sequence[Any]) -> Mapping[str, Mapping[str, Any]]:
+        """Return settings learned from recorded images, by a short description of each.
+
+        `bench learn` tries each of them on images that it was not learned from, together with this
+        strategy's other parameters. A setting for which there are too few images is left out.
+        `statistics` are those of the images. Raises ValueError if nothing can be learned from them.
         """
         return {}
 

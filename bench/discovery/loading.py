@@ -171,17 +171,6 @@ def exhaustive_strategy() -> str:
     raise UserError("No installed strategy evaluates every prompt on every draw (exhaustive=True).")
 
 
-def learning_strategy(parameter: str) -> StrategySpec:
-    """Return the first strategy, by name, that learns a parameter of this name from recordings.
-
-    Raises UserError if there is none.
-    """
-    for spec in load_plugins().strategies:
-        if parameter in spec.learned:
-            return spec
-    raise UserError(f"No installed strategy learns a parameter {parameter!r} from recordings.")
-
-
 def metric_specs() -> dict[str, MetricSpec]:
     """Return the registered metrics by name, the toolkit's own first."""
     return load_plugins().metrics.by_name()

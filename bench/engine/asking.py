@@ -7,7 +7,7 @@ per request, with no Python loop over cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -95,13 +95,6 @@ class CheckedStrategy(Strategy):
         with guard(self.who, "at_least()"):
             return _float_or_none(self.strategy.at_least(self._seen(problem)))
 
-    def cheapest(self, problem: Problem, errors: Floats) -> float | None:
-        """Return the cost of the cheapest proof of a decision, or None without proofs."""
-        with guard(self.who, "cheapest()"):
-            return _float_or_none(
-                self.strategy.cheapest(self._seen(problem), errors[self._rows(problem)])
-            )
-
     def replaces(self, problem: Problem) -> Replaced | None:
         """Return what the strategy replaces to save cost, or None where it never costs more."""
         with guard(self.who, "replaces()"):
@@ -110,13 +103,19 @@ class CheckedStrategy(Strategy):
             raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
         return other
 
-    def learn(self, images: Iterable[tuple[Problem, Floats]]) -> Mapping[str, Any]:
-        """Return parameters learned from other images' errors, or raise UserError."""
+    def statistics(self, problem: Problem, errors: Floats, first_order: Floats | None) -> Any:
+        """Return what the strategy needs to know of one recorded image to learn from it."""
+        rows = self._rows(problem)
+        first_order = None if first_order is None else first_order[rows]
+        with guard(self.who, "statistics()"):
+            return self.strategy.statistics(self._seen(problem), errors[rows], first_order)
+
+    def learn(self, statistics: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """Return learned settings by their description, or raise UserError if there are none."""
         try:
             with guard(self.who, "learn()", passing=(ValueError, UserError)):
-                return dict(
-                    self.strategy.learn((self._seen(p), e[self._rows(p)]) for p, e in images)
-                )
+                learned = self.strategy.learn(statistics)
+                return {str(name): dict(setting) for name, setting in learned.items()}
         except ValueError as error:
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 

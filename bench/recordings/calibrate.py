@@ -12,7 +12,8 @@ from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for, replay_samples
-from bench.stats.probability import fit_probability
+from bench.running.parts.decision import usual_parameters, usual_strategy
+from bench.stats.probability import fit_probability, held_out_skill
 from bench.stats.risk import LEVEL
 from bench.store.calibrations import (
     CALIBRATION_FORMAT,
@@ -21,7 +22,6 @@ from bench.store.calibrations import (
     write_calibration,
 )
 from bench.store.decisions import Decisions, as_decisions
-from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.folder import requested_records
 from bench.store.identity import StrategyIdentity, digest
@@ -73,10 +73,10 @@ def calibrate(
             raise
         others = [_calibrate_setting(manifest.strategy, as_decisions(records))]
     else:
-        name, kept = strategy or _usual_strategy(manifest)[0], set(sample_ids)
+        kept = set(sample_ids)
         recorded = [record for record in recording.records if record["sample_id"] in kept]
         recording = replace(recording, records=tuple(recorded))
-        chosen, calibrated, others = _replay_settings(recording, name, params or {}, settings)
+        chosen, calibrated, others = _replay_settings(recording, strategy, params or {}, settings)
         sample_ids = [record["sample_id"] for record in recorded]
     calibration = Calibration(
         format=CALIBRATION_FORMAT,
@@ -112,36 +112,27 @@ def _summary_records(run: StoredRun) -> list[Record]:
     return [record for record in records if record["sample_id"] in chosen]
 
 
-def _usual_strategy(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
-    plugins, name = load_plugins(), manifest.identity.backbone.name
-    spec = plugins.backbones.get(name) if name in plugins.backbones else None
-    if spec is not None and spec.strategy is not None:
-        return spec.strategy, spec.strategy_parameters
-    default = plugins.strategies.default()
-    return default.name if default else exhaustive_strategy(), {}
-
-
 def _replay_settings(
     recording: Recording,
-    name: str,
+    strategy: str | None,
     params: Mapping[str, Any],
     listed: Sequence[Mapping[str, Any]] | None,
 ) -> tuple[list[str], list[CalibratedSetting], list[CalibratedSetting]]:
-    """Replay the settings of a strategy; `listed` is None for those of its spec.
+    """Replay the settings of a strategy; `strategy` and `listed` are as for `calibrate`.
 
     Return which parameters they choose, the settings, and the full sweep and usual setting.
     """
-    usual, usual_params = _usual_strategy(recording.manifest)
-    base = {**(usual_params if usual == name else {}), **params}
+    backbone = load_plugins().backbones.by_name().get(recording.manifest.identity.backbone.name)
+    name = strategy or usual_strategy(backbone)[0].name
+    usual, base = (usual_parameters(backbone, name, params, risk) for risk in (False, True))
     if listed is None:
         listed = load_plugins().strategies.get(name).safest_first
     chosen = sorted(listed[0]) if listed else []
     if clashes := [key for key in chosen if key in params]:
         raise UserError(f"--set {clashes[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
-    tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive_strategy(), {})]
-    tried += [(name, {**base, **setting}) for setting in listed]
-    tried += [(name, base)]
-    deciders = [decider_for(recording, strategy, values) for strategy, values in tried]
+    tried = [*({**base, **setting} for setting in listed), usual]
+    deciders = [decider_for(recording, exhaustive_strategy(), {})]
+    deciders += [decider_for(recording, name, values) for values in tried]
     strategies = [decider.strategy for decider in deciders]
     full, *decided = map(as_decisions, replay_samples(recording, recording.samples(), strategies))
     settings = [
@@ -165,5 +156,5 @@ def _calibrate_setting(
         cost=float(decided.equivalents.mean()),
         right=int(decided.correct.sum()),
         fit=fit_probability(decided),
-        **without_none(disagreements=differs),
+        **without_none(disagreements=differs, held_out_skill=held_out_skill(decided)),
     )

@@ -43,6 +43,15 @@ class Tables:
     """Pairs of a mixture of prompts and its first-order errors, float32 [P, N], NaN if missing."""
     linearisation_cost: float = 0.0  # evaluations per linearised draw
 
+    @property
+    def at_mean(self) -> NDArray[np.float32] | None:
+        """First-order errors at the mean of the prompts, float32 [P, N]; None if some are missing.
+
+        A strategy that screens all prompts linearises there.
+        """
+        tables = (table for mixture, table in self.first_order if np.allclose(mixture, mixture[0]))
+        return next((table for table in tables if not np.isnan(table).any()), None)
+
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
         """Return the errors, float32 [prompts, draws]; UserError if a linearisation is missing."""
         if isinstance(request, Evaluate):

@@ -16,7 +16,7 @@ from bench.contracts.dataset import Sample, asks_for_images
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem, Strategy
-from bench.discovery.loading import learning_strategy, load_plugins
+from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
@@ -106,10 +106,11 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
         )
     strategy.check(_largest_problem(recording))
     if strategy.linearises and not recording.problem.can_linearise:
+        check_gradients(recording.manifest, name)
         raise UserError(
             f"Strategy {name!r} linearises, but {recording.manifest.run_id} recorded no first-order"
             " errors. Record both once with:"
-            f" {recording_command(recording.manifest, learning_strategy('reach').learned['reach'])}"
+            f" {recording_command(recording.manifest, spec.recorder or None)}"
         )
     if strategy.uses_hierarchy and recording.problem.parents is None:
         raise UserError(
@@ -130,6 +131,17 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
             f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
         )
     return decider
+
+
+def check_gradients(manifest: Manifest, name: str) -> None:
+    """Raise UserError if no run like this one can record what a strategy needs that linearises."""
+    reason = None
+    if manifest.identity.scoring.reduction is not None:
+        reason = "its backbone is a likelihood, which has no gradients"
+    elif manifest.items is not None:
+        reason = "its items with texts of their own share no prompts to linearise at"
+    if reason is not None:
+        raise UserError(f"Strategy {name!r} cannot be used on {manifest.run_id}: {reason}.")
 
 
 def _largest_problem(recording: Recording) -> Problem:

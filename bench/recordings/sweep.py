@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import strategy as strategy_contract
-from bench.contracts.dataset import Sample
 from bench.contracts.parameters import Parameters
 from bench.discovery.guard import guard
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.targets import load_target, with_defaults
-from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for, replay_samples, with_images_compared
@@ -28,6 +26,8 @@ from bench.store.folder import read_manifest, requested_records
 from bench.store.identity import Identity, StrategyIdentity
 from bench.store.records import Record
 from bench.store.summary import Summary
+
+SHOWN_AGREEMENT = 0.95  # lower limit of the agreement of a setting that is recommended
 
 SweepSetting = tuple[str, Parameters]  # name and parameters of a strategy
 Agreement = tuple[float, tuple[float, float]]  # a proportion and its 95 % Wilson interval
@@ -52,9 +52,9 @@ class SweepRow(Document):
     self_agreement: SelfAgreement | None = None
     """Agreement of two full sweeps with different noise, as a reference; None unless another run
     was named."""
-    oracle_equivalents_per_image: float | None = None
-    """Mean cost of the cheapest proof, by an oracle that knows the winner; see `Strategy.cheapest`.
-    Only set for the setting that agrees most among those that prove their decisions."""
+    recommended: bool = False
+    """Whether it is the cheapest setting that is shown, by the lower end of its interval, to decide
+    at least 95 % of such images as the full sweep does."""
     point: bool = False
     """Whether this is a named run rather than a replay. Its cost is in its own network's units."""
     classifier: bool = False  # whether that run has a classifier, which encodes each image once
@@ -123,10 +123,12 @@ def sweep(
         manifest = compared.model_copy(update=changed)
         rows.append(_make_row(manifest, records, decisions, pareto=True))
     front = [not any(other.beats(row) for other in rows) for row in rows]
+    safe = [row for row in rows if row.agreement_ci95[0] >= SHOWN_AGREEMENT]
+    best = min(safe, key=lambda row: row.cost, default=None)
     rows = [
-        row.model_copy(update={"pareto": pareto}) for row, pareto in zip(rows, front, strict=True)
+        row.model_copy(update={"pareto": pareto, "recommended": row is best})
+        for row, pareto in zip(rows, front, strict=True)
     ]
-    rows = _add_oracle_cost(rows, strategies, recording, samples)
     names = [sample.sample_id for sample in samples]
     return rows + [_make_point(recording, names, decisions, other) for other in points]
 
@@ -142,37 +144,6 @@ def _make_row(
         agreement_ci95=interval,
         **marks,
     )
-
-
-def _add_oracle_cost(
-    rows: list[SweepRow],
-    strategies: Sequence[CheckedStrategy],
-    recording: Recording,
-    samples: Sequence[Sample],
-) -> list[SweepRow]:
-    """Add the cost of the cheapest proof to the row that agrees most among those that have one."""
-    if recording.manifest.items is not None:
-        return rows
-    pairs = list(zip(rows, strategies, strict=True))
-    for row, strategy in sorted(pairs, key=lambda pair: (-pair[0].agreement, pair[0].cost)):
-        if (cost := _proof_cost(strategy, recording, samples)) is not None:
-            proved = row.model_copy(update={"oracle_equivalents_per_image": cost})
-            return [proved if other is row else other for other in rows]
-    return rows
-
-
-def _proof_cost(
-    strategy: CheckedStrategy, recording: Recording, samples: Sequence[Sample]
-) -> float | None:
-    """Return the mean cost of the cheapest proofs, or None if the strategy cannot prove one."""
-    costs = []
-    for sample in samples:
-        errors = recording.errors(sample.sample_id).astype(np.float64)
-        cost = strategy.cheapest(recording.questions.of(sample).problem, errors)
-        if cost is None:
-            return None
-        costs.append(cost)
-    return float(np.mean(costs))
 
 
 def _make_point(

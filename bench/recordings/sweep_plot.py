@@ -19,10 +19,9 @@ def plot(rows: Sequence[SweepRow], reference: SelfAgreement | None, file: Path) 
     """Plot agreement and accuracy against evaluations per image, with 95 % intervals.
 
     Lines join the settings of a strategy in order of cost, and the Pareto front of the agreement.
-    The dotted line is the cost of the cheapest proof. Crosses are named runs, at their cost in
-    evaluations of their own network. The dashed line and the band are `reference`, the agreement of
-    two full sweeps, and its interval. The suffix of `file` determines the format; UserError if it
-    cannot be written.
+    Crosses are named runs, at their cost in evaluations of their own network. The dashed line and
+    the band are `reference`, the agreement of two full sweeps, and its interval. The suffix of
+    `file` determines the format; UserError if it cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -42,8 +41,6 @@ def plot(rows: Sequence[SweepRow], reference: SelfAgreement | None, file: Path) 
             if row.point:
                 name = f"{row.summary.backbone.name} (its own network)"
                 _draw_curve(axes, [row], name, value, "X")
-        if (proof := cheapest_proof(rows)) is not None:
-            axes.axvline(proof, color="0.4", linestyle=":", label="oracle")
         axes.set_xscale("log")
         axes.set_xlabel("evaluation equivalents per image")
         axes.grid(alpha=0.3)
@@ -55,12 +52,6 @@ def plot(rows: Sequence[SweepRow], reference: SelfAgreement | None, file: Path) 
     figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
     with writing(f"The plot {file}"):
         figure.savefig(file, dpi=150)
-
-
-def cheapest_proof(rows: Sequence[SweepRow]) -> float | None:
-    """Return the cost of the cheapest proof; None if no strategy proves its decisions."""
-    costs = (row.oracle_equivalents_per_image for row in rows)
-    return next((cost for cost in costs if cost is not None), None)
 
 
 def _draw_curve(

@@ -193,8 +193,8 @@ def _interval_text(interval: Sequence[float]) -> str:
 def _print_probability(skill: Probability | None) -> None:
     if skill is None:
         console().print(
-            "Probability that a decision is right: not known. `bench calibrate RUN` on other"
-            " images, such as a validation split, makes it known.",
+            "Probability that a decision is right: not known. `bench learn RUN calibration` on"
+            " other images, such as a validation split, makes it known.",
             style="dim",
         )
         return

@@ -189,10 +189,11 @@ def expected_hits(probability: Floats, right: Bools) -> Floats:
     return np.asarray(np.interp(np.arange(1, len(right) + 1), np.r_[0, ends], np.r_[0, hits]))
 
 
+SKILL_FOLDS = 5
 MIN_OUTCOMES = 5  # a fit needs as many right decisions, and as many wrong ones
 
 
-def fit_probability(decided: Decisions) -> Fit | None:
+def fit_probability(decided: Decisions, rows: Bools | bool = True) -> Fit | None:
     """Fit a logistic regression of whether a decision is right (Platt scaling).
 
     Platt, "Probabilistic outputs for support vector machines" (1999). A few hundred images suffice
@@ -201,11 +202,11 @@ def fit_probability(decided: Decisions) -> Fit | None:
     linear for small and logarithmic for large margins (arcsinh), and the logarithm of the cost of
     the decision (Clark & Jaini, NeurIPS 2023). Constant features are left out. None if all are
     constant, or if fewer than MIN_OUTCOMES decisions are right or fewer than MIN_OUTCOMES are
-    wrong.
+    wrong. `rows`, bool [n], are the decisions to use.
     """
     from sklearn.linear_model import LogisticRegression
 
-    usable = _usable(decided)
+    usable = _usable(decided) & rows
     right = decided.correct[usable]
     if min(right.sum(), (~right).sum()) < MIN_OUTCOMES:
         return None
@@ -238,6 +239,24 @@ def probabilities(fit: Fit, decided: Decisions) -> Floats:
     for name, centre, spread, weight in parts:
         total += weight * (_feature(name, decided, fit.unit) - centre) / spread
     return np.where(_usable(decided), expit(total), np.nan)
+
+
+def held_out_skill(decided: Decisions) -> float | None:
+    """Return the skill of `fit_probability` in log loss on images that were not fitted.
+
+    The images of each of five folds get probabilities fitted on the other folds. None if too few
+    decisions of a fold's others are right or wrong for a fit.
+    """
+    fold_of = np.random.default_rng(0).permutation(len(decided)) % SKILL_FOLDS
+    probability = np.full(len(decided), np.nan)
+    for fold in range(SKILL_FOLDS):
+        if (fit := fit_probability(decided, fold_of != fold)) is None:
+            return None
+        probability[fold_of == fold] = probabilities(fit, decided)[fold_of == fold]
+    usable = _usable(decided)
+    right = decided.correct[usable]
+    constant = np.full(len(right), right.mean())
+    return _skill(log_loss(probability[usable], right), log_loss(constant, right))
 
 
 def _usable(decided: Decisions) -> NDArray[np.bool_]:

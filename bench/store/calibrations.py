@@ -71,6 +71,9 @@ class CalibratedSetting(Document):
     right: Count  # number of images decided correctly
     disagreements: Count | None = None  # number of images decided differently by the full sweep
     fit: Fit | None = None  # None if too few decisions were right, or too few wrong, for a fit
+    held_out_skill: Number | None = None
+    """Skill of such a fit in log loss, over a constant probability, on images that were not fitted;
+    None if it was not measured."""
 
 
 class Calibration(Document):
@@ -171,7 +174,7 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
 
     Raises UserError if it is absent, damaged, of another run, or of a newer format.
     """
-    advice = f"`bench calibrate {path}` makes it."
+    advice = f"`bench learn {path} calibration` makes it."
     calibration = read_document(
         Calibration,
         path,

@@ -14,6 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
 from bench.contracts.strategy import Evaluate, Outcome, Problem
 from bench.engine.asking import CheckedStrategy
+from bench.errors import UserError
 
 # Number of prompts, of draws, and of prompts per class.
 SHAPES = [(10, 40, 1), (12, 40, 3), (3, 1, 1), (2, 1, 1), (1, 20, 1), (4, 9, 4), (2, 30, 1)]
@@ -191,6 +192,21 @@ class StrategyContract:
             weights = np.where(np.arange(80) % 2, 0.02, 1.98)
             decision = decide(self.make(80), errors, made_problem(errors, weights=weights))
             assert decision.outcome.ranking[0] == 2
+
+    def test_settings_are_learned_from_the_statistics_of_images(self) -> None:
+        """`learn` returns the same settings by name whenever it gets the same statistics."""
+        checked, statistics = CheckedStrategy(self.make(60), "the strategy"), []
+        for seed in range(24):
+            errors = made_table(8, 60, seed=seed)
+            problem = made_problem(errors, can_linearise=True, linearisation_cost=2.0)
+            table = errors.astype(np.float64)
+            statistics.append(checked.statistics(problem, table, table))
+        try:
+            learned = checked.learn(statistics)
+        except UserError as error:
+            pytest.skip(str(error))
+        assert learned == checked.learn(statistics)
+        assert all(name and setting for name, setting in learned.items())
 
     def test_linearisations_are_used_only_where_there_are_any(self) -> None:
         """The strategy decides with and without linearisations, requested only if allowed."""

@@ -47,7 +47,7 @@ class Based(Strategy):
 def test_what_an_object_lacks_is_the_contracts() -> None:
     strategy: Strategy = with_defaults(Duck(), Strategy)
     assert strategy.at_most(PROBLEM) == 7 and strategy.at_least(PROBLEM) is None
-    assert strategy.cheapest(PROBLEM, np.ones((3, 4))) is None
+    assert strategy.learn([strategy.statistics(PROBLEM, np.ones((3, 4)), None)]) == {}
     assert not strategy.linearises and dict(strategy.settled) == {}
     assert isinstance(strategy.start(PROBLEM), ErrorTable)
     assert pickle.loads(pickle.dumps(strategy)).at_most(PROBLEM) == 7  # as Ray sends it

@@ -263,8 +263,8 @@ RUN_READERS = (
     ("compare", "first", "second", "--json"),
     ("replay", "first", "--strategy", "uniform", "--set", "samples=4", "--fresh", "--json"),
     ("sweep", "first", "--strategies", "uniform", "--json"),
-    ("calibrate", "first", "--strategy", "uniform", "--json"),
-    ("learn-order", "first", "--json"),
+    ("learn", "first", "calibration", "--strategy", "uniform", "--json"),
+    ("learn", "first", "order", "--json"),
     ("results", "export", "first", "--format", "csv"),
     ("power", "first", "second", "--json"),
     ("report", "first", "second", "--out", "PATH/page.html", "--json"),
@@ -273,9 +273,9 @@ RUN_READERS = (
 )
 NEW_RUN = ("run", "digits", "--limit", "3", "--strategy", "uniform", "--set", "draws=4", "--fresh")
 LEARNING = (
-    ("learn-order", "first", "--json"),
-    ("learn-odds", "first", "--json"),
-    ("learn-screen", "first", "--json"),
+    ("learn", "first", "order", "deviation", "--json"),
+    ("learn", "first", "reach", "--json"),
+    ("learn", "first", "--json"),
     (*NEW_RUN, "--split", "train", "--weighting", "learned:first", "--json"),
     (*NEW_RUN, "--candidates-from", "first", "--top", "3", "--json"),
 )
@@ -300,7 +300,7 @@ READERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "error table": (
         ("replay", "PATH/table", "--strategy", "uniform", "--set", "samples=4", "--json"),
         ("sweep", "PATH/table", "--strategies", "uniform", "--json"),
-        ("learn-order", "PATH/table", "--json"),
+        ("learn", "PATH/table", "order", "--json"),
         ("show", "PATH/table", "--json"),
     ),
 }
@@ -313,7 +313,7 @@ def make_runs(folder: Path) -> None:
         done = bench("run", "digits", "--limit", 6, "--results", folder, "--json", *more)
         assert done.code == 0, done.err
         Path(done.json["results_dir"]).rename(folder / name)
-    done = bench("calibrate", "first", "--strategy", "uniform", "--results", folder)
+    done = bench(*("learn", "first", "calibration", "--strategy", "uniform", "--results", folder))
     assert done.code == 0, done.err
 
 
@@ -337,7 +337,7 @@ def damage_stored(part: str, folder: Path, rng: random.Random) -> None:
 
 
 def make_learned(folder: Path) -> None:
-    """Record a run that orders, odds, screens and weights of levels can be learned from."""
+    """Record a run that settings, risks and weights of levels can be learned from."""
     done = bench(
         *("run", "digits", "--limit", 90, "--strategy", "full-linearised", "--set", "draws=8"),
         *("--save-errors", "--results", folder, "--json"),

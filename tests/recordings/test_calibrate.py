@@ -24,7 +24,6 @@ from bench.store.writing import RunFolder
 
 # What a risk chooses among is the same for few settings as for the eleven of the strategy's spec.
 FEW = ({"delta": 1e-5, "first": 8}, {"delta": 1e-4, "first": 2})
-ODDS = (-1.0, -0.5, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +51,8 @@ def test_the_command_says_what_each_risk_chooses(
     calibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calibration = read_calibration(calibrated).calibration
-    monkeypatch.setattr("bench.cli.calibrate.calibrate", lambda *_: calibration)
-    args = ("calibrate", calibrated, "--strategy", "race")
+    monkeypatch.setattr("bench.recordings.learn.calibrate", lambda *_: calibration)
+    args = ("learn", calibrated, "calibration", "--strategy", "race")
     risks = {row["risk"]: row for row in bench(*args, "--json").json["risks"]}
     assert "params" in risks[0.1]  # 29 images are enough
     assert risks[0.02]["images_needed"] == 149
@@ -74,7 +73,7 @@ def test_a_run_without_errors_gives_a_probability_alone(tmp_path: Path) -> None:
     [("delta=0.1", "a risk chooses"), ("first=3", "a risk chooses")],
 )
 def test_what_a_risk_chooses_cannot_be_set(calibrated: Path, param: str, said: str) -> None:
-    done = bench("calibrate", calibrated, "--strategy", "race", "--set", param)
+    done = bench("learn", calibrated, "calibration", "--strategy", "race", "--set", param)
     assert done.code == 2 and said in done.err
 
 
@@ -100,13 +99,12 @@ def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> N
 def test_a_race_within_the_schedule_takes_its_threshold_from_a_risk(tmp_path: Path) -> None:
     path, other = record(tmp_path), record(tmp_path, first=N_IMAGES)
     asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1)
-    within = ("--set", "ceiling=published", "--set", f"odds={','.join(map(str, ODDS))}")
+    within = ("--set", "ceiling=published")
     calibrate(path, "race", settings=FEW)
     refused = bench(*asked, *within)
     assert refused.code == 2 and "ceiling=published differs from ceiling=None" in refused.err
-    calibrate(path, "race", {"ceiling": "published", "odds": ODDS}, settings=FEW)
-    params = bench(*asked, *within, "--json").json["strategy"]["params"]
-    assert (params["ceiling"], params["odds"]) == ("published", list(ODDS))
+    calibrate(path, "race", {"ceiling": "published"}, settings=FEW)
+    assert bench(*asked, *within, "--json").json["strategy"]["params"]["ceiling"] == "published"
     assert "ceiling" not in bench(*asked, "--json").json["strategy"]["params"]
 
 
@@ -232,13 +230,13 @@ def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
     assert bench(*run, "--limit", 90).code == 130
     monkeypatch.setattr(RunFolder, "append", append)
     path = next(tmp_path.glob("digits-*"))
-    refused = bench("calibrate", path)
+    refused = bench("learn", path, "calibration")
     assert refused.code == 2 and "is not complete" in refused.err
     done = bench(*run, "--limit", 30, "--json").json
     fair = prepare(make_config({"dataset": "digits", "split": "train", "limit": 30})).sample_ids
     decided = set(read_records(path)) - set(fair)
     assert done["dataset"]["n_samples"] == 30 and len(read_manifest(path).samples) == 90 and decided
-    calibrated = bench("calibrate", path, "--strategy", "race", "--json")
+    calibrated = bench("learn", path, "calibration", "--strategy", "race", "--json")
     assert f"the 30 images of its summary; {len(decided)} other" in calibrated.err
     found = read_calibration(path).calibration
     assert found.images == 30 and found.samples == fair

@@ -12,15 +12,16 @@ import pytest
 from helpers.command import bench
 from helpers.recorded import replay
 from helpers.sketch import Sketch
+from numpy.typing import NDArray
 
 import bench as toolkit
 from bench.boards.formats import label_texts
 from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
-from bench.recordings import learn_screen
 from bench.recordings.recording import open_draws, open_recording
 from bench.store.cells import read_first_order
 from bench.store.folder import read_manifest, read_records, read_summary
+from bench_plugins.strategies.screen_race import ImageScreens, ScreenRace, winner_reach
 
 PRICE = Sketch.linearisation_cost(None)  # of a linearised draw, counted
 
@@ -45,7 +46,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_risk_chooses_how_far_a_screen_reaches(recorded: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(recorded, results / recorded.name)
-    made = bench("calibrate", recorded.name, "--strategy", "screen-race", "--results", results)
+    made = bench(
+        *("learn", recorded.name, "calibration", "--strategy", "screen-race", "--results", results)
+    )
     assert made.code == 0, made.err
     screen = ("--strategy", "screen-race", "--set", "draws=16", "--results", results)
     asked = ("run", "digits", "--split", "train", "--limit", 4, *screen)
@@ -134,32 +137,49 @@ def test_what_cannot_be_linearised_is_refused_before_the_work(
         replay(Path(plain["results_dir"]), "screen-race", {"samples": 2}, tmp_path)
 
 
-def test_scores_of_screens_are_weighted(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last draw has almost all the weight, so it decides the winner and the ranking."""
-    recording = open_draws(recorded)
-    weights = np.where(np.arange(16) == 15, 1.0, 1e-6)
-    weighted = replace(recording, problem=replace(recording.problem, weights=weights))
-    monkeypatch.setattr(learn_screen, "open_draws", lambda *arguments: weighted)
-    learned = {screen.samples: screen for screen in learn_screen.learn_screen(recorded).screens}
-    ahead = []
+def screens_of(path: Path, weights: NDArray[np.float64]) -> list[ImageScreens]:
+    """Return the screens of each image, with other weights of the draws."""
+    recording = open_draws(path)
+    problem, found = replace(recording.problem, weights=weights), []
     for sample in recording.samples():
         tables = recording.tables(sample.sample_id)
+        errors, first = (np.asarray(table, float) for table in (tables.errors, tables.at_mean))
+        found.append(ScreenRace(draws=16).statistics(problem, errors, first))
+    return found
+
+
+def test_scores_of_screens_are_weighted(recorded: Path) -> None:
+    """The last draw has almost all the weight, so it decides the winner and the ranking."""
+    screens = screens_of(recorded, np.where(np.arange(16) == 15, 1.0, 1e-6))
+    recording = open_draws(recorded)
+    for sample, screen in zip(recording.samples(), screens, strict=True):
+        tables = recording.tables(sample.sample_id)
         ((_, first_order),) = tables.first_order
-        winner = tables.errors[:, 15].argmin()
-        ahead.append((first_order[:, 15] < first_order[winner, 15]).sum())
-    assert learned[16].recall == {k: np.mean(np.array(ahead) < int(k)) for k in learned[16].recall}
+        assert screen.winner == tables.errors[:, 15].argmin()
+        ranking = first_order[:, 15].argsort()
+        assert (screen.distances[16].argsort() == ranking).all()
 
 
-def test_learn_screen_and_sweep(recorded: Path, tmp_path: Path) -> None:
-    done = bench("learn-screen", recorded, "--json", "--out", tmp_path / "screen.json")
-    assert done.code == 0, done.err
-    assert json.loads((tmp_path / "screen.json").read_text()) == done.json
-    screens = {screen["samples"]: screen for screen in done.json["screens"]}
-    assert list(screens) == [2, 4, 8, 16]
-    assert screens[8]["recall"]["8"] >= screens[8]["recall"]["1"] > 0.5
-    assert screens[8]["risks"]["0.1"]["reach"] >= 0  # ten images: 0.1 is possible, 0.05 is not
-    assert screens[8]["risks"]["0.05"] == {"reach": None, "kept": 10.0}
-    shown = bench("learn-screen", recorded)
-    assert shown.code == 0 and "A linearised draw cost" in shown.out
+def test_a_reach_keeps_the_winners_that_its_risk_says(recorded: Path) -> None:
+    screens = screens_of(recorded, np.ones(16))
+    assert list(screens[0].distances) == [2, 4, 8, 16]
+    for samples in screens[0].distances:
+        reach = winner_reach(screens, samples, 0.1)
+        far = [screen.distances[samples][screen.winner] for screen in screens]
+        assert reach == max(far)  # of ten images, that a new one is farther has probability 1 / 11
+        assert winner_reach(screens, samples, 0.05) == np.inf  # that takes 19 images
+    learned = ScreenRace(draws=16).learn(screens)
+    assert list(learned) == ["risk 0.1"]
+    cheapest = learned["risk 0.1"]
+    assert cheapest["reach"] >= winner_reach(screens, cheapest["samples"], 0.1)  # rounded up
+
+
+def test_a_reach_is_learned_and_swept(recorded: Path) -> None:
+    done = bench("learn", recorded, "reach", "--json")
+    assert done.code == 0 and done.json["strategy"] == "screen-race", done.err
+    (screen,) = done.json["settings"]["settings"]
+    assert screen["name"] == "risk 0.1" and set(screen["params"]) == {"samples", "reach"}
+    assert done.json["settings"]["recommended"] is None  # ten images are too few
+    assert "samples=" in bench("learn", recorded, "reach").out
     rows = bench("sweep", recorded, "--json").json
     assert {"screen-race", "race"} <= {row["strategy"]["name"] for row in rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,7 @@ from helpers.runs import store
 
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
-from bench.recordings.learn_odds import learn_odds
-from bench.recordings.learn_order import learn_order
-from bench.recordings.learn_screen import learn_screen
+from bench.recordings.learn import learn
 from bench.recordings.recording import open_recording
 from bench.recordings.sweep import sweep
 from bench.render.page import write_report
@@ -35,11 +34,11 @@ def test_of_one_draw_there_is_nothing_to_try_or_to_learn(
 ) -> None:
     monkeypatch.setattr("helpers.recorded.N_DRAWS", 1)
     path = record(tmp_path)
-    for work in (sweep, learn_order, learn_odds):
+    for work in (sweep, partial(learn, what=["order"])):
         with pytest.raises(UserError, match="one draw per image"):
             work(path)
     assert calibrate(path).settings == []
-    assert "one draw per image" in " ".join(bench("calibrate", path).out.split())
+    assert "one draw per image" in " ".join(bench("learn", path).out.split())
     assert bench("sweep", path).code == 2
     write_report([path], tmp_path / "one.html")
     assert "Error by timestep" not in (tmp_path / "one.html").read_text("utf-8")
@@ -49,4 +48,4 @@ def test_of_a_likelihood_no_screen_is_learned(tmp_path: Path) -> None:
     """The advice would be a recording that a likelihood refuses."""
     path = store(tmp_path, [0, 1], [0, 1], scoring={"noise": "seed 0", "reduction": "mean"})
     with pytest.raises(UserError, match="likelihood, which has no gradients"):
-        learn_screen(path)
+        learn(path, ["reach"])

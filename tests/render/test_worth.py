@@ -42,7 +42,7 @@ def test_probabilities_are_scored_on_images_that_were_not_fitted(tmp_path: Path)
     known, new = stored(tmp_path, "validation", 150), stored(tmp_path, "test")
     asked = ("show", new, "--statistics", "--results", tmp_path)
     assert bench(*asked, "--json").json["statistics"].get("probability") is None
-    assert "decision is right: not known. `bench calibrate" in " ".join(bench(*asked).out.split())
+    assert "decision is right: not known. `bench learn" in " ".join(bench(*asked).out.split())
     calibrate(tmp_path / known)
     found = bench(*asked, "--json").json["statistics"]["probability"]
     assert found["calibrated_on"] == known and found["calibrated_images"] == 150

@@ -46,12 +46,12 @@ def test_it_names_what_differs_from_the_defaults(settings: dict[str, object], co
     assert recording_command(made) == command
 
 
-def test_what_learn_screen_and_replay_suggest_is_accepted(tmp_path: Path) -> None:
+def test_what_learn_and_replay_suggest_is_accepted(tmp_path: Path) -> None:
     config = {"dataset": "digits", "backbone": "tiny-digits", "limit": 8}
     run = store(tmp_path, [0, 1], [0, 1], config=config)
     for asked, strategy in (
         (["replay", run, "--strategy", "race"], "full"),
-        (["learn-screen", run], "full-linearised"),
+        (["learn", run, "reach"], "full-linearised"),
     ):
         done = bench(*asked)
         assert done.code == 2

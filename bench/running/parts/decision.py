@@ -54,7 +54,7 @@ class DecisionSettings(Chapter):
     """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
     risk: float | None = setting(identity="content", classify=True, gt=0, lt=1)
     """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
-    strategy's parameters are chosen by a calibration on other images (`bench calibrate`) or,
+    strategy's parameters are chosen by a calibration on other images (`bench learn`) or,
     without one, by sweeping some of the run's own images."""
     risk_else: Literal["full", "schedule"] = setting(default="full", identity="content")
     """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
@@ -80,20 +80,36 @@ class Decider:
         return StrategyIdentity(name=self.spec.name, version=self.spec.version, params=params)
 
 
+def usual_strategy(
+    backbone: BackboneSpec | None, risk: bool = False
+) -> tuple[StrategySpec, Parameters]:
+    """Return a backbone's strategy with its parameters, or the default one if it names none.
+
+    With a `risk`, which chooses them, the default strategy's `unproven` parameters are left out.
+    """
+    strategies = load_plugins().strategies
+    if backbone is not None and backbone.strategy is not None:
+        return strategies.get(backbone.strategy), dict(backbone.strategy_parameters)
+    if backbone is not None and backbone.draws == 1:  # no evaluation can be saved
+        return strategies.get(exhaustive_strategy()), {}
+    spec = default_of(strategies)
+    return spec, {} if risk else dict(spec.unproven)
+
+
+def usual_parameters(
+    backbone: BackboneSpec | None, strategy: str, params: Mapping[str, Any], risk: bool = False
+) -> Parameters:
+    """Return parameters of a strategy, with the backbone's own if it is its usual strategy."""
+    usual, defaults = usual_strategy(backbone, risk)
+    return {**(defaults if usual.name == strategy else {}), **params}
+
+
 def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider:
     """Make the strategy that the user named, else the backbone's, else the default one."""
-    defaults: Parameters = {}
-    strategies = load_plugins().strategies
     if settings.strategy is not None:
-        spec = strategies.get(settings.strategy)
-    elif backbone.strategy is not None:
-        spec = strategies.get(backbone.strategy)
-        defaults = dict(backbone.strategy_parameters)
+        spec, defaults = load_plugins().strategies.get(settings.strategy), Parameters()
     else:
-        spec = default_of(strategies)
-        if backbone.draws == 1:  # no evaluation can be saved
-            spec = strategies.get(exhaustive_strategy())
-        defaults = {} if settings.risk else dict(spec.unproven)
+        spec, defaults = usual_strategy(backbone, settings.risk is not None)
     if backbone.draws is not None and "draws" in spec.parameters:
         defaults.setdefault("draws", backbone.draws)
     others = backbone_params(settings, backbone, spec)

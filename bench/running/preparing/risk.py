@@ -14,7 +14,7 @@ from bench.running.parts.decision import Decider, make_decider
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
 from bench.running.scorers import kind_of
-from bench.stats.risk import images_needed, passing
+from bench.stats.risk import RISKS, images_needed, passing
 from bench.store.calibrations import (
     Calibrated,
     CalibratedSetting,
@@ -24,8 +24,6 @@ from bench.store.calibrations import (
 from bench.store.documents import Manifest, RiskChoice
 from bench.store.fields import without_none
 from bench.store.identity import CalibratedOn
-
-RISKS = (0.1, 0.05, 0.02, 0.01)
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,10 @@ def has_calibration(stated: StatedRisk, manifest: Manifest) -> bool:
 
 
 def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:
-    """Return the calibrations with a run's setup and strategy that are for other images."""
+    """Return the calibrations with a run's setup and strategy that are for other images.
+
+    Those with a parameter that the strategy no longer has cannot be used.
+    """
     spec = stated.decider.spec
     return [
         calibrated
@@ -171,6 +172,7 @@ def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:
         and calibrated.applies_to(manifest)
         and any(
             (setting.strategy.name, setting.strategy.version) == (spec.name, spec.version)
+            and spec.parameters.keys() >= setting.strategy.params.keys()
             for setting in calibrated.calibration.settings
         )
     ]
@@ -185,7 +187,7 @@ def _calibration_for(stated: StatedRisk, manifest: Manifest) -> Calibration:
             f"{stated.option}: {stated.results} has no calibration of strategy {spec.name!r} with"
             " the same backbone, dataset, prompts, draws and seed. Record at least"
             f" {images_needed(stated.risk)} other images, and calibrate on them:"
-            f" {recorded}, then `bench calibrate RUN`."
+            f" {recorded}, then `bench learn RUN --strategy {spec.name}`."
         )
     disjoint = [
         calibrated.calibration for calibrated in same if not calibrated.shared_images(manifest)

@@ -166,8 +166,7 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
 
 def _recorder(stated: StatedRisk) -> str:
     """Return the name of the strategy whose recordings the stated one can be replayed on."""
-    spec = stated.decider.spec
-    return spec.recorder or next(iter(spec.learned.values()), exhaustive_strategy())
+    return stated.decider.spec.recorder or exhaustive_strategy()
 
 
 def _fallback(prepared: Prepared, stated: StatedRisk) -> Decider:

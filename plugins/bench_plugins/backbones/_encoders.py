@@ -33,7 +33,7 @@ from bench_plugins.backbones._checkpoint import (
     transformers_component,
 )
 from bench_plugins.backbones._configs import check_class, is_whole, read_config
-from bench_plugins.backbones._embedding_cache import EmbeddingCache, image_key, text_key
+from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
 from bench_plugins.backbones._preprocessing import (
     Patching,
     Preprocessing,
@@ -149,7 +149,8 @@ class Encoder:
             self.tokens = kind.load_tokenizer(weights, self.config.text_config)
         clean = getattr(kind.clean, "__name__", "")
         self.cache = EmbeddingCache(
-            f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}"
+            f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}",
+            self.width,
         )
 
     def _read_preprocessing(self) -> Preprocessing | Patching:
@@ -190,11 +191,11 @@ class Encoder:
         def compute(indices: Sequence[int]) -> Rows:
             return self._embed_images([images[index] for index in indices])
 
-        return self.cache.rows(keys, self.width, compute)
+        return self.cache.rows(keys, compute)
 
     def texts(self, texts: Sequence[str]) -> Rows:
         """Return the texts' embeddings, normalised to length 1, float32 [n, D]."""
-        keys = [text_key(text) for text in texts]
+        keys = [cache_key("text", text.encode()) for text in texts]
 
         def compute(indices: Sequence[int]) -> Rows:
             batches = [
@@ -203,7 +204,7 @@ class Encoder:
             ]
             return np.concatenate([self._embed_texts(batch) for batch in batches])
 
-        return self.cache.rows(keys, self.width, compute)
+        return self.cache.rows(keys, compute)
 
     @cached_property
     def scale_and_bias(self) -> tuple[float, float]:
@@ -212,9 +213,9 @@ class Encoder:
         def compute(indices: Sequence[int]) -> Rows:
             scale = self.network.logit_scale.float().exp().item()
             bias = getattr(self.network, "logit_bias", torch.zeros(1)).float().item()
-            return np.array([[scale, bias]], np.float32)
+            return np.array([[scale, bias] + [0] * (self.width - 2)], np.float32)
 
-        scale, bias = self.cache.rows([b"scale and bias"], 2, compute)[0].tolist()
+        scale, bias, *_ = self.cache.rows([cache_key("scale and bias", b"")], compute)[0].tolist()
         return scale, bias
 
     @torch.inference_mode()

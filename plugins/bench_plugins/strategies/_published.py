@@ -19,7 +19,6 @@ from bench.contracts.strategy import Evaluate, Floats, Ints, Problem, Reply
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._bounds import LEARNED_DOF, moderate, successive_variance
 from bench_plugins.strategies._elimination import order_by_bands
-from bench_plugins.strategies._odds import Evidence
 from bench_plugins.strategies._racing import RaceSession, RaceSettings
 from bench_plugins.strategies.adaptive import Adaptive
 
@@ -113,19 +112,21 @@ class PublishedSession(RaceSession):
     def find_worse(self, differences: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
         """Return bool [A], True for prompts unlikely to end ahead by `margin`; update `variances`.
 
-        `differences` are those of each prompt from the leader, [A, draws seen].
+        `differences` are those of each prompt from the leader, [A, draws seen]. The probability of
+        a t distribution, times the number of rivals (a union bound), is compared with this look's
+        share of `delta`.
         """
+        from scipy.special import stdtr
+
         means = self.average_by_timestep(differences)
         n, deviation = means.shape[1], self.settings.deviation
-        if n < self.min_draws:
+        variance, dof = successive_variance(means)
+        self.variances[self.alive] = variance
+        if n < self.draws_for_dof:
             return np.zeros(len(differences), dtype=bool)
-        own, dof = successive_variance(means)
-        self.variances[self.alive] = own
         measured = self.variances[self.variances > 0]
-        pooled = float(measured.mean()) if len(measured) else 0.0
-        variance = own
         if len(measured) > 1:
-            variance, dof = moderate(variance, dof, pooled, PRIOR_DOF)
+            variance, dof = moderate(variance, dof, float(measured.mean()), PRIOR_DOF)
         if deviation:
             variance, dof = moderate(variance, dof, deviation**2, LEARNED_DOF)
         fraction = n / len(self.timestep_ends)
@@ -133,41 +134,6 @@ class PublishedSession(RaceSession):
         # and it is known exactly once they have all been seen.
         stderr = np.maximum(np.sqrt(variance * (1 - fraction) / n), MIN_STDERR)
         distance = (means.mean(axis=1) + margin) / stderr
-        return self.find_unlikely(Evidence(distance, dof, n, fraction, own, pooled))
-
-    def find_unlikely(self, evidence: Evidence) -> NDArray[np.bool_]:
-        """Return bool [A], True if a prompt is too unlikely to end ahead of the leader.
-
-        The probability is multiplied by the number of rivals (a union bound). With learned `odds`
-        the product is compared with `delta` at every look. Otherwise the probability is that of a t
-        distribution, and the product is compared with this look's share of `delta`.
-        """
-        from scipy.special import expit, stdtr
-
-        rivals, odds, delta = max(1, len(self.alive) - 1), self.settings.odds, self.settings.delta
-        if odds:
-            return np.asarray(rivals * expit(evidence.features() @ np.array(odds)) < delta)
-        if evidence.draws < self.draws_for_dof:
-            return np.zeros(len(self.alive), dtype=bool)
+        rivals = max(1, len(self.alive) - 1)
         share = 6 / (pi * self.n_looks) ** 2  # alpha spending: the shares of all looks add up to 1
-        return np.asarray(rivals * stdtr(evidence.dof, -evidence.distance) < share * delta)
-
-
-class RivalRecorder(PublishedSession):
-    """Training data for `odds`: a race that records its surviving prompts at every look.
-
-    Prompts are dropped only at the end of the first stage, by the budget, so that rivals are
-    recorded that a bound would have dropped. Whether a rival ended ahead of the leader is known
-    from the errors on all draws. For each look, `records` has the `Evidence.features` of the
-    prompts, their indices, int64 [A], and the index of the leader.
-    """
-
-    def __init__(self, settings: RaceSettings, problem: Problem) -> None:
-        super().__init__(settings, problem)
-        self.records: list[tuple[Floats, Ints, int]] = []
-
-    def find_unlikely(self, evidence: Evidence) -> NDArray[np.bool_]:
-        """Record the features, and return False for every prompt."""
-        leader = int(self.alive[np.argmin(evidence.distance)])  # its own distance is 0
-        self.records.append((evidence.features(), self.alive.copy(), leader))
-        return np.zeros(len(self.alive), dtype=bool)
+        return np.asarray(rivals * stdtr(dof, -distance) < share * self.settings.delta)

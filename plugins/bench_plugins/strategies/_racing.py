@@ -35,7 +35,6 @@ class RaceSettings(Protocol):
     order: str
     span: float
     tie: float
-    odds: tuple[float, ...] | None
 
 
 class RaceSession(Elimination):

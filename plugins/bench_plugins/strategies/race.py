@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-
 from bench.contracts.parameters import LATER
-from bench.contracts.strategy import Evaluate, Floats, Problem, Replaced, Reply, Strategy
-from bench_plugins.strategies._elimination import parse_bands
-from bench_plugins.strategies._odds import N_FEATURES, fit_odds
-from bench_plugins.strategies._published import PublishedSession, RivalRecorder, published_cost
+from bench.contracts.strategy import Floats, Problem, Replaced, Strategy
+from bench_plugins.strategies._bands import (
+    ImageStatistics,
+    cheapest_band,
+    deviation_of,
+    image_statistics,
+)
+from bench_plugins.strategies._elimination import order_by_bands, parse_bands
+from bench_plugins.strategies._published import PublishedSession, published_cost, staged_order
 from bench_plugins.strategies._racing import GROWTH, RaceSession
 
 BOUNDS = ("t", "betting")
@@ -47,10 +50,9 @@ class Race(Strategy):
     weighted errors of two prompts on a draw never differ by more than `span`. The exhaustive winner
     is lost only if a bound wrongly puts it above one of the P - 1 others. Each bound fails
     with probability at most delta / (P - 1), at all looks together, and a union bound adds these
-    up. The user must know `span`
-    (`bench learn-order` shows the largest recorded difference). Without it, twice the largest
-    difference from a leader so far is used, and nothing is promised: with rare large errors
-    `betting` then loses 13 % of tied winners at a `delta` of 0.05.
+    up. The user must know `span`. Without it, twice the largest difference from a leader so far is
+    used, and nothing is promised: with rare large errors `betting` then loses 13 % of tied winners
+    at a `delta` of 0.05.
 
     `ceiling=published` races on the draws of the default schedule of `adaptive`, stage by stage, so
     no image costs more than it does there. At the end of the first stage, the evaluations that the
@@ -61,11 +63,7 @@ class Race(Strategy):
     dropped when its probability of being ahead, times the number of rivals left, is below the share
     of `delta` for this look, which is 6 / (pi j)² at look j. Variances are moderated by those of
     *all* prompts, including dropped ones, and nobody is dropped before the differences have 20
-    degrees of freedom in total. `order` applies within each stage.
-
-    With `odds`, learned from other images (`bench learn-odds`), that probability comes from a
-    logistic regression, and each look uses all of `delta`. The regression reflects how heavy the
-    tails of these errors are and how close the classes. Without odds, nothing protects a race from
+    degrees of freedom in total. `order` applies within each stage. Nothing protects a race from
     errors so rare that none has been seen (design/racing.md).
 
     With a `tie`, fixed before the run, a race also ends when no survivor of another class can be
@@ -79,7 +77,7 @@ class Race(Strategy):
         bound: `t` (fast), or `betting` (needs a `span`).
         first: draws before the first test.
         order: for `t`: bands of timesteps to evaluate first, such as `650-850,400-650` (`bench
-            learn-order` finds them), or `even` for none.
+            learn` finds them), or `even` for none.
         span: for `betting`: the largest possible difference between two errors on one draw; 0 if
             unknown, and then nothing is promised.
         draws: N, the draws of the plan.
@@ -87,10 +85,9 @@ class Race(Strategy):
         ceiling: `published` for at most the cost of the default schedule of `adaptive`; None for at
             most every prompt on every draw.
         deviation: for `t`: standard deviation of the difference between two prompts on a draw,
-            learned from other images (`bench learn-order`), which allows `first=1`; 0 if unknown.
+            learned from other images (`bench learn`), which allows `first=1`; 0 if unknown.
         tie: difference between two scores that does not matter, in the unit of the error; 0 if
             every difference matters.
-        odds: for `ceiling=published`: seven weights from `bench learn-odds`; None for bound `t`.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -114,7 +111,7 @@ class Race(Strategy):
             {"first": 2, "delta": 0.1},
             {"first": 2, "delta": 0.2},
         ),
-        "learned": {"order": "full", "deviation": "full", "odds": "full"},
+        "learned": ("order", "deviation"),
     }
 
     def __init__(
@@ -129,7 +126,6 @@ class Race(Strategy):
         ceiling: Annotated[float | str | None, LATER] = None,
         deviation: Annotated[float, LATER] = 0.0,
         tie: Annotated[float, LATER] = 0.0,
-        odds: Annotated[tuple[float, ...] | None, LATER] = None,
     ) -> None:
         if not 0 < delta < 1:
             raise ValueError(f"delta must be between 0 and 1, got {delta}")
@@ -160,15 +156,9 @@ class Race(Strategy):
             raise ValueError(
                 f"ceiling={ceiling} requires bound=t, because the schedule determines the draws"
             )
-        if odds is not None and (len(odds) != N_FEATURES or not ceiling):
-            raise ValueError(
-                f"odds must be {N_FEATURES} numbers and require ceiling={PUBLISHED_CEILING}, got"
-                f" {len(odds)} with ceiling={ceiling}"
-            )
         self.ceiling, self.deviation, self.level = ceiling, deviation, delta
         self.delta, self.bound, self.first = delta, bound, first
-        self.order, self.span, self.draws = order, span, draws
-        self.tie, self.odds = tie, odds
+        self.order, self.span, self.draws, self.tie = order, span, draws, tie
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -209,52 +199,21 @@ class Race(Strategy):
             settings["bound"] = "t"
         return Replaced("adaptive", published_cost(problem), settings)
 
-    def learn(self, images: Iterable[tuple[Problem, Floats]]) -> dict[str, Any]:
-        """Return the `odds` fitted to images whose errors, float64 [P, N], are all known.
+    def statistics(
+        self, problem: Problem, errors: Floats, first_order: Floats | None
+    ) -> ImageStatistics:
+        """Return what `learn` needs to know of one image."""
+        return image_statistics(problem, errors)
 
-        Every rival is one row of the regression at every look of a `RivalRecorder` race. Raises
-        ValueError if too few rivals ended ahead of the leader.
-        """
-        features, ahead = [], []
-        for problem, errors in images:
-            session = RivalRecorder(self, problem)
-            while isinstance(request := session.ask(), Evaluate):
-                values = errors[np.ix_(request.prompts, request.draws)]
-                cost = problem.price(len(request.prompts), len(request.draws))
-                session.tell(request, Reply(values.astype(np.float32), cost))
-            scores = (errors * problem.weights).mean(axis=1)
-            for row, prompts, leader in session.records:
-                rivals = prompts != leader
-                features.append(row[rivals])
-                ahead.append(scores[prompts[rivals]] < scores[leader])
-        return {"odds": fit_odds(features, ahead)}
-
-    def cheapest(self, problem: Problem, errors: Floats) -> float | None:
-        """Return the cost of the cheapest proof by an oracle that uses the bound of this race.
-
-        The result is None with a ceiling, under which the budget drops prompts without a proof.
-
-        The oracle knows the exhaustive winner and, for each rival, the smallest number of draws, in
-        the order of this race, after which the bound puts the rival above the winner: at least two,
-        or one with a deviation. It must not choose draws by their errors, because that would
-        invalidate the bound. Variances are pooled over all rivals. The winner needs as many draws
-        as the slowest rival; other prompts of its class need none.
-        """
-        if self.ceiling:
-            return None
-        session = self.start(problem)
-        terms = errors * problem.weights
-        winner = int(terms.mean(axis=1).argmin())
-        classes = problem.class_of_prompt
-        differences = terms[classes != classes[winner]] - terms[winner]
-        n_draws = len(problem.timesteps)
-        needed = np.full(len(differences), n_draws)
-        for seen in range(min(session.min_draws, n_draws), n_draws):
-            session.seen = seen
-            drawn = session.order[:seen]
-            shown = differences[:, drawn if self.bound == "betting" else np.sort(drawn)]
-            needed[session.find_worse(shown) & (needed == n_draws)] = seen
-            if (needed < n_draws).all():
-                break
-        draws = int(needed.max(initial=1))
-        return float((needed.sum() + draws) * problem.cell_cost + draws * problem.null_cost)
+    def learn(self, statistics: Sequence[ImageStatistics]) -> dict[str, dict[str, Any]]:
+        """Return the cheapest band of timesteps as `order`, and the `deviation` in each order."""
+        if self.bound != "t":
+            raise ValueError(f"order and deviation require bound=t, got bound={self.bound}")
+        banded = {"order": cheapest_band(statistics)}
+        arrange = staged_order if self.ceiling else order_by_bands
+        settings: dict[str, dict[str, Any]] = {"order": banded}
+        for name, setting in (("deviation", {}), ("order and deviation", banded)):
+            draws = arrange(setting.get("order", self.order), statistics[0].timesteps)
+            if deviation := deviation_of(statistics, int(draws[0])):
+                settings[name] = {**setting, "deviation": deviation, "first": 1}
+        return settings

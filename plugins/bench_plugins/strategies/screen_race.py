@@ -6,9 +6,10 @@ the errors of all prompts, and is called their first-order errors; see `Linearis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from math import ceil, isfinite
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,10 +26,20 @@ from bench.contracts.strategy import (
     paired_mean,
 )
 from bench.inputs.draws import sub_grid
-from bench.stats.risk import distances
+from bench.stats.risk import RISKS, conformal_quantile, distances
 from bench_plugins.strategies._published import published_cost
 from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.race import Race
+
+SCREEN_DRAWS = (2, 4, 8, 16, 32)  # values of `samples` among which `learn` chooses
+
+
+class ImageScreens(NamedTuple):
+    """Screens of one recorded image, with several numbers of draws."""
+
+    problem: Problem
+    winner: int  # the exhaustive winner
+    distances: dict[int, Floats]  # number of draws → distance of each prompt, float64 [P]
 
 
 class ScreenRace(Strategy):
@@ -41,9 +52,9 @@ class ScreenRace(Strategy):
     `t`). So the exhaustive winner is lost either in the screen, if it is out of reach, or in the
     race.
 
-    `bench learn-screen` calibrates `reach` by split conformal prediction so that, for a new image
-    exchangeable with the recorded ones, the screen keeps the winner with a given probability. The
-    default is not calibrated; design/screening.md shows how often it kept the winner.
+    `bench learn RUN reach` calibrates `reach` by split conformal prediction so that, for a new
+    image exchangeable with the recorded ones, the screen keeps the winner with a given probability.
+    The default is not calibrated; design/screening.md shows how often it kept the winner.
 
     If the denoiser is far from linear, a gradient at the mean of *all* prompts says little about
     the prompts near the winner. With `screens=2` the prompts in reach are screened again on the
@@ -81,7 +92,8 @@ class ScreenRace(Strategy):
             {"reach": 1.0, "first": 2, "delta": 0.02},
             {"reach": 0.5, "first": 2, "delta": 0.02},
         ),
-        "learned": {"reach": "full-linearised"},
+        "learned": ("reach",),
+        "recorder": "full-linearised",
     }
     linearises = True
 
@@ -136,6 +148,57 @@ class ScreenRace(Strategy):
     def replaces(self, problem: Problem) -> Replaced:
         """Return `adaptive` and no settings, because none limit this strategy to its cost."""
         return Replaced("adaptive", published_cost(problem), {})
+
+    def statistics(
+        self, problem: Problem, errors: Floats, first_order: Floats | None
+    ) -> ImageScreens:
+        """Return the screens of one image. The winner has the lowest score over all draws."""
+        assert first_order is not None, "the strategy linearises"
+        winner = int((errors * problem.weights).mean(axis=1).argmin())
+        n_draws = len(problem.timesteps)
+        far = {}
+        for grid in (sub_grid(n, n_draws) for n in SCREEN_DRAWS if n <= n_draws):
+            weighted = first_order[:, grid] * problem.weights[grid]
+            far[len(grid)] = distances(weighted.mean(axis=1))  # up to a factor, which cancels
+        return ImageScreens(problem, winner, far)
+
+    def learn(self, statistics: Sequence[ImageScreens]) -> dict[str, dict[str, Any]]:
+        """Return the `reach` at which a screen keeps the exhaustive winner, for several risks.
+
+        It is the conformal quantile of the winners' distances: a screen that keeps all prompts
+        within it loses the winner of a new image with probability at most the risk, if that image
+        is exchangeable with these. Of several numbers of `samples`, the one with the lowest cost up
+        to the race's first look is chosen.
+        """
+        settings = {}
+        for risk in RISKS:
+            reaches = {n: winner_reach(statistics, n, risk) for n in statistics[0].distances}
+            costs = {
+                n: self._first_cost(statistics, n, reach)
+                for n, reach in reaches.items()
+                if isfinite(reach)
+            }
+            if costs:  # otherwise there are too few images for this risk
+                samples = min(costs, key=lambda n: costs[n])
+                reach = ceil(1000 * reaches[samples]) / 1000
+                settings[f"risk {risk:g}"] = {"samples": samples, "reach": reach}
+        return settings
+
+    def _first_cost(self, images: Sequence[ImageScreens], samples: int, reach: float) -> float:
+        """Return the mean cost of a screen and the race's first look at the prompts it keeps."""
+        kept = [int((image.distances[samples] <= reach).sum()) for image in images]
+        problem = images[0].problem
+        looks = [problem.price(prompts, self.race.first) for prompts in kept]
+        return samples * problem.linearisation_cost + float(np.mean(looks))
+
+
+def winner_reach(images: Sequence[ImageScreens], samples: int, risk: float) -> float:
+    """Return the reach that loses a new image's winner with at most this probability.
+
+    It is infinite if there are too few images for that.
+    """
+    far = [image.distances[samples][image.winner] for image in images]
+    return conformal_quantile(np.array(far), risk)
 
 
 class ScreenRaceSession(RaceSession):

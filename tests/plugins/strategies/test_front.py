@@ -22,18 +22,11 @@ WITHIN = {"ceiling": "published", "first": 2}
 def test_tables_are_decided_as_by_the_strategies(classes: int, lead: float) -> None:
     tables = made_up("t2", classes, 8, lead)
     errors = np.array(tables, np.float64)
-    odds = race_replay.learned(np.array(made_up("t2", classes, 40, lead, 1), float), GRID, "even")
-    assert odds is not None
-    spent, by_odds = race_replay.spending(1e-3, memory=True), race_replay.by_odds(odds, 0.03)
+    spent = race_replay.spending(1e-3, memory=True)
     cases: list[tuple[str, dict[str, Any], race_replay.Decisions]] = [
         ("adaptive", {}, race_replay.adaptive(errors)),
         ("race", {}, race_replay.race(errors, race_replay.dial(0.02), 4, GRID)),
         ("race", {**WITHIN, "delta": 1e-3}, race_replay.race(errors, spent, 2, GRID, "even", True)),
-        (
-            "race",
-            {**WITHIN, "delta": 0.03, "odds": odds},
-            race_replay.race(errors, by_odds, 2, GRID, "even", True),
-        ),
     ]
     for name, params, decided in cases:
         single = [run(make(name, DRAWS, **params), table) for table in tables]
@@ -43,7 +36,7 @@ def test_tables_are_decided_as_by_the_strategies(classes: int, lead: float) -> N
 
 def test_every_candidate_has_a_place_on_the_front(tmp_path: Path) -> None:
     errors = np.array(made_up("normal", 10, 40, 0.5), np.float64)
-    tables = race_front.Tables("ahead", "normal", errors[20:], errors[:20], GRID)
+    tables = race_front.Tables("ahead", "normal", errors[20:], GRID)
     _, rows = race_front.measured(tables)
     assert list(rows) == list(race_front.CANDIDATES)
     assert rows["d: ceiling=published delta=0.001"].relative <= 1

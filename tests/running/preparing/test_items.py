@@ -256,10 +256,12 @@ def test_an_order_and_weights_are_learned_from_items(
     rows = one_image() if kind == "one" else two_images()
     monkeypatch.setattr(Captions, "rows", rows.select(range(6)))
     recorded = run(tmp_path, "full", "--save-errors").json["run_id"]
-    learned = bench("learn-order", tmp_path / recorded, "--json").json
-    params = ("--strategy", "race", "--set", f"order={learned['order']}")
+    race = ("--strategy", "race")
+    learned = bench("learn", tmp_path / recorded, "order", *race, "--json").json["settings"]
+    (order,) = learned["settings"]
+    params = (*race, "--set", f"order={order['params']['order']}")
     again = bench("replay", tmp_path / recorded, *params, "--results", tmp_path / "b", "--json")
-    assert learned["cost"] == again.json["cost"]["evaluations_per_image"] and learned["span"] > 0
+    assert order["cost"] == again.json["cost"]["evaluations_per_image"]
 
     weighting = ("--weighting", f"learned:{recorded}", "--set", f"draws={DRAWS}")
     refused = run(tmp_path, "full", *weighting)

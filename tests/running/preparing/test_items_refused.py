@@ -102,7 +102,7 @@ def test_what_cannot_serve_items_says_why_before_scoring(
     done = bench("run", "captions", *named, *given, "--results", tmp_path)
     assert done.code == 2 and message in done.err, done.err
     assert len(list(tmp_path.rglob("manifest.json"))) == 1
-    refused = bench("learn-screen", tmp_path / known)
+    refused = bench("learn", tmp_path / known, "reach")
     assert refused.code == 2 and "items with texts of their own" in refused.err
 
 

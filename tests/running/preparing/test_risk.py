@@ -26,7 +26,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     given = ("--split", "train", "--limit", 60, "--strategy", "full", *DRAWS, "--save-errors")
     made = bench("run", "digits", *given, "--results", folder, "--json").json
-    assert bench("calibrate", made["run_id"], "--results", folder).code == 0
+    assert bench("learn", made["run_id"], "calibration", "--results", folder).code == 0
     return folder
 
 

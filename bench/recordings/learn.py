@@ -1,0 +1,268 @@
+"""What a run teaches: settings of a strategy, tried on other images, and a calibration.
+
+A strategy declares in its spec which parameters are `learned`, and `Strategy.learn` learns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bench.contracts.dataset import Sample
+from bench.contracts.parameters import Parameters
+from bench.contracts.specs import StrategySpec
+from bench.contracts.strategy import Floats, Ints
+from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.engine.asking import CheckedStrategy
+from bench.errors import UserError
+from bench.recordings.calibrate import calibrate
+from bench.recordings.recording import Recording, open_draws
+from bench.recordings.replay import check_gradients, decider_for, replay_samples
+from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
+from bench.running.preparing.risk import risk_choices
+from bench.stats.paired import Bools, paired_test
+from bench.stats.shares import accuracy_interval
+from bench.store.calibrations import Calibration
+from bench.store.decisions import as_decisions
+from bench.store.documents import RiskChoice
+from bench.store.fields import Document
+from bench.store.folder import read_manifest
+
+CALIBRATED = "calibration"  # what every strategy learns, besides the parameters of its spec
+TRIAL_FOLDS = 5
+MIN_HELD_OUT = 20  # minimum number of images for cross-validation, four per fold
+MAX_LOSS = 0.05  # loss of agreement that must be excluded before a setting is recommended
+
+Verdict = Literal["gains", "costs more", "agrees less often", "agreement not shown"]
+
+
+class LearnedSetting(Document):
+    """A learned setting, and how it decides images that it was not learned from."""
+
+    name: str  # what was learned
+    params: Parameters  # learned from all images, or the others if nothing was learned
+    cost: float  # evaluation equivalents per image
+    agreement: float  # share of images on which it agrees with the full sweep
+    agreement_ci95: tuple[float, float]  # Wilson interval
+    difference: float  # agreement minus that of the strategy without the setting
+    difference_ci95: tuple[float, float]  # paired interval (Tango)
+    verdict: Verdict | None = None  # None if nothing was learned, or no images were held out
+
+
+class LearnedSettings(Document):
+    """Settings of a strategy that were learned from a recording.
+
+    The images of each fold are decided with settings learned from the other folds. With fewer than
+    20 images, all of them are decided with settings learned from these same images.
+    """
+
+    run_id: str  # id of the recorded run
+    n_samples: int  # number of its images
+    strategy: str  # name of the strategy
+    held_out: bool  # whether the images were decided with settings learned from others
+    nothing_learned: LearnedSetting  # the strategy with its usual parameters
+    settings: list[LearnedSetting]  # each learned setting that was tried
+    untried: list[str]  # names of settings that some fold had too few images for
+    recommended: Parameters | None
+    """Parameters of the cheapest setting that gains. A setting gains if it costs less than the
+    strategy without it and is shown to agree with the full sweep as often, to within 5 points, or
+    if it is shown to agree more often."""
+
+
+class Learned(Document):
+    """What a run taught a strategy."""
+
+    strategy: str  # name of the strategy
+    settings: LearnedSettings | None = None  # None if none were asked for, or the run teaches none
+    not_learned: str | None = None  # why the run teaches no settings
+    calibration: Calibration | None = None  # None if it was not asked for
+    risks: list[RiskChoice] = Field([])  # what `--risk` chooses by the calibration
+
+
+def learn(
+    path: Path,
+    what: Collection[str] = (),
+    strategy: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Learned:
+    """Learn from a run what a strategy declares, and store the calibration in the run's folder.
+
+    `what` are learned parameters of the strategy, or `calibration`; nothing stands for all that can
+    be learned from the run. The strategy is the named one, else the backbone's, else the first one
+    that learns `what`. Like those of a run, its parameters are `params`, and others of the backbone
+    unless `strategy` is named.
+
+    Raises:
+        UserError: no strategy learns `what`, or the run cannot teach it.
+    """
+    manifest = read_manifest(path)
+    backbone = load_plugins().backbones.by_name().get(manifest.identity.backbone.name)
+    usual = usual_strategy(backbone)[0]
+    spec = _find_learner(what, strategy, usual)
+    settings = problem = calibration = None
+    if spec.learned and (not what or set(what) & set(spec.learned)):
+        own = dict(params or {})
+        if strategy is None:
+            own = usual_parameters(backbone, spec.name, own)
+        try:
+            settings = learn_settings(path, spec, own, what or spec.learned)
+        except UserError as error:
+            if what or strategy:
+                raise
+            problem = str(error)
+    if not what or CALIBRATED in what:
+        named = spec.name if strategy or spec is not usual else None
+        calibration = calibrate(path, named, params)
+    return Learned(
+        strategy=spec.name,
+        settings=settings,
+        not_learned=problem,
+        calibration=calibration,
+        risks=[] if calibration is None else risk_choices(calibration),
+    )
+
+
+def _find_learner(what: Collection[str], strategy: str | None, usual: StrategySpec) -> StrategySpec:
+    strategies = load_plugins().strategies
+    specs = [usual, *strategies] if strategy is None else [strategies.get(strategy)]
+    for spec in specs:
+        if set(what) <= {*spec.learned, CALIBRATED}:
+            return spec
+    learners = [f"{', '.join(spec.learned)} ({spec.name})" for spec in strategies if spec.learned]
+    raise UserError(
+        f"No {'installed strategy' if strategy is None else f'strategy {strategy!r}'} learns"
+        f" {' and '.join(what)}. What can be learned: {'; '.join([*learners, CALIBRATED])}."
+    )
+
+
+def learn_settings(
+    path: Path, spec: StrategySpec, params: Mapping[str, Any], what: Collection[str]
+) -> LearnedSettings:
+    """Learn settings from a recorded run, and measure their cost and agreement.
+
+    Only settings that change no learned parameters but those in `what` are tried. `params` are the
+    strategy's other parameters. With 20 images or more, the settings are tried by five-fold
+    cross-validation; otherwise none is recommended. Learn from other images than those that will be
+    scored later.
+
+    Raises:
+        UserError: the run has no errors, the strategy does not fit it or fails on an image, or
+            nothing can be learned.
+    """
+    if make_decider(spec, params).strategy.linearises:
+        check_gradients(read_manifest(path), spec.name)
+    recording = open_draws(path, spec.recorder or None)
+    samples, strategy = recording.samples(), decider_for(recording, spec.name, params).strategy
+    statistics = [_sample_statistics(recording, sample, strategy) for sample in samples]
+
+    def learn(rows: Ints) -> dict[str, dict[str, Any]]:
+        settings = strategy.learn([image for row in rows for image in statistics[row]])
+        others = set(spec.learned) - set(what)
+        return {name: setting for name, setting in settings.items() if not others & set(setting)}
+
+    learned, folds = learn(np.arange(len(samples))), _folds(len(samples))
+    by_fold = [learn(others) for others, _ in folds]
+    names = [name for name in learned if all(name in settings for settings in by_fold)]
+    decided = []
+    for (_, own), settings in zip(folds, by_fold, strict=True):
+        tried = [params, *({**params, **settings[name]} for name in names)]
+        decided.append(_decide(recording, [samples[row] for row in own], spec.name, tried))
+    costs, agrees = (np.concatenate(parts, axis=1) for parts in zip(*decided, strict=True))
+    nothing = _measure("nothing", dict(params), costs[0], agrees[0], agrees[0])
+    trials = [
+        _measure(name, learned[name], cost, agree, agrees[0])
+        for name, cost, agree in zip(names, costs[1:], agrees[1:], strict=True)
+    ]
+    held_out = len(folds) > 1
+    if held_out:
+        trials = [judge(trial, nothing) for trial in trials]
+    return LearnedSettings(
+        run_id=recording.manifest.run_id,
+        n_samples=len(samples),
+        strategy=spec.name,
+        held_out=held_out,
+        nothing_learned=nothing,
+        settings=trials,
+        untried=[name for name in learned if name not in names],
+        recommended=choose_recommended(trials),
+    )
+
+
+def _sample_statistics(
+    recording: Recording, sample: Sample, strategy: CheckedStrategy
+) -> list[Any]:
+    """Return the statistics of each image of a sample."""
+    tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
+    first_order = None
+    if strategy.linearises:
+        if (at_mean := tables.at_mean) is None:
+            raise UserError("Not every draw was linearised at the mean of the prompts.")
+        first_order = at_mean.astype(np.float64)
+    shape = (-1, len(problem.class_of_prompt), recording.n_draws)
+    images = tables.errors.astype(np.float64).reshape(shape)
+    return [strategy.statistics(problem, errors, first_order) for errors in images]
+
+
+def _folds(n: int) -> list[tuple[Ints, Ints]]:
+    """Return the images to learn from and those to decide, per fold; all of n if these are few."""
+    if n < MIN_HELD_OUT:
+        return [(np.arange(n), np.arange(n))]
+    fold_of = np.random.default_rng(0).permutation(n) % TRIAL_FOLDS
+    folds = range(TRIAL_FOLDS)
+    return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in folds]
+
+
+def _decide(
+    recording: Recording, samples: Sequence[Sample], name: str, tried: Sequence[Mapping[str, Any]]
+) -> tuple[Floats, Bools]:
+    """Return the cost of each setting on each sample, and whether it agrees with the full sweep."""
+    deciders = [decider_for(recording, exhaustive_strategy(), {})]
+    deciders += [decider_for(recording, name, params) for params in tried]
+    replayed = replay_samples(recording, samples, [decider.strategy for decider in deciders])
+    for record in (record for records in replayed for record in records):
+        if record["prediction"] is None:
+            raise UserError(f"The recorded errors of {record['sample_id']}: {record['error']}.")
+    full, *decided = map(as_decisions, replayed)
+    agrees = [decisions.predictions == full.predictions for decisions in decided]
+    return np.stack([decisions.equivalents for decisions in decided]), np.stack(agrees)
+
+
+def _measure(
+    name: str, params: Parameters, costs: Floats, agrees: Bools, agrees_without: Bools
+) -> LearnedSetting:
+    difference = paired_test(agrees_without, agrees)
+    return LearnedSetting(
+        name=name,
+        params=params,
+        cost=float(costs.mean()),
+        agreement=float(agrees.mean()),
+        agreement_ci95=accuracy_interval(int(agrees.sum()), len(agrees)),
+        difference=difference.difference,
+        difference_ci95=difference.difference_ci95,
+    )
+
+
+def judge(trial: LearnedSetting, nothing: LearnedSetting) -> LearnedSetting:
+    """Return a setting with its verdict, compared with the strategy that learned nothing.
+
+    If no decision changes, 73 images show that no more than `MAX_LOSS` is lost.
+    """
+    low = trial.difference_ci95[0]
+    verdict: Verdict = "gains"
+    if low <= 0 and trial.cost >= nothing.cost:
+        verdict = "costs more"
+    elif trial.difference < 0:
+        verdict = "agrees less often"
+    elif low < -MAX_LOSS:
+        verdict = "agreement not shown"
+    return trial.model_copy(update={"verdict": verdict})
+
+
+def choose_recommended(trials: Sequence[LearnedSetting]) -> Parameters | None:
+    """Return the parameters of the cheapest setting that gains; None if none does."""
+    gains = [trial for trial in trials if trial.verdict == "gains"]
+    return min(gains, key=lambda trial: trial.cost).params if gains else None

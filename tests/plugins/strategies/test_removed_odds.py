@@ -1,0 +1,68 @@
+"""Runs and calibrations with `odds`, which `race` no longer has, are read and cannot be resumed."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+from helpers.places import ROOT
+
+from bench.running.command import reproducing_command
+from bench.store.calibrations import read_calibration
+from bench.store.folder import read_manifest
+
+EXAMPLES = ROOT / "tests" / "store" / "formats" / "removed"
+ODDS = [-1.0, -0.5, 0.1, -0.1, -0.2, 0.1, 0.05]
+
+
+def stored(example: str, results: Path) -> Path:
+    """Return a copy of an example in a folder of results."""
+    folder = results / read_manifest(EXAMPLES / example).run_id
+    shutil.copytree(EXAMPLES / example, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A race with odds on ten digits, beside a run of another backbone on the same images."""
+    path = stored("race-odds", tmp_path_factory.mktemp("results"))
+    other = ("run", "digits", "--backbone", "random", "--limit", 10, "--results", path.parent)
+    assert bench(*other).code == 0
+    return path
+
+
+def test_a_race_with_odds_is_shown_compared_and_ranked(run: Path) -> None:
+    shown = bench("show", run, "--json")
+    assert shown.code == 0 and shown.json["strategy"]["params"]["odds"] == ODDS, shown.err
+    assert "odds=-1.0,-0.5,0.1,-0.1,-0.2,0.1,0.05" in "".join(bench("show", run).out.split())
+    other = next(path for path in run.parent.glob("*random*"))
+    compared = bench("compare", run, other, "--json")
+    assert compared.code == 0 and compared.json["n"] == 10, compared.err
+    ranked = bench("leaderboard", run.parent, "--json")
+    assert ranked.code == 0 and run.name in ranked.out, ranked.err
+    page = run.parent / "page.html"
+    assert bench("report", run, "--out", page, "--images", 0).code == 0
+    assert run.name in page.read_text("utf-8")
+
+
+def test_it_is_not_resumed(run: Path) -> None:
+    words = shlex.split(reproducing_command(read_manifest(run)))[1:]
+    assert "odds=-1,-0.5,0.1,-0.1,-0.2,0.1,0.05" in words
+    refused = bench(*words, "--results", run.parent)
+    assert refused.code == 2 and "has no parameter 'odds'" in refused.err, refused.err
+    assert len(refused.err.strip().splitlines()) == 1
+
+
+def test_its_calibration_is_read_and_not_used(tmp_path: Path) -> None:
+    path = stored("calibration-odds", tmp_path)
+    calibration = read_calibration(path).calibration
+    assert calibration.images == 40 and len(calibration.settings) == 11
+    assert all(setting.strategy.params["odds"] == ODDS for setting in calibration.settings)
+    assert bench("show", path).code == 0
+    race = ("--strategy", "race", "--risk", 0.1, "--set", "draws=20", "--dtype", "float32")
+    planned = bench("run", "digits", *race, "--results", tmp_path, "--dry-run")
+    # It is as if nothing was calibrated: some of the run's own images are to be swept.
+    assert planned.code == 0 and "swept" in planned.out + planned.err, planned.err

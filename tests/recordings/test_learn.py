@@ -1,0 +1,271 @@
+"""What a run teaches: settings that are tried on other images, and a calibration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from helpers import recorded as recordings
+from helpers.command import bench
+from helpers.recorded import N_DRAWS, N_IMAGES, record, replay
+from helpers.runs import store
+
+from bench.contracts.parameters import Parameter
+from bench.contracts.specs import StrategySpec
+from bench.discovery.loading import load_plugins
+from bench.errors import PluginError, UserError
+from bench.recordings.learn import (
+    LearnedSetting,
+    LearnedSettings,
+    choose_recommended,
+    judge,
+    learn,
+)
+from bench.recordings.recording import open_draws
+from bench.store.calibrations import CALIBRATION, read_calibration
+from bench.store.folder import read_records
+from bench_plugins.strategies._bands import cheapest_band, image_statistics
+from bench_plugins.strategies.uniform import Uniform
+
+
+def learned(path: Path, *what: str, strategy: str = "race") -> LearnedSettings:
+    """Return the settings that a recording teaches a strategy with its default parameters."""
+    settings = learn(path, what or ("order", "deviation"), strategy).settings
+    assert settings is not None
+    return settings
+
+
+def by_name(settings: LearnedSettings) -> dict[str, LearnedSetting]:
+    return {trial.name: trial for trial in settings.settings}
+
+
+def test_the_timesteps_that_tell_are_recommended(tmp_path: Path) -> None:
+    path = record(tmp_path, informative=(60, 75))  # timesteps 605 to 745
+    order = by_name(learned(path, "order"))["order"]
+    low, high = map(int, order.params["order"].split("-"))
+    assert 600 <= low < high <= 750
+    assert learned(path, "order").recommended == order.params and order.verdict == "gains"
+    even = replay(path, "race", {}, tmp_path)["cost"]["evaluations_per_image"]
+    banded = replay(path, "race", order.params, tmp_path)["cost"]["evaluations_per_image"]
+    assert banded < 0.8 * even and order.cost < 0.8 * even
+    known = by_name(learned(path))["order and deviation"]
+    assert known.params["first"] == 1 and 0 < known.params["deviation"] < 0.3
+    assert replay(path, "race", known.params, tmp_path)["cost"]["evaluations_per_image"] < banded
+
+
+def test_what_is_named_alone_is_learned(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    for what, names in (
+        (("order",), {"order"}),
+        (("deviation",), {"deviation"}),
+        (("order", "deviation"), {"order", "deviation", "order and deviation"}),
+    ):
+        assert set(by_name(learned(path, *what))) == names
+    assert not (path / CALIBRATION).exists()
+    done = bench("learn", path, "calibration", "--strategy", "race", "--json")
+    assert done.json["settings"] is None and (path / CALIBRATION).exists()
+
+
+def test_everything_is_learned_unless_something_is_named(tmp_path: Path) -> None:
+    path = record(tmp_path, informative=(60, 75))
+    done = bench("learn", path, "--json")
+    assert done.code == 0 and done.json["strategy"] == "race", done.err
+    assert len(done.json["settings"]["settings"]) == 3 and len(done.json["risks"]) == 4
+    calibration = read_calibration(path).calibration
+    assert done.json["calibration"] == calibration.plain()
+    # Nothing learned is what a run of this backbone does, whose strategy nothing was recorded for.
+    usual = dict(load_plugins().strategies.get("race").unproven)
+    assert done.json["settings"]["nothing_learned"]["params"] == usual
+    assert usual.items() <= calibration.others[-1].strategy.params.items()
+    shown = bench("learn", path)
+    assert shown.code == 0 and "ceiling=published" in shown.out
+    for heading in ("learned", "--risk", "Next:"):
+        assert heading in shown.out
+
+
+def test_a_run_without_errors_teaches_a_probability_alone(tmp_path: Path) -> None:
+    path = store(tmp_path, [n % 2 for n in range(40)], [0] * 40, strategy="race")
+    taught = learn(path)
+    assert taught.settings is None and "no recorded errors" in str(taught.not_learned)
+    assert taught.calibration is not None and taught.risks == []
+    shown = bench("learn", path).out
+    assert "No settings were learned: " in shown and "--save-errors" in shown
+    for named in (("order",), ("--strategy", "race")):
+        refused = bench("learn", path, *named)
+        assert refused.code == 2 and "no recorded errors" in refused.err
+
+
+def test_what_nobody_learns_is_refused(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    for words in (("size",), ("order", "reach"), ("reach", "--strategy", "race")):
+        refused = bench("learn", path, *words)
+        assert refused.code == 2 and "order, deviation (race); reach (screen-race)" in refused.err
+
+
+def test_differences_are_weighted_as_in_a_race(tmp_path: Path) -> None:
+    """On draws 60 to 75, another class is ahead for every fourth image."""
+    recording = open_draws(record(tmp_path, misleading=4))
+    tables = [recording.errors(s.sample_id).astype(np.float64) for s in recording.subset(12)]
+    inside = (np.arange(N_DRAWS) >= 60) & (np.arange(N_DRAWS) < 75)
+
+    def costs(weights: Any) -> Any:
+        problem = replace(recording.problem, weights=weights)
+        statistics = [image_statistics(problem, errors) for errors in tables]
+        return {cheapest_band(statistics)}, np.mean([image.costs for image in statistics], axis=0)
+
+    even, weighted = np.ones(N_DRAWS), np.where(inside, 5.0, 0.1)
+    band = costs(weighted)[0]
+    assert band <= {"605-645", "655-695", "705-745", "605-695", "605-745", "655-745"}
+    # With these weights that class wins, so that no draw of the band is wasted on it.
+    assert costs(weighted)[1].min() < 15 < costs(even)[1].min()
+
+
+def test_an_order_that_loses_winners_is_not_recommended(tmp_path: Path) -> None:
+    path = record(tmp_path, misleading=4)
+    settings = learned(path)
+    even, banded = settings.nothing_learned, by_name(settings)["order"]
+    assert settings.held_out and banded.cost < 0.5 * even.cost
+    assert even.agreement > 0.95 and banded.agreement < 0.85
+    assert banded.difference_ci95[0] < banded.difference < 0
+    assert banded.verdict == "agrees less often" and settings.recommended is None
+    out = bench("learn", path, "order", "--strategy", "race").out
+    assert "Nothing is recommended" in out and "loses: agrees" in out and "Next:" not in out
+    assert f"{100 * banded.agreement:.1f} (" in out
+
+
+def test_the_agreement_is_that_of_images_that_were_not_learned_from(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    nothing = learned(path, "order").nothing_learned
+    replayed = replay(path, "race", {}, tmp_path)
+    records = read_records(Path(replayed["results_dir"]))
+    full = read_records(path)
+    agree = sum(records[name]["prediction"] == full[name]["prediction"] for name in full)
+    assert nothing.agreement == agree / len(full)  # nothing was learned: a replay of them all
+    assert nothing.cost == pytest.approx(replayed["cost"]["evaluations_per_image"])
+
+
+def test_too_few_images_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordings, "N_IMAGES", 19)
+    path = record(tmp_path, informative=(60, 75))
+    few = learned(path, "order")
+    assert not few.held_out and few.recommended is None
+    done = bench("learn", path, "order")
+    assert "19 images are too few" in done.out and "Next:" not in done.out
+    monkeypatch.setattr(recordings, "N_IMAGES", 20)
+    assert learned(record(tmp_path / "more", informative=(60, 75)), "order").held_out
+
+
+def trial(cost: float, difference: float = 0.0, low: float = -0.01) -> LearnedSetting:
+    return LearnedSetting(
+        name="",
+        params={"first": int(cost)},
+        cost=cost,
+        agreement=0.9 + difference,
+        agreement_ci95=(0.8, 1.0),
+        difference=difference,
+        difference_ci95=(low, 0.1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("learned", "verdict"),
+    [
+        (trial(10), "gains"),
+        (trial(10, low=-0.06), "agreement not shown"),
+        (trial(10, -0.01), "agrees less often"),
+        (trial(50), "costs more"),
+        (trial(60, 0.02), "costs more"),
+        (trial(60, -0.02), "costs more"),
+        (trial(60, 0.08, low=0.01), "gains"),
+        (trial(10, 0.08, low=0.01), "gains"),
+    ],
+)
+def test_a_setting_gains_if_it_saves_and_loses_nothing_or_agrees_more(
+    learned: LearnedSetting, verdict: str
+) -> None:
+    assert judge(learned, trial(50)).verdict == verdict
+
+
+def test_the_cheapest_that_gains_is_recommended() -> None:
+    tried = [trial(10, low=-0.06), trial(20, -0.01), trial(30), trial(40, 0.02)]
+    judged = [judge(each, trial(50)) for each in tried]
+    assert choose_recommended(judged) == {"first": 30}
+    assert choose_recommended(judged[:2]) is None
+
+
+class Frugal(Uniform):
+    """A strategy of another plugin, which learns how many draws are enough."""
+
+    taught: ClassVar[Any] = {"fewer": {"samples": 5}, "more": {"samples": 50}}
+
+    def statistics(self, problem: Any, errors: Any, first_order: Any) -> Any:
+        assert first_order is None and errors.dtype == np.float64
+        return errors.shape
+
+    def learn(self, statistics: Sequence[Any]) -> Mapping[str, Any]:
+        assert set(statistics) == {(6, N_DRAWS)}
+        taught = self.taught
+        if isinstance(taught, Exception):
+            raise taught
+        # The fourth is only learned from all images: a fold has too few.
+        few = len(statistics) < N_IMAGES or not isinstance(taught, dict)
+        return taught if few else {**taught, "rare": {"samples": 3}}
+
+
+@pytest.fixture
+def frugal(monkeypatch: pytest.MonkeyPatch) -> type[Frugal]:
+    spec = StrategySpec(
+        name="frugal",
+        target=f"{Frugal.__module__}:Frugal",
+        parameters={"samples": Parameter(20), "draws": Parameter(100)},
+        learned=("samples",),
+    )
+    plugins = load_plugins()
+    registered = {**plugins.strategies.by_name(), "frugal": spec}
+    monkeypatch.setattr(plugins.strategies, "_specs", registered)
+    return Frugal
+
+
+def test_a_strategy_of_a_plugin_learns_what_it_declares(
+    frugal: type[Frugal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(tmp_path)
+    done = bench("learn", path, "samples", "--json").json
+    assert done["strategy"] == "frugal" and done["settings"]["untried"] == ["rare"]
+    few, more = done["settings"]["settings"]
+    assert (few["cost"], more["cost"]) == (30, 300) and more["verdict"] == "costs more"
+    assert "Too few images to try: rare." in bench("learn", path, "samples").out
+    monkeypatch.setattr(frugal, "taught", ValueError("too few images"))
+    with pytest.raises(UserError, match=r"frugal.*too few images"):
+        learned(path, "samples", strategy="frugal")
+    for wrong in (None, {"some": 3}, RuntimeError("broken")):
+        monkeypatch.setattr(frugal, "taught", wrong)
+        with pytest.raises(PluginError, match=r"'frugal'.*learn"):
+            learned(path, "samples", strategy="frugal")
+    monkeypatch.setattr(frugal, "taught", {"some": {"size": 3}})
+    with pytest.raises(UserError, match="no parameter 'size'"):
+        learned(path, "samples", strategy="frugal")
+
+
+def test_learned_parameters_must_be_parameters() -> None:
+    with pytest.raises(ValueError, match="learned must have parameters"):
+        StrategySpec(name="x", target="a:B", parameters={"n": 1}, learned=("m",))
+
+
+def test_a_risk_that_saves_nothing_is_not_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(tmp_path)
+    assert "--risk 0.1" in bench("learn", path, "calibration").out
+    stored = json.loads((path / CALIBRATION).read_text())
+    for setting in stored["settings"]:
+        setting["cost"] = stored["others"][0]["cost"]
+    calibration = read_calibration(path).calibration.model_validate(stored)
+    monkeypatch.setattr("bench.recordings.learn.calibrate", lambda *_: calibration)
+    out = bench("learn", path, "calibration").out
+    assert "Next:" not in out and "0.1000" in out
