@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from helpers.runs import a_record
 
-from bench.stats.probability import fit_probability, probabilities, skill
+from bench.stats.probability import fit_probability, held_out_skill, probabilities, skill
 from bench.store.decisions import Decisions, as_decisions
 
 
@@ -36,6 +36,17 @@ def test_margins_that_tell_nothing_give_no_skill() -> None:
     assert fit is not None
     found = skill(probabilities(fit, test), test.correct, "run", fit.images)
     assert found.brier_skill is not None and abs(found.brier_skill) < 0.03
+
+
+def test_the_skill_on_held_out_images_is_that_on_new_ones() -> None:
+    telling, silent = decided(300, 0), decided(300, 0, telling=False)
+    held_out, fit, test = held_out_skill(telling), fit_probability(telling), decided(2000, 1)
+    assert fit is not None and held_out is not None
+    new = skill(probabilities(fit, test), test.correct, "run", fit.images).log_loss_skill
+    assert new is not None and held_out > 0.1 and abs(held_out - new) < 0.1
+    of_silent = held_out_skill(silent)
+    assert of_silent is not None and of_silent < 0.01
+    assert held_out_skill(decided(8, 0)) is None
 
 
 def test_what_cannot_be_fitted_is_not() -> None:

@@ -46,13 +46,13 @@ few = settings(
 
 
 def test_every_format_has_an_example_and_a_way_to_the_next() -> None:
-    assert sorted(int(folder.name) for folder in FORMATS.glob("[0-9]*")) == list(
+    assert sorted(int(folder.name) for folder in FORMATS.iterdir()) == list(
         range(1, MANIFEST_FORMAT + 1)
     )
     assert sorted(MIGRATIONS) == list(range(MANIFEST_FORMAT))
 
 
-@pytest.mark.parametrize("run", sorted(FORMATS.glob("[0-9]*")), ids=lambda path: path.name)
+@pytest.mark.parametrize("run", sorted(FORMATS.iterdir()), ids=lambda path: path.name)
 def test_a_run_of_any_format_is_read_whole(run: Path) -> None:
     manifest, summary = read_manifest(run), read_summary(run)
     assert summary is not None and digest(manifest.identity)[:8] == manifest.run_id[-8:]
@@ -68,7 +68,7 @@ def test_a_run_of_any_format_is_read_whole(run: Path) -> None:
     assert mixture.sum() == pytest.approx(1) and (first == 2 * errors).all()
 
 
-@pytest.mark.parametrize("run", sorted(FORMATS.glob("[0-9]*")), ids=lambda path: path.name)
+@pytest.mark.parametrize("run", sorted(FORMATS.iterdir()), ids=lambda path: path.name)
 def test_what_is_read_is_written_again_as_it_was(run: Path) -> None:
     for model, name in ((Manifest, DOCUMENTS[0]), (Summary, DOCUMENTS[1])):
         content = json.loads((run / name).read_text("utf-8"))

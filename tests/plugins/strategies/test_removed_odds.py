@@ -14,7 +14,7 @@ from bench.running.command import reproducing_command
 from bench.store.calibrations import read_calibration
 from bench.store.folder import read_manifest
 
-EXAMPLES = ROOT / "tests" / "store" / "formats" / "removed"
+EXAMPLES = ROOT / "tests" / "store" / "odds"
 ODDS = [-1.0, -0.5, 0.1, -0.1, -0.2, 0.1, 0.05]
 
 
@@ -28,7 +28,7 @@ def stored(example: str, results: Path) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A race with odds on ten digits, beside a run of another backbone on the same images."""
-    path = stored("race-odds", tmp_path_factory.mktemp("results"))
+    path = stored("race", tmp_path_factory.mktemp("results"))
     other = ("run", "digits", "--backbone", "random", "--limit", 10, "--results", path.parent)
     assert bench(*other).code == 0
     return path
@@ -57,7 +57,7 @@ def test_it_is_not_resumed(run: Path) -> None:
 
 
 def test_its_calibration_is_read_and_not_used(tmp_path: Path) -> None:
-    path = stored("calibration-odds", tmp_path)
+    path = stored("calibration", tmp_path)
     calibration = read_calibration(path).calibration
     assert calibration.images == 40 and len(calibration.settings) == 11
     assert all(setting.strategy.params["odds"] == ODDS for setting in calibration.settings)
