@@ -50,10 +50,7 @@ def find_course(run: RunData) -> Course | None:
     if not images:  # the record of the first image is damaged
         return None
     values = np.array([right[name] for name in images], np.float64)
-    population, margin = (
-        question.population(Results(values, None, answer.total)),
-        float(question.margin),
-    )
+    population = question.population(Results(values, None, answer.total))
     if question.run is not None and question.metric == "accuracy":
         with suppress(UserError):
             baseline = read_run(find_run(question.run, str(run.path.parent), exact=True))
@@ -62,6 +59,7 @@ def find_course(run: RunData) -> Course | None:
             differences = values[: len(shared)] - np.array([other[name] for name in shared])
             if shared:
                 ends = np.array(interval_course(differences, population=population))
+                margin = float(question.margin)
                 limits = (-margin, margin) if question.kind == "within" else (margin,)
                 return Course("difference of accuracies", answer, ends, limits)
     ends = np.array(interval_course(2 * values - 1, population=population))

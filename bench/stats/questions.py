@@ -141,7 +141,7 @@ class Results(NamedTuple):
 
     @property
     def split(self) -> Population:
-        """The images of the split, of which those that are left have what weight is left."""
+        """The images of the split; those that are left have the rest of its weight, `total`."""
         seen = self.scaled(np.ones(len(self.values))).cumsum()
         return Population(self.total, self.total / self.max_weight - seen)
 

@@ -163,9 +163,8 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
             first = read_calibration(path).calibration.key
         except UserError:  # the file is absent or damaged, and is replaced
             first = calibration.key
-        name = CALIBRATION
-        if first != calibration.key:
-            name = FURTHER_CALIBRATIONS.replace("*", calibration.key)
+        further = FURTHER_CALIBRATIONS.replace("*", calibration.key)
+        name = CALIBRATION if first == calibration.key else further
         write_document(path / name, calibration)
 
 

@@ -43,8 +43,7 @@ class FurtherLabels(Document):
 def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> FurtherLabels:
     """Add further labels to those in a run's folder, replacing columns by name, and return all.
 
-    Raises UserError if a column has no label, or one for an image that is not in the run, and as
-    `locked`.
+    Raises UserError if a column has no label, or one for a foreign image, and as `locked`.
     """
     samples = set(manifest.samples)
     for name, labels in added.items():

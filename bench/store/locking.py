@@ -31,7 +31,10 @@ def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterat
         with FileLock(path / name, timeout=wait, poll_interval=0.01):
             yield
     except Timeout:
-        raise in_use(path) from None
+        raise UserError(
+            f"Another process is writing {path}. Wait for it, or give this run another --results"
+            " folder."
+        ) from None
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error}.") from error
 
@@ -41,11 +44,3 @@ def refuse_in_use(path: Path) -> None:
     if (path / LOCK).exists():
         with suppress(StoreError), locked(path, LOCK, wait=0):  # `RunFolder` reports a StoreError
             pass
-
-
-def in_use(path: Path) -> UserError:
-    """Return the error about a folder that another process writes."""
-    return UserError(
-        f"Another process is writing {path}. Wait for it, or give this run another --results"
-        " folder."
-    )

@@ -12,19 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from bench.store.fields import (
-    Count,
-    Document,
-    Interval,
-    Number,
-    Share,
-    read_document,
-    write_document,
-)
+from bench.store.fields import Count, Document, Interval, Share, read_document, write_document
 from bench.store.locking import locked
 
-QUESTIONS = "questions.json"
-QUESTIONS_FORMAT = 2  # 1 had no answers by counting, so every answer had an interval
+QUESTIONS, QUESTIONS_FORMAT = "questions.json", 2  # in format 1, every answer has an interval
 Verdict = Literal["better", "worse", "tied", "within", "outside", "narrow", "open"]
 
 
@@ -48,7 +39,7 @@ class QuestionAnswer(Document):
     `anytime_ci95`."""
     difference_anytime_ci95: tuple[float, float] | None = None
     """Anytime-valid 95 % interval of the difference from the other run; None for a width."""
-    difference: Number | None = None  # exact difference on the split, if all images were counted
+    difference: float | None = None  # exact difference on the split, if all images were counted
     whole_split: bool = False  # whether the claim is about this split only
     post_hoc: bool = False  # whether images had been decided when the question was asked
 
@@ -135,18 +126,18 @@ def keep_question(
     `decided` is the number of images decided so far. Raises as `locked`, unless all is stored.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    asked = AskedQuestion(question=question, asked_at=now, decided_before=decided)
+    new = AskedQuestion(question=question, asked_at=now, decided_before=decided)
 
-    def with_entry(stored: Iterable[AskedQuestion]) -> dict[str, AskedQuestion]:
-        entries = {entry.question: entry for entry in stored}
-        entry = entries.get(question, asked)
-        update = {"answer": answer} if answer else {}
-        return {**entries, question: entry.model_copy(update=update)}
+    def entry_among(stored: Iterable[AskedQuestion]) -> AskedQuestion:
+        entry = next((entry for entry in stored if entry.question == question), new)
+        return entry.model_copy(update={"answer": answer}) if answer else entry
 
     stored = read_questions(path)
-    if [*with_entry(stored).values()] != stored:
+    if (entry := entry_among(stored)) not in stored:
         with locked(path):
-            stored = [*with_entry(read_questions(path)).values()]
-            document = StoredQuestions(format=QUESTIONS_FORMAT, questions=stored)
+            stored = read_questions(path)
+            entry = entry_among(stored)
+            entries = {**{other.question: other for other in stored}, question: entry}
+            document = StoredQuestions(format=QUESTIONS_FORMAT, questions=[*entries.values()])
             write_document(path / QUESTIONS, document)
-    return with_entry(stored)[question]
+    return entry

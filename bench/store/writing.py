@@ -6,12 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
@@ -38,7 +37,7 @@ from bench.store.folder import (
 )
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
-from bench.store.locking import LOCK, SHORT_LOCK, in_use, locked
+from bench.store.locking import LOCK, SHORT_LOCK, locked
 from bench.store.questions import QUESTIONS, read_questions
 from bench.store.records import SWEEP, Record
 from bench.store.summary import AGAIN, AUDIT, Summary, Swept
@@ -61,30 +60,27 @@ class RunFolder:
     def __init__(self, path: Path, manifest: Manifest, fresh: bool = False) -> None:
         self.path = path
         self.manifest = manifest
-        self._lock = FileLock(path / LOCK)
         self._fresh = fresh
         self._times: Times | None = None
         self._asked_before: list[str] = []
         self._audit: Journal | None = None
 
     def __enter__(self) -> RunFolder:
-        try:
-            self._made = not os.path.lexists(self.path)
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._refuse_links()
-            self._lock.acquire(timeout=0)
-            if self._fresh:
-                self._empty()
-            self._adopt_manifest()
-            self._journal = Journal(self.path / JOURNAL)
-        except Timeout:
-            raise in_use(self.path) from None
-        except (OSError, ValueError) as error:  # ValueError if the path has a NUL
-            self._lock.release()
-            raise UserError(f"The results folder {self.path} cannot be written: {error}.") from None
-        except UserError:
-            self._lock.release()
-            raise
+        with ExitStack() as stack:
+            try:
+                self._made = not os.path.lexists(self.path)
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._refuse_links()
+                stack.enter_context(locked(self.path, LOCK, wait=0))
+                if self._fresh:
+                    self._empty()
+                self._adopt_manifest()
+                self._journal = Journal(self.path / JOURNAL)
+            except (OSError, ValueError, StoreError) as error:  # ValueError if the path has a NUL
+                reason = error.__cause__ or error
+                message = f"The results folder {self.path} cannot be written: {reason}."
+                raise UserError(message) from None
+            self._lock = stack.pop_all()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
@@ -93,7 +89,7 @@ class RunFolder:
             self._audit.close()
         if self._made and isinstance(error, BenchError):
             self._remove_if_empty()
-        self._lock.release()
+        self._lock.close()
 
     def _remove_if_empty(self) -> None:
         with suppress(OSError):
@@ -107,8 +103,7 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """Refuse links in place of files and folders, so that nothing outside is written."""
-        for name in (LOCK, JOURNAL):
-            regular_file(self.path, name)
+        regular_file(self.path, JOURNAL)
         for name in ERROR_FOLDERS:
             if (self.path / name).is_symlink():
                 raise UserError(f"{self.path / name} must be a folder, got a link.")
