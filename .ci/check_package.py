@@ -14,7 +14,6 @@ NEEDED = (
     "bench/render/templates/page.html",
     "bench/authoring/templates/pyproject.toml.jinja",
     "bench_plugins/backbones/models.toml",
-    "bench_plugins/training/captions.toml",
     "bench_plugins/backbones/weights/tiny_digits/unet/diffusion_pytorch_model.safetensors",
     "bench_plugins/backbones/weights/tiny_landuse/unet/diffusion_pytorch_model.safetensors",
 )

@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
@@ -42,12 +43,12 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import cell_errors, mixed
 from bench.engine.trees import Tree, count
 from bench.inputs.pixels import decode
-from bench.perf.work import Work, bare, in_turns, ratio, scoring
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.scorers import kind_of
 from bench.running.settings import make_config
+from benchmarks.timing import Work, bare, in_turns, ratio, scoring
 
 # Draws such that a turn sees many images; schedules scaled from the published 50 of 500.
 STRATEGIES: dict[str, dict[str, Any]] = {

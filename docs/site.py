@@ -26,6 +26,7 @@ MOVED = {
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "results.md",
     "studies/how-many-draws/README.md": "studies/how-many-draws/plan.md",
+    "studies/tiny-backbones/README.md": "studies/tiny-backbones.md",
     "bench/cli/glossary.md": "glossary.md",
 }
 SCHEMAS = "reference/schemas"

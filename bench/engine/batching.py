@@ -204,37 +204,47 @@ def settle_batch_size(engine: Batched, key: str) -> None:
 def best_batch_size(engine: Batched) -> int:
     """Return the smallest batch size whose cells per second are within 4 % of the best.
 
-    Sizes double until a batch takes too long or memory runs out. They are timed in turns, so that
-    a disturbance of the machine affects all of them. Where measuring would take too long, the
-    engine's own batch size is returned.
+    Where measuring would take too long, it is the engine's own batch size.
+    """
+    rates = rates_by_size(engine, SECONDS)
+    if rates.pop(1) < 1 / SLOW:
+        return engine.batch_size
+    if not rates:
+        return SMALLEST // 2  # the run halves it further where it does not fit
+    return smallest_of_the_best(rates)
+
+
+def rates_by_size(engine: Batched, seconds: float) -> dict[int, float]:
+    """Return the cells per second by batch size: of 1, and of those that are worth measuring.
+
+    Sizes double until a batch takes too long for a measurement of about `seconds`, or memory runs
+    out. They are timed in turns, so that a disturbance of the machine affects all of them.
     """
     started = time.perf_counter()
     engine.rehearse(1)
-    if _seconds(engine, 1) > SLOW:
-        return engine.batch_size
+    shortest = {1: _seconds(engine, 1)}
+    if shortest[1] > SLOW:
+        return {1: 1 / shortest[1]}
     on_cpu = engine.backbone.device.type == "cpu"
-    seconds: dict[int, float] = {}
     size = SMALLEST
     while size <= LARGEST:
         try:
             engine.rehearse(size)  # the first of a shape prepares kernels
-            seconds[size] = _seconds(engine, size)
+            shortest[size] = _seconds(engine, size)
         except torch.OutOfMemoryError:
             break
         spent = time.perf_counter() - started
-        if on_cpu and spent + 2 * ROUNDS * seconds[size] > SECONDS:
+        if on_cpu and spent + 2 * ROUNDS * shortest[size] > seconds:
             break
         # A GPU's times are steady enough to stop at the first size that gains nothing.
-        if not on_cpu and size > SMALLEST and seconds[size] > (2 - GAIN) * seconds[size // 2]:
+        if not on_cpu and size > SMALLEST and shortest[size] > (2 - GAIN) * shortest[size // 2]:
             break
         size *= 2
     torch.cuda.empty_cache()
     for _ in range(ROUNDS - 1):
-        for size in seconds:
-            seconds[size] = min(seconds[size], _seconds(engine, size))
-    if not seconds:
-        return SMALLEST // 2  # the run halves it further where it does not fit
-    return smallest_of_the_best({size: size / s for size, s in seconds.items()})
+        for size in shortest:
+            shortest[size] = min(shortest[size], _seconds(engine, size))
+    return {size: size / taken for size, taken in shortest.items()}
 
 
 def smallest_of_the_best(rates: Mapping[int, float]) -> int:

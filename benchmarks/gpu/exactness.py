@@ -15,10 +15,10 @@ from helpers.pipelines import save_pipeline
 import bench
 from bench.contracts.dataset import Sample
 from bench.engine.denoising import DenoisingEngine
-from bench.perf.work import pictures
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row
 from benchmarks.gpu.sweeps import Errors, engine_of, errors_of, full_sweep, pipeline
+from benchmarks.timing import pictures
 
 MOST = {"float32": 1e-3, "TF32": 1e-2, "float16": 2e-2, "bfloat16": 5e-2}  # of an error, relative
 SIDES = {"sana": 32}  # of the small families' pictures; 16 of the others

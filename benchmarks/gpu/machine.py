@@ -11,7 +11,7 @@ import diffusers
 import torch
 
 from bench.machine.environment import peak_memory
-from bench.perf.work import matmul_peak
+from bench.running.verbs.speed import matmul_peak
 from benchmarks.gpu.report import Row
 
 
@@ -54,6 +54,6 @@ def itself(machine: Machine) -> Iterator[Row]:
         found = torch.cuda.get_device_properties(device)
         row |= {"gpu": found.name, "gib": found.total_memory / 2**30}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        peak = matmul_peak(device, dtype, 0.02 if machine.small else 1.0)
+        peak = matmul_peak(device, dtype, 0.002 if machine.small else 0.1)
         row[f"tflop_per_second_{name}"] = peak / 1e12
     yield row

@@ -19,9 +19,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.perf.work import matmul_peak, synchronize
+from bench.running.verbs.speed import matmul_peak
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row
+from benchmarks.timing import synchronize
 
 SHAPES = {"sd21": "Stable Diffusion 2.1-base", "sdxl": "SDXL", "sd3": "Stable Diffusion 3"}
 TOKENS = {"sd21": 77, "sdxl": 77, "sd3": 77 + 256}
@@ -126,7 +127,7 @@ def rates(machine: Machine, kind: str) -> Iterator[Row]:
         settings += [("TF32", torch.float32, True), ("float16", torch.float16, False)]
     for name, dtype, tf32 in settings:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        peak = matmul_peak(device, dtype, 0.02 if machine.small else 1.0)
+        peak = matmul_peak(device, dtype, 0.002 if machine.small else 0.1)
         empty = on_meta(kind, machine.small)
         flops = operations(kind, empty)
         network = filled(empty, device, dtype)

@@ -7,39 +7,59 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
 from helpers.places import ROOT, UCMERCED
 
 import bench
+from bench.engine.batching import rates_by_size, smallest_of_the_best
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.inputs.pixels import decode
-from bench.perf.measure import measure
-from bench.perf.work import in_turns, pictures
-from bench.running.settings import make_config
+from bench.running.scorers import kind_of
+from bench.running.verbs.estimate import evaluation_flops
+from bench.running.verbs.speed import matmul_peak
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row
 from benchmarks.gpu.sweeps import DRAWS, engine_of, full_sweep, pipeline
+from benchmarks.timing import bare, in_turns, pictures, ratio, scoring
 
 
 def engine_over_bare(machine: Machine) -> Iterator[Row]:
     """Measure strategies in the engine against the bare network, on Stable Diffusion 2.1-base."""
-    given = {"dataset": "-", "backbone": f"{pipeline(machine)}/", "device": str(machine.device)}
-    half: Row = {"dtype": "bfloat16"}
-    for more in (half, {**half, "compile": True, "batch_size": 32}):
-        if machine.small and "compile" in more:
-            break
-        names = ("full", "race") if machine.small else ("full", "adaptive", "race")
-        sizes = (4, 8) if machine.small else ()
-        params = {"draws": DRAWS} if machine.small else {}
-        config = make_config({**given, **more, "strategy": "full", "params": params})
-        found = measure(config, names, sizes, 0.05 if machine.small else 60.0)
-        for name in names:
+    place, device = pipeline(machine), str(machine.device)
+    params: dict[str, Any] = {"draws": DRAWS} if machine.small else {}
+    names = ("full", "race") if machine.small else ("full", "adaptive", "race")
+    for compiled in (False,) if machine.small else (False, True):
+        more = {"compile": compiled, "params": params}
+        runs = {
+            name: full_sweep(place, device, "bfloat16", strategy=name, **more) for name in names
+        }
+        network = kind_of(runs["full"]).load(runs["full"])
+        assert isinstance(network, CheckedDenoiser)
+        engines = {name: engine_of(run, network) for name, run in runs.items()}
+        size = 8 if machine.small else 32
+        if not machine.small and not compiled:
+            size = smallest_of_the_best(rates_by_size(engines["full"], 15.0))
+        cells = size * (2 if machine.small else 32)
+        conditioning = network.encode_prompts(runs["full"].prompts.texts)
+        works = {"bare": bare(network, conditioning, size, cells)}
+        samples = pictures(16 if machine.small else 512)
+        for name, engine in engines.items():
+            engine.batch_size = size
+            works[name] = scoring(engine, runs[name].strategy, samples, cells)
+        rates = in_turns(works, 1 if machine.small else 3)
+        flops = evaluation_flops(runs["full"]) or 0.0
+        peak = matmul_peak(machine.device, torch.bfloat16, 0.002 if machine.small else 0.1)
+        for name in engines:
+            speed = median(rates[name])
             yield {
                 "strategy": name,
-                **more,
-                "batch": found.best_batch_size,
-                "evaluations_per_second": found.engine[name],
-                "engine_over_bare": found.engine_over_bare[name],
-                "percent_of_the_best_product": found.utilisation,
+                "dtype": "bfloat16",
+                "compile": compiled,
+                "batch": size,
+                "evaluations_per_second": speed,
+                "engine_over_bare": ratio(rates, name, "bare"),
+                "percent_of_the_best_product": 100 * speed * flops / peak,
                 "gib": machine.memory(),
             }
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
@@ -44,13 +45,13 @@ def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Prepared:
         more, dtype = {**more, "tf32": True}, "float32"
     settings = {"dataset": "-", "backbone": f"{folder}/", "device": device, "dtype": dtype}
     sweep = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": 2}
-    spec = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES)
+    spec = DatasetSpec(name="pictures", target="benchmarks.timing:pictures", classes=CLASSES)
     return prepare(make_config({**settings, **sweep, **more}), spec, images=False)
 
 
-def engine_of(run: Prepared) -> DenoisingEngine:
-    """Return the engine of a prepared run of a denoiser."""
-    engine = kind_of(run).open_engine(run)
+def engine_of(run: Prepared, network: CheckedDenoiser | None = None) -> DenoisingEngine:
+    """Return the engine of a prepared run of a denoiser, by default a new one."""
+    engine = kind_of(run).open_engine(run, network)
     assert isinstance(engine, DenoisingEngine)
     return engine
 

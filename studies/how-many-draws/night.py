@@ -170,7 +170,7 @@ def random_study(out: Path, side: int) -> Path:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from helpers.published import save_published
 
-    from bench.perf.work import pictures
+    from benchmarks.timing import pictures
 
     folder = out / "sd21"
     if not (folder / "scheduler" / "scheduler_config.json").exists():  # the last that is saved

@@ -17,6 +17,7 @@ PAGES = sorted(
         ROOT / "bench/cli/glossary.md",
         *ROOT.glob("d*/*.md"),
         *ROOT.glob("results/*.md"),
+        *ROOT.glob("studies/*/*.md"),
         *ROOT.glob(".github/*.md"),
     ]
 )

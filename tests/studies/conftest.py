@@ -1,7 +1,7 @@
-"""Puts the scripts of the study of draws where the tests import them from."""
+"""Puts the scripts of the studies where the tests import them from."""
 
 import sys
 
 from helpers.places import ROOT
 
-sys.path.insert(0, str(ROOT / "studies" / "how-many-draws"))
+sys.path[:0] = [str(folder) for folder in (ROOT / "studies").iterdir() if folder.is_dir()]

@@ -14,11 +14,13 @@ from typing import Literal
 from pydantic import BaseModel
 
 from bench import __version__
-from bench.discovery.finding import OWN_DISTRIBUTION
+from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
 from bench.discovery.loading import Plugins
 from bench.errors import BenchError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment
+from bench.running.settings import RunConfig
+from bench.running.verbs.speed import Speed, measure_speed
 
 IMAGES = 20  # number of images in the self-test
 # Environment variables besides BENCH_… that affect the libraries. None of them holds a secret.
@@ -34,15 +36,6 @@ class Cache(BaseModel):
     name: str
     folder: str
     bytes: int
-
-
-class PluginState(BaseModel):
-    """An installed plugin; `error` is None unless it failed to load."""
-
-    name: str
-    distribution: str
-    version: str
-    error: str | None
 
 
 class SelfTest(BaseModel):
@@ -66,8 +59,9 @@ class Diagnosis(BaseModel):
     devices: list[str]
     caches: list[Cache]
     variables: dict[str, str]
-    plugins: list[PluginState]
+    plugins: list[Plugin]
     self_test: SelfTest
+    speed: Speed | None = None  # of a backbone; None if it was not measured
 
     @property
     def well(self) -> bool:
@@ -76,8 +70,13 @@ class Diagnosis(BaseModel):
         return None not in self.packages.values() and not failed
 
 
-def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
-    """Describe this installation. With `testing`, also score a few images."""
+def diagnose(
+    plugins: Plugins, testing: bool = True, speed_of: RunConfig | None = None
+) -> Diagnosis:
+    """Describe this installation. With `testing`, also score a few images.
+
+    With `speed_of`, also measure the speed of the backbone of these settings.
+    """
     here = environment({}, {})
     return Diagnosis(
         bench=__version__,
@@ -90,10 +89,11 @@ def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
             for name, value in sorted(os.environ.items())
             if name.startswith("BENCH_") or name in SHOWN_VARIABLES
         },
-        plugins=[PluginState.model_validate(p, from_attributes=True) for p in plugins.loaded],
+        plugins=plugins.loaded,
         self_test=self_test(plugins)
         if testing
         else SelfTest(status="left out", said="it was not asked for"),
+        speed=None if speed_of is None else measure_speed(speed_of),
     )
 
 

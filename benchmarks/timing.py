@@ -1,4 +1,4 @@
-"""Workloads of `bench perf` (the network alone, and the engine under a strategy) and their timing.
+"""Workloads of benchmarks (the network alone, and the engine under a strategy) and their timing.
 
 Other processes disturb a measurement, so speeds are medians over interleaved rounds.
 """
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Strategy
@@ -40,16 +39,6 @@ def pictures(resolution: int, count: int = 32) -> list[Sample]:
         coarse.resize((resolution, resolution), Image.Resampling.BICUBIC).save(file, "PNG")
         samples.append(Sample(f"picture-{position}", 0, {"bytes": file.getvalue(), "path": None}))
     return samples
-
-
-@torch.inference_mode()
-def evaluation_flops(backbone: CheckedDenoiser, conditioning: Tree) -> float:
-    """Return the number of floating-point operations of one evaluation, by running one."""
-    x_t = torch.zeros(1, *backbone.latent_shape, device=backbone.device)
-    t = times(backbone.levels, np.array([len(backbone.levels) // 2])).to(backbone.device)
-    with FlopCounterMode(display=False) as counter:
-        backbone.denoise(x_t, t, rows(conditioning, slice(0, 1)))
-    return float(counter.get_total_flops())
 
 
 def bare(backbone: CheckedDenoiser, conditioning: Tree, batch_size: int, cells: int) -> Work:
@@ -135,30 +124,3 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-@torch.inference_mode()
-def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Return the floating-point operations per second of the device's fastest matrix product.
-
-    Multiplies n×n matrices, 2 n³ operations each, five times per size. n is doubled until a product
-    takes a tenth of `seconds`.
-    """
-    best, side, started = 0.0, 512, time.perf_counter()
-    while side <= 16_384:
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        a @ b
-        shortest = min(_product(a, b) for _ in range(5))
-        best = max(best, 2 * side**3 / shortest)
-        if shortest > seconds / 10 or time.perf_counter() - started > 3 * seconds:
-            break
-        side *= 2
-    return best
-
-
-def _product(a: torch.Tensor, b: torch.Tensor) -> float:
-    synchronize(a.device)
-    started = time.perf_counter()
-    a @ b
-    synchronize(a.device)
-    return time.perf_counter() - started

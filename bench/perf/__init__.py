@@ -1,1 +1,0 @@
-"""Measure the speed of a backbone on this machine, and the overhead of the engine."""

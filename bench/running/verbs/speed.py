@@ -1,0 +1,79 @@
+"""Measure the speed of a backbone on this machine, by batch size."""
+
+from __future__ import annotations
+
+from timeit import repeat
+
+import torch
+
+from bench.contracts.specs import DatasetSpec
+from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
+from bench.engine.denoising import DenoisingEngine
+from bench.errors import UserError
+from bench.machine.environment import remember_batch_size, remember_speed
+from bench.machine.offline import offline_if_set
+from bench.running.model_run import check
+from bench.running.prepare import prepare
+from bench.running.scorers import kind_of
+from bench.running.scorers.draws import speed_key
+from bench.running.settings import RunConfig
+from bench.running.verbs.estimate import evaluation_flops
+from bench.store.fields import Count, Document
+
+THINGS = tuple(f"thing {n}" for n in range(10))  # made-up classes
+
+
+class Speed(Document):
+    """The speed of one backbone on this machine."""
+
+    backbone: str
+    device: str
+    dtype: str
+    rates: dict[int, float]  # evaluations per second by batch size
+    best_batch_size: Count  # smallest within 4 % of the fastest
+    flops_per_evaluation: float | None  # None if unknown
+    peak_flops: float  # operations per second of the device's fastest matrix product
+
+
+@offline_if_set
+def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
+    """Measure made-up evaluations, and remember the result for runs and the estimates of plans.
+
+    Measuring takes about `seconds`, and the dataset of `config` is not read. Raises UserError if
+    the backbone has no batches.
+    """
+    made_up = DatasetSpec(name="things", target="bench.running:things", classes=THINGS)
+    prepared = prepare(config.model_copy(update={"batch_size": 1}), made_up, images=False)
+    name, dtype = prepared.backbone_name, prepared.dtype
+    if not kind_of(prepared).batches_cells:
+        raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
+    check(prepared)
+    engine = kind_of(prepared).open_engine(prepared)
+    assert isinstance(engine, DenoisingEngine)
+    device, rates = engine.backbone.device, rates_by_size(engine, seconds)
+    best = smallest_of_the_best(rates)
+    remember_batch_size(f"{speed_key(prepared)} {device_name(device)}", best)
+    remember_speed(name, device.type, dtype, rates[best])
+    return Speed(
+        backbone=name,
+        device=device_name(device),
+        dtype=dtype,
+        rates=rates,
+        best_batch_size=best,
+        flops_per_evaluation=evaluation_flops(prepared),
+        peak_flops=matmul_peak(device, getattr(torch, dtype)),
+    )
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) -> float:
+    """Return the operations per second of the device's fastest product of n×n matrices, 2 n³ each.
+
+    n is doubled until a product takes `seconds`, or to 16,384.
+    """
+    best, shortest, side = 0.0, 0.0, 512
+    while side <= 16_384 and shortest < seconds:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        # Reading a number waits for the device.
+        shortest = min(repeat("(a @ b)[0, 0].item()", number=1, globals={"a": a, "b": b}))
+        best, side = max(best, 2 * side**3 / shortest), 2 * side
+    return best
