@@ -120,10 +120,10 @@ def test_every_calibration_is_stored(tmp_path: Path) -> None:
     full = ("--strategy", "full", "--set", "draws=8", "--save-errors", "--limit", 20)
     assert bench("run", "digits", *full, "--results", tmp_path).code == 0
     [run] = tmp_path.glob("digits-tiny-*")
-    command = ("calibrate", run, "--strategy", "uniform", "--json", "--set")
+    command = ("learn", run, "calibration", "--strategy", "uniform", "--json", "--set")
     done = at_once([(*command, f"samples={number}") for number in range(1, PROCESSES + 1)])
     stored = [read_calibration(run, name).calibration.plain() for name in calibration_files(run)]
-    printed = [{k: v for k, v in process.json.items() if k != "risks"} for process in done]
+    printed = [process.json["calibration"] for process in done]
     assert len(stored) == PROCESSES and all(one in stored for one in printed)
 
 

@@ -127,7 +127,7 @@ def test_a_question_is_answered_on_a_read_only_disk(small_disk: Path, tmp_path: 
     file.write_text(f"sample_id,shape\n{read_manifest(run).samples[0]},round")
     for refused in (
         ("results", "columns", run, file),
-        ("calibrate", run),
+        ("learn", run, "calibration"),
         (*command, "--note", "x"),
     ):
         done = bench(*refused)
