@@ -61,12 +61,6 @@ def plan_power(
             f"--accuracy must be between {only_worse:.4g} and {1 - only_worse:.4g} for this"
             f" difference and discordance, got {accuracy:g}."
         )
-    with_n: dict[str, float | None] = {}
-    if n is not None:
-        with_n = {
-            "power": exact_power(n, difference, discordance),
-            "smallest": smallest_difference(n, discordance),
-        }
     return Power(
         difference=difference,
         discordance=discordance,
@@ -80,7 +74,8 @@ def plan_power(
             for power in (0.5, DEFAULT_POWER, 0.9, 0.95)
         ],
         n=n,
-        **with_n,
+        power=n and exact_power(n, difference, discordance),
+        smallest=n and smallest_difference(n, discordance),
     )
 
 
