@@ -19,8 +19,7 @@ from bench.discovery.loading import Plugins
 from bench.errors import BenchError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment
-from bench.running.settings import RunConfig
-from bench.running.verbs.speed import Speed, measure_speed
+from bench.running.verbs.speed import Speed
 
 IMAGES = 20  # number of images in the self-test
 # Environment variables besides BENCH_… that affect the libraries. None of them holds a secret.
@@ -70,13 +69,8 @@ class Diagnosis(BaseModel):
         return None not in self.packages.values() and not failed
 
 
-def diagnose(
-    plugins: Plugins, testing: bool = True, speed_of: RunConfig | None = None
-) -> Diagnosis:
-    """Describe this installation. With `testing`, also score a few images.
-
-    With `speed_of`, also measure the speed of the backbone of these settings.
-    """
+def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
+    """Describe this installation. With `testing`, also score a few images."""
     here = environment({}, {})
     return Diagnosis(
         bench=__version__,
@@ -93,7 +87,6 @@ def diagnose(
         self_test=self_test(plugins)
         if testing
         else SelfTest(status="left out", said="it was not asked for"),
-        speed=None if speed_of is None else measure_speed(speed_of),
     )
 
 

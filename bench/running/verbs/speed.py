@@ -20,7 +20,7 @@ from bench.running.settings import RunConfig
 from bench.running.verbs.estimate import evaluation_flops
 from bench.store.fields import Count, Document
 
-THINGS = tuple(f"thing {n}" for n in range(10))  # made-up classes
+CLASSES = ("0", "1")  # texts to any model, and labels to a class-conditional one
 
 
 class Speed(Document):
@@ -39,10 +39,9 @@ class Speed(Document):
 def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     """Measure made-up evaluations, and remember the result for runs and the estimates of plans.
 
-    Measuring takes about `seconds`, and the dataset of `config` is not read. Raises UserError if
-    the backbone has no batches.
+    It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
-    made_up = DatasetSpec(name="things", target="bench.running:things", classes=THINGS)
+    made_up = DatasetSpec(name="none", target="bench.running:none", classes=CLASSES)
     prepared = prepare(config.model_copy(update={"batch_size": 1}), made_up, images=False)
     name, dtype = prepared.backbone_name, prepared.dtype
     if not kind_of(prepared).batches_cells:

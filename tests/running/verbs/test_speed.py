@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import families
 from helpers.command import bench
 from helpers.engines import limit_memory, prepared
 
@@ -37,7 +38,7 @@ def test_the_peak_is_a_matrix_products(
 
 def test_speed_is_measured_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quickly = partial(measure_speed, seconds=0.2)
-    monkeypatch.setattr("bench.running.verbs.doctor.measure_speed", quickly)
+    monkeypatch.setattr("bench.running.verbs.speed.measure_speed", quickly)
     cache = {"BENCH_CACHE_DIR": str(tmp_path)}
     done = bench("doctor", "--quick", "--speed", "--backbone", "tiny-digits", "--json", **cache)
     assert done.code == 0, done.err
@@ -61,6 +62,12 @@ def test_batch_sizes_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatc
     sizes = limit_memory(monkeypatch, engine, cells=20)
     assert list(rates_by_size(engine, 60.0)) == [1, 8, 16]
     assert set(sizes) == {1, 8, 16, 32}
+
+
+def test_a_class_conditional_backbone_has_a_speed(tmp_path: Path) -> None:
+    families.save("dit", tmp_path / "dit")
+    config = make_config({"dataset": "-", "backbone": f"{tmp_path / 'dit'}/", "device": "cpu"})
+    assert min(measure_speed(config, seconds=0.1).rates.values()) > 0
 
 
 def test_a_backbone_without_batches_has_no_speed() -> None:
