@@ -121,6 +121,11 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         )
     dtype = resolve_dtype(config.dtype, source.spec, config.device)
     decider = find_strategy(config, source.spec)
+    if config.hierarchy is not None and not decider.strategy.uses_hierarchy:
+        raise UserError(
+            f"--hierarchy: strategy {decider.spec.name!r} descends no tree of classes. Leave it"
+            " out, or choose another strategy; `bench list strategies` shows which descend one."
+        )
     options = {
         name: value
         for name in ("normalize", "resolution")

@@ -11,7 +11,7 @@ from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.rows import find_stored_rows, read_column, resolve_paths
 from bench.inputs.survey import hash_image, stored_images
-from bench.running.parts.data import find_dataset
+from bench.running.parts.data import DataSettings, find_dataset
 from bench.running.settings import make_config
 from bench.store.documents import Manifest
 
@@ -27,7 +27,8 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
     Class indices become class names, lists are joined by |, and missing values are empty. Images,
     such as masks, are decoded and represented by the first 16 hex digits of their SHA-256.
     """
-    config = make_config(manifest.config.plain())
+    stored = manifest.config.plain().items()
+    config = make_config({name: v for name, v in stored if name in DataSettings.model_fields})
     data = find_dataset(config)
     split = load_split(data, manifest.dataset.split)
     if split.fingerprint != manifest.identity.dataset.fingerprint:
