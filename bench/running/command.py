@@ -167,7 +167,10 @@ def _effective(settings: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in settings.items()
         if _is_complete(name, settings)
-        and (name not in OF_STRATEGY or _strategy_has(OF_STRATEGY[name], settings.get("strategy")))
+        and (
+            name not in OF_STRATEGY
+            or _strategy_has(OF_STRATEGY[name], settings.get("strategy", ""))
+        )
     }
 
 
@@ -176,7 +179,7 @@ def _is_complete(name: str, settings: Mapping[str, Any]) -> bool:
     return (needed := SETTINGS[name].needs) is None or settings.get(needed) is not None
 
 
-def _strategy_has(ability: str, name: str | None) -> bool:
+def _strategy_has(ability: str, name: str) -> bool:
     registry = load_plugins().strategies
     return name in registry and getattr(make_decider(registry.get(name), {}).strategy, ability)
 
