@@ -8,25 +8,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from bench.boards.published import Totals, find_problems
 from bench.boards.rows import REPORTED_FILE, ReportedResult, read_reported
-from bench.contracts.parameters import Parameters
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import FOLDER
-from bench.machine.files import read_toml, write_atomically, writing
+from bench.machine.files import write_atomically, writing
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
-from bench.store.fields import first_problem, to_json
+from bench.store.fields import to_json
 from bench.store.folder import ADDING_PREFIX, MANIFEST, SUMMARY, requested_records
 from bench.store.journal import JOURNAL
 from bench.store.records import Record
@@ -176,80 +172,3 @@ def strip_paths(value: Any) -> Any:
     if isinstance(value, list):
         return [strip_paths(item) for item in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-class _Choice(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    strategy: str | None = None
-    params: Parameters = Field(default_factory=dict)
-    audit: int | None = Field(None, ge=1)  # number of images to audit afterwards; None: no audit
-
-
-class PublishedBoard(BaseModel):
-    """The runs to publish of one backbone on one dataset, as listed in `results/publish.toml`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    dataset: str
-    backbone: str
-    draws: int | None = Field(None, ge=1)  # draws to record; None: no recording, so no replays
-    record: str | None = None  # strategy to record; None: the exhaustive one
-    live: list[_Choice] = []  # runs to make with the model
-    replay: list[_Choice] = []  # runs to replay on the recording
-
-
-def read_table(file: Path) -> list[PublishedBoard]:
-    """Read the boards listed in a TOML file; UserError if it is missing or invalid."""
-    try:
-        entries = read_toml(file).get("board", [])
-        return [PublishedBoard.model_validate(entry) for entry in entries]
-    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
-        problem = first_problem(error) if isinstance(error, ValidationError) else error
-        raise UserError(f"{file} is not a table of boards: {problem}") from None
-
-
-def publish(
-    board: PublishedBoard,
-    work: Path,
-    published: Path,
-    limit: int | None = None,
-    data_dir: str | None = None,
-) -> Iterator[Path]:
-    """Make the runs of a board, and yield the folder of each after it is published (UserError).
-
-    The full runs with their recorded errors are kept in the folder `work`, and the small copies in
-    `published`. `limit` is a number of images per run, for a trial. Repeating an interrupted call
-    resumes it.
-    """
-    from bench.recordings.replay import prepare_replay
-    from bench.running.execute import execute
-    from bench.running.run import run
-    from bench.running.settings import make_config
-    from bench.running.verbs.agreement import audit_stored
-
-    add = partial(publish_run, published=published, subset=limit is not None, replace=True)
-
-    def audited(folder: Path, count: int | None) -> Path:
-        if count is not None:
-            audit_stored(folder, count, {"data_dir": data_dir})
-        return folder
-
-    def folder_of(strategy: str | None, params: Parameters, save_errors: bool) -> Path:
-        settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
-        settings |= {"dataset": board.dataset, "backbone": board.backbone}
-        settings |= {"strategy": strategy, "params": dict(params)}
-        settings |= {"save_errors": True} if save_errors else {}
-        return run(make_config(settings)).folder
-
-    recorded = None
-    if board.draws is not None:
-        recorded = folder_of(board.record or exhaustive_strategy(), {"draws": board.draws}, True)
-        yield add(recorded)
-    for choice in board.live:
-        yield add(audited(folder_of(choice.strategy, choice.params, False), choice.audit))
-    for choice in board.replay:
-        if choice.strategy is None or recorded is None:
-            raise UserError(f"A replay on {board.dataset} needs a strategy and draws.")
-        replay = prepare_replay(recorded, choice.strategy, choice.params, work, limit)
-        yield add(audited(execute(replay).folder, choice.audit))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,8 @@ def _print_specs(
         else:
             _print_spec(spec, row(spec))
         return
-    rows = [row(spec) for spec in registry]
+    listed = _listed(registry)
+    rows = [row(spec) for spec in listed]
     if as_json:
         print_json(rows)
         return
@@ -194,9 +196,23 @@ def _print_specs(
         right={"size", "pixels"},
     )
     if rows:
-        next_steps(("see all of one", f"bench list {kind} {rows[0]['name']}"))
+        steps = [("see all of one", f"bench list {kind} {rows[0]['name']}")]
+        if kind == "backbones":
+            steps.append(("use a pipeline's folder", "bench run digits --backbone ./FOLDER"))
+        next_steps(*steps)
     if kind == "backbones":
-        _print_exposure(registry)
+        _print_exposure(listed)
+
+
+def _listed(registry: Registry[Any]) -> list[Any]:
+    """Return the specs by name, without those for folders and further names of the same thing."""
+    listed: list[tuple[dict[str, Any], Spec]] = []
+    for spec in registry.by_name().values():
+        content = {**vars(spec), "name": "", "summary": "", "owner": ""}
+        folders = isinstance(spec, BackboneSpec) and spec.takes_folders
+        if not folders and all(content != other for other, _ in listed):
+            listed.append((content, spec))
+    return sorted((spec for _, spec in listed), key=attrgetter("name"))
 
 
 # Kind → its help, the columns of its table, and a function that returns a spec for JSON.

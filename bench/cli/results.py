@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from bench.boards.adding import add_reported, publish, publish_run, read_table
+from bench.boards.adding import add_reported, publish_run
 from bench.boards.exports import board_tables, find_stale, render, to_csv
 from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows, with_metric
 from bench.boards.published import TRUST, validate
@@ -30,9 +30,7 @@ from bench.cli.output import (
     say,
     steps_after_run,
 )
-from bench.cli.progress import Progress
 from bench.cli.settings import config_options, metric_options
-from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
 from bench.render.leaderboard import print_boards
@@ -53,7 +51,7 @@ _INTO = click.option(
 
 @click.group()
 def results_command() -> None:
-    """Publish, submit, check, merge, export and push results."""
+    """Submit, check, merge, audit, export and push results."""
 
 
 def _published_folder(published: str) -> Path:
@@ -177,35 +175,6 @@ def validate_results(published: str) -> None:
     next_steps(
         ("show them on the page of results", f"bench results render{_into_argument(published)}")
     )
-
-
-@results_command.command("publish")
-@_INTO
-@click.option("--table", default="results/publish.toml", help="TOML file that lists the boards.")
-@click.option("--dataset", help="Only this dataset's boards.")
-@click.option("--work", default="results", help="Folder in which the complete runs are kept.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only N images, as a trial.")
-@config_options(["data_dir"])
-def publish_results(
-    published: str,
-    table: str,
-    dataset: str | None,
-    work: str,
-    limit: int | None,
-    data_dir: str | None,
-) -> None:
-    """Run the boards listed in --table, and publish their results.
-
-    The same command resumes if it was interrupted.
-    """
-    boards = [board for board in read_table(Path(table)) if dataset in (None, board.dataset)]
-    if not boards:
-        raise UserError(f"{table} lists no board{f' of {dataset}' if dataset else ''}.")
-    with Progress(load_plugins().manager):
-        for board in boards:
-            for path in publish(board, Path(work), Path(published), limit, data_dir):
-                say(f"Published {path}")
-    next_steps(("check it", f"bench results validate{_into_argument(published)}"))
 
 
 @results_command.command("render")

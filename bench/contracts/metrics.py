@@ -17,6 +17,21 @@ NEEDS: tuple[Need, ...] = get_args(Need)
 IN_EVERY_RECORD = frozenset({"prediction", "top5", "candidates"})
 BY_CLASS = "bench.stats.class_metrics:class_average"  # target of a metric with a ratio
 
+# Names of fields beside the metrics in summaries, tables and boards.
+RESERVED = frozenset(
+    {
+        *("accuracy_ci95", "agreement_ci95", "anytime_ci95", "audited", "audited_same", "axes"),
+        *("backbone", "chance", "classes", "command", "cost", "cost_timed", "dataset"),
+        *("draw_plan", "dtype", "error", "evaluation_equivalents_per_image"),
+        *("evaluations_per_image", "failed_samples", "fingerprint", "group_chance", "group_score"),
+        *("group_score_ci95", "image_chance", "image_score", "image_score_ci95", "images"),
+        *("in_memory", "kind", "loss", "n", "n_samples", "n_total", "parameters", "params"),
+        *("path", "private_data", "prompt", "rank", "replayed_from", "run_id", "seconds", "seed"),
+        *("source", "space", "split", "status", "stopped", "strategy", "template", "text_score"),
+        *("trained_on", "version", "weights", "worst_group"),
+    }
+)
+
 
 @dataclass(frozen=True)
 class ClassRatio:
@@ -53,7 +68,7 @@ class MetricSpec(Spec):
         by_support: whether classes are weighted by their number of images. Otherwise all classes
             with images have equal weights.
         on_request: whether it is computed only for `--metric`, even if every record has its inputs.
-        required: whether the summary of every run must have it.
+        required: whether the summary of every run must have it, for metrics with a ratio.
         column: whether leaderboards have a column for it.
         hub: the Hugging Face Hub's metric, and its name on a model card.
         hub_arguments: arguments of the Hub's metric.
@@ -107,6 +122,10 @@ class MetricSpec(Spec):
         yield from super()._problems()
         if (self.ratio is None) == (self.target == BY_CLASS):
             yield "expected either a target or a ratio, got both or none"
+        if self.required and self.ratio is None:
+            yield "required is for metrics with a ratio, which have a value for every run"
+        if self.name in RESERVED:
+            yield "the name is reserved: results have a field of this name"
         if not self.needs or not set(self.needs) <= set(NEEDS):
             yield f"needs must be one or more of {', '.join(NEEDS)}, got {self.needs!r}"
         if not self.range[0] < self.range[1]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.inputs.data import FOLDER
-from bench.running.settings import REMOVED, RunConfig, removed_message
+from bench.running.parts.decision import make_decider
+from bench.running.settings import REMOVED, SETTINGS, RunConfig, removed_message
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.identity import StrategyIdentity
@@ -19,16 +20,19 @@ HANDED_OVER_SETTINGS = ("backbone", "weights", "dtype", "resolution", "normalize
 _LEFT_OUT = {
     # specific to one run
     *("dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"),
-    *("fresh", "min_accuracy", "note", "tag", "shard"),
+    *("fresh", "min_accuracy", "note", "tag", "shard", "until"),
     # specific to one machine
     *("results", "offline", "device", "batch_size", "compile", "layout", "attention"),
     *("executor", "workers", "ray_address"),
 }
 
+# Setting → what a strategy must have for it; no default strategy has it.
+OF_STRATEGY = {"hierarchy": "uses_hierarchy", "subtract_null": "same_draws"}
+
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
     """Return the command that scores a run's images, by default in full, and saves the errors."""
-    settings, strategy = _settings(manifest), strategy or exhaustive_strategy()
+    settings, strategy = _of_all_classes(manifest), strategy or exhaustive_strategy()
     params = _shared_params(settings, manifest)
     return _command(manifest, settings, strategy=strategy, params=params, save_errors=True)
 
@@ -55,7 +59,8 @@ def reproducing_command(manifest: Manifest) -> str:
             chosen["weighting"] = own  # it differs from the recording's
         words = option_words(without_none(**chosen))
         return shlex.join(["bench", "replay", manifest.replayed_from, *words])
-    return _command(manifest, settings, **chosen, save_errors=settings.get("save_errors") or None)
+    chosen |= {"save_errors": settings.get("save_errors") or None, "until": settings.get("until")}
+    return _command(manifest, settings, **chosen)
 
 
 def removed_from(manifest: Manifest) -> str | None:
@@ -72,7 +77,7 @@ def other_images_command(
     The split is the default one if the run named its own, else the placeholder `OTHER`. `params`
     are added to the run's shared parameters; `chosen` replaces settings.
     """
-    settings = _settings(manifest)
+    settings = _of_all_classes(manifest)
     split = None if settings.get("split") else "OTHER"
     own = {**(params or {}), **_shared_params(settings, manifest)}
     return _command(manifest, {**settings, "limit": None}, split=split, **chosen, params=own)
@@ -94,7 +99,8 @@ def run_command(config: RunConfig) -> list[str]:
 def stored_settings(manifest: Manifest) -> dict[str, Any]:
     """Return a run's settings, except those of its strategy or machine, but with all `params`."""
     kept = {"dataset", "backbone", "params", *({*RunConfig.model_fields, *REMOVED} - _LEFT_OUT)}
-    return {name: value for name, value in _settings(manifest).items() if name in kept}
+    stored = {name: value for name, value in _settings(manifest).items() if name in kept}
+    return {name: value for name, value in stored.items() if _is_complete(name, stored)}
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
@@ -112,6 +118,11 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
         if settings.get(kind) == FOLDER and settings.get(path):
             settings[kind] = settings.pop(path)
     return settings
+
+
+def _of_all_classes(manifest: Manifest) -> dict[str, Any]:
+    """Return a run's settings without its candidates, which are of its own images alone."""
+    return {**_settings(manifest), "candidates_from": None}
 
 
 def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -147,7 +158,7 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
     """Return the `bench run` command, or the Python call for a backbone handed over in memory."""
     dataset = str(settings["dataset"])
     shared = _not_at_default(settings, _LEFT_OUT | chosen.keys())
-    own = without_none(backbone=settings.get("backbone"), **chosen, **shared)
+    own = _effective(without_none(backbone=settings.get("backbone"), **chosen, **shared))
     if (thing := manifest.backbone.in_memory) is None:
         return shlex.join(["bench", "run", dataset, *option_words(own)])
     called = "".join(
@@ -159,6 +170,30 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
     arguments = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())
     pipe = f"bench.load_backbone(pipe{arguments})" if arguments else "pipe"
     return f"bench.run({dataset!r}, backbone={pipe}{called})  # pipe: {thing.get('class')}{source}"
+
+
+def _effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that have no effect beside the others."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if _is_complete(name, settings)
+        and (
+            name not in OF_STRATEGY
+            or _strategy_has(OF_STRATEGY[name], settings.get("strategy", ""))
+        )
+    }
+
+
+def _is_complete(name: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether the setting that `name` needs, if any, is set."""
+    needed = SETTINGS[name].needs if name in SETTINGS else None
+    return needed is None or settings.get(needed) is not None
+
+
+def _strategy_has(ability: str, name: str) -> bool:
+    registry = load_plugins().strategies
+    return name in registry and getattr(make_decider(registry.get(name), {}).strategy, ability)
 
 
 def option_words(settings: Mapping[str, Any]) -> list[str]:

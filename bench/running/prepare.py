@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.errors import AbsentError
+from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
-from bench.inputs.weights import Weights, advise_licence
+from bench.inputs.weights import Weights, advise_licence, locate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
@@ -160,11 +161,15 @@ def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
     weights = resolved.source.weights or resolved.backbone.weights
     for name, weights_of_value in resolved.backbone.weights_by.items():
         weights = weights or weights_of_value.get(str(resolved.backbone_parameters[name]))
+    own, spec = resolved.config.revision, resolved.backbone
+    if own is not None and (weights is None or Path(locate(weights)).is_absolute()):
+        raise UserError(
+            f"--revision {own} is of weights on the Hub, but these are on this machine."
+        )
     if weights is None:
         return None
-    revision, spec = resolved.config.revision or resolved.backbone.revision, resolved.backbone
     try:
-        located = resolve_weights(weights, revision)
+        located = resolve_weights(weights, own or spec.revision)
         return add_files(located, resolved.source.loras, resolved.source.file)
     except AbsentError as error:
         if not spec.gated or resolved.source.weights:

@@ -20,7 +20,7 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights
 from bench.running.preparing.others import Shortlist
-from bench.running.resolve import Resolved
+from bench.running.resolve import BackboneKey, Resolved
 from bench.running.settings import RunConfig
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest
@@ -126,6 +126,13 @@ class Prepared(Resolved):
     sweep: PlannedSweep | None = None
     """The sweep for a stated risk; None if no risk is stated or it was calibrated on other
     images."""
+
+    @property
+    def backbone_key(self) -> BackboneKey:
+        """Key of the backbone, with the content of its weights in the place of their name."""
+        w = self.weights
+        content = () if w is None else (w.location, w.revision, w.fingerprint)
+        return super().backbone_key._replace(weights=content)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import stdout_to_stderr
 from bench.errors import UserError, warn_user
-from bench.machine.environment import pick_device
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import Connection, check_executor, connect
@@ -122,30 +121,28 @@ class SharedBackbone:
     """
 
     def __init__(self) -> None:
-        self._key: object = None
         self._backbone: CheckedBackbone | None = None
 
     def of(self, prepared: Prepared, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
         """Return the loaded backbone of a run, or None if the run must make its own.
 
-        `others` are settings of runs that will use the backbone too. Their prompts are encoded
-        before its network is loaded, so that the two are never in memory together.
+        `others` are settings of later runs. Prompts of those that will use the backbone too are
+        encoded before its network is loaded, so that the two are never in memory together.
         """
         if prepared.backbone.learns:
             self.free()
             return None
-        key = _loading_key(prepared)
-        if self._backbone is None or key != self._key:
+        key = prepared.backbone_key
+        if self._backbone is None or key != self._backbone.key:
             self.free()
-            first = chain([prepared], _prepared(others))
-            self._backbone = kind_of(prepared).load(prepared, first)
-            self._key = key
+            sharing = (other for other in _prepared(others) if other.backbone_key == key)
+            self._backbone = kind_of(prepared).load(prepared, chain([prepared], sharing))
         return self._backbone
 
     def free(self) -> None:
         """Drop the backbone and free its memory."""
         device = getattr(self._backbone, "device", None)
-        self._backbone, self._key = None, None
+        self._backbone = None
         if device is not None:  # a model, whose parts may reference each other
             import torch
 
@@ -156,16 +153,6 @@ class SharedBackbone:
 def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> ModelRun:
     """Return a run that takes its backbone from `shared`."""
     return ModelRun(prepared, lambda: shared.of(prepared, others))
-
-
-def _loading_key(prepared: Prepared) -> object:
-    config, spec, weights = prepared.config, prepared.backbone, prepared.weights
-    return (
-        (spec.name, spec.version, pick_device(config.device), prepared.dtype, config.tf32),
-        (config.compile, config.layout, config.attention),
-        (weights.location, weights.revision, weights.fingerprint) if weights else None,
-        sorted((name, repr(value)) for name, value in prepared.backbone_parameters.items()),
-    )
 
 
 def _prepared(configs: Iterable[RunConfig]) -> Iterator[Prepared]:

@@ -130,7 +130,10 @@ def without_unread(
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
-    """Return validated settings; None means the default. Raises UserError for an invalid one."""
+    """Return validated settings; None means the default.
+
+    Raises UserError for an invalid one, or one that has no effect without another.
+    """
     for key, value in settings.items():
         check_removed(key, value)
         if key not in RunConfig.model_fields:
@@ -139,12 +142,17 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
                 " `bench run --help-all` lists all settings."
             )
     try:
-        return RunConfig(**{key: value for key, value in settings.items() if value is not None})
+        config = RunConfig(**{key: value for key, value in settings.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
         raise UserError(f"{name}: {problem} (got {quoted(first['input'], 60)}).") from None
+    for key in (chosen := changed(config)):
+        if (needed := SETTINGS[key].needs) is not None and needed not in chosen:
+            options = (f"--{name.replace('_', '-')}" for name in (key, needed))
+            raise UserError(" has no effect without ".join(options) + ".")
+    return config
 
 
 def data_config(stored: StoredConfig) -> RunConfig:

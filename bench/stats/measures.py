@@ -7,7 +7,7 @@ raters, if there are several).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -19,14 +19,16 @@ from pydantic import Field
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
-from bench.discovery.guard import guard
+from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import make, with_defaults
-from bench.errors import PluginError, UserError, warn_user
+from bench.errors import PluginError, UserError
 from bench.stats.class_metrics import class_average, class_counts, image_values
 from bench.stats.crossed import spread
 from bench.stats.difference_tests import Answers, DifferenceTest, Method, difference_test
 from bench.store.fields import Document, Number, Positive
 
+REAL = "biuf"  # kinds of numpy's dtypes of real numbers
+MEAN_TOLERANCE = 1e-6  # of the mean of the images' values, relative to a metric above 1
 METRIC_RESAMPLES = 2_000  # bootstrap samples; a 95 % interval cuts off 50 on each side
 
 
@@ -74,8 +76,11 @@ def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -
     try:
         made = make(spec, passing=(ValueError,), **values)
     except ValueError as error:
-        raise UserError(f"{spec.label}: {error}.") from None
+        raise UserError(f"{spec.label}: {one_line(error)}.") from None
     metric: Metric = with_defaults(made, Metric)
+    with guard(spec.label, "reading its columns"):
+        if not all(isinstance(name, str) for name in metric.columns):
+            raise PluginError(spec.label, "its columns must be names")
     return metric
 
 
@@ -83,23 +88,25 @@ def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
     """Return the value of a metric for decided images.
 
     Raises UserError if it is undefined for these images, and PluginError if the metric failed or
-    its value is outside its declared range.
+    its value is not a number in its declared range.
     """
-    low, high = spec.range
-    value = float(_called(spec, metric.value, data))
+    if spec.mean_over_images:
+        _image_values(spec, metric, data)  # `value` uses them, and would hide what is wrong
+    (low, high), returned = spec.range, _called(spec, metric, "value", data)
+    value = float(_numbers(spec, "value", returned, ()))
     if not low - 1e-9 <= value <= high + 1e-9:
         raise PluginError(spec.label, f"value() must be between {low:g} and {high:g}, got {value}")
     return min(max(value, low), high)
 
 
 def summary_value(spec: MetricSpec, data: MetricInput) -> float | None:
-    """Return a metric, or None if it is undefined or, with a warning, if its plugin fails."""
-    try:
-        return metric_value(spec, make_metric(spec), data)
-    except PluginError as error:
-        warn_user(f"{error} It is missing from the summary.")
-    except UserError:
-        pass  # undefined for these images
+    """Return a metric of a copy of the data, which others read too; None if it is undefined.
+
+    Raises UserError or PluginError if the metric cannot be made, fails or has an invalid value.
+    """
+    metric = make_metric(spec)
+    with suppress(UserError):
+        return metric_value(spec, metric, data.take(np.arange(len(data))))
     return None
 
 
@@ -117,7 +124,7 @@ def measure(
     else:
         ends = spread(values[None, None], within=spec.range).interval
     if spec.mean_over_images:
-        images = int((_called(spec, metric.image_weights, data) > 0).sum())
+        images = int((_image_values(spec, metric, data)[1] > 0).sum())
     of_raters = None
     if len(data.raters) > 1:
         of_raters = {
@@ -144,15 +151,25 @@ def image_parts(
     The values of a weighted mean are its influence values. They are None, with the method
     "bootstrap", if the metric is no mean over images and declares no influence values. Raises
     UserError if no image has a weight above 0 or the metric rejects the images, PluginError if the
-    metric failed or its values are not n finite numbers.
+    metric failed, its values are not n finite numbers, or their mean is not the metric.
     """
+    values, method = _parts(spec, metric, data)
+    if values is not None:
+        mean, value = values.mean(), metric_value(spec, metric, data)
+        if not abs(mean - value) <= MEAN_TOLERANCE * max(1.0, abs(value)):
+            raise PluginError(
+                spec.label, f"the mean of its {method} values is {mean:g}, not {value:g}"
+            )
+    return values, method
+
+
+def _parts(spec: MetricSpec, metric: Metric, data: MetricInput) -> tuple[Floats | None, Method]:
     if not spec.mean_over_images:
-        influence = _called(spec, metric.influence, data)
-        return (None, "bootstrap") if influence is None else (influence, "influence")
-    values = np.asarray(_called(spec, metric.image_values, data), dtype=np.float64)
-    weights = np.asarray(_called(spec, metric.image_weights, data), dtype=np.float64)
-    if values.shape != (len(data),) or not np.isfinite(values[weights > 0]).all():
-        raise PluginError(spec.label, f"image_values() must be {len(data)} finite numbers")
+        returned = _called(spec, metric, "influence", data)
+        if returned is None:
+            return None, "bootstrap"
+        return _numbers(spec, "influence", returned, (len(data),)), "influence"
+    values, weights = _image_values(spec, metric, data)
     if (weights == 1).all():
         return values, "images"
     if not weights.sum() > 0:
@@ -231,10 +248,33 @@ def _resampled(data: MetricInput) -> Iterator[MetricInput]:
         yield part
 
 
-def _called(spec: MetricSpec, function: Callable[..., Any], data: MetricInput) -> Any:
+def _image_values(spec: MetricSpec, metric: Metric, data: MetricInput) -> tuple[Floats, Floats]:
+    """Return the values of the images and their weights, float64 [n]; PluginError if invalid."""
+    values, weights = (
+        _numbers(spec, name, _called(spec, metric, name, data), (len(data),))
+        for name in ("image_values", "image_weights")
+    )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise PluginError(spec.label, "image_weights() must be finite and not negative")
+    if not np.isfinite(values[weights > 0]).all():
+        raise PluginError(spec.label, f"image_values() must be {len(data)} finite numbers")
+    return values, weights
+
+
+def _numbers(spec: MetricSpec, method: str, returned: object, shape: tuple[int, ...]) -> Floats:
+    """Return what a method returned, float64; PluginError for another shape or kind."""
+    with guard(spec.label, f"{method}()"):
+        values = np.asarray(returned)
+    if values.shape != shape or values.dtype.kind not in REAL:
+        wanted = f"{shape[0]} finite numbers" if shape else "a number"
+        raise PluginError(spec.label, f"{method}() must be {wanted}, got {one_line(returned)}")
+    return values.astype(np.float64)
+
+
+def _called(spec: MetricSpec, metric: Metric, method: str, data: MetricInput) -> Any:
     """Call a method of a metric; its ValueError becomes a UserError, others a PluginError."""
     try:
-        with guard(spec.label, f"{function.__name__}()", (UserError, ValueError)):
-            return function(data)
+        with guard(spec.label, f"{method}()", (UserError, ValueError)):
+            return getattr(metric, method)(data)
     except ValueError as error:
-        raise UserError(f"{spec.label}: {error}.") from None
+        raise UserError(f"{spec.label}: {one_line(error)}.") from None

@@ -11,6 +11,7 @@ from pydantic import Field
 from bench.contracts.measuring import MetricInput
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import metric_specs
+from bench.errors import BenchError, warn_user
 from bench.stats.agreement import Repeatability
 from bench.stats.class_metrics import class_counts
 from bench.stats.measures import summary_value
@@ -47,7 +48,8 @@ def _registered(
 ) -> dict[str, float | None]:
     """Return the registered metrics that belong in a summary, by name.
 
-    None if the run lacks what the metric needs; metrics of candidates are left out instead.
+    None if the run lacks what the metric needs; metrics of candidates are left out instead. So is,
+    with a warning, a metric that cannot be made, fails or returns an invalid value.
     """
     data = MetricInput(
         classes=tuple(classes),
@@ -61,7 +63,10 @@ def _registered(
     for name, metric in metric_specs().items():
         missing = [need for need in metric.needs if absent.get(need)]
         if metric.in_summaries and "candidates" not in missing:
-            values[name] = None if missing else summary_value(metric, data)
+            try:
+                values[name] = None if missing else summary_value(metric, data)
+            except BenchError as error:
+                warn_user(f"{error} It is left out of the summary.")
     return values
 
 

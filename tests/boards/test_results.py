@@ -14,7 +14,7 @@ from helpers.runs import store
 from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
-from bench.boards.adding import add_reported, publish_run, read_table
+from bench.boards.adding import add_reported, publish_run
 from bench.boards.exports import BEGIN, END, find_stale, render
 from bench.boards.formats import label_texts
 from bench.boards.leaderboard import leaderboard
@@ -54,20 +54,6 @@ def test_the_readme_shows_what_is_published() -> None:
         ROOT / "results" / "README.md",
     )
     assert done.code == 0, done.err
-
-
-def test_the_table_of_boards_names_what_is_registered() -> None:
-    from bench.discovery.loading import load_plugins
-
-    plugins = load_plugins()
-    boards = read_table(ROOT / "results" / "publish.toml")
-    assert boards
-    for board in boards:
-        plugins.datasets.get(board.dataset)
-        plugins.backbones.get(board.backbone)
-        for choice in (*board.live, *board.replay):
-            if choice.strategy:
-                plugins.strategies.get(choice.strategy).resolve_parameters(choice.params)
 
 
 @pytest.fixture
@@ -231,26 +217,6 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     readme.write_text("no place")
     with pytest.raises(UserError, match="needs the lines"):
         render(published, readme)
-
-
-def test_publishing_makes_every_run_of_the_table(tmp_path: Path) -> None:
-    """The shipped backbone on six images: recorded, live, and replayed; then again, complete."""
-    table = tmp_path / "publish.toml"
-    table.write_text(
-        '[[board]]\ndataset = "digits"\nbackbone = "tiny-digits"\ndraws = 6\nlive = [{}]\n'
-        'replay = [{ strategy = "uniform", params = { samples = 3 } }]\n'
-    )
-    arguments = ["results", "publish", "--table", table, "--work", tmp_path / "work"]
-    arguments += ["--into", tmp_path / "published", "--limit", 6]
-    done = bench(*arguments)
-    assert done.code == 0, done.err
-    assert done.out.count("Published") == 3 and validate(tmp_path / "published") == []
-    board = bench("leaderboard", tmp_path / "published", "--results", tmp_path / "none", "--json")
-    assert {row["strategy"] for row in board.json} == {"full", "race", "uniform"}
-    assert {row["kind"] for row in board.json} == {"subset"}
-    assert bench(*arguments).out == done.out
-    table.write_text("[[board]]\ndataset = 3\n")
-    assert bench(*arguments).code == 2
 
 
 def test_the_entry_that_the_results_page_shows_is_accepted(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from helpers.command import bench
 from helpers.runs import store
 
+from bench.discovery.loading import load_plugins
+
 
 @pytest.mark.parametrize(
     ("arguments", "texts"),
@@ -42,6 +44,18 @@ def test_the_table_of_backbones_fits_80_columns() -> None:
     [described] = [r for r in bench("list", "backbones", "--json").json if r["name"] == "sd3"]
     assert described["gated"] is True and described["dtype"] == "bfloat16"
     assert described["exposure"] and described["telling"] and described["requires"]
+
+
+def test_a_listing_has_each_backbone_once_and_every_name_works() -> None:
+    names = {spec.name for spec in load_plugins().backbones}
+    listed = [row["name"] for row in bench("list", "backbones", "--json").json]
+    shown = bench("list", "backbones").out
+    left_out = names - set(listed)
+    assert len(listed) == len(set(listed)) == len(names) - 9 and set(listed) <= names
+    assert {name for name in left_out if name.partition("-")[0] != "folder"} == {"sd2"}
+    assert not any(line.split()[:1] == [name] for line in shown.splitlines() for name in left_out)
+    for name in left_out:
+        assert bench("list", "backbones", name, "--json").json["name"] == name
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench.contracts.metrics import F1, RECALL, MetricSpec
+from bench.boards.rows import LeaderboardRow, ReportedResult
+from bench.boards.study.rows import StudyRow
+from bench.contracts.metrics import F1, RECALL, RESERVED, MetricSpec
+from bench.store.fields import MetricFields
+from bench.store.summary import Metrics
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,11 @@ def test_what_every_record_has_is_in_summaries() -> None:
     assert MetricSpec(name="of-two", target="a.b:C", needs=("prediction", "top5")).in_summaries
     assert not MetricSpec(name="of-two", target="a.b:C", needs=("scores",)).in_summaries
     assert MetricSpec(name="of-two", target="a.b:C").words == "of two"
+
+
+def test_no_metric_has_the_name_of_a_field() -> None:
+    documents: list[type[MetricFields]] = [Metrics, LeaderboardRow, ReportedResult, StudyRow]
+    assert set(MetricFields.__subclasses__()) == set(documents)
+    assert {name for d in documents for name in d.model_fields} - {"accuracy"} <= RESERVED
+    with pytest.raises(ValueError, match="'chance': the name is reserved"):
+        MetricSpec(name="chance", ratio=RECALL)

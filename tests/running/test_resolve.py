@@ -10,6 +10,7 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.running.prepare import prepare
 from bench.running.preparing.texts import make_prompts
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import make_config
@@ -59,8 +60,23 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
         ({"backbone": "./somewhere", "weights": "else"}, "needs a registered backbone"),
         ({"backbone": "folder"}, "needs --weights FOLDER"),
         ({"backbone": "random", "normalize": "half"}, "does not support --normalize"),
+        ({"strategy": "race", "hierarchy": "tree.csv"}, "'race' descends no tree of classes"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolved(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top": 3}, "--top has no effect without --candidates-from"),
+        ({"risk_else": "schedule"}, "--risk-else has no effect without --risk"),
+        ({"revision": "v1"}, "--revision v1 is of weights on the Hub"),
+        ({"revision": "v1", "backbone": "random"}, "--revision v1 is of weights on the Hub"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepare(make_config({"dataset": "digits", "backbone": "tiny-digits", **settings}))

@@ -27,7 +27,6 @@ from bench.stats.measures import (
     measure,
     measured_difference,
     metric_value,
-    summary_value,
 )
 from bench.stats.shares import accuracy_interval
 from bench.store.cells import read_cells
@@ -150,16 +149,6 @@ def test_a_weighted_mean_has_influence_values() -> None:
 def test_a_metric_outside_its_range_is_its_plugins_error() -> None:
     with pytest.raises(PluginError, match=r"between 0.9 and 1, got"):
         metric_value(spec(range=(0.9, 1.0)), Weighted(), some_input())
-
-
-def test_a_metric_that_fails_is_left_out_of_the_summary_with_a_warning() -> None:
-    class_of = MetricSpec(name="mine", target="nowhere.at_all:Mine")
-    with pytest.raises(UserError, match="nowhere"):
-        make_metric(class_of)
-    assert summary_value(class_of, some_input()) is None
-    broken = MetricSpec(name="mine", target=f"{__name__}:Weighted", range=(0.9, 1.0))
-    with pytest.warns(match="missing from the summary"):
-        assert summary_value(broken, some_input()) is None
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision", "accuracy"])

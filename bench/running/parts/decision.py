@@ -35,11 +35,11 @@ class QuestionSettings(Chapter):
     """How the prompts of a class are combined into its score: best (the best prompt's score), or
     mean (of their errors)."""
     hierarchy: Text | None = setting(identity="content", classify=True)
-    """A tree of the classes, for strategies that descend a class tree: CSV with the columns
-    node,parent,words, or TOML. Other strategies ignore it."""
+    """A tree of the classes, for strategies that descend one: CSV with the columns
+    node,parent,words, or TOML."""
     candidates_from: Text | None = setting(identity="content")
     """A stored run on the same images; only its --top best classes per image are scored."""
-    top: int = setting(default=5, identity="content", gt=1)
+    top: int = setting(default=5, identity="content", needs="candidates_from", gt=1)
     """Number of classes per image that --candidates-from keeps."""
 
 
@@ -56,7 +56,9 @@ class DecisionSettings(Chapter):
     """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
     strategy's parameters are chosen by a calibration on other images (`bench learn`) or,
     without one, by sweeping some of the run's own images."""
-    risk_else: Literal["full", "schedule"] = setting(default="full", identity="content")
+    risk_else: Literal["full", "schedule"] = setting(
+        default="full", identity="content", needs="risk"
+    )
     """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
     full (every prompt on every draw) or schedule (the published schedule, without a promise)."""
 

@@ -47,6 +47,7 @@ class DeclaredSetting:
     note. Only settings of how a network runs, which do not change the result."""
     classify: bool = False  # whether it is an option of `bench classify`
     most_used: bool = False  # whether help lists it under "Most used"
+    needs: str | None = None  # the setting without which it has no effect
 
     @property
     def scope(self) -> str:
@@ -71,10 +72,11 @@ def setting(
     shared: bool = False,
     classify: bool = False,
     most_used: bool = False,
+    needs: str | None = None,
     **limits: Any,
 ) -> Any:
     """Return a pydantic field with its declaration; `limits` are constraints such as `gt=0`."""
-    declared = DeclaredSetting(scorers, identity, shared, classify, most_used)
+    declared = DeclaredSetting(scorers, identity, shared, classify, most_used, needs)
     extra: Any = {DECLARED_KEY: declared}
     return Field(default, json_schema_extra=extra, **limits)
 

@@ -108,7 +108,8 @@ class DenoiserKind(ScorerKind):
             return
         levels = level_table(prepared)
         if levels is None or config.noise:
-            backbone = self.make(prepared, "cpu")
+            on_cpu = prepared.config.model_copy(update={"device": "cpu"})
+            backbone = self.make(replace(prepared, config=on_cpu))
             assert isinstance(backbone, CheckedDenoiser)
             levels = backbone.levels
             if config.noise:
@@ -169,7 +170,7 @@ class DenoiserKind(ScorerKind):
         from bench.engine.scoring import Scoring, coefficients
 
         config = prepared.config
-        denoiser = backbone or self.make(prepared)
+        denoiser = self.backbone_of(prepared, backbone)
         assert isinstance(denoiser, CheckedDenoiser)
         columns = self.columns(prepared, np.array(prepared.prompts.class_of_prompt))
         problem = self.problem(prepared, columns, denoiser.levels)

@@ -61,7 +61,7 @@ class ClassifierKind(ScorerKind):
         from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
 
         prompts = prepared.prompts
-        backbone = backbone or self.make(prepared)
+        backbone = self.backbone_of(prepared, backbone)
         assert isinstance(backbone, CheckedClassifier)
         columns = self.columns(prepared, np.array(prompts.class_of_prompt))
         if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
@@ -128,7 +128,7 @@ class LikelihoodKind(ScorerKind):
         from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 
         prompts = prepared.prompts
-        backbone = backbone or self.make(prepared)
+        backbone = self.backbone_of(prepared, backbone)
         assert isinstance(backbone, CheckedLikelihood)
         backbone.blind = prepared.config.control == TEXT_ONLY
         columns = self.columns(prepared, np.array(prompts.class_of_prompt))

@@ -14,6 +14,7 @@ from bench.inputs.estimand import Weighting, draw_weights
 from bench.running.parts.measure import ResolvedViews
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
+from bench.running.scorers.kind import check_key
 from bench.running.settings import RunConfig
 from bench.store.identity import digest
 
@@ -59,6 +60,7 @@ def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> Tree:
     """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
     from bench.engine.embeddings import embed_prompts
 
+    check_key(prepared, backbone)
     texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
     return embed_prompts(backbone, conditioning_key(prepared), texts, with_null)
 

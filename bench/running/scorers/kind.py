@@ -78,18 +78,26 @@ class ScorerKind(ABC):
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedBackbone:
         """Return a plugin's backbone with checks of every output."""
 
-    def make(self, prepared: Prepared, device: str | None = None) -> CheckedBackbone:
-        """Return the caller's backbone, or a new one on `device`, which may not be loaded yet."""
+    def make(self, prepared: Prepared) -> CheckedBackbone:
+        """Return the caller's backbone or a new one, whose network may not be loaded yet."""
         backbone = prepared.loaded
         if backbone is None:
             backbone = make(
                 prepared.backbone,
                 prepared.weights,
-                device=pick_device(device or prepared.config.device),
+                device=pick_device(prepared.config.device),
                 dtype=prepared.dtype,
                 **prepared.backbone_parameters,
             )
-        return self.checked(prepared, backbone)
+        checked = self.checked(prepared, backbone)
+        checked.key = prepared.backbone_key
+        return checked
+
+    def backbone_of(self, prepared: Prepared, loaded: CheckedBackbone | None) -> CheckedBackbone:
+        """Return the loaded backbone, which must be the run's, or else a new one."""
+        backbone = loaded or self.make(prepared)
+        check_key(prepared, backbone)
+        return backbone
 
     def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedBackbone:
         """Return the backbone with its network loaded and set up.
@@ -105,6 +113,12 @@ class ScorerKind(ABC):
     @abstractmethod
     def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
         """Return the engine that scores with `backbone`, by default a new one."""
+
+
+def check_key(prepared: Prepared, backbone: CheckedBackbone) -> None:
+    """Raise RuntimeError if a run would score or encode prompts with another run's backbone."""
+    if backbone.key != prepared.backbone_key:
+        raise RuntimeError(f"A run of {prepared.backbone_key} was given {backbone.key}.")
 
 
 def chosen_batch_size(resolved: Resolved) -> int | None:

@@ -51,7 +51,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
         with _naming_run(declared, cell):
             check_scope(config, spec, name)
         same.setdefault(_effective_settings(config, resolved), []).append(
-            replace(cell, config=config)
+            replace(cell, config=config, backbone=resolved.backbone_key)
         )
         for setting in ignored:
             notes[

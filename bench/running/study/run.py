@@ -18,6 +18,7 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
+from bench.running.resolve import BackboneKey
 from bench.running.run import SharedBackbone, SharedCluster, sharing
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
@@ -31,7 +32,7 @@ from bench.running.study.rounds import (
     still_open,
     without_failed,
 )
-from bench.running.study.state import Clock, now, of_backbone, of_data, of_prompts, start_study
+from bench.running.study.state import Clock, now, of_data, of_prompts, start_study
 from bench.store.studies import BoardStanding, Study, StudyCell, study_folder, write_study
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
@@ -137,9 +138,9 @@ class _Course:
 
     def _order(self) -> list[int]:
         """Return the indices of the cells, grouped by backbone."""
-        groups: dict[str, list[int]] = {}
+        groups: dict[BackboneKey | None, list[int]] = {}
         for place, cell in enumerate(self.declared.cells):
-            groups.setdefault(of_backbone(cell), []).append(place)
+            groups.setdefault(cell.backbone, []).append(place)
         return [place for group in groups.values() for place in group]
 
     def _wants_pilot(self, place: int) -> bool:
@@ -222,7 +223,7 @@ class _Course:
         mine = self.declared.cells[place]
         seen = {of_prompts(mine.config)}
         for other in (self.declared.cells[p] for p in rest):
-            if of_backbone(other) == of_backbone(mine) and of_prompts(other.config) not in seen:
+            if other.backbone == mine.backbone and of_prompts(other.config) not in seen:
                 seen.add(of_prompts(other.config))
                 yield other.config
 

@@ -1,4 +1,4 @@
-"""The initial state of a study, its estimated remaining time, and which runs can share work."""
+"""The initial state of a study, its estimated remaining time, and which runs share data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.discovery.loading import load_plugins
 from bench.running.parts.data import DATA_SETTINGS
 from bench.running.settings import RunConfig
-from bench.running.study.file import DeclaredCell, DeclaredStudy
+from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
@@ -104,16 +103,6 @@ class Clock:
             overhead + self.per_image.get(place, mean) * self.images.get(place, images)
             for place, images in cells
         )
-
-
-def of_backbone(cell: DeclaredCell) -> str:
-    """Return a key that is equal for cells that can share a loaded backbone."""
-    config = cell.config
-    registry, name = load_plugins().backbones, config.backbone
-    own = registry.get(name).parameters if name is not None and name in registry else {}
-    params = sorted(f"{k}={v}" for k, v in config.params.items() if k in own)
-    image = (config.resolution, config.normalize)
-    return repr((name, config.weights, config.revision, *image, config.dtype, config.tf32, params))
 
 
 def of_data(config: RunConfig) -> str:

@@ -132,7 +132,8 @@ def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
     """Return the settings of a full sweep. Only the backbone's parameters are kept."""
     spec = load_plugins().strategies.get(exhaustive_strategy())
     params = {**backbone_params(config, backbone, spec), "draws": draws}
-    return config.model_copy(update={"strategy": spec.name, "params": params})
+    changes = {"strategy": spec.name, "params": params, "hierarchy": None}
+    return config.model_copy(update=changes)
 
 
 def audit(

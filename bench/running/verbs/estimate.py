@@ -27,6 +27,7 @@ from bench.running.preparing.risk import stated_risk
 from bench.running.preparing.sweep import plan_sweep
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
+from bench.running.until import watch_of
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
 
@@ -91,6 +92,8 @@ def make_plan(config: RunConfig) -> Plan:
     config, prompts = prepared.config, prepared.prompts
     device = likely_device(config.device)
     _check(prepared)
+    if prepared.described is not None:
+        watch_of(prepared)
     warnings = [*prepared.warnings, *missing]
     needed, too_much = _needed(prepared, config.device or device)
     warnings += too_much

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from bench import hookimpl, register_toml
 from bench.contracts.specs import COLUMN_PARAMETERS, Parameter
 from bench.discovery import declared
-from bench_plugins.metrics import register_metrics as register_metrics  # shares the entry point
 
 _SOURCE = Parameter("", "what follows the colon")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

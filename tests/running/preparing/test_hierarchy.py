@@ -29,7 +29,8 @@ def results(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     for strategy in ("full", "full-hierarchy", "hierarchy"):
         save = ("--save-errors",) if strategy == "full-hierarchy" else ()
-        options = ("--strategy", strategy, "--hierarchy", tree, "--results", results, *save)
+        nodes = ("--hierarchy", tree) if "hierarchy" in strategy else ()
+        options = ("--strategy", strategy, *nodes, "--results", results, *save)
         done = bench(*RUN, *options)
         assert done.code == 0, done.err
     return results
