@@ -21,7 +21,7 @@ REMOVED = Path(__file__).parent / "formats" / "removed"
 OPTIONS = {  # example → what was removed
     "template-rule-spread": "--template-rule spread",
     "guidance-null-cell": "--guidance-null",
-    "growth": "growth must be 8, got 16: other values",
+    "growth": "growth must be 8, got 16. Other values of earlier versions",
 }
 
 
@@ -120,6 +120,12 @@ def test_they_are_not_resumed(example: str, results: Path, monkeypatch: pytest.M
     assert resumed.code == 2 and f"{OPTIONS[example]} w" in resumed.err
     assert len(resumed.err.strip().splitlines()) == 1
     assert journal.read_text("utf-8") == "".join(kept)
+
+
+@pytest.mark.parametrize("example", ["template-rule-spread", "guidance-null-cell"])
+def test_they_are_not_audited_with_the_model(example: str, results: Path) -> None:
+    audited = bench("results", "audit", runs(results)[example], 2)
+    assert audited.code == 2 and f"{OPTIONS[example]} was removed" in audited.err
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
         " clean ones, and two methods with each other on the same images."
     )
     if with_reference := any(change.robustness for change in changes):
-        head += ["expected", "effective", "95 % "]
+        head += ["expected", "effective", "effective, 95 %"]
         text += (
             " The expected accuracy is by a line through the reference models' accuracies before"
             " and after the shift, in logits (Taori et al. 2020). Effective robustness is the"
@@ -190,7 +190,7 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
             values += [NONE] * 3
         lines.append([f"{change.method}{less}", change.usual, change.shifted, *values])
     title = f"Change in {metric.words} under a shift"
-    right = frozenset(head) - {"method", "usual", "shifted", "95 %", "95 % "}
+    right = frozenset(head) - {"method", "usual", "shifted", "95 %", "effective, 95 %"}
     return TextTable(title, head, lines, right, ("usual",), [text])
 
 

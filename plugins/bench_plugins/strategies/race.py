@@ -19,6 +19,7 @@ from bench_plugins.strategies._racing import GROWTH, RaceSession
 
 BOUNDS = ("t", "betting")
 PUBLISHED_CEILING = "published"
+OTHERS = "Other values of earlier versions were removed"
 UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED_CEILING, "first": 2, "delta": 0.001}
 
 
@@ -130,7 +131,7 @@ class Race(Strategy):
         if not 0 < delta < 1:
             raise ValueError(f"delta must be between 0 and 1, got {delta}")
         if bound not in BOUNDS:
-            raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}")
+            raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}. {OTHERS}")
         if deviation < 0 or (deviation and bound != "t"):
             raise ValueError(
                 f"deviation must not be negative and requires bound=t, got {deviation:g} with"
@@ -149,9 +150,9 @@ class Race(Strategy):
             raise ValueError(f"order requires bound=t, because bound={bound} needs a random order")
         parse_bands(order)
         if ceiling not in (None, PUBLISHED_CEILING):
-            raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}")
+            raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {OTHERS}")
         if growth != GROWTH:
-            raise ValueError(f"growth must be {GROWTH}, got {growth}: other values were removed")
+            raise ValueError(f"growth must be {GROWTH}, got {growth}. {OTHERS}")
         if ceiling and bound != "t":
             raise ValueError(
                 f"ceiling={ceiling} requires bound=t, because the schedule determines the draws"

@@ -137,8 +137,8 @@ def test_weights_enter_the_race() -> None:
         ({"deviation": 0.1, "first": 0}, "1 with a deviation"),
         ({"span": -1.0}, "must not be negative"),
         ({"bound": "betting", "order": "1-2"}, "random order"),
-        ({"bound": "serfling"}, "their runs can be shown but not resumed"),
-        ({"growth": 3}, "growth must be 8 now"),
+        ({"bound": "serfling"}, "Other values of earlier versions were removed"),
+        ({"growth": 3}, "growth must be 8, got 3. Other values"),
         ({"order": "best"}, "bands of timesteps"),
     ],
 )
