@@ -43,7 +43,9 @@ class MeasureSettings(Chapter):
     guidance_null: NullPer = setting(DENOISERS, default="draw", identity="resolved")
     """With --guidance: predict the null once per draw of a request (draw), or for every cell
     (cell), as earlier versions did."""
-    subtract_null: bool = setting(DENOISERS, default=False, identity="scoring")
+    subtract_null: bool = setting(
+        DENOISERS, default=False, identity="scoring", ability="same_draws"
+    )
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""
     latent: Latent = setting(DENOISERS, default="mean", identity="scoring", classify=True)

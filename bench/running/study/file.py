@@ -17,7 +17,6 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.corruptions import expand_corruptions
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
-from bench.running.resolve import BackboneKey
 from bench.running.settings import RunConfig, make_config
 from bench.running.study.values import (
     PLURALS,
@@ -59,7 +58,7 @@ class DeclaredCell:
 
     axes: Mapping[str, str]
     config: RunConfig
-    backbone: BackboneKey | None = None  # what it loads; None until `check_cells` has resolved it
+    backbone: object = None  # equal for runs that can share a backbone; set by `check_cells`
 
 
 class DeclaredStudy(Entries):
