@@ -206,13 +206,12 @@ def _print_specs(
 
 def _listed(registry: Registry[Any]) -> list[Any]:
     """Return the specs by name, without those for folders and further names of the same thing."""
-    listed: list[tuple[dict[str, Any], Spec]] = []
-    for spec in registry.by_name().values():
-        content = {**vars(spec), "name": "", "summary": "", "owner": ""}
-        folders = isinstance(spec, BackboneSpec) and spec.takes_folders
-        if not folders and all(content != other for other, _ in listed):
-            listed.append((content, spec))
-    return sorted((spec for _, spec in listed), key=attrgetter("name"))
+    distinct = {
+        repr({**vars(spec), "name": "", "summary": ""}): spec
+        for spec in reversed(registry.by_name().values())
+        if not getattr(spec, "takes_folders", False)
+    }
+    return sorted(distinct.values(), key=attrgetter("name"))
 
 
 # Kind → its help, the columns of its table, and a function that returns a spec for JSON.

@@ -30,10 +30,9 @@ from bench.inputs.templates import Columns
 class CheckedClassifier:
     """Wrapper that validates the logits of a plugin's classifier, called `who` in messages."""
 
-    key: object = None  # `backbone_key` of the run that made it; None outside a run
-
     def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
+        self.key: object = None  # `backbone_key` of the run that made it
         self._model: Classifier = with_defaults(backbone, Classifier)
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:

@@ -34,10 +34,9 @@ class CheckedDenoiser:
     is the attention kernel that `accelerate` set; None if torch chooses it.
     """
 
-    key: object = None  # `backbone_key` of the run that made it; None outside a run
-
     def __init__(self, backbone: Any, who: str) -> None:
         self.backbone, self.who = backbone, who
+        self.key: object = None  # `backbone_key` of the run that made it
         self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: SDPBackend | None = None
         with self.guard("reading its latent_shape and resolution"):

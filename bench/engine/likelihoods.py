@@ -32,10 +32,9 @@ class CheckedLikelihood:
     `blind` is whether only the text is scored, by the model's `prior`, without the image.
     """
 
-    key: object = None  # `backbone_key` of the run that made it; None outside a run
-
     def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
+        self.key: object = None  # `backbone_key` of the run that made it
         self._model: Likelihood = with_defaults(backbone, Likelihood)
         self.reduction = read_reduction(backbone, who)
         self.blind = False

@@ -26,15 +26,13 @@ _LEFT_OUT = {
     *("executor", "workers", "ray_address"),
 }
 
-# Setting → what a strategy must have for it; no default strategy has it.
-OF_STRATEGY = {"hierarchy": "uses_hierarchy", "subtract_null": "same_draws"}
-
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
     """Return the command that scores a run's images, by default in full, and saves the errors."""
-    settings, strategy = _of_all_classes(manifest), strategy or exhaustive_strategy()
+    settings, strategy = _settings(manifest), strategy or exhaustive_strategy()
     params = _shared_params(settings, manifest)
-    return _command(manifest, settings, strategy=strategy, params=params, save_errors=True)
+    chosen = {"strategy": strategy, "params": params, "save_errors": True}
+    return _command(manifest, settings, **chosen, candidates_from=None)
 
 
 def reproducing_command(manifest: Manifest) -> str:
@@ -77,10 +75,11 @@ def other_images_command(
     The split is the default one if the run named its own, else the placeholder `OTHER`. `params`
     are added to the run's shared parameters; `chosen` replaces settings.
     """
-    settings = _of_all_classes(manifest)
+    settings = _settings(manifest)
     split = None if settings.get("split") else "OTHER"
     own = {**(params or {}), **_shared_params(settings, manifest)}
-    return _command(manifest, {**settings, "limit": None}, split=split, **chosen, params=own)
+    own_images = {"limit": None, "candidates_from": None, "split": split}
+    return _command(manifest, settings, **own_images, **chosen, params=own)
 
 
 def same_options(config: RunConfig, *more: str, **changes: str | None) -> str:
@@ -118,11 +117,6 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
         if settings.get(kind) == FOLDER and settings.get(path):
             settings[kind] = settings.pop(path)
     return settings
-
-
-def _of_all_classes(manifest: Manifest) -> dict[str, Any]:
-    """Return a run's settings without its candidates, which are of its own images alone."""
-    return {**_settings(manifest), "candidates_from": None}
 
 
 def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -174,14 +168,18 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
 
 def _effective(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings without those that have no effect beside the others."""
+    registry, strategy = load_plugins().strategies, str(settings.get("strategy"))
+
+    def is_used(ability: str | None) -> bool:
+        return ability is None or (
+            strategy in registry
+            and bool(getattr(make_decider(registry.get(strategy), {}).strategy, ability))
+        )
+
     return {
         name: value
         for name, value in settings.items()
-        if _is_complete(name, settings)
-        and (
-            name not in OF_STRATEGY
-            or _strategy_has(OF_STRATEGY[name], settings.get("strategy", ""))
-        )
+        if _is_complete(name, settings) and is_used(SETTINGS[name].ability)
     }
 
 
@@ -189,11 +187,6 @@ def _is_complete(name: str, settings: Mapping[str, Any]) -> bool:
     """Return whether the setting that `name` needs, if any, is set."""
     needed = SETTINGS[name].needs if name in SETTINGS else None
     return needed is None or settings.get(needed) is not None
-
-
-def _strategy_has(ability: str, name: str) -> bool:
-    registry = load_plugins().strategies
-    return name in registry and getattr(make_decider(registry.get(name), {}).strategy, ability)
 
 
 def option_words(settings: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights
 from bench.running.preparing.others import Shortlist
-from bench.running.resolve import BackboneKey, Resolved
+from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest
@@ -128,11 +128,11 @@ class Prepared(Resolved):
     images."""
 
     @property
-    def backbone_key(self) -> BackboneKey:
-        """Key of the backbone, with the content of its weights in the place of their name."""
-        w = self.weights
-        content = () if w is None else (w.location, w.revision, w.fingerprint)
-        return super().backbone_key._replace(weights=content)
+    def backbone_key(self) -> tuple[object, ...]:
+        """What is loaded, with the content of the weights in the place of their name."""
+        weights = self.weights
+        content = weights and (weights.location, weights.revision, weights.fingerprint)
+        return (*super().backbone_key[:-1], content)
 
     @property
     def classes(self) -> tuple[str, ...]:

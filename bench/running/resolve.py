@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
@@ -16,19 +16,9 @@ from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import Decider, backbone_params, find_strategy
 from bench.running.parts.measure import ResolvedViews, find_plan, resolve_views
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype
-from bench.running.settings import RunConfig
+from bench.running.settings import SETTINGS, RunConfig, changed
 
-
-class BackboneKey(NamedTuple):
-    """What a run loads to score images, and how. Runs with equal keys can share a backbone."""
-
-    spec: tuple[str, int]  # name and version
-    parameters: tuple[tuple[str, str], ...]  # sorted names, each with the repr of its value
-    weights: tuple[object, ...]  # as the settings name them or, once located, their content
-    dtype: str
-    settings: tuple[object, ...]  # how the network is loaded: the values of `LOADING_SETTINGS`
-
-
+# Settings of how a backbone is loaded.
 LOADING_SETTINGS = ("device", "tf32", "compile", "layout", "attention")
 
 
@@ -67,15 +57,18 @@ class Resolved:
         return self.source.name
 
     @property
-    def backbone_key(self) -> BackboneKey:
-        """Key of the backbone, with its weights as the settings name them."""
+    def backbone_key(self) -> tuple[object, ...]:
+        """What is loaded, and how: runs with equal keys can share a backbone.
+
+        Name, version, parameters, dtype and settings of the loading, and last the weights, as the
+        settings name them.
+        """
         source, config = self.source, self.config
-        return BackboneKey(
-            (source.spec.name, source.spec.version),
+        return (
+            (source.spec.name, source.spec.version, self.dtype),
             tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
+            tuple((name, getattr(config, name)) for name in LOADING_SETTINGS),
             (source.weights, config.revision, source.file, *source.loras),
-            self.dtype,
-            tuple(getattr(config, name) for name in LOADING_SETTINGS),
         )
 
     @property
@@ -121,11 +114,10 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         )
     dtype = resolve_dtype(config.dtype, source.spec, config.device)
     decider = find_strategy(config, source.spec)
-    if config.hierarchy is not None and not decider.strategy.uses_hierarchy:
-        raise UserError(
-            f"--hierarchy: strategy {decider.spec.name!r} descends no tree of classes. Leave it"
-            " out, or choose another strategy; `bench list strategies` shows which descend one."
-        )
+    for name in changed(config):
+        if (ability := SETTINGS[name].ability) and not getattr(decider.strategy, ability):
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} has no effect with strategy {decider.spec.name!r}.")
     options = {
         name: value
         for name in ("normalize", "resolution")

@@ -60,7 +60,10 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
         ({"backbone": "./somewhere", "weights": "else"}, "needs a registered backbone"),
         ({"backbone": "folder"}, "needs --weights FOLDER"),
         ({"backbone": "random", "normalize": "half"}, "does not support --normalize"),
-        ({"strategy": "race", "hierarchy": "tree.csv"}, "'race' descends no tree of classes"),
+        (
+            {"strategy": "race", "hierarchy": "tree.csv"},
+            "no effect with strategy 'race'",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -68,10 +68,6 @@ class Layout:
 def check_executor(config: RunConfig) -> None:
     """Raise UserError if the executor is not installed or its settings do not fit it."""
     if config.executor == "local":
-        for name in ("workers", "ray_address"):
-            if getattr(config, name) is not None:
-                option = name.replace("_", "-")
-                raise UserError(f"--{option} needs Ray workers: add --executor ray.")
         return
     if find_spec("ray") is None:
         raise UserError(f"--executor ray needs the extra `ray`: {EXTRA}")

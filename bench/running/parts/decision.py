@@ -34,7 +34,7 @@ class QuestionSettings(Chapter):
     template_rule: Rule = setting(default="best", identity="run", classify=True)
     """How the prompts of a class are combined into its score: best (the best prompt's score), or
     mean (of their errors)."""
-    hierarchy: Text | None = setting(identity="content", classify=True)
+    hierarchy: Text | None = setting(identity="content", classify=True, ability="uses_hierarchy")
     """A tree of the classes, for strategies that descend one: CSV with the columns
     node,parent,words, or TOML."""
     candidates_from: Text | None = setting(identity="content")

@@ -40,7 +40,9 @@ class MeasureSettings(Chapter):
     )
     """The scale of classifier-free guidance, for a backbone with a null conditioning; costs one
     more evaluation per draw of a request (default: no guidance)."""
-    subtract_null: bool = setting(DENOISERS, default=False, identity="scoring")
+    subtract_null: bool = setting(
+        DENOISERS, default=False, identity="scoring", ability="same_draws"
+    )
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""
     latent: Latent = setting(DENOISERS, default="mean", identity="scoring", classify=True)

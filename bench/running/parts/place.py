@@ -29,10 +29,12 @@ class PlaceSettings(Chapter):
     """Cells (image, draw, prompt) per batch; auto: measured once, then cached."""
     executor: Executors = setting(default="local")
     """Where images are scored: local (in this process), or ray (by Ray workers)."""
-    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting()
+    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
+        needs="executor"
+    )
     """Number of Ray workers; auto: one per GPU, or one per machine if there are no GPUs (default:
     auto)."""
-    ray_address: Text | None = setting()
+    ray_address: Text | None = setting(needs="executor")
     """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
     this machine)."""
     offline: bool = setting(default=False)

@@ -48,6 +48,7 @@ class DeclaredSetting:
     classify: bool = False  # whether it is an option of `bench classify`
     most_used: bool = False  # whether help lists it under "Most used"
     needs: str | None = None  # the setting without which it has no effect
+    ability: str | None = None  # what strategies have that use it; others are refused
 
     @property
     def scope(self) -> str:
@@ -73,10 +74,11 @@ def setting(
     classify: bool = False,
     most_used: bool = False,
     needs: str | None = None,
+    ability: str | None = None,
     **limits: Any,
 ) -> Any:
     """Return a pydantic field with its declaration; `limits` are constraints such as `gt=0`."""
-    declared = DeclaredSetting(scorers, identity, shared, classify, most_used, needs)
+    declared = DeclaredSetting(scorers, identity, shared, classify, most_used, needs, ability)
     extra: Any = {DECLARED_KEY: declared}
     return Field(default, json_schema_extra=extra, **limits)
 

@@ -252,11 +252,6 @@ def _check_null_subtracted(prepared: Prepared) -> None:
             "--subtract-null needs items with several images: it changes no decision among the"
             " texts of one image."
         )
-    if not prepared.strategy.same_draws:
-        raise UserError(
-            f"--subtract-null: strategy {prepared.decider.spec.name!r} gives no image and group"
-            " score, the only scores that it changes. Use --strategy full."
-        )
     if not offers(load_target(prepared.backbone), Denoiser.encode_null):
         raise UserError(
             f"--subtract-null needs a null conditioning, but backbone {prepared.backbone_name!r}"

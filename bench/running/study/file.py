@@ -20,7 +20,6 @@ from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.parts.setting import is_path, registered
-from bench.running.resolve import BackboneKey
 from bench.running.settings import RunConfig, check_removed, make_config
 from bench.running.study.changes import REHEARSED, apply_changes
 from bench.running.study.published import figure_at, read_published
@@ -65,7 +64,7 @@ class DeclaredCell:
     axes: Mapping[str, str]
     config: RunConfig
     published: Published | None = None  # published figure of the run, with what differs from it
-    backbone: BackboneKey | None = None  # what it loads; None until `check_cells` has resolved it
+    backbone: object = None  # equal for runs that can share a backbone; set by `check_cells`
 
 
 class DeclaredStudy(Entries):

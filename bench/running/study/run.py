@@ -18,7 +18,6 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
-from bench.running.resolve import BackboneKey
 from bench.running.run import SharedBackbone, SharedCluster, sharing
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
@@ -138,10 +137,9 @@ class _Course:
 
     def _order(self) -> list[int]:
         """Return the indices of the cells, grouped by backbone."""
-        groups: dict[BackboneKey | None, list[int]] = {}
-        for place, cell in enumerate(self.declared.cells):
-            groups.setdefault(cell.backbone, []).append(place)
-        return [place for group in groups.values() for place in group]
+        keys = [cell.backbone for cell in self.declared.cells]
+        rank = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        return sorted(range(len(keys)), key=lambda place: rank[keys[place]])
 
     def _wants_pilot(self, place: int) -> bool:
         limit = self.declared.cells[place].config.limit

@@ -66,8 +66,8 @@ def test_a_worker_s_own_variables_give_way_to_the_user_s(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--workers", "2"], "--workers needs Ray workers: add --executor ray"),
-        (["--ray-address", "auto"], "--ray-address needs Ray workers"),
+        (["--workers", "2"], "--workers has no effect without --executor"),
+        (["--ray-address", "auto"], "--ray-address has no effect without --executor"),
         (["--executor", "ray", "--workers", "0"], "--workers: "),
         (["--executor", "ray", "--workers", "many"], "--workers: "),
         (["--executor", "dask"], "dask"),

@@ -171,7 +171,7 @@ def test_the_null_s_errors_are_subtracted_across_images(
     again = bench("replay", folder, "--strategy", "full", "--results", tmp_path / "b", "--json")
     assert same(timeless(Path(again.json["results_dir"])), timeless(folder))
     refused = run(tmp_path, "race", "--subtract-null")
-    assert refused.code == 2 and "gives no image and group" in refused.err
+    assert refused.code == 2 and "no effect with strategy 'race'" in refused.err
     monkeypatch.setattr(Captions, "rows", one_image())
     refused = run(tmp_path, "full", "--subtract-null")
     assert refused.code == 2 and "changes no decision among the texts of one image" in refused.err
