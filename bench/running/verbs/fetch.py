@@ -55,5 +55,5 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         weights=weights.location,
         revision=weights.revision,
         licence=spec.licence,
-        folder=str(weights.folder("")) if weights.revision else weights.location,
+        folder=str(weights.root),
     )

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput as _Output
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 DRAW_FUNCTION = "randn_tensor"  # the function of diffusers that draws the first latents
 NO_PROGRESS_BAR = {"disable": True}
@@ -200,6 +201,18 @@ class CountedNetwork(_StandIn):
         first = arguments[0] if arguments else next(iter(keywords.values()))
         self.samples.append(len(first))
         return _Output(first) if self.echoes else self._component(*arguments, **keywords)
+
+
+class RecordedNetwork(_StandIn):
+    """Replaces a network, records the tensors among its inputs, and ends the call."""
+
+    inputs: Sequence[Tensor] = ()
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Record the inputs and end the call."""
+        leaves = tree_leaves((arguments, keywords))
+        self.inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        raise Stop
 
 
 @lru_cache

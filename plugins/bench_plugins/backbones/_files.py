@@ -1,4 +1,4 @@
-"""Check a pipeline's files; load pipelines, single files and LoRAs with diffusers."""
+"""Check the files of a pipeline without loading tensors: its index, components and LoRAs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.loaders import single_file_utils
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, advise_format
 from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
-    LOADING,
+    INDEX_DTYPES,
     first_line,
     header,
     is_lora,
@@ -29,8 +28,6 @@ from bench_plugins.backbones._runner import CLASS_LABELS
 
 IMAGE_INPUTS = {"image", "mask_image", "control_image", "video"}  # parameters of `__call__`
 CONTROL_COMPONENTS = {"controlnet", "adapter"}
-LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
-LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 
 
 def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
@@ -132,36 +129,6 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
     return pipeline_cls
 
 
-def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
-    """Load a folder's or a file's pipeline on the CPU. Raises UserError if diffusers cannot."""
-    pipeline_cls = pipeline_class(weights, weights.read(PIPELINE_INDEX))
-    components: dict[str, Any] = {}
-    # It checks generated images. None are generated here.
-    if "safety_checker" in inspect.signature(pipeline_cls.__init__).parameters:
-        components = {"safety_checker": None, "requires_safety_checker": False}
-    try:
-        with LOADING:
-            if weights.file is not None:
-                pipe = load_single_file(pipeline_cls, weights, dtype, components)
-            else:
-                dtypes = {"vae": torch.float32, "default": dtype}
-                pipe = pipeline_cls.from_pretrained(
-                    weights.location,
-                    torch_dtype=dtypes,
-                    revision=weights.revision,
-                    use_safetensors=True,
-                    **components,
-                )
-    except Exception as error:  # whatever the libraries raise for missing or invalid files
-        raise UserError(
-            f"The weights {weights.location} cannot be loaded: {first_line(error)}."
-        ) from error
-    for component in pipe.components.values():
-        if isinstance(component, torch.nn.Module):
-            component.eval().requires_grad_(False)
-    return pipe
-
-
 def check_files(weights: Weights) -> None:
     """Raise UserError if the header of a LoRA or single file is unusable, or peft is missing."""
     for lora in weights.loras:
@@ -182,82 +149,7 @@ def check_files(weights: Weights) -> None:
     if not tensors:
         raise UserError(f"{path} is damaged, or contains no tensors.")
     dtypes = {dtype for dtype, _ in tensors.values()}
-    if quantised := sorted(dtypes - {*FLOAT_DTYPES, "I64", "I32", "BOOL"}):
+    if quantised := sorted(dtypes - {*FLOAT_DTYPES, *INDEX_DTYPES}):
         raise UserError(
             f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
         )
-
-
-def config_source(file: Path) -> str:
-    """Return the Hub id of the pipeline whose configs and tokenizers fit a single file.
-
-    Raises UserError if diffusers does not recognise the model in the file.
-    """
-    check_files(Weights(str(file), None, "", file=str(file)))
-    shapes = {n: torch.empty(shape, device="meta") for n, (_, shape) in header(file).items()}
-    model_type = single_file_utils.infer_diffusers_model_type(shapes)
-    if model_type == "v1" and LDM_NETWORK not in shapes:  # diffusers' default for unknown models
-        raise UserError(
-            f"{file} is not a model that diffusers recognises. Name a folder or Hub id with its"
-            f" configs and tokenizers: --backbone FOLDER --weights {file}"
-        )
-    source = single_file_utils.DIFFUSERS_DEFAULT_PIPELINE_PATHS[model_type]
-    return str(source["pretrained_model_name_or_path"])
-
-
-def load_single_file(
-    pipeline_cls: Any, weights: Weights, dtype: torch.dtype, components: Any
-) -> Any:
-    """Load a file's pipeline, with `components` in place of its own. Raises diffusers' errors."""
-    folder = weights.location
-    if weights.revision is not None:
-        from huggingface_hub import snapshot_download
-
-        patterns = ["*.json", "*.txt", "*.model"]
-        folder = snapshot_download(folder, revision=weights.revision, allow_patterns=patterns)
-    source: dict[str, Any] = {"config": folder, "local_files_only": True}
-    autoencoder: Any = getattr(
-        diffusers, weights.read(PIPELINE_INDEX).get("vae", ["", ""])[1], None
-    )
-    if hasattr(autoencoder, "from_single_file"):  # in float32, like the VAE of a folder
-        settings = {**source, "subfolder": "vae", "torch_dtype": torch.float32}
-        components = {**components, "vae": autoencoder.from_single_file(weights.file, **settings)}
-    return pipeline_cls.from_single_file(weights.file, torch_dtype=dtype, **source, **components)
-
-
-def add_loras(pipe: Any, weights: Weights) -> None:
-    """Add LoRAs with their scales to a pipeline, in place. Raises UserError if one does not fit."""
-    names = [f"lora_{number}" for number in range(len(weights.loras))]
-    for name, lora in zip(names, weights.loras, strict=True):
-        problem = ""
-        try:
-            file = Path(lora.path)
-            # If a file is given without `weight_name`, older versions of diffusers ask the Hub.
-            options: dict[str, Any] = {"weight_name": file.name} if file.is_file() else {}
-            source = str(file.parent) if options else lora.path
-            pipe.load_lora_weights(source, adapter_name=name, **options)
-            expected = _count_lora_tensors(type(pipe).lora_state_dict(source, **options))
-        except Exception as error:  # whatever diffusers and PEFT raise
-            problem, expected = first_line(error), 0
-        added = _count_added(pipe, name)
-        if problem or added != expected or not added:
-            problem = problem or (
-                f"{expected - added} of its {expected} tensors match no layer of the pipeline"
-            )
-            raise UserError(f"--lora {lora.path} does not fit {type(pipe).__name__}: {problem}.")
-    if names:
-        pipe.set_adapters(names, [lora.scale for lora in weights.loras])
-
-
-def _count_lora_tensors(state: Any) -> int:
-    tensors = state[0] if isinstance(state, tuple) else state
-    return sum(any(layer in name for layer in LORA_LAYERS) for name in tensors)
-
-
-def _count_added(pipe: Any, adapter: str) -> int:
-    return sum(
-        f".{adapter}." in name
-        for component in pipe.components.values()
-        if isinstance(component, torch.nn.Module)
-        for name, _ in component.named_parameters()
-    )

@@ -8,7 +8,7 @@ itself as `denoiser`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,8 +20,8 @@ from torch import Tensor
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.errors import UserError
-from bench_plugins.backbones._calls import CountedNetwork
-from bench_plugins.backbones._runner import network_name
+from bench_plugins.backbones._calls import CountedNetwork, RecordedNetwork
+from bench_plugins.backbones._runner import at_step, network_name
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
 LEVEL_TOLERANCE = 0.01  # of alpha, sigma and shifts, because solvers round times to integers
@@ -63,6 +63,35 @@ def probe_call(denoiser: Any) -> str:
     # Batches may round differently.
     difference = float((together.float() - expected).abs().max())
     return "each" if difference < 0.02 * float(expected.abs().max()) else "one"
+
+
+def check_times(denoiser: Any) -> None:
+    """Raise UserError unless the network gets each sample's own time in a batch of several.
+
+    Its inputs that depend on the time are compared with those of samples on their own. The network
+    is not called.
+    """
+    name, levels = network_name(denoiser.pipe), denoiser.levels
+    times = torch.as_tensor(levels.time[[len(levels) // 4, 3 * len(levels) // 4]])
+
+    def inputs(times: Tensor) -> Sequence[Tensor]:
+        network = RecordedNetwork(denoiser.network)
+        prompts = denoiser._short_prompts(times.shape[-1])
+        denoiser.run(*prompts, times, at_step, components={name: network})
+        return network.inputs
+
+    pairs = zip(inputs(times[:1]), inputs(times[1:]), strict=True)
+    expected = [torch.cat([a.flatten(), b.flatten()]) for a, b in pairs if not torch.equal(a, b)]
+    try:
+        both = [leaf.flatten() for leaf in inputs(times[None])]
+        fits = all(any(torch.equal(leaf, values) for leaf in both) for values in expected)
+    except Exception:  # whatever the pipeline raises for a vector of times
+        fits = False
+    if not fits:
+        raise UserError(
+            f"{denoiser.who} cannot be used: in a batch of several noise levels, its network does"
+            " not get the time of each sample, but other values, as with expand_timesteps."
+        )
 
 
 def check_assumptions(denoiser: Any) -> None:
