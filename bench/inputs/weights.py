@@ -175,22 +175,10 @@ class Weights:
             return None
         return _download_file(self, name)
 
-    def check_absent(self, name: str) -> None:
-        """Raise UserError unless it is known that `name` does not exist.
-
-        Only then may another file take its place. Without the Hub, it may be unknown.
-        """
-        if self.revision is None or self.listing is not None:
-            return
-        import huggingface_hub
-
-        cached = huggingface_hub.try_to_load_from_cache(self.location, name, revision=self.revision)
-        if cached is not huggingface_hub._CACHED_NO_EXIST:
-            raise self.error(
-                name,
-                "is not on this machine, and only the Hub knows whether it exists: fetch it where"
-                " there is a network",
-            )
+    @property
+    def is_partial(self) -> bool:
+        """Whether files that were not found may exist on the Hub, which never listed them."""
+        return self.revision is not None and self.listing is None
 
     def folder(self, part: str) -> Path:
         """Return the local folder `part`, for a library that reads folders.

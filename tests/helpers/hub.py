@@ -175,7 +175,7 @@ def _folders(paths: list[str]) -> list[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     held: Hub
-    failure: Fault | None = None  # of the present request
+    cut: Fault | None = None  # of the present request
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
@@ -292,12 +292,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fails(self) -> bool:
         """Answer with the status of a fault, if there is one. A cut is left to `_send`."""
-        self.failure = self.held.fault(self.command, self.path)
-        if self.failure is None or self.failure.status is None:
+        fault = self.held.fault(self.command, self.path)
+        self.cut = fault if fault is not None and fault.status is None else None
+        if fault is None or fault.status is None:
             return False
-        seconds = self.failure.retry_after
+        seconds = fault.retry_after
         headers = {} if seconds is None else {"Retry-After": str(seconds)}
-        self._refuse(self.failure.status, self.failure.code, headers)
+        self._refuse(fault.status, fault.code, headers)
         return True
 
     def _has(self, repository: str, revision: str) -> bool:
@@ -326,8 +327,8 @@ class _Handler(BaseHTTPRequestHandler):
         size = len(content)
         if self.command == "HEAD":
             content = b""
-        elif self.failure is not None:  # the connection is cut
-            content, self.close_connection = content[: self.failure.after], True
+        elif self.cut is not None:
+            content, self.close_connection = content[: self.cut.after], True
         self.held.log.append(Request(self.command, self.path, status, len(content)))
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(size)}.items():

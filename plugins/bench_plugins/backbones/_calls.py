@@ -185,7 +185,7 @@ class Decoder(_StandIn):
 
 
 class CountedNetwork(_StandIn):
-    """Replaces a network and records the batch size of each call in `samples`.
+    """Replaces a network and records the batch size and the tensors of each call.
 
     With `echoes`, it returns its input instead of calling the network, so the input may be in a
     precision that the network does not accept.
@@ -195,24 +195,15 @@ class CountedNetwork(_StandIn):
         super().__init__(network)
         self.echoes = echoes
         self.samples: list[int] = []
+        self.inputs: list[Tensor] = []
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Return what the network returns, or the first argument."""
         first = arguments[0] if arguments else next(iter(keywords.values()))
         self.samples.append(len(first))
-        return _Output(first) if self.echoes else self._component(*arguments, **keywords)
-
-
-class RecordedNetwork(_StandIn):
-    """Replaces a network, records the tensors among its inputs, and ends the call."""
-
-    inputs: Sequence[Tensor] = ()
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Record the inputs and end the call."""
         leaves = tree_leaves((arguments, keywords))
-        self.inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        raise Stop
+        self.inputs += [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return _Output(first) if self.echoes else self._component(*arguments, **keywords)
 
 
 @lru_cache

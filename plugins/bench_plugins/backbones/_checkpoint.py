@@ -170,24 +170,24 @@ def stored_tensors(
     For float16, the variant `fp16` is preferred, and otherwise None, which is that of the files
     without a suffix. Raises UserError if there is no file, or one is damaged or has other dtypes.
     """
-    variants = (None, "fp16")
-    for variant in reversed(variants) if dtype == torch.float16 else variants:
+    variants = ("fp16", None) if dtype == torch.float16 else (None, "fp16")
+    # Only a file that does not exist is replaced by another one.
+    for variant in variants[:1] if weights.is_partial else variants:
         dotted = f".{variant}" if variant else ""
         single = f"{component.folder}/{component.stem}{dotted}.safetensors"
         index = f"{component.folder}/{component.stem}.safetensors.index{dotted}.json"
-        files = []
-        if weights.find(single):
-            files = [single]
-        elif weights.find(index):
+        files = [single] if weights.find(single) else []
+        if not files and weights.find(index):
             files = _sharded_files(weights, component, index)
         if files:
             return variant, [t for file in files for t in _header(weights, component, file)]
-        weights.check_absent(single)
     folder = Path(weights.location, component.folder)
-    other = advise_format(folder.iterdir()) if folder.is_dir() else None
+    advice = advise_format(folder.iterdir()) if folder.is_dir() else None
+    if weights.is_partial:
+        advice = "the Hub was not asked which files it has: fetch them where there is a network"
     raise weights.error(
         f"{component.folder}/",
-        f"has no {component.stem}.safetensors{f'; {other}' if other else ''}",
+        f"has no {component.stem}.safetensors{f'; {advice}' if advice else ''}",
     )
 
 

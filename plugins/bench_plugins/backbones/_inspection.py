@@ -36,13 +36,13 @@ from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import (
     check_components,
     check_files,
+    config_source,
     pipeline_class,
     read_index,
     tensor_bytes,
 )
 from bench_plugins.backbones._folding import uses_prompts
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._loading import config_source
 from bench_plugins.backbones._meta import check_tensors, meta_pipeline, placeholder
 from bench_plugins.backbones._runner import (
     PipelineRunner,

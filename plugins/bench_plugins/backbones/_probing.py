@@ -8,7 +8,8 @@ itself as `denoiser`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.errors import UserError
-from bench_plugins.backbones._calls import CountedNetwork, RecordedNetwork
+from bench_plugins.backbones._calls import CountedNetwork
 from bench_plugins.backbones._runner import at_step, network_name
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
@@ -73,21 +74,17 @@ def check_times(denoiser: Any) -> None:
     """
     name, levels = network_name(denoiser.pipe), denoiser.levels
     times = torch.as_tensor(levels.time[[len(levels) // 4, 3 * len(levels) // 4]])
-
-    def inputs(times: Tensor) -> Sequence[Tensor]:
-        network = RecordedNetwork(denoiser.network)
-        prompts = denoiser._short_prompts(times.shape[-1])
-        denoiser.run(*prompts, times, at_step, components={name: network})
-        return network.inputs
-
-    pairs = zip(inputs(times[:1]), inputs(times[1:]), strict=True)
-    expected = [torch.cat([a.flatten(), b.flatten()]) for a, b in pairs if not torch.equal(a, b)]
-    try:
-        both = [leaf.flatten() for leaf in inputs(times[None])]
-        fits = all(any(torch.equal(leaf, values) for leaf in both) for values in expected)
-    except Exception:  # whatever the pipeline raises for a vector of times
-        fits = False
-    if not fits:
+    recorded = []
+    for batch in (times[:1], times[1:], times[None]):
+        network = CountedNetwork(denoiser.network, echoes=True)
+        prompts = denoiser._short_prompts(batch.shape[-1])
+        with suppress(Exception):  # whatever the pipeline raises for several times, or for an echo
+            denoiser.run(*prompts, batch, at_step, components={name: network})
+        recorded.append(network.inputs)
+    first, second, both = recorded
+    pairs = [pair for pair in zip(first, second, strict=True) if not torch.equal(*pair)]
+    expected = [torch.cat([leaf.flatten() for leaf in pair]) for pair in pairs]
+    if not all(any(torch.equal(x.flatten(), wanted) for x in both) for wanted in expected):
         raise UserError(
             f"{denoiser.who} cannot be used: in a batch of several noise levels, its network does"
             " not get the time of each sample, but other values, as with expand_timesteps."

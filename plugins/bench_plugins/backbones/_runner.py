@@ -61,9 +61,9 @@ class PipelineRunner:
 
     def __init__(self, pipe: Any, call: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
-        self.device: torch.device = self.device_override or pipe._execution_device
         self.who = f"The pipeline {type(pipe).__name__}"
         _check_networks(pipe, self.who)
+        self.device: torch.device = self.device_override or pipe._execution_device
         pipeline_cls: Any = type(pipe)
         self.call_parameters = inspect.signature(pipeline_cls.__call__).parameters
         declared = facts_of(pipeline_cls.__name__)

@@ -20,9 +20,9 @@ from torch import Tensor
 from bench.engine.trees import Tree, mapped
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._components import AUTOENCODER, TORCH_DTYPES, load_component
+from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones._inspection import InspectedFolder
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._loading import load_pipeline
 from bench_plugins.backbones._meta import placeholder
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 

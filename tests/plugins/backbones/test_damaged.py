@@ -40,7 +40,7 @@ from bench.errors import UserError
 from bench.inputs.altered import add_files
 from bench.inputs.weights import Lora, Weights, resolve
 from bench_plugins.backbones._components import component_of, load_component
-from bench_plugins.backbones._loading import load_pipeline
+from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"

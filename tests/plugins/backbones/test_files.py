@@ -22,7 +22,7 @@ import bench
 from bench.running.command import reproducing_command
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
-from bench_plugins.backbones._loading import config_source
+from bench_plugins.backbones._files import config_source
 
 RUN = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2, "--save-errors",
        "--batch-size", 16)  # fmt: skip
