@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from typing import Any
 from bench.errors import AbsentError, UserError
 from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
-from bench.machine.offline import refusal
+from bench.machine.offline import may_be_absent, refusal
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
+TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")  # of configs and tokenizers
 MAX_WEIGHT_FILES = 20_000  # in the folder of one model
 MAX_CONFIG_BYTES = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE_BYTES = 50_000_000  # bytes above which a hash is cached
@@ -150,7 +151,8 @@ class Weights:
 
     `location` is an absolute folder, or a Hub id with its commit as `revision`. `fingerprint` is a
     hash of the folder's files, or Hub id and commit, and covers `loras`, which are added, and
-    `file`, whose tensors replace the folder's.
+    `file`, whose tensors replace the folder's. `listing` has the names of all files of the commit;
+    None for a folder, and if the Hub never said.
     """
 
     location: str
@@ -158,34 +160,52 @@ class Weights:
     fingerprint: str
     loras: tuple[Lora, ...] = ()
     file: str | None = None
+    listing: frozenset[str] | None = field(default=None, compare=False, repr=False)
 
     def find(self, name: str) -> Path | None:
         """Return the file `name`, such as `unet/config.json`, or None if it does not exist.
 
         A file of the Hub is downloaded if necessary. Raises UserError if it is not a regular file,
-        or cannot be downloaded.
+        or the Hub has it but does not provide it.
         """
         name = name.removeprefix("./")  # for a part that is the whole folder
         if self.revision is None:
             return find_file(Path(self.location), name)
-        return _download_file(self.location, self.revision, name)
+        if self.listing is not None and name not in self.listing:
+            return None
+        return _download_file(self, name)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether files that were not found may exist on the Hub, which never listed them."""
+        return self.revision is not None and self.listing is None
 
     def folder(self, part: str) -> Path:
         """Return the local folder `part`, for a library that reads folders.
 
-        For a repository of the Hub, it contains only the files that `find` returned before. Raises
-        UserError if a file is not regular.
+        For a repository of the Hub, it contains the configs and tokenizers of the part, and the
+        files that `find` returned. Raises UserError if a file is not regular or not provided.
         """
-        if self.revision is not None:
-            from huggingface_hub import snapshot_download
-
-            hub = snapshot_download(self.location, revision=self.revision, allow_patterns=[])
-            return Path(hub, part)
-        root = Path(self.location)
-        for path in (root / part).iterdir():
-            if path.is_symlink() or not path.is_dir():
-                find_file(root, f"{part}/{path.name}")
+        root = self.root
+        if self.revision is None:
+            for path in (root / part).iterdir():
+                if path.is_symlink() or not path.is_dir():
+                    find_file(root, str(path.relative_to(root)))
+        for name in self.listing or ():
+            if name.startswith(part and f"{part}/") and name.endswith(TEXT_SUFFIXES):
+                self.find(name)
         return root / part
+
+    @property
+    def root(self) -> Path:
+        """The local folder of all files."""
+        if self.revision is None:
+            return Path(self.location)
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        repository = repo_folder_name(repo_id=self.location, repo_type="model")
+        return Path(constants.HF_HUB_CACHE, repository, "snapshots", self.revision)
 
     def read(self, name: str) -> dict[str, Any]:
         """Read the JSON object in the file `name`.
@@ -251,8 +271,8 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     """
     location = locate(weights)
     if not Path(location).is_absolute():
-        commit = _find_commit(location, revision)
-        return Weights(location, commit, f"{location}@{commit}")
+        commit, listing = _find_commit(location, revision)
+        return Weights(location, commit, f"{location}@{commit}", listing=listing)
     if not Path(location).is_dir():
         problem = "is not a folder" if Path(location).exists() else "does not exist"
         other = advise_format([Path(location)])
@@ -269,32 +289,34 @@ def advise_licence(repository: str, licence: str | None = None) -> str:
     )
 
 
-def _download_file(repository: str, commit: str, name: str) -> Path | None:
+def _download_file(weights: Weights, name: str) -> Path | None:
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
+    from huggingface_hub.errors import GatedRepoError
 
+    repository = weights.location
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, name, revision=commit))
-    except EntryNotFoundError:  # not in the repository, or neither here nor to be reached
-        return None
+        path = huggingface_hub.hf_hub_download(repository, name, revision=weights.revision)
+        return Path(path)
     except GatedRepoError:
         raise AbsentError(
-            f"The weights {repository}: {name} was refused by the Hub. {advise_licence(repository)}"
+            weights.describe(name) + f" was refused by the Hub. {advise_licence(repository)}"
         ) from None
     except Exception as error:
-        raise UserError(
-            f"The weights {repository}: {name} could not be fetched from the Hub"
-            f" ({type(error).__name__})."
-        ) from error
+        if weights.listing is None and may_be_absent(error):
+            return None
+        raise weights.error(name, f"is not on this machine, and {refusal(error)}") from error
 
 
-def _find_commit(repository: str, revision: str | None) -> str:
+def _find_commit(repository: str, revision: str | None) -> tuple[str, frozenset[str] | None]:
+    """Return the commit of a revision, and the names of its files if the Hub ever listed them."""
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
     try:
         info = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10)
-        return str(info.sha)
+        names = sorted(file.rfilename for file in info.siblings or ())
+        write_cached(_listing_file(repository, str(info.sha)), json.dumps(names))
+        return str(info.sha), frozenset(names)
     except HFValidationError:
         raise UserError(
             f"The weights {repository!r} are neither a folder on this machine nor a Hub id."
@@ -303,10 +325,16 @@ def _find_commit(repository: str, revision: str | None) -> str:
         for name in MAIN_FILES:
             cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
             if isinstance(cached, str):
-                return Path(cached).parent.name
+                commit = Path(cached).parent.name
+                stored = read_cached(_listing_file(repository, commit))
+                return commit, None if stored is None else frozenset(json.loads(stored))
         raise AbsentError(
             f"The weights {repository!r}{f' at {revision}' if revision else ''} are not on this"
             f" machine, and {refusal(error)}.\nPut a copy of the repository into a folder and use"
             " --weights FOLDER, or fetch it where there is a network with:\n"
             f"  hf download {repository} --local-dir FOLDER"
         ) from error
+
+
+def _listing_file(repository: str, commit: str) -> Path:
+    return cache_dir("listings") / f"{repository.replace('/', '--')}@{commit}.json"

@@ -136,7 +136,33 @@ def asking_hub() -> Iterator[None]:
 
 def refusal(error: BaseException) -> str:
     """Return why something could not be fetched from the Hub, as a text."""
-    return offline_reason() or f"the Hub did not provide it ({type(error).__name__})"
+    status = hub_status(error)
+    answer = (
+        f"did not provide it ({type(error).__name__})" if status is None else f"answered {status}"
+    )
+    return offline_reason() or f"the Hub {answer}"
+
+
+def hub_status(error: BaseException | None) -> int | None:
+    """Return the HTTP status with which the Hub refused a request; None if it did not answer."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return int(response.status_code)
+        error = error.__cause__
+    return None
+
+
+def may_be_absent(error: BaseException) -> bool:
+    """Return whether a file that could not be fetched may not exist on the Hub.
+
+    The Hub says so, or was not asked. Any other answer is about a file that it may have; its client
+    calls that a `LocalEntryNotFoundError`, which is a kind of `EntryNotFoundError`.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError):
+        return hub_status(error) is None
+    return isinstance(error, EntryNotFoundError)
 
 
 def _imported_switches() -> Iterator[tuple[Any, str]]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 Damage = Callable[[Path], object]
 Tensors = dict[str, torch.Tensor]
+Change = Callable[[Tensors], object]
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -72,7 +73,7 @@ def links(file: str, target: str) -> Damage:
     return apply
 
 
-def tensors(file: str, change: Callable[[Tensors], object]) -> Damage:
+def tensors(file: str, change: Change) -> Damage:
     """Change the tensors in a file."""
 
     def apply(folder: Path) -> None:
@@ -83,18 +84,59 @@ def tensors(file: str, change: Callable[[Tensors], object]) -> Damage:
     return apply
 
 
-def every(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], object]:
+def every(change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
     """Change each tensor."""
     return lambda content: content.update({name: change(t) for name, t in content.items()})
 
 
-def sets(value: float, name: str = "") -> Callable[[Tensors], object]:
+def sets(value: float, name: str = "") -> Change:
     """Put a value into the first tensor, or the named one."""
 
     def apply(content: Tensors) -> None:
         content[name or sorted(content)[0]].view(-1)[0] = value
 
     return apply
+
+
+def drops(prefix: str = "") -> Change:
+    """Remove the first tensor whose name begins so."""
+    return lambda content: content.pop(_first(content, prefix))
+
+
+def renames(prefix: str = "") -> Change:
+    """Give the first tensor whose name begins so another name."""
+    return lambda content: content.update(
+        {f"{prefix}another.name": content.pop(_first(content, prefix))}
+    )
+
+
+def reshapes(prefix: str = "") -> Change:
+    """Give the first tensor whose name begins so another shape."""
+
+    def apply(content: Tensors) -> None:
+        name = _first(content, prefix)
+        content[name] = torch.zeros(3, *content[name].shape)
+
+    return apply
+
+
+def spoils(prefix: str = "") -> Change:
+    """Put a NaN into the first tensor of floats whose name begins so."""
+
+    def apply(content: Tensors) -> None:
+        floats = {name: t for name, t in content.items() if t.is_floating_point()}
+        content[_first(floats, prefix)].view(-1)[0] = float("nan")
+
+    return apply
+
+
+def adds(name: str) -> Change:
+    """Add a tensor."""
+    return lambda content: content.update({name: torch.zeros(2)})
+
+
+def _first(content: Tensors, prefix: str) -> str:
+    return min(name for name in content if name.startswith(prefix))
 
 
 def shards(file: str) -> Damage:

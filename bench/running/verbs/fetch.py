@@ -40,12 +40,9 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
             parameters = spec.resolve_parameters({})
             backbones.check_weights(spec, weights, dtype=dtype or spec.dtype, **parameters)
         elif weights.revision is not None:
-            import huggingface_hub
-
-            patterns = [f"*{ending}" for ending in sorted(HASHED_SUFFIXES)]
-            huggingface_hub.snapshot_download(
-                weights.location, revision=weights.revision, allow_patterns=patterns
-            )
+            for file in weights.listing or ():
+                if file.endswith(tuple(HASHED_SUFFIXES)):
+                    weights.find(file)
     except AbsentError as error:
         if spec.gated and not backbone.weights and advise_licence(source) not in str(error):
             raise AbsentError(f"{error}\n{advise_licence(source, spec.licence)}") from None
@@ -55,5 +52,5 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         weights=weights.location,
         revision=weights.revision,
         licence=spec.licence,
-        folder=str(weights.folder("")) if weights.revision else weights.location,
+        folder=str(weights.root),
     )

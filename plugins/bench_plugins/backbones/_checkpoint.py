@@ -25,6 +25,7 @@ from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
 
 # Names of dtypes in safetensors. Tensors of all of them are cast to the run's dtype.
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+INDEX_DTYPES = ("I64", "I32", "BOOL")  # of tables of positions and the like
 BYTES_PER_MAPPING = 2**30
 # Held while models are created. `init_empty_weights`, here or in a library's loader, patches torch
 # for all threads. If two threads used it at the same time, torch would stay patched.
@@ -40,7 +41,7 @@ class Component:
         renamed: maps the name of a tensor in an older file to its current name.
         unused: names of tensors that older files contain and the module does not have.
         tied: name of a tensor → name of the tensor of the same module with which it is tied.
-        library: a class whose own `from_pretrained` is used, without checks, unless it is None.
+        library: a class whose own `from_pretrained` is used, unless it is None.
     """
 
     folder: str
@@ -93,29 +94,20 @@ def find_tensors(
 ) -> dict[str, StoredTensor]:
     """Return where each tensor of `module` is stored. Only the headers of files are read.
 
-    The module may be on the meta device. For float16, files with the suffix `.fp16` are preferred.
-    Raises UserError if there is no file, or a tensor is missing, left over, of another shape, or
-    not floating point.
+    The module may be on the meta device. Raises UserError if there is no file, or a tensor is
+    missing, left over, of another shape, or not floating point.
     """
     tensors: dict[str, StoredTensor] = {}
-    for file in _files(weights, component, dtype):
-        for stored in _header(weights, component, file):
-            name = component.current_name(stored.name)
-            if name in tensors and stored.name not in component.tied:
-                raise weights.error(
-                    stored.file, f"contains the tensor {name!r}, which another file contains too"
-                )
-            tensors[name] = stored
+    for stored in stored_tensors(weights, component, dtype)[1]:
+        name = component.current_name(stored.name)
+        if name in tensors and stored.name not in component.tied:
+            raise weights.error(
+                stored.file, f"contains the tensor {name!r}, which another file contains too"
+            )
+        tensors[name] = stored
     state = module.state_dict()
     shapes = {component.current_name(name): tuple(tensor.shape) for name, tensor in state.items()}
-    if missing := sorted(shapes.keys() - tensors.keys()):
-        raise weights.error(
-            f"{component.folder}/", f"lacks {_shortened(missing)} required by its config"
-        )
-    if left := sorted(tensors.keys() - shapes.keys()):
-        raise weights.error(
-            f"{component.folder}/", f"contains {_shortened(left)} not described by its config"
-        )
+    check_names(weights, component, shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys())
     for name, stored in tensors.items():
         if stored.shape != shapes[name]:
             raise weights.error(
@@ -124,6 +116,30 @@ def find_tensors(
                 f" {list(shapes[name])}",
             )
     return {name: tensors[component.current_name(name)] for name in state}
+
+
+def check_names(
+    weights: Weights, component: Component, missing: Collection[str], left: Collection[str]
+) -> None:
+    """Raise UserError if tensors of a component are missing or left over."""
+    for names, problem in (
+        (missing, "lacks {} required by its config"),
+        (left, "contains {} not described by its config"),
+    ):
+        if names:
+            raise weights.error(f"{component.folder}/", problem.format(_shortened(sorted(names))))
+
+
+def check_values(weights: Weights, component: str, module: nn.Module) -> None:
+    """Raise UserError if a tensor of a loaded module was not loaded, or is not finite."""
+    for name, tensor in module.state_dict().items():
+        if tensor.is_meta:
+            raise weights.error(f"{component}/", f"lacks tensor {name!r} required by its config")
+        if not torch.isfinite(tensor).all():
+            raise weights.error(
+                f"{component}/",
+                f"contains values in {name!r} that are not finite in {tensor.dtype}",
+            )
 
 
 def load(
@@ -146,22 +162,32 @@ def load(
         return module.to(device).eval().requires_grad_(False)
 
 
-def _files(weights: Weights, component: Component, dtype: torch.dtype) -> list[str]:
-    """Return the names of the component's safetensors files, all of one variant."""
-    variants = ("", "fp16")
-    for variant in reversed(variants) if dtype == torch.float16 else variants:
+def stored_tensors(
+    weights: Weights, component: Component, dtype: torch.dtype
+) -> tuple[str | None, list[StoredTensor]]:
+    """Return the variant of the component's safetensors files, and the tensors in their headers.
+
+    For float16, the variant `fp16` is preferred, and otherwise None, which is that of the files
+    without a suffix. Raises UserError if there is no file, or one is damaged or has other dtypes.
+    """
+    variants = ("fp16", None) if dtype == torch.float16 else (None, "fp16")
+    # Only a file that does not exist is replaced by another one.
+    for variant in variants[:1] if weights.is_partial else variants:
         dotted = f".{variant}" if variant else ""
         single = f"{component.folder}/{component.stem}{dotted}.safetensors"
         index = f"{component.folder}/{component.stem}.safetensors.index{dotted}.json"
-        if weights.find(single):
-            return [single]
-        if weights.find(index):
-            return _sharded_files(weights, component, index)
+        files = [single] if weights.find(single) else []
+        if not files and weights.find(index):
+            files = _sharded_files(weights, component, index)
+        if files:
+            return variant, [t for file in files for t in _header(weights, component, file)]
     folder = Path(weights.location, component.folder)
-    other = advise_format(folder.iterdir()) if folder.is_dir() else None
+    advice = advise_format(folder.iterdir()) if folder.is_dir() else None
+    if weights.is_partial:
+        advice = "the Hub was not asked which files it has: fetch them where there is a network"
     raise weights.error(
         f"{component.folder}/",
-        f"has no {component.stem}.safetensors{f'; {other}' if other else ''}",
+        f"has no {component.stem}.safetensors{f'; {advice}' if advice else ''}",
     )
 
 
@@ -184,13 +210,14 @@ def _header(weights: Weights, component: Component, file: str) -> list[StoredTen
     if path is None:
         raise weights.error(file, "does not exist, but its index names it")
     stored = []
+    dtypes = FLOAT_DTYPES if component.library is None else FLOAT_DTYPES + INDEX_DTYPES
     try:
         with safe_open(path, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118 - it is not a mapping
                 if name in component.unused:
                     continue
                 tensor = opened.get_slice(name)
-                if tensor.get_dtype() not in FLOAT_DTYPES:
+                if tensor.get_dtype() not in dtypes:
                     raise weights.error(
                         file,
                         f"contains {name[:100]!r} with dtype {tensor.get_dtype()}; expected"

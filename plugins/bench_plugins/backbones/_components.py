@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
 from operator import methodcaller
 from typing import Any
 
@@ -16,18 +15,22 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import (
     LOADING,
     Component,
+    check_names,
+    check_values,
     diffusers_component,
     first_line,
     load,
+    stored_tensors,
     transformers_component,
 )
-from bench_plugins.backbones._configs import read_config
+from bench_plugins.backbones._configs import check_not_quantised, read_config
 from bench_plugins.backbones._tokenizers import clip_tokenizer, other_tokenizer
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PIPELINE_INDEX = "model_index.json"
 # Libraries named by an index, apart from pipeline modules of diffusers.
 COMPONENT_LIBRARIES = ("diffusers", "transformers")
+AUTOENCODER = "vae"
 NETWORKS = ("transformer", "unet")  # names of the denoising network in a pipeline
 EMBEDDINGS = "0.0"  # leaf of a conditioning: the first value that the pipeline returns
 OLDER_CLASS = "Transformer2DModel"  # class of DiT and PixArt in files made before diffusers 0.29
@@ -35,6 +38,7 @@ OLDER_CLASS = "Transformer2DModel"  # class of DiT and PixArt in files made befo
 # them.
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 POSITIONS = ("text_model.embeddings.position_ids", "embeddings.position_ids")  # 0, 1, 2 …
+LANGUAGE_HEAD = "lm_head.weight"  # of a language model whose embeddings are used
 TIED_TENSORS = {"encoder.embed_tokens.weight": "shared.weight"}  # T5's
 OTHER_TOKENIZERS = {
     "t5": ("T5TokenizerFast", "T5Tokenizer"),
@@ -83,7 +87,7 @@ def component_of(
         )
         if is_plain and not getattr(component_cls, "_keep_in_fp32_modules", None):
             return component, config
-        return replace(component, library=component_cls), config
+        return library_component(name, component_cls), config
     if issubclass(component_cls, transformers.CLIPPreTrainedModel):
         model_type, model = "clip_text_model", component_cls
         config_class: Any = transformers.CLIPTextConfig
@@ -98,12 +102,9 @@ def component_of(
     elif issubclass(component_cls, transformers.Gemma2PreTrainedModel):
         model_type, model = "gemma2", transformers.Gemma2Model
         config_class = transformers.Gemma2Config
-        more = {"renamed": methodcaller("removeprefix", "model."), "unused": ("lm_head.weight",)}
+        more = {"renamed": methodcaller("removeprefix", "model."), "unused": (LANGUAGE_HEAD,)}
     else:
-        component = transformers_component(
-            name, component_cls, getattr(component_cls, "config_class", None), library=component_cls
-        )
-        return component, weights.read(f"{name}/config.json")
+        return library_component(name, component_cls), weights.read(f"{name}/config.json")
     config = read_config(weights, name, "model_type", (model_type,))
     return transformers_component(name, model, config_class, **more), config
 
@@ -131,11 +132,18 @@ def tokenizer_of(weights: Weights, name: str, tokenizer_cls: Any, encoder: Compo
 
 def from_library(weights: Weights, name: str, component_cls: Any, **more: Any) -> Any:
     """Return a component loaded with `from_pretrained`. Raises UserError if that fails."""
-    source = {"subfolder": name, "revision": weights.revision}
     try:
-        return component_cls.from_pretrained(weights.location, **source, **more)
+        return component_cls.from_pretrained(weights.folder(name), local_files_only=True, **more)
     except Exception as error:  # whatever the libraries raise for missing or invalid files
         raise weights.error(f"{name}/", f"cannot be loaded: {first_line(error)}") from error
+
+
+def library_component(name: str, component_cls: Any) -> Component:
+    """Describe a component that its own library loads."""
+    if issubclass(component_cls, diffusers.ModelMixin):
+        return diffusers_component(name, component_cls, library=component_cls)
+    config_class = getattr(component_cls, "config_class", None)
+    return transformers_component(name, component_cls, config_class, library=component_cls)
 
 
 def load_component(
@@ -143,9 +151,37 @@ def load_component(
 ) -> Any:
     """Return a component with its weights, for inference. Raises UserError if they are invalid."""
     component, config = component_of(weights, name, component_cls)
-    if component.library is None:
+    # T5's library keeps some of its layers in float32.
+    is_mixed = dtype == torch.float16 and getattr(component_cls, "_keep_in_fp32_modules", None)
+    if component.library is None and not is_mixed:
         return load(weights, component, config, dtype, device)
+    return load_with_library(weights, name, component_cls, dtype).to(device)
+
+
+def load_with_library(weights: Weights, name: str, component_cls: Any, dtype: torch.dtype) -> Any:
+    """Return a component loaded by its library, for inference. Raises UserError as `load` does.
+
+    What the library ignores by its own patterns, such as T5's decoder, may be left over.
+    """
+    component = library_component(name, component_cls)
+    variant, _ = stored_tensors(weights, component, dtype)
+    check_not_quantised(weights, f"{name}/config.json", weights.read(f"{name}/config.json"))
+    options: dict[str, Any] = {"use_safetensors": True, "variant": variant}
+    if issubclass(component_cls, transformers.PreTrainedModel):
+        # Its error does not name a misshapen tensor. Its report does.
+        options["ignore_mismatched_sizes"] = True
     # Parameters created in inference mode could not be used in a backward pass.
     with LOADING, torch.inference_mode(False):
-        module = from_library(weights, name, component_cls, torch_dtype=dtype, use_safetensors=True)
-        return module.to(device).eval().requires_grad_(False)
+        module, info = from_library(
+            weights, name, component_cls, torch_dtype=dtype, output_loading_info=True, **options
+        )
+    for tensor, shape, expected in info["mismatched_keys"]:
+        raise weights.error(
+            f"{name}/",
+            f"contains {tensor!r} of shape {list(shape)}; its config requires {list(expected)}",
+        )
+    unused = (*POSITIONS, LANGUAGE_HEAD)
+    left = [tensor for tensor in info["unexpected_keys"] if not tensor.endswith(unused)]
+    check_names(weights, component, info["missing_keys"], left)
+    check_values(weights, name, module)
+    return module.eval().requires_grad_(False)

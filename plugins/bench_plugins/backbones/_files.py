@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
@@ -11,18 +14,29 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers.loaders import single_file_utils
+from torch import nn
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, advise_format
 from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
+    INDEX_DTYPES,
     LOADING,
+    check_values,
     first_line,
     header,
     is_lora,
 )
-from bench_plugins.backbones._components import COMPONENT_LIBRARIES, PIPELINE_INDEX
+from bench_plugins.backbones._components import (
+    AUTOENCODER,
+    COMPONENT_LIBRARIES,
+    NETWORKS,
+    PIPELINE_INDEX,
+    component_class,
+    load_component,
+)
 from bench_plugins.backbones._configs import check_not_quantised
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._runner import CLASS_LABELS
@@ -31,6 +45,21 @@ IMAGE_INPUTS = {"image", "mask_image", "control_image", "video"}  # parameters o
 CONTROL_COMPONENTS = {"controlnet", "adapter"}
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
+# Parts of a pipeline in a single file → beginnings of their tensors' names; all others are the
+# network's.
+NETWORK, ENCODERS = "network", "text encoders"
+PREFIXES = {
+    AUTOENCODER: ("first_stage_model.", "vae."),
+    ENCODERS: ("cond_stage_model.", "conditioner.embedders.", "text_encoders."),
+}
+# Tensors of a single file that no pipeline reads: the training's averages and noise levels, tables
+# of positions, the scale of CLIP's logits, the last layer of Stable Diffusion 2's text encoder. A
+# tied tensor counts once; CLIP's projection is not in every file.
+UNUSED = re.compile(
+    r"model_ema\.|(\w+_)?alphas_cumprod|betas$|posterior_|logvar$|denoiser\.sigmas$"
+    r"|cond_stage_model\.model\.transformer\.resblocks\.23\."
+    r"|(.+\.)?(position_ids|logit_scale|encoder\.embed_tokens\.weight|text_projection(\.weight)?)$"
+)
 
 
 def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
@@ -133,32 +162,56 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
 
 
 def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
-    """Load a folder's or a file's pipeline on the CPU. Raises UserError if diffusers cannot."""
-    pipeline_cls = pipeline_class(weights, weights.read(PIPELINE_INDEX))
-    components: dict[str, Any] = {}
+    """Load a folder's or a file's pipeline on the CPU, with its LoRAs. The VAE is in float32.
+
+    Raises UserError if a component lacks a tensor, or has another one or one that is not finite, or
+    if diffusers cannot load the pipeline.
+    """
+    index = weights.read(PIPELINE_INDEX)
+    pipeline_cls = pipeline_class(weights, index)
+    shapes = {} if weights.file is None else _shapes(Path(weights.file))
+    source: dict[str, Any] = {"local_files_only": True}
+    parameters = inspect.signature(pipeline_cls.__init__).parameters
     # It checks generated images. None are generated here.
-    if "safety_checker" in inspect.signature(pipeline_cls.__init__).parameters:
-        components = {"safety_checker": None, "requires_safety_checker": False}
+    if "safety_checker" in parameters:
+        source.update(safety_checker=None, requires_safety_checker=False)
+    names = {name for name in parameters if isinstance(index.get(name), list) and index[name][0]}
+    in_file = []
     try:
+        folder = str(weights.folder(""))
         with LOADING:
-            if weights.file is not None:
-                pipe = load_single_file(pipeline_cls, weights, dtype, components)
+            for name in sorted(names - source.keys()):
+                component_cls = component_class(weights, pipeline_cls, index, name)
+                own_dtype = torch.float32 if name == AUTOENCODER else dtype
+                if not issubclass(component_cls, nn.Module):
+                    continue
+                if not _is_in_file(component_cls, shapes):
+                    source[name] = load_component(weights, name, component_cls, own_dtype, "cpu")
+                    continue
+                in_file.append(name)
+                if own_dtype != dtype:
+                    config = {"config": folder, "subfolder": name, "local_files_only": True}
+                    source[name] = component_cls.from_single_file(
+                        weights.file, torch_dtype=own_dtype, **config
+                    )
+            if weights.file is None:
+                pipe = pipeline_cls.from_pretrained(folder, torch_dtype=dtype, **source)
             else:
-                dtypes = {"vae": torch.float32, "default": dtype}
-                pipe = pipeline_cls.from_pretrained(
-                    weights.location,
-                    torch_dtype=dtypes,
-                    revision=weights.revision,
-                    use_safetensors=True,
-                    **components,
-                )
+                source.update(config=folder, torch_dtype=dtype)
+                pipe = pipeline_cls.from_single_file(weights.file, **source)
+    except UserError:
+        raise
     except Exception as error:  # whatever the libraries raise for missing or invalid files
         raise UserError(
-            f"The weights {weights.location} cannot be loaded: {first_line(error)}."
+            f"The weights {weights.file or weights.location} cannot be loaded: {first_line(error)}."
         ) from error
     for component in pipe.components.values():
-        if isinstance(component, torch.nn.Module):
+        if isinstance(component, nn.Module):
             component.eval().requires_grad_(False)
+    if weights.file is not None:
+        modules = {name: getattr(pipe, name) for name in in_file}
+        _check_file(replace(weights, location=weights.file, revision=None), modules)
+    add_loras(pipe, weights)
     return pipe
 
 
@@ -182,7 +235,7 @@ def check_files(weights: Weights) -> None:
     if not tensors:
         raise UserError(f"{path} is damaged, or contains no tensors.")
     dtypes = {dtype for dtype, _ in tensors.values()}
-    if quantised := sorted(dtypes - {*FLOAT_DTYPES, "I64", "I32", "BOOL"}):
+    if quantised := sorted(dtypes - {*FLOAT_DTYPES, *INDEX_DTYPES}):
         raise UserError(
             f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
         )
@@ -194,7 +247,7 @@ def config_source(file: Path) -> str:
     Raises UserError if diffusers does not recognise the model in the file.
     """
     check_files(Weights(str(file), None, "", file=str(file)))
-    shapes = {n: torch.empty(shape, device="meta") for n, (_, shape) in header(file).items()}
+    shapes = _shapes(file)
     model_type = single_file_utils.infer_diffusers_model_type(shapes)
     if model_type == "v1" and LDM_NETWORK not in shapes:  # diffusers' default for unknown models
         raise UserError(
@@ -205,24 +258,45 @@ def config_source(file: Path) -> str:
     return str(source["pretrained_model_name_or_path"])
 
 
-def load_single_file(
-    pipeline_cls: Any, weights: Weights, dtype: torch.dtype, components: Any
-) -> Any:
-    """Load a file's pipeline, with `components` in place of its own. Raises diffusers' errors."""
-    folder = weights.location
-    if weights.revision is not None:
-        from huggingface_hub import snapshot_download
+def _shapes(file: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file on the meta device, which diffusers' functions take."""
+    return {name: torch.empty(shape, device="meta") for name, (_, shape) in header(file).items()}
 
-        patterns = ["*.json", "*.txt", "*.model"]
-        folder = snapshot_download(folder, revision=weights.revision, allow_patterns=patterns)
-    source: dict[str, Any] = {"config": folder, "local_files_only": True}
-    autoencoder: Any = getattr(
-        diffusers, weights.read(PIPELINE_INDEX).get("vae", ["", ""])[1], None
+
+def _is_in_file(component_cls: Any, shapes: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether diffusers reads a component from a single file, and not from the folder."""
+    if not issubclass(component_cls, transformers.PreTrainedModel):
+        return bool(shapes) and hasattr(component_cls, "from_single_file")
+    return bool(
+        single_file_utils.is_clip_model_in_single_file(component_cls, shapes)
+        or single_file_utils.is_t5_in_single_file(shapes)
     )
-    if hasattr(autoencoder, "from_single_file"):  # in float32, like the VAE of a folder
-        settings = {**source, "subfolder": "vae", "torch_dtype": torch.float32}
-        components = {**components, "vae": autoencoder.from_single_file(weights.file, **settings)}
-    return pipeline_cls.from_single_file(weights.file, torch_dtype=dtype, **source, **components)
+
+
+def _check_file(weights: Weights, modules: Mapping[str, nn.Module]) -> None:
+    """Raise UserError unless all tensors of a single file are in the modules, and no others.
+
+    diffusers renames, splits and joins them, and does not say which it does not read. So numbers of
+    elements are compared.
+    """
+    stored: Counter[str] = Counter()
+    for name, tensor in _shapes(Path(weights.location)).items():
+        parts = (part for part, prefixes in PREFIXES.items() if name.startswith(prefixes))
+        stored[next(parts, NETWORK)] += 0 if UNUSED.match(name) else tensor.numel()
+    loaded: Counter[str] = Counter()
+    for component, module in modules.items():
+        check_values(weights, component, module)
+        part = {AUTOENCODER: AUTOENCODER, **dict.fromkeys(NETWORKS, NETWORK)}.get(
+            component, ENCODERS
+        )
+        for name, tensor in module.state_dict().items():
+            loaded[part] += 0 if UNUSED.match(name) else tensor.numel()
+    for part in stored.keys() | loaded.keys():
+        if stored[part] != loaded[part]:
+            raise weights.error(
+                part,
+                f"has {stored[part]:,} values; its config describes {loaded[part]:,}",
+            )
 
 
 def add_loras(pipe: Any, weights: Weights) -> None:
@@ -239,10 +313,12 @@ def add_loras(pipe: Any, weights: Weights) -> None:
             expected = _count_lora_tensors(type(pipe).lora_state_dict(source, **options))
         except Exception as error:  # whatever diffusers and PEFT raise
             problem, expected = first_line(error), 0
-        added = _count_added(pipe, name)
-        if problem or added != expected or not added:
+        added = list(_added(pipe, name))
+        if not all(torch.isfinite(tensor).all() for tensor in added):
+            problem = "it contains values that are not finite"
+        if problem or len(added) != expected or not added:
             problem = problem or (
-                f"{expected - added} of its {expected} tensors match no layer of the pipeline"
+                f"{expected - len(added)} of its {expected} tensors match no layer of the pipeline"
             )
             raise UserError(f"--lora {lora.path} does not fit {type(pipe).__name__}: {problem}.")
     if names:
@@ -254,10 +330,10 @@ def _count_lora_tensors(state: Any) -> int:
     return sum(any(layer in name for layer in LORA_LAYERS) for name in tensors)
 
 
-def _count_added(pipe: Any, adapter: str) -> int:
-    return sum(
-        f".{adapter}." in name
-        for component in pipe.components.values()
-        if isinstance(component, torch.nn.Module)
-        for name, _ in component.named_parameters()
-    )
+def _added(pipe: Any, adapter: str) -> Iterator[torch.Tensor]:
+    """Yield the tensors of an adapter in a pipeline's components."""
+    for component in pipe.components.values():
+        if isinstance(component, nn.Module):
+            for name, tensor in component.named_parameters():
+                if f".{adapter}." in name:
+                    yield tensor

@@ -6,7 +6,9 @@ and evaluated. That validates its configs, and counts its operations and memory.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -17,7 +19,12 @@ from bench.engine.images import NORMALIZATIONS
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import LOADING, first_line, warn_of_adapters
-from bench_plugins.backbones._components import NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
+from bench_plugins.backbones._components import (
+    AUTOENCODER,
+    NETWORKS,
+    PIPELINE_INDEX,
+    TORCH_DTYPES,
+)
 from bench_plugins.backbones._configs import (
     check_flow,
     check_network,
@@ -36,7 +43,7 @@ from bench_plugins.backbones._files import (
 )
 from bench_plugins.backbones._folding import uses_prompts
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._meta import AUTOENCODER, check_tensors, meta_pipeline
+from bench_plugins.backbones._meta import check_tensors, meta_pipeline, placeholder
 from bench_plugins.backbones._runner import (
     PipelineRunner,
     embeds_guidance,
@@ -84,10 +91,11 @@ class InspectedFolder(PipelineDenoiser):
         Warns about pipeline classes that have no family, and about adapters in the folder.
         """
         check_components(weights, read_index(weights, cls.pipelines), weights.file is None)
-        meta = cls.on_meta(weights, dtype, **settings)
+        check_files(weights)
+        meta = cls.checked(weights, dtype, **settings)
         if weights.loras or weights.file:
-            check_files(weights)
-        elif not cls.pipelines:
+            return
+        if not cls.pipelines:
             name = weights.read(PIPELINE_INDEX)["_class_name"]
             origin = "declared" if facts_of(name) else "found by trial calls"
             warn_user(
@@ -95,8 +103,18 @@ class InspectedFolder(PipelineDenoiser):
                 f" family: it is run by its own code, and its properties are {origin}."
             )
         if meta is not None:
-            check_tensors(weights, meta.pipe, meta.component_classes)
             warn_of_adapters(weights, set(meta.component_classes))
+
+    @classmethod
+    def checked(cls, weights: Weights, dtype: str, **settings: Any) -> InspectedFolder | None:
+        """Return the meta backbone after a check of the headers of its files, or None.
+
+        It is that of the folder alone. LoRAs and a single file are checked when they are loaded.
+        """
+        meta = cls.on_meta(replace(weights, loras=(), file=None), dtype, **settings)
+        if meta is not None and weights.file is None:
+            check_tensors(weights, meta.pipe, meta.component_classes)
+        return meta
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
@@ -244,7 +262,7 @@ def _meta_backbone(
     backbone.weights, backbone._dtype = weights, TORCH_DTYPES[dtype]
     backbone.component_classes = component_classes
     backbone.device_override = torch.device("cpu")
-    backbone.pipe = pipe
+    backbone.pipe = copy.copy(pipe)
     network: Any = network_of(pipe)
     name = network_name(pipe)
     if family.pipelines:
@@ -257,12 +275,14 @@ def _meta_backbone(
     try:
         PipelineDenoiser.__init__(
             backbone,
-            pipe,
+            backbone.pipe,
             resolution=side,
             normalize=normalize,
             call=backbone.keywords(**parameters),
         )
         _ = backbone.order  # computing it may call the network, which must not be counted
+        for encoder in backbone.encoders:  # from here on, prompts are encoded
+            backbone.pipe.__dict__[encoder] = placeholder(weights, encoder, getattr(pipe, encoder))
         backbone.flops = operations(backbone)
         name = AUTOENCODER
         peak_of_image(backbone)

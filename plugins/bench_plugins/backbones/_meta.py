@@ -22,9 +22,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map, tree_map_only
 
-from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Component, build_on_meta, find_tensors, first_line
+from bench.inputs.weights import HAND_OVER, Weights
+from bench_plugins.backbones._checkpoint import (
+    Component,
+    build_on_meta,
+    find_tensors,
+    first_line,
+    stored_tensors,
+)
 from bench_plugins.backbones._components import (
+    AUTOENCODER,
     NETWORKS,
     PIPELINE_INDEX,
     component_class,
@@ -32,8 +39,8 @@ from bench_plugins.backbones._components import (
     tokenizer_of,
 )
 
-AUTOENCODER = "vae"
 _AUTOCAST_LOCK = RLock()
+CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
 # Components that process generated images. None are generated here.
 IMAGE_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
 
@@ -104,13 +111,16 @@ def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
 def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> None:
     """Raise UserError unless the files hold exactly the tensors of a meta pipeline's components.
 
-    Only the headers of the files are read.
+    Only the headers of the files are read. Names and shapes of tensors that a library loads are
+    checked by `load_with_library`.
     """
     for name, component_cls in classes.items():
         component, _ = component_of(weights, name, component_cls)
+        module = getattr(pipe, name)
         if component.library is None:
-            module = getattr(pipe, name)
             find_tensors(weights, component, module, module.dtype)
+        else:  # what its library renames is known when it loads them
+            stored_tensors(weights, component, module.dtype)
 
 
 def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:
@@ -127,6 +137,19 @@ def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:
             wrapped = _run_on_meta(module, method)
             module.__dict__[name] = _cached_by_shape(wrapped) if once else wrapped
     return module
+
+
+def placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:
+    """Return a copy of a meta module that raises UserError if it is called, as it has no values."""
+
+    def refuse(*arguments: Any, **keywords: Any) -> Any:
+        raise weights.error(
+            f"{name}/", f"is used by the pipeline at a stage without its weights: {HAND_OVER}"
+        )
+
+    empty = copy.copy(module)
+    empty.__dict__.update(dict.fromkeys(CALLED, refuse))
+    return empty
 
 
 def _cached_by_shape(function: Callable[..., Any]) -> Callable[..., Any]:

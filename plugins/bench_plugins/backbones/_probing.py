@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +22,7 @@ from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.errors import UserError
 from bench_plugins.backbones._calls import CountedNetwork
-from bench_plugins.backbones._runner import network_name
+from bench_plugins.backbones._runner import at_step, network_name
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
 LEVEL_TOLERANCE = 0.01  # of alpha, sigma and shifts, because solvers round times to integers
@@ -63,6 +64,31 @@ def probe_call(denoiser: Any) -> str:
     # Batches may round differently.
     difference = float((together.float() - expected).abs().max())
     return "each" if difference < 0.02 * float(expected.abs().max()) else "one"
+
+
+def check_times(denoiser: Any) -> None:
+    """Raise UserError unless the network gets each sample's own time in a batch of several.
+
+    Its inputs that depend on the time are compared with those of samples on their own. The network
+    is not called.
+    """
+    name, levels = network_name(denoiser.pipe), denoiser.levels
+    times = torch.as_tensor(levels.time[[len(levels) // 4, 3 * len(levels) // 4]])
+    recorded = []
+    for batch in (times[:1], times[1:], times[None]):
+        network = CountedNetwork(denoiser.network, echoes=True)
+        prompts = denoiser._short_prompts(batch.shape[-1])
+        with suppress(Exception):  # whatever the pipeline raises for several times, or for an echo
+            denoiser.run(*prompts, batch, at_step, components={name: network})
+        recorded.append(network.inputs)
+    first, second, both = recorded
+    pairs = [pair for pair in zip(first, second, strict=True) if not torch.equal(*pair)]
+    expected = [torch.cat([leaf.flatten() for leaf in pair]) for pair in pairs]
+    if not all(any(torch.equal(x.flatten(), wanted) for x in both) for wanted in expected):
+        raise UserError(
+            f"{denoiser.who} cannot be used: in a batch of several noise levels, its network does"
+            " not get the time of each sample, but other values, as with expand_timesteps."
+        )
 
 
 def check_assumptions(denoiser: Any) -> None:

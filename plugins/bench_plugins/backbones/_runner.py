@@ -61,8 +61,9 @@ class PipelineRunner:
 
     def __init__(self, pipe: Any, call: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
-        self.device: torch.device = self.device_override or pipe._execution_device
         self.who = f"The pipeline {type(pipe).__name__}"
+        _check_networks(pipe, self.who)
+        self.device: torch.device = self.device_override or pipe._execution_device
         pipeline_cls: Any = type(pipe)
         self.call_parameters = inspect.signature(pipeline_cls.__call__).parameters
         declared = facts_of(pipeline_cls.__name__)
@@ -268,6 +269,21 @@ def network_of(pipe: Any) -> torch.nn.Module:
     """Return a pipeline's denoising network."""
     network: torch.nn.Module = getattr(pipe, network_name(pipe))
     return network
+
+
+def _check_networks(pipe: Any, who: str) -> None:
+    """Raise UserError if a pipeline has another network that predicts at a time."""
+    network = network_of(pipe)
+    for name, module in pipe.components.items():
+        if not isinstance(module, torch.nn.Module) or module is network:
+            continue
+        inputs = inspect.signature(module.forward).parameters
+        takes_time = "t" in inputs or any(key.startswith("timestep") for key in inputs)
+        if takes_time or type(module) is type(network):
+            raise UserError(
+                f"{who} cannot be used: it has a second network, {name}. A single network has to"
+                " predict at all noise levels."
+            )
 
 
 def embeds_guidance(network: Any) -> bool:

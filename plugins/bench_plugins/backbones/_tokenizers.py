@@ -266,7 +266,6 @@ def other_tokenizer(weights: Weights, folder: str, encoder: str, classes: tuple[
     config = weights.read(name)
     check_class(weights, name, config, "tokenizer_class", classes)
     _check_own_files(weights, folder, config)
-    weights.find(f"{folder}/special_tokens_map.json")  # fetched from the Hub for the library
     whole = weights.find(f"{folder}/tokenizer.json")
     pieces = None if whole else weights.find(f"{folder}/{SENTENCEPIECE_FILE}")
     if pieces is not None:

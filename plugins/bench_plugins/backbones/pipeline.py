@@ -22,7 +22,7 @@ from bench.engine.images import preprocess
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
-from bench_plugins.backbones._probing import check_assumptions, probe_call
+from bench_plugins.backbones._probing import check_assumptions, check_times, probe_call
 from bench_plugins.backbones._runner import (
     UNGUIDED,
     PipelineRunner,
@@ -78,6 +78,9 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
             with torch.no_grad():
                 self.facts = replace(self.facts, times=probe_call(self))
             check_assumptions(self)
+        if self.facts.times == "each":
+            with torch.no_grad():
+                check_times(self)
 
     def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
         """Return the noise levels, given the keywords passed to `set_timesteps`."""

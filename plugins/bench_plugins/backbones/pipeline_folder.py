@@ -19,11 +19,11 @@ from torch import Tensor
 
 from bench.engine.trees import Tree, mapped
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._components import TORCH_DTYPES, load_component
-from bench_plugins.backbones._files import add_loras, load_pipeline
+from bench_plugins.backbones._components import AUTOENCODER, TORCH_DTYPES, load_component
+from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones._inspection import InspectedFolder
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._meta import AUTOENCODER, check_tensors
+from bench_plugins.backbones._meta import placeholder
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 
@@ -54,19 +54,19 @@ class FolderPipeline(InspectedFolder):
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._lock = RLock()  # guards `_loaded`, because threads share a backbone
-        meta = self.on_meta(weights, dtype, **settings)
+        meta = self.checked(weights, dtype, **settings)
         self.component_classes = {}
-        if meta is None:
+        if meta is None or weights.loras or weights.file:
             pipe = load_pipeline(weights, self._dtype)
-            add_loras(pipe, weights)
             PipelineDenoiser.__init__(
                 self, pipe.to(device), resolution=resolution, normalize=normalize
             )
             return
-        check_tensors(weights, meta.pipe, meta.component_classes)
         target = torch.device(device)
         self.__dict__.update(meta.__dict__, device=target, device_override=target, _loaded=set())
         self.pipe, self.call = copy.copy(meta.pipe), dict(meta.call)
+        for name in self.component_classes:
+            self.pipe.__dict__[name] = placeholder(weights, name, getattr(meta.pipe, name))
         if self.slots is not None:
             self.slots = copy.copy(self.slots)
             self.slots.encode = self.encoded_prompts

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,15 @@ from helpers.damage import (
     UNET,
     VAE,
     Damage,
-    Tensors,
+    adds,
     both,
     copy_pipeline,
+    drops,
     every,
     links,
     removes,
+    renames,
+    reshapes,
     says,
     sets,
     shards,
@@ -42,23 +44,6 @@ TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 SCHEDULER = "scheduler/scheduler_config.json"
 TOKENIZER = "tokenizer/tokenizer_config.json"
 NAN, INF = float("nan"), float("inf")
-
-
-def renames_first(content: Tensors) -> None:
-    content["another.name"] = content.pop(sorted(content)[0])
-
-
-def drops_first(content: Tensors) -> None:
-    del content[sorted(content)[0]]
-
-
-def reshapes_first(content: Tensors) -> None:
-    name = sorted(content)[0]
-    content[name] = torch.zeros(3, *content[name].shape)
-
-
-def adds(name: str) -> Callable[[Tensors], object]:
-    return lambda content: content.update({name: torch.zeros(2)})
 
 
 def cuts_vocabulary(folder: Path) -> None:
@@ -259,7 +244,7 @@ TENSORS: dict[str, tuple[Damage, str]] = {
         "has no weight_map",
     ),
     "a shard that lacks some": (
-        both(shards(UNET), tensors("unet/two.safetensors", drops_first)),
+        both(shards(UNET), tensors("unet/two.safetensors", drops())),
         "unet/ lacks tensor",
     ),
     "a tensor in two shards": (
@@ -279,14 +264,14 @@ TENSORS: dict[str, tuple[Damage, str]] = {
         f"{part}: {what}": (tensors(file, change), message)
         for part, file in (("unet", UNET), ("vae", VAE), ("text_encoder", TEXT))
         for what, change, message in (
-            ("a tensor missing", drops_first, f"{part}/ lacks tensor"),
-            ("a tensor renamed", renames_first, f"{part}/ lacks tensor"),
+            ("a tensor missing", drops(), f"{part}/ lacks tensor"),
+            ("a tensor renamed", renames(), f"{part}/ lacks tensor"),
             (
                 "a tensor too many",
                 adds("another.weight"),
                 f"{part}/ contains tensor 'another.weight'",
             ),
-            ("a tensor misshapen", reshapes_first, f"{part}/.* of shape"),
+            ("a tensor misshapen", reshapes(), f"{part}/.* of shape"),
             ("integers", every(lambda t: t.to(torch.int8)), f"{part}/.* with dtype I8"),
         )
     },

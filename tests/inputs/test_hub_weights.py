@@ -1,0 +1,202 @@
+"""A file that the Hub has is used, or the run ends with its name: no other file takes its place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import torch
+from helpers.damage import TEXT, UNET, VAE, copy_pipeline
+from helpers.hub import Fault, Hub, a_hub, point_clients
+from helpers.pipelines import save_indexed
+from helpers.places import ROOT
+from helpers.released import made
+from helpers.single_file import save_single_file
+
+from bench.errors import AbsentError, UserError
+from bench.inputs.altered import add_files
+from bench.inputs.weights import Weights, resolve
+from bench.machine.offline import offline
+from bench_plugins.backbones._files import load_pipeline
+from bench_plugins.backbones.families import StableDiffusion
+from bench_plugins.backbones.pipeline_folder import FolderPipeline
+
+TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
+TOKENIZER = "tokenizer/tokenizer.json"
+# Each with the words that the error has.
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "busy": ({"status": 503}, "answered 503"),
+    "too many requests": ({"status": 429}, "answered 429"),
+    "listed but not there": ({"status": 404, "code": "EntryNotFound"}, "answered 404"),
+    "a cut connection": ({"after": 10}, "did not provide it"),
+}
+Loads = Callable[[Weights], object]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
+    with a_hub() as served:
+        point_clients(served, tmp_path / "cache", monkeypatch)
+        yield served
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> str:
+    """A name of its own for each test: what was loaded of a repository stays in memory."""
+    return f"some/{tmp_path.name}"
+
+
+def stable_diffusion(weights: Weights) -> None:
+    """Load every part, after the check that comes before a run."""
+    StableDiffusion.check_weights(weights)
+    backbone = StableDiffusion(weights)
+    _ = backbone.network, backbone.vae
+    backbone.encode_prompts(["a"])
+
+
+def with_decoys(folder: Path) -> Path:
+    """Copy tiny-digits, with other files that a loader might take for its own."""
+    copy_pipeline(TINY, folder)
+    shutil.copy(TINY / "model_index.json", folder)
+    for file in (UNET, VAE, TEXT):
+        path = folder / file
+        shutil.copy(path, path.with_suffix(".fp16.safetensors"))
+        torch.save({}, path.with_suffix(".bin"))
+    return folder
+
+
+def files_of(hub: Hub) -> list[str]:
+    """Return the files that were asked for, in order."""
+    paths = [request.path for request in hub.log if "/resolve/" in request.path]
+    return list(dict.fromkeys(unquote(path.split("/", 5)[5]) for path in paths))
+
+
+def each_fault_is_an_error(hub: Hub, loads: Loads, faults: Iterable[str]) -> list[str]:
+    """Fail unless each fault of each file ends the loading with the file's name."""
+    (repository,) = hub.files
+    name = repository.removeprefix("models/")
+    loads(resolve(name))
+    files = files_of(hub)
+    for number, (fault, file) in enumerate(product(faults, files)):
+        options, words = FAULTS[fault]
+        copy = f"{name}-{number}"  # nothing of it is cached
+        hub.files[f"models/{copy}"] = hub.files[repository]
+        hub.faults[:] = [Fault(f"/{file}", **options)]
+        with pytest.raises(UserError) as caught:
+            loads(resolve(copy))
+        assert file in str(caught.value) and words in str(caught.value), (fault, file)
+        assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+        hub.faults.clear()
+    loads(resolve(copy))  # nothing is remembered of the fault
+    return files
+
+
+def test_a_busy_hub_gives_no_other_file(hub: Hub, name: str, tmp_path: Path) -> None:
+    hub.add(f"models/{name}", with_decoys(tmp_path / "tiny"))
+    files = each_fault_is_an_error(hub, stable_diffusion, ["busy"])
+    assert {UNET, VAE, TEXT, TOKENIZER, "model_index.json"} < set(files)
+    assert not any("fp16" in file or file.endswith(".bin") for file in files)
+    assert set(files) <= hub.files[f"models/{name}"].keys(), "it asks for what is not listed"
+
+
+@pytest.mark.parametrize("file", [UNET, TOKENIZER])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault(fault: str, file: str, hub: Hub, name: str, tmp_path: Path) -> None:
+    hub.add(f"models/{name}", with_decoys(tmp_path / "tiny"))
+    options, words = FAULTS[fault]
+    hub.faults.append(Fault(f"/{file}", **options))
+    with pytest.raises(UserError, match=rf"{file} is not on this machine, and .*{words}"):
+        stable_diffusion(resolve(name))
+
+
+@pytest.mark.slow
+def test_every_fault_of_every_file(hub: Hub, name: str, tmp_path: Path) -> None:
+    hub.add(f"models/{name}", with_decoys(tmp_path / "tiny"))
+    each_fault_is_an_error(hub, stable_diffusion, list(FAULTS))
+
+
+def test_what_libraries_read(hub: Hub, name: str, tmp_path: Path) -> None:
+    """A text encoder and a tokenizer that transformers loads, from what was fetched before."""
+    made("AuraFlowPipeline").save_pretrained(tmp_path / "aura")
+    hub.add(f"models/{name}", tmp_path / "aura")
+
+    def loads(weights: Weights) -> None:
+        backbone = FolderPipeline(weights, resolution=16)
+        _ = backbone.network
+        backbone.encode_prompts(["a"])
+
+    files = each_fault_is_an_error(hub, loads, ["busy"])
+    assert {"text_encoder/model.safetensors", TOKENIZER} < set(files)
+
+
+def test_a_pipeline_that_is_loaded_as_a_whole(hub: Hub, name: str, tmp_path: Path) -> None:
+    hub.add(f"models/{name}", save_indexed(tmp_path / "pipeline"))
+    files = each_fault_is_an_error(hub, lambda w: load_pipeline(w, torch.float32), ["busy"])
+    assert {UNET, "tokenizer/merges.txt"} < set(files)
+
+
+def test_the_configs_of_a_single_file(hub: Hub, name: str, tmp_path: Path) -> None:
+    import diffusers
+
+    whole = save_indexed(tmp_path / "pipeline")
+    pipe = diffusers.DiffusionPipeline.from_pretrained(whole)
+    file = str(save_single_file(pipe, tmp_path / "one.safetensors"))
+    hub.add(f"models/{name}", whole)
+    files = each_fault_is_an_error(
+        hub, lambda weights: load_pipeline(add_files(weights, [], file), torch.float32), ["busy"]
+    )
+    assert "tokenizer/merges.txt" in files and UNET not in files
+
+
+def test_half_precision_takes_the_files_made_for_it(hub: Hub, name: str, tmp_path: Path) -> None:
+    hub.add(f"models/{name}", with_decoys(tmp_path / "tiny"))
+    half = UNET.replace(".safetensors", ".fp16.safetensors")
+    hub.faults.append(Fault(f"/{half}", 503))
+    with pytest.raises(UserError, match=f"{half} is not on this machine, and the Hub answered 503"):
+        StableDiffusion(resolve(name), dtype="float16")
+    hub.faults.clear()
+    _ = StableDiffusion(resolve(name), dtype="float16").network
+    assert half in files_of(hub) and UNET not in files_of(hub)
+
+
+def test_a_listing_that_cannot_be_had(hub: Hub, name: str) -> None:
+    hub.add(f"models/{name}", TINY)
+    hub.faults.append(Fault(f"/api/models/{name}", 503))
+    with pytest.raises(AbsentError, match=r"are not on this machine, and the Hub answered 503"):
+        resolve(name)
+
+
+def test_without_a_network_as_with_one(
+    hub: Hub, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the Hub listed is remembered; what it never listed is not taken for complete."""
+    hub.add(f"models/{name}", with_decoys(tmp_path / "tiny"))
+    online = resolve(name, "main")
+    stable_diffusion(online)
+    _ = StableDiffusion(online, dtype="float16").network  # its files are there, too
+    plain = online.root / UNET
+    snapshot = {path: path.resolve() for path in online.root.rglob("*.safetensors")}
+    commit = online.revision
+    with offline():
+        hub.log.clear()
+        stored = resolve(name, commit)
+        assert stored == online and stored.listing == online.listing
+        stable_diffusion(stored)
+        plain.unlink()
+        with pytest.raises(UserError, match=f"{UNET} is not on this machine, and the Hub was not"):
+            StableDiffusion(stored)
+        assert hub.log == []
+        monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "empty-cache"))
+        unlisted = resolve(name, commit)
+        assert unlisted == online and unlisted.listing is None
+        with pytest.raises(UserError, match=r"unet/ has no .*; the Hub was not asked which files"):
+            StableDiffusion(unlisted)
+        plain.symlink_to(snapshot[plain])
+        stable_diffusion(unlisted)
+        assert hub.log == []

@@ -1,0 +1,131 @@
+"""Only what has weights is called, and one network predicts each sample at its own time."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from helpers.command import bench
+from helpers.pipelines import save_indexed
+from helpers.released import RELEASED, made
+
+from bench.errors import UserError
+from bench.inputs.weights import resolve
+from bench_plugins.backbones.pipeline import PipelineDenoiser
+from bench_plugins.backbones.pipeline_folder import FolderPipeline
+
+SIDE = 16
+wan_2 = pytest.mark.skipif(
+    "WanPipeline" not in RELEASED, reason="this version of diffusers has no Wan 2.2"
+)
+
+
+def wan(**more: Any) -> Any:
+    """Return a small pipeline of Wan 2.1, with `more` of what 2.2 has."""
+    pipe = made("WanPipeline")
+    parts = (pipe.tokenizer, pipe.text_encoder, pipe.vae, pipe.scheduler, pipe.transformer)
+    return diffusers.WanPipeline(*parts, **more)
+
+
+def two_networks() -> Any:
+    return wan(transformer_2=made("WanPipeline").transformer, boundary_ratio=0.875)
+
+
+def time_per_token() -> Any:
+    return wan(expand_timesteps=True)
+
+
+REFUSED = {
+    "two networks": (two_networks, "it has a second network, transformer_2"),
+    "a time per token": (time_per_token, "does not get the time of each sample"),
+}
+
+
+@wan_2
+@pytest.mark.parametrize("trait", REFUSED)
+def test_wan_2_2_is_refused_in_a_line(trait: str, tmp_path: Path) -> None:
+    """In memory, and as a folder before anything is scored."""
+    pipeline, message = REFUSED[trait]
+    pipe = pipeline()
+    with pytest.raises(UserError, match=message):
+        PipelineDenoiser(pipe, resolution=SIDE)
+    pipe.save_pretrained(tmp_path / "wan")
+    done = bench(
+        *("run", "digits", "--backbone", tmp_path / "wan", "--resolution", SIDE, "--limit", 1),
+        *("--strategy", "full", "--set", "draws=2", "--results", tmp_path / "results"),
+    )
+    assert done.code == 2 and message in done.err.splitlines()[-1], done.err
+
+
+@wan_2
+@pytest.mark.parametrize("side", [16, 32, 48])
+def test_times_are_compared_at_every_size(side: int) -> None:
+    """At some sizes a time per token is spread over the picture; at others it does not fit."""
+    with pytest.raises(UserError, match="does not get the time of each sample"):
+        PipelineDenoiser(time_per_token(), resolution=side)
+    PipelineDenoiser(wan(), resolution=side)
+
+
+class Prior(torch.nn.Module):
+    """A network of another class that predicts at a time, like those of two-stage pipelines."""
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """Return the sample."""
+        return sample
+
+
+class WithSecond(diffusers.DiffusionPipeline):  # type: ignore[misc]  # Any to mypy
+    """A pipeline with two networks."""
+
+    def __init__(self, unet: Any, second: Any) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, second=second)
+
+    def __call__(self, prompt: list[str]) -> None:
+        """Do nothing: it is refused before it is called."""
+
+
+def test_any_second_network_is_found() -> None:
+    unet = made("StableDiffusionPipeline").unet
+    for second in (Prior(), copy.deepcopy(unet), made("Lumina2Pipeline").transformer):
+        with pytest.raises(UserError, match="it has a second network, second"):
+            PipelineDenoiser(WithSecond(unet, second))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_indexed(tmp_path_factory.mktemp("folder") / "pipeline")
+
+
+def test_what_was_not_loaded_raises_when_it_is_called(folder: Path) -> None:
+    """Each part, by each of its methods, before it is loaded and after it was freed."""
+    backbone = FolderPipeline(resolve(str(folder)))
+    for part in ("unet", "vae", "text_encoder"):
+        for method in ("__call__", "forward", "encode", "decode"):
+            with pytest.raises(UserError, match=f"{part}/ is used by the pipeline at a stage"):
+                getattr(backbone.pipe.components[part], method)(torch.zeros(1))
+    backbone.encode_prompts(["a"])
+    with pytest.raises(UserError, match="text_encoder/ is used"):
+        backbone.pipe.text_encoder(torch.zeros(1))
+    x_t = torch.zeros(1, *backbone.latent_shape)
+    backbone.denoise(x_t, torch.tensor([500]), backbone.encode_prompts(["a"]))
+
+
+def test_an_encoder_that_is_called_with_the_network_is_refused_before_scoring(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its embeddings are cached, so it is not in memory then."""
+    prepare = diffusers.StableDiffusionPipeline.prepare_extra_step_kwargs
+
+    def encoding(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        self.text_encoder(torch.zeros(1, 77, dtype=torch.int64))
+        return prepare(self, *arguments, **keywords)
+
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "prepare_extra_step_kwargs", encoding)
+    copied = save_indexed(tmp_path / "pipeline")
+    with pytest.raises(UserError, match="text_encoder/ is used by the pipeline at a stage"):
+        FolderPipeline.check_weights(resolve(str(copied)))
