@@ -315,8 +315,9 @@ def _find_commit(repository: str, revision: str | None) -> tuple[str, frozenset[
     try:
         info = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10)
         names = sorted(file.rfilename for file in info.siblings or ())
-        write_cached(_listing_file(repository, str(info.sha)), json.dumps(names))
-        return str(info.sha), frozenset(names)
+        if names:
+            write_cached(_listing_file(repository, str(info.sha)), json.dumps(names))
+        return str(info.sha), frozenset(names) or None
     except HFValidationError:
         raise UserError(
             f"The weights {repository!r} are neither a folder on this machine nor a Hub id."

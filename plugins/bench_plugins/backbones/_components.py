@@ -88,7 +88,7 @@ def component_of(
         if is_plain and not getattr(component_cls, "_keep_in_fp32_modules", None):
             return component, config
         return library_component(name, component_cls), config
-    if issubclass(component_cls, transformers.CLIPPreTrainedModel):
+    if component_cls in (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection):
         model_type, model = "clip_text_model", component_cls
         config_class: Any = transformers.CLIPTextConfig
         more: dict[str, Any] = {

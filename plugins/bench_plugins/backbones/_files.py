@@ -56,9 +56,9 @@ PREFIXES = {
 # of positions, the scale of CLIP's logits, the last layer of Stable Diffusion 2's text encoder. A
 # tied tensor counts once; CLIP's projection is not in every file.
 UNUSED = re.compile(
-    r"model_ema\.|(\w+_)?alphas_cumprod|betas$|posterior_|logvar$|denoiser\.sigmas$"
+    r"model_ema\.|(\w+_)?alphas_cumprod|(betas|logvar|scale_factor|denoiser\.sigmas)$|posterior_"
     r"|cond_stage_model\.model\.transformer\.resblocks\.23\."
-    r"|(.+\.)?(position_ids|logit_scale|encoder\.embed_tokens\.weight|text_projection(\.weight)?)$"
+    r"|(.+\.)?(position_ids|attn_mask|logit_scale|encoder\.embed_tokens\.weight|text_projection(\.weight)?)$"
 )
 
 

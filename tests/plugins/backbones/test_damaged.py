@@ -12,6 +12,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+import transformers
 from helpers.command import bench
 from helpers.damage import (
     TEXT,
@@ -28,6 +29,7 @@ from helpers.damage import (
     tensors,
     truncates,
 )
+from helpers.encoders import VISION
 from helpers.hub import Hub, a_hub, point_clients
 from helpers.loras import save_lora
 from helpers.pipelines import save_indexed
@@ -154,6 +156,19 @@ def test_a_pipeline_that_is_loaded_as_a_whole(
     """As with a LoRA, and where nothing is declared of its class."""
     folder = copied(whole, tmp_path / "copy", damage(part, kind, FILES[part]))
     with refused(part):
+        load_pipeline(resolve(str(folder)), torch.float32)
+
+
+def test_parts_that_few_pipelines_have(whole: Path, tmp_path: Path) -> None:
+    """An encoder of images, which its library loads, is checked as the others are."""
+    entry = ["transformers", "CLIPVisionModelWithProjection"]
+    folder = copied(whole, tmp_path / "copy", says("model_index.json", image_encoder=entry))
+    config = transformers.CLIPVisionConfig(**VISION)
+    encoder: Any = transformers.CLIPVisionModelWithProjection(config)
+    encoder.save_pretrained(folder / "image_encoder")
+    load_pipeline(resolve(str(folder)), torch.float32)
+    tensors("image_encoder/model.safetensors", drops())(folder)
+    with refused("image_encoder/ lacks tensor"):
         load_pipeline(resolve(str(folder)), torch.float32)
 
 
