@@ -50,21 +50,25 @@ class Population(NamedTuple):
 
 
 def log_capital(
-    values: Floats, mean: float | Decimal, population: Population | None = None
+    values: Floats, mean: float | Decimal, population: Population | None = None, since: int = 0
 ) -> Floats:
-    """Return the logarithm of the capital after each value, float64 [n].
+    """Return the logarithm of the capital after each value from index `since` on, float64 [n].
 
     The null hypothesis is that the mean is at most `mean`; to test "at least", negate `values` and
-    `mean`. `values` are float64 [n] in [-1, 1], in random order. With a `population`, they are
-    drawn from it without replacement, and the mean is that of its images.
+    `mean`. `values` are float64 in [-1, 1], in random order. With a `population`, they are drawn
+    from it without replacement, and the mean is that of its images.
     """
     if population is None:  # equal values have equal factors
         distinct, places = np.unique(values, return_inverse=True)
-        growth = _log_growth(distinct, np.full(len(distinct), float(mean)))[places]
-        return _log_sum(np.cumsum(growth, axis=0) + LOG_PRIOR)
-    expected = _expected(values, mean, population)
-    capital = _log_sum(np.cumsum(_log_growth(values, expected), axis=0) + LOG_PRIOR)
-    capital[population.excludes(values, mean)] = inf
+        factors = _log_growth(distinct, np.full(len(distinct), float(mean)))
+        before = np.bincount(places[:since], minlength=len(distinct)) @ factors
+        growth = factors[places[since:]]
+    else:
+        factors = _log_growth(values, _expected(values, mean, population))
+        before, growth = factors[:since].sum(axis=0), factors[since:]
+    capital = _log_sum(np.cumsum(growth, axis=0) + before + LOG_PRIOR)
+    if population is not None:
+        capital[population.excludes(values, mean)[since:]] = inf
     return capital
 
 
@@ -114,30 +118,46 @@ def is_coherent(values: Floats, population: Population | None = None) -> bool:
 
 
 def interval_ends(
-    values: Floats, population: Population | None = None, level: float = END_LEVEL
+    values: Floats,
+    population: Population | None = None,
+    level: float = END_LEVEL,
+    earlier: tuple[float, float] = (-1.0, 1.0),
+    since: int = 0,
 ) -> tuple[float, float]:
     """Return the largest mean rejected as too small, and the smallest one rejected as too large.
 
     A mean is rejected if its log capital ever was at least `level`; if that is infinite, only what
-    the population cannot have.
+    the population cannot have. The ends after `since` values may be known from `earlier`.
     """
-    return _lower_end(values, population, level), -_lower_end(-values, population, level)
+    low, high = earlier
+    size = (
+        len(values) if population is not None else max(100, len(values) // 64)
+    )  # blocks that fit a cache
+    for stop in [*range(since + size, len(values), size or 1), len(values)]:
+        block = values[:stop]
+        low = _lower_end(block, population, level, low, since)
+        high = -_lower_end(-block, population, level, -high, since)
+        since = stop
+    return low, high
 
 
-def _lower_end(values: Floats, population: Population | None, level: float) -> float:
+def _lower_end(
+    values: Floats, population: Population | None, level: float, low: float, since: int
+) -> float:
     from scipy.optimize import brentq
 
-    low, high = -1.0, 1.0
+    high = 1.0
     if population is not None and len(values):  # only possible means
         total, rest = values.sum(), population.rest[len(values) - 1]
-        low, high = (total - rest) / population.size, (total + rest) / population.size
+        low = max(low, (total - rest) / population.size)
+        high = (total + rest) / population.size
 
     def excess(mean: float) -> float:
-        return float(log_capital(values, mean, population).max(initial=0.0)) - level
+        return float(log_capital(values, mean, population, since).max(initial=0.0)) - level
 
     if level == inf or excess(low) < 0:
         return low
-    if excess(high) >= 0:
+    if low >= high or excess(high) >= 0:
         return 1.0  # every possible mean is rejected
     return float(brentq(excess, low, high, xtol=MAX_ERROR))
 
@@ -164,9 +184,20 @@ def first_narrow(
 def interval_course(
     values: Floats, points: int = 60, population: Population | None = None
 ) -> list[tuple[int, float, float]]:
-    """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n."""
+    """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n.
+
+    It ends where every mean is rejected.
+    """
     counts = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))
-    return [(int(n), *anytime_interval(values[:n], population)) for n in counts]
+    course: list[tuple[int, float, float]] = []
+    n, low, high = 0, -1.0, 1.0
+    for count in counts.tolist():
+        low, high = interval_ends(values[:count], population, END_LEVEL, (low, high), n)
+        if low > high + 2 * MAX_ERROR:
+            break
+        n = count
+        course.append((n, min(low, high), max(low, high)))
+    return course
 
 
 Stop = Literal["best", "ranked"]
