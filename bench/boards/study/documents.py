@@ -129,7 +129,7 @@ def _stopped(report: StudyReport, margin: float | None) -> list[str]:
     if report.stop == "ranked":
         wrong = "the order or an equality of any pair is wrong"
     elif margin:
-        wrong += " and not within the margin of it"
+        wrong = "the method named is neither a best one nor within the margin of it"
     if any(method.p is not None for board in report.standings for method in board.methods):
         texts.append(
             "“Worse than the best”: on each dataset, any of these is false in at most 5 % of such"
