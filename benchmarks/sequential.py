@@ -2,7 +2,6 @@
 
     python benchmarks/sequential.py levels [--runs 10000]  false answers under looks at every image
     python benchmarks/sequential.py images                 images to an answer, and of a fixed test
-    python benchmarks/sequential.py methods [--runs 2000]  studies of five equal methods that stop
     python benchmarks/sequential.py published              every pair of published runs
     python benchmarks/sequential.py cost                   evaluations to an answer, as a picture
 
@@ -13,9 +12,6 @@ interval at the stop, or after all images, misses the true difference of two run
 
 *images*: mean and 90 % quantile of the images until an answer, beside McNemar's exact test of a
 number of images fixed beforehand, at a power of 80 and 90 %.
-
-*methods*: five methods of one accuracy on the same 300 images; how often a study with `stop =
-"best"` ever drops a given one, and one with `stop = "ranked"` ever orders a pair.
 
 *published*: images used, the answer, and what all images of the split say.
 
@@ -41,7 +37,7 @@ from bench.inputs.subsets import shuffle_samples
 from bench.stats.comparison import compare
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed
-from bench.stats.sequential import BETS, LOG_PRIOR, log_capital, standings
+from bench.stats.sequential import BETS, LOG_PRIOR, log_capital
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import StoredRun, read_run
 
@@ -144,33 +140,6 @@ def simulated_stops(difference: float, discordant: float) -> NDArray[np.float64]
     return np.where(decided.any(axis=1), (decided.argmax(axis=1) + 1.0) * step, most)
 
 
-def methods(runs: int) -> None:
-    """Print how often studies of equal methods drop one of them, or order a pair."""
-    print(f"{runs:,} studies of five equal methods, 300 images, every one looked at")
-    print("accuracy  drops a given method  orders any pair")
-    for accuracy in (0.3, 0.5, 0.86):
-        rng, dropped, ordered = np.random.default_rng(0), 0, 0
-        for _ in range(runs):
-            hard = rng.random(300)
-            results = {
-                f"m{k}": (0.5 * hard + 0.5 * rng.random(300) < threshold(accuracy)).astype(float)
-                for k in range(5)
-            }
-            dropped += "m0" in standings(results, "best").out
-            ordered += len(standings(results, "ranked").unresolved) < 10
-        print(
-            f"{accuracy:8}  {100 * dropped / runs:18.2f} %  {100 * ordered / runs:13.2f} %",
-            flush=True,
-        )
-
-
-def threshold(accuracy: float) -> float:
-    """Return the value that the mean of two uniform numbers is below with this probability."""
-    if accuracy <= 0.5:
-        return float((accuracy / 2) ** 0.5)
-    return 1 - float(((1 - accuracy) / 2) ** 0.5)
-
-
 def published(results: Path) -> None:
     """Print images used, the answer, and what all images say, for every pair of published runs."""
     print(f"{'A':44} {'B':44} {'images':>9}  answer   all images")
@@ -266,15 +235,13 @@ def draw(results: Path, out: Path) -> None:
 def main() -> None:
     """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["levels", "images", "methods", "published", "cost"])
+    parser.add_argument("part", choices=["levels", "images", "published", "cost"])
     parser.add_argument("--runs", type=int)
     parser.add_argument("--results", type=Path, default=Path("results/published"))
     parser.add_argument("--out", type=Path, default=Path("design/sequential-cost.png"))
     chosen = parser.parse_args()
     if chosen.part == "levels":
         levels(chosen.runs or 10_000)
-    elif chosen.part == "methods":
-        methods(chosen.runs or 2000)
     elif chosen.part == "images":
         images()
     elif chosen.part == "published":

@@ -25,7 +25,7 @@ from bench.stats.questions import (
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.folder import find_run
-from bench.store.questions import QuestionAnswer, Verdict, keep_question
+from bench.store.questions import QuestionAnswer, Verdict, keep_question, read_questions
 from bench.store.runs import read_run
 
 
@@ -83,8 +83,8 @@ class QuestionWatch:
             return False
         due = self._n >= self._checked + max(1, self._checked // 100) or self._n == len(self.order)
         if self._verdict == "open" and due:  # a check reads the whole prefix, so only every 1 %
-            since, self._checked = self._checked + 1, self._n
-            self._verdict, self._deciding = decided_at(self.question, self._prefix, since)
+            self._checked = self._n
+            self._verdict, self._deciding = decided_at(self.question, self._prefix)
         return True
 
     @property
@@ -133,8 +133,13 @@ class QuestionWatch:
 
     def record_question(self, folder: Path) -> None:
         """Write the question into the run's folder before its next image is scored."""
-        entry = keep_question(folder, self.question.text, len(self._right))
-        self.post_hoc = entry.decided_before > 0
+        keep_question(folder, self.question.text, len(self._right))
+        subject = self.question.subject
+        self.post_hoc = all(
+            entry.decided_before > 0
+            for entry in read_questions(folder)
+            if parse_question(entry.question).subject == subject
+        )
 
     def record_answer(self, folder: Path) -> QuestionAnswer:
         """Write the answer into the run's folder and return it."""

@@ -25,8 +25,8 @@ from bench.stats.paired import (
     paired_test,
     shared_rows,
 )
-from bench.stats.questions import Results, StopQuestion, answer
-from bench.stats.sequential import anytime_interval, two_sided_p
+from bench.stats.questions import Results, StopQuestion, answer, current_p
+from bench.stats.sequential import anytime_interval
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
@@ -146,7 +146,7 @@ def _sequential_update(new: Floats, base: Floats, manifest: Manifest) -> dict[st
     results = Results(new, base, manifest.dataset.n_total)
     return {
         "sequential": answer(question, results),
-        "anytime_p": two_sided_p(results.differences),
+        "anytime_p": current_p(question, results),
         "anytime_ci95": anytime_interval(results.differences),
     }
 

@@ -1,16 +1,16 @@
 """Questions that stop a sequential run (`bench run --until`): parsing and evaluation.
 
 A question is a claim about a run, such as "better than RUN by 0.02", or the width that its interval
-must reach. The run ends once its images, in random order, answer it. The tests are anytime-valid
-(`bench.stats.sequential`).
+must reach. The run ends once its images, in random order, answer it. Every verdict is read off one
+confidence sequence of the difference (`bench.stats.sequential`), so that all verdicts about a pair
+of runs, in both directions and at any margin, are false together with a probability of at most 5 %.
 """
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
-from functools import partial
-from math import log
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,13 +19,14 @@ from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.stats.paired import ALPHA
 from bench.stats.sequential import (
+    END_LEVEL,
     Population,
     accuracy_anytime,
     anytime_interval,
     anytime_p,
     first_narrow,
+    is_coherent,
     log_capital,
-    two_sided_p,
 )
 from bench.store.questions import QuestionAnswer, Verdict
 
@@ -53,9 +54,18 @@ class StopQuestion(NamedTuple):
     whole_split: bool = False  # whether the claim is about this split only, not all images like it
     metric: str = "accuracy"  # or "balanced_accuracy"
 
+    @property
+    def subject(self) -> tuple[str | None, str, bool]:
+        """What the confidence sequence is of: questions that share it differ in margin alone."""
+        return self.run, self.metric, self.whole_split
+
     def population(self, results: Results) -> Population | None:
         """Return the split, or None if the question is about all images like those of the split."""
         return results.split if self.whole_split else None
+
+    def tested(self, results: Results) -> Floats:
+        """Return the values whose mean is tested, float64 [n] in [-1, 1]."""
+        return results.centred if self.kind == "width" else results.differences
 
     def is_counted(self, results: Results) -> bool:
         """Whether all images are known that the question is about, so that nothing is tested."""
@@ -146,21 +156,48 @@ class Results(NamedTuple):
         return Population(self.total, self.total / self.max_weight - seen)
 
 
-def decided_at(question: StopQuestion, results: Results, since: int = 1) -> tuple[Verdict, int]:
+def decided_at(question: StopQuestion, results: Results) -> tuple[Verdict, int]:
     """Return the first verdict that the images support, and the number of images it took.
 
     It is "open", with the number of all images, if the question is undecided. If a whole split is
-    known, the verdict is that of counting all its images. A width is not evaluated before image
-    `since`, so that a caller need not repeat its earlier evaluations.
+    known, the verdict is that of counting all its images.
     """
-    population, counted = question.population(results), question.is_counted(results)
-    margin = question.margin / Decimal(results.max_weight)
-    if question.kind != "width":
-        return _decide(question.kind, results.differences, margin, population, counted)
-    if counted:
-        return "narrow", results.total
-    n = first_narrow(results.centred, float(2 * margin), population, since)
-    return ("open", len(results.values)) if n is None else ("narrow", n)
+    n_images = len(results.values)
+    if question.is_counted(results):
+        verdict, n = _first_verdict(question, results, inf)
+        return verdict if n <= n_images else "tied", n_images
+    verdict, n = _first_verdict(question, results, END_LEVEL)
+    values, population = question.tested(results.first(n)), question.population(results)
+    if n <= n_images and not is_coherent(values, population):
+        verdict, n = _first_verdict(question, results, inf)
+    return (verdict, n) if n <= n_images else ("open", n_images)
+
+
+def _first_verdict(question: StopQuestion, results: Results, level: float) -> tuple[Verdict, int]:
+    """Return the verdict that the ends of the interval give first, and the number of images.
+
+    The interval is `interval_ends` at `level`. The number is n + 1 if the ends give no verdict.
+    """
+    values, population = question.tested(results), question.population(results)
+    margin, never = question.margin / Decimal(results.max_weight), len(values) + 1
+    if question.kind == "width":
+        return "narrow", first_narrow(values, float(2 * margin), population, level)
+
+    def first_above(bound: Decimal, sign: int = 1) -> int:
+        """Return after how many images the lower end of sign × difference is above the bound."""
+        above = log_capital(sign * values, bound, population) >= level
+        return int(above.argmax()) + 1 if above.any() else never
+
+    verdicts: dict[Verdict, int]
+    if question.kind == "within":
+        within = max(first_above(-margin), first_above(-margin, sign=-1))
+        outside = min(first_above(margin), first_above(margin, sign=-1))
+        verdicts = {"within": within, "outside": outside}
+    else:
+        refuted: Verdict = "outside" if margin else "worse"
+        verdicts = {"better": first_above(margin), refuted: first_above(-margin, sign=-1)}
+    verdict = min(verdicts, key=lambda name: verdicts[name])
+    return verdict, verdicts[verdict]
 
 
 def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
@@ -174,6 +211,7 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     scale, population = used.max_weight, question.population(used)
     counted, more = question.is_counted(used), dict[str, Any]()
     if not counted:
+        more["level"] = ALPHA
         ends = scale * np.array(anytime_interval(used.centred, population))
         more["anytime_ci95"] = np.clip((ends + 1) / 2, 0, 1).tolist()
         if question.whole_split or used.weights is not None:
@@ -194,54 +232,20 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     )
 
 
-def _decide(
-    kind: Kind, values: Floats, margin: Decimal, population: Population | None, counted: bool
-) -> tuple[Verdict, int]:
-    """Return the earliest verdict on the mean of `values`, and the number of values it took.
-
-    If they are all of the population and `counted`, the verdict takes all, and is "tied" if their
-    mean is the margin.
-    """
-
-    def first_above(bound: Decimal, alpha: float, sign: int = 1) -> int:
-        """Return after how many values "mean <= bound" is rejected, or n + 1 if it is not."""
-        if population and counted:
-            return len(values) + (not population.excludes(sign * values, sign * bound)[-1])
-        rejected = log_capital(sign * values, sign * bound, population) >= log(1 / alpha)
-        return int(rejected.argmax()) + 1 if rejected.any() else len(values) + 1
-
-    first_below = partial(first_above, sign=-1)
-    # The two verdicts on a margin contradict each other, so at most one of them is false, and each
-    # is tested at the full level ALPHA (only "better" and "worse" are both false, if the means are
-    # exactly equal). A two-sided verdict splits ALPHA between its sides.
-    verdicts: dict[Verdict, int]
-    if kind == "differs":
-        zero = Decimal(0)
-        verdicts = {"better": first_above(zero, ALPHA / 2), "worse": first_below(zero, ALPHA / 2)}
-    elif kind == "better":
-        refuted: Verdict = "outside" if margin else "worse"
-        verdicts = {"better": first_above(margin, ALPHA), refuted: first_below(margin, ALPHA)}
-    else:
-        within = max(first_above(-margin, ALPHA), first_below(margin, ALPHA))
-        outside = min(first_above(margin, ALPHA / 2), first_below(-margin, ALPHA / 2))
-        verdicts = {"within": within, "outside": outside}
-    verdict = min(verdicts, key=lambda name: verdicts[name])
-    n = verdicts[verdict]
-    return (verdict, n) if n <= len(values) else ("tied" if counted else "open", len(values))
-
-
 def current_p(question: StopQuestion, results: Results) -> float | None:
     """Return the anytime-valid p-value of the null hypothesis after the last image.
 
-    With d the difference from the baseline and m the margin, the hypothesis is d <= m for "better",
-    d = 0 for "differs", and |d| >= m for "within". None for a width.
+    With d the difference from the baseline and m the margin, the hypothesis is d = m for "better"
+    and "differs", and |d| >= m for "within". It is at most 0.05 exactly if the confidence sequence
+    has no such d. None for a width.
     """
     if results.baseline is None:
         return None
     values, margin = results.differences, question.margin / Decimal(results.max_weight)
     population = question.population(results)
-    if question.kind == "better":
-        return anytime_p(values, margin, population)
-    if question.kind == "differs":
-        return two_sided_p(values, population)
-    return max(anytime_p(sign * values, -margin, population) for sign in (1, -1))
+    if question.kind == "within":
+        p = max(anytime_p(sign * values, -margin, population) for sign in (1, -1))
+    else:
+        p = min(anytime_p(sign * values, sign * margin, population) for sign in (1, -1))
+    p = min(1.0, 2 * p)
+    return p if p > ALPHA or not p or is_coherent(values, population) else 1.0

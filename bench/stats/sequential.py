@@ -12,7 +12,8 @@ images are drawn with replacement.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import combinations
 from math import exp, inf, log
@@ -25,7 +26,8 @@ from bench.contracts.strategy import Floats
 from bench.stats.many import holm
 from bench.stats.paired import ALPHA
 
-MAX_STEPS = 45  # bisection steps: ends are exact to 1e-13
+END_LEVEL = log(2 / ALPHA)  # log capital that rejects a mean: each end is tested at 2.5 %
+MAX_ERROR = 1e-11  # of an end of an interval
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 BETS = (_NODES + 1) / 2  # fractions of the capital staked: uniform prior on [0, 1] in 64 points
 LOG_PRIOR = np.log(_WEIGHTS / 2)
@@ -48,27 +50,30 @@ class Population(NamedTuple):
 
 
 def log_capital(
-    values: Floats, mean: float | Decimal, population: Population | None = None
+    values: Floats, mean: float | Decimal, population: Population | None = None, since: int = 0
 ) -> Floats:
-    """Return the logarithm of the capital after each value, float64 [n].
+    """Return the logarithm of the capital after each value from index `since` on, float64 [n].
 
     The null hypothesis is that the mean is at most `mean`; to test "at least", negate `values` and
-    `mean`. `values` are float64 [n] in [-1, 1], in random order. With a `population`, they are
-    drawn from it without replacement, and the mean is that of its images.
+    `mean`. `values` are float64 in [-1, 1], in random order. With a `population`, they are drawn
+    from it without replacement, and the mean is that of its images.
     """
-    if not len(values):
-        return np.zeros(0)
-    expected = _expected(values, mean, population)
-    capital = _log_sum(np.cumsum(_log_growth(values, expected), axis=0) + LOG_PRIOR)
+    if population is None:  # equal values have equal factors
+        distinct, places = np.unique(values, return_inverse=True)
+        factors = _log_growth(distinct, np.full(len(distinct), float(mean)))
+        before = np.bincount(places[:since], minlength=len(distinct)) @ factors
+        growth = factors[places[since:]]
+    else:
+        factors = _log_growth(values, _expected(values, mean, population))
+        before, growth = factors[:since].sum(axis=0), factors[since:]
+    capital = _log_sum(np.cumsum(growth, axis=0) + before + LOG_PRIOR)
     if population is not None:
-        capital[population.excludes(values, mean)] = inf
+        capital[population.excludes(values, mean)[since:]] = inf
     return capital
 
 
-def _expected(values: Floats, mean: float | Decimal, population: Population | None) -> Floats:
+def _expected(values: Floats, mean: float | Decimal, population: Population) -> Floats:
     """Return the mean of the remaining images before each value under the null hypothesis."""
-    if population is None:
-        return np.full(len(values), float(mean))
     before = np.cumsum(values) - values
     total, remaining = float(population.size * mean), population.size - np.arange(len(values))
     return np.asarray((total - before) / remaining)  # section 5 of the paper
@@ -89,47 +94,72 @@ def _log_sum(logs: Floats) -> Floats:
 def anytime_p(values: Floats, mean: float | Decimal, population: Population | None = None) -> float:
     """Return the anytime-valid p-value of the null hypothesis "the mean is at most `mean`".
 
-    It is 1 / capital after the last value, at most 1.
+    It is 1 / the largest capital so far, at most 1.
     """
-    capital = log_capital(values, mean, population)
-    return exp(-max(float(capital[-1]), 0.0)) if len(values) else 1.0
-
-
-def two_sided_p(values: Floats, population: Population | None = None) -> float:
-    """Return the anytime-valid two-sided p-value of the null hypothesis "the mean is 0"."""
-    sides = anytime_p(values, 0.0, population), anytime_p(-values, 0.0, population)
-    return min(1.0, 2 * min(sides))
+    return exp(-float(log_capital(values, mean, population).max(initial=0.0)))
 
 
 def anytime_interval(values: Floats, population: Population | None = None) -> tuple[float, float]:
     """Return the 95 % confidence sequence of the mean after the last value.
 
     With a probability of at least 95 %, the intervals after every number of values contain the
-    mean. Each end inverts a one-sided test at 2.5 %, so the interval excludes 0 exactly if
-    `two_sided_p` is below 5 %. No end is a mean that the population cannot have. If the tests
-    reject every mean, the interval lies between the two ends.
+    mean. The interval is the intersection of those so far; each end inverts a one-sided test at
+    2.5 %. If these reject every mean, it has all means that are possible.
     """
-    *_, (low, _) = _bisection(values, population)
-    *_, (high, _) = _bisection(-values, population)
-    return min(low, -high), max(low, -high)
+    coherent = is_coherent(values, population)
+    low, high = interval_ends(values, population, END_LEVEL if coherent else inf)
+    return min(low, high), max(low, high)  # they are equal but for rounding at the last image
 
 
-def _bisection(values: Floats, population: Population | None) -> Iterator[tuple[float, float]]:
-    """Yield ever closer bounds of the largest mean that is rejected after the last value."""
-    low, high, threshold, n = -1.0, 1.0, log(2 / ALPHA), len(values)
-    if population is not None and n:  # only possible means
-        total, rest = values.sum(), population.rest[n - 1]
-        low, high = (total - rest) / population.size, (total + rest) / population.size
-    yield low, high
-    counts = np.ones(n, dtype=np.int64)
-    if population is None:  # the order does not matter
-        values, counts = np.unique(values, return_counts=True)
-    for _ in range(MAX_STEPS if n else 0):
-        middle = (low + high) / 2
-        growth = _log_growth(values, _expected(values, middle, population))
-        rejected = _log_sum((counts[:, None] * growth).sum(axis=0) + LOG_PRIOR) >= threshold
-        low, high = (middle, high) if rejected else (low, middle)
-        yield low, high
+def is_coherent(values: Floats, population: Population | None = None) -> bool:
+    """Return whether some mean is rejected from neither side, as the true mean is in 95 %."""
+    low, high = interval_ends(values, population)
+    return low <= high + 2 * MAX_ERROR
+
+
+def interval_ends(
+    values: Floats,
+    population: Population | None = None,
+    level: float = END_LEVEL,
+    earlier: tuple[float, float] = (-1.0, 1.0),
+    since: int = 0,
+) -> tuple[float, float]:
+    """Return the largest mean rejected as too small, and the smallest one rejected as too large.
+
+    A mean is rejected if its log capital ever was at least `level`; if that is infinite, only what
+    the population cannot have. The ends after `since` values may be known from `earlier`.
+    """
+    low, high = earlier
+    size = (
+        len(values) if population is not None else max(100, len(values) // 64)
+    )  # blocks that fit a cache
+    for stop in [*range(since + size, len(values), size or 1), len(values)]:
+        block = values[:stop]
+        low = _lower_end(block, population, level, low, since)
+        high = -_lower_end(-block, population, level, -high, since)
+        since = stop
+    return low, high
+
+
+def _lower_end(
+    values: Floats, population: Population | None, level: float, low: float, since: int
+) -> float:
+    from scipy.optimize import brentq
+
+    high = 1.0
+    if population is not None and len(values):  # only possible means
+        total, rest = values.sum(), population.rest[len(values) - 1]
+        low = max(low, (total - rest) / population.size)
+        high = (total + rest) / population.size
+
+    def excess(mean: float) -> float:
+        return float(log_capital(values, mean, population, since).max(initial=0.0)) - level
+
+    if level == inf or excess(low) < 0:
+        return low
+    if low >= high or excess(high) >= 0:
+        return 1.0  # every possible mean is rejected
+    return float(brentq(excess, low, high, xtol=MAX_ERROR))
 
 
 def accuracy_anytime(right: Floats) -> tuple[float, float]:
@@ -138,41 +168,36 @@ def accuracy_anytime(right: Floats) -> tuple[float, float]:
     return (low + 1) / 2, (high + 1) / 2
 
 
-def is_narrow(values: Floats, width: float, population: Population | None = None) -> bool:
-    """Return whether `anytime_interval` is at most `width` wide, without computing it in full."""
-    ends = (_bisection(side, population) for side in (values, -values))
-    for (low, low_most), (high, high_most) in zip(*ends, strict=True):
-        if -high - low <= width:  # further steps only narrow it
-            return True
-        if -high_most - low_most > width:
-            return False
-    return False
-
-
 def first_narrow(
-    values: Floats, width: float, population: Population | None = None, since: int = 1
-) -> int | None:
-    """Return after how many values `anytime_interval` is at most `width` wide, or None if never.
+    values: Floats, width: float, population: Population | None = None, level: float = END_LEVEL
+) -> int:
+    """Return after how many values `interval_ends` are at most `width` apart, or n + 1 if never."""
 
-    It is checked after every value up to 100, then each time their number has grown by 2 %, and not
-    before value `since`.
-    """
-    n = 1
-    while n <= len(values):
-        # A confidence sequence is never narrower than the interval for a single n.
-        may_be_narrow = population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5
-        if n >= since and may_be_narrow and is_narrow(values[:n], width, population):
-            return n
-        n += max(1, n // 50)
-    return None
+    def is_narrow(n: int) -> bool:  # once narrow, always narrow
+        low, high = interval_ends(values[:n], population, level)
+        return high - low <= width
+
+    never = len(values) + 1
+    return bisect_left(range(never), True, key=is_narrow) if is_narrow(never) else never
 
 
 def interval_course(
     values: Floats, points: int = 60, population: Population | None = None
 ) -> list[tuple[int, float, float]]:
-    """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n."""
+    """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n.
+
+    It ends where every mean is rejected.
+    """
     counts = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))
-    return [(int(n), *anytime_interval(values[:n], population)) for n in counts]
+    course: list[tuple[int, float, float]] = []
+    n, low, high = 0, -1.0, 1.0
+    for count in counts.tolist():
+        low, high = interval_ends(values[:count], population, END_LEVEL, (low, high), n)
+        if low > high + 2 * MAX_ERROR:
+            break
+        n = count
+        course.append((n, min(low, high), max(low, high)))
+    return course
 
 
 Stop = Literal["best", "ranked"]
@@ -185,6 +210,7 @@ class Standings(NamedTuple):
     open: tuple[str, ...]  # methods that need more images, best first; empty once decided
     leader: str  # most accurate of the methods with the most images
     unresolved: tuple[tuple[str, str], ...] = ()  # pairs neither ordered nor shown equal
+    p: Mapping[str, float] = {}  # method → family-wise p of "it is a best one"
 
     @property
     def decided(self) -> bool:
@@ -192,47 +218,70 @@ class Standings(NamedTuple):
         return not self.open
 
 
-def standings(results: Mapping[str, Floats], stop: Stop, margin: float | None = None) -> Standings:
+def standings(
+    results: Mapping[str, Floats], stop: Stop, margin: float | None = None, strict: bool = False
+) -> Standings:
     """Return which methods are eliminated, and which need more images.
 
     `results` are float64 [n] in [0, 1] by method, in the common random order; a method eliminated
     earlier has fewer images. `best` continues until one method remains or, with a margin, until the
     leader is shown to be within it of all that remain; `ranked` continues until every pair is
-    ordered or shown to be equal. Methods whose difference is below `margin` count as equal.
+    ordered or shown to be equal. Methods whose difference is below `margin` count as equal. If
+    `strict`, `best` eliminates a method only if it is worse than the best, family-wise.
     """
-    most = max(map(len, results.values()))
     order = sorted(results, key=lambda m: (-len(results[m]), -float(results[m].mean())))
     if stop == "best":
-        return _best(results, order, margin, most)
+        return _best(results, order, margin, strict)
     return _ranked(results, order, margin)
 
 
 def _best(
-    results: Mapping[str, Floats], order: Sequence[str], margin: float | None, most: int
+    results: Mapping[str, Floats], order: Sequence[str], margin: float | None, strict: bool
 ) -> Standings:
     """Return the sequential model confidence set (Arnold, Gavrilopoulos, Schulz & Ziegel, 2024).
 
-    The null hypothesis that a method is the best is tested by the mean of the capitals of all other
-    methods against it, which is a test martingale too. The probability that a best method is ever
-    eliminated is at most α. With a margin, elimination and equality are tested at α / 2 each.
+    The null hypothesis that a method is a best one is tested by the mean of the capitals of all
+    other methods against it, which is a test martingale too. The probability that a given best
+    method is ever eliminated is at most α, and so is that of a leader which is not a best one. With
+    a margin, elimination and equality are tested at α / 2 each.
     """
-    alpha = ALPHA if margin is None else ALPHA / 2
-    out = {}
+    alpha, most = ALPHA if margin is None else ALPHA / 2, len(results[order[0]])
+    paths = []
     for method, own in results.items():
-        paths = np.stack([_capital(results[o], own) for o in results if o != method], axis=-1)
-        mean = _log_sum(paths) - log(len(results) - 1)
-        if (rejected := np.flatnonzero(mean >= log(1 / alpha))).size:
-            out[method] = int(rejected[0]) + 1
+        capitals = [_capital(results[o], own) for o in results if o != method]
+        mean = _log_sum(np.stack(capitals, axis=-1)) - log(len(capitals))
+        paths.append(np.pad(mean, (0, most - len(own)), mode="edge"))
+    capital = np.stack(paths, axis=-1)
+    family = closed_capital(capital)
+    rejected = (family if strict else capital) >= log(1 / alpha)
+    out = {m: int(r.argmax()) + 1 for m, r in zip(results, rejected.T, strict=True) if r.any()}
     remaining = tuple(m for m in order if m not in out and len(results[m]) == most)
     leader = remaining[0] if remaining else order[0]
     if margin is not None and len(remaining) > 1:
-        threshold = log(2 * (len(results) - 1) / ALPHA)  # ALPHA / 2, Bonferroni-corrected
-        equal = [
-            log_capital(results[leader] - results[other], -margin).max() >= threshold
-            for other in remaining[1:]
-        ]
-        remaining = (leader,) if all(equal) else remaining
-    return Standings(out, remaining if len(remaining) > 1 else (), leader)
+        p = max(anytime_p(results[leader] - results[o], -margin) for o in remaining[1:])
+        # ALPHA / 2, Bonferroni-corrected
+        remaining = (leader,) if p <= ALPHA / 2 / (len(results) - 1) else remaining
+    p_family = np.exp(-family.max(axis=0, initial=0.0)).tolist()
+    still_open = remaining if len(remaining) > 1 else ()
+    return Standings(out, still_open, leader, p=dict(zip(results, p_family, strict=True)))
+
+
+def closed_capital(capital: Floats) -> Floats:
+    """Return the log capitals of a closed test of many hypotheses, float64 [n, methods].
+
+    `capital` has the logarithm of each method's capital after each image. A set of hypotheses is
+    tested by the mean of its capitals, and a hypothesis is rejected if all sets that contain it are
+    (Vovk & Wang, "E-values: calibration, combination and applications", Annals of Statistics 49,
+    2021). The set with the smallest mean has, besides the hypothesis, those of smallest capital.
+    The probability that any true hypothesis ever reaches 1 / α is at most α.
+    """
+    capital = np.minimum(capital, 300.0)  # no overflow
+    ordered = np.logaddexp.accumulate(np.sort(capital, axis=1), axis=1)
+    smallest = capital.copy()
+    for others in range(1, capital.shape[1] + 1):
+        joined = np.logaddexp(capital, ordered[:, others - 1 : others]) - log(others + 1)
+        smallest = np.minimum(smallest, joined)
+    return smallest
 
 
 def _capital(other: Floats, own: Floats) -> Floats:
@@ -256,15 +305,10 @@ def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float |
     for place, (a, b) in enumerate(pairs):
         shared = min(len(results[a]), len(results[b]))
         values = results[a][:shared] - results[b][:shared]
-        differ[place] = min(1.0, 2 * min(_smallest_p(sign * values, 0.0) for sign in (1, -1)))
+        differ[place] = min(1.0, 2 * min(anytime_p(sign * values, 0.0) for sign in (1, -1)))
         if margin is not None:
-            equal[place] = max(_smallest_p(sign * values, -margin) for sign in (1, -1))
+            equal[place] = max(anytime_p(sign * values, -margin) for sign in (1, -1))
     resolved = np.minimum(holm(differ), holm(equal)) <= alpha
     unresolved = tuple(pairs[place] for place in np.flatnonzero(~resolved))
     still_open = {method for pair in unresolved for method in pair}
     return Standings({}, tuple(m for m in order if m in still_open), order[0], unresolved)
-
-
-def _smallest_p(values: Floats, mean: float) -> float:
-    """Return the smallest `anytime_p` after any number of values, itself anytime-valid."""
-    return exp(-max(float(log_capital(values, mean).max()), 0.0))

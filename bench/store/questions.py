@@ -15,7 +15,8 @@ from typing import Literal
 from bench.store.fields import Count, Document, Interval, Share, read_document, write_document
 from bench.store.locking import locked
 
-QUESTIONS, QUESTIONS_FORMAT = "questions.json", 2  # in format 1, every answer has an interval
+QUESTIONS, QUESTIONS_FORMAT = "questions.json", 3
+# In format 1, every answer has an interval; before format 3, none has a `level`.
 Verdict = Literal["better", "worse", "tied", "within", "outside", "narrow", "open"]
 
 
@@ -41,7 +42,13 @@ class QuestionAnswer(Document):
     """Anytime-valid 95 % interval of the difference from the other run; None for a width."""
     difference: float | None = None  # exact difference on the split, if all images were counted
     whole_split: bool = False  # whether the claim is about this split only
-    post_hoc: bool = False  # whether images had been decided when the question was asked
+    post_hoc: bool = False
+    """Whether images had been decided when a question about this other run, metric and population
+    was first asked."""
+    level: Share | None = None
+    """Largest probability that any verdict about this difference (or width) is false, in both
+    directions and at any margin, because all are read off one confidence sequence. None if images
+    were counted, and before format 3, when each verdict had a test of its own at 5 %."""
 
     @property
     def claim(self) -> str:
@@ -71,7 +78,15 @@ class QuestionAnswer(Document):
     def sentence(self) -> str:
         """The answer in words."""
         note = " It was asked after images were decided." if self.post_hoc else ""
-        basis = "valid at any number of images, 5 %" if self.anytime_ci95 else "counted, not tested"
+        basis = "counted, not tested"
+        if self.level is not None:
+            over = "orders of the split's images" if self.whole_split else "samples of images"
+            pair = self.difference_anytime_ci95 is not None
+            wrong = "any false answer about this pair" if pair else "an interval without the truth"
+            margins = " and any margin" if pair else ""
+            basis = f"valid at any number of images{margins}: at most 5 % of {over} give {wrong}"
+        elif self.anytime_ci95:  # before format 3
+            basis = "valid at any number of images, 5 %"
         if self.difference is not None:
             basis += f"; difference {self.difference:+.4g}"
         if self.difference_anytime_ci95 is not None:

@@ -75,11 +75,14 @@ class MethodStanding(Document):
 
     method: str  # values on the axes that distinguish methods
     verdict: Literal["best", "left", "open", "ranked"]
-    """`left`: significantly worse than the best and no longer scored; `best`: no remaining method
-    is better by more than the margin; `ranked`: its place among all methods is significant;
-    `open`: undecided."""
+    """`left`: no longer scored, because it is not the best or, without `shown_after`, because the
+    best is within the margin of it; `best`: no remaining method is better by more than the margin;
+    `ranked`: its place among all methods is significant; `open`: undecided."""
     images: Count  # number of images scored
     shown_after: Count | None = None  # number of images after which it was shown not to be the best
+    p: Share | None = None
+    """p of a closed test of "it is a best method", for a method that left: at most 0.05 if it is
+    worse than the best, with 5 % for all methods together. None in studies of earlier versions."""
     accuracy: Share  # accuracy on its images
     anytime_ci95: Interval  # 95 % interval of the accuracy, valid at any number of images
 
@@ -111,6 +114,8 @@ class Study(Document):
     whole_groups: bool = False  # whether the images of a group are resampled together
     over: Literal["images", "seeds"] = "images"  # population of tests and intervals
     stop: Literal["best", "ranked"] | None = None  # stopping rule, None if all images are scored
+    strict: bool | None = None
+    """Whether a method left only if it is shown to be worse than the best, all methods together."""
     standings: list[BoardStanding] = Field([])  # progress on each dataset under the stopping rule
 
     @property

@@ -129,6 +129,20 @@ def test_a_later_question_is_post_hoc_and_the_run_goes_on_without_one(fresh: Pat
     assert earlier.resumed and earlier.answer == first
 
 
+def test_another_margin_is_no_later_choice(fresh: Path) -> None:
+    """All verdicts on a pair share one confidence sequence; another rival or metric has its own."""
+    other = WORSE.removeprefix("differs from ")
+    assert scored(fresh, WORSE).answer
+    for question, post_hoc in (
+        (f"better than {other} by 0.5", False),
+        (f"within 0.05 of {other}", False),
+        (f"better than {other} by 0.5 in balanced accuracy", True),
+        (f"better than {other} by 0.5 on this split", True),
+    ):
+        answer = scored(fresh, question).answer
+        assert answer and answer.post_hoc == post_hoc
+
+
 def test_a_question_without_an_answer_takes_all_images(fresh: Path) -> None:
     finished = scored(fresh, "width 0.001")
     assert finished.answer and finished.answer.verdict == "open" and finished.answer.n == 360

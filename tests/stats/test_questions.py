@@ -112,6 +112,62 @@ def test_the_width_is_that_of_the_accuracy() -> None:
     assert high - low <= 0.25 and low < right[: result.n].mean() < high
 
 
+def read_off(kind: Kind, margin: Decimal, low: float, high: float) -> str:
+    """The verdict that an interval of the difference shows."""
+    if kind == "within":
+        if -margin < low and high < margin:
+            return "within"
+        return "outside" if low > margin or high < -margin else "open"
+    refuted = "outside" if margin else "worse"
+    return "better" if low > margin else refuted if high < margin else "open"
+
+
+BOUNDARIES = [
+    ("differs from a", 0.0),
+    ("better than a", 0.0),
+    ("better than a by 0.1", 0.1),
+    ("within 0.2 of a", 0.2),
+    ("within 0.2 of a", 0.0),
+]
+
+
+@pytest.mark.parametrize("split", ["", " on this split"])
+@pytest.mark.parametrize(("text", "difference"), BOUNDARIES)
+def test_the_verdict_and_p_are_those_of_the_interval(
+    text: str, difference: float, split: str
+) -> None:
+    """At and near the margin, in mixed orders and in those that drift, at several numbers."""
+    question = parse_question(text + split)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        values = rng.choice([1.0, -1.0, 0.0], 150, p=[0.3 + difference, 0.3, 0.4 - difference])
+        if seed % 3 == 0:
+            values[:60] = np.sort(values[:60])[:: (-1) ** seed]
+        for n in (20, 60, 149):
+            known = answer(question, results(values, 150).first(n))
+            low, high = known.difference_anytime_ci95 or (1, 0)
+            assert known.verdict == read_off(question.kind, question.margin, low, high)
+            margin = question.margin
+            excluded = not low <= margin <= high
+            if question.kind == "within":
+                excluded = -margin < low and high < margin
+            assert known.p is not None and (known.p <= 0.05) == excluded
+            assert known.level == 0.05
+
+
+@pytest.mark.parametrize(("text", "difference"), BOUNDARIES[:4])
+def test_all_verdicts_on_a_pair_are_false_together_in_at_most_5_percent(
+    text: str, difference: float
+) -> None:
+    """Of 400 pairs at the margin, where every verdict is false, none more than chance allows."""
+    question, false = parse_question(text), 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        values = rng.choice([1.0, -1.0, 0.0], 300, p=[0.2 + difference, 0.2, 0.6 - difference])
+        false += decided_at(question, results(values))[0] != "open"
+    assert false <= 0.05 * 400
+
+
 @pytest.mark.parametrize(
     ("text", "values", "verdict", "sentence"),
     [
@@ -315,7 +371,7 @@ def test_a_weighted_question_errs_rarely_however_often_it_is_asked() -> None:
         labels = rng.permutation(np.repeat([0, 1], [270, 30]))
         right, wrong = rng.integers(0, 2, (2, 300)).astype(float)
         results = Results(right, wrong, 300, weights[labels], weights.max())
-        different += answer(question, results).verdict != "open"
+        different += decided_at(question, results)[0] != "open"
     assert different <= 0.05 * 300 + 2 * (300 * 0.05 * 0.95) ** 0.5
 
 

@@ -15,7 +15,7 @@ from bench.stats.sequential import (
     anytime_p,
     first_narrow,
     interval_course,
-    is_narrow,
+    interval_ends,
     log_capital,
 )
 
@@ -124,29 +124,36 @@ def test_no_interval_is_inverted_or_outside_what_is_possible(size: int | None) -
                 assert rest or low == high == values.mean()
 
 
-def test_the_first_narrow_number_is_the_smallest() -> None:
-    values = np.where(np.random.default_rng(4).random(400) < 0.8, 1.0, -1.0)
-    n = first_narrow(values, 0.3)
-    assert n is not None
-    low, high = anytime_interval(values[:n])
-    assert high - low <= 0.3 and first_narrow(values[: n - 1], 0.3) is None
-    assert first_narrow(values, 0.01) is None
-
-
 @pytest.mark.parametrize("population", [None, 90, 200])
-def test_a_width_is_shown_in_few_steps_of_the_bisection(population: int | None) -> None:
-    """The answer is that of the whole interval, at every number of values."""
+def test_the_first_narrow_number_is_the_smallest(population: int | None) -> None:
     rng = np.random.default_rng(5)
     drawn = np.where(rng.random(90) < 0.9, 1.0, -1.0) * rng.choice([0.2, 1.0], 90)
     images = drawn_from(population, drawn)
-    spans = {n: float(np.ptp(anytime_interval(drawn[:n], images))) for n in range(1, 91)}
-    for n in (1, 3, 40, 89, 90):
-        for width in (0.9, 0.6, 0.2, spans[n] * (1 - 1e-12), spans[n]):
-            assert is_narrow(drawn[:n], width, images) == (spans[n] <= width)
-    for width in (1.0, 0.7, 0.5, 0.1):
-        for since in (1, 60):
-            narrow = [n for n in range(since, 91) if spans[n] <= width]
-            assert first_narrow(drawn, width, images, since) == min(narrow, default=None)
+    spans = [float(np.ptp(anytime_interval(drawn[:n], images))) for n in range(91)]
+    assert (np.diff(spans) <= 1e-9).all(), "each interval is within the one before"
+    for width in (1.0, 0.7, 0.5, 0.2, 0.1, spans[40] + 1e-9):
+        narrow = [n for n, span in enumerate(spans) if span <= width]
+        assert first_narrow(drawn, width, images) == min(narrow, default=91)
+
+
+@pytest.mark.parametrize("population", [None, 60])
+def test_an_interval_lies_within_every_earlier_one(population: int | None) -> None:
+    """Also in orders that drift, in which the interval of the last images alone moves away."""
+    for seed in range(6):
+        values = np.sort(differences(60, 0.2, 0.7, seed))[:: (-1) ** seed]
+        values[20:] = np.random.default_rng(seed).permutation(values[20:])
+        images = drawn_from(population, values)
+        low, high = np.array([interval_ends(values[:n], images) for n in range(61)]).T
+        assert (np.diff(low) >= -1e-9).all() and (np.diff(high) <= 1e-9).all()
+
+
+@pytest.mark.parametrize("size", [None, 400])
+def test_if_every_mean_is_rejected_the_interval_has_what_is_possible(size: int | None) -> None:
+    values = np.repeat([1.0, -1.0], [60, 140])
+    low, high = interval_ends(values, drawn_from(size, values))
+    assert low > high
+    expected = (-1.0, 1.0) if size is None else (-280 / 400, 120 / 400)
+    assert anytime_interval(values, drawn_from(size, values)) == pytest.approx(expected)
 
 
 def test_no_value_says_nothing() -> None:

@@ -72,14 +72,36 @@ def test_an_answer_of_an_earlier_format_is_read_and_kept(tmp_path: Path) -> None
     assert "valid at any number of images, 5 %; difference +0.0100" in earlier.answer.sentence
     keep_question(tmp_path, "width 0.1", 7)
     assert read_questions(tmp_path)[0] == earlier
-    assert json.loads((tmp_path / QUESTIONS).read_text())["format"] == QUESTIONS_FORMAT == 2
+    assert json.loads((tmp_path / QUESTIONS).read_text())["format"] == QUESTIONS_FORMAT == 3
+
+
+@pytest.mark.parametrize(
+    ("question", "whole_split", "bounded"),
+    [
+        (
+            "differs from b",
+            False,
+            "and any margin: at most 5 % of samples of images give any false",
+        ),
+        ("differs from b on this split", True, "at most 5 % of orders of the split's images give"),
+        (
+            "width 0.1",
+            False,
+            "of images: at most 5 % of samples of images give an interval without",
+        ),
+    ],
+)
+def test_an_answer_says_what_is_bounded(question: str, whole_split: bool, bounded: str) -> None:
+    pair = None if question.startswith("width") else (0.1, 0.4)
+    update = {"level": 0.05, "whole_split": whole_split, "difference_anytime_ci95": pair}
+    assert bounded in answer(question, "open").model_copy(update=update).sentence
 
 
 @pytest.mark.parametrize(
     "content",
     [
         '{"format": 1, "questions": [{"question": 3}]}',
-        OF_FORMAT_1.replace('"format": 1', '"format": 3'),
+        OF_FORMAT_1.replace('"format": 1', '"format": 4'),
     ],
 )
 def test_a_damaged_file_is_named(content: str, tmp_path: Path) -> None:

@@ -125,9 +125,19 @@ def _stopped(report: StudyReport, margin: float | None) -> list[str]:
         else:
             within = f" or within {100 * margin:g} points of the best" if margin else ""
             texts.append(f"{board.board}: {best} is the best{within}, shown after {used}.")
+    wrong = "the method named is not a best one"
+    if report.stop == "ranked":
+        wrong = "the order or an equality of any pair is wrong"
+    elif margin:
+        wrong = "the method named is neither a best one nor within the margin of it"
+    if any(method.p is not None for board in report.standings for method in board.methods):
+        texts.append(
+            "“Worse than the best”: on each dataset, any of these is false in at most 5 % of such"
+            " studies (closed test). “Left out”: no longer scored, but not shown to be worse."
+        )
     return [
         *texts,
-        "These conclusions are wrong in at most 5 % of such studies, however often the results are"
+        f"On each dataset, {wrong} in at most 5 % of such studies, however often the results are"
         " checked, for these seeds and templates and for other images like these. The accuracy of a"
         " method that was stopped early covers only its own images, and is biased because its"
         " result decided when it stopped: this study therefore has no ranks and no tests for a"

@@ -17,7 +17,8 @@ from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
 from bench.stats.many import Difference
-from bench.store.studies import BoardStanding
+from bench.stats.paired import ALPHA
+from bench.store.studies import BoardStanding, MethodStanding
 
 
 def check_pivoted(value: str) -> None:
@@ -121,20 +122,30 @@ def _methods(
 
 def _standing(board: BoardStanding) -> TextTable:
     head = ["method", "acc", "95 %", "images", "shown", "after"]
-    verdicts = {"left": "not the best", "open": NONE, "best": "best", "ranked": "ranked"}
     lines = [
         [
             method.method,
             f"{100 * method.accuracy:.1f}",
             "–".join(f"{100 * end:.1f}" for end in method.anytime_ci95),
             f"{method.images:,}",
-            verdicts[method.verdict],
+            _shown(method),
             NONE if method.shown_after is None else f"{method.shown_after:,}",
         ]
         for method in board.methods
     ]
     title = f"{board.board}: verdicts on images in random order"
     return TextTable(title, head, lines, frozenset({"acc", "images", "after"}))
+
+
+def _shown(method: MethodStanding) -> str:
+    """Return what a study with a stopping rule shows of a method."""
+    if method.verdict != "left":
+        return NONE if method.verdict == "open" else method.verdict
+    if method.shown_after is None:
+        return "within the margin"
+    if method.p is None:  # a study of an earlier version
+        return "not the best"
+    return "worse than the best" if method.p <= ALPHA else "left out"
 
 
 def _differences(title: str, pairs: Sequence[Difference], metric: MetricSpec) -> TextTable:

@@ -100,7 +100,7 @@ def expected_images(results: Mapping[str, Floats], total: int, entries: Entries)
         while open_methods:
             lengths.update(dict.fromkeys(open_methods, n))
             so_far = {m: results[m][drawn[:length]] for m, length in lengths.items()}
-            shown = standings(so_far, entries.stop, entries.margin)
+            shown = standings(so_far, entries.stop, entries.margin, entries.strict)
             open_methods = [m for m in shown.open if n < total]
             n = next_round(n, entries.growth, total)
         n_scored += sum(lengths.values())
@@ -127,7 +127,7 @@ def board_standing(
     if len(results) == 1:
         shown = Standings({}, (), next(iter(results)))
     else:
-        shown = standings(results, entries.stop, entries.margin)
+        shown = standings(results, entries.stop, entries.margin, entries.strict)
     return BoardStanding(
         board=board,
         decided=shown.decided,
@@ -139,6 +139,7 @@ def board_standing(
                 verdict=_verdict(method, shown, entries.stop),
                 images=len(right),
                 shown_after=shown.out.get(method),
+                p=shown.p[method] if method in shown.out else None,
                 accuracy=float(right.mean()),
                 anytime_ci95=accuracy_anytime(right),
             )

@@ -22,8 +22,8 @@ MACHINE_SETTINGS = (  # options of `bench study` that change no result
 RESUMABLE_CHANGES = (*MACHINE_SETTINGS, "save_errors", "limit")
 
 
-# Entries that `study.json` stores as they are; `stop` is left out if it is None.
-ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop"}
+# Entries that `study.json` stores as they are; a stopping rule is left out if there is none.
+ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop", "strict"}
 
 
 def start_study(declared: DeclaredStudy, results: Path) -> Study:
@@ -61,7 +61,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         updated=begun,
         axes=list(declared.axes),
         cells=cells,
-        **without_none(stop=declared.stop),
+        **without_none(stop=declared.stop, strict=declared.strict or None),
     )
 
 

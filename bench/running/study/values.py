@@ -80,6 +80,7 @@ class Entries(BaseModel):
     margin: float | None = Field(None, gt=0, lt=1)
     """Equivalence margin: accuracies that differ by less count as equal. None if not tested."""
     stop: Stop | None = None  # stopping rule; None if every run scores all of its images
+    strict: bool = False  # whether only methods that are worse than the best, family-wise, leave
     first_round: int = Field(50, ge=1)  # number of images in the first round
     growth: float = Field(1.5, gt=1, le=100)  # factor of the number of images from round to round
     whole_groups: bool = False  # whether the images of a group are resampled together
@@ -96,6 +97,8 @@ EXPECTED = {
     " less count as equal",
     "stop": 'write stop = "best" to end when one method is shown to be the best, or stop ='
     ' "ranked" to end when the order of all is shown',
+    "strict": "expected true or false, without quotes; true drops a method only once it is shown to"
+    " be worse than the best, with 5 % for all methods together",
     "first_round": "expected a number of images, such as 50",
     "growth": "expected a factor above 1 and at most 100, such as 1.5",
     "whole_groups": "expected true or false, without quotes",
@@ -119,9 +122,11 @@ def read_entries(study: Table, default_name: str) -> Entries:
 def check_stop(entries: Entries, study: Table, limited: bool) -> None:
     """Raise UserError if rounds lack a stopping rule, or `stop` has a limit or a pilot."""
     if entries.stop is None:
-        if unused := {"first_round", "growth"} & set(study):
+        if unused := {"first_round", "growth", "strict"} & set(study):
             raise UserError(f'{unused.pop()} needs a stopping rule: write stop = "best" too.')
         return
+    if entries.strict and entries.stop != "best":
+        raise UserError('strict is about the methods that leave: it needs stop = "best".')
     if limited:
         raise UserError("stop and limit both end runs. Keep one of the two.")
     if "pilot" in study:

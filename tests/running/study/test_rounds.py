@@ -49,7 +49,38 @@ def test_methods_leave_and_the_study_stops(stopping: Path, tmp_path: Path) -> No
     assert again.json["standings"] == report["standings"]
     assert again.err.count("stored already") == again.err.count(" backbone ") > 2
     shown = bench("study", "stopping", "--show", "--results", results).out
-    assert "verdicts on images in random order" in shown and "not the best" in shown
+    assert "verdicts on images in random order" in shown and "worse than the best" in shown
+    left = [m for m in board["methods"] if m["verdict"] == "left"]
+    assert all(m["p"] <= 0.05 for m in left) and "strict" not in report
+    assert "the method named is not a best one in at most 5 %" in " ".join(shown.split())
+
+
+def test_a_strict_study_says_so_and_a_study_of_an_earlier_version_is_shown_as_it_was(
+    stopping: Path, tmp_path: Path
+) -> None:
+    results = ("--results", tmp_path / "r")
+    stopping.write_text(STOPPING + "strict = true\n")
+    (board,) = bench("study", stopping, *results, "--json").json["standings"]
+    assert board["decided"]
+    file = tmp_path / "r/studies/stopping/study.json"
+    state = json.loads(file.read_text())
+    assert state["strict"] is True
+    for method in state["standings"][0]["methods"]:
+        method.pop("p", None)
+    file.write_text(json.dumps(state))
+    shown = bench("study", "stopping", "--show", *results).out
+    assert "not the best" in shown and "worse than the best" not in shown
+
+
+def test_methods_within_the_margin_are_not_called_worse(stopping: Path, tmp_path: Path) -> None:
+    stopping.write_text(STOPPING.replace(', "nearest-mean"', "") + "margin = 0.3\n")
+    report = bench("study", stopping, "--results", tmp_path / "r", "--json").json
+    (board,) = report["standings"]
+    assert board["decided"] and board["methods"][1]["p"] is None
+    shown = bench("study", "stopping", "--show", "--results", tmp_path / "r").out
+    assert "within the margin" in shown and "neither a best one nor within the margin of it in" in " ".join(
+        shown.split()
+    )
 
 
 def test_a_ranking_of_equal_methods_takes_all_images_without_a_margin(
@@ -124,6 +155,8 @@ def test_the_first_round_is_the_pilot_and_the_plan_learns_from_it(
         ("growth = 1.0", "growth"),
         ("first_round = 0", "first_round"),
         ('stop = "bst"', "stop"),
+        ("strict = 1", "strict"),
+        ('stop = "ranked"\nstrict = true', "strict is about"),
     ],
 )
 def test_wrong_entries_are_refused(stopping: Path, tmp_path: Path, line: str, problem: str) -> None:

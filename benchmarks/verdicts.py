@@ -1,0 +1,208 @@
+"""What questions and studies that stop promise, simulated: how often each of their claims is false.
+
+    python benchmarks/verdicts.py [--streams 10000] [--studies 500]
+
+*boundary*: pairs of runs whose difference is exactly the limit of a question, so that every verdict
+is false, looked at after every image; about all images like these, and about one split (*on this
+split*) up to its last image but one. *any margin* is the share in which some verdict, at whatever
+margin, would have been false: the confidence sequence ever missed the true difference. The images
+are fewer than `--streams` by a factor of 5.
+
+*interval*: pairs at and near the limits. The share whose verdict, or p <= 0.05, is not that of the
+interval printed beside it.
+
+*studies*: methods whose answers are correlated, on the same 200 images, looked at after every
+image. *drops a given best* and *some best*: of equally good methods; *worse*: some best method is
+shown to be worse than the best (closed test); *named*: a study that ends names a method that is not
+a best one. *images*: the mean of all methods' images to the end, without and with `strict`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from decimal import Decimal
+from math import log
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.stats.paired import ALPHA
+from bench.stats.questions import Results, answer, decided_at, parse_question
+from bench.stats.sequential import END_LEVEL, log_capital, standings
+from bench.store.questions import QuestionAnswer
+
+IMAGES, PAIRS = 200, 100  # images per simulated run, and per run whose interval is computed
+QUESTIONS = (("differs from a", 0.0), ("better than a by 0.1", 0.1), ("within 0.1 of a", 0.1))
+STUDIES: tuple[tuple[float, ...], ...] = (
+    *((0.7,) * 2, (0.7,) * 5, (0.7,) * 10),
+    *((0.7, 0.5), (0.7, 0.7, 0.5, 0.5, 0.3), (0.7,) * 2 + (0.5,) * 4 + (0.3,) * 4),
+)
+Values = NDArray[np.float64]
+
+
+def drawn(rng: np.random.Generator, size: int, difference: float, discordant: float) -> Values:
+    """Draw the differences of two runs, -1, 0 or 1 per image, with this expected difference."""
+    better, worse = (discordant + difference) / 2, (discordant - difference) / 2
+    return rng.choice([1.0, -1.0, 0.0], size, p=[better, worse, 1 - discordant])
+
+
+def shuffled(rng: np.random.Generator, size: int, difference: float, discordant: float) -> Values:
+    """Return the differences on a split of exactly this difference, in random order."""
+    better, worse = (round(size * (discordant + sign * difference) / 2) for sign in (1, -1))
+    values = np.repeat([1.0, -1.0, 0.0], [better, worse, size - better - worse])
+    return rng.permutation(values)
+
+
+def results_of(differences: Values) -> Results:
+    """Return the results of two runs with these differences on a whole split."""
+    right, other = np.maximum(differences, 0.0), np.maximum(-differences, 0.0)
+    return Results(right, other, len(differences))
+
+
+def boundary(streams: int) -> None:
+    """Print how often verdicts are false at the limit of each kind of question."""
+    print(f"{streams:,} pairs of runs at the limit of a question, {IMAGES} images, each looked at")
+    print(f"{'question':38} discordant  false verdict  at any margin")
+    for text, difference in QUESTIONS:
+        for draw, population in ((drawn, ""), (shuffled, " on this split")):
+            question = parse_question(text + population)
+            for discordant in (0.2, 0.5):
+                rng, false, missed = np.random.default_rng(0), 0, 0
+                for _ in range(streams):
+                    scored = results_of(draw(rng, IMAGES, difference, discordant)).first(IMAGES - 1)
+                    false += decided_at(question, scored)[0] != "open"
+                    truth = Decimal(str(difference))
+                    capitals = [
+                        log_capital(s * scored.differences, s * truth, question.population(scored))
+                        for s in (1, -1)
+                    ]
+                    missed += bool((np.array(capitals) >= END_LEVEL).any())
+                print(
+                    f"{text + population:38} {discordant:10}  {100 * false / streams:11.2f} %"
+                    f"  {100 * missed / streams:11.2f} %",
+                    flush=True,
+                )
+
+
+def interval(streams: int) -> None:
+    """Print how often a verdict or p contradicts the interval of the same answer."""
+    asked = [(text + more, d) for text, d in QUESTIONS for more in ("", " on this split")]
+    rng, decided, contradicting = np.random.default_rng(1), 0, 0
+    for stream in range(streams):
+        text, limit = asked[stream % len(asked)]
+        near = limit + float(rng.choice([-0.2, -0.1, 0.0, 0.1]))
+        values = drawn(rng, PAIRS, near, float(rng.uniform(abs(near), 1)))
+        known = answer(parse_question(text), results_of(values).first(PAIRS - 1))
+        decided += known.verdict != "open"
+        contradicting += contradicts(known, parse_question(text).margin)
+    print(
+        f"\n{streams:,} pairs at and near the limits, {PAIRS} images: {decided:,} verdicts,"
+        f" {contradicting} contradict their interval",
+        flush=True,
+    )
+
+
+def contradicts(known: QuestionAnswer, limit: Decimal) -> bool:
+    """Return whether verdict or p is not what the interval of the difference shows."""
+    assert known.difference_anytime_ci95 is not None and known.p is not None
+    (low, high), margin = known.difference_anytime_ci95, float(limit)
+    if known.question.startswith("within"):
+        excluded = -margin < low and high < margin
+        shown = {"within": excluded, "outside": low > margin or high < -margin}
+    else:
+        excluded = low > margin or high < margin
+        shown = {"better": low > margin, "outside" if margin else "worse": high < margin}
+    expected = [verdict for verdict, holds in shown.items() if holds] or ["open"]
+    return expected != [known.verdict] or (known.p <= ALPHA) != excluded
+
+
+class Course(NamedTuple):
+    """What a simulated study claimed."""
+
+    given: bool  # a given best method was dropped
+    some: bool  # some best method was dropped
+    worse: bool  # some best method was shown to be worse than the best
+    named: bool  # it ended, and the method named is not a best one
+    images: int  # images of all methods
+
+
+def course(results: dict[str, Values], best: list[str], strict: bool) -> Course:
+    """Return what a study claims that is looked at after every image."""
+    out = standings(results, "best", strict=strict).out
+    ended = len(out) >= len(results) - 1
+    named = max(results, key=lambda name: out.get(name, IMAGES + 1))
+    end = max(n for name, n in out.items() if name != named) if ended else IMAGES
+    shown = standings({name: right[:end] for name, right in results.items()}, "best", strict=strict)
+    dropped = set(shown.out) - ({named} if ended else set())
+    return Course(
+        best[0] in dropped,
+        any(name in dropped for name in best),
+        any(shown.p[name] <= ALPHA for name in dropped & set(best)),
+        ended and named not in best,
+        sum(shown.out.get(name, end) if name != named else end for name in results),
+    )
+
+
+def studies(runs: int) -> None:
+    """Print how often studies of tied and unequal methods claim what is false."""
+    print(f"\n{runs:,} studies of correlated methods per line, {IMAGES} images, each looked at")
+    print("accuracies                       drops given best  some best  worse  named  images")
+    for accuracies in STUDIES:
+        names = [f"m{place}" for place in range(len(accuracies))]
+        best = [name for name, a in zip(names, accuracies, strict=True) if a == max(accuracies)]
+        for strict in (False, True):
+            rng, courses = np.random.default_rng(2), []
+            for _ in range(runs):
+                hard = rng.standard_normal(IMAGES)
+                results = {
+                    name: (
+                        0.7 * hard + 0.7 * rng.standard_normal(IMAGES) < normal_quantile(a)
+                    ).astype(float)
+                    for name, a in zip(names, accuracies, strict=True)
+                }
+                courses.append(course(results, best, strict))
+            given, some, worse, named, images = np.mean(courses, axis=0)
+            counts = {a: accuracies.count(a) for a in dict.fromkeys(accuracies)}
+            words = ", ".join(f"{n} × {a}" for a, n in counts.items()) + " strict" * strict
+            shares = "  ".join(f"{100 * share:6.1f} %" for share in (given, some, worse, named))
+            print(f"{words:32} {shares}  {images:7,.0f}", flush=True)
+
+
+def normal_quantile(accuracy: float) -> float:
+    """Return the bound below which a method of this accuracy is right on an image."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(accuracy) * (0.7**2 + 0.7**2) ** 0.5)
+
+
+def price(streams: int) -> None:
+    """Print the images to "better" with both ends at 2.5 %, beside one end at 5 %."""
+    rng, ends = np.random.default_rng(3), (log(1 / ALPHA), END_LEVEL)
+    for difference, discordant in ((0.1, 0.2), (0.1, 0.3), (0.2, 0.4)):
+        stops = []
+        for _ in range(streams):
+            capital = log_capital(drawn(rng, 2000, difference, discordant), 0.0)
+            stops.append([int(np.append(capital < end, False).argmin()) + 1 for end in ends])
+        before, now = np.mean(stops, axis=0)
+        print(
+            f"difference {difference}, discordant {discordant}: {now:.0f} images to “better”,"
+            f" {before:.0f} with one end at 5 % ({100 * (now / before - 1):+.0f} %)",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--streams", type=int, default=10_000)
+    parser.add_argument("--studies", type=int, default=500)
+    chosen = parser.parse_args()
+    boundary(chosen.streams // 5)
+    studies(chosen.studies)
+    price(chosen.streams // 50)
+    interval(chosen.streams)
+
+
+if __name__ == "__main__":
+    main()
