@@ -25,10 +25,10 @@ from bench.recordings.sweep import (
     SHOWN_AGREEMENT,
     SweepRow,
     default_grid,
+    plot_sweep,
     self_agreement,
     sweep,
 )
-from bench.recordings.sweep_plot import plot
 from bench.render.run import print_run
 from bench.render.sentences import probability_sentence
 from bench.render.tables import print_explained, print_rows
@@ -147,7 +147,7 @@ def sweep_command(
         settings += [(name, {}) for name in names if name in others]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if plot_path is not None:
-        plot(rows, reference, plot_path)
+        plot_sweep(rows, reference, plot_path)
         say(f"Wrote {plot_path}", err=True)
     if as_json:
         if reference is not None:
