@@ -22,7 +22,7 @@ from helpers.studies import store_study
 
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
-from bench.render.course import find_course
+from bench.render.curves import find_course
 from bench.render.page import write_report
 from bench.render.runs import read_decided_run
 from bench.store.folder import list_runs, read_manifest
