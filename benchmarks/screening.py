@@ -24,8 +24,7 @@ import numpy as np
 
 import bench
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.sweep import SweepSetting, sweep
-from bench.recordings.sweep_plot import plot
+from bench.recordings.sweep import SweepSetting, plot_sweep, sweep
 from bench.stats.risk import RISKS
 from bench.stats.shares import accuracy_interval
 from bench_plugins.strategies.race import Race
@@ -202,7 +201,7 @@ def main() -> None:
         "rows": [row.plain() for row in rows],
     }
     (out / "screening.json").write_text(json.dumps(evidence, indent=1), "utf-8")
-    plot(rows, None, out / "screening.png")
+    plot_sweep(rows, None, out / "screening.png")
 
 
 if __name__ == "__main__":

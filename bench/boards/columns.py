@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.boards.formats import assignments, cost_text, label_texts, non_default_params, value_text
+from bench.boards.formats import assignments, cost_text, label_texts, value_text
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
-from bench.discovery.loading import metric_specs
+from bench.discovery.loading import metric_specs, non_default_params
 from bench.stats.differences import Settings
 
 # `cost` is evaluation equivalents per image, `n` the number of images and `s` seconds per image.

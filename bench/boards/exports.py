@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.boards.columns import metric_columns, row_settings, tabulate
-from bench.boards.formats import assignments, boards, cost_text, label_texts
+from bench.boards.formats import assignments, boards, cost_text, label_texts, percent_text
 from bench.boards.leaderboard import RANKED, leaderboard, shipped_json
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import TextTable, csv_text, format_tables, to_markdown
@@ -42,16 +42,14 @@ def to_latex(run: Path) -> str:
     """Return the metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
     stored = read_run(run)
     row = run_row(run, stored.manifest, stored.require_summary())
-    low, high = row.shown_ci95 or (row.accuracy, row.accuracy)
+    interval = row.shown_ci95 or (row.accuracy, row.accuracy)
     images = f"{row.n_samples or 0:,}"
     if row.n_samples != row.n_total:
         images += f" of {row.n_total or 0:,}"
     cells = {
         "backbone": row.backbone,
         "strategy": f"{row.strategy} {assignments(row.params)}".strip(),
-        "accuracy, % (95 % interval)": (
-            f"{100 * row.accuracy:.1f} ({100 * low:.1f}–{100 * high:.1f})"
-        ),
+        "accuracy, % (95 % interval)": percent_text(row.accuracy, interval),
     }
     for metric in metric_columns([row]):
         cells[f"{metric.words}, %"] = f"{100 * (row.metric(metric.name) or 0):.1f}"

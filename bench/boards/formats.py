@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from math import floor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 
 if TYPE_CHECKING:  # so that listing commands, which import this module, do not load pydantic
     from bench.boards.rows import LeaderboardRow
-    from bench.discovery.registry import Registry
 
 
 def boards(rows: Sequence[LeaderboardRow]) -> Iterator[tuple[str, list[LeaderboardRow]]]:
@@ -92,19 +90,12 @@ def value_text(value: Any, missing: str = "–", separator: str = ",") -> str:
     return separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def percent_text(share: float, interval: tuple[float, float]) -> str:
+    """Return a share with its interval in per cent, such as `86.2 (80.9–90.2)`."""
+    low, high = interval
+    return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+
 def assignments(params: Mapping[str, Any]) -> str:
     """Return parameters in the syntax of `--set`, such as `samples=5,50 keep=3,1`."""
     return " ".join(f"{k}={value_text(v)}" for k, v in params.items() if v is not None)
-
-
-def non_default_params(
-    kind: Literal["strategies", "backbones"], name: str, params: Parameters
-) -> Parameters:
-    """Return the parameters that differ from their default; all of them if `name` is unknown."""
-    from bench.discovery.loading import load_plugins
-
-    registry: Registry[Any] = getattr(load_plugins(), kind)
-    if name not in registry:
-        return dict(params)
-    spec = registry.get(name)
-    return {key: value for key, value in params.items() if not spec.is_default(key, value)}

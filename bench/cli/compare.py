@@ -39,9 +39,6 @@ from bench.store.folder import find_run
     help="Test image by image in random order: p and interval hold at any stopping point.",
 )
 @click.option("--gate", is_flag=True, help="Exit with code 4 if B is significantly worse than A.")
-@click.option(
-    "--seed", default=0, hidden=True, help="Without effect: the interval uses no random numbers."
-)
 @results_and_json
 @offline()
 def compare_command(
@@ -52,7 +49,6 @@ def compare_command(
     params: dict[str, str],
     sequential: bool,
     gate: bool,
-    seed: int,
     as_json: bool,
 ) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
@@ -137,7 +133,6 @@ def _sequential_rows(comparison: Comparison) -> list[list[str]]:
     result = comparison.sequential
     if result is None or comparison.anytime_ci95 is None:
         return []
-
     low, high = comparison.anytime_ci95
     verdict = "not decided" if result.verdict == "open" else f"B is {result.verdict}"
     interval = f"(95 % {low:+.4f} – {high:+.4f})"
@@ -158,7 +153,6 @@ _TESTS = {
 def _metric_rows(metric: MetricDifference | None) -> list[list[str]]:
     if metric is None:
         return []
-
     (low, high), spec = metric.difference_ci95, metric_specs()[metric.metric]
     verdict = _verdict(spec, metric.p, metric.difference)
     return [

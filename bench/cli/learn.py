@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench.boards.formats import assignments
+from bench.boards.formats import assignments, percent_text
 from bench.cli.options import results_and_json, set_option
 from bench.cli.output import next_steps, print_json, results_argument, say
 from bench.contracts.parameters import as_text
@@ -75,7 +75,7 @@ def learn_command(
 def _print_settings(learned: LearnedSettings) -> None:
     rows = []
     for trial in (learned.nothing_learned, *learned.settings):
-        agreement = _percent(trial.agreement, trial.agreement_ci95)
+        agreement = percent_text(trial.agreement, trial.agreement_ci95)
         verdict: str = trial.verdict or ""
         if trial.verdict in LOSES:
             verdict = f"loses: {verdict}"
@@ -212,7 +212,3 @@ def _steps_of_calibration(path: Path, learned: Learned, results: str) -> list[tu
         command = other_images_command(read_manifest(path), **chosen)
         steps = [(what, f"{command}{option}"), *steps]
     return steps
-
-
-def _percent(value: float, ends: tuple[float, float]) -> str:
-    return f"{100 * value:.1f} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"

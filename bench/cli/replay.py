@@ -14,9 +14,10 @@ from pathlib import Path
 
 import click
 
-from bench.boards.formats import assignments, non_default_params
+from bench.boards.formats import assignments, percent_text
 from bench.cli.options import figure_file, limit_option, parse_names, results_and_json, set_option
 from bench.cli.output import next_steps, print_json, results_argument, run_name, say
+from bench.discovery.loading import non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import prepare_replay
@@ -24,10 +25,10 @@ from bench.recordings.sweep import (
     SHOWN_AGREEMENT,
     SweepRow,
     default_grid,
+    plot_sweep,
     self_agreement,
     sweep,
 )
-from bench.recordings.sweep_plot import plot
 from bench.render.run import print_run
 from bench.render.sentences import probability_sentence
 from bench.render.tables import print_explained, print_rows
@@ -146,7 +147,7 @@ def sweep_command(
         settings += [(name, {}) for name in names if name in others]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if plot_path is not None:
-        plot(rows, reference, plot_path)
+        plot_sweep(rows, reference, plot_path)
         say(f"Wrote {plot_path}", err=True)
     if as_json:
         if reference is not None:
@@ -171,7 +172,7 @@ def sweep_command(
     if reference:
         say(
             f"A full sweep with another seed ({reference.against}) makes the same decision on"
-            f" {_with_interval(reference.agreement, reference.agreement_ci95)} % of"
+            f" {percent_text(reference.agreement, reference.agreement_ci95)} % of"
             f" {reference.n_samples} images."
         )
     command = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
@@ -203,10 +204,6 @@ def _sweep_row(row: SweepRow) -> list[str | float]:
         "*" if row.pareto else "",
         f"{row.summary.backbone.name}, {_setting_text(row)}" if row.point else _setting_text(row),
         row.cost,
-        _with_interval(row.agreement, row.agreement_ci95),
-        _with_interval(metrics.accuracy, metrics.accuracy_ci95),
+        percent_text(row.agreement, row.agreement_ci95),
+        percent_text(metrics.accuracy, metrics.accuracy_ci95),
     ]
-
-
-def _with_interval(value: float, ends: tuple[float, float]) -> str:
-    return f"{100 * value:.1f} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"

@@ -171,6 +171,14 @@ class Spec:
         value = tuple(value) if isinstance(value, list) else value
         return name in self.parameters and bool(self.parameters[name].default == value)
 
+    def recorded(self, values: Parameters) -> Parameters:
+        """Return the parameters that identify a run: all but those added `later` at their default.
+
+        So ids of runs that were made before a parameter was added stay valid.
+        """
+        later = {name: value.default for name, value in self.parameters.items() if value.later}
+        return {n: v for n, v in values.items() if n not in later or v != later[n]}
+
     def resolve_parameters(self, overrides: Mapping[str, Any]) -> Parameters:
         """Return the values of all parameters: converted overrides, and defaults for the others.
 

@@ -33,15 +33,8 @@ def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:
-    """Return the parameters that identify a run, including those that the weights imply.
-
-    One added `later` is left out at its default, so that earlier run ids stay valid.
-    """
-    recorded = {
-        name: value
-        for name, value in parameters.items()
-        if not (spec.parameters[name].later and value == spec.parameters[name].default)
-    }
+    """Return the parameters that identify a run, including those that the weights imply."""
+    recorded = spec.recorded(parameters)
     if weights is None:
         return recorded
     implied = _call(spec, "weight_parameters", weights, **parameters)

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-# In the order of `bench --help`; other groups come last.
+# In the order of `bench --help`.
 GROUPS = (
     "Score images",
     "Look at results",
@@ -51,9 +51,5 @@ def own_commands() -> dict[str, OwnCommand]:
             for name, line, group, position in _HEAD.findall(file.read(_HEAD_LENGTH)):
                 module, function = f"bench.cli.{path.stem}", f"{name.replace('-', '_')}_command"
                 commands.append(OwnCommand(name, module, function, line, group, int(position)))
-    return {command.name: command for command in sorted(commands, key=_sort_key)}
-
-
-def _sort_key(command: OwnCommand) -> tuple[int, str, int, str]:
-    rank = GROUPS.index(command.group) if command.group in GROUPS else len(GROUPS)
-    return rank, command.group, command.position, command.name
+    commands.sort(key=lambda command: (GROUPS.index(command.group), command.position))
+    return {command.name: command for command in commands}

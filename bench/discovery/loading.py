@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, Literal
 
 import click
 import pluggy
 
 from bench.contracts import hooks as hookspecs
 from bench.contracts.metrics import MetricSpec
+from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.contracts.studies import CollectionSpec, StudySpec
 from bench.discovery.commands import own_commands
@@ -169,6 +170,17 @@ def exhaustive_strategy() -> str:
         if spec.exhaustive:
             return spec.name
     raise UserError("No installed strategy evaluates every prompt on every draw (exhaustive=True).")
+
+
+def non_default_params(
+    kind: Literal["strategies", "backbones"], name: str, params: Parameters
+) -> Parameters:
+    """Return the parameters that differ from their default; all of them if `name` is unknown."""
+    registry: Registry[Any] = getattr(load_plugins(), kind)
+    if name not in registry:
+        return dict(params)
+    spec = registry.get(name)
+    return {key: value for key, value in params.items() if not spec.is_default(key, value)}
 
 
 def metric_specs() -> dict[str, MetricSpec]:

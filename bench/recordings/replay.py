@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,21 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
+from bench.inputs.estimand import Loss, Space, check_estimand, draw_weights, parse_weighting
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
-from bench.recordings.weighing import check_measured, reweight
 from bench.running.command import recording_command
 from bench.running.executors.protocol import Executable
 from bench.running.parts.decision import Decider, make_decider
 from bench.running.preparing.risk import StatedRisk, choose_setting
+from bench.running.scorers.draws import weighting_identity
 from bench.store import identity as ids
 from bench.store.documents import Manifest
+from bench.store.draw_table import read_draws
 from bench.store.fields import without_none
 from bench.store.folder import whole_manifest
-from bench.store.identity import CalibratedOn, Source
+from bench.store.identity import CalibratedOn, ScoringIdentity, Source
 from bench.store.records import Record, make_record
 
 
@@ -192,9 +194,9 @@ def prepare_replay(
     """
     started = time.perf_counter()
     recording = open_recording(path)
-    check_measured(recording, loss, space)
+    _check_measured(recording, loss, space)
     if weighting is not None:
-        recording = reweight(recording, weighting)
+        recording = _reweight(recording, weighting)
     decider = decider_for(recording, strategy, params)
     settings: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
     settings["results"] = str(results)
@@ -208,6 +210,57 @@ def prepare_replay(
     folder = results / manifest.run_id
     return PreparedReplay(
         manifest, decider.strategy, folder, started, fresh, timed=False, recording=recording
+    )
+
+
+def _check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
+    """Raise UserError if the errors are of another loss or in another space; None accepts any."""
+    scoring = recording.manifest.identity.scoring
+    for name, required, recorded, choices in (
+        ("loss", loss, scoring.loss, get_args(Loss)),
+        ("space", space, scoring.space, get_args(Space)),
+    ):
+        if required is not None and required not in choices:
+            raise UserError(f"--{name} {required} is not one of {', '.join(choices)}.")
+        if required not in (None, recorded):
+            raise UserError(
+                f"--{name} {required}: {recording.manifest.run_id} recorded errors with --{name}"
+                f" {recorded}, from which others cannot be computed. Record them once with:"
+                f" --strategy full --save-errors --{name} {required}"
+            )
+
+
+def _reweight(recording: Recording, text: str) -> Recording:
+    """Return the recording with the weighting `text`, in the form of `--weighting`.
+
+    Raises:
+        UserError: the weighting is invalid or learned, does not fit loss and space, or the run did
+            not record the levels of its errors.
+    """
+    try:
+        weighting = parse_weighting(text)
+        scoring = recording.manifest.identity.scoring
+        check_estimand(str(scoring.loss), str(scoring.space), weighting)
+    except ValueError as error:
+        raise UserError(f"--weighting: {error}.") from None
+    if weighting.name == "learned":
+        raise UserError(
+            "--weighting learned:RUN is for `bench run`, which checks that RUN has other images."
+        )
+    draws = read_draws(recording.path, recording.n_draws)
+    if draws is None:
+        raise UserError(
+            f"--weighting: {recording.path} did not record the levels of its errors. Record them"
+            " with: --strategy full --save-errors"
+        )
+    weights = draw_weights(weighting, draws.table, str(scoring.space), draws.levels, draws.n_levels)
+    kept = {name: value for name, value in scoring.plain().items() if name != "weighting"}
+    scored = ScoringIdentity(**kept, **without_none(weighting=weighting_identity(weighting)))
+    identity = recording.manifest.identity.model_copy(update={"scoring": scored})
+    return replace(
+        recording,
+        problem=replace(recording.problem, weights=weights),
+        manifest=recording.manifest.model_copy(update={"identity": identity}),
     )
 
 

@@ -16,10 +16,10 @@ from bench.boards.leaderboard import rank_boards
 from bench.boards.rows import LeaderboardRow
 from bench.contracts.metrics import MetricSpec
 from bench.errors import UserError
+from bench.render.gallery import Picture, make_pictures
 from bench.render.runs import RunData
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.paired import changed_samples
-from bench.store.arrow import indices
 
 
 @dataclass(frozen=True)
@@ -112,23 +112,13 @@ MAX_CHANGED = 20  # images listed per pair
 
 
 @dataclass(frozen=True)
-class Changed:
-    """An image that two runs decide differently."""
-
-    sample_id: str
-    true: str
-    predicted_a: str
-    predicted_b: str
-
-
-@dataclass(frozen=True)
 class Pair:
     """The comparison of run B with run A, and their keys on the board."""
 
     key_a: str
     key_b: str
     comparison: Comparison
-    changed: list[Changed]
+    changed: list[tuple[Picture, Picture]]  # decisions of A and B on images, without the pictures
     total: int  # number of images that are decided differently
 
 
@@ -174,19 +164,9 @@ def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], comparison: Compariso
     # Images that one run alone gets right come before those that both get wrong.
     both_wrong = ~(run_a.decided.correct[rows_a] | run_b.decided.correct[rows_b])
     order = np.argsort(both_wrong, kind="stable")[:MAX_CHANGED]
-    ids = run_a.decided.sample_ids.take(indices(rows_a[order])).to_pylist()
-    changed = [
-        Changed(
-            name,
-            run_a.classes[run_a.decided.labels[of_a]],
-            _predicted_class(run_a, of_a),
-            _predicted_class(run_b, of_b),
-        )
-        for name, of_a, of_b in zip(ids, rows_a[order], rows_b[order], strict=True)
-    ]
+    of_a, of_b = (
+        make_pictures(run, rows[order], lambda _: (None, False))
+        for run, rows in ((run_a, rows_a), (run_b, rows_b))
+    )
+    changed = list(zip(of_a, of_b, strict=True))
     return Pair(a.key, b.key, comparison, changed, len(rows_a))
-
-
-def _predicted_class(run: RunData, row: int) -> str:
-    prediction = int(run.decided.predictions[row])
-    return "failed" if prediction < 0 else run.classes[prediction]

@@ -1,18 +1,26 @@
-"""Compute the data of figures: errors by timestep, and the most confused classes."""
+"""Compute the data of figures: errors by timestep, confidence sequences, confused classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
-from bench.inputs.subsets import select_subset
+from bench.errors import UserError
+from bench.inputs.subsets import select_subset, shuffle_samples
 from bench.render.runs import RunData
+from bench.stats.questions import Results, parse_question
+from bench.stats.sequential import interval_course
 from bench.store.cells import read_cells, read_timesteps
 from bench.store.decisions import NO_RUNNER_UP
+from bench.store.folder import find_run
+from bench.store.questions import QuestionAnswer
+from bench.store.runs import read_run
 
 CURVE_BINS = 40  # at most
 CURVE_IMAGES = 300  # a stratified subset is enough for a mean: no need to read 200,000 files
@@ -100,6 +108,49 @@ def _bin_errors(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> 
         np.sqrt(variance / n),
         len(pairs),
     )
+
+
+@dataclass(frozen=True)
+class Course:
+    """A 95 % confidence sequence: intervals that are valid at all numbers of images together."""
+
+    what: str  # "accuracy" or "difference of accuracies"
+    answer: QuestionAnswer  # answer to the question
+    ends: Floats  # float64 [L, 3]: images, lower end, upper end
+    bounds: tuple[float, ...]  # thresholds of the question
+
+
+def find_course(run: RunData) -> Course | None:
+    """Return the intervals for a run's last tested question, or None if there is none.
+
+    They are of the difference to the other run if that is stored in the same folder, and of the
+    accuracy otherwise.
+    """
+    answers = [a for a in (entry.answer for entry in run.questions) if a and a.anytime_ci95]
+    if not answers:
+        return None
+    answer, right = answers[-1], run.decided.right_by_id()
+    question = parse_question(answer.question)
+    order = shuffle_samples(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
+    images = list(takewhile(right.__contains__, order))
+    if not images:  # the record of the first image is damaged
+        return None
+    values = np.array([right[name] for name in images], np.float64)
+    population = question.population(Results(values, None, answer.total))
+    if question.run is not None and question.metric == "accuracy":
+        with suppress(UserError):
+            baseline = read_run(find_run(question.run, str(run.path.parent), exact=True))
+            other = baseline.decided().right_by_id()
+            shared = list(takewhile(other.__contains__, images))
+            differences = values[: len(shared)] - np.array([other[name] for name in shared])
+            if shared:
+                ends = np.array(interval_course(differences, population=population))
+                margin = float(question.margin)
+                limits = (-margin, margin) if question.kind == "within" else (margin,)
+                return Course("difference of accuracies", answer, ends, limits)
+    ends = np.array(interval_course(2 * values - 1, population=population))
+    ends[:, 1:] = (ends[:, 1:] + 1) / 2
+    return Course("accuracy", answer, ends, ())
 
 
 MAX_CLASSES = 100  # up to so many, a picture has all classes

@@ -1,4 +1,4 @@
-"""Figures of a report: trade-off, errors by timestep, and reliability."""
+"""Figures of a report: trade-off, errors by timestep, reliability, and confidence sequences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.render.board import Entry, group_comparable, pareto_front
-from bench.render.curves import Curves
+from bench.render.curves import Course, Curves
 from bench.render.svg import Drawing, Palette
 from bench.stats.probability import Probability
 
@@ -217,3 +217,22 @@ def draw_reliability(skill: Probability) -> Drawing:
 
     label = "Reliability diagram, and accuracy against coverage; the text says the scores."
     return Drawing(plot, (4.6, 2.6), label)
+
+
+def draw_course(course: Course) -> Drawing:
+    """Draw the intervals, the thresholds, and the image at which the question was answered."""
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        axes = figure.subplots()
+        images, low, high = course.ends.T
+        axes.fill_between(images, low, high, color=colours.right, alpha=0.25, linewidth=0)
+        for ends in (low, high):
+            axes.plot(images, ends, color=colours.right, linewidth=1.4)
+        for bound in course.bounds:
+            axes.axhline(bound, color=colours.wrong, linestyle="--", linewidth=1.2)
+        if course.answer.verdict != "open":
+            axes.axvline(course.answer.n, color=colours.muted, linestyle=":", linewidth=1.2)
+        axes.set_xlabel("images in random order")
+        axes.set_ylabel(course.what)
+
+    return Drawing(plot, (4.6, 2.8), f"The 95 % interval of the {course.what} by images.")

@@ -30,8 +30,12 @@ from bench.machine.files import write_atomically, writing
 from bench.render import figures
 from bench.render.answer import MOST_INTERVALS, answers, page_question
 from bench.render.board import MOST_RUNS, PageBoard, PairwiseComparisons, compare_runs, make_boards
-from bench.render.course import draw_course, find_course
-from bench.render.curves import MOST_CONFUSED, errors_by_timestep, most_confused_classes
+from bench.render.curves import (
+    MOST_CONFUSED,
+    errors_by_timestep,
+    find_course,
+    most_confused_classes,
+)
 from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.render.images import Images
 from bench.render.risk import risk_sentence, risk_warning
@@ -220,7 +224,9 @@ def make_section(
             else None,
             curves=figures.draw_errors(curves).inline(f"{anchor}-curves") if curves else None,
             course=course,
-            course_figure=draw_course(course).inline(f"{anchor}-course") if course else None,
+            course_figure=figures.draw_course(course).inline(f"{anchor}-course")
+            if course
+            else None,
             curve_images=curves.n_images if curves else 0,
             pictures=load_pictures(
                 run,

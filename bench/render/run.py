@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.formats import assignments, non_default_params
+from bench.boards.formats import assignments
 from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
+from bench.discovery.loading import non_default_params
 from bench.errors import images_failed
 from bench.render.risk import risk_sentence, risk_warning
 from bench.render.runs import Score, list_scores

@@ -6,13 +6,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins, non_default_params
 from bench.inputs.data import FOLDER
 from bench.running.parts.decision import make_decider
 from bench.running.settings import REMOVED, SETTINGS, RunConfig, removed_message
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
-from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
 # Settings of a backbone in memory: arguments of `bench.load_backbone`, not of `bench.run`.
@@ -48,7 +47,8 @@ def reproducing_command(manifest: Manifest) -> str:
             chosen["strategy"] = settings.get("strategy")
         chosen["risk"] = stated.risk
     elif not manifest.replayed_from:
-        params = {**_not_default(manifest.strategy), **params}
+        strategy = manifest.strategy  # a backbone may have set some of its parameters
+        params = {**non_default_params("strategies", strategy.name, strategy.params), **params}
     chosen["params"] = params
     if manifest.replayed_from:
         chosen["limit"] = settings.get("limit")
@@ -124,15 +124,6 @@ def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> dict[str,
     backbones, name = load_plugins().backbones, manifest.backbone.name
     shared = {"draws", *(backbones.get(name).parameters if name in backbones else {})}
     return {key: value for key, value in settings["params"].items() if key in shared}
-
-
-def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
-    """Return the parameters that differ from the strategy's defaults; a backbone may set some."""
-    registry = load_plugins().strategies
-    if strategy.name not in registry:
-        return dict(strategy.params)
-    spec, params = registry.get(strategy.name), strategy.params
-    return {name: value for name, value in params.items() if not spec.is_default(name, value)}
 
 
 def _not_at_default(settings: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bench.boards.formats import (
     boards,
     cost_text,
     label_texts,
-    non_default_params,
+    percent_text,
     row_labels,
     value_text,
 )
@@ -54,9 +54,4 @@ def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
     assert assignments({"samples": (5, 50), "keep": None, "delta": 0.1}) == "samples=5,50 delta=0.1"
     assert value_text(None) == "–" and value_text((1, 2), separator=" ") == "1 2"
     assert (cost_text(row), cost_text(row, digits=1)) == ("50", "50.0")
-
-
-def test_parameters_at_their_default_are_left_out() -> None:
-    assert non_default_params("strategies", "full", {"draws": 500}) == {}
-    assert non_default_params("strategies", "full", {"draws": 12}) == {"draws": 12}
-    assert non_default_params("strategies", "unknown", {"draws": 500}) == {"draws": 500}
+    assert percent_text(0.8619, (0.8087, 0.90213)) == "86.2 (80.9–90.2)"

@@ -11,7 +11,7 @@ from helpers.command import Finished, bench, bench_process
 from helpers.places import ROOT
 from helpers.plugins import install
 
-from bench.discovery.loading import load_plugins
+from bench.discovery.loading import load_plugins, non_default_params
 
 GOOD = """
 from bench import hookimpl
@@ -187,3 +187,9 @@ def test_hooks_are_documented() -> None:
     assert len(hooks) == 11
     for name in hooks:
         assert f"`{name}(" in text and getattr(hookspecs, name).__doc__
+
+
+def test_parameters_at_their_default_are_left_out() -> None:
+    assert non_default_params("strategies", "full", {"draws": 500}) == {}
+    assert non_default_params("strategies", "full", {"draws": 12}) == {"draws": 12}
+    assert non_default_params("strategies", "unknown", {"draws": 500}) == {"draws": 500}

@@ -30,7 +30,7 @@ from bench.recordings.recording import open_draws
 from bench.store.calibrations import CALIBRATION, read_calibration
 from bench.store.folder import read_records
 from bench_plugins.strategies._bands import cheapest_band, image_statistics
-from bench_plugins.strategies.uniform import Uniform
+from bench_plugins.strategies.full import Uniform
 
 
 def learned(path: Path, *what: str, strategy: str = "race") -> LearnedSettings:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.places import ROOT
 from helpers.questions import store_ended
 from helpers.reporting import save_pictures, store_reported, store_run
 from helpers.runs import store
@@ -22,13 +23,14 @@ from helpers.studies import store_study
 
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
-from bench.render.course import find_course
+from bench.render.curves import find_course
 from bench.render.page import write_report
 from bench.render.runs import read_decided_run
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
 
 CLASSES = ["ant", "bee", "cat"]
+PUBLISHED = ROOT / "results" / "published"
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 
 
@@ -313,3 +315,10 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     lines = [line for line in journal.read_text().splitlines() if f'"{first}"' not in line]
     journal.write_text("".join(f"{line}\n" for line in lines))
     assert find_course(read_decided_run(read_run(path))) is None  # nothing is known in random order
+
+
+def test_every_published_run_with_a_tree_of_classes_is_on_the_page(tmp_path: Path) -> None:
+    runs = [run for run in list_runs(PUBLISHED) if read_manifest(run).parents is not None]
+    report = write_report(runs, tmp_path / "page.html", most_images=0)
+    assert report.runs == [run.name for run in runs] and len(runs) >= 2
+    assert Page(tmp_path / "page.html").text.count("an inner node") >= 2

@@ -56,17 +56,14 @@ def study_tables(report: StudyReport) -> list[TextTable]:
     if failed:
         runs_of: dict[str, list[str]] = {}  # reason → runs
         for row in failed:
-            runs_of.setdefault(row.error or "", []).append(_run_name(row, report.axes))
+            run = ", ".join(row.axes[name] for name in report.axes if name in row.axes)
+            runs_of.setdefault(row.error or "", []).append(run)
         lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
         tables.append(TextTable("Runs that failed", ["run", "why"], lines))
     if report.notes:
         tables = tables or [TextTable(report.name, ["run"], [])]
         tables[-1].below.extend(report.notes)
     return tables
-
-
-def _metric_heading(metric: MetricSpec) -> str:
-    return "acc" if metric.name == "accuracy" else metric.words
 
 
 def _methods(
@@ -85,7 +82,7 @@ def _methods(
         line = {name: method.axes.get(name, NONE) for name in varied}
         line |= {
             "rank": NONE if method.rank is None else str(method.rank),
-            _metric_heading(metric): metric.shown(s.accuracy),
+            "acc" if metric.name == "accuracy" else metric.words: metric.shown(s.accuracy),
             "templates": "–".join(map(metric.shown, s.range_of_templates or ())) or NONE,
             "95 %": "–".join(map(metric.shown, s.interval)),
             "±images": metric.shown(s.of_images),
@@ -290,7 +287,3 @@ def _pivot_cell(rows: Sequence[StudyRow], value: str) -> str:
         return f"{mean:,.0f}" if mean >= 10 else f"{mean:.2f}"
     shown = f"{100 * mean:.1f}"
     return f"{shown} ±{100 * stdev(values):.1f}" if len(values) > 1 else shown
-
-
-def _run_name(row: StudyRow, axes: Sequence[str]) -> str:
-    return ", ".join(row.axes[name] for name in axes if name in row.axes)

@@ -143,10 +143,5 @@ def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
             f"Strategy {spec.name!r}: draws must be at most {MAX_DRAWS:,}, got {strategy.draws},"
             " because their noise and errors are held in memory."
         )
-    recorded = {
-        name: value
-        for name, value in parameters.items()
-        if not (spec.parameters[name].later and value == spec.parameters[name].default)
-    }
-    recorded |= {**strategy.settled, "draws": strategy.draws}
+    recorded = {**spec.recorded(parameters), **strategy.settled, "draws": strategy.draws}
     return Decider(spec, recorded, strategy)

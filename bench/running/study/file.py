@@ -13,7 +13,9 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
-from bench.discovery.loading import load_plugins
+from pydantic import ValidationError
+
+from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.corruptions import expand_corruptions
 from bench.inputs.data import slugify
@@ -22,7 +24,6 @@ from bench.running.parts.data import expand_datasets
 from bench.running.parts.setting import is_path, registered
 from bench.running.settings import RunConfig, check_removed, make_config
 from bench.running.study.changes import REHEARSED, apply_changes
-from bench.running.study.published import figure_at, read_published
 from bench.running.study.values import (
     PLURALS,
     AxisLabels,
@@ -37,6 +38,7 @@ from bench.running.study.values import (
     read_entries,
     tables_of,
 )
+from bench.store.fields import first_problem
 from bench.store.studies import STUDY, Published, find_study, study_folder
 
 TABLE_AXES = ("dataset", "backbone", "strategy")  # axes whose values may be tables with a `name`
@@ -44,8 +46,10 @@ STUDY_KEYS = (*Entries.model_fields, "grid", "exclude", "published")
 COMMAND_SETTINGS = (  # settings of one run that a study's file may not contain
     *("results", "fresh", "shard", "again", "audit", "min_accuracy", "until"),
 )
+PUBLISHED_KEYS = ("source", "value", "metric", "images", "differs")
 FIRST_AXES, LAST_AXES = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
 MAX_CELLS = 10_000
+Figure = tuple[Mapping[str, frozenset[str]], Published]  # with the labels of its runs by axis
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,11 @@ def _declared(
     if not all(excluded):
         raise UserError("[[exclude]]: an empty table would exclude everything.")
     rehearsal = not {*REHEARSED, *_params(changes, {})}.isdisjoint(deviations.values())
-    figures = read_published(study, labels, list(deviations), rehearsal)
+    figures = _read_published(study, labels, list(deviations), rehearsal)
     distinct: dict[str, DeclaredCell] = {}
     for axes, config in combinations:
         if not any(is_matched(axes, matched) for matched in excluded):
-            cell = DeclaredCell(axes, config, figure_at(axes, figures))
+            cell = DeclaredCell(axes, config, _figure_at(axes, figures))
             distinct.setdefault(config.model_dump_json(), cell)
     cells = tuple(distinct.values())
     if not cells:
@@ -150,6 +154,42 @@ def _declared(
         cells=cells,
         deviations=tuple(deviations),
     )
+
+
+def _read_published(
+    study: Table, labels: AxisLabels, deviations: Sequence[str], rehearsal: bool
+) -> list[Figure]:
+    """Return the published figures of a study's file, `[published]` or several `[[published]]`.
+
+    `labels` has the labels on each axis. `deviations` are those of the user's changes, which may
+    make it a rehearsal; see `Published`. Raises UserError if a table is invalid.
+    """
+    only = study.get("published")
+    figures: list[Figure] = []
+    metrics = [name for name, metric in metric_specs().items() if metric.in_summaries]
+    for table in [only] if isinstance(only, dict) else tables_of(study, "published"):
+        stated = {key: value for key, value in table.items() if key in PUBLISHED_KEYS}
+        axes = {key: value for key, value in table.items() if key not in PUBLISHED_KEYS}
+        try:
+            figure = Published.model_validate(stated)
+        except ValidationError as error:
+            raise UserError(f"[published]: {first_problem(error)}.") from None
+        if figure.metric not in metrics:
+            close = did_you_mean(figure.metric, metrics)
+            raise UserError(f"[published]: no run has a metric {figure.metric!r}.{close}")
+        if deviations:
+            update = {"differs": [*figure.differs, *deviations], "rehearsal": rehearsal}
+            figure = figure.model_copy(update=update)
+        figures.append((matched_labels(axes, labels, "[published]", PUBLISHED_KEYS), figure))
+    return figures
+
+
+def _figure_at(axes: Mapping[str, str], figures: Sequence[Figure]) -> Published | None:
+    """Return the figure of the run with these labels, if any; UserError if there are several."""
+    matching = [figure for labels, figure in figures if is_matched(axes, labels)]
+    if len(matching) > 1:
+        raise UserError(f"Several tables [[published]] match the run {', '.join(axes.values())}.")
+    return matching[0] if matching else None
 
 
 def _combinations(

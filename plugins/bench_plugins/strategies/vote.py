@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.contracts.strategy import Floats, Outcome, Problem
-from bench_plugins.strategies.full import OneBlockSession
-from bench_plugins.strategies.uniform import Uniform
+from bench_plugins.strategies.full import OneBlockSession, Uniform
 
 VOTE_DECIMALS = 9  # sums of votes are rounded, so that sums of thirds compare equal
 
