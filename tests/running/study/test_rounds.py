@@ -78,8 +78,9 @@ def test_methods_within_the_margin_are_not_called_worse(stopping: Path, tmp_path
     (board,) = report["standings"]
     assert board["decided"] and board["methods"][1]["p"] is None
     shown = bench("study", "stopping", "--show", "--results", tmp_path / "r").out
-    assert "within the margin" in shown and "neither a best one nor within the margin of it in" in " ".join(
-        shown.split()
+    assert (
+        "within the margin" in shown
+        and "neither a best one nor within the margin of it in" in " ".join(shown.split())
     )
 
 
