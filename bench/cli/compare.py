@@ -131,14 +131,13 @@ def _verdict(metric: MetricSpec, p: float, difference: float) -> str:
 def _sequential_rows(comparison: Comparison) -> list[list[str]]:
     """Return the rows of the anytime-valid test; none if it was not asked for."""
     result = comparison.sequential
-    if result is None or comparison.anytime_ci95 is None:
+    if result is None or result.difference_anytime_ci95 is None:
         return []
-    low, high = comparison.anytime_ci95
+    low, high = result.difference_anytime_ci95
     verdict = "not decided" if result.verdict == "open" else f"B is {result.verdict}"
-    interval = f"(95 % {low:+.4f} – {high:+.4f})"
     return [
-        ["at any number of images", f"p = {comparison.anytime_p:.3g}  {interval}"],
         ["in random order", f"{verdict} after {result.n:,} of {result.total:,} images"],
+        ["at that image", f"p = {result.p:.3g}  (95 % {low:+.4f} – {high:+.4f})"],
     ]
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
-from bench.contracts.strategy import Floats
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, images_failed
 from bench.inputs.subsets import shuffle_samples
@@ -25,8 +24,7 @@ from bench.stats.paired import (
     paired_test,
     shared_rows,
 )
-from bench.stats.questions import Results, StopQuestion, answer, current_p
-from bench.stats.sequential import anytime_interval
+from bench.stats.questions import Results, StopQuestion, answer
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
@@ -68,8 +66,6 @@ class Comparison(PairedTest):
     differences: dict[str, list[Any]]  # the same, by the names of options
     warnings: list[str]  # warnings on the validity of the comparison
     sequential: QuestionAnswer | None = None  # sequential test in random order, if requested
-    anytime_p: float | None = None  # anytime-valid two-sided p-value, if requested
-    anytime_ci95: tuple[float, float] | None = None  # confidence sequence of the difference
 
 
 def compare(
@@ -82,8 +78,8 @@ def compare(
     """Compare run B with run A, the baseline, on the samples that both decided.
 
     `metric` is tested besides accuracy, with `parameters` other than the defaults. `sequential`
-    also tests it image by image in random order, anytime-valid; it must be a mean over images in
-    [0, 1].
+    also asks whether the runs differ, image by image in random order, as `--until` does; the metric
+    must be a mean over images in [0, 1].
 
     Raises:
         UserError: the dataset, its version, the split, the classes or the label of a sample differ,
@@ -113,7 +109,10 @@ def compare(
         row_of = {sample_id: row for row, sample_id in enumerate(ids)}
         fingerprint = a.manifest.identity.dataset.fingerprint
         order = [row_of[sample_id] for sample_id in shuffle_samples(ids, fingerprint)]
-        update |= _sequential_update(new[order], base[order], a.manifest)
+        name = a.manifest.run_id
+        question = StopQuestion("differs", f"differs from {name}", name)
+        results = Results(new[order], base[order], a.manifest.dataset.n_total)
+        update["sequential"] = answer(question, results)
     return compared.model_copy(update=update)
 
 
@@ -136,18 +135,6 @@ def _metric_update(
         ),
         "significant": significant,
         "regression": significant and spec.sign * change < 0,
-    }
-
-
-def _sequential_update(new: Floats, base: Floats, manifest: Manifest) -> dict[str, Any]:
-    """Return the fields of a comparison by an anytime-valid test of the values in random order."""
-    name = manifest.run_id
-    question = StopQuestion("differs", f"differs from {name}", name)
-    results = Results(new, base, manifest.dataset.n_total)
-    return {
-        "sequential": answer(question, results),
-        "anytime_p": current_p(question, results),
-        "anytime_ci95": anytime_interval(results.differences),
     }
 
 

@@ -27,7 +27,7 @@ from bench.stats.many import holm
 from bench.stats.paired import ALPHA
 
 END_LEVEL = log(2 / ALPHA)  # log capital that rejects a mean: each end is tested at 2.5 %
-MAX_ERROR = 1e-11  # of an end of an interval
+END_ERROR = 1e-11  # of an end of an interval
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 BETS = (_NODES + 1) / 2  # fractions of the capital staked: uniform prior on [0, 1] in 64 points
 LOG_PRIOR = np.log(_WEIGHTS / 2)
@@ -114,7 +114,7 @@ def anytime_interval(values: Floats, population: Population | None = None) -> tu
 def is_coherent(values: Floats, population: Population | None = None) -> bool:
     """Return whether some mean is rejected from neither side, as the true mean is in 95 %."""
     low, high = interval_ends(values, population)
-    return low <= high + 2 * MAX_ERROR
+    return low <= high + 2 * END_ERROR
 
 
 def interval_ends(
@@ -159,7 +159,7 @@ def _lower_end(
         return low
     if low >= high or excess(high) >= 0:
         return 1.0  # every possible mean is rejected
-    return float(brentq(excess, low, high, xtol=MAX_ERROR))
+    return float(brentq(excess, low, high, xtol=END_ERROR))
 
 
 def accuracy_anytime(right: Floats) -> tuple[float, float]:
@@ -193,7 +193,7 @@ def interval_course(
     n, low, high = 0, -1.0, 1.0
     for count in counts.tolist():
         low, high = interval_ends(values[:count], population, END_LEVEL, (low, high), n)
-        if low > high + 2 * MAX_ERROR:
+        if low > high + 2 * END_ERROR:
             break
         n = count
         course.append((n, min(low, high), max(low, high)))

@@ -68,8 +68,8 @@ def make(recipe: Settings, out: Path, data_dir: str | None = None, test: bool = 
     shutil.copy(work / "training.jsonl", out)
     values = {"networks": pipeline, "losses": on_validation, "samples": samples, "judged": judged}
     values |= {"recipe": recipe, "parts": parts, "runs": runs}
-    card = Template(CARD.read_text("utf-8")).render(values, constants=vars(losses))
-    (out / "README.md").write_text(card, "utf-8")
+    card = Template(CARD.read_text("utf-8"), keep_trailing_newline=True)
+    (out / "README.md").write_text(card.render(values, constants=vars(losses)), "utf-8")
 
 
 @torch.no_grad()
@@ -104,7 +104,8 @@ def decide(recipe: Settings, rows: Dataset, out: Path, work: Path) -> dict[str, 
     """Return the runs of the toolkit on images, by strategy."""
     names = ClassLabel(names=[names[0] for names in recipe.captions.names.values()])
     template = recipe.captions.templates[0].format("{class}")
-    options = {"template": template, "plan": recipe.plan, "results": str(work / "results")}
+    options = {"template": template, "plan": recipe.plan, "dtype": "float32"}
+    options["results"] = str(work / "results")
     return {
         name: bench.run(rows.cast_column("label", names), f"{out}/", name, params, **options)
         for name, params in recipe.strategies.items()

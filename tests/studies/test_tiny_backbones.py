@@ -143,7 +143,9 @@ def test_a_short_training_makes_a_backbone(
     assert made.exit_code == 0
     card, recipe = (out / "README.md").read_text("utf-8"), short(name)
     assert f"Trained on {recipe.dataset}/train" in card and "| test |" not in card
-    assert card.count("adaptive") == 1 and (out / "samples.png").is_file()
+    assert "| validation | adaptive, samples=1,2, keep=3,1, plan grid" in card
+    assert "| validation | full, draws=1, plan grid" in card and card.endswith("losses.\n")
+    assert (out / "samples.png").is_file()
     assert card.count(f"* {STEPS} steps") == len(recipe.contrasts)
     log = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
     denoisers = [f"denoiser-{number}" for number in range(1 + len(recipe.contrasts))]
