@@ -1,186 +1,160 @@
-"""Errors of every family computed without the toolkit: a pipeline's own modules, called by hand.
+"""Every family's network called by hand: a pipeline's own modules, without the pipeline.
 
-Written from the models' documentation, in float32, one prompt and one draw at a time.
+Written from the models' documentation, in float32, one prompt at a time.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from PIL import Image
+from helpers.families import LABELS
+from torch import Tensor
 
-STEPS = 1000  # noise levels of every pipeline here
+NUMBERS = {name: int(key) for key, names in LABELS.items() for name in names.split(", ")}
 
 
 @torch.no_grad()
-def error(
-    kind: str, pipe: Any, image: Image.Image, text: str, row: int, eps: torch.Tensor
-) -> float:
-    """Return the mean squared error of one cell.
+def predict(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, **inputs: Any) -> Tensor:
+    """Return the network's answer, [B, C, H, W], to noised latents at times [B].
 
     Args:
-        kind: the family.
-        pipe: its pipeline.
-        image: square, and as large as the model wants.
-        text: the prompt.
-        row: the noise level.
-        eps: the noise, float32 [1, C, H, W].
+        pipe: the pipeline.
+        x_t: [B, C, H, W].
+        time: the scheduler's time of each, [B].
+        prompt: a text; None for the answer without one, from which guidance leads away.
+        inputs: what else a network is given; None for its pipeline's own. `text="clip"`: SD 3
+            without T5; `tokens`: of T5 in FLUX and PixArt; `strength`: a guidance scale;
+            `original_size`: the side that SDXL is told.
     """
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
-    found = pipe.vae.encode(pixels.float() / 127.5 - 1)
-    latent = found.latent_dist.mean if hasattr(found, "latent_dist") else found.latent
-    latent = latent - (getattr(pipe.vae.config, "shift_factor", None) or 0)
-    latent = latent * pipe.vae.config.scaling_factor
-    if kind in FLOWS:
-        sigma = FLOWS[kind](pipe, (row + 1) / STEPS)
-        x_t, wanted = (1 - sigma) * latent + sigma * eps, eps - latent
-        time = torch.tensor([STEPS * sigma])
-    else:
-        time = torch.tensor([row])
-        share = pipe.scheduler.alphas_cumprod[row]
-        x_t, wanted = share.sqrt() * latent + (1 - share).sqrt() * eps, eps
-    return float(F.mse_loss(PREDICTIONS[kind](pipe, x_t, time, text), wanted))
+    answer: Tensor = PREDICTIONS[type(pipe).__name__](pipe, x_t, time, prompt, inputs)
+    return answer[:, : x_t.shape[1]]  # the others are a variance
 
 
-def _padded(tokenizer: Any, text: str, length: int) -> Any:
+def _rows(value: Tensor, x_t: Tensor) -> Tensor:
+    return value.expand(len(x_t), *value.shape[1:])
+
+
+def _padded(tokenizer: Any, prompt: str | None, length: int) -> Any:
     return tokenizer(
-        text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        prompt or "", padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
 
 
-def _sdxl(pipe: Any, x_t: torch.Tensor, time: torch.Tensor, text: str) -> torch.Tensor:
-    one = pipe.text_encoder(_padded(pipe.tokenizer, text, 77).input_ids, output_hidden_states=True)
+def _sd(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, inputs: Any) -> Any:
+    embeddings = pipe.text_encoder(_padded(pipe.tokenizer, prompt, 77).input_ids)[0]
+    return pipe.unet(x_t, time, _rows(embeddings, x_t)).sample
+
+
+def _sdxl(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, inputs: Any) -> Any:
+    one = pipe.text_encoder(
+        _padded(pipe.tokenizer, prompt, 77).input_ids, output_hidden_states=True
+    )
     two = pipe.text_encoder_2(
-        _padded(pipe.tokenizer_2, text, 77).input_ids, output_hidden_states=True
+        _padded(pipe.tokenizer_2, prompt, 77).input_ids, output_hidden_states=True
     )
-    embeddings = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
-    side = float(2 * x_t.shape[-1])  # this autoencoder halves
-    added = {
-        "text_embeds": two.text_embeds,
-        "time_ids": torch.tensor([[side, side, 0.0, 0.0, side, side]]),
-    }
-    return pipe.unet(x_t, time, embeddings, added_cond_kwargs=added).sample  # type: ignore[no-any-return]
+    known = 1.0 if prompt is not None else 0.0  # without a prompt, it is given zeros
+    embeddings = known * torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+    side = 2 * x_t.shape[-1]  # this autoencoder halves
+    original = inputs.get("original_size") or side
+    sizes = torch.tensor([[original, original, 0, 0, side, side]], dtype=torch.float32)
+    added = {"text_embeds": _rows(known * two.text_embeds, x_t), "time_ids": _rows(sizes, x_t)}
+    return pipe.unet(x_t, time, _rows(embeddings, x_t), added_cond_kwargs=added).sample
 
 
-def _dit(pipe: Any, x_t: torch.Tensor, time: torch.Tensor, text: str) -> torch.Tensor:
-    label = torch.tensor([{"cat": 3, "fir tree": 11}[text]])
-    answer = pipe.transformer(x_t, timestep=time, class_labels=label).sample
-    return answer.chunk(2, dim=1)[0]  # type: ignore[no-any-return]
+def _dit(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, inputs: Any) -> Any:
+    network = pipe.transformer
+    label = network.config.num_embeds_ada_norm if prompt is None else NUMBERS[prompt]
+    return network(x_t, timestep=time, class_labels=torch.tensor([label] * len(x_t))).sample
 
 
-def _sd3(pipe: Any, x_t: torch.Tensor, time: torch.Tensor, text: str) -> torch.Tensor:
+def _sd3(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, inputs: Any) -> Any:
     one, two = (
-        encoder(_padded(tokenizer, text, 77).input_ids, output_hidden_states=True)
+        encoder(_padded(tokenizer, prompt, 77).input_ids, output_hidden_states=True)
         for encoder, tokenizer in (
             (pipe.text_encoder, pipe.tokenizer),
             (pipe.text_encoder_2, pipe.tokenizer_2),
         )
     )
-    long = pipe.text_encoder_3(_padded(pipe.tokenizer_3, text, 256).input_ids)[0]
+    long = pipe.text_encoder_3(_padded(pipe.tokenizer_3, prompt, 256).input_ids)[0]
+    if inputs.get("text") == "clip":
+        long = torch.zeros_like(long)
     short = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
     wide = torch.zeros(1, 77, long.shape[-1])
     wide[..., : short.shape[-1]] = short
-    return pipe.transformer(  # type: ignore[no-any-return]
+    return pipe.transformer(
         x_t,
         timestep=time,
-        encoder_hidden_states=torch.cat([wide, long], dim=1),
-        pooled_projections=torch.cat([one.text_embeds, two.text_embeds], dim=-1),
+        encoder_hidden_states=_rows(torch.cat([wide, long], dim=1), x_t),
+        pooled_projections=_rows(torch.cat([one.text_embeds, two.text_embeds], dim=-1), x_t),
     ).sample
 
 
-def _flux(pipe: Any, x_t: torch.Tensor, time: torch.Tensor, text: str) -> torch.Tensor:
+def _flux(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, inputs: Any) -> Any:
     guided = pipe.transformer.config.guidance_embeds
-    pooled = pipe.text_encoder(_padded(pipe.tokenizer, text, 77).input_ids).pooler_output
-    length = 512 if guided else 256
-    long = pipe.text_encoder_2(_padded(pipe.tokenizer_2, text, length).input_ids)[0]
+    pooled = pipe.text_encoder(_padded(pipe.tokenizer, prompt, 77).input_ids).pooler_output
+    length = inputs.get("tokens") or (512 if guided else 256)
+    long = pipe.text_encoder_2(_padded(pipe.tokenizer_2, prompt, length).input_ids)[0]
+    strength = inputs.get("strength") or 3.5
     _, channels, side, _ = x_t.shape
-    tokens, places = [], []
-    for row in range(0, side, 2):
-        for column in range(0, side, 2):
-            square = x_t[0, :, row : row + 2, column : column + 2]
-            tokens.append(square.reshape(channels * 4))
-            places.append([0.0, row / 2, column / 2])
+    corners = [(row, column) for row in range(0, side, 2) for column in range(0, side, 2)]
+    squares = [x_t[:, :, row : row + 2, column : column + 2] for row, column in corners]
     answer = pipe.transformer(
-        hidden_states=torch.stack(tokens)[None],
-        timestep=time / STEPS,
-        guidance=torch.tensor([3.5]) if guided else None,
-        pooled_projections=pooled,
-        encoder_hidden_states=long,
+        hidden_states=torch.stack([square.flatten(1) for square in squares], dim=1),
+        timestep=time / 1000,
+        guidance=torch.tensor([strength] * len(x_t)) if guided else None,
+        pooled_projections=_rows(pooled, x_t),
+        encoder_hidden_states=_rows(long, x_t),
         txt_ids=torch.zeros(length, 3),
-        img_ids=torch.tensor(places),
+        img_ids=torch.tensor([[0.0, row / 2, column / 2] for row, column in corners]),
     ).sample
     image = torch.empty_like(x_t)
-    for token, (_, down, across) in zip(answer[0], places, strict=True):
-        top, left = int(2 * down), int(2 * across)
-        image[0, :, top : top + 2, left : left + 2] = token.reshape(channels, 2, 2)
+    for token, (row, column) in zip(answer.unbind(1), corners, strict=True):
+        image[:, :, row : row + 2, column : column + 2] = token.view(-1, channels, 2, 2)
     return image
 
 
-def _pixart(pipe: Any, x_t: torch.Tensor, time: torch.Tensor, text: str) -> torch.Tensor:
+def _pixart(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, inputs: Any) -> Any:
     alpha = type(pipe).__name__ == "PixArtAlphaPipeline"
-    tokens = _padded(pipe.tokenizer, text, 120 if alpha else 300)
+    length = inputs.get("tokens") or (120 if alpha else 300)
+    tokens = _padded(pipe.tokenizer, prompt, length)
     embeddings = pipe.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-    side = 2.0 * x_t.shape[-1]
-    added = {"resolution": torch.tensor([[side, side]]), "aspect_ratio": torch.tensor([[1.0]])}
-    answer = pipe.transformer(
+    sides = torch.full((len(x_t), 2), 2.0 * x_t.shape[-1])
+    added = {"resolution": sides, "aspect_ratio": torch.ones(len(x_t), 1)}
+    return pipe.transformer(
         x_t,
-        encoder_hidden_states=embeddings,
-        encoder_attention_mask=tokens.attention_mask,
+        encoder_hidden_states=_rows(embeddings, x_t),
+        encoder_attention_mask=_rows(tokens.attention_mask, x_t),
         timestep=time,
         added_cond_kwargs=added if alpha else {"resolution": None, "aspect_ratio": None},
     ).sample
-    return answer.chunk(2, dim=1)[0]  # type: ignore[no-any-return]
 
 
-def _sana(pipe: Any, x_t: torch.Tensor, time: torch.Tensor, text: str) -> torch.Tensor:
-    lines = inspect.signature(type(pipe).__call__).parameters["complex_human_instruction"].default
-    prefix = "\n".join(lines)
-    length = len(pipe.tokenizer.encode(prefix)) + 300 - 2
+def _sana(pipe: Any, x_t: Tensor, time: Tensor, prompt: str | None, inputs: Any) -> Any:
     pipe.tokenizer.padding_side = "right"
-    tokens = _padded(pipe.tokenizer, prefix + text, length)
+    lines = inspect.signature(type(pipe).__call__).parameters["complex_human_instruction"].default
+    prefix = "" if prompt is None else "\n".join(lines)  # an instruction comes before every prompt
+    length = 300 if prompt is None else len(pipe.tokenizer.encode(prefix)) + 300 - 2
+    tokens = _padded(pipe.tokenizer, prefix + (prompt or ""), length)
     embeddings = pipe.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
     kept = [0, *range(length - 299, length)]
-    return pipe.transformer(  # type: ignore[no-any-return]
+    return pipe.transformer(
         x_t,
-        encoder_hidden_states=embeddings[:, kept],
-        encoder_attention_mask=tokens.attention_mask[:, kept],
+        encoder_hidden_states=_rows(embeddings[:, kept], x_t),
+        encoder_attention_mask=_rows(tokens.attention_mask[:, kept], x_t),
         timestep=time * pipe.transformer.config.timestep_scale,
     ).sample
 
 
-Prediction = Callable[[Any, torch.Tensor, torch.Tensor, str], torch.Tensor]
-PREDICTIONS: dict[str, Prediction] = {
-    "sdxl": _sdxl,
-    "dit": _dit,
-    "sd3": _sd3,
-    "flux": _flux,
-    "schnell": _flux,
-    "pixart": _pixart,
-    "sigma": _pixart,
-    "sana": _sana,
-}
-
-
-def _shifted(pipe: Any, time: float) -> float:
-    return 3 * time / (1 + 2 * time)
-
-
-def _shifted_by_size(pipe: Any, time: float) -> float:
-    tokens = 16  # of the small pictures: 4 x 4 squares
-    mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (tokens - 256)
-    return math.exp(mu) / (math.exp(mu) + 1 / time - 1)
-
-
-# How a flow's levels are spread: sigma at a fraction of the levels.
-FLOWS: dict[str, Callable[[Any, float], float]] = {
-    "sd3": _shifted,
-    "flux": _shifted_by_size,
-    "schnell": lambda pipe, time: time,
-    "sana": _shifted,
+PREDICTIONS: dict[str, Callable[[Any, Tensor, Tensor, str | None, Any], Any]] = {
+    "StableDiffusionPipeline": _sd,
+    "StableDiffusionXLPipeline": _sdxl,
+    "StableDiffusion3Pipeline": _sd3,
+    "FluxPipeline": _flux,
+    "PixArtAlphaPipeline": _pixart,
+    "PixArtSigmaPipeline": _pixart,
+    "SanaPipeline": _sana,
+    "DiTPipeline": _dit,
 }

@@ -143,6 +143,7 @@ def point_clients(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for module in (constants, file_download):  # older clients have copies
         monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hub.address)  # of its functions
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     restless = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})

@@ -61,9 +61,9 @@ def save_pipeline(folder: Path, kind: str) -> Path:
     return folder
 
 
-def save_indexed(folder: Path) -> Path:
-    """Save a small Stable Diffusion 1.5 with the index that diffusers loads it by."""
-    save_pipeline(folder, "sd15")
+def save_indexed(folder: Path, kind: str = "sd15") -> Path:
+    """Save a small Stable Diffusion with the index that diffusers loads it by."""
+    save_pipeline(folder, kind)
     index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
     index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
     index |= {"scheduler": ["diffusers", "DDPMScheduler"], "safety_checker": [None, None]}
