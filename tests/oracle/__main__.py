@@ -32,7 +32,7 @@ def main() -> int:
     from oracle.session import Session
 
     names, routes = options.route or list(ROUTES), {**ROUTES, **SLOW_ROUTES}
-    count, seconds, wrong = Counter[str](), Counter[str](), Counter[str]()
+    count, wrong, seconds = Counter[str](), Counter[str](), dict.fromkeys(names, 0.0)
     with tempfile.TemporaryDirectory() as root:
         os.environ["HF_DATASETS_CACHE"] = f"{root}/datasets"
         comparison = Comparison(Session(Path(root)))

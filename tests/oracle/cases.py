@@ -115,9 +115,9 @@ def draw(seed: int, route: str, terms: Terms) -> Case:
         kind,
         form=rng.choice(terms.forms),
         which=rng.randrange(3),
-        count=rng.choice((5, 6, 8)),
+        count=rng.choice((4, 5, 6)),
         settings=settings,
-        params={"draws": rng.choice((4, 5, 6))},
+        params={"draws": rng.choice((3, 4, 5))},
         noise_file=rng.random() < RARELY / 2,
         prompts_file=rng.random() < RARELY,
     )

@@ -25,7 +25,6 @@ UNSTABLE = {"sana": 4.0}  # times as much: its attention divides by sums that ar
 SHOWN = 2  # differences of a run from the reference, or from another run
 BY_SCORE = ("full", "uniform")  # strategies whose best class is that with the lowest score
 ROUNDED = ("prediction", "score", "margin", "margin_stderr", "confidence", "top")
-PAIRED = "antithetic"  # the plan in which two draws have opposite noise
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
 
@@ -110,7 +109,10 @@ class Comparison:
         for (name, record), rows in zip(records.items(), wanted, strict=True):
             found = list(_of_scores(record, rows, classes, weights))
             if not found and case.settings["strategy"] in BY_SCORE:
-                found += _of_decision(record, decide(rows, classes, weights, q.plan == PAIRED))
+                (used,) = np.nonzero(~np.isnan(rows[0]))
+                pair = used // 2 if q.plan == "antithetic" else used
+                decision = decide(rows[:, used], classes, weights[used], pair)
+                found += _of_decision(record, decision)
             yield from (f"{name}: {problem}" for problem in found)
 
     def _table(self, case: Case, q: Question) -> tuple[Array, Array]:
@@ -160,11 +162,10 @@ def _of_scores(record: Record, rows: Array, classes: Array, weights: Array) -> I
 
 def _of_decision(record: Record, decision: Decision) -> Iterator[str]:
     """Compare the decision of a strategy whose best class has the lowest score."""
-    scores = {number: score for number, score, _ in decision.top}
-    best = decision.top[0][1]
+    scores, best = decision.scores, min(decision.scores.values())
     if not _close(scores[record["prediction"]], best) or not _close(record["score"], best):
         yield f"the prediction is {record['prediction']}, with {record['score']:.6f}: {decision}"
-    if [c for c, *_ in record["top"]] == [c for c, *_ in decision.top]:
+    if [number for number, *_ in record["top"]] == [*scores]:
         margins = (record["margin"], decision.margin), (record["margin_stderr"], decision.stderr)
         if not all(_close(a, b, best) for a, b in margins):
             yield f"margin and standard error are wrong: {margins}"

@@ -48,6 +48,6 @@ class Question:
 class Decision:
     """What is decided of one image."""
 
-    top: list[tuple[int, float, int]]  # class, score and draws, the best class first
+    scores: dict[int, float]  # class index → mean error, the best class first
     margin: float  # by which the best class leads the second
     stderr: float  # standard error of the margin

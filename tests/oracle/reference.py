@@ -121,31 +121,26 @@ def errors(pipe: Any, images: Mapping[str, Path], q: Question) -> tuple[Array, A
         loss = {"l1": d.abs(), "huber": huber}.get(q.loss, d**2)
         cells.append(loss.sum(dim=2).sqrt() if q.loss == "norm" else loss.mean(dim=2))
     kind, _, number = q.weighting.partition(":")
-    x_0 = {  # weights of the squared x_0 error times sigma squared
-        "snr": alpha**2,
-        "min-snr": torch.minimum(alpha**2, float(number or 0) * sigma**2),
-        "exp": (float(number or 0) * progress).exp() * sigma**2,
-    }
+    snr, exp = alpha**2, (float(number or 0) * progress).exp() * sigma**2
+    least = snr.minimum(float(number or 0) * sigma**2)
+    x_0 = {"snr": snr, "min-snr": least, "exp": exp}  # weights of x_0's error, times sigma squared
     weights = x_0.get(kind, change**2) / change**2
     return torch.stack(cells, dim=1).numpy(), weights.flatten().numpy()
 
 
-def decide(cells: Array, classes: Array, weights: Array, pairs: bool) -> Decision:
-    """Rank one image's classes by the mean error of their best prompts, [P, N]; NaN: not scored."""
-    used = ~np.isnan(cells)
-    scores = np.where(used, cells * weights, 0).sum(axis=1) / (used @ weights)
+def decide(cells: Array, classes: Array, weights: Array, pair: Array) -> Decision:
+    """Rank one image's classes by the mean errors, [P, N], of their best prompts."""
+    scores = cells @ weights / weights.sum()
     best: dict[int, int] = {}  # class -> its best prompt, the best class first
     for row in np.argsort(scores, kind="stable"):
         best.setdefault(int(classes[row]), int(row))
-    top = [(c, float(scores[row]), int(used[row].sum())) for c, row in best.items()]
     first, second, *_ = best.values()
-    draw = np.flatnonzero(used[first] & used[second])
-    lead, total = (cells[second] - cells[first])[draw] * weights[draw], weights[draw].sum()
-    _, member = np.unique(draw // 2 if pairs else draw, return_inverse=True)
-    size = np.bincount(member)  # opposite noises are one value
-    step = np.diff(np.bincount(member, lead) / size)
-    stderr = math.sqrt((size**2).sum() * (step**2).sum() / (2 * len(step))) / total
-    return Decision(top, lead.sum() / total, stderr)
+    lead, (_, member) = cells[second] - cells[first], np.unique(pair, return_inverse=True)
+    size = np.bincount(member)  # draws with opposite noise are one value
+    step = np.diff(np.bincount(member, lead * weights) / size)
+    stderr = math.sqrt((size**2).sum() * (step**2).sum() / (2 * len(step))) / weights.sum()
+    margin = scores[second] - scores[first]
+    return Decision({c: scores[row] for c, row in best.items()}, margin, stderr)
 
 
 def interval(right: int, n: int) -> tuple[float, float]:

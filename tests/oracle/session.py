@@ -100,7 +100,8 @@ class Session:
         shown = {name: case.settings[name] for name in names if name in case.settings}
         with _told():
             backbone = toolkit.load_backbone(pipe, **shown)
-        return self.run(case, results, backbone=backbone, **dict.fromkeys((*names, "lora")))
+        unset: dict[str, Any] = dict.fromkeys((*names, "lora"))
+        return self.run(case, results, backbone=backbone, **unset)
 
     def bench(self, case: Case, *arguments: object, cache: str = "cache") -> Finished:
         """Run a command to its end. Raises RefusedError or FailedError."""

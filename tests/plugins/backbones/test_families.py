@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from helpers.by_hand import error
 from helpers.command import bench
 from helpers.families import KINDS, save
+from oracle.question import Question
+from oracle.reference import errors, noise
 from PIL import Image
 
 from bench.contracts.levels import Levels
@@ -92,27 +93,27 @@ class TestEveryFamily(DenoiserContract):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_errors_are_those_computed_by_hand(
-    kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]
+def test_errors_are_those_of_the_reference(
+    kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser], tmp_path: Path
 ) -> None:
     pipe, backbone = saved(kind)[1], backbones(kind)
-    noise = torch.randn(3, *backbone.latent_shape, generator=torch.Generator().manual_seed(3))
+    side, levels = backbone.resolution, ",".join(map(str, LEVELS))
+    prompts = tuple((text, number) for number, text in enumerate(texts(kind)))
+    question = Question(prompts, side, draws=3, levels=levels)
     draws = coefficients(backbone.levels, np.array(LEVELS), "prediction", backbone.device)
-    scoring = Scoring(draws, SharedNoise(noise.numpy(), backbone.device), "l2")
+    bank = noise(question, backbone.latent_shape, "1").numpy()
+    scoring = Scoring(draws, SharedNoise(bank, backbone.device), "l2")
     evaluator = Evaluator(backbone, backbone.encode_prompts(texts(kind)), scoring)
-    pixels = np.random.default_rng(0).integers(0, 256, (*(backbone.resolution,) * 2, 3), np.uint8)
-    image = Image.fromarray(pixels)
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "1.png")
     prompt, draw = np.indices((2, 3)).reshape(2, -1)
     with torch.inference_mode():
-        latents = backbone.encode_images([image])
+        latents = backbone.encode_images([Image.fromarray(pixels)])
         batch = Batch(np.stack([prompt, draw, np.zeros_like(draw)]), latents, ["1"])
-        errors = evaluator.errors(batch).reshape(2, 3).numpy()
-    wanted = [
-        [error(kind, pipe, image, text, row, noise[k : k + 1]) for k, row in enumerate(LEVELS)]
-        for text in texts(kind)
-    ]
-    np.testing.assert_allclose(errors, wanted, rtol=1e-4)
-    assert np.ptp(errors, axis=0).max() > 1e-3 * errors.max(), "the prompts do not count"
+        made = evaluator.errors(batch).reshape(2, 3).numpy()
+    (wanted,), _ = errors(pipe, {"1": tmp_path / "1.png"}, question)
+    np.testing.assert_allclose(made, wanted, rtol=1e-4)
+    assert np.ptp(made, axis=0).max() > 1e-3 * made.max(), "the prompts do not count"
 
 
 @pytest.mark.parametrize("kind", KINDS)
