@@ -227,4 +227,4 @@ def test_a_mean_over_images_is_compared_in_random_order(tmp_path: Path) -> None:
     )
     assert of_metric.tested is not None and of_metric.tested.test == "mcnemar"
     assert of_metric.tested.p == of_accuracy.mcnemar_p
-    assert of_metric.anytime_ci95 == of_accuracy.anytime_ci95
+    assert of_metric.sequential == of_accuracy.sequential
