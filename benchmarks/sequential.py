@@ -8,7 +8,7 @@
 *levels*: two runs of one accuracy differ on a share of 2,000 images, exactly one of them right. The
 share of simulated comparisons that ever call them different, if every image is looked at, by the
 sequential test and by McNemar's exact test with its fixed level (*peeking*); and how often the
-interval at the stop, or after all images, misses the true difference of two runs that do differ.
+interval up to the stop, or to the last image, misses the true difference of two runs that differ.
 
 *images*: mean and 90 % quantile of the images until an answer, beside McNemar's exact test of a
 number of images fixed beforehand, at a power of 80 and 90 %.
