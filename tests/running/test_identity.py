@@ -117,7 +117,8 @@ def test_every_setting_is_accounted_for() -> None:
 @pytest.mark.parametrize("field", CHANGES)
 def test_a_setting_moves_it_or_not(field: str, base: dict[str, Any], usual: str) -> None:
     moves = SETTINGS[field].identity not in (None, "half")  # the run is in float32
-    assert (identity(base, **{field: CHANGES[field]}) != usual) == moves
+    together = {name: CHANGES[name] for name in (field, SETTINGS[field].needs) if name is not None}
+    assert (identity(base, **together) != usual) == moves
 
 
 def test_a_guided_run_says_that_draws_share_a_null(base: dict[str, Any]) -> None:

@@ -55,7 +55,6 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     },
     "template": TEMPLATES,
     "template_rule": {**TEMPLATES, "template_rule": "mean"},
-    "guidance_null": {"guidance": 2.0, "guidance_null": "cell"},
     "subtract_null": {"dataset": "captions", "backbone": "painter"}
     | {"strategy": "full", "subtract_null": True},
 }
