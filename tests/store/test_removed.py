@@ -17,7 +17,7 @@ from bench.running.command import reproducing_command
 from bench.store.folder import read_manifest
 from bench.store.identity import Identity, digest, run_id
 
-REMOVED = Path(__file__).parent / "formats" / "removed"
+REMOVED = Path(__file__).parent / "removed"
 OPTIONS = {  # example → what was removed
     "template-rule-spread": "--template-rule spread",
     "guidance-null-cell": "--guidance-null",
