@@ -170,7 +170,7 @@ def _effective(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in settings.items()
-        if _is_complete(name, settings) and is_used(SETTINGS[name].ability)
+        if name in REMOVED or (_is_complete(name, settings) and is_used(SETTINGS[name].ability))
     }
 
 
