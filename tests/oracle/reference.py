@@ -117,8 +117,7 @@ def errors(pipe: Any, images: Mapping[str, Path], q: Question) -> tuple[Array, A
         answer = predict(pipe, x_t, times, text, **q.inputs)
         answer = null + (1 if q.guidance is None else q.guidance) * (answer - null)
         d = ((answer.view(eps.shape) - p * z - o * eps) * change / own).flatten(2)
-        huber = F.huber_loss(d, 0 * d, reduction="none")
-        loss = {"l1": d.abs(), "huber": huber}.get(q.loss, d**2)
+        loss = {"l1": d.abs(), "huber": F.huber_loss(d, 0 * d, reduction="none")}.get(q.loss, d**2)
         cells.append(loss.sum(dim=2).sqrt() if q.loss == "norm" else loss.mean(dim=2))
     kind, _, number = q.weighting.partition(":")
     snr, exp = alpha**2, (float(number or 0) * progress).exp() * sigma**2
