@@ -26,8 +26,19 @@ RESERVED = frozenset(
         *("evaluations_per_image", "failed_samples", "fingerprint", "group_chance", "group_score"),
         *("group_score_ci95", "image_chance", "image_score", "image_score_ci95", "images"),
         *("in_memory", "kind", "loss", "n", "n_samples", "n_total", "parameters", "params"),
-        *("path", "private_data", "prompt", "rank", "replayed_from", "run_id", "seconds", "seed"),
-        *("source", "space", "split", "status", "stopped", "strategy", "template", "text_score"),
+        *("path", "private_data", "prompt", "published", "rank", "replayed_from", "run_id"),
+        *(
+            "seconds",
+            "seed",
+            "source",
+            "space",
+            "split",
+            "status",
+            "stopped",
+            "strategy",
+            "template",
+            "text_score",
+        ),
         *("trained_on", "version", "weights", "worst_group"),
     }
 )
