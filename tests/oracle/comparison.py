@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from oracle.cases import UNIFORM, Case
+from oracle.cases import BY_SCORE, UNIFORM, Case
 from oracle.models import BY_HAND
 from oracle.question import Array, Decision, Question
 from oracle.reference import decide, errors, interval
@@ -23,7 +24,6 @@ from bench.store.identity import digest
 TOLERANCE = 5e-6  # of an error or a score; relative above 1
 UNSTABLE = {"sana": 4.0}  # times as much: its attention divides by sums that are nearly zero
 SHOWN = 2  # differences of a run from the reference, or from another run
-BY_SCORE = ("full", "uniform")  # strategies whose best class is that with the lowest score
 ROUNDED = ("prediction", "score", "margin", "margin_stderr", "confidence", "top")
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
@@ -66,6 +66,8 @@ class Comparison:
             found.append(f"{type(error).__name__}: {error}")
         except Exception:
             found.append(traceback.format_exc())
+        if not found:
+            shutil.rmtree(self.session.place(case, ""))
         return found
 
     def problems(self, run: Run) -> Iterator[str]:
@@ -111,8 +113,9 @@ class Comparison:
             if not found and case.settings["strategy"] in BY_SCORE:
                 (used,) = np.nonzero(~np.isnan(rows[0]))
                 pair = used // 2 if q.plan == "antithetic" else used
-                decision = decide(rows[:, used], classes, weights[used], pair)
-                found += _of_decision(record, decision)
+                found += _of_decision(record, decide(rows[:, used], classes, weights[used], pair))
+                if record["evaluations"] != (wanted_cost := len(used) * _per_draw(q)):
+                    found.append(f"it took {record['evaluations']} evaluations, not {wanted_cost}")
             yield from (f"{name}: {problem}" for problem in found)
 
     def _table(self, case: Case, q: Question) -> tuple[Array, Array]:
@@ -149,6 +152,12 @@ def _differences(cells: Array, wanted: Array, patience: float) -> Iterator[str]:
             f" image, column and draw {tuple(map(int, place))} {cells[place]:.6f} in place of"
             f" {wanted[place]:.6f}"
         )
+
+
+def _per_draw(q: Question) -> int:
+    """Return the evaluations of one draw for all classes of an image."""
+    cells = len({number for _, number in q.prompts} if q.template_rule == "spread" else q.prompts)
+    return cells + (0 if q.guidance is None else 1 if q.guidance_null == "draw" else cells)
 
 
 def _of_scores(record: Record, rows: Array, classes: Array, weights: Array) -> Iterator[str]:
