@@ -20,7 +20,6 @@ MEASURES: dict[str, Sequence[Any]] = {
     "space": ("epsilon", "sample", "v"),
     "weighting": ("snr", "min-snr:5", "exp:-3"),
     "guidance": (0.5, 3.0),
-    "guidance_null": ("cell",),
     "levels": ("100-700", "50,400,900", "300-310"),
     "plan": ("repeated", "antithetic"),
     "noise_per": ("image",),
@@ -191,6 +190,4 @@ def _valid(case: Case) -> Case:
         settings.pop("template", None)
     if not by_hand:  # some have no negative prompt
         settings.pop("guidance", None)
-    if "guidance" not in settings:
-        settings.pop("guidance_null", None)
     return replace(case, settings=settings, noise_file=noise_file, prompts_file=prompts_file)

@@ -155,9 +155,8 @@ def _differences(cells: Array, wanted: Array, patience: float) -> Iterator[str]:
 
 
 def _per_draw(q: Question) -> int:
-    """Return the evaluations of one draw for all classes of an image."""
-    cells = len({number for _, number in q.prompts} if q.template_rule == "spread" else q.prompts)
-    return cells + (0 if q.guidance is None else 1 if q.guidance_null == "draw" else cells)
+    """Return the evaluations of one draw for all prompts of an image, which share the null."""
+    return len(q.prompts) + (q.guidance is not None)
 
 
 def _of_scores(record: Record, rows: Array, classes: Array, weights: Array) -> Iterator[str]:

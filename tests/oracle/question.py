@@ -23,7 +23,6 @@ class Question:
     space: str = "prediction"
     weighting: str = "uniform"
     guidance: float | None = None
-    guidance_null: str = "draw"  # whether the null is predicted once per draw, or for every cell
     levels: str = "grid"
     plan: str = "grid"
     seed: int = 0
