@@ -85,7 +85,9 @@ class Comparison:
             yield from islice(self._against_reference(run, records), SHOWN)
         yield from _of_accuracy(run.folder, records)
         if run.like is not None:
-            yield from _unlike(records, read_records(run.like), run.exactly, str(run.like.name))
+            # A measured batch size may be another one the next time, which changes the rounding.
+            exactly = run.exactly and case.settings["batch_size"] != "auto"
+            yield from _unlike(records, read_records(run.like), exactly, str(run.like.name))
         identity = digest(read_manifest(run.folder).identity)
         first, known = self.seen.setdefault(identity, (case, {}))
         yield from _unlike(records, known, False, f"the run of the same identity in [{first}]")
