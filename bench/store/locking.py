@@ -28,7 +28,7 @@ def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterat
     """
     regular_file(path, name)
     try:
-        with FileLock(path / name, timeout=wait, poll_interval=0.01):
+        with FileLock(path / name).acquire(timeout=wait, poll_interval=0.01):
             yield
     except Timeout:
         raise UserError(
