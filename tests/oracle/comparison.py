@@ -103,6 +103,8 @@ class Comparison:
         if cells is not None:
             yield from _differences(cells, wanted, UNSTABLE.get(case.kind, 1.0))
             wanted[np.isnan(cells)] = np.nan
+        elif case.settings["strategy"] not in BY_SCORE:
+            return  # a replay records no errors, so which cells it used is not known
         elif case.settings["strategy"] == "uniform":
             sub_grid = [(2 * k + 1) * q.draws // (2 * UNIFORM) for k in range(UNIFORM)]
             wanted[..., np.setdiff1d(range(q.draws), sub_grid)] = np.nan
