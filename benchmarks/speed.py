@@ -117,7 +117,7 @@ def engine_against_bare(
     """Time all of it in turns and return rates and ratios."""
     run = on_digits(backbone, "full")
     samples = list(ModelRun(run).samples(run.sample_ids))
-    network = kind_of(run).load(run)  # not folded, not compiled: the bare one
+    network = kind_of(run).load(run)  # not compiled: the bare one
     assert isinstance(network, CheckedDenoiser)
     conditioning = network.encode_prompts(run.prompts.texts)
     sizes = {str(s): bare(network, conditioning, s, 256) for s in (16, 32, 64, 128)}
@@ -132,7 +132,6 @@ def engine_against_bare(
         works[name] = scoring(engine, one.strategy, samples, cells)
         if name == "full":
             plain = denoising(kind_of(run).open_engine(run, network))
-            # `network` is folded by now; a conditioning is still taken as the bare one takes it.
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
         fast = denoising(ModelRun(run).open_engine())

@@ -152,14 +152,6 @@ class Denoiser(Backbone, ABC):
         """
         raise NotImplementedError
 
-    def fold_prompts(self, conditioning: Any) -> Tree:
-        """Precompute all that depends on the prompts alone; return a tree with one row per prompt.
-
-        `denoise` must accept rows of this tree as its conditioning, as well as rows of the original
-        one.
-        """
-        return conditioning  # type: ignore[no-any-return]
-
     def save_memory(self) -> bool | None:
         """Recompute activations in backward passes from now on; return False if that is impossible.
 

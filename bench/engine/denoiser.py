@@ -93,11 +93,6 @@ class CheckedDenoiser:
         """Return the conditioning of no prompt, one row."""
         return self._rows("encode_null()", 1, self._model.encode_null)
 
-    def fold_prompts(self, conditioning: Tree) -> Tree:
-        """Return what `denoise` takes in the conditioning's place, one row per prompt."""
-        count = trees.count(conditioning)
-        return self._rows("fold_prompts()", count, self._model.fold_prompts, conditioning)
-
     def mixes_rest(self) -> trees.MixRest | None:
         """Return the checked `mix_rest`, one row per call; None where the backbone has none."""
         if not offers(self.backbone, Denoiser.mix_rest):

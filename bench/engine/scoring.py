@@ -152,15 +152,13 @@ class Evaluator:
     order: a cell with the null precedes those of its draw that need it, in the same batch or an
     earlier one, and its prediction is kept between calls.
 
-    `pool` has the conditioning to which gradients are taken, `prompts` the same after
-    `fold_prompts` if it fits on the device.
+    `prompts` has the conditioning of every prompt and of the null, `pool` that to which gradients
+    are taken: without the null.
     """
 
     def __init__(self, backbone: CheckedDenoiser, conditioning: Tree, scoring: Scoring) -> None:
         self.backbone, self.scoring = backbone, scoring
         self.pool = self.prompts = Pool(conditioning, backbone.device)
-        if self.pool.near:
-            self.prompts = Pool(backbone.fold_prompts(self.pool.tree), backbone.device)
         self.null = count(conditioning) - 1
         if scoring.guidance is not None:
             self.null_row = self.pool.part(slice(self.null, None))

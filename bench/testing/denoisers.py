@@ -119,19 +119,6 @@ class DenoiserContract:
         x_t, time, _ = self.cells(backbone)
         backbone.denoise(x_t[:1], time[:1], backbone.encode_null())
 
-    @torch.inference_mode()
-    def test_folding_changes_nothing(self, backbone: CheckedDenoiser) -> None:
-        """Folded prompts give the same predictions as the prompts themselves."""
-        if not offers(backbone.backbone, Denoiser.fold_prompts):
-            pytest.skip("the denoiser does not fold prompts")
-        conditioning = backbone.encode_prompts(list(self.texts))
-        x_t, time, _ = self.cells(backbone)
-        chosen = torch.arange(len(x_t)) % len(self.texts)
-        exact = backbone.denoise(x_t, time, rows(conditioning, chosen))
-        folded = backbone.fold_prompts(conditioning)
-        self.close(backbone.denoise(x_t, time, rows(folded, chosen)), exact)
-        self.close(backbone.denoise(x_t, time, rows(conditioning, chosen)), exact)
-
     def test_gradients_agree_with_finite_differences(self, backbone: CheckedDenoiser) -> None:
         """Gradients of an error towards another prompt agree with finite differences."""
         if with_defaults(backbone.backbone, Denoiser).can_linearise is not True:

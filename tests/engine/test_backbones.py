@@ -113,7 +113,7 @@ def test_a_tensor_that_does_not_fit_is_refused(method: str, case: str) -> None:
     assert "a floating-point tensor of shape [" in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["encode_images", "encode_prompts", "denoise", "fold_prompts"])
+@pytest.mark.parametrize("method", ["encode_images", "encode_prompts", "denoise"])
 @pytest.mark.parametrize("act", [exits, lambda *_: 1 / 0, lambda *_: next(iter(()))])
 def test_what_a_method_raises_names_the_backbone(method: str, act: Callable[..., Any]) -> None:
     model: Any = Model()

@@ -41,7 +41,6 @@ from bench_plugins.backbones._files import (
     read_index,
     tensor_bytes,
 )
-from bench_plugins.backbones._folding import uses_prompts
 from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._meta import check_tensors, meta_pipeline, placeholder
 from bench_plugins.backbones._runner import (
@@ -267,7 +266,9 @@ def _meta_backbone(
     name = network_name(pipe)
     if family.pipelines:
         check_network(weights, name, network.config)
-        if name == "unet" and not uses_prompts(network):
+        if name == "unet" and not any(
+            getattr(module, "is_cross_attention", False) for module in network.modules()
+        ):
             raise weights.error("unet/config.json", "describes a model that takes no prompts")
         check_scaling(weights)
     native = network.config.get("sample_size")

@@ -15,7 +15,6 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
 from bench_plugins.backbones._components import EMBEDDINGS, PIPELINE_INDEX
-from bench_plugins.backbones._folding import fold_prompts
 from bench_plugins.backbones._refusals import without_index
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
@@ -47,10 +46,6 @@ class StableDiffusion(FolderPipeline):
             if weights.find(PIPELINE_INDEX) is not None:
                 raise
             raise without_index(cls, weights, error) from None
-
-    def fold_prompts(self, conditioning: Any) -> Tree:
-        """Precompute the UNet's layers that depend on the prompts alone; see `_folding`."""
-        return {EMBEDDINGS: fold_prompts(self.network, conditioning[EMBEDDINGS])}
 
 
 class StableDiffusionXL(FolderPipeline):
