@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.boards.measured import compare as compare_runs
 from bench.cli.progress import show_progress
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError
@@ -23,7 +24,6 @@ from bench.running.parts.data import data_source, find_dataset
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig, make_config
 from bench.running.verbs.classify import classify as classify_images
-from bench.stats.comparison import compare as compare_runs
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
 from bench.store.questions import ending_answer, read_questions

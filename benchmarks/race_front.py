@@ -134,10 +134,10 @@ def measured(tables: Tables) -> tuple[str, dict[str, Measured]]:
     for name, candidate in CANDIDATES.items():
         decided = candidate(tables)
         found = paired_test(schedule.winners == truth, decided.winners == truth)
-        low, high = found.difference_ci95
+        low, high = found.difference.interval
         cost = float(decided.costs.mean())
         relative = cost / float(schedule.costs.mean())
-        rows[name] = Measured(0 - found.difference, (-high, -low), cost, relative)
+        rows[name] = Measured(0 - found.difference.estimate, (-high, -low), cost, relative)
     return head, rows
 
 

@@ -32,9 +32,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.boards.measured import compare
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
-from bench.stats.comparison import compare
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed
 from bench.stats.sequential import BETS, LOG_PRIOR, log_capital
@@ -152,12 +152,15 @@ def published(results: Path) -> None:
             continue
         answer = both.sequential
         assert answer is not None
-        whole = "same" if both.mcnemar_p >= ALPHA else "better" if both.difference > 0 else "worse"
+        found, whole = both.difference, "same"
+        if found.significant:
+            whole = "better" if found.estimate > 0 else "worse"
+        images = found.n or 0
         print(
-            f"{a.name:44} {b.name:44} {answer.n:4} / {both.n:<4} {answer.verdict:8}"
-            f" {whole:7} {both.difference:+.4f}"
+            f"{a.name:44} {b.name:44} {answer.n:4} / {images:<4} {answer.verdict:8}"
+            f" {whole:7} {found.estimate:+.4f}"
         )
-        used, total = used + answer.n, total + both.n
+        used, total = used + answer.n, total + images
         decided += answer.verdict != "open"
         disagreeing += answer.verdict not in ("open", whole)
     print(

@@ -28,7 +28,8 @@ from scipy.stats import norm, t
 
 from bench.stats import class_metrics
 from bench.stats.crossed import seed_error
-from bench.stats.difference_tests import DifferenceTest, compare_over_images, compare_over_seeds
+from bench.stats.difference_tests import compare_over_images, compare_over_seeds
+from bench.stats.paired import Difference
 
 ACCURACY, OWN, NOISE = 0.85, 0.5, 0.5
 IMAGES, SEEDS, SPREADS = (200, 2000, 10_000), (2, 3, 5, 8), (0.0, 0.01, 0.03)
@@ -76,10 +77,10 @@ def hillis_p(a: Floats, b: Floats) -> float:
     return float(2 * t.sf(abs(float((b - a).mean())) / np.sqrt(variance), freedom))
 
 
-def contradicts(tested: DifferenceTest) -> bool:
+def contradicts(tested: Difference) -> bool:
     """Return whether p is at most 0.05 and the interval contains 0, or the other way round."""
     low, high = tested.interval
-    return (tested.p <= 0.05) != (low > 0 or high < 0)
+    return tested.significant != (low > 0 or high < 0)
 
 
 def main() -> None:
@@ -95,14 +96,14 @@ def main() -> None:
         found: dict[str, int] = dict.fromkeys(("these", "any", "seeds", "Hillis", "off"), 0)
         for _ in range(studies):
             tested = compare_over_images(*methods(rng, n, seeds, spread, "these"))
-            found["these"] += tested.p <= 0.05
+            found["these"] += tested.significant
             found["off"] += contradicts(tested)
             runs = methods(rng, n, seeds, spread, "any")
             for name, tested in (
                 ("any", compare_over_images(*runs)),
                 ("seeds", compare_over_seeds(*runs)),
             ):
-                found[name] += tested.p <= 0.05
+                found[name] += tested.significant
                 found["off"] += contradicts(tested)
             found["Hillis"] += hillis_p(*runs) <= 0.05
         shares = [

@@ -4,6 +4,7 @@
     python benchmarks/verdicts.py interval [--runs 10000]
     python benchmarks/verdicts.py studies [--runs 200]
     python benchmarks/verdicts.py price [--runs 200]
+    python benchmarks/verdicts.py table [--runs 500]
 
 *boundary*: pairs of runs whose difference is exactly the limit of a question, so that every verdict
 is false, looked at after every image; about all images like these, and about one split (*on this
@@ -19,13 +20,19 @@ shown to be worse than the best (closed test); *named*: a study that ends names 
 a best one. *images*: the mean of all methods' images to the end, without and with `strict`.
 
 *price*: images to "better" with both ends at 2.5 %, beside one end at 5 %, the rule of before.
+
+*table*: what each question bounds, over what, and in which share of simulations it was false: the
+largest share of several cases, all with runs or methods that are tied or exactly at the limit; of
+audits it is exact. It is the table of docs/promises.md.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
+from itertools import combinations
 from math import log
 from typing import NamedTuple
 
@@ -34,7 +41,14 @@ from numpy.typing import NDArray
 
 from bench.stats.paired import ALPHA
 from bench.stats.questions import Results, StopQuestion, current_p, decided_at, parse_question
-from bench.stats.sequential import END_LEVEL, anytime_interval, log_capital, standings
+from bench.stats.sequential import (
+    END_LEVEL,
+    Population,
+    anytime_interval,
+    count_interval,
+    log_capital,
+    standings,
+)
 from bench.store.questions import Verdict
 
 IMAGES, PAIRS = 200, 60  # images per simulated run, and per run whose interval is computed
@@ -43,7 +57,9 @@ STUDIES: tuple[tuple[float, ...], ...] = (
     *((0.7,) * 2, (0.7,) * 5, (0.7,) * 10),
     *((0.7, 0.5), (0.7, 0.7, 0.5, 0.5, 0.3), (0.7,) * 2 + (0.5,) * 4 + (0.3,) * 4),
 )
+DISCORDANT = (0.2, 0.5)  # shares of images that exactly one run gets right
 Values = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, int, float, float], Values]
 
 
 def drawn(rng: np.random.Generator, size: int, difference: float, discordant: float) -> Values:
@@ -59,10 +75,31 @@ def shuffled(rng: np.random.Generator, size: int, difference: float, discordant:
     return rng.permutation(values)
 
 
+POPULATIONS: dict[Draw, str] = {drawn: "", shuffled: " on this split"}
+
+
 def results_of(differences: Values) -> Results:
     """Return the results of two runs with these differences on a whole split."""
     right, other = np.maximum(differences, 0.0), np.maximum(-differences, 0.0)
     return Results(right, other, len(differences))
+
+
+def at_the_limit(
+    question: StopQuestion, draw: Draw, difference: float, discordant: float, runs: int
+) -> tuple[float, float]:
+    """Return the share of pairs with a false verdict, and with one that is false at some margin."""
+    rng, false, missed = np.random.default_rng(0), 0, 0
+    for _ in range(runs):
+        scored = results_of(draw(rng, IMAGES, difference, discordant)).first(IMAGES - 1)
+        false += decided_at(question, scored)[0] != "open"
+        missed += misses(scored.differences, difference, question.population(scored))
+    return false / runs, missed / runs
+
+
+def misses(values: Values, truth: float, population: Population | None = None) -> bool:
+    """Return whether the confidence sequence of the mean ever excludes the truth."""
+    sides = [log_capital(sign * values, sign * Decimal(str(truth)), population) for sign in (1, -1)]
+    return bool((np.array(sides) >= END_LEVEL).any())
 
 
 def boundary(streams: int) -> None:
@@ -70,22 +107,13 @@ def boundary(streams: int) -> None:
     print(f"{streams:,} pairs of runs at the limit of a question, {IMAGES} images, each looked at")
     print(f"{'question':38} discordant  false verdict  at any margin")
     for text, difference in QUESTIONS:
-        for draw, population in ((drawn, ""), (shuffled, " on this split")):
+        for draw, population in POPULATIONS.items():
             question = parse_question(text + population)
-            for discordant in (0.2, 0.5):
-                rng, false, missed = np.random.default_rng(0), 0, 0
-                for _ in range(streams):
-                    scored = results_of(draw(rng, IMAGES, difference, discordant)).first(IMAGES - 1)
-                    false += decided_at(question, scored)[0] != "open"
-                    truth = Decimal(str(difference))
-                    capitals = [
-                        log_capital(s * scored.differences, s * truth, question.population(scored))
-                        for s in (1, -1)
-                    ]
-                    missed += bool((np.array(capitals) >= END_LEVEL).any())
+            for discordant in DISCORDANT:
+                shares = at_the_limit(question, draw, difference, discordant, streams)
+                false, missed = (100 * share for share in shares)
                 print(
-                    f"{text + population:38} {discordant:10}  {100 * false / streams:11.2f} %"
-                    f"  {100 * missed / streams:11.2f} %",
+                    f"{text + population:38} {discordant:10}  {false:11.2f} %  {missed:11.2f} %",
                     flush=True,
                 )
 
@@ -164,28 +192,35 @@ def course(results: dict[str, Values], best: list[str], strict: bool) -> Course:
     )
 
 
+def answers(rng: np.random.Generator, accuracies: tuple[float, ...]) -> dict[str, Values]:
+    """Draw which images methods get right; hard images are hard for all of them."""
+    hard = rng.standard_normal(IMAGES)
+    return {
+        f"m{place}": (
+            0.7 * hard + 0.7 * rng.standard_normal(IMAGES) < normal_quantile(accuracy)
+        ).astype(float)
+        for place, accuracy in enumerate(accuracies)
+    }
+
+
+def courses(accuracies: tuple[float, ...], strict: bool, runs: int) -> Values:
+    """Return the means of a `Course` over studies, float64 [5]."""
+    best = [f"m{place}" for place, a in enumerate(accuracies) if a == max(accuracies)]
+    rng = np.random.default_rng(2)
+    claims = [course(answers(rng, accuracies), best, strict) for _ in range(runs)]
+    return np.asarray(np.mean(claims, axis=0))
+
+
 def studies(runs: int) -> None:
     """Print how often studies of tied and unequal methods claim what is false."""
     print(f"{runs:,} studies of correlated methods per line, {IMAGES} images, each looked at")
     print("accuracies                       drops given best  some best  worse  named  images")
     for accuracies in STUDIES:
-        names = [f"m{place}" for place in range(len(accuracies))]
-        best = [name for name, a in zip(names, accuracies, strict=True) if a == max(accuracies)]
         for strict in (False, True):
-            rng, courses = np.random.default_rng(2), []
-            for _ in range(runs):
-                hard = rng.standard_normal(IMAGES)
-                results = {
-                    name: (
-                        0.7 * hard + 0.7 * rng.standard_normal(IMAGES) < normal_quantile(a)
-                    ).astype(float)
-                    for name, a in zip(names, accuracies, strict=True)
-                }
-                courses.append(course(results, best, strict))
-            given, some, worse, named, images = np.mean(courses, axis=0)
+            *claims, images = courses(accuracies, strict, runs).tolist()
             counts = {a: accuracies.count(a) for a in dict.fromkeys(accuracies)}
             words = ", ".join(f"{n} × {a}" for a, n in counts.items()) + " strict" * strict
-            shares = "  ".join(f"{100 * share:6.1f} %" for share in (given, some, worse, named))
+            shares = "  ".join(f"{100 * share:6.1f} %" for share in claims)
             print(f"{words:32} {shares}  {images:7,.0f}", flush=True)
 
 
@@ -212,9 +247,125 @@ def price(streams: int) -> None:
         )
 
 
+def misordered(accuracies: tuple[float, ...], runs: int) -> float:
+    """Return the share of studies with `stop = "ranked"` that order two tied methods.
+
+    p falls with every image, so that the last look has every order that was ever claimed.
+    """
+    rng, wrong = np.random.default_rng(4), 0
+    for _ in range(runs):
+        shown = standings(answers(rng, accuracies), "ranked")
+        open_pairs = {frozenset(pair) for pair in shown.unresolved}
+        names = combinations(enumerate(accuracies), 2)
+        tied = [frozenset({f"m{i}", f"m{j}"}) for (i, a), (j, b) in names if a == b]
+        wrong += any(pair not in open_pairs for pair in tied)
+    return wrong / runs
+
+
+def audits(size: int) -> float:
+    """Return the largest probability, exactly, that an audit's interval ever misses the truth.
+
+    Over the lattice of images drawn and of those that agree, whose steps have hypergeometric odds,
+    for each number of agreeing decisions among `size`.
+    """
+    intervals = {
+        (n, count): count_interval(count, n, size)
+        for n in range(1, size + 1)
+        for count in range(n + 1)
+    }
+    largest = 0.0
+    for truth in range(size + 1):
+        alive, kept = {0: 1.0}, 1.0  # agreeing images → probability of paths that never missed
+        for n in range(1, size + 1):
+            after: dict[int, float] = {}
+            for count, probability in alive.items():
+                agrees = (truth - count) / (size - n + 1)
+                for more, odds in ((1, agrees), (0, 1 - agrees)):
+                    low, high = intervals[n, min(count + more, n)]
+                    if odds > 0 and low <= truth <= high:
+                        after[count + more] = after.get(count + more, 0) + probability * odds
+            alive, kept = after, sum(after.values())
+        largest = max(largest, 1 - kept)
+    return largest
+
+
+def table(runs: int) -> None:
+    """Print what each question bounds, over what, and how often it was false."""
+    pairs = {
+        population: max(
+            at_the_limit(parse_question(text + population), draw, difference, discordant, runs)[1]
+            for text, difference in QUESTIONS
+            for discordant in DISCORDANT
+        )
+        for draw, population in POPULATIONS.items()
+    }
+    rng = np.random.default_rng(6)
+    widths = [
+        np.mean(
+            [misses(np.where(rng.random(IMAGES) < a, 1.0, -1.0), 2 * a - 1) for _ in range(runs)]
+        )
+        for a in (0.5, 0.7, 0.95)
+    ]
+    means = np.array([courses(a, strict, runs) for a in STUDIES for strict in (False, True)])
+    _, _, worse, named, _ = means.max(axis=0)
+    ranked = max(
+        misordered(accuracies, runs) for accuracies in STUDIES if len(set(accuracies)) == 1
+    )
+    rows = [
+        (
+            "`differs from RUN`, `better than RUN`, `… by 0.02`, `within 0.02 of RUN`",
+            "any answer about this pair of runs in this metric, in both directions, at any margin,"
+            " or the interval of the difference",
+            "the images, as a sample of all images like these",
+            pairs[""],
+        ),
+        (
+            "… `on this split`",
+            "the same about the images of this split; when all are stored, the answer is counted",
+            "the random order of the split's images",
+            pairs[" on this split"],
+        ),
+        (
+            "`width 0.05`, and the interval of the accuracy beside every answer",
+            "the interval; this 5 % is one of its own",
+            "the images or, `on this split`, their order",
+            max(widths),
+        ),
+        (
+            'a study with `stop = "best"`',
+            "the method named is not a best one (with a `margin`: nor within it of a best one)",
+            "the images, on each dataset",
+            named,
+        ),
+        (
+            "…",
+            "any method is called *worse than the best* although it is a best one; this 5 % is one"
+            " of its own",
+            "the images, on each dataset",
+            worse,
+        ),
+        (
+            'a study with `stop = "ranked"`',
+            "any pair is in the wrong order, or called equal although it differs by the `margin`",
+            "the images, on each dataset",
+            ranked,
+        ),
+        (
+            "an [audit](stability.md)",
+            "the interval of the agreement",
+            "the random order of the run's images",
+            audits(60),
+        ),
+    ]
+    print("| question | false in at most 5 %, at any number of images | over | simulated |")
+    print("|---|---|---|--:|")
+    for question, bounded, over, share in rows:
+        print(f"| {question} | {bounded} | {over} | {100 * share:.1f} % |", flush=True)
+
+
 def main() -> None:
     """Print one of the tables."""
-    parts = {boundary: 2000, interval: 10_000, studies: 200, price: 200}
+    parts = {boundary: 2000, interval: 10_000, studies: 200, price: 200, table: 500}
     names = {part.__name__: part for part in parts}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=names)

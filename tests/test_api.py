@@ -113,9 +113,9 @@ def test_images_of_ones_own() -> None:
 def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     other = bench.run("digits", limit=12, results=results, loss="l1", **FULL)
     compared = bench.compare(run, other)
-    assert compared.plain()["difference"] == compared.difference
+    assert compared.plain()["difference"]["estimate"] == compared.difference.estimate
     for shown in (repr(compared), compared._repr_html_()):
-        assert f"{compared.difference:+.4f}" in shown and run.run_id in shown
+        assert f"{compared.difference.estimate:+.4f}" in shown and run.run_id in shown
     assert len(compared.to_pandas()) == len(compared.per_class)
     assert run.run_id in set(bench.leaderboard(results)["run_id"])
 

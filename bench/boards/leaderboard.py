@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.boards.measured import measure_run
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError, warn_user
-from bench.stats.evidence import measure_run
 from bench.stats.many import holm, ranking, ranks
 from bench.stats.measures import make_metric
 from bench.stats.paired import ALPHA, mcnemar, paired_wins

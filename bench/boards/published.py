@@ -17,7 +17,7 @@ from bench.contracts.specs import UNKNOWN, BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import DataSource, load_classes
-from bench.stats.agreement import read_audit
+from bench.stats.agreement import audit_of
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
 from bench.store.folder import (
@@ -98,7 +98,8 @@ def find_problems(run: Path, totals: Totals) -> Iterator[str]:
                 f"its cost per image is {per_image} by its records, {priced} by its price of a"
                 " linearised draw"
             )
-    swept, audit = read_swept(run), read_audit(run, manifest)
+    swept = read_swept(run)
+    audit = audit_of(swept, manifest, decided)
     if len(swept) != (counted := audit.images if audit else 0):
         yield (
             f"{AUDIT} has {len(swept):,} images, of which {counted:,} are the first of its random"

@@ -15,7 +15,8 @@ from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.files import has_control
 from bench.running.command import reproducing_command
-from bench.stats.agreement import read_audit
+from bench.stats.agreement import audit_of
+from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,
@@ -30,7 +31,7 @@ from bench.store.fields import (
 from bench.store.folder import folders_with
 from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import LeftOut, warn_left_out
-from bench.store.summary import Summary
+from bench.store.summary import Summary, read_swept
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate classes per image
@@ -144,7 +145,8 @@ def user_template(manifest: Manifest) -> str | None:
 def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     """Return the row of a run; its rank is not set."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
-    audit, stop = read_audit(path, manifest), ending_answer(read_questions(path), data.n_samples)
+    swept, stop = read_swept(path), ending_answer(read_questions(path), data.n_samples)
+    audit = audit_of(swept, manifest, read_decisions(path, manifest)) if swept else None
     kind = REPLAYED if summary.replayed_from else MEASURED
     kind = AMONG_CANDIDATES if identity.candidates else kind
     kind = CORRUPTED if identity.corrupt else kind

@@ -15,16 +15,18 @@ from typing import Any
 import click
 
 from bench.boards.formats import value_text
+from bench.boards.measured import compare
 from bench.cli.options import results_and_json
 from bench.cli.output import next_steps, print_json, results_argument, run_name, say
 from bench.cli.settings import metric_options
-from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
 from bench.render.tables import print_rows
-from bench.stats.comparison import Comparison, MetricDifference, compare
-from bench.stats.paired import ALPHA
+from bench.stats.comparison import Comparison
+from bench.stats.difference_tests import MIN_TESTED
+from bench.stats.measures import MetricDifference
+from bench.stats.paired import Difference
 from bench.stats.power import Power, plan_power
 from bench.store.folder import find_run
 
@@ -68,32 +70,32 @@ def compare_command(
         names = " ".join(run_name(path, results) for path in paths)
         steps = [("see the images on which they differ", f"bench report {names}")]
         if comparison.wins + comparison.losses:
-            power = f"bench power {names}{'' if comparison.difference else ' --difference 0.02'}"
+            stated = "" if comparison.difference.estimate else " --difference 0.02"
+            power = f"bench power {names}{stated}"
             steps.append(("how many images such a difference needs", power))
         next_steps(*steps)
     if gate and comparison.regression:
-        tested = comparison.tested
-        p = tested.p if tested else comparison.mcnemar_p
+        tested = (comparison.tested or comparison).difference
         raise GateError(
             f"{comparison.run_b} is significantly worse than {comparison.run_a}:"
-            f" {(tested or comparison).difference:+.4f} (p = {p:.2g})."
+            f" {tested.estimate:+.4f} (p = {tested.p:.2g})."
         )
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    low, high = comparison.difference_ci95
-    accuracy = metric_specs()["accuracy"]
-    verdict = _verdict(accuracy, comparison.mcnemar_p, comparison.difference)
     cost, seconds, why = comparison.cost_ratio, comparison.seconds_ratio, comparison.not_divided
     rows: list[list[Any]] = [
         ["A", f"{comparison.accuracy_a:.4f}  {comparison.run_a}"],
         ["B", f"{comparison.accuracy_b:.4f}  {comparison.run_b}"],
-        ["difference, B − A", f"{comparison.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        ["difference, B − A", str(comparison.difference)],
         ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
-        ["McNemar, exact", f"p = {comparison.mcnemar_p:.3g}: {verdict}"],
+        _test_row("accuracy", comparison.difference),
         *_sequential_rows(comparison),
         *_metric_rows(comparison.tested),
-        ["same prediction", f"{100 * comparison.agreement:.1f} % of {comparison.n:,} images"],
+        [
+            "same prediction",
+            f"{100 * comparison.agreement:.1f} % of {comparison.difference.n:,} images",
+        ],
         ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
         ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
     ]
@@ -104,11 +106,12 @@ def _print_comparison(comparison: Comparison) -> None:
             ["class", "n", "A", "B", "difference", "wins, losses", "p, adjusted"],
             [
                 [
-                    *(row.name, row.n, f"{row.accuracy_a:.3f}", f"{row.accuracy_b:.3f}"),
-                    *(f"{row.difference:+.3f}", f"{row.wins}, {row.losses}"),
+                    *(row.name, row.difference.n),
+                    *(f"{row.accuracy_a:.3f}", f"{row.accuracy_b:.3f}"),
+                    *(f"{row.difference.estimate:+.3f}", f"{row.wins}, {row.losses}"),
                     f"{row.p_adjusted:.2g}",
                 ]
-                for row in sorted(changed, key=lambda row: row.difference)
+                for row in sorted(changed, key=lambda row: row.difference.estimate)
             ],
             title="Classes with images that exactly one run gets right",
             right={"A", "B", "difference", "p, adjusted"},
@@ -122,10 +125,6 @@ def _print_comparison(comparison: Comparison) -> None:
         print_rows(["setting", "A", "B"], rows, title="Settings that differ")
     for warning in comparison.warnings:
         say(f"Warning: {warning}", err=True)
-
-
-def _verdict(metric: MetricSpec, p: float, difference: float) -> str:
-    return "not significant" if p >= ALPHA else metric.verdict(difference)
 
 
 def _sequential_rows(comparison: Comparison) -> list[list[str]]:
@@ -145,19 +144,30 @@ _TESTS = {
     "permutation": "permutation test",
     "mcnemar": "McNemar, exact",
     "influence": "z test of influence values",
+    "approximate": "z test of influence values, approximate: fewer than 10 images in a class",
     "bootstrap": "bootstrap over images",
 }
+
+
+def _test_row(metric: str, difference: Difference) -> list[str]:
+    """Return the row with the test of a difference in a metric, and its verdict."""
+    name = _TESTS.get(difference.method, difference.method)
+    if difference.p is None:
+        return [name, f"no p: fewer than {MIN_TESTED} images in a class"]
+    verdict = "not significant"
+    if difference.significant:
+        verdict = metric_specs()[metric].verdict(difference.estimate)
+    return [name, f"p = {difference.p:.3g}: {verdict}"]
 
 
 def _metric_rows(metric: MetricDifference | None) -> list[list[str]]:
     if metric is None:
         return []
-    (low, high), spec = metric.difference_ci95, metric_specs()[metric.metric]
-    verdict = _verdict(spec, metric.p, metric.difference)
+    words = metric_specs()[metric.metric].words
     return [
-        [spec.words, f"A {metric.a:.4f}, B {metric.b:.4f}"],
-        [f"{spec.words}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        [_TESTS.get(metric.test, metric.test), f"p = {metric.p:.3g}: {verdict}"],
+        [words, f"A {metric.a:.4f}, B {metric.b:.4f}"],
+        [f"{words}, B − A", str(metric.difference)],
+        _test_row(metric.metric, metric.difference),
     ]
 
 
@@ -198,9 +208,10 @@ def power_command(
             raise UserError(
                 "Both runs get the same images right: more images would show no difference."
             )
-        discordance = discordance or (runs.wins + runs.losses) / runs.n
-        difference = difference or abs(runs.difference)
-        images, accuracy = images or runs.n, accuracy or runs.accuracy_a
+        n = runs.wins + runs.losses + runs.ties
+        discordance = discordance or (runs.wins + runs.losses) / n
+        difference = difference or abs(runs.difference.estimate)
+        images, accuracy = images or n, accuracy or runs.accuracy_a
         if not difference:
             raise UserError(
                 f"Both runs have the same accuracy, and differ on {100 * discordance:.1f} % of the"

@@ -109,13 +109,13 @@ def _advice(learned: LearnedSettings) -> str:
             f" {n} images), or shown to agree more often."
         )
     best = next(trial for trial in learned.settings if trial.params == learned.recommended)
-    low, high = (100 * end for end in best.difference_ci95)
+    change, (low, high) = best.difference.estimate, best.difference.interval
     return (
         f"Recommended: {assignments(best.params)}, for {best.cost:.1f} instead of"
         f" {learned.nothing_learned.cost:.1f} evaluations per image. On held-out images its"
-        f" agreement with the full sweep differs by {100 * best.difference:+.1f} points (95 %"
-        f" interval {low:+.1f} to {high:+.1f}). Other data, prompts or draws need values of their"
-        " own."
+        f" agreement with the full sweep differs by {100 * change:+.1f} points (95 % interval"
+        f" {100 * low:+.1f} to {100 * high:+.1f}). Other data, prompts or draws need values of"
+        " their own."
     )
 
 

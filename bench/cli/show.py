@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bench.boards.leaderboard import shipped_rows
+from bench.boards.measured import measure_run
 from bench.cli.options import results_and_json
 from bench.cli.output import (
     next_steps,
@@ -28,8 +29,7 @@ from bench.render.pictures import write_pictures
 from bench.render.run import print_measured, print_run, print_statistics
 from bench.render.sentences import estimate_repeatability, noise_details
 from bench.running.command import removed_from, reproducing_command
-from bench.stats.agreement import read_audit
-from bench.stats.evidence import measure_run
+from bench.stats.agreement import audit_of
 from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
@@ -38,7 +38,7 @@ from bench.store.fields import without_none
 from bench.store.folder import find_run
 from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import StoredRun, read_run
-from bench.store.summary import read_again
+from bench.store.summary import read_again, read_swept
 
 SECOND_RESULTS = "again"  # results folder that is suggested for making a run again
 
@@ -145,7 +145,7 @@ def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, Any]
     documents = without_none(
         statistics=_statistics(stored, decided, results) if more else None,
         again=read_again(stored.path, decided),
-        audit=read_audit(stored.path, stored.manifest, decided),
+        audit=audit_of(read_swept(stored.path), stored.manifest, decided),
     )
     extra = {name: document.plain() for name, document in documents.items()}
     questions = read_questions(stored.path)

@@ -24,7 +24,7 @@ from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import check_gradients, decider_for, replay_samples
 from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
 from bench.running.preparing.risk import risk_choices
-from bench.stats.paired import Bools, paired_test
+from bench.stats.paired import Bools, Difference, paired_test
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import Calibration
 from bench.store.decisions import as_decisions
@@ -48,8 +48,7 @@ class LearnedSetting(Document):
     cost: float  # evaluation equivalents per image
     agreement: float  # share of images on which it agrees with the full sweep
     agreement_ci95: tuple[float, float]  # Wilson interval
-    difference: float  # agreement minus that of the strategy without the setting
-    difference_ci95: tuple[float, float]  # paired interval (Tango)
+    difference: Difference  # agreement minus that of the strategy without the setting
     verdict: Verdict | None = None  # None if nothing was learned, or no images were held out
 
 
@@ -234,15 +233,13 @@ def _decide(
 def _measure(
     name: str, params: Parameters, costs: Floats, agrees: Bools, agrees_without: Bools
 ) -> LearnedSetting:
-    difference = paired_test(agrees_without, agrees)
     return LearnedSetting(
         name=name,
         params=params,
         cost=float(costs.mean()),
         agreement=float(agrees.mean()),
         agreement_ci95=accuracy_interval(int(agrees.sum()), len(agrees)),
-        difference=difference.difference,
-        difference_ci95=difference.difference_ci95,
+        difference=paired_test(agrees_without, agrees).difference,
     )
 
 
@@ -251,11 +248,11 @@ def judge(trial: LearnedSetting, nothing: LearnedSetting) -> LearnedSetting:
 
     If no decision changes, 73 images show that no more than `MAX_LOSS` is lost.
     """
-    low = trial.difference_ci95[0]
+    low = trial.difference.interval[0]
     verdict: Verdict = "gains"
     if low <= 0 and trial.cost >= nothing.cost:
         verdict = "costs more"
-    elif trial.difference < 0:
+    elif trial.difference.estimate < 0:
         verdict = "agrees less often"
     elif low < -MAX_LOSS:
         verdict = "agreement not shown"

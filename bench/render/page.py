@@ -43,12 +43,12 @@ from bench.render.runs import RunData, find_blind_controls, list_scores, read_re
 from bench.render.sentences import Opening, make_opening, probability_sentence
 from bench.render.study_figures import StudyPart, find_studies
 from bench.running.command import recording_command
-from bench.stats.agreement import read_audit
+from bench.stats.agreement import audit_of
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
-from bench.store.summary import read_again
+from bench.store.summary import read_again, read_swept
 
 
 @cache
@@ -181,7 +181,8 @@ def make_section(
     """Return a run's section; without its opening sentences if the run is `alone` on the page."""
     notes: list[str] = []
     decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
-    again, audit = read_again(run.path, decided), read_audit(run.path, run.manifest, decided)
+    again = read_again(run.path, decided)
+    audit = audit_of(read_swept(run.path), run.manifest, decided)
     sentences = make_opening(run.manifest, run.summary, decided, again, audit, run.questions)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused_classes(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))

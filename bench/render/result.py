@@ -17,7 +17,7 @@ from bench.render.study_figures import forest_plot
 from bench.running.execute import Finished
 from bench.running.verbs.classify import Answer
 from bench.stats.comparison import Comparison
-from bench.stats.many import Difference
+from bench.stats.many import MethodDifference
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.summary import Summary
@@ -150,7 +150,8 @@ class ComparisonResult(Comparison):
         """Return one row per class with images."""
         import pandas as pd
 
-        return pd.DataFrame([row.plain() for row in self.per_class])
+        rows = [row.model_dump(mode="json", by_alias=True) for row in self.per_class]
+        return pd.DataFrame([_flat(row, "difference") for row in rows])
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
@@ -162,11 +163,11 @@ class ComparisonResult(Comparison):
         return html_part(TextTable("B less A", ["fact", "value"], rows, below=self.warnings))
 
     def _facts(self) -> dict[str, str]:
-        low, high = self.difference_ci95
+        difference = self.difference
         return {
-            "difference": f"{self.difference:+.4f} (95 % {low:+.4f} to {high:+.4f})",
-            "p": f"{self.mcnemar_p:.3g}",
-            "images": f"{self.n:,}",
+            "difference": str(difference),
+            "p": f"{difference.p:.3g}",
+            "images": f"{difference.n:,}",
         }
 
 
@@ -210,7 +211,7 @@ class StudyResult:
         return self.report.methods
 
     @property
-    def differences(self) -> dict[str, list[Difference]]:
+    def differences(self) -> dict[str, list[MethodDifference]]:
         """Dataset and split → the differences of its methods."""
         return {board.board: board.differences for board in self.report.differences}
 
@@ -224,12 +225,9 @@ class StudyResult:
             plain = [method.model_dump(mode="json") for method in self.methods]
             return pd.DataFrame([_flat(row, "axes", "spread") for row in plain])
         if table == "differences":
-            pairs = [
-                (board, difference) for board, of in self.differences.items() for difference in of
-            ]
-            return pd.DataFrame(
-                [{"board": b, **difference.model_dump(mode="json")} for b, difference in pairs]
-            )
+            pairs = [(board, pair) for board, of in self.differences.items() for pair in of]
+            plain = [{"board": board, **pair.model_dump(mode="json")} for board, pair in pairs]
+            return pd.DataFrame([_flat(row, "difference") for row in plain])
         raise UserError(f"to_pandas({table!r}): expected 'runs', 'methods' or 'differences'.")
 
     def forest_figure(self) -> Figure:

@@ -19,7 +19,7 @@ from bench.render.runs import Score, list_scores
 from bench.render.sentences import make_opening, probability_sentence
 from bench.render.tables import console, print_explained, print_rows
 from bench.running.command import removed_from
-from bench.stats.agreement import Audit, read_audit
+from bench.stats.agreement import Audit, audit_of
 from bench.stats.measures import MeasuredMetric
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.probability import Probability
@@ -28,7 +28,7 @@ from bench.store.documents import Manifest
 from bench.store.folder import read_records
 from bench.store.questions import QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import read_run
-from bench.store.summary import Again, Cost, Ends, Metrics, Summary, read_again
+from bench.store.summary import Again, Cost, Ends, Metrics, Summary, read_again, read_swept
 
 
 def print_run(
@@ -54,7 +54,8 @@ def print_run(
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     complete = summary is not None and summary.dataset.n_samples == len(manifest.samples)
     questions = read_questions(path)
-    again, audit = read_again(path, decided), read_audit(path, manifest, decided)
+    again = read_again(path, decided)
+    audit = audit_of(read_swept(path), manifest, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
         for sentence in astuple(make_opening(manifest, summary, decided, again, audit, questions)):

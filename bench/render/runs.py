@@ -12,12 +12,12 @@ from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import escape_hidden
 from bench.discovery.loading import metric_of_runs, metric_specs
 from bench.errors import UserError
-from bench.stats.evidence import metric_input
 from bench.stats.measures import MeasuredMetric, make_metric, measure
 from bench.stats.metrics import INCOMPLETE, summarize, summary_so_far
 from bench.store.columns import labelled_samples
 from bench.store.decisions import Decisions
 from bench.store.documents import Items, Manifest
+from bench.store.metric_inputs import metric_input
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import LeftOut, StoredRun, read_runs, warn_left_out
 from bench.store.summary import Metrics, Summary

@@ -78,7 +78,7 @@ def forest_plot(report: StudyReport) -> Drawing:
                 low, high = (scale * end for end in method.shown.interval)
                 colour = colours.right if method.trained_on is None else colours.wrong
                 axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
-                axes.plot([scale * method.shown.accuracy], [place], "o", color=colour, markersize=5)
+                axes.plot([scale * method.shown.value], [place], "o", color=colour, markersize=5)
             axes.set_yticks(
                 range(len(methods)), [shorten(method.method, MOST_LABEL) for method in methods]
             )

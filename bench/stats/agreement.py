@@ -6,24 +6,19 @@ decisions that would change under independent noise; it needs no further scoring
 
 from __future__ import annotations
 
-from math import log
-from pathlib import Path
+from collections.abc import Mapping
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.stats.risk import LEVEL
-from bench.store.decisions import Decisions, read_decisions
+from bench.stats.sequential import count_interval
+from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Amount, Count, Document, Interval, Positive, Share
 from bench.store.identity import digest
-from bench.store.summary import permuted, read_swept
-
-# Beta prior of the share that agrees: mean 0.984, worth 30 images. With 30 of 30 agreeing, it shows
-# at least 90 % of 360 images to agree; a uniform prior shows 82 %. With 28 of 30, both show the
-# same. Coverage does not depend on the prior.
-AGREEMENT_PRIOR = (30.0, 0.5)
+from bench.store.summary import Swept, permuted
 
 
 class Audit(Document):
@@ -49,52 +44,28 @@ class Audit(Document):
         return 1 - self.agreement_ci95[1] > risk
 
 
-def agreement_counts(same: int, n: int, population: int) -> tuple[int, int]:
-    """Return a 95 % confidence sequence of the number of agreeing images in a finite population.
-
-    `same` of `n` images drawn without replacement agree. The method is the prior-posterior ratio of
-    Waudby-Smith & Ramdas, "Confidence sequences for sampling without replacement", NeurIPS 2020:
-    for the true count K, prior(K) / posterior(K) is a martingale with mean 1 over the random order,
-    so the probability that it ever reaches 20 is at most 5 % (Ville). Any prior is valid.
-    """
-    from scipy.stats import betabinom, hypergeom
-
-    counts = np.arange(same, population - (n - same) + 1)
-    likelihood = hypergeom.logpmf(same, population, counts, n)
-    marginal = betabinom.logpmf(same, n, *AGREEMENT_PRIOR)
-    plausible = counts[marginal - likelihood < -log(1 - LEVEL)]
-    return int(plausible[0]), int(plausible[-1])
-
-
-def read_audit(path: Path, manifest: Manifest, decided: Decisions | None = None) -> Audit | None:
-    """Return the audit of the run in folder `path`, or None if none of its images was swept.
+def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions) -> Audit | None:
+    """Return the audit of a run whose images `swept` were swept, or None if none was.
 
     Images are counted in the order of the run's fixed random permutation, up to the first that was
     not swept, so they are a simple random sample whatever the order in which they were swept.
-    `decided` are the run's decisions; None to read them.
     """
-    swept = read_swept(path)
     if not swept:
         return None
-    decided = read_decisions(path, manifest) if decided is None else decided
     full_cost = max(line["evaluations"] for line in swept.values())
     names, sweepable = decided.sample_ids.to_pylist(), sweepable_rows(decided, manifest, full_cost)
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
-    counted = []
-    for name in permuted(answers, digest(manifest.identity)):
-        if name not in swept:
-            break
-        counted.append((answers[name], swept[name]))
+    counted = [*takewhile(swept.__contains__, permuted(answers, digest(manifest.identity)))]
     if not counted:
         return None
     total, n = int((~decided.failed).sum()), len(counted)
-    exact, lines = total - len(answers), [line for _, line in counted]
+    exact, lines = total - len(answers), [swept[name] for name in counted]
 
     def shares(agreeing: int) -> tuple[float, float]:
-        low, high = agreement_counts(agreeing, n, len(answers))
+        low, high = count_interval(agreeing, n, len(answers))
         return (exact + low) / total, (exact + high) / total
 
-    same = sum(answer == line["prediction"] for answer, line in counted)
+    same = sum(answers[name] == swept[name]["prediction"] for name in counted)
     audit = Audit(
         of=total,
         exact=exact,

@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError, images_failed
-from bench.inputs.subsets import shuffle_samples
 from bench.stats.differences import differences, differing_identity, training_warning
-from bench.stats.evidence import metric_input
-from bench.stats.measures import image_parts, make_metric, measured_difference, metric_value
-from bench.stats.paired import (
-    ALPHA,
-    ClassDifference,
-    PairedTest,
-    class_differences,
-    paired_test,
-    shared_rows,
-)
+from bench.stats.measures import MetricDifference, image_parts
+from bench.stats.paired import ClassDifference, Paired, class_differences, paired_test
 from bench.stats.questions import Results, StopQuestion, answer
 from bench.stats.shares import accuracy_interval
-from bench.store.arrow import indices
-from bench.store.decisions import Decisions
+from bench.store.decisions import Decisions, shared_rows
 from bench.store.documents import Manifest, changed_code
-from bench.store.fields import Document
 from bench.store.questions import QuestionAnswer
-from bench.store.runs import read_run
 
 MACHINE = ("platform", "cpus")  # keys of a manifest's environment; times compare if all agree
 
 
-class MetricDifference(Document):
-    """Test of a metric other than accuracy, for two runs on the same images."""
-
-    metric: str  # name of the metric
-    a: float  # value of A
-    b: float  # value of B
-    difference: float  # B minus A
-    difference_ci95: tuple[float, float]
-    p: float  # two-sided p-value of the paired test
-    test: str = "permutation"  # name of the test
-
-
-class Comparison(PairedTest):
+class Comparison(Paired):
     """Comparison of run B with run A, the baseline, on the samples that both decided."""
 
     run_a: str  # id of A
     run_b: str  # id of B
     tested: MetricDifference | None = None  # the tested metric; None if it is accuracy
-    significant: bool  # whether p < 0.05 for the tested metric
+    significant: bool  # whether p <= 0.05 for the tested metric
     regression: bool  # whether B is significantly worse in the tested metric
     agreement: float  # share of samples with equal predictions
     agreement_ci95: tuple[float, float]
@@ -68,80 +42,42 @@ class Comparison(PairedTest):
     sequential: QuestionAnswer | None = None  # sequential test in random order, if requested
 
 
-def compare(
-    path_a: Path,
-    path_b: Path,
-    metric: str = "accuracy",
-    sequential: bool = False,
-    parameters: Mapping[str, Any] | None = None,
-) -> Comparison:
-    """Compare run B with run A, the baseline, on the samples that both decided.
-
-    `metric` is tested besides accuracy, with `parameters` other than the defaults. `sequential`
-    also asks whether the runs differ, image by image in random order, as `--until` does; the metric
-    must be a mean over images in [0, 1].
-
-    Raises:
-        UserError: the dataset, its version, the split, the classes or the label of a sample differ,
-            the runs share no decided sample, or a run lacks something that the metric needs. Other
-            differences give a warning in the result.
-    """
-    a, b = read_run(path_a), read_run(path_b)
-    spec = load_plugins().metrics.get(metric)
-    implementation, top = make_metric(spec, parameters), "top5" in spec.needs
-    decided = a.decided(top), b.decided(top)
-    compared, rows = compare_decided((a.manifest, b.manifest), decided), shared_rows(*decided)
-    input_a, input_b = (
-        metric_input(run.path, run.manifest, decisions, spec, implementation).take(shared)
-        for run, decisions, shared in zip((a, b), decided, rows, strict=True)
-    )
-    update = {} if metric == "accuracy" else _metric_update(spec, implementation, input_a, input_b)
-    if sequential:
-        (base, method), (new, _) = (
-            image_parts(spec, implementation, data) for data in (input_a, input_b)
-        )
-        if method != "images" or base is None or new is None or spec.range != (0.0, 1.0):
-            raise UserError(
-                f"--sequential needs a metric that is a mean over images, and {spec.words} is not"
-                " one."
-            )
-        ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
-        row_of = {sample_id: row for row, sample_id in enumerate(ids)}
-        fingerprint = a.manifest.identity.dataset.fingerprint
-        order = [row_of[sample_id] for sample_id in shuffle_samples(ids, fingerprint)]
-        name = a.manifest.run_id
-        question = StopQuestion("differs", f"differs from {name}", name)
-        results = Results(new[order], base[order], a.manifest.dataset.n_total)
-        update["sequential"] = answer(question, results)
+def with_metric(compared: Comparison, tested: MetricDifference, spec: MetricSpec) -> Comparison:
+    """Return a comparison that also tests a metric other than accuracy."""
+    difference = tested.difference
+    worse = difference.significant and spec.sign * difference.estimate < 0
+    update = {"tested": tested, "significant": difference.significant, "regression": worse}
     return compared.model_copy(update=update)
 
 
-def _metric_update(
-    spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
-) -> dict[str, Any]:
-    """Return the fields of a comparison that depend on a tested metric other than accuracy."""
-    test = measured_difference(spec, metric, a, b)
-    values = [metric_value(spec, metric, data) for data in (a, b)]
-    change, significant = values[1] - values[0], test.p < ALPHA
-    return {
-        "tested": MetricDifference(
-            metric=spec.name,
-            a=values[0],
-            b=values[1],
-            difference=change,
-            difference_ci95=test.interval,
-            p=test.p,
-            test=test.test,
-        ),
-        "significant": significant,
-        "regression": significant and spec.sign * change < 0,
-    }
+def answer_in_order(
+    spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput, name: str, total: int
+) -> QuestionAnswer:
+    """Return whether B differs from A, asked image by image in the given order, as by `--until`.
+
+    `name` is that of A, and `total` the number of images of the split. Raises UserError unless the
+    metric is a mean over images in [0, 1].
+    """
+    (base, method), (new, _) = (image_parts(spec, metric, data) for data in (a, b))
+    if method != "images" or base is None or new is None or spec.range != (0.0, 1.0):
+        raise UserError(
+            f"--sequential needs a metric that is a mean over images, and {spec.words} is not one."
+        )
+    question = StopQuestion("differs", f"differs from {name}", name)
+    return answer(question, Results(new, base, total))
 
 
 def compare_decided(
     manifests: tuple[Manifest, Manifest], decided: tuple[Decisions, Decisions]
 ) -> Comparison:
-    """Compare the accuracies of A, the baseline, and B, given as (A, B). Raises as `compare`."""
+    """Compare the accuracies of A, the baseline, and B on the samples that both decided.
+
+    Both arguments are (A, B). Other differences than these give a warning in the result.
+
+    Raises:
+        UserError: the dataset, its version, the split, the classes or the label of a sample differ,
+            or the runs share no decided sample.
+    """
     check_comparable(*manifests)
     a, b = decided
     rows_a, rows_b = shared_rows(a, b)
@@ -154,16 +90,16 @@ def compare_decided(
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
     n, same = len(labels), int((a.predictions[rows_a] == b.predictions[rows_b]).sum())
     outcome = paired_test(right_a, right_b)
-    significant = outcome.mcnemar_p < ALPHA
+    significant = outcome.difference.significant
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
     seconds = None if "seconds" in reasons else _ratio(a.seconds[rows_a], b.seconds[rows_b])
     return Comparison(
         run_a=names[0],
         run_b=names[1],
-        **outcome.plain(),
+        **dict(outcome),
         significant=significant,
-        regression=significant and outcome.difference < 0,
+        regression=significant and outcome.difference.estimate < 0,
         agreement=same / n,
         agreement_ci95=accuracy_interval(same, n),
         per_class=class_differences(labels, right_a, right_b, manifests[0].classes),

@@ -31,21 +31,21 @@ Over = Literal["images", "seeds"]
 
 
 class Spread(Document):
-    """Mean accuracy, or another metric, of one method over its runs, and its variation."""
+    """Mean accuracy, or mean of another metric, of one method over its runs, and its variation."""
 
     runs: Positive  # number of runs
     images: Positive  # number of images that all runs have
     clusters: Positive | None = None  # number of clusters; None if images are independent
     seeds: Positive  # number of different seeds
     templates: Positive  # number of different templates
-    accuracy: Number  # mean over the runs
+    value: Number  # mean over the runs
     interval: tuple[Number, Number]
     """95 % interval over other images or, if the study asks for it, over other images and seeds."""
-    of_images: Amount  # standard deviation of one run's accuracy over samples of images
+    of_images: Amount  # standard deviation of one run's value over samples of images
     of_seeds: Amount | None = None  # standard deviation over seeds; None with one seed
     of_templates: Amount | None = None  # standard deviation over templates; None with one template
     range_of_templates: tuple[Number, Number] | None = None
-    """Lowest and highest accuracy of a template, the mean over seeds; None with one template."""
+    """Lowest and highest value of a template, the mean over seeds; None with one template."""
 
 
 def are_answers(values: Floats) -> bool:
@@ -74,7 +74,7 @@ def spread(
         clusters=None if clusters is None else len(np.unique(clusters)),
         seeds=seeds,
         templates=templates,
-        accuracy=float(values.mean()),
+        value=float(values.mean()),
         interval=_interval(values, clusters, over, within),
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,

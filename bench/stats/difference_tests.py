@@ -17,19 +17,13 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.stats.class_metrics import exchange_p, random_signs
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
-from bench.stats.paired import ALPHA, Z95, equality_p, paired_test, with_zero
+from bench.stats.paired import ALPHA, Z95, Difference, equality_p, paired_test, with_zero
+from bench.store.fields import without_none
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
-
-
-@dataclass(frozen=True)
-class DifferenceTest:
-    """Result of a test of a difference, B minus A."""
-
-    test: str  # name of the test
-    p: float  # two-sided p-value of the null hypothesis of no difference
-    interval: tuple[float, float]  # 95 % confidence interval
-    p_equal: float | None = None  # p-value of the equivalence test; None without a margin
+# Influence values are a linear approximation, which is poor if a class has few images.
+MIN_RELIABLE = 10  # images of each class; with fewer, tests of influence values are approximate
+MIN_TESTED = 5  # images of each class; with fewer, influence values give no p
 
 
 Method = Literal["images", "influence", "bootstrap"]
@@ -58,7 +52,7 @@ def difference_test(
     margin: float | None = None,
     clusters: Ints | None = None,
     over: Over = "images",
-) -> DifferenceTest:
+) -> Difference:
     """Test the difference of two methods in a metric, B minus A.
 
     The test follows from the metric and its values. Over seeds, it is `compare_over_seeds`. For
@@ -69,24 +63,31 @@ def difference_test(
     """
     from scipy.special import ndtr
 
-    if over == "seeds":
-        return compare_over_seeds(a.values, b.values, margin, clusters)
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
-    if metric.ratio is not None and not metric.mean_over_images:
+    update: dict[str, object] = {}
+    if over == "seeds":
+        tested = compare_over_seeds(a.values, b.values, margin, clusters)
+    elif metric.ratio is not None and not metric.mean_over_images:
         p = exchange_p(metric, labels, a.predictions, b.predictions, clusters)
-        tested = _with_z_interval("permutation", p, change, margin, clusters)
-        return replace(tested, interval=with_zero(tested.interval, p))
-    if "influence" in (a.method, b.method):
+        tested = _normal("permutation", p, change, margin, clusters)
+        update["interval"] = with_zero(tested.interval, p)
+    elif "influence" in (a.method, b.method):
         mean, error = float(change.mean()), image_error(change[None, None], clusters)
         p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
-        tested = _with_z_interval("influence", p, change, margin, clusters)
-        return replace(tested, interval=(mean - Z95 * error, mean + Z95 * error))
-    return compare_over_images(a.values, b.values, margin, clusters)
+        counts = np.bincount(labels)
+        fewest = len(labels) if metric.mean_over_images else counts[counts > 0].min()
+        method = "influence" if fewest >= MIN_RELIABLE else "approximate"
+        tested = _normal(method, p, change, margin, clusters)
+        update["interval"] = mean - Z95 * error, mean + Z95 * error
+        update |= {"p": None, "p_equal": None} if fewest < MIN_TESTED else {}
+    else:
+        tested = compare_over_images(a.values, b.values, margin, clusters)
+    return tested.model_copy(update=update)
 
 
 def compare_over_images(
     a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
-) -> DifferenceTest:
+) -> Difference:
     """Test the difference of means over images, for these seeds and templates.
 
     Two single runs that are right or wrong on each image have McNemar's exact test and Tango's
@@ -98,19 +99,21 @@ def compare_over_images(
     """
     if clusters is None and are_answers(a) and are_answers(b):
         pair = paired_test(a[0, 0] > 0.5, b[0, 0] > 0.5)
-        equal = None if margin is None else equality_p(pair.wins, pair.losses, pair.n, margin)
-        return DifferenceTest("mcnemar", pair.mcnemar_p, pair.difference_ci95, equal)
+        if margin is None:
+            return pair.difference
+        p_equal = equality_p(pair.wins, pair.losses, a.shape[2], margin)
+        return pair.difference.model_copy(update={"p_equal": p_equal})
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
-    p, interval = sign_flips(change, clusters)
-    tested = _with_z_interval("permutation", p, change, margin, clusters)
+    p, (low, high) = sign_flips(change, clusters)
+    tested = _normal("permutation", p, change, margin, clusters)
     if p > ALPHA:
-        interval = min(interval[0], tested.interval[0]), max(interval[1], tested.interval[1])
-    return replace(tested, interval=interval)
+        low, high = min(low, tested.interval[0]), max(high, tested.interval[1])
+    return tested.model_copy(update={"interval": (low, high)})
 
 
 def compare_over_seeds(
     a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
-) -> DifferenceTest:
+) -> Difference:
     """Test the difference of means over images and seeds.
 
     The test, the interval and the two one-sided tests of equality use the paired differences and
@@ -122,9 +125,8 @@ def compare_over_seeds(
     least = _image_error(change.mean(axis=(0, 1)), clusters) ** 2 - error.of_seeds
     error = replace(error, of_images=max(error.of_images, least))
     p, reach = min(1.0, 2 * error.tail(abs(mean))), error.reach(ALPHA / 2)
-    return DifferenceTest(
-        "seeds", p, (mean - reach, mean + reach), _equality(mean, margin, error.tail)
-    )
+    p_equal = _equality(mean, margin, error.tail)
+    return _difference("seeds", p, mean, reach, change.shape[2], p_equal)
 
 
 def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tuple[float, float]]:
@@ -165,15 +167,29 @@ def _equality(mean: float, margin: float | None, tail: Callable[[float], float])
     return None if margin is None else max(tail(margin + mean), tail(margin - mean))
 
 
-def _with_z_interval(
-    test: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
-) -> DifferenceTest:
+def _difference(
+    method: str, p: float, mean: float, reach: float, n: int, p_equal: float | None
+) -> Difference:
+    return Difference(
+        estimate=mean,
+        interval=(mean - reach, mean + reach),
+        p=p,
+        level=ALPHA,
+        method=method,
+        n=n,
+        **without_none(p_equal=p_equal),
+    )
+
+
+def _normal(
+    method: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
+) -> Difference:
     """Return the result of a test with a normal interval and z tests of equality."""
     from scipy.special import ndtr
 
     mean, error = float(change.mean()), _image_error(change, clusters)
     equal = _equality(mean, margin, lambda distance: float(ndtr(-distance / error)))
-    return DifferenceTest(test, p, (mean - Z95 * error, mean + Z95 * error), equal)
+    return _difference(method, p, mean, Z95 * error, len(change), equal)
 
 
 def _image_error(change: Floats, clusters: Ints | None) -> float:

@@ -12,25 +12,21 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.stats.crossed import Over
 from bench.stats.difference_tests import Answers, difference_test
-from bench.stats.paired import ALPHA
-from bench.store.fields import Document, Number, Positive, Share
+from bench.stats.paired import ALPHA, Difference
+from bench.store.fields import Document, Positive, Share
 
 
-class Difference(Document):
-    """The difference of two methods on the same images."""
+class MethodDifference(Document):
+    """The difference of two methods on the same images, among those of a table."""
 
     a: str  # name of method A in tables
     b: str  # name of method B in tables
-    n: Positive  # number of images that all runs of both have
     runs: tuple[Positive, Positive]  # number of runs of A, number of runs of B
-    difference: Number  # metric of B minus metric of A
-    interval: tuple[Number, Number]  # 95 % interval, not corrected for multiple tests
-    test: str  # `mcnemar`, `permutation`, `influence` or, over images and seeds, `seeds`
-    p: Share  # two-sided, not corrected; at most 0.05 if the interval excludes 0
-    p_holm: Share  # p corrected for all differences in the same table
+    difference: Difference  # metric of B minus metric of A, not corrected for multiple tests
+    p_holm: Share | None  # p corrected for all differences in the same table; None if not tested
     different: bool  # whether the corrected p is at most 0.05
     margin: Share | None = None  # difference below which methods count as equal
-    p_equal: Share | None = None  # corrected p of the equivalence test; None without a margin
+    p_equal_holm: Share | None = None  # corrected p of the equivalence test; None without a margin
     equal: bool = False  # whether equality is shown, which is more than no significant difference
 
 
@@ -51,44 +47,52 @@ def compare_all(
     margin: float | None = None,
     clusters: Ints | None = None,
     over: Over = "images",
-) -> list[Difference]:
+) -> list[MethodDifference]:
     """Return the `difference_test` of each pair of methods, not yet `corrected`."""
     largest, differences = metric.range[1] - metric.range[0], []
     for a, b in combinations(methods, 2):
         tested = difference_test(metric, labels, a, b, margin, clusters, over)
+        low, high = tested.interval
+        within = max(-largest, low), min(largest, high)
+        tested = tested.model_copy(update={"interval": within})
         differences.append(
-            Difference(
+            MethodDifference(
                 a=a.name,
                 b=b.name,
-                n=len(labels),
                 runs=(a.runs, b.runs),
-                difference=float(b.values.mean() - a.values.mean()),
-                interval=(max(-largest, tested.interval[0]), min(largest, tested.interval[1])),
-                test=tested.test,
-                p=tested.p,
+                difference=tested,
                 p_holm=tested.p,
-                different=tested.p <= ALPHA,
+                different=tested.significant,
                 margin=margin,
-                p_equal=tested.p_equal,
+                p_equal_holm=tested.p_equal,
             )
         )
     return differences
 
 
-def corrected(differences: Sequence[Difference]) -> list[Difference]:
+def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]:
     """Return the differences with p-values corrected for all of them by Holm's method.
 
     Tests of difference and tests of equality are two separate families.
     """
-    equality_ps = iter(holm([d.p_equal for d in differences if d.p_equal is not None]).tolist())
+    tested = [pair.difference for pair in differences]
+    families = _corrected([d.p for d in tested]), _corrected([d.p_equal for d in tested])
     results = []
-    for difference, p in zip(differences, holm([d.p for d in differences]).tolist(), strict=True):
-        update: dict[str, float | bool] = {"p_holm": p, "different": p <= ALPHA}
-        if difference.p_equal is not None:
-            p_equal = next(equality_ps)
-            update |= {"p_equal": p_equal, "equal": p_equal < ALPHA}
-        results.append(difference.model_copy(update=update))
+    for pair, p, p_equal in zip(differences, *families, strict=True):
+        update = {
+            "p_holm": p,
+            "different": p is not None and p <= ALPHA,
+            "p_equal_holm": p_equal,
+            "equal": p_equal is not None and p_equal < ALPHA,
+        }
+        results.append(pair.model_copy(update=update))
     return results
+
+
+def _corrected(values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values corrected by `holm`; None, where nothing was tested, stays."""
+    known = iter(holm([p for p in values if p is not None]).tolist())
+    return [None if p is None else next(known) for p in values]
 
 
 def ranking(compared: str, pairs: int | None = None) -> str:

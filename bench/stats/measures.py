@@ -24,7 +24,8 @@ from bench.discovery.targets import make, with_defaults
 from bench.errors import PluginError, UserError
 from bench.stats.class_metrics import class_average, class_counts, image_values
 from bench.stats.crossed import spread
-from bench.stats.difference_tests import Answers, DifferenceTest, Method, difference_test
+from bench.stats.difference_tests import Answers, Method, difference_test
+from bench.stats.paired import ALPHA, Difference
 from bench.store.fields import Document, Number, Positive
 
 REAL = "biuf"  # kinds of numpy's dtypes of real numbers
@@ -45,6 +46,15 @@ class MeasuredMetric(Document):
     images: Positive  # number of images with a weight above 0
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
     parameters: dict[str, Any] = Field({})  # parameters that were set explicitly
+
+
+class MetricDifference(Document):
+    """Test of a metric, for two runs on the same images."""
+
+    metric: str  # name of the metric
+    a: Number  # value of A
+    b: Number  # value of B
+    difference: Difference  # B minus A
 
 
 class ByClass(Metric):
@@ -181,16 +191,26 @@ def _parts(spec: MetricSpec, metric: Metric, data: MetricInput) -> tuple[Floats 
 
 def measured_difference(
     spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
-) -> DifferenceTest:
+) -> MetricDifference:
     """Test the difference of two runs in a metric, B minus A, on the same images in the same order.
 
     The test is `difference_test`, or a paired bootstrap if the metric has no image values.
     """
+    values = [metric_value(spec, metric, data) for data in (a, b)]
     of_a, of_b = (_answers(spec, metric, data) for data in (a, b))
     if of_a is not None and of_b is not None:
-        return difference_test(spec, a.labels, of_a, of_b)
-    ends, p = _bootstrap(spec, metric, (a, b))
-    return DifferenceTest("bootstrap", p, ends)
+        tested = difference_test(spec, a.labels, of_a, of_b)
+    else:
+        ends, p = _bootstrap(spec, metric, (a, b))
+        tested = Difference(
+            estimate=values[1] - values[0],
+            interval=ends,
+            p=p,
+            level=ALPHA,
+            method="bootstrap",
+            n=len(a),
+        )
+    return MetricDifference(metric=spec.name, a=values[0], b=values[1], difference=tested)
 
 
 def _answers(spec: MetricSpec, metric: Metric, data: MetricInput) -> Answers | None:

@@ -9,37 +9,56 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.contracts.strategy import Ints
+from bench.contracts.strategy import Floats, Ints
 from bench.store.arrow import indices, values
-from bench.store.decisions import Decisions
-from bench.store.fields import Document
+from bench.store.decisions import Decisions, shared_rows
+from bench.store.fields import Document, Number, Positive, Share
 
 ALPHA = 0.05
+BISECTIONS = 60  # of the ends of an interval, whose length is at most 2
 SAMPLES_AT_ONCE = 8192
 ROWS_AT_ONCE = 256  # of the matrix of wins
 Z95 = 1.959963984540054  # half-width of a normal 95 % interval in standard errors
 
 Bools = NDArray[np.bool_]
+Counts = NDArray[np.int64] | int
+
+
+class Difference(Document):
+    """The difference of two runs or methods in a metric, B minus A, by a single comparison."""
+
+    estimate: Number  # value of B minus value of A
+    interval: tuple[Number, Number]  # contains the true difference with probability 1 - `level`
+    p: Share | None  # two-sided p-value of the null hypothesis of no difference; None: not tested
+    level: Share  # significance level of the test and the interval
+    method: str
+    """Test and interval: `mcnemar`, `permutation`, `influence` (z test of influence values; if a
+    class has fewer than 10 images, `approximate`), `bootstrap`, `seeds` (t test over images and
+    seeds), or `independent` (the interval alone, from the intervals of both)."""
+    n: Positive | None  # number of images that both have; None if theirs differ
+    p_equal: Share | None = None
+    """p-value of the test that it is smaller than a margin; None if no margin was given."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether a difference is shown."""
+        return self.p is not None and self.p <= self.level
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.estimate:+.4f} (95 % {low:+.4f} to {high:+.4f})"
 
 
 class Paired(Document):
     """Accuracies of run A, the baseline, and run B on the same samples."""
 
-    n: int
     accuracy_a: float  # accuracy of A
     accuracy_b: float  # accuracy of B
-    difference: float  # accuracy of B minus accuracy of A
+    difference: Difference
+    """Difference of the accuracies: McNemar's exact test, with Tango's score interval, widened to
+    include 0 if the test does not reject."""
     wins: int  # number of samples that only B gets right
     losses: int  # number of samples that only A gets right
-    mcnemar_p: float  # two-sided p-value of McNemar's exact test
-
-
-class PairedTest(Paired):
-    """The paired comparison with a confidence interval of the difference."""
-
-    difference_ci95: tuple[float, float]
-    """95 % score interval of the difference, widened to include 0 if McNemar's test does not
-    reject."""
     ties: int  # number of samples that both or neither get right
 
 
@@ -50,15 +69,6 @@ class ClassDifference(Paired):
     p_adjusted: float
     """p-value adjusted over the classes (Benjamini & Hochberg 1995), to control the false discovery
     rate: among many classes, some differ by chance alone."""
-
-
-def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
-    """Return the rows in A and in B of the samples that both have, int64 [n], in A's order."""
-    import pyarrow.compute as pc
-
-    place = values(pc.index_in(a.sample_ids, value_set=b.sample_ids), -1)
-    rows = np.flatnonzero(place >= 0)
-    return rows, place[rows].astype(np.int64)
 
 
 def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[Ints, Ints]:
@@ -109,26 +119,47 @@ def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
     return wins
 
 
-def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
+def paired_test(right_a: Bools, right_b: Bools) -> Paired:
     """Return McNemar's exact test of two runs, with an interval of their difference.
 
     The test (Psychometrika 1947) is a two-sided sign test on the samples that exactly one run gets
     right. The interval is Tango's, widened to include 0 if the test does not reject.
     """
-    n = len(right_a)
-    wins, losses = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
-    p = float(mcnemar(wins, losses))
-    return PairedTest(
-        n=n,
-        accuracy_a=float(right_a.mean()),
-        accuracy_b=float(right_b.mean()),
-        difference=(wins - losses) / n,
-        wins=wins,
-        losses=losses,
-        mcnemar_p=p,
-        difference_ci95=with_zero(difference_interval(wins, losses, n), p),
-        ties=n - wins - losses,
+    [pair] = _paired_tests(np.zeros(len(right_a), dtype=np.int64), right_a, right_b)
+    return pair
+
+
+def _paired_tests(groups: Ints, right_a: Bools, right_b: Bools) -> list[Paired]:
+    """Return `paired_test` of each group that has samples; `groups` is int64 [n], from 0 on."""
+    n, hits_a, hits_b, wins, losses = (
+        np.bincount(groups, weights=chosen)
+        for chosen in (None, right_a, right_b, right_b & ~right_a, right_a & ~right_b)
     )
+    columns = (n, hits_a, hits_b, wins, losses)
+    n, hits_a, hits_b, wins, losses = (x[n > 0].astype(np.int64) for x in columns)
+    ends = np.stack(difference_interval(wins, losses, n), axis=1).tolist()
+    return [
+        Paired(
+            accuracy_a=of_a / size,
+            accuracy_b=of_b / size,
+            difference=Difference(
+                estimate=(won - lost) / size,
+                interval=with_zero(interval, p),
+                p=p,
+                level=ALPHA,
+                method="mcnemar",
+                n=size,
+            ),
+            wins=won,
+            losses=lost,
+            ties=size - won - lost,
+        )
+        for interval, size, of_a, of_b, won, lost, p in zip(
+            ends,
+            *(x.tolist() for x in (n, hits_a, hits_b, wins, losses, mcnemar(wins, losses))),
+            strict=True,
+        )
+    ]
 
 
 def with_zero(interval: tuple[float, float], p: float) -> tuple[float, float]:
@@ -136,21 +167,23 @@ def with_zero(interval: tuple[float, float], p: float) -> tuple[float, float]:
     return interval if p <= ALPHA else (min(interval[0], 0.0), max(interval[1], 0.0))
 
 
-def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
-    """Return the 95 % score interval of the difference of two paired proportions.
+def difference_interval(wins: Counts, losses: Counts, n: Counts) -> tuple[Floats, Floats]:
+    """Return the ends of 95 % score intervals of differences of two paired proportions.
 
-    It consists of the differences that a score test does not reject (Tango, Statistics in Medicine
-    17, 1998). If no pair differs, its ends are ± z² / (n + z²). `n` includes ties.
+    Arguments and ends have one shape. An interval has the differences that a score test does not
+    reject (Tango, Statistics in Medicine 17, 1998), found by bisection. If no pair differs, its
+    ends are ± z² / (n + z²). `n` includes ties.
     """
-    from scipy.optimize import brentq
-
-    def excess(d: float, side: int) -> float:
-        return float(side * (wins - losses - n * d) - Z95 * _standard_error(wins, losses, n, d))
-
-    observed, near = (wins - losses) / n, 1e-9
-    low = -1.0 if losses == n else brentq(excess, -1.0, observed - near, (1,))
-    high = 1.0 if wins == n else brentq(excess, observed + near, 1.0, (-1,))
-    return float(low), float(high)
+    ends = []
+    for side in (-1.0, 1.0):
+        inside, outside = np.divide(np.subtract(wins, losses), n), np.full(np.shape(n), side)
+        for _ in range(BISECTIONS):
+            d = (inside + outside) / 2
+            distance = side * (n * d - np.subtract(wins, losses))
+            rejected = distance > Z95 * _standard_error(wins, losses, n, d)
+            inside, outside = np.where(rejected, inside, d), np.where(rejected, d, outside)
+        ends.append(inside)
+    return ends[0], ends[1]
 
 
 def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
@@ -167,13 +200,13 @@ def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
     return float(max(ndtr(-low), ndtr(high)))
 
 
-def _standard_error(wins: int, losses: int, n: int, d: float) -> float:
+def _standard_error(wins: Counts, losses: Counts, n: Counts, d: Any) -> Any:
     """Return the standard error of wins - losses if the true difference is `d` (Tango)."""
     linear = (2 * n - wins + losses) * d - wins - losses
     constant = -losses * d * (1 - d)
-    root = max(linear**2 - 8 * n * constant, 0.0) ** 0.5
+    root = np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0.0))
     loss_rate = (root - linear) / (4 * n)  # maximum-likelihood estimate given d
-    return float(max(n * (2 * loss_rate + d * (1 - d)), 0.0) ** 0.5)
+    return np.sqrt(np.maximum(n * (2 * loss_rate + d * (1 - d)), 0.0))
 
 
 def mcnemar(wins: Any, losses: Any) -> Any:
@@ -197,25 +230,9 @@ def class_differences(
     """Return the paired comparison of each class that has samples, in label order."""
     from scipy.stats import false_discovery_control
 
-    def count_by_class(chosen: Bools) -> Ints:
-        return np.bincount(labels[chosen], minlength=len(classes))
-
-    n = np.bincount(labels, minlength=len(classes))
-    hits_a, hits_b = count_by_class(right_a), count_by_class(right_b)
-    wins, losses = count_by_class(right_b & ~right_a), count_by_class(right_a & ~right_b)
-    present = np.flatnonzero(n).tolist()
-    p = mcnemar(wins[present], losses[present])
+    pairs = _paired_tests(labels, right_a, right_b)
+    adjusted = false_discovery_control([pair.difference.p for pair in pairs]).tolist()
     return [
-        ClassDifference(
-            name=classes[c],
-            n=int(n[c]),
-            accuracy_a=float(hits_a[c] / n[c]),
-            accuracy_b=float(hits_b[c] / n[c]),
-            difference=float((hits_b[c] - hits_a[c]) / n[c]),
-            wins=int(wins[c]),
-            losses=int(losses[c]),
-            mcnemar_p=float(unadjusted),
-            p_adjusted=float(adjusted),
-        )
-        for c, unadjusted, adjusted in zip(present, p, false_discovery_control(p), strict=True)
+        ClassDifference(**dict(pair), name=classes[label], p_adjusted=p)
+        for label, pair, p in zip(np.unique(labels).tolist(), pairs, adjusted, strict=True)
     ]

@@ -23,10 +23,11 @@ from bench.stats.sequential import (
     Population,
     accuracy_anytime,
     anytime_interval,
-    anytime_p,
     first_narrow,
     is_coherent,
     log_capital,
+    outside_p,
+    two_sided_p,
 )
 from bench.store.questions import QuestionAnswer, Verdict
 
@@ -244,8 +245,7 @@ def current_p(question: StopQuestion, results: Results) -> float | None:
     values, margin = results.differences, question.margin / Decimal(results.max_weight)
     population = question.population(results)
     if question.kind == "within":
-        p = max(anytime_p(sign * values, -margin, population) for sign in (1, -1))
+        p = min(1.0, 2 * outside_p(values, margin, population))
     else:
-        p = min(anytime_p(sign * values, sign * margin, population) for sign in (1, -1))
-    p = min(1.0, 2 * p)
+        p = two_sided_p(values, margin, population)
     return p if p > ALPHA or not p or is_coherent(values, population) else 1.0

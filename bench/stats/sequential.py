@@ -31,6 +31,10 @@ END_ERROR = 1e-11  # of an end of an interval
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 BETS = (_NODES + 1) / 2  # fractions of the capital staked: uniform prior on [0, 1] in 64 points
 LOG_PRIOR = np.log(_WEIGHTS / 2)
+# Beta prior of the share of an audit that agrees: mean 0.984, worth 30 images. With 30 of 30
+# agreeing, it shows at least 90 % of 360 images to agree; a uniform prior shows 82 %. With 28 of
+# 30, both show the same. Coverage does not depend on the prior.
+SHARE_PRIOR = (30.0, 0.5)
 ROUNDING = 1e-6  # sums of values that differ by less count as equal
 
 
@@ -97,6 +101,20 @@ def anytime_p(values: Floats, mean: float | Decimal, population: Population | No
     It is 1 / the largest capital so far, at most 1.
     """
     return exp(-float(log_capital(values, mean, population).max(initial=0.0)))
+
+
+def two_sided_p(
+    values: Floats, mean: float | Decimal, population: Population | None = None
+) -> float:
+    """Return the anytime-valid p-value of "the mean is `mean`", each side tested at half of it."""
+    return min(1.0, 2 * min(anytime_p(s * values, s * mean, population) for s in (1, -1)))
+
+
+def outside_p(
+    values: Floats, margin: float | Decimal, population: Population | None = None
+) -> float:
+    """Return the anytime-valid p-value of "the mean is at least `margin` in absolute value"."""
+    return max(anytime_p(sign * values, -margin, population) for sign in (1, -1))
 
 
 def anytime_interval(values: Floats, population: Population | None = None) -> tuple[float, float]:
@@ -166,6 +184,22 @@ def accuracy_anytime(right: Floats) -> tuple[float, float]:
     """Return the `anytime_interval` of the mean of values in [0, 1], such as an accuracy."""
     low, high = anytime_interval(2 * right - 1)
     return (low + 1) / 2, (high + 1) / 2
+
+
+def count_interval(count: int, n: int, population: int) -> tuple[int, int]:
+    """Return a 95 % confidence sequence of the number of images of a population with a property.
+
+    `count` of `n` images drawn without replacement have it. The capital against a true count K is
+    the prior-posterior ratio of Waudby-Smith & Ramdas, "Confidence sequences for sampling without
+    replacement", NeurIPS 2020: prior(K) / posterior(K), which is a test martingale for any prior.
+    """
+    from scipy.stats import betabinom, hypergeom
+
+    counts = np.arange(count, population - (n - count) + 1)
+    likelihood = hypergeom.logpmf(count, population, counts, n)
+    capital = betabinom.logpmf(count, n, *SHARE_PRIOR) - likelihood
+    plausible = counts[capital < log(1 / ALPHA)]
+    return int(plausible[0]), int(plausible[-1])
 
 
 def first_narrow(
@@ -305,9 +339,9 @@ def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float |
     for place, (a, b) in enumerate(pairs):
         shared = min(len(results[a]), len(results[b]))
         values = results[a][:shared] - results[b][:shared]
-        differ[place] = min(1.0, 2 * min(anytime_p(sign * values, 0.0) for sign in (1, -1)))
+        differ[place] = two_sided_p(values, 0.0)
         if margin is not None:
-            equal[place] = max(anytime_p(sign * values, -margin) for sign in (1, -1))
+            equal[place] = outside_p(values, margin)
     resolved = np.minimum(holm(differ), holm(equal)) <= alpha
     unresolved = tuple(pairs[place] for place in np.flatnonzero(~resolved))
     still_open = {method for pair in unresolved for method in pair}

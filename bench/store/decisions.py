@@ -239,3 +239,12 @@ def _scores_from_errors(path: Path, manifest: Manifest, sample_ids: Any) -> Floa
         means = np.average(errors[:, drawn], axis=1, weights=weights[drawn])
         np.minimum.at(scores[row], class_of_prompt, means)
     return scores
+
+
+def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
+    """Return the rows in A and in B of the samples that both have, int64 [n], in A's order."""
+    import pyarrow.compute as pc
+
+    place = values(pc.index_in(a.sample_ids, value_set=b.sample_ids), -1)
+    rows = np.flatnonzero(place >= 0)
+    return rows, place[rows].astype(np.int64)

@@ -16,12 +16,13 @@ from bench.boards.inventory import (
     set_differing,
     unreadable_row,
 )
+from bench.boards.measured import compare
 from bench.errors import UserError
 from bench.render.images import Images
 from bench.render.runs import RunData, read_decided_run
 from bench.render.study_figures import StudyPart, study_part
 from bench.running.command import reproducing_command
-from bench.stats.comparison import Comparison, compare
+from bench.stats.comparison import Comparison
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import CALIBRATION, Calibrated, calibration_files, find_calibrations
 from bench.store.folder import MANIFEST, SUMMARY, folders_with

@@ -27,6 +27,7 @@ from bench.recordings.learn import (
     learn,
 )
 from bench.recordings.recording import open_draws
+from bench.stats.paired import Difference
 from bench.store.calibrations import CALIBRATION, read_calibration
 from bench.store.folder import read_records
 from bench_plugins.strategies._bands import cheapest_band, image_statistics
@@ -131,7 +132,7 @@ def test_an_order_that_loses_winners_is_not_recommended(tmp_path: Path) -> None:
     even, banded = settings.nothing_learned, by_name(settings)["order"]
     assert settings.held_out and banded.cost < 0.5 * even.cost
     assert even.agreement > 0.95 and banded.agreement < 0.85
-    assert banded.difference_ci95[0] < banded.difference < 0
+    assert banded.difference.interval[0] < banded.difference.estimate < 0
     assert banded.verdict == "agrees less often" and settings.recommended is None
     out = bench("learn", path, "order", "--strategy", "race").out
     assert "Nothing is recommended" in out and "loses: agrees" in out and "Next:" not in out
@@ -167,8 +168,9 @@ def trial(cost: float, difference: float = 0.0, low: float = -0.01) -> LearnedSe
         cost=cost,
         agreement=0.9 + difference,
         agreement_ci95=(0.8, 1.0),
-        difference=difference,
-        difference_ci95=(low, 0.1),
+        difference=Difference(
+            estimate=difference, interval=(low, 0.1), p=None, level=0.05, method="mcnemar", n=99
+        ),
     )
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from helpers.runs import a_record, store
 
-from bench.stats.agreement import agreement_counts, read_audit, sweepable_rows
-from bench.store.decisions import as_decisions
+from bench.stats.agreement import audit_of, sweepable_rows
+from bench.stats.sequential import count_interval
+from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
 from bench.store.summary import AUDIT, Swept, permuted, read_swept
@@ -36,7 +37,7 @@ def missed(population: int, count: int) -> float:
                     after[same + more] = after.get(same + more, 0) + probability * odds
         alive = {}
         for same, probability in after.items():
-            low, high = agreement_counts(same, n, population)
+            low, high = count_interval(same, n, population)
             if low <= count <= high:
                 alive[same] = probability
             else:
@@ -53,11 +54,11 @@ def test_it_misses_at_any_time_with_five_percent_at_most(population: int) -> Non
 
 
 def test_thirty_of_thirty_show_ninety_percent() -> None:
-    assert agreement_counts(30, 30, 360) == (324, 360)
-    assert agreement_counts(300, 300, 10_000)[0] >= 9850
-    assert agreement_counts(60, 60, 60) == (60, 60)
-    assert agreement_counts(0, 1, 1) == (0, 0)
-    low, high = agreement_counts(15, 30, 360)
+    assert count_interval(30, 30, 360) == (324, 360)
+    assert count_interval(300, 300, 10_000)[0] >= 9850
+    assert count_interval(60, 60, 60) == (60, 60)
+    assert count_interval(0, 1, 1) == (0, 0)
+    low, high = count_interval(15, 30, 360)
     assert low < 180 < high
 
 
@@ -72,7 +73,7 @@ def audited(tmp_path: Path, swept: Mapping[str, int | None], **more: Any) -> tup
             cost = {"evaluations": 30, "equivalents": 30.0, "seconds": 0.5}
             line = {"sample_id": name, "prediction": prediction, "regret": regret, **cost}
             folder.append_swept(Swept(**line))  # type: ignore[typeddict-item]
-    return path, read_audit(path, manifest)
+    return path, audit_of(read_swept(path), manifest, read_decisions(path, manifest))
 
 
 def order(tmp_path: Path) -> list[str]:
@@ -85,7 +86,7 @@ def test_only_the_beginning_of_the_random_order_counts(tmp_path: Path) -> None:
     names = order(tmp_path)
     _, audit = audited(tmp_path / "a", dict.fromkeys([*names[:4], names[7]], 0))
     assert (audit.of, audit.images, audit.same, audit.evaluations) == (20, 4, 4, 120)
-    assert audit.agreement_ci95 == (agreement_counts(4, 4, 20)[0] / 20, 1.0)
+    assert audit.agreement_ci95 == (count_interval(4, 4, 20)[0] / 20, 1.0)
     assert audited(tmp_path / "b", {names[1]: 0})[1] is None
     assert audited(tmp_path / "c", {})[1] is None
 
@@ -111,7 +112,8 @@ def test_what_is_worse_by_a_tie_is_counted_apart(tmp_path: Path) -> None:
     manifest = read_manifest(path)
     params = {**manifest.strategy.params, "tie": 0.01}
     strategy = manifest.strategy.model_copy(update={"params": params})
-    audit = read_audit(path, manifest.model_copy(update={"strategy": strategy}))
+    tied = manifest.model_copy(update={"strategy": strategy})
+    audit = audit_of(read_swept(path), tied, read_decisions(path, tied))
     assert audit is not None and (audit.images, audit.same, audit.same_or_tied) == (6, 4, 5)
     assert audit.same_or_tied_ci95 is not None
     assert audit.agreement_ci95 == plain.agreement_ci95 < audit.same_or_tied_ci95

@@ -10,8 +10,8 @@ import pytest
 from helpers.command import bench
 from helpers.runs import a_manifest, store
 
+from bench.boards.measured import compare
 from bench.errors import UserError
-from bench.stats.comparison import compare
 from bench.stats.differences import differing, run_settings
 from bench.stats.paired import difference_interval
 from bench.store.documents import Manifest
@@ -29,24 +29,25 @@ def test_by_hand(tmp_path: Path) -> None:
     a = store(tmp_path, LABELS, wrong(*range(10)), scoring=scoring)
     b = store(tmp_path, LABELS, wrong(8, 9, 10), seed=1, scoring=scoring)
     found = compare(a, b).plain()
-    assert (found["wins"], found["losses"], found["ties"], found["n"]) == (8, 1, 51, 60)
-    assert found["difference"] == pytest.approx(7 / 60)
-    assert found["mcnemar_p"] == pytest.approx(2 * sum(comb(9, k) for k in (0, 1)) / 2**9)
+    assert (found["wins"], found["losses"], found["ties"]) == (8, 1, 51)
+    difference = found["difference"]
+    assert difference["n"] == 60 and difference["estimate"] == pytest.approx(7 / 60)
+    assert difference["p"] == pytest.approx(2 * sum(comb(9, k) for k in (0, 1)) / 2**9)
     assert found["significant"] and not found["regression"]
     assert found["agreement"] == pytest.approx(51 / 60)
     assert found["cost_ratio"] == 1 and found["settings"] == {"seed": [0, 1]}
     assert found["warnings"] == []
     first = found["per_class"][0]
-    assert (first["n"], first["wins"], first["losses"]) == (20, 3, 0)
+    assert (first["difference"]["n"], first["wins"], first["losses"]) == (20, 3, 0)
 
 
 def test_the_interval_contains_0_where_the_test_does_not_reject(tmp_path: Path) -> None:
     a, b = store(tmp_path, LABELS, wrong(*range(5))), store(tmp_path, LABELS, LABELS, seed=1)
     better, worse = compare(a, b), compare(b, a)
-    assert (better.wins, better.losses) == (5, 0) and better.mcnemar_p == 2 / 2**5
+    assert (better.wins, better.losses) == (5, 0) and better.difference.p == 2 / 2**5
     assert difference_interval(5, 0, 60)[0] > 0  # Tango's alone would exclude it
-    assert better.difference_ci95 == (0.0, difference_interval(5, 0, 60)[1])
-    assert worse.difference_ci95[1] == 0.0 and not better.significant
+    assert better.difference.interval == (0.0, float(difference_interval(5, 0, 60)[1]))
+    assert worse.difference.interval[1] == 0.0 and not better.significant
 
 
 def test_costs_of_different_kinds_and_seconds_of_different_days_are_not_divided(
@@ -111,7 +112,7 @@ def test_what_compares_with_care_is_warned_of(tmp_path: Path) -> None:
     b = store(tmp_path, LABELS, [None, *LABELS[1:]], seed=1, fingerprint="0" * 64)
     found = compare(a, b).plain()
     said = " ".join(found["warnings"])
-    assert found["n"] == 40
+    assert found["difference"]["n"] == 40
     for words in (
         "fingerprint ffffffff in A, 00000000 in B",
         "20 of",
@@ -187,8 +188,9 @@ def test_another_metric_is_tested_and_gated(tmp_path: Path) -> None:
     found = compare(a, b, "f1_macro")
     assert found.tested is not None
     assert found.tested.b == pytest.approx(read_run(b).require_summary().metrics.metric("f1_macro"))
-    assert found.tested.difference == found.tested.b - 1.0 and found.regression
-    assert found.tested.difference_ci95[1] < 0 and found.tested.p < 0.01
+    assert found.tested.difference.estimate == pytest.approx(found.tested.b - 1.0)
+    assert found.regression
+    assert found.tested.difference.interval[1] < 0 and (found.tested.difference.p or 0) < 0.01
     shown = bench("compare", a, b, "--metric", "f1_weighted")
     assert "weighted F1, B − A" in shown.out and "permutation test" in shown.out
     gated = bench("compare", a, b, "--gate", "--metric", "balanced_accuracy", "--json")

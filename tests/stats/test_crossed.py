@@ -84,4 +84,4 @@ def test_an_interval_stays_between_nothing_and_all() -> None:
     right = np.ones((3, 2, 24))
     right[0, :, :2] = 0.0
     low, high = spread(right).interval
-    assert 0.7 < low < spread(right).accuracy < high < 1.0
+    assert 0.7 < low < spread(right).value < high < 1.0

@@ -12,14 +12,13 @@ from helpers.recorded import N_DRAWS, record
 from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
+from bench.boards.measured import compare, measure_run
 from bench.contracts.levels import diffusion_levels
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.problem import Floats
 from bench.discovery.loading import metric_specs
 from bench.errors import PluginError, UserError
-from bench.stats.comparison import compare
-from bench.stats.evidence import measure_run
 from bench.stats.measures import (
     MeasuredMetric,
     image_parts,
@@ -157,9 +156,10 @@ def test_a_difference_of_a_metric_is_tested_on_the_same_images(name: str) -> Non
     made, a, b = make_metric(metric), some_input(), some_input(3)
     worse = MetricInput(a.classes, a.labels, (a.labels + 1) % 3, scores=-some_scores())
     same, far = (measured_difference(metric, made, a, other) for other in (a, worse))
-    assert same.p == 1 and same.interval[0] <= 0 <= same.interval[1]
-    assert far.p < 1e-3 and far.interval[1] < 0
-    low, high = measured_difference(metric, made, a, b).interval
+    low, high = same.difference.interval
+    assert same.difference.p == 1 and low <= 0 <= high
+    assert (far.difference.p or 0) < 1e-3 and far.difference.interval[1] < 0
+    low, high = measured_difference(metric, made, a, b).difference.interval
     assert low < made.value(b) - made.value(a) < high
 
 
@@ -199,7 +199,7 @@ def test_two_runs_are_compared_in_a_metric_on_request(tmp_path: Path) -> None:
     done = bench("compare", a, b, "--metric", "auroc", "--set", "across=softmax", "--json").json
     values = [one(path, "auroc", across="softmax").value for path in (a, b)]
     assert [done["tested"]["a"], done["tested"]["b"]] == pytest.approx(values)
-    assert done["tested"]["test"] == "influence" and done["regression"]
+    assert done["tested"]["difference"]["method"] == "influence" and done["regression"]
     assert "z test of influence values" in bench("compare", a, b, "--metric", "auroc").out
     refused = bench("compare", a, b, "--metric", "auroc", "--sequential")
     assert refused.code == 2 and "AUROC is not one" in refused.err
@@ -214,6 +214,6 @@ def test_a_mean_over_images_is_compared_in_random_order(tmp_path: Path) -> None:
     of_metric, of_accuracy = (
         compare(a, b, metric, sequential=True) for metric in ("multilabel_accuracy", "accuracy")
     )
-    assert of_metric.tested is not None and of_metric.tested.test == "mcnemar"
-    assert of_metric.tested.p == of_accuracy.mcnemar_p
+    assert of_metric.tested is not None and of_metric.tested.difference.method == "mcnemar"
+    assert of_metric.tested.difference == of_accuracy.difference
     assert of_metric.sequential == of_accuracy.sequential is not None

@@ -14,9 +14,8 @@ from bench.stats.paired import (
     mcnemar,
     paired_test,
     paired_wins,
-    shared_rows,
 )
-from bench.store.decisions import read_decisions
+from bench.store.decisions import read_decisions, shared_rows
 from bench.store.folder import read_manifest
 
 
@@ -28,7 +27,7 @@ def test_the_interval_is_near_a_bootstrap_over_the_pairs() -> None:
     slow = bootstrap(
         (b.astype(float) - a,), np.mean, n_resamples=10_000, method="percentile", rng=2
     ).confidence_interval
-    assert paired_test(a, b).difference_ci95 == pytest.approx([slow.low, slow.high], abs=0.005)
+    assert paired_test(a, b).difference.interval == pytest.approx([slow.low, slow.high], abs=0.005)
 
 
 def test_the_interval_covers_the_truth() -> None:
@@ -37,7 +36,7 @@ def test_the_interval_covers_the_truth() -> None:
     covered = 0
     for _ in range(1000):
         draw = rng.random(200)
-        low, high = paired_test(draw < 0.6, rng.random(200) < 0.7).difference_ci95
+        low, high = paired_test(draw < 0.6, rng.random(200) < 0.7).difference.interval
         covered += low <= 0.1 <= high
     assert 0.935 <= covered / 1000 <= 0.965
 

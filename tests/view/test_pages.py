@@ -143,7 +143,7 @@ def test_stale_further_labels_are_a_warning_beside_the_run(tmp_path: Path) -> No
 def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:
     page = site.ask("/compare?a=zero&b=trained").text
     found = bench("compare", site.results / "zero", site.results / "trained", "--json").json
-    assert f"{100 * found['difference']:+.1f} points" in page
+    assert f"{100 * found['difference']['estimate']:+.1f} points" in page
     wins = site.ask("/compare?a=zero&b=trained&show=wins").text
     assert f"<output>{found['wins']} images</output>" in wins
     assert wins.count("B: ✓") == wins.count("A: ✗") == found["wins"] > 0

@@ -103,8 +103,7 @@ def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[C
                 shifted="corrupted",
                 before=float(clean.mean()),
                 after=float(corrupted.mean()),
-                change=float((corrupted - clean).mean()),
-                interval=compare_over_images(clean[None], corrupted[None], None, clusters).interval,
+                change=compare_over_images(clean[None], corrupted[None], None, clusters),
             )
 
 
@@ -131,7 +130,7 @@ def _errors(
         clean=high - float(runs[CLEAN].measured.mean()) if CLEAN in runs else None,
         severities={name: float(np.mean(severities[name])) for name in sorted(severities)},
         corruptions={name: float(values.mean()) for name, values in corruptions.items()},
-        error=mean.accuracy,
+        error=mean.value,
         interval=mean.interval,
     )
 

@@ -12,7 +12,7 @@ from bench.boards.study.rows import StudyRow
 from bench.boards.study.shifts import Change
 from bench.discovery.loading import metric_specs
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
-from bench.stats.many import Difference, ranking
+from bench.stats.many import MethodDifference, ranking
 from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import BoardStanding
 from bench.store.summary import Group
@@ -49,7 +49,7 @@ class BoardDifferences(Document):
 
     board: str  # dataset and split
     metric: str  # metric that is compared
-    differences: list[Difference]  # one per pair of methods
+    differences: list[MethodDifference]  # one per pair of methods
 
 
 class StudyReport(FullDocument):
@@ -186,7 +186,9 @@ def _tested(count: int, report: StudyReport) -> str:
     if report.tests_over == "seeds":
         test = "a t test with crossed images and seeds"
     elif any(
-        pair.test == "influence" for board in report.differences for pair in board.differences
+        pair.difference.method == "influence"
+        for board in report.differences
+        for pair in board.differences
     ):
         test = "a z test of the images' influence values"
     elif not metric_specs()[report.metric].mean_over_images:

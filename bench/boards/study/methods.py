@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.boards.measured import read_values
 from bench.boards.study.rows import StudyRow, StudyRun
 from bench.contracts.measuring import Metric
 from bench.contracts.metrics import MetricSpec
@@ -20,7 +21,6 @@ from bench.contracts.strategy import Floats, Ints
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
-from bench.stats.evidence import read_values
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
 from bench.store.decisions import Decisions

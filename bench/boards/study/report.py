@@ -113,7 +113,7 @@ def study_report(
         m.model_copy(update={"rank": rank_of.get(m.board, {}).get(m.method)}) for m in methods
     ]
     order = {board: index for index, board in enumerate(boards)}
-    methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.accuracy))
+    methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.value))
     report = StudyReport(
         name=study.name,
         file=study.file,
@@ -175,11 +175,12 @@ def _estimates(
     """Return the values of methods and the differences of pairs, as for `dataset_changes`."""
     boards: dict[str, dict[tuple[str, str | None], Estimate]] = {}
     for method in methods:
-        value = Estimate(method.shown.accuracy, method.shown.interval)
+        value = Estimate(method.shown.value, method.shown.interval)
         boards.setdefault(method.board, {})[method.method, None] = value
     for board in differences:
         for pair in board.differences:
-            boards[board.board][pair.b, pair.a] = Estimate(pair.difference, pair.interval)
+            change = pair.difference
+            boards[board.board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
     return boards
 
 
@@ -198,6 +199,7 @@ def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str
     index = {name: row for row, name in enumerate(names)}
     better = np.zeros((len(names), len(names)), dtype=bool)
     for pair in board.differences:
-        winner, loser = (pair.b, pair.a) if sign * pair.difference > 0 else (pair.a, pair.b)
+        b_wins = sign * pair.difference.estimate > 0
+        winner, loser = (pair.b, pair.a) if b_wins else (pair.a, pair.b)
         better[index[winner], index[loser]] = pair.different
     return dict(zip(names, ranks(better), strict=True))

@@ -10,6 +10,7 @@ import numpy as np
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.inputs.parsing import check_column, read_csv_file
+from bench.stats.paired import ALPHA, Difference
 from bench.stats.shares import Estimate
 from bench.store.fields import Document, Number, Share
 
@@ -21,8 +22,7 @@ class Robustness(Document):
     """Effective robustness, by a line through reference models (Taori et al., NeurIPS 2020)."""
 
     expected: Share  # accuracy after the shift that the line predicts
-    effective: Number  # accuracy after the shift minus the expected one
-    interval: tuple[Number, Number]  # 95 % interval of `effective`, for this line
+    effective: Difference  # accuracy after the shift minus the expected one, for this line
 
 
 class Change(Document):
@@ -34,10 +34,9 @@ class Change(Document):
     shifted: str  # dataset after the shift; `corrupted` for the mean over the corruptions
     before: Number  # value before the shift
     after: Number  # value after the shift
-    change: Number  # value after the shift minus that before it
-    interval: tuple[Number, Number]
-    """95 % interval of the change over other images, not corrected for multiple comparisons.
-    Corrupted images are paired with the clean ones; the images of two datasets are independent."""
+    change: Difference
+    """Value after the shift minus that before it, not corrected for multiple comparisons. Corrupted
+    images are paired with the clean ones; the images of two datasets are independent."""
     robustness: Robustness | None = None  # None without reference models
 
 
@@ -66,13 +65,11 @@ def dataset_changes(
         for (method, less), later in after.items():
             if (earlier := before.get((method, less))) is None:
                 continue
-            change = later - earlier
             robustness = None
             if line is not None and less is None:
                 expected = line(earlier)
-                effective = later - expected
                 robustness = Robustness(
-                    expected=expected.value, effective=effective.value, interval=effective.interval
+                    expected=expected.value, effective=_independent(later - expected)
                 )
             yield Change(
                 method=method,
@@ -81,10 +78,16 @@ def dataset_changes(
                 shifted=shifted,
                 before=earlier.value,
                 after=later.value,
-                change=change.value,
-                interval=change.interval,
+                change=_independent(later - earlier),
                 robustness=robustness,
             )
+
+
+def _independent(change: Estimate) -> Difference:
+    value, ends = change.value, change.interval
+    return Difference(
+        estimate=value, interval=ends, p=None, level=ALPHA, method="independent", n=None
+    )
 
 
 def reference_line(file: Path, usual: str, shifted: str) -> Callable[[Estimate], Estimate]:

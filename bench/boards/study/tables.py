@@ -16,8 +16,8 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
-from bench.stats.many import Difference
-from bench.stats.paired import ALPHA
+from bench.stats.many import MethodDifference
+from bench.stats.paired import ALPHA, Difference
 from bench.store.studies import BoardStanding, MethodStanding
 
 
@@ -82,7 +82,7 @@ def _methods(
         line = {name: method.axes.get(name, NONE) for name in varied}
         line |= {
             "rank": NONE if method.rank is None else str(method.rank),
-            "acc" if metric.name == "accuracy" else metric.words: metric.shown(s.accuracy),
+            "acc" if metric.name == "accuracy" else metric.words: metric.shown(s.value),
             "templates": "–".join(map(metric.shown, s.range_of_templates or ())) or NONE,
             "95 %": "–".join(map(metric.shown, s.interval)),
             "±images": metric.shown(s.of_images),
@@ -145,28 +145,34 @@ def _shown(method: MethodStanding) -> str:
     return "worse than the best" if method.p <= ALPHA else "left out"
 
 
-def _differences(title: str, pairs: Sequence[Difference], metric: MetricSpec) -> TextTable:
+def _differences(title: str, pairs: Sequence[MethodDifference], metric: MetricSpec) -> TextTable:
     points = "points" if metric.unit == "share" else "difference"
     head = ["B", "less A", points, "95 %", "p", "p, Holm", "verdict"]
     lines = [
         [
             pair.b,
             pair.a,
-            *_with_sign(metric, pair.difference, pair.interval),
-            f"{pair.p:.2g}",
-            f"{pair.p_holm:.2g}",
+            *_with_sign(metric, pair.difference),
+            _p(pair.difference.p),
+            _p(pair.p_holm),
             _verdict(pair, metric),
         ]
-        for pair in sorted(pairs, key=lambda pair: (pair.p_holm, pair.p))
+        for pair in sorted(pairs, key=lambda pair: (pair.p_holm or 0, pair.difference.p or 0))
     ]
     return TextTable(title, head, lines, frozenset(head[2:6]), ("p", "95 %"))
 
 
-def _verdict(pair: Difference, metric: MetricSpec) -> str:
+def _p(p: float | None) -> str:
+    return NONE if p is None else f"{p:.2g}"
+
+
+def _verdict(pair: MethodDifference, metric: MetricSpec) -> str:
+    if pair.difference.p is None:
+        return "not tested"
     if pair.different and pair.equal:
         return "differ, within the margin"
     if pair.different:
-        return metric.verdict(pair.difference)
+        return metric.verdict(pair.difference.estimate)
     return "equal" if pair.equal else "not significant"
 
 
@@ -190,9 +196,9 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
         values = [
             metric.shown(value, "+" if less else "") for value in (change.before, change.after)
         ]
-        values += _with_sign(metric, change.change, change.interval)
+        values += _with_sign(metric, change.change)
         if (robustness := change.robustness) is not None:
-            effective = _with_sign(metric, robustness.effective, robustness.interval)
+            effective = _with_sign(metric, robustness.effective)
             values += [metric.shown(robustness.expected), *effective]
         elif with_reference:
             values += [NONE] * 3
@@ -202,9 +208,10 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
     return TextTable(title, head, lines, right, ("usual",), [text])
 
 
-def _with_sign(metric: MetricSpec, value: float, interval: tuple[float, float]) -> list[str]:
+def _with_sign(metric: MetricSpec, difference: Difference) -> list[str]:
     """Return a difference and its interval as two fields."""
-    return [metric.shown(value, "+"), " to ".join(metric.shown(end, "+") for end in interval)]
+    ends = " to ".join(metric.shown(end, "+") for end in difference.interval)
+    return [metric.shown(difference.estimate, "+"), ends]
 
 
 def _corruption(

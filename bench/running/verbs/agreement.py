@@ -26,7 +26,7 @@ from bench.running.parts.decision import backbone_params, make_decider
 from bench.running.prepare import prepare, prepare_again
 from bench.running.prepared import Prepared
 from bench.running.settings import SETTINGS, RunConfig, make_config
-from bench.stats.agreement import Audit, read_audit, sweepable_rows
+from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.differences import differing_identity
 from bench.stats.shares import exact_interval
 from bench.store.decisions import read_decisions
@@ -164,7 +164,7 @@ def audit(
             "--audit: every image was evaluated with every prompt on every draw, so all decisions"
             " are those of the full sweep."
         )
-    return read_audit(path, manifest, decided)
+    return audit_of(read_swept(path), manifest, decided)
 
 
 def _of_other_shards(prepared: Prepared, manifest: Manifest) -> set[str]:

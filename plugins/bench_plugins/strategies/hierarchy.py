@@ -1,4 +1,4 @@
-"""Descent in a tree of classes (Hierarchical Diffusion Classifiers, arXiv 2411.12073, 2024).
+"""Descent in a tree of classes, after Hierarchical Diffusion Classifiers (arXiv 2411.12073, 2024).
 
 The nodes of the tree are the C classes, numbered from 0, and the inner nodes, numbered from C.
 """
@@ -42,7 +42,8 @@ class DownTree(Strategy):
 
     `fixed` keeps a share of the nodes in each round, and `dynamic` those whose score is within some
     standard deviations (of the nodes' scores) of the lowest. The schedule of `adaptive` then
-    decides among the classes. With `race`, nodes and classes are dropped as by the strategy `race`.
+    decides among the classes; docs/hierarchy.md has the differences from the authors' code. With
+    `race`, nodes and classes are dropped as by the strategy `race`.
 
     Args:
         rule: `race`, `fixed` or `dynamic`.

@@ -41,14 +41,16 @@ def test_changes_and_their_difference(tmp_path: Path) -> None:
         before, after = (n - WRONG[change.method][name] for name in ("usual", "shifted"))
         assert (change.before, change.after, change.robustness) == (before / n, after / n, None)
         usual, shifted = (Estimate(c / n, accuracy_interval(c, n)) for c in (before, after))
-        assert change.change == pytest.approx((after - before) / n)
-        assert change.interval == pytest.approx((shifted - usual).interval)
+        assert change.change.estimate == pytest.approx((after - before) / n)
+        assert change.change.interval == pytest.approx((shifted - usual).interval)
     assert (difference.method, difference.less) in (("b", "a"), ("a", "b"))
     sign = 1 if difference.method == "b" else -1
-    assert difference.change == pytest.approx(sign * (b.change - a.change))
+    assert difference.change.estimate == pytest.approx(
+        sign * (b.change.estimate - a.change.estimate)
+    )
     assert difference.before == pytest.approx(sign * (4 - 8) / n)
-    low, high = difference.interval
-    assert low < difference.change < high and low * high > 0
+    low, high = difference.change.interval
+    assert low < difference.change.estimate < high and low * high > 0
 
 
 def reference(path: Path, models: int, columns: str = "model,usual,shifted") -> Path:
@@ -67,9 +69,10 @@ def test_effective_robustness_is_what_other_models_do_not_foretell(tmp_path: Pat
     for change in changes:
         assert change.robustness is not None
         assert change.robustness.expected == pytest.approx(0.9 * change.before, abs=0.02)
-        effective, (low, high) = change.robustness.effective, change.robustness.interval
-        assert effective == pytest.approx(change.after - change.robustness.expected)
-        assert low < effective < high
+        effective = change.robustness.effective
+        low, high = effective.interval
+        assert effective.estimate == pytest.approx(change.after - change.robustness.expected)
+        assert low < effective.estimate < high
     shown = bench("study", folder, "--show", "--reference", tmp_path / "models.csv").out
     assert "Change in accuracy under a shift" in shown and "effective" in shown
 

@@ -101,14 +101,14 @@ def test_another_metric_is_shown_and_tested(tmp_path: Path) -> None:
     report = bench(*shown, "--json").json
     by = {one["method"]: one for one in report["methods"]}
     f1 = [row["f1_macro"] for row in report["rows"] if row["backbone"] == "random"]
-    assert by["random"]["tested"]["accuracy"] == pytest.approx(sum(f1) / len(f1))
+    assert by["random"]["tested"]["value"] == pytest.approx(sum(f1) / len(f1))
     assert by["random"]["tested"]["of_seeds"] is not None
     (of_board,) = report["differences"]
     assert of_board["metric"] == "f1_macro"
     (one,) = of_board["differences"]
-    known = by["majority"]["tested"]["accuracy"] - by["random"]["tested"]["accuracy"]
-    assert (one["b"], one["test"]) == ("majority", "permutation")
-    assert one["difference"] == pytest.approx(known) and one["p_equal"] is not None
+    known = by["majority"]["tested"]["value"] - by["random"]["tested"]["value"]
+    assert (one["b"], one["difference"]["method"]) == ("majority", "permutation")
+    assert one["difference"]["estimate"] == pytest.approx(known)
     text = bench(*shown, "--figure", tmp_path / "f.svg").out
     assert "macro F1" in text and "differences in macro F1" in text
     assert "macro F1, %" in (tmp_path / "f.svg").read_text()
@@ -129,12 +129,13 @@ def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
         report = bench(*shown, "--json").json
         (one,) = report["differences"][0]["differences"]
         assert report["tests_over"] == over and one["runs"] == [3, 3]
-        assert one["test"] == {"images": "permutation", "seeds": "seeds"}[over]
-        low, high = one["interval"]
-        assert (one["p"] <= 0.05) == one["different"] == (low > 0 or high < 0)
+        found = one["difference"]
+        assert found["method"] == {"images": "permutation", "seeds": "seeds"}[over]
+        low, high = found["interval"]
+        assert (found["p"] <= 0.05) == one["different"] == (low > 0 or high < 0)
         (a, b) = sorted(report["methods"], key=lambda method: method["method"])
         assert (a["rank"], b["rank"]) == ((2, 1) if one["different"] else (1, 1))
-        intervals[over], p[over] = a["spread"]["interval"], one["p"]
+        intervals[over], p[over] = a["spread"]["interval"], found["p"]
     assert p["images"] < 0.01 < 0.05 < p["seeds"]
     (low, high), (lowest, highest) = intervals["images"], intervals["seeds"]
     assert lowest < low - 0.05 and high + 0.05 < highest

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -137,3 +138,65 @@ def test_a_strategy_that_uses_no_tree_sees_the_classes_alone(name: str) -> None:
 def test_parameters_are_checked(params: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=next(iter(params))):
         make("hierarchy", 20, **params)
+
+
+def random_tree(rng: np.random.Generator) -> tuple[int, NDArray[np.int64]]:
+    """Return a number of classes, and the parents of classes and inner nodes, at any depth."""
+    classes = int(rng.integers(2, 10))
+    parents, open_nodes = [-1] * classes, list(range(classes))
+    while len(open_nodes) > 1 and rng.random() < 0.8:
+        members = rng.permutation(open_nodes)[: rng.integers(2, 5)].tolist()
+        for node in members:
+            parents[node] = len(parents)
+            open_nodes.remove(node)
+        open_nodes.append(len(parents))
+        parents.append(-1)
+    return classes, np.array(parents)
+
+
+def by_hand(
+    errors: NDArray[np.float32], classes: int, parents: NDArray[np.int64], params: dict[str, Any]
+) -> tuple[int, int]:
+    """Return the class that a rule after the paper decides for, and the cells that it evaluates."""
+    draws, cells = errors.shape[1], set[tuple[int, int]]()
+
+    def scores(nodes: list[int], count: int) -> list[float]:
+        grid = [(2 * j + 1) * draws // (2 * count) for j in range(count)]
+        cells.update((node, draw) for node in nodes for draw in grid)
+        return [sum(float(errors[node, draw]) for draw in grid) / count for node in nodes]
+
+    def best(nodes: list[int], by: list[float], count: int) -> list[int]:
+        return sorted(node for _, node in sorted(zip(by, nodes, strict=True))[:count])
+
+    nodes = [node for node, parent in enumerate(parents) if parent < 0]
+    while max(nodes) >= classes:
+        if len(nodes) > 1:
+            by = scores(nodes, params["samples"])
+            if params["rule"] == "fixed":
+                nodes = best(nodes, by, ceil(params["keep"] * len(nodes)))
+            else:
+                limit = min(by) + params["deviations"] * float(np.std(by))
+                nodes = [node for node, score in zip(nodes, by, strict=True) if score <= limit]
+        kept = set(nodes)
+        nodes = [n for n, up in enumerate(parents) if (n in kept and n < classes) or up in kept]
+    for count, keep in ((draws // 10, 5), (draws, 1)):
+        nodes = (
+            best(nodes, scores(nodes, count), keep) if len(nodes) > 1 or count < draws else nodes
+        )
+    return nodes[0], len(cells)
+
+
+@pytest.mark.parametrize("rule", ["fixed", "dynamic"])
+def test_rules_after_the_paper_decide_as_by_hand(rule: str) -> None:
+    """500 random trees each; errors are small whole numbers, so that many scores are equal."""
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        classes, parents = random_tree(rng)
+        errors = rng.integers(0, 4, (len(parents), 20)).astype(np.float32)
+        params = {
+            **{"rule": rule, "samples": int(rng.integers(1, 6))},
+            **{"keep": float(rng.choice([0.3, 0.5, 1.0])), "deviations": float(rng.uniform(0, 2))},
+        }
+        told = decide(make("hierarchy", 20, **params).strategy, errors, tree_problem(20, parents))
+        decided = int(told.outcome.ranking[0]), int(told.asked.sum())
+        assert decided == by_hand(errors, classes, parents, params)

@@ -89,4 +89,6 @@ def test_over_seeds_a_baseline_is_compared_all_the_same(tmp_path: Path) -> None:
     report = bench("study", file, "--results", tmp_path / "r", "--json").json
     assert report["cells"] == 4
     [pair] = report["differences"][0]["differences"]
-    assert {pair["a"], pair["b"]} == {"random", "majority"} and pair["test"] == "seeds"
+    assert {pair["a"], pair["b"]} == {"random", "majority"} and pair["difference"][
+        "method"
+    ] == "seeds"

@@ -1,25 +1,20 @@
-"""Read the inputs of registered metrics from stored runs, and measure metrics of one run."""
+"""Read the inputs of registered metrics from stored runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
-from bench.contracts.strategy import Floats, Ints
-from bench.discovery.loading import load_plugins
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
-from bench.stats.difference_tests import Method
-from bench.stats.measures import MeasuredMetric, by_group, image_parts, make_metric, measure
-from bench.stats.paired import shared_rows
 from bench.store.columns import column_values, read_answers, read_columns
-from bench.store.decisions import Decisions, class_scores
+from bench.store.decisions import Decisions, class_scores, shared_rows
 from bench.store.documents import Manifest
-from bench.store.runs import StoredRun, read_run
+from bench.store.runs import read_run
 
 
 def metric_input(
@@ -63,25 +58,6 @@ def metric_input(
         raise UserError(f"{manifest.run_id} has no {spec.words}: {error}") from None
 
 
-def read_values(
-    run: StoredRun, spec: MetricSpec, metric: Metric
-) -> tuple[Decisions, Floats, Method]:
-    """Return a run's decisions, and values of its images, float64 [n], whose mean is the metric.
-
-    The method says whether these are the images' own values or influence values. Raises UserError
-    if the run lacks something that the metric needs, or if the metric is not such a mean.
-    """
-    decided = run.decided(top="top5" in spec.needs)
-    data = metric_input(run.path, run.manifest, decided, spec, metric)
-    values, method = image_parts(spec, metric, data)
-    if values is None:
-        raise UserError(
-            f"A study needs a metric that is a mean over images, and {spec.words} is not one."
-            f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
-        )
-    return decided, values, method
-
-
 def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) -> dict[str, Ints]:
     """Return the answers of others to a run's images, int64 [n] each, by name.
 
@@ -102,31 +78,3 @@ def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) 
         answers[rows] = of_run.predictions[of_other]
         raters[other.run_id] = answers
     return raters
-
-
-def measure_run(
-    path: Path,
-    name: str,
-    parameters: Mapping[str, Any],
-    others: Sequence[Path] = (),
-    by: str | None = None,
-) -> list[tuple[str, MeasuredMetric | str]]:
-    """Measure a registered metric of a stored run, as a whole or by groups of images.
-
-    Each metric has the name of its group, "" if `by` is None. If it is undefined for a group, the
-    reason replaces it. `parameters` are those that differ from their defaults; `others` are as for
-    `read_raters`; `by` is a column of labels, or `group` for the groups of the data. Raises
-    UserError if there is no such metric, parameter or column, or if the run lacks something that it
-    needs.
-    """
-    spec = load_plugins().metrics.get(name)
-    metric, run = make_metric(spec, parameters), read_run(path)
-    manifest, decided = run.manifest, run.require_decisions()
-    raters = read_raters(manifest, decided, others)
-    data = metric_input(path, manifest, decided, spec, metric, raters)
-    if by is None:
-        return [("", measure(spec, metric, data, parameters))]
-    if by == "group" and data.groups is not None:
-        return list(by_group(spec, metric, data, data.groups))
-    labels = column_values(read_columns(path, manifest), by, decided.sample_ids.to_pylist())
-    return list(by_group(spec, metric, data, labels))
