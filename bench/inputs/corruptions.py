@@ -17,7 +17,6 @@ from PIL import Image
 from bench.contracts.dataset import Sample, StoredImage
 from bench.errors import UserError, did_you_mean
 from bench.inputs.corruption_kinds import CORRUPTIONS
-from bench.inputs.pixels import cut_to_middle
 
 CORRUPTED_SIDE = 224  # pixels of the shorter side
 CORRUPTED_ELONGATION = 16  # longer side in shorter sides; the memory of `fog` is quadratic in it
@@ -75,10 +74,9 @@ def corrupt_samples(samples: Iterable[Sample], corruption: str | None) -> Iterat
 def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
     """Return the image in RGB, resized to a shorter side of 224 pixels and corrupted.
 
-    `corruption` is a valid `NAME:SEVERITY`, and `name` identifies the image. A very long image is
-    cut to its middle.
+    `corruption` is a valid `NAME:SEVERITY`, and `name` identifies the image, which should be at
+    most `CORRUPTED_ELONGATION` times as long as wide.
     """
-    image = cut_to_middle(image, CORRUPTED_ELONGATION)
     scale = CORRUPTED_SIDE / min(image.size)
     width, height = (max(CORRUPTED_SIDE, round(side * scale)) for side in image.size)
     image = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)

@@ -104,8 +104,9 @@ def decode(image: Mapping[str, Any] | None, whole: bool = False) -> Image.Image:
     the arguments of `corrupt`. With `whole`, an image of any elongation is not cut. Raises
     PixelsError if the image cannot be decoded.
     """
-    from bench.inputs.corruptions import corrupt
+    from bench.inputs.corruptions import CORRUPTED_ELONGATION, corrupt
 
+    corruption = image.get("corruption") if image else None
     try:
         picture = _decode(image)
         if image and (border := image.get("border")):
@@ -115,8 +116,8 @@ def decode(image: Mapping[str, Any] | None, whole: bool = False) -> Image.Image:
                 (border, border, picture.width - border, picture.height - border)
             )
         if not whole:
-            picture = cut_to_middle(picture, MAX_ELONGATION)
-        if image and (corruption := image.get("corruption")):
+            picture = cut_to_middle(picture, CORRUPTED_ELONGATION if corruption else MAX_ELONGATION)
+        if corruption:
             picture = corrupt(picture, *corruption)
         return picture
     except PixelsError:
