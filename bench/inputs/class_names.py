@@ -6,17 +6,21 @@ dataset's author are used unchanged.
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
-from bench.inputs.parsing import parse_json, read_text_file
+from bench.inputs.parsing import (
+    parse_json,
+    read_csv_rows,
+    read_lines,
+    read_text_file,
+    strip_text,
+)
 from bench.machine.files import has_control
 
 MAX_CLASS_LENGTH = 1000
@@ -183,36 +187,34 @@ def _list_positions(spellings: Sequence[str]) -> list[int]:
 
 
 def _parse_file(file: Path, spellings: Collection[str]) -> Mapping[str, str] | list[str]:
-    text = read_text_file(file)
-    try:
-        if file.suffix.lower() == ".json":
-            return _check_strings(parse_json(text), file)
-        if file.suffix.lower() == ".csv":
-            reader = csv.reader(StringIO(text, newline=""))
-            return _parse_pairs([(reader.line_num, row) for row in reader if row], file)
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"--class-names: {file} cannot be read: {str(error)[:200]}.") from None
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip()
-    ]
-    rows = [(number, line.split(maxsplit=1)) for number, line in lines]
+    if file.suffix.lower() == ".json":
+        try:
+            return _check_strings(parse_json(read_text_file(file)), file)
+        except ValueError as error:
+            reason = str(error)[:200]
+            raise UserError(f"--class-names: {file} cannot be read: {reason}.") from None
+    if file.suffix.lower() == ".csv":
+        table = read_csv_rows(read_text_file(file), str(file))
+        return _parse_pairs([(f"{file}:{line}", row) for line, row in table])
+    lines = read_lines(file, "class")
+    rows = [(at, line.split(maxsplit=1)) for at, line in lines]
     names = set(spellings)
     if rows and all(len(row) == 2 and row[0] in names for _, row in rows):
-        return _parse_pairs(rows, file)
+        return _parse_pairs(rows)
     return [line for _, line in lines]
 
 
-def _parse_pairs(rows: Sequence[tuple[int, Sequence[str]]], file: Path) -> dict[str, str]:
+def _parse_pairs(rows: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
     words: dict[str, str] = {}
-    for number, row in rows:
+    for at, row in rows:
         if len(row) != 2:
-            raise UserError(f"{file}:{number}: expected two columns, a class and its words.")
-        name = row[0].strip()
+            raise UserError(
+                f"{at}: expected two columns, a class and its words; quote words with a comma."
+            )
+        name = strip_text(row[0], "class", at)
         if name in words:
-            raise UserError(f"{file}:{number}: the class {quoted(name)} occurs twice.")
-        words[name] = row[1].strip()
+            raise UserError(f"{at}: the class {quoted(name)} occurs twice.")
+        words[name] = strip_text(row[1], "words", at)
     return words
 
 

@@ -1,8 +1,9 @@
 """Corruptions of images as in ImageNet-C, applied when images are decoded.
 
 The constants of ImageNet-C are for images of 224 pixels, so the shorter side of an image is first
-resized to 224. Randomness is derived from the corruption and the sample id only: not from severity,
-order, limit or seed.
+resized to 224. Of an image more than 16 times as long as wide only the middle is corrupted.
+Randomness is derived from the corruption and the sample id only: not from severity, order, limit or
+seed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bench.errors import UserError, did_you_mean
 from bench.inputs.corruption_kinds import CORRUPTIONS
 
 CORRUPTED_SIDE = 224  # pixels of the shorter side
+CORRUPTED_ELONGATION = 16  # longer side in shorter sides; the memory of `fog` is quadratic in it
 SEVERITIES = 5
 COLLECTION = "@corruptions"
 
@@ -72,7 +74,8 @@ def corrupt_samples(samples: Iterable[Sample], corruption: str | None) -> Iterat
 def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
     """Return the image in RGB, resized to a shorter side of 224 pixels and corrupted.
 
-    `corruption` is a valid `NAME:SEVERITY`, and `name` identifies the image.
+    `corruption` is a valid `NAME:SEVERITY`, and `name` identifies the image, which should be at
+    most `CORRUPTED_ELONGATION` times as long as wide.
     """
     scale = CORRUPTED_SIDE / min(image.size)
     width, height = (max(CORRUPTED_SIDE, round(side * scale)) for side in image.size)

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.labels import LABEL_DIGITS, strip_text
-from bench.inputs.parsing import check_column, convert_to_name, join_names, parse_json, read_csv
+from bench.inputs.labels import LABEL_DIGITS
+from bench.inputs.parsing import (
+    check_column,
+    convert_to_name,
+    join_names,
+    parse_json,
+    read_csv,
+    strip_text,
+)
 from bench.inputs.replaced import crop_to_boxes
 from bench.inputs.rows import format_group, make_labelled_dataset, make_list_feature
 from bench.machine.files import read_bytes, resolve_inside

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import normalise_text
-from bench.inputs.parsing import read_text_file
+from bench.inputs.parsing import read_cell, read_csv_file
 from bench.machine.files import read_toml
 
 TREE_COLUMNS = ("node", "parent", "words")
@@ -40,7 +39,9 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     words: dict[str, str] = {}
     names = {normalise_text(name): name for name in classes}
     for where, row in _read_rows(path):
-        node, parent, text = (" ".join((row.get(name) or "").split()) for name in TREE_COLUMNS)
+        node, parent, text = (
+            " ".join(read_cell(row, name, where).split()) for name in TREE_COLUMNS
+        )
         if not node:
             raise UserError(f"{where}: the node has no name.")
         node, parent = (names.get(normalise_text(name), name) for name in (node, parent))
@@ -91,21 +92,16 @@ def _iterate_ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iter
         yield node
 
 
-def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if path.suffix == ".toml":
         tables = read_toml(path).get("node")
         if not isinstance(tables, list) or not all(
             isinstance(table, dict) and set(table) <= set(TREE_COLUMNS) for table in tables
         ):
             raise UserError(f"{path}: write tables [[node]] with {', '.join(TREE_COLUMNS)}.")
-        for number, table in enumerate(tables, 1):
-            yield f"{path}: node {number}", {key: str(value) for key, value in table.items()}
+        yield from ((f"{path}: node {number}", table) for number, table in enumerate(tables, 1))
         return
-    try:
-        reader = csv.DictReader(StringIO(read_text_file(path), newline=""))
-        if not {"node", "parent"} <= set(reader.fieldnames or ()) <= set(TREE_COLUMNS):
-            raise UserError(f"{path}:1: the first line must name {', '.join(TREE_COLUMNS)}.")
-        for row in reader:
-            yield f"{path}:{reader.line_num}", row
-    except csv.Error as error:
-        raise UserError(f"{path} is not a CSV file: {error}.") from error
+    head, lines = read_csv_file(path)
+    if not {"node", "parent"} <= set(head) <= set(TREE_COLUMNS):
+        raise UserError(f"{path}:1: the first line must name {', '.join(TREE_COLUMNS)}.")
+    yield from ((f"{path}:{line}", row) for line, row in lines)

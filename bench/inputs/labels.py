@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import keep_alphanumeric
-from bench.machine.files import LINES, has_control, is_utf8
+from bench.machine.files import is_utf8
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
 UNLABELLED = -1  # how `datasets` encodes a missing label
@@ -143,13 +143,6 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
             f"{where}: the sample_id {quoted(repeated)} occurs several times; ids must be unique."
         )
     return tuple(names)
-
-
-def strip_text(text: str, what: str, at: str) -> str:
-    """Strip surrounding white space. Raises UserError if the text has control characters."""
-    if has_control(text.strip(f" {LINES}")):
-        raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
-    return text.strip()
 
 
 def make_unique(ids: Iterable[str]) -> list[str]:

@@ -1,18 +1,24 @@
-"""Strict, bounded parsers for CSV, JSON and file-name ranges that come with data."""
+"""Strict, bounded parsers for what users write: tables, lists, JSON and ranges of file names.
+
+Nothing in a table is dropped or becomes something else: a line has as many fields as the first, a
+cell is a text or a whole number, and only line feeds and carriage returns end a line.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UserError, did_you_mean, quoted
-from bench.machine.files import is_utf8, path_exists, read_text
+from bench.machine.files import LINES, has_control, is_utf8, path_exists, read_text
 
+JSON_LINES = (".jsonl", ".ndjson")
+JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
 MAX_COLUMNS = 1_000
 Lines = Iterator[tuple[int, dict[str, str]]]
 MAX_FILES_OF_PATTERN = 1_000_000
@@ -28,6 +34,70 @@ def read_text_file(file: Path) -> str:
         raise UserError(f"{file} is not a text file in UTF-8: {error}.") from None
 
 
+def read_lines(file: Path, what: str) -> list[tuple[str, str]]:
+    """Return the non-empty lines of a text file, stripped, each with its place, `FILE:LINE`.
+
+    Raises UserError if it cannot be read, or a line, which is a `what`, has control characters.
+    """
+    lines = enumerate(StringIO(read_text_file(file), newline=None), 1)
+    places = ((f"{file}:{number}", line) for number, line in lines if line.strip())
+    return [(at, strip_text(line, what, at)) for at, line in places]
+
+
+def read_table(file: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+    """Return the columns of a CSV or JSON lines file, and lazily the number and row of each line.
+
+    Raises UserError if it is neither (see `read_csv`), or has more than 1,000 columns.
+    """
+    if file.suffix.lower() not in JSON_LINES:
+        return read_csv_file(file)
+    text = read_text_file(file)
+    head: dict[str, None] = {}
+    for line, value in _parse_objects(file, text):
+        head.update(dict.fromkeys(value))
+        if len(head) > MAX_COLUMNS:
+            raise UserError(
+                f"{file}:{line}: more than {MAX_COLUMNS:,} different keys so far; all lines must"
+                " have the same keys."
+            )
+    return list(head), _parse_objects(file, text)
+
+
+def _parse_objects(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        try:
+            value = parse_json(content)
+        except ValueError as error:
+            raise UserError(f"{file}:{line}: this is not JSON: {str(error)[:200]}.") from None
+        if not isinstance(value, dict):
+            raise UserError(f"{file}:{line}: expected a JSON object, such as {{{JSON_EXAMPLE}}}.")
+        yield line, value
+
+
+def read_cell(row: Mapping[str, Any], column: str, at: str, required: bool = False) -> str:
+    """Return a text or a whole number of a row as stripped text, empty if it is missing.
+
+    Raises UserError if it is anything else, has control characters, or is empty but `required`.
+    """
+    value = row.get(column)
+    text = "" if value is None else strip_text(convert_to_name(value, column, f"{at}:"), column, at)
+    if required and not text:
+        raise UserError(f"{at}: the column {column!r} is empty.")
+    return text
+
+
+def strip_text(text: str, what: str, at: str, allowed: str = "") -> str:
+    """Strip surrounding white space.
+
+    Raises UserError if the text has control characters other than those `allowed`.
+    """
+    if has_control(text.strip(f" {LINES}"), allowed):
+        raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
+    return text.strip()
+
+
 def read_csv_file(file: Path) -> tuple[list[str], Lines]:
     """Return the columns and the lines of a file; see `read_csv`."""
     return read_csv(read_text_file(file), str(file))
@@ -36,15 +106,11 @@ def read_csv_file(file: Path) -> tuple[list[str], Lines]:
 def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
     """Return the column names of a CSV text, and a lazy iterator over (line number, row).
 
-    Only line feeds and carriage returns end a line; a vertical tab or a Unicode line separator is
-    part of its field. Raises UserError if the text is not CSV, a column occurs twice or there are
-    more than 1,000, and while iterating, if a line has another number of columns.
+    Raises UserError if the text is not CSV, a column occurs twice or there are more than 1,000, and
+    while iterating, if a line has another number of columns.
     """
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
-    try:
-        head = [name.strip() for name in next(reader, [])]
-    except csv.Error as error:
-        raise UserError(f"{where} is not a CSV file: {error}.") from None
+    rows = read_csv_rows(text, where)
+    head = [name.strip() for name in next(rows, (1, []))[1]]
     if len(head) > MAX_COLUMNS:
         raise UserError(f"{where}:1: {len(head):,} columns; at most {MAX_COLUMNS:,} are read.")
     twice = next((name for name in head if head.count(name) > 1), None)
@@ -52,19 +118,25 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
         raise UserError(f"{where}:1: the column {quoted(twice)} occurs twice.")
 
     def lines() -> Lines:
-        try:
-            for values in reader:
-                if values and len(values) != len(head):
-                    raise UserError(
-                        f"{where}:{reader.line_num}: {len(values)} columns, but the first line"
-                        f" names {len(head)}."
-                    )
-                if values:
-                    yield reader.line_num, dict(zip(head, values, strict=True))
-        except csv.Error as error:
-            raise UserError(f"{where} is not a CSV file: {error}.") from None
+        for number, values in rows:
+            if len(values) != len(head):
+                advice = " Quote a text that contains a comma." if len(values) > len(head) else ""
+                raise UserError(
+                    f"{where}:{number}: {len(values)} columns, but the first line names"
+                    f" {len(head)}.{advice}"
+                )
+            yield number, dict(zip(head, values, strict=True))
 
     return head, lines()
+
+
+def read_csv_rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and fields of each non-empty line of a CSV text (UserError if it is not)."""
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    try:
+        yield from ((reader.line_num, values) for values in reader if values)
+    except csv.Error as error:
+        raise UserError(f"{where} is not a CSV file: {error}.") from None
 
 
 def check_column(name: str, columns: Iterable[str], where: str) -> None:

@@ -1,8 +1,9 @@
 """Decoding of images, upright and opaque, in bounded memory.
 
-We call an image *ordinary* if it has 8 bits per channel, is upright and opaque, and has at most
-`LARGE_PIXELS` pixels. It is decoded exactly as PIL does. Others are turned upright, composed onto
-white, scaled to 8 bits or reduced in size.
+We call an image *ordinary* if it has 8 bits per channel, is upright and opaque, has at most
+`LARGE_PIXELS` pixels, and is at most `MAX_ELONGATION` times as long as wide. It is decoded exactly
+as PIL does. Others are turned upright, composed onto white, scaled to 8 bits, reduced in size or
+cut to their middle.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from bench.machine.files import open_regular
 
 VERSION = 1  # increase it when the decoding of images that are not ordinary changes
 LARGE_PIXELS = 2**26  # pixels, 8192 × 8192; larger images are reduced
+# Longer side in shorter sides. Whoever scales the shorter side of an image to a resolution needs
+# memory in proportion to it.
+MAX_ELONGATION = 64
 MAX_PIXELS = 178_956_970  # pixels; PIL's limit against decompression bombs
 MAX_REASON_LENGTH = 200  # characters of a PixelsError
 STRIP_PIXELS = 2**22  # pixels that are converted at a time
@@ -46,12 +50,17 @@ class PixelsError(ValueError):
 class Header:
     """Properties of an image that are known before its pixels are decoded."""
 
-    pixels: int
+    size: tuple[int, int]  # width, height
     mode: str
     turn: Image.Transpose | None  # transposition that turns it upright; None if it is upright
     transparent: bool  # whether pixels may be transparent
     white: int | None  # value of white of integers with more than 8 bits; None if unknown
     inverted: bool  # whether 0 is white
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.size[0] * self.size[1]
 
     @cached_property
     def is_ordinary(self) -> bool:
@@ -61,6 +70,7 @@ class Header:
             or self.transparent
             or _is_deep(self.mode)
             or self.pixels > LARGE_PIXELS
+            or max(self.size) > MAX_ELONGATION * min(self.size)
         )
 
 
@@ -77,14 +87,26 @@ def is_ordinary(image: Mapping[str, Any] | None) -> bool:
         return True
 
 
-def decode(image: Mapping[str, Any] | None) -> Image.Image:
+def cut_to_middle(image: Image.Image, elongation: int) -> Image.Image:
+    """Return the image, or its middle if it is more than `elongation` times as long as wide."""
+    longest = elongation * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    width, height = (min(side, longest) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def decode(image: Mapping[str, Any] | None, whole: bool = False) -> Image.Image:
     """Decode a stored image: in its own mode if it is ordinary, else as L or RGB.
 
     `border` of the stored image is a number of pixels to cut from each side, and `corruption` has
-    the arguments of `corrupt`. Raises PixelsError if the image cannot be decoded.
+    the arguments of `corrupt`. With `whole`, an image of any elongation is not cut. Raises
+    PixelsError if the image cannot be decoded.
     """
-    from bench.inputs.corruptions import corrupt
+    from bench.inputs.corruptions import CORRUPTED_ELONGATION, corrupt
 
+    corruption = image.get("corruption") if image else None
     try:
         picture = _decode(image)
         if image and (border := image.get("border")):
@@ -93,7 +115,9 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
             picture = picture.crop(
                 (border, border, picture.width - border, picture.height - border)
             )
-        if image and (corruption := image.get("corruption")):
+        if not whole:
+            picture = cut_to_middle(picture, CORRUPTED_ELONGATION if corruption else MAX_ELONGATION)
+        if corruption:
             picture = corrupt(picture, *corruption)
         return picture
     except PixelsError:
@@ -139,7 +163,7 @@ def _read_header(image: Image.Image) -> Header:
     elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, in older versions of PIL
         white = 2**16 - 1
     return Header(
-        pixels=image.width * image.height,
+        size=image.size,
         mode=image.mode,
         turn=_find_transposition(image),
         transparent=image.mode[-1] in "Aa" or "transparency" in image.info,

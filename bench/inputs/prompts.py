@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import keep_alphanumeric, normalise_text
-from bench.inputs.parsing import join_names, read_csv_file
+from bench.inputs.parsing import join_names, read_csv_file, strip_text
 from bench.machine.files import LINES, has_control
 
 PROMPT_COLUMNS = ("prompt", "classname", "classidx")
@@ -129,7 +129,7 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
             )
     for line, row in lines:
         where = f"{path}:{line}"
-        if not (text := row["prompt"].strip()):
+        if not (text := strip_text(row["prompt"], "prompt", where, LINES)):
             raise UserError(f"{where}: the prompt is empty.")
         texts.append(text)
         class_of_prompt.append(_parse_class(row, classes, index, where))

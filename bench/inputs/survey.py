@@ -21,7 +21,7 @@ from bench.machine.cache import cache_dir, read_cached, write_cached
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = 2
+FORMAT = 3
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary (see `pixels`)
 PROGRESS_STEP = 1000  # images between updates of `reading`
 CHECKING = "Checking"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError
 from bench.inputs.draws import Ints
-from bench.inputs.parsing import read_text_file
+from bench.inputs.parsing import read_lines
 from bench.inputs.prompts import Prompts, check_template, from_template
 
 
@@ -41,8 +41,7 @@ def _read_value(value: str) -> list[tuple[str, str]]:
     path = Path(value)
     if PLACEHOLDER in value or not path.is_file():
         return [(value, "--template: ")]
-    lines = read_text_file(path).splitlines()
-    templates = [(line.strip(), f"{path}:{n}: ") for n, line in enumerate(lines, 1) if line.strip()]
+    templates = [(line, f"{at}: ") for at, line in read_lines(path, "template")]
     if not templates:
         raise UserError(f"--template: {path} holds no templates.")
     return templates

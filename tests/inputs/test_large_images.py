@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.command import python
 from PIL import Image
 
 from bench.contracts.dataset import Sample
 from bench.engine.images import open_images, resize_and_crop
 from bench.inputs import pixels
-from bench.inputs.pixels import decode, is_ordinary
+from bench.inputs.corruption_kinds import CORRUPTIONS
+from bench.inputs.corruptions import CORRUPTED_ELONGATION, CORRUPTED_SIDE
+from bench.inputs.pixels import MAX_ELONGATION, decode, is_ordinary
 
 
 def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> Any:
@@ -72,3 +76,57 @@ def test_few_large_images_are_open_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     image = stored(Image.new("RGB", (8, 8)))
     samples = [Sample(str(i), 0, image) for i in range(8)]
     assert [len(group) for group in open_images(samples, 8)] == [3, 3, 2]
+
+
+@pytest.mark.parametrize(("long", "cut"), [(64 * 3, 192), (64 * 3 + 1, 192), (5001, 192)])
+@pytest.mark.parametrize("across", [True, False])
+def test_an_elongated_image_is_cut_to_its_middle(long: int, cut: int, across: bool) -> None:
+    ramp = np.linspace(0, 255, long).astype(np.uint8)[None].repeat(3, 0)
+    image = stored(Image.fromarray(ramp if across else ramp.T.copy()))
+    seen = np.asarray(decode(image)) if across else np.asarray(decode(image)).T
+    first = (long - cut) // 2
+    assert np.array_equal(seen, ramp[:, first : first + cut])
+    assert is_ordinary(image) == (long == cut == 3 * MAX_ELONGATION)
+    assert max(decode(image, whole=True).size) == long
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_corrupted_images_are_at_most_sixteen_times_as_long_as_wide(kind: str) -> None:
+    image = {
+        **stored(Image.new("RGB", (17 * 4, 4), (9, 99, 199))),
+        "corruption": (f"{kind}:1", "x"),
+    }
+    assert decode(image).size == (CORRUPTED_ELONGATION * CORRUPTED_SIDE, CORRUPTED_SIDE)
+
+
+IN_PROPORTION = """
+import resource
+from io import BytesIO
+import scipy.ndimage, scipy.signal
+from PIL import Image
+from bench.engine.images import resize_and_crop, squash
+from bench.inputs.pixels import decode
+from bench_plugins.backbones._preprocessing import PixelValues, Preprocessing
+from bench_plugins.backbones.learned import pixels
+
+half = (0.5, 0.5, 0.5)
+clip = Preprocessing(224, (224, 224), PixelValues(Image.Resampling.BICUBIC, 1 / 255, half, half))
+taken = next(line for line in open("/proc/self/status") if line.startswith("VmData"))
+limit = int(taken.split()[1]) * 1024 + 500_000_000  # fog takes most of it
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+for size in ((1, 3000), (3000, 1), (1, 400_000), (400_000, 1)):
+    file = BytesIO()
+    Image.new("RGB", size, (200, 100, 30)).save(file, "PNG")
+    stored = {"bytes": file.getvalue(), "path": None}
+    for kind in ("fog:5", "zoom-blur:1", "gaussian-noise:1"):
+        decode({**stored, "corruption": (kind, "x")})
+    image = decode(stored)
+    resize_and_crop(image, 512), squash(image, 512), clip.inputs([image]), pixels([image])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and measures are Linux's")
+def test_the_memory_of_a_picture_is_in_proportion_to_what_is_made_of_it() -> None:
+    """By every way in: under `--corrupt`, 1 × 3,000 pixels asked for 3.4 GiB."""
+    done = python(IN_PROPORTION)
+    assert done.code == 0, done.err

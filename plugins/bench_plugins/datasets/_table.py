@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,16 @@ import datasets
 
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
-from bench.inputs.labels import parse_numbers, strip_text
-from bench.inputs.parsing import (
-    MAX_COLUMNS,
-    check_column,
-    convert_to_name,
-    convert_to_text,
-    parse_json,
-    read_csv_file,
-    read_text_file,
-)
+from bench.inputs.labels import parse_numbers
+from bench.inputs.parsing import check_column, convert_to_text, read_cell, read_table
 from bench.inputs.rows import make_labelled_dataset
 from bench.machine.files import OutsideError, regular_file, resolve_inside
 from bench_plugins.datasets._columns import UNNAMED, NamedColumns, choose_column
 from bench_plugins.datasets._listing import LeftOut, find_images
 
 METADATA = ("metadata.csv", "metadata.jsonl")
-JSON_LINES = (".jsonl", ".ndjson")
 IMAGE_COLUMNS = ("file_name", "filename", "image", "file", "path")  # in order of preference
 LABEL_COLUMNS = ("label", "class")
-JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
 
 
 def find_table(root: Path, folder: Path) -> Path | None:
@@ -45,7 +35,7 @@ def has_labels(table: Path, named: NamedColumns = UNNAMED) -> bool:
 
     It must have them if images lie beside it, in no class folder.
     """
-    head, _ = _read(table)
+    head, _ = read_table(table)
     loose = any(path.parent == table.parent for path in find_images(table.parent))
     return loose or named.label_column is not None or any(name in head for name in LABEL_COLUMNS)
 
@@ -59,7 +49,7 @@ def load_table(
     are relative to `folder` and are the sample ids, unless an id column is named. Warns about files
     in the folder that are left out.
     """
-    head, lines = _read(table)
+    head, lines = read_table(table)
     image = choose_column(named.image_column, IMAGE_COLUMNS, head, str(table), "image")
     label = choose_column(named.label_column, LABEL_COLUMNS, head, str(table), "label")
     for name in named.others:
@@ -70,12 +60,12 @@ def load_table(
     kept: dict[str, list[str]] = {name: [] for name in named.keep}
     for line, row in lines:
         at = f"{table}:{line}"
-        name = _name(folder, _cell(row, image, at, required=True), at)
+        name = _name(folder, read_cell(row, image, at, required=True), at)
         if name in line_of:
             raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
         line_of[name] = line
-        labels.append(_cell(row, label, at))
-        ids.append(_cell(row, named.id_column, at, required=True) if named.id_column else name)
+        labels.append(read_cell(row, label, at))
+        ids.append(read_cell(row, named.id_column, at, required=True) if named.id_column else name)
         for column, texts in kept.items():
             texts.append(convert_to_text(row.get(column), column, at).strip())
     if not line_of:
@@ -97,44 +87,6 @@ def load_table(
     return make_labelled_dataset(
         columns, datasets.Value("string" if numbers is None else "int64"), split
     )
-
-
-def _cell(row: Mapping[str, Any], column: str, at: str, required: bool = False) -> str:
-    """Return a text or a whole number as stripped text, empty if it is missing."""
-    value = row.get(column)
-    text = "" if value is None else strip_text(convert_to_name(value, column, f"{at}:"), column, at)
-    if required and not text:
-        raise UserError(f"{at}: the column {column!r} is empty.")
-    return text
-
-
-def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]]]]:
-    """Return the names of the columns, and lazily the number and values of each further line."""
-    if table.suffix.lower() not in JSON_LINES:
-        return read_csv_file(table)
-    text = read_text_file(table)
-    head: dict[str, None] = {}
-    for line, value in _objects(table, text):
-        head.update(dict.fromkeys(value))
-        if len(head) > MAX_COLUMNS:
-            raise UserError(
-                f"{table}:{line}: more than {MAX_COLUMNS:,} different keys so far; all lines must"
-                " have the same keys."
-            )
-    return list(head), _objects(table, text)
-
-
-def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, content in enumerate(text.split("\n"), 1):
-        if not content.strip():
-            continue
-        try:
-            value = parse_json(content)
-        except ValueError as error:
-            raise UserError(f"{table}:{line}: this is not JSON: {str(error)[:200]}.") from None
-        if not isinstance(value, dict):
-            raise UserError(f"{table}:{line}: expected a JSON object, such as {{{JSON_EXAMPLE}}}.")
-        yield line, value
 
 
 def _name(folder: Path, name: str, at: str) -> str:

@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.class_names import check_names
-from bench.inputs.labels import parse_numbers, strip_text
+from bench.inputs.labels import parse_numbers
 from bench.inputs.parsing import (
     convert_to_name,
     convert_to_text,
     expand_pattern,
     parse_json,
-    read_text_file,
+    read_lines,
+    strip_text,
 )
 from bench.inputs.rows import make_dataset
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
@@ -102,8 +103,7 @@ def _class_names(root: Path, name: str) -> list[str] | None:
     if file is None:
         return None
     where = str(root / name)
-    names = [strip_text(line, "class", where) for line in read_text_file(file).split("\n")]
-    names = [name for name in names if name]
+    names = [name for _, name in read_lines(file, "class")]
     check_names(names, where)
     return names
 

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 from bench.errors import UserError, quoted
+from bench.inputs.parsing import JSON_LINES
 from bench_plugins.datasets._arrow import is_saved, load_parquet, load_saved
 from bench_plugins.datasets._columns import UNNAMED, NamedColumns
 from bench_plugins.datasets._listing import (
@@ -18,7 +19,7 @@ from bench_plugins.datasets._listing import (
     load_images,
     subfolders,
 )
-from bench_plugins.datasets._table import JSON_LINES, METADATA, find_table, has_labels, load_table
+from bench_plugins.datasets._table import METADATA, find_table, has_labels, load_table
 from bench_plugins.datasets._tars import load_tars
 
 

@@ -1,0 +1,234 @@
+"""What users write in tables is read by one reader: a tree, class names, labels, in each format.
+
+No field vanishes or becomes something else; whatever is wrong is refused in one line with the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.given import make_folder
+
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError
+from bench.inputs.class_names import name_classes
+from bench.inputs.data import DataSource, load_split
+from bench.inputs.hierarchy import read_hierarchy
+from bench.inputs.prompts import from_file
+
+CLASSES = ("cat", "dog", "car")
+
+
+def read_tree(file: Path) -> Any:
+    return read_hierarchy(file, CLASSES)
+
+
+def read_names(file: Path) -> Any:
+    return name_classes(CLASSES, "It", declared=False, file=file).names
+
+
+def read_labels(file: Path) -> Any:
+    folder = make_folder(file.parent / "images", "1.png", "2.png", "3.png")
+    spec = load_plugins().datasets.get("folder")
+    split = load_split(DataSource(spec, str(folder), {"labels": str(file)}))
+    return split.classes, split.labels, split.sample_ids
+
+
+def read_prompts(file: Path) -> Any:
+    return from_file(file, CLASSES).pairs
+
+
+TREE = "".join(f'[[node]]\nnode = "{name}"\nparent = "animal"\n' for name in CLASSES)
+LINES = "".join(
+    f'{{"file_name": "{n}.png", "label": "{name}"}}\n' for n, name in ((2, "b"), (3, "c"))
+)
+# The text of a table, with a cell whose words become a prompt or a class, and its reader.
+TABLES: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "tree.csv": ("node,parent,words\nanimal,,CELL\ncat,animal,\ndog,animal,\ncar,,\n", read_tree),
+    "tree.toml": (f'{TREE}[[node]]\nnode = "animal"\nwords = CELL\n', read_tree),
+    "names.csv": ("cat,CELL\ndog,a hound\ncar,an auto\n", read_names),
+    "names.json": ('{"cat": CELL, "dog": "a hound", "car": "an auto"}', read_names),
+    "names.txt": ("cat CELL\ndog a hound\ncar an auto\n", read_names),
+    "list.txt": ("CELL\na hound\nan auto\n", read_names),
+    "labels.csv": ("file_name,label\n1.png,CELL\n2.png,b\n3.png,c\n", read_labels),
+    "labels.jsonl": (f'{{"file_name": "1.png", "label": CELL}}\n{LINES}', read_labels),
+    "prompts.csv": (
+        "prompt,classname,classidx\nCELL,cat,0\na hound,dog,1\nan auto,car,2\n",
+        read_prompts,
+    ),
+}
+TYPED = ("tree.toml", "names.json", "labels.jsonl")
+CSV = tuple(name for name in TABLES if name.endswith(".csv"))
+
+
+def make(name: str, cell: str, folder: Path) -> Path:
+    """Write the table with a cell, which is quoted where the format has types."""
+    text = TABLES[name][0].replace("CELL", json.dumps(cell) if name in TYPED else cell)
+    file = folder / name
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    return file
+
+
+def refuse(name: str, file: Path, part: str | None = None) -> None:
+    with pytest.raises(UserError, match=part) as error:
+        TABLES[name][1](file)
+    message = str(error.value)
+    assert file.name in message or message.startswith("It"), message  # the classes that it names
+    assert "\n" not in message and len(message) < 500, message
+
+
+CELLS = {
+    "an escape code": "a \x1b[31mred one",
+    "a vertical tab": "a\x0bb",
+    "a control character at the end": "a round one\x0b",
+    "a line separator": "a\u2028b",
+    "a next line": "a\x85b",
+    "a file separator": "a\x1cb",
+    "a zero": "a\0b",
+    "half a pair": "a\ud800b",
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("name", TABLES)
+def test_texts_with_control_characters_are_refused(name: str, kind: str, tmp_path: Path) -> None:
+    refuse(name, make(name, CELLS[kind], tmp_path))
+
+
+OTHER_TYPES = {
+    "a list": '["a"]',
+    "a list of lists": "[[]]",
+    "true": "true",
+    "half a number": "1.5",
+    "a table": '{"a": "b"}',
+    "NaN": "NaN",
+    "5,000 digits": "9" * 5000,
+    "deep": "[" * 100_000,
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+@pytest.mark.parametrize("name", TYPED)
+def test_a_cell_of_another_type_is_refused(name: str, kind: str, tmp_path: Path) -> None:
+    value = OTHER_TYPES[kind]
+    if kind == "a table" and name.endswith("toml"):
+        value = '{a = "b"}'
+    file = tmp_path / name
+    file.write_text(TABLES[name][0].replace("CELL", value))
+    refuse(name, file)
+
+
+LINES_OF_CSV = {
+    "an unquoted comma": "a round one, such as six",
+    "two unquoted commas": "a round one, such as six, or eight",
+    "a quote that does not end": '"a round one',
+    "a quote inside": '"a "round" one"',
+}
+
+
+@pytest.mark.parametrize("kind", LINES_OF_CSV)
+@pytest.mark.parametrize("name", CSV)
+def test_a_line_of_csv_has_as_many_fields_as_the_first(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    file = make(name, LINES_OF_CSV[kind], tmp_path)
+    refuse(name, file, "comma" if "comma" in kind else "is not a CSV file")
+
+
+@pytest.mark.parametrize("name", [name for name in CSV if name != "names.csv"])
+def test_a_column_occurs_once_and_a_line_is_complete(name: str, tmp_path: Path) -> None:
+    file = make(name, "x", tmp_path)
+    head, _, rest = file.read_text().partition("\n")
+    last = head.rpartition(",")[2]
+    lines = [line + "," for line in rest.splitlines()]
+    file.write_text("\n".join([f"{head},{last}", *lines]))
+    refuse(name, file, "occurs twice")
+    file.write_text(f"{head}\n{rest}cat\n")
+    refuse(name, file, "1 columns, but the first line names")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_line_or_key_that_occurs_twice_is_refused(name: str, tmp_path: Path) -> None:
+    file = make(name, "a round one", tmp_path)
+    text = file.read_text()
+    if name.endswith("json"):
+        text = text.replace("{", '{"dog": "another", ')
+    elif name.endswith("toml"):
+        text += 'words = "another"\n'
+    elif name == "list.txt":
+        text = text.replace("a hound", "A  round one")
+    else:
+        text += text.splitlines()[-1] + "\n"
+    file.write_text(text)
+    refuse(name, file)
+
+
+def make_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def make_folder_of(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def link_to_zeros(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "no file": lambda file: file.unlink(),
+    "a folder": make_folder_of,
+    "a pipe": make_pipe,
+    "zeros for ever": link_to_zeros,
+    "nothing": lambda file: file.write_bytes(b""),
+    "white space": lambda file: file.write_bytes(b" \n\n"),
+    "another encoding": lambda file: file.write_bytes(file.read_text().encode("utf-16")),
+    "bytes": lambda file: file.write_bytes(file.read_bytes() + b"\xff\xfe"),
+    "a pickle": lambda file: file.write_bytes(b"\x80\x04K\x01."),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("name", TABLES)
+def test_a_file_that_is_no_table_is_refused(name: str, kind: str, tmp_path: Path) -> None:
+    file = make(name, "a round one", tmp_path)
+    FILES[kind](file)
+    refuse(name, file)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_marks_and_ends_of_lines_change_nothing(name: str, tmp_path: Path) -> None:
+    file = make(name, "a round one", tmp_path)
+    text, read = file.read_bytes(), TABLES[name][1]
+    wanted = read(file)
+    assert "a round one" in str(wanted)
+    for other in (
+        b"\xef\xbb\xbf" + text,
+        text.replace(b"\n", b"\r\n"),
+        text.removesuffix(b"\n"),
+        *([text.replace(b"\n", b"\n\n")] if not name.endswith("toml") else ()),
+        *([text.replace(b"\n", b"\r")] if name.endswith(("csv", "txt")) else ()),
+    ):
+        file.write_bytes(other)
+        assert read(file) == wanted
+
+
+@pytest.mark.parametrize("name", CSV)
+def test_a_quoted_comma_is_part_of_the_text(name: str, tmp_path: Path) -> None:
+    file = make(name, '"a round one, such as ""six"""', tmp_path)
+    assert 'a round one, such as "six"' in str(TABLES[name][1](file))
+
+
+def test_numbers_are_names_of_classes(tmp_path: Path) -> None:
+    nodes = "".join(f"[[node]]\nnode = {n}\nparent = 7\n" for n in (0, 1))
+    (tmp_path / "tree.toml").write_text(f"{nodes}[[node]]\nnode = 7\nwords = 8\n")
+    assert read_hierarchy(tmp_path / "tree.toml", ("0", "1")).words == ("8",)
