@@ -22,15 +22,16 @@ from bench.inputs.checking import check_data
 from bench.render.tables import print_rows
 from bench.running.command import same_options
 from bench.running.model_run import token_counts
-from bench.running.parts.data import DATA_SETTINGS, find_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.prepare import prepare
+from bench.running.settings import about, options_of
 
 INTERVAL = 5.0  # seconds between lines of progress
 
 
 @click.command()
 @click.argument("dataset")
-@config_options(["data_dir", *DATA_SETTINGS])
+@config_options(about("data"))
 @json_option
 @click.pass_context
 def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
@@ -76,9 +77,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
 
 @click.command()
 @click.argument("dataset")
-@config_options(
-    ["template", "prompts", "data_dir", *DATA_SETTINGS, "backbone", "weights", "revision"]
-)
+@config_options([*about("data"), *options_of("prompts")])
 @json_option
 @click.pass_context
 def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:

@@ -17,17 +17,16 @@ from bench.cli.settings import config_from_options, config_options
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.render.tables import print_rows
+from bench.running.settings import options_of
 
 if TYPE_CHECKING:
     from bench.running.verbs.doctor import Diagnosis
-
-_SPEED_OPTIONS = ("backbone", "weights", "revision", "resolution", "dtype", "device", "tf32")
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Skip the self-test, which takes about 10 seconds.")
 @click.option("--speed", is_flag=True, help="Also measure evaluations per second by batch size.")
-@config_options(_SPEED_OPTIONS)
+@config_options(options_of("doctor"))
 @json_option
 @click.pass_context
 def doctor_command(

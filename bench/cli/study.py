@@ -26,11 +26,11 @@ from bench.render.study_figures import corruption_plot, forest_plot
 from bench.render.svg import Drawing, save_figure
 from bench.render.tables import print_table
 from bench.running.command import option_words
+from bench.running.settings import about
 from bench.running.study.changes import CHANGES
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
 from bench.running.study.run import run_study
-from bench.running.study.state import MACHINE_SETTINGS
 from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
@@ -82,7 +82,7 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option(
     "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
 )
-@config_options(MACHINE_SETTINGS)
+@config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
 @json_option
 @click.pass_context
