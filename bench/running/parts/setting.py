@@ -189,9 +189,9 @@ def passed_to(spec: Spec, settings: Chapter) -> Parameters:
     Raises UserError if one is set that it has no parameter for.
     """
     chosen: Parameters = {}
-    for name, field in type(settings).model_fields.items():
+    for name, declared in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if setting_of(field).passed_to == spec.kind and value is not None:
+        if setting_of(declared).passed_to == spec.kind and value is not None:
             if name not in spec.parameters:
                 kind = spec.kind.capitalize()
                 raise UserError(f"{kind} {spec.name!r} does not support {option(name)}.")
