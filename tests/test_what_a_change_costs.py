@@ -19,7 +19,9 @@ from helpers.places import ROOT
 from sklearn.metrics import fbeta_score
 
 SETTING = """
-    tilt: float = setting(DENOISERS, default=0.0, identity="scoring", classify=True)
+    tilt: float = setting(
+        "score", default=0.0, scorers=DENOISERS, identity="scoring", commands="classify"
+    )
     \"\"\"How far the error is tilted.\"\"\"
 
     @field_validator("plan")

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from bench.cli.options import json_option, parse_names
-from bench.cli.output import next_steps, print_json, say
+from bench.cli.output import end_with_json, next_steps, say, wants_json
 from bench.cli.progress import count_images
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
@@ -21,7 +21,7 @@ from bench.render.risk import risk_sentence
 from bench.render.sentences import change_probability
 from bench.render.tables import console, print_explained, print_rows
 from bench.running.command import same_options
-from bench.running.settings import SETTINGS
+from bench.running.settings import options_of
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
 
 
@@ -29,7 +29,7 @@ from bench.running.verbs.classify import Answer, Classified, RankedClass, classi
 @click.argument("images", nargs=-1, required=True)
 @click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
 @click.option("--dataset", help="Use the classes and prompts of this dataset instead of --classes.")
-@config_options([name for name, setting in SETTINGS.items() if setting.classify])
+@config_options(options_of("classify"))
 @click.option("--top", default=5, show_default=True, help="Number of classes shown per image.")
 @json_option
 @click.pass_context
@@ -40,7 +40,6 @@ def classify_command(
     classes: str | None,
     dataset: str | None,
     top: int,
-    as_json: bool,
     **options: Any,
 ) -> int:
     """Classify IMAGES of your own, which need no labels: print ranked classes and the margin.
@@ -62,17 +61,16 @@ def classify_command(
         inside = f" It is a folder; its files: {missing[0]}/*" if Path(missing[0]).is_dir() else ""
         raise UserError(f"There is no image {missing[0]}.{inside}")
     config = config_from_options(ctx, dataset=dataset or "pictures", **options)
-    with count_images(console(stderr=True), shown=not as_json) as count:
+    with count_images(console(stderr=True), shown=not wants_json()) as count:
         classified = classify(config, images, names, count)
     answers = classified.answers
-    if as_json:
-        print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
-    else:
-        _print(answers, top, classified.strategy)
-        _print_promises(classified)
-        command = same_options(config, dataset=dataset or "./FOLDER")
-        next_steps(("see how often it is right, on images of known class", command))
-    return 3 if any(answer.error for answer in answers) else 0
+    code = 3 if any(image.error for image in answers) else 0
+    end_with_json([image.model_dump(mode="json", by_alias=True) for image in answers], code)
+    _print(answers, top, classified.strategy)
+    _print_promises(classified)
+    command = same_options(config, dataset=dataset or "./FOLDER")
+    next_steps(("see how often it is right, on images of known class", command))
+    return code
 
 
 def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:

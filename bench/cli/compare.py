@@ -17,7 +17,15 @@ import click
 from bench.boards.formats import value_text
 from bench.boards.measured import compare
 from bench.cli.options import results_and_json
-from bench.cli.output import next_steps, print_json, results_argument, run_name, say
+from bench.cli.output import (
+    end_with_json,
+    next_steps,
+    print_json,
+    results_argument,
+    run_name,
+    say,
+    wants_json,
+)
 from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
@@ -51,7 +59,6 @@ def compare_command(
     params: dict[str, str],
     sequential: bool,
     gate: bool,
-    as_json: bool,
 ) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
@@ -63,7 +70,7 @@ def compare_command(
     """
     paths = find_run(run_a, results), find_run(run_b, results)
     comparison = compare(*paths, metric, sequential, params)
-    if as_json:
+    if wants_json():
         print_json(comparison.plain())
     else:
         _print_comparison(comparison)
@@ -195,7 +202,6 @@ def power_command(
     images: int | None,
     accuracy: float | None,
     results: str,
-    as_json: bool,
 ) -> None:
     """Compute how many images are needed to detect a difference, and what N images can detect.
 
@@ -225,12 +231,10 @@ def power_command(
             " and the share of images that exactly one run gets right."
         )
     plan = plan_power(difference, discordance, images, accuracy)
-    if as_json:
-        print_json(plan.model_dump(mode="json"))
-    else:
-        _print_power(plan)
-        names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
-        next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))
+    end_with_json(plan.model_dump(mode="json"))
+    _print_power(plan)
+    names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
+    next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))
 
 
 def _print_power(plan: Power) -> None:

@@ -16,24 +16,25 @@ from typing import Any
 import click
 
 from bench.cli.options import json_option
-from bench.cli.output import PROBLEMS_FOUND, next_steps, print_json, say
+from bench.cli.output import PROBLEMS_FOUND, end_with_json, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.inputs.checking import check_data
 from bench.render.tables import print_rows
 from bench.running.command import same_options
 from bench.running.model_run import token_counts
-from bench.running.parts.data import DATA_SETTINGS, find_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.prepare import prepare
+from bench.running.settings import about, options_of
 
 INTERVAL = 5.0  # seconds between lines of progress
 
 
 @click.command()
 @click.argument("dataset")
-@config_options(["data_dir", *DATA_SETTINGS])
+@config_options(about("data"))
 @json_option
 @click.pass_context
-def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
+def check_data_command(ctx: click.Context, /, **options: Any) -> int:
     """Read every split of DATASET once and report problems.
 
     It checks the counts, and finds images that cannot be read, duplicates within and across splits,
@@ -52,11 +53,8 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
 
     check = check_data(data, config.split, progress)
     code = PROBLEMS_FOUND if check.findings else 0
-    if as_json:
-        findings = [finding.plain() for finding in check.findings]
-        counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
-        print_json({**counts, "findings": findings})
-        return code
+    counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
+    end_with_json({**counts, "findings": [finding.plain() for finding in check.findings]}, code)
     read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
     say(f"{data.title}: {check.classes:,} classes; images: {read}.")
     if check.findings:
@@ -76,12 +74,10 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
 
 @click.command()
 @click.argument("dataset")
-@config_options(
-    ["template", "prompts", "data_dir", *DATA_SETTINGS, "backbone", "weights", "revision"]
-)
+@config_options([*about("data"), *options_of("prompts")])
 @json_option
 @click.pass_context
-def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+def prompts_command(ctx: click.Context, /, **options: Any) -> None:
     """Show the prompts of DATASET, with the number of tokens that the backbone counts.
 
     If the classes were renamed, their names in the data are shown too.
@@ -101,9 +97,7 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
         {"class": named.names[c], "found": named.spellings[c], "prompt": text, "tokens": tokens}
         for text, c, tokens in zip(prompts.texts, prompts.class_of_prompt, counts, strict=True)
     ]
-    if as_json:
-        print_json(rows)
-        return
+    end_with_json(rows)
     heads = {"class": "class", "found": "in the data", "prompt": "prompt", "tokens": "tokens"}
     keys = [key for key in heads if key != "found" or named.changes]
     print_rows([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])

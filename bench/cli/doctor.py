@@ -12,27 +12,24 @@ import click
 from click.core import ParameterSource
 
 from bench.cli.options import json_option
-from bench.cli.output import PROBLEMS_FOUND, next_steps, print_json, say
+from bench.cli.output import PROBLEMS_FOUND, end_with_json, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.render.tables import print_rows
+from bench.running.settings import options_of
 
 if TYPE_CHECKING:
     from bench.running.verbs.doctor import Diagnosis
-
-_SPEED_OPTIONS = ("backbone", "weights", "revision", "resolution", "dtype", "device", "tf32")
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Skip the self-test, which takes about 10 seconds.")
 @click.option("--speed", is_flag=True, help="Also measure evaluations per second by batch size.")
-@config_options(_SPEED_OPTIONS)
+@config_options(options_of("doctor"))
 @json_option
 @click.pass_context
-def doctor_command(
-    ctx: click.Context, /, quick: bool, speed: bool, as_json: bool, **options: Any
-) -> int:
+def doctor_command(ctx: click.Context, /, quick: bool, speed: bool, **options: Any) -> int:
     """Check this installation, and print what a bug report needs.
 
     It prints versions, devices, sizes of caches and plugins, with those that failed, and scores a
@@ -53,11 +50,10 @@ def doctor_command(
     diagnosis = diagnose(load_plugins(), testing=not quick)
     if config is not None:
         diagnosis.speed = measure_speed(config)
-    if as_json:
-        print_json(diagnosis.model_dump(mode="json"))
-    else:
-        _print_diagnosis(diagnosis)
-    return 0 if diagnosis.well else PROBLEMS_FOUND
+    code = 0 if diagnosis.well else PROBLEMS_FOUND
+    end_with_json(diagnosis.model_dump(mode="json"), code)
+    _print_diagnosis(diagnosis)
+    return code
 
 
 def _print_diagnosis(report: Diagnosis) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import json_option
-from bench.cli.output import print_json, say
+from bench.cli.output import end_with_json, say
 from bench.errors import UserError, did_you_mean
 
 _ROW = re.compile(r"^\| (?!word \|)(.+?) \| (.+) \|$", re.MULTILINE)
@@ -22,15 +22,14 @@ _ITALIC = re.compile(r"\*([^*]+)\*")
 @click.command()
 @click.argument("word", nargs=-1)
 @json_option
-def explain_command(word: tuple[str, ...], as_json: bool) -> None:
+def explain_command(word: tuple[str, ...]) -> None:
     """Explain WORD as tables, help and documents use it; without WORD, list all words.
 
     The glossary of the documentation has the same text.
     """
     meanings = find_words(" ".join(word)) if word else glossary()
-    if as_json:
-        print_json([{"word": name, "meaning": text} for name, text in meanings.items()])
-    elif word:
+    end_with_json([{"word": name, "meaning": text} for name, text in meanings.items()])
+    if word:
         for name, text in meanings.items():
             say(f"{name}: {text}")
     else:

@@ -13,7 +13,7 @@ from bench.boards.exports import to_latex
 from bench.boards.hub import eval_results, model_index, prepare_push, send
 from bench.boards.samples import to_csv, to_parquet
 from bench.cli.options import results_and_json, results_option
-from bench.cli.output import next_steps, print_json, results_argument, run_name, say
+from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.machine.offline import offline
@@ -162,7 +162,6 @@ def push(
     licence: str | None,
     error_bits: int | None,
     results: str,
-    as_json: bool,
 ) -> None:
     """Send RUN's result, or its recorded errors, to a repository on the Hugging Face Hub.
 
@@ -172,9 +171,7 @@ def push(
     with prepare_push(find_run(run, results), kind, to, hub_dataset, task, sharing) as what:
         sizes = {name: file.stat().st_size for name, file in what.files.items()}
         address = None if dry_run else send(what, pull_request, create)
-        if as_json:
-            print_json({"repository": to, "kind": what.kind, "files": sizes, "address": address})
-            return
+        end_with_json({"repository": to, "kind": what.kind, "files": sizes, "address": address})
         for name, size in sizes.items():
             say(f"{what.kind} {to}: {name} ({_format_size(size)})")
             if dry_run and kind == "eval-results":
@@ -200,9 +197,7 @@ def _format_size(size: int) -> str:
 )
 @results_and_json
 @offline()
-def columns(
-    run: str, file: str | None, names: tuple[str, ...], results: str, as_json: bool
-) -> None:
+def columns(run: str, file: str | None, names: tuple[str, ...], results: str) -> None:
     """Add further labels to RUN, from FILE, a CSV file, or from columns of its dataset.
 
     FILE has a column sample_id and one column per label. Metrics that need further labels read
@@ -219,9 +214,7 @@ def columns(
 
         added = dataset_columns(manifest, names)
     document = add_columns(path, manifest, added)
-    if as_json:
-        print_json({name: len(labels) for name, labels in document.columns.items()})
-        return
+    end_with_json({name: len(labels) for name, labels in document.columns.items()})
     for name, labels in added.items():
         kinds = sorted(set(labels.values()) - {""})
         say(f"{name}: {len(labels):,} images, {len(kinds):,} values")

@@ -18,7 +18,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from bench.cli.options import json_option
-from bench.cli.output import next_steps, print_json, say
+from bench.cli.output import end_with_json, next_steps, say
 from bench.discovery.loading import load_plugins
 
 # Shell → the command that enables completion in every new shell.
@@ -31,15 +31,13 @@ _AT_EVERY_START = {
 
 @click.command()
 @json_option
-def plugins_command(as_json: bool) -> None:
+def plugins_command() -> None:
     """List the installed plugins: what each registered, or why it failed."""
     rows = [
         {**asdict(plugin), "status": "failed" if plugin.error else "loaded"}
         for plugin in load_plugins().loaded
     ]
-    if as_json:
-        print_json(rows)
-        return
+    end_with_json(rows)
     from bench.render.tables import print_rows
 
     keys = ("name", "distribution", "version", "status")

@@ -12,7 +12,7 @@ import click
 
 from bench.boards.formats import assignments, percent_text
 from bench.cli.options import results_and_json, set_option
-from bench.cli.output import next_steps, print_json, results_argument, say
+from bench.cli.output import end_with_json, next_steps, results_argument, say
 from bench.contracts.parameters import as_text
 from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
 from bench.render.tables import print_rows
@@ -37,7 +37,6 @@ def learn_command(
     strategy: str | None,
     params: dict[str, str],
     results: str,
-    as_json: bool,
 ) -> None:
     """Learn from RUN what a strategy can learn, for later runs on other images.
 
@@ -56,9 +55,7 @@ def learn_command(
     """
     path = find_run(run, results)
     learned = learn(path, what, strategy, params)
-    if as_json:
-        print_json(learned.plain())
-        return
+    end_with_json(learned.plain())
     steps = []
     if learned.settings is not None:
         _print_settings(learned.settings)

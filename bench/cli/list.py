@@ -20,7 +20,7 @@ import click
 
 from bench.boards.formats import assignments, value_text
 from bench.cli.options import json_option, results_and_json, tags_option
-from bench.cli.output import next_steps, print_json, run_name, say
+from bench.cli.output import end_with_json, next_steps, run_name, say
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
 from bench.contracts.studies import StudySpec
 from bench.discovery.loading import load_plugins
@@ -52,9 +52,7 @@ def list_command() -> None:
 @tags_option
 @click.option("--wide", is_flag=True, help="One column per fact, for a wide terminal.")
 @results_and_json
-def runs_command(
-    dataset: str | None, tags: tuple[str, ...], wide: bool, results: str, as_json: bool
-) -> None:
+def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results: str) -> None:
     """List the stored runs, incomplete and unreadable ones too.
 
     The settings that distinguish a run from others of the same dataset, backbone and strategy are
@@ -67,9 +65,7 @@ def runs_command(
         for row in stored_runs(Path(results))
         if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
     ]
-    if as_json:
-        print_json([row.model_dump() for row in rows])
-        return
+    end_with_json([row.model_dump() for row in rows])
     from bench.render.leaderboard import print_runs
 
     if rows:
@@ -84,7 +80,7 @@ def runs_command(
 
 @list_command.command()
 @results_and_json
-def recordings(results: str, as_json: bool) -> None:
+def recordings(results: str) -> None:
     """List recordings, runs that kept every error so that strategies can be replayed on them.
 
     Folders that `bench results export --format errors` wrote are listed, too.
@@ -92,9 +88,7 @@ def recordings(results: str, as_json: bool) -> None:
     from bench.boards.inventory import stored_recordings
 
     rows = stored_recordings(Path(results))
-    if as_json:
-        print_json([row.model_dump() | {"bytes_per_image": row.bytes_per_image} for row in rows])
-        return
+    end_with_json([row.model_dump() | {"bytes_per_image": row.bytes_per_image} for row in rows])
     from bench.render.tables import print_rows
 
     lines = [
@@ -167,7 +161,6 @@ def _print_specs(
     columns: Sequence[str],
     row: Callable[[Any], dict[str, Any]],
     name: str | None,
-    as_json: bool,
 ) -> None:
     """List the specs of a registry, or show the one of this name in full.
 
@@ -176,16 +169,12 @@ def _print_specs(
     registry: Registry[Any] = getattr(load_plugins(), kind)
     if name is not None:
         spec = registry.get(name)
-        if as_json:
-            print_json(row(spec))
-        else:
-            _print_spec(spec, row(spec))
+        end_with_json(row(spec))
+        _print_spec(spec, row(spec))
         return
     listed = _listed(registry)
     rows = [row(spec) for spec in listed]
-    if as_json:
-        print_json(rows)
-        return
+    end_with_json(rows)
     from bench.render.tables import print_rows
 
     columns = (*columns, "summary")

@@ -10,7 +10,7 @@ import shlex
 import click
 
 from bench.cli.options import json_option
-from bench.cli.output import next_steps, print_json, say
+from bench.cli.output import end_with_json, next_steps, say, wants_json
 from bench.errors import UserError
 from bench.running.verbs.fetch import Fetched, fetch
 
@@ -24,9 +24,7 @@ from bench.running.verbs.fetch import Fetched, fetch
     help="Precision to download if the Hub has several [default: the backbone's].",
 )
 @json_option
-def fetch_command(
-    backbones: tuple[str, ...], revision: str | None, dtype: str | None, as_json: bool
-) -> None:
+def fetch_command(backbones: tuple[str, ...], revision: str | None, dtype: str | None) -> None:
     """Download the weights of each BACKBONE, a name or a Hub id, and check them.
 
     They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
@@ -41,10 +39,9 @@ def fetch_command(
         if model.weights:
             where = f"{model.weights} is in {model.folder}"
         licence = f" (licence: {model.licence})" if model.licence else ""
-        say(f"{name}: {where}{licence}.", err=as_json)
-    if as_json:
-        print_json([model.plain() for model in fetched])
-    elif ready := [model.name for model in fetched if model.weights]:
+        say(f"{name}: {where}{licence}.", err=wants_json())
+    end_with_json([model.plain() for model in fetched])
+    if ready := [model.name for model in fetched if model.weights]:
         more = {"--revision": revision, "--dtype": dtype}
         words = [word for name, value in more.items() if value for word in (name, value)]
         again = ["bench", "run", "DATASET", "--backbone", ready[-1], *words, "--offline"]

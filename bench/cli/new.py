@@ -13,7 +13,7 @@ import click
 
 from bench.authoring import PACKAGE_KINDS, Kind, write_package
 from bench.cli.options import json_option
-from bench.cli.output import next_steps, print_json, say
+from bench.cli.output import end_with_json, next_steps, say
 from bench.discovery.loading import load_plugins
 
 
@@ -22,16 +22,14 @@ from bench.discovery.loading import load_plugins
 @click.argument("name")
 @click.option("--into", default=".", help="Folder in which the package is created.")
 @json_option
-def new_command(kind: Kind, name: str, into: str, as_json: bool) -> None:
+def new_command(kind: Kind, name: str, into: str) -> None:
     """Create a package with a dataset, backbone, strategy or metric, or all of them (plugin).
 
     It can be installed and passes its tests as it is; then replace the example's code by your own.
     NAME is what `bench run` will call it. The package is bench-NAME, in a folder of that name.
     """
     package = write_package(kind, name, Path(into), load_plugins())
-    if as_json:
-        print_json({**asdict(package), "folder": str(package.folder.resolve())})
-        return
+    end_with_json({**asdict(package), "folder": str(package.folder.resolve())})
     say(f"Wrote {package.folder}:")
     for file in package.files:
         say(f"  {file}")

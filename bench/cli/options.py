@@ -13,7 +13,14 @@ from bench.errors import UserError
 
 _UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set by the user
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+AS_JSON = "bench.as_json"  # key in a command's context: whether its answer is printed as JSON
+json_option = click.option(
+    *("--json", "as_json"),
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, option, value: ctx.meta.setdefault(AS_JSON, value),
+    help="Print JSON on stdout.",
+)
 results_option = click.option(
     "--results", default="results", envvar="BENCH_RESULTS", help="Folder of the stored runs."
 )

@@ -16,7 +16,7 @@ import click
 
 from bench.boards.formats import assignments, percent_text
 from bench.cli.options import figure_file, limit_option, parse_names, results_and_json, set_option
-from bench.cli.output import next_steps, print_json, results_argument, run_name, say
+from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
 from bench.discovery.loading import non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
@@ -67,7 +67,6 @@ def replay_command(
     limit: int | None,
     results: str,
     fresh: bool,
-    as_json: bool,
 ) -> None:
     """Run a strategy on the recorded errors of RUN, without its model.
 
@@ -80,9 +79,7 @@ def replay_command(
     finished = execute(
         prepare_replay(path, strategy, params, folder, limit, fresh, weighting, loss, space, risk)
     )
-    if as_json:
-        print_json(finished.plain())
-        return
+    end_with_json(finished.plain())
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
     if probable := probability_skill(decided, finished.manifest, find_calibrations(folder)):
@@ -123,7 +120,6 @@ def sweep_command(
     limit: int | None,
     plot_file: str | None,
     results: str,
-    as_json: bool,
 ) -> None:
     """Replay many strategies on the recorded errors of RUN: cost and agreement.
 
@@ -149,11 +145,8 @@ def sweep_command(
     if plot_path is not None:
         plot_sweep(rows, reference, plot_path)
         say(f"Wrote {plot_path}", err=True)
-    if as_json:
-        if reference is not None:
-            rows = [row.model_copy(update={"self_agreement": reference}) for row in rows]
-        print_json([row.plain() for row in rows])
-        return
+    update = {} if reference is None else {"self_agreement": reference}
+    end_with_json([row.model_copy(update=update).plain() for row in rows])
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
     lines = [_sweep_row(row) for row in sorted(rows, key=lambda row: row.cost)]
     print_rows(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])

@@ -15,7 +15,7 @@ import click
 
 from bench.boards.text import with_subject
 from bench.cli.options import output_file, results_and_json, results_option, tags_option
-from bench.cli.output import next_steps, print_json, results_argument, run_name, say
+from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
 from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
@@ -68,7 +68,6 @@ def report_command(
     results: str,
     data_dirs: tuple[str, ...],
     most_images: int,
-    as_json: bool,
 ) -> None:
     """Write RUNs (default: all stored runs) as one HTML page that can be shared.
 
@@ -107,23 +106,16 @@ def report_command(
     report = write_report(paths, file, others, folders, most_images, notes, chosen, label)
     for note in report.notes:
         say(f"Warning: {with_subject(*note)}", err=True)
-    if as_json:
-        print_json(
-            {
-                "path": str(file.resolve()),
-                "bytes": report.size,
-                "runs": report.runs,
-                "left_out": [{"name": name, "reason": reason} for name, reason in report.notes],
-            }
-        )
-    else:
-        count = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
-        say(f"{file}: {count}, {report.size / 1e6:.1f} MB. Open it in a browser.")
-        steps = [("browse all runs", f"bench view{results_argument(results)}")]
-        if len(report.runs) == 2 == len(paths):
-            names = " ".join(run_name(path, results) for path in paths)
-            steps.insert(0, ("compare the two", f"bench compare {names}"))
-        next_steps(*steps)
+    left_out = [{"name": name, "reason": reason} for name, reason in report.notes]
+    written = {"path": str(file.resolve()), "bytes": report.size, "runs": report.runs}
+    end_with_json({**written, "left_out": left_out})
+    count = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
+    say(f"{file}: {count}, {report.size / 1e6:.1f} MB. Open it in a browser.")
+    steps = [("browse all runs", f"bench view{results_argument(results)}")]
+    if len(report.runs) == 2 == len(paths):
+        names = " ".join(run_name(path, results) for path in paths)
+        steps.insert(0, ("compare the two", f"bench compare {names}"))
+    next_steps(*steps)
 
 
 @click.command()

@@ -20,11 +20,17 @@ from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows, 
 from bench.boards.published import TRUST, validate
 from bench.boards.text import format_tables
 from bench.cli.export import columns, export, push
-from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
+from bench.cli.options import (
+    json_option,
+    options_of_user,
+    results_and_json,
+    results_option,
+    tags_option,
+)
 from bench.cli.output import (
     draw_pictures,
+    end_with_json,
     next_steps,
-    print_json,
     results_argument,
     run_name,
     say,
@@ -35,6 +41,7 @@ from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
 from bench.render.leaderboard import print_boards
 from bench.render.sentences import audit_sentence
+from bench.running.settings import options_of
 from bench.running.verbs.agreement import audit_stored
 from bench.running.verbs.shards import merge
 from bench.stats.metrics import INCOMPLETE
@@ -112,40 +119,39 @@ results_command.add_command(columns)
 )
 @results_and_json
 @offline()
-def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> int:
+def merge_results(runs: tuple[str, ...], results: str, partial: bool) -> int:
     """Merge the shards of a run: RUNS is the run's id, or the folders of its shards.
 
     The run is written to --results, under its own id. The shards are not changed, and merging again
     changes nothing. The exit code is 3 if some images failed.
     """
     finished = merge(runs, results, partial)
-    if as_json:
-        print_json(finished.plain())
+    summary = finished.summary
+    code = 3 if summary.failed_samples else 0
+    end_with_json(finished.plain(), code)
+    if summary.status != INCOMPLETE:
+        draw_pictures(finished.folder)
+    low, high = summary.metrics.accuracy_ci95
+    say(
+        f"{summary.run_id}: {summary.dataset.n_samples:,} images, {summary.status}, accuracy"
+        f" {summary.metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), in"
+        f" {finished.folder}"
+    )
+    if summary.status == INCOMPLETE:
+        again = f"bench results merge {summary.run_id}{results_argument(results)}"
+        next_steps(("when the other shards are done", again))
     else:
-        summary = finished.summary
-        if summary.status != INCOMPLETE:
-            draw_pictures(finished.folder)
-        low, high = summary.metrics.accuracy_ci95
-        say(
-            f"{summary.run_id}: {summary.dataset.n_samples:,} images, {summary.status}, accuracy"
-            f" {summary.metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), in"
-            f" {finished.folder}"
-        )
-        if summary.status == INCOMPLETE:
-            again = f"bench results merge {summary.run_id}{results_argument(results)}"
-            next_steps(("when the other shards are done", again))
-        else:
-            next_steps(*steps_after_run(run_name(finished.folder, results)))
-    return 3 if finished.summary.failed_samples else 0
+        next_steps(*steps_after_run(run_name(finished.folder, results)))
+    return code
 
 
 @results_command.command("audit")
 @click.argument("run")
 @click.argument("count", metavar="N", type=click.IntRange(min=1))
-@config_options(["data_dir", "device"])
+@config_options(options_of("audit"))
 @results_and_json
 def audit_results(
-    run: str, count: int, data_dir: str | None, device: str | None, results: str, as_json: bool
+    run: str, count: int, data_dir: str | None, device: str | None, results: str
 ) -> None:
     """Audit RUN: decide images by the full sweep, until N are audited, as `bench run --audit N`.
 
@@ -155,9 +161,8 @@ def audit_results(
     """
     path = find_run(run, results)
     audit = audit_stored(path, count, {"data_dir": data_dir, "device": device})
-    if as_json:
-        print_json({"run_id": read_manifest(path).run_id, "audit": audit and audit.plain()})
-    elif audit is not None:
+    end_with_json({"run_id": read_manifest(path).run_id, "audit": audit and audit.plain()})
+    if audit is not None:
         say(audit_sentence(audit))
         next_steps(("see the run", f"bench show {run_name(path, results)}"))
 
@@ -214,7 +219,7 @@ def render_results(published: str, readme: str, check: bool) -> None:
 @click.option(
     "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, like --format json.")
+@json_option
 @click.pass_context
 @offline()
 def leaderboard_command(
@@ -228,7 +233,6 @@ def leaderboard_command(
     metric: str | None,
     params: dict[str, str],
     wide: bool,
-    as_json: bool,
 ) -> None:
     """Rank the stored runs of each dataset, together with results that others reported.
 
@@ -245,9 +249,8 @@ def leaderboard_command(
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
     if metric is not None:
         rows = with_metric(rows, metric, params)
-    if as_json or table_format == "json":
-        print_json([row.plain() for row in rows])
-    elif table_format == "csv":
+    end_with_json([row.plain() for row in rows], always=table_format == "json")
+    if table_format == "csv":
         click.echo(to_csv(rows), nl=False)
     elif table_format != "table":
         click.echo(format_tables(board_tables(rows), table_format, "Leaderboard"), nl=False)

@@ -13,6 +13,7 @@ import click
 from bench.cli.options import json_option
 from bench.cli.output import (
     draw_pictures,
+    end_with_json,
     has_pictures,
     next_steps,
     print_json,
@@ -21,6 +22,7 @@ from bench.cli.output import (
     say,
     step_after_plan,
     steps_after_run,
+    wants_json,
 )
 from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
@@ -74,7 +76,6 @@ def run_command(
     only_warm_up: bool,
     only_sweep: bool,
     dry_run: bool,
-    as_json: bool,
     **options: Any,
 ) -> int:
     """Score DATASET: a name from `bench list datasets`, or a path to a folder of images.
@@ -103,28 +104,26 @@ def run_command(
         logger.addHandler(_PrintingHandler())
     if dry_run:
         plan = make_plan(config)
-        if as_json:
-            print_json(plan.plain())
-        else:
-            print_plan(plan.plain())
-            step = "score it" if plan.evaluations else "show its result"
-            next_steps(step_after_plan(plan.missing, step))
-        return 2 if plan.missing else 0
+        code = 2 if plan.missing else 0
+        end_with_json(plan.plain(), code)
+        print_plan(plan.plain())
+        step = "score it" if plan.evaluations else "show its result"
+        next_steps(step_after_plan(plan.missing, step))
+        return code
     if slurm is not None:
-        return _write_slurm_script(config, slurm, submit, as_json)
+        _write_slurm_script(config, slurm, submit)
+        return 0
     if only_warm_up:
         run_id = warm_up(config)
-        if as_json:
-            print_json({"run_id": run_id})
-        else:
-            say(f"The weights and encoded prompts of {run_id} are ready.")
-            next_steps(("score it", "the same command without --warm-up"))
+        end_with_json({"run_id": run_id})
+        say(f"The weights and encoded prompts of {run_id} are ready.")
+        next_steps(("score it", "the same command without --warm-up"))
         return 0
     with Progress(load_plugins().manager):
         score = sweep_only if only_sweep else run
         finished = score(config, tell=lambda text: say(text, err=True))
     summary = finished.summary
-    if as_json:
+    if wants_json():
         print_json(finished.plain())
     else:
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
@@ -161,15 +160,13 @@ def _check_modes(slurm: int | None, submit: bool, only_warm_up: bool, only_sweep
         raise UserError(f"{' and '.join(chosen)} cannot be combined.{hint}")
 
 
-def _write_slurm_script(config: RunConfig, shards: int, then_submit: bool, as_json: bool) -> int:
+def _write_slurm_script(config: RunConfig, shards: int, then_submit: bool) -> None:
     if then_submit:
         check_slurm()
     script = write_script(config, shards)
     jobs = submit(script) if then_submit else None
-    if as_json:
-        print_json({"script": str(script), "submitted": jobs})
-    elif jobs is None:
+    end_with_json({"script": str(script), "submitted": jobs})
+    if jobs is None:
         say(f"Wrote {script}. Check it, then submit it: bash {script} submit")
     else:
         say(f"Submitted {script}: {jobs}")
-    return 0

@@ -15,12 +15,13 @@ from bench.boards.leaderboard import shipped_rows
 from bench.boards.measured import measure_run
 from bench.cli.options import results_and_json
 from bench.cli.output import (
+    end_with_json,
     next_steps,
-    print_json,
     results_argument,
     run_name,
     say,
     steps_after_run,
+    wants_json,
 )
 from bench.cli.settings import metric_options
 from bench.errors import UserError
@@ -72,7 +73,6 @@ def show_command(
     others: tuple[str, ...],
     by: str | None,
     results: str,
-    as_json: bool,
 ) -> None:
     """Show RUN: a run id or a unique part of one, a run's folder, or `latest`.
 
@@ -84,18 +84,15 @@ def show_command(
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else _folder(name, results) for name in others]
         rows = measure_run(path, metric, params, rest, by)
-        if as_json:
-            plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
-            print_json(plain if by else plain[""])
-        else:
-            print_measured(rows, by)
+        plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
+        end_with_json(plain if by else plain[""])
+        print_measured(rows, by)
         return
     if pictures:
         write_pictures(path)
     stored = read_run(path)
-    if as_json:
-        print_json({**_summary_json(stored, more, results), "results_dir": str(path.resolve())})
-        return
+    if wants_json():
+        end_with_json({**_summary_json(stored, more, results), "results_dir": str(path.resolve())})
     manifest = stored.manifest
     decided = stored.require_decisions() if more else None
     print_run(path)

@@ -16,7 +16,7 @@ from bench.boards.study.report import study_report
 from bench.boards.study.tables import check_pivoted, pivot, study_tables
 from bench.boards.text import format_tables
 from bench.cli.options import figure_file, json_option, options_of_user, parse_names
-from bench.cli.output import next_steps, print_json, results_argument, say, step_after_plan
+from bench.cli.output import end_with_json, next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options, metric_options, names_of
 from bench.discovery.loading import load_plugins, metric_specs
@@ -26,11 +26,11 @@ from bench.render.study_figures import corruption_plot, forest_plot
 from bench.render.svg import Drawing, save_figure
 from bench.render.tables import print_table
 from bench.running.command import option_words
+from bench.running.settings import about
 from bench.running.study.changes import CHANGES
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
 from bench.running.study.run import run_study
-from bench.running.study.state import MACHINE_SETTINGS
 from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
@@ -82,7 +82,7 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option(
     "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
 )
-@config_options(MACHINE_SETTINGS)
+@config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
 @json_option
 @click.pass_context
@@ -104,7 +104,6 @@ def study_command(
     reference: Path | None,
     figure: str | None,
     corruption_figure: str | None,
-    as_json: bool,
     **options: object,
 ) -> int:
     """Run a grid of experiments and print the results, beside published figures if there are any.
@@ -128,7 +127,6 @@ def study_command(
     if reference is not None and not show:
         raise UserError("--reference needs --show.")
     check_pivoted(value)
-    as_json = as_json or table_format == "json"
     settings = options_of_user(ctx, options)
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
     of_metric = params if show else metric_specs()[metric].parameters
@@ -153,13 +151,11 @@ def study_command(
         declared = read_study_file(study, settings, changes)
         if dry_run:
             plan = plan_study(declared)
-            if as_json:
-                print_json(plan.plain())
-            else:
-                print_study_plan(plan)
-                next_steps(step_after_plan(plan.problems(), "run it"))
-            return 2 if plan.problems() else 0
-
+            code = 2 if plan.problems() else 0
+            end_with_json(plan.plain(), code, table_format == "json")
+            print_study_plan(plan)
+            next_steps(step_after_plan(plan.problems(), "run it"))
+            return code
         with StudyProgress(load_plugins().manager) as progress:
             state = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if state.failed else 0
@@ -169,9 +165,7 @@ def study_command(
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)
-    if as_json:
-        print_json(report.plain())
-        return code
+    end_with_json(report.plain(), code, table_format == "json")
     if rows is not None and columns is not None:
         tables = [pivot(report, rows, columns, value)]
     else:

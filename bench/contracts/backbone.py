@@ -74,6 +74,16 @@ class Backbone:
         return None
 
     @staticmethod
+    def encoder_key(weights: Any, **parameters: Any) -> str:
+        """Return a text that differs if weights or parameters encode prompts differently.
+
+        `parameters` are those that are not at their default. By default it covers the weights and
+        all of them. Encoded prompts are cached under it, together with the dtype and the version of
+        the spec, so that runs with equal keys share them.
+        """
+        return f"{getattr(weights, 'fingerprint', '')} {sorted(parameters.items())}"
+
+    @staticmethod
     def linearisation_cost(weights: Any, resolution: int | None = None) -> float | None:
         """Return the cost of a forward pass with its gradient, in evaluations.
 

@@ -88,6 +88,12 @@ def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels |
     return levels
 
 
+def encoder_key(spec: BackboneSpec, weights: Any, parameters: Parameters) -> str:
+    """Return what the encoded prompts of a backbone depend on, except their texts and the dtype."""
+    changed = {name: v for name, v in parameters.items() if v != spec.parameters[name].default}
+    return f"{spec.name} {spec.version} {_call(spec, 'encoder_key', weights, **changed)}"
+
+
 def read_reduction(backbone: Any, who: str) -> str:
     """Return a likelihood's declared reduction; raise PluginError if it is unknown or missing."""
     with guard(who, "reading its reduction"):

@@ -35,8 +35,8 @@ from bench.errors import UserError
 from bench.machine.cache import cache_dir, is_cached, writing_cached
 
 # 1: unchecked, 2: one file per prompt, 3: no hash, 4: leaves named by family, 5: SD a tensor,
-# 6: a study could write the prompts of one backbone under the key of another
-CONDITIONING_FORMAT = 7
+# 6: a study could write the prompts of one backbone under the key of another, 7: whole weights
+CONDITIONING_FORMAT = 8
 LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file
 

@@ -43,6 +43,11 @@ class DrawPlan:
             return f"{self.name}:{','.join(map(str, self.level_list))}"
         return self.name if self.end is None else f"{self.name}:{self.first}-{self.end}"
 
+    @property
+    def chooses_levels(self) -> bool:
+        """Whether it names levels; otherwise draws may have every level."""
+        return self.end is not None or self.level_list is not None
+
     def find_levels(self, n_levels: int) -> Ints:
         """Return the indices of the levels that draws may have, ascending, int64 [M].
 
@@ -126,21 +131,19 @@ def parse_levels(text: str) -> DrawPlan:
         ) from None
 
 
-def combine_plan(plan: str | None, levels: str | None, default: str) -> DrawPlan:
+def combine_plan(plan: DrawPlan | None, levels: DrawPlan | None, default: DrawPlan) -> DrawPlan:
     """Combine `--plan` and `--levels` with the backbone's own plan, `default`.
 
     Pairing and levels are independent. A pairing without levels keeps the levels of `default`, but
     `grid` alone means all levels. Raises UserError if both options choose the levels.
     """
-    chosen = parse_plan(plan or default)
-    names_levels = plan is not None and ":" in plan
     if levels is not None:
-        if names_levels:
+        if plan is not None and plan.chooses_levels:
             raise UserError(f"--plan {plan} and --levels {levels} both choose the levels.")
-        return replace(parse_levels(levels), name=chosen.name)
-    if plan in (None, "grid") or names_levels:
-        return chosen
-    return replace(parse_plan(default), name=chosen.name)
+        return replace(levels, name=(plan or default).name)
+    if plan is None or plan.name == "grid" or plan.chooses_levels:
+        return plan or default
+    return replace(default, name=plan.name)
 
 
 def timestep_grid(n_draws: int, n_timesteps: int) -> Ints:

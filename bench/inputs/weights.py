@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,14 +49,17 @@ def find_file(folder: Path, name: str) -> Path | None:
         raise UserError(f"The weights file {error}") from None
 
 
-def hash_folder(folder: Path) -> str:
+def hash_folder(folder: Path, left_out: Collection[str] = ()) -> str:
     """Return a hash of the names and contents of a weights folder's files.
 
-    Raises UserError if there are no such files, too many files, or one cannot be read.
+    Tensors in the subfolders `left_out` are not part of it. Raises UserError if there are no such
+    files, too many files, or one cannot be read.
     """
     lines = []
     for path in sorted(_iterate_files(folder)):
         name = path.relative_to(folder)
+        if name.parts[0] in left_out and name.suffix == SINGLE_FILE:
+            continue
         real = find_file(folder, str(name))
         if real is None:
             raise UserError(f"The weights folder {folder}: {name} disappeared meanwhile.")

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from bench.errors import UserError
 from bench.render.sample_process import SIDE
-from bench.running.parts.data import DATA_SETTINGS
+from bench.running.settings import about
 from bench.store.documents import Manifest
 
 SERVE = "from bench.render.sample_process import serve; serve()"
@@ -64,9 +64,8 @@ class Images:
         own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
         stored = manifest.config.plain()
         settings = {
-            "dataset": stored["dataset"],
+            **{n: stored[n] for n in (*about("data"), "corrupt") if stored.get(n)},
             "data_dir": own or stored.get("data_dir"),
-            **{name: stored[name] for name in (*DATA_SETTINGS, "corrupt") if stored.get(name)},
         }
         key = json.dumps({"settings": settings, "side": self._side})
         with self._turn:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from bench.discovery.loading import exhaustive_strategy, load_plugins, non_default_params
 from bench.inputs.data import FOLDER
 from bench.running.parts.decision import make_decider
-from bench.running.settings import REMOVED, SETTINGS, RunConfig, removed_message
+from bench.running.parts.setting import option
+from bench.running.settings import DEFAULTS, REMOVED, SETTINGS, RunConfig, about, removed_message
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 
 UNIFORM = "uniform"
-# Settings of a backbone in memory: arguments of `bench.load_backbone`, not of `bench.run`.
-HANDED_OVER_SETTINGS = ("backbone", "weights", "dtype", "resolution", "normalize")
-_LEFT_OUT = {
-    # specific to one run
-    *("dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"),
-    *("fresh", "min_accuracy", "note", "tag", "shard", "until"),
-    # specific to one machine
-    *("results", "offline", "device", "batch_size", "compile", "layout", "attention"),
-    *("executor", "workers", "ray_address"),
-}
 
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
@@ -89,17 +80,27 @@ def same_options(config: RunConfig, *more: str, **changes: str | None) -> str:
 
 def run_command(config: RunConfig) -> list[str]:
     """Return the arguments of `bench` for a run, without --shard, --fresh and --min-accuracy."""
-    settings = _not_at_default(
-        dict(config), {"dataset", "params", "shard", "fresh", "min_accuracy"}
-    )
+    left_out = {"dataset", "params", "shard", "fresh", "min_accuracy"}
+    settings = _not_at_default(config.model_dump(), SETTINGS.keys() - left_out)
     return ["run", config.dataset, *option_words({"params": config.params, **settings})]
 
 
 def stored_settings(manifest: Manifest) -> dict[str, Any]:
     """Return a run's settings, except those of its strategy or machine, but with all `params`."""
-    kept = {"dataset", "backbone", "params", *({*RunConfig.model_fields, *REMOVED} - _LEFT_OUT)}
+    kept = {"params", *_question(manifest)}
     stored = {name: value for name, value in _settings(manifest).items() if name in kept}
     return {name: value for name, value in stored.items() if _is_complete(name, stored)}
+
+
+def _question(manifest: Manifest) -> set[str]:
+    """Return the settings that say what is measured, not how it is decided, where, or stored.
+
+    Those that change only the last digits are included in half precision, as in the identity.
+    """
+    names = {*about("data", "images", "prompts", "network", "score")} - {*about("machine")}
+    if manifest.backbone.dtype == "float32":
+        names -= {name for name in names if SETTINGS[name].identity == "half"}
+    return names | REMOVED.keys()
 
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
@@ -126,30 +127,29 @@ def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> dict[str,
     return {key: value for key, value in settings["params"].items() if key in shared}
 
 
-def _not_at_default(settings: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
-    """Return the settings that differ from their defaults, except `left_out`, in help order.
+def _not_at_default(settings: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
+    """Return the settings of these names that differ from their defaults, in help order.
 
-    Removed settings follow, so that a command says how the run was made.
+    Removed settings come first, so that a command says how the run was made.
     """
-    defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
     return {
         name: settings.get(name)
-        for name, default in {**dict.fromkeys(REMOVED), **defaults}.items()
-        if name not in left_out and settings.get(name) not in (None, default)
+        for name, default in {**dict.fromkeys(REMOVED), **DEFAULTS}.items()
+        if name in names and settings.get(name) not in (None, default)
     }
 
 
 def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> str:
     """Return the `bench run` command, or the Python call for a backbone handed over in memory."""
     dataset = str(settings["dataset"])
-    shared = _not_at_default(settings, _LEFT_OUT | chosen.keys())
+    shared = _not_at_default(settings, _question(manifest) - {"dataset", "backbone", *chosen})
     own = _effective(without_none(backbone=settings.get("backbone"), **chosen, **shared))
     if (thing := manifest.backbone.in_memory) is None:
         return shlex.join(["bench", "run", dataset, *option_words(own)])
     called = "".join(
         f", {name}={value!r}"
         for name, value in own.items()
-        if value != {} and name not in HANDED_OVER_SETTINGS
+        if value != {} and not (name in about("network") and SETTINGS[name].is_resolved)
     )
     source = f" from {thing['source']}" if thing.get("source") else ""
     arguments = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())
@@ -184,14 +184,13 @@ def option_words(settings: Mapping[str, Any]) -> list[str]:
     """Return settings as words of a command line: `["--limit", "10"]`."""
     words: list[str] = []
     for name, value in settings.items():
-        option = "--" + name.replace("_", "-")
         if name == "params":
             words += [w for key, v in value.items() for w in ("--set", f"{key}={_text(v)}")]
         elif value is True:
-            words.append(option)
+            words.append(option(name))
         else:
             values = value if isinstance(value, list) else [value]
-            words += [word for v in values for word in (option, str(v))]
+            words += [word for v in values for word in (option(name), str(v))]
     return words
 
 

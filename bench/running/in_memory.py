@@ -23,14 +23,12 @@ from bench.running.parts.scorer import find_backbone, resolve_dtype
 from bench.running.prepared import Prepared, run_samples
 from bench.running.scorers import kind_of
 from bench.running.scorers.draws import encode_texts
-from bench.running.settings import RunConfig
+from bench.running.settings import SETTINGS, RunConfig, about
 from bench.store.documents import Manifest, Probe
 from bench.store.folder import missing_samples, read_manifest
 
 # Backbone → the settings that it was made from, which enter the identity of a run.
 _LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
-# Settings that apply only if a run makes its backbone from a name.
-NAMED_SETTINGS = ("normalize", "resolution", "revision", "layout", "attention", "compile", "lora")
 
 
 def load_named(name: str, weights: str | None, device: str | None, dtype: str | None) -> Any:
@@ -80,8 +78,8 @@ def with_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str,
     if made is None:
         backbone = take_object(backbone)
         made = _LOADED[backbone]
-    for name in NAMED_SETTINGS:
-        if settings.get(name):
+    for name in about("network"):  # the precision can be changed after loading
+        if SETTINGS[name].identity != "precision" and name not in made and settings.get(name):
             raise UserError(f"{name}= needs a backbone's name, not a loaded backbone.")
     for name in ("weights", "device", "dtype"):
         if settings.get(name) not in (None, made[name]):

@@ -11,7 +11,7 @@ from bench.discovery.sources import source_hashes
 from bench.errors import UserError
 from bench.inputs.altered import InMemory
 from bench.inputs.split import Split
-from bench.inputs.subsets import parse_shard, select_subset
+from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.running.parts.setting import IdentityRole
 from bench.running.prepared import Prepared
@@ -142,10 +142,10 @@ def _samples(
     all_ids = split.sample_ids if sample_ids is None else sample_ids
     label_of = dict(zip(split.sample_ids, split.labels, strict=True))
     labels = [label_of[sample_id] for sample_id in all_ids]
-    if config.shard is None:
-        return select_subset(all_ids, labels, config.limit), None
-    shard = parse_shard(config.shard)
+    shard = config.shard
     samples = select_subset(all_ids, labels, config.limit, shard)
+    if shard is None:
+        return samples, None
     n_asked = min(config.limit or len(all_ids), len(all_ids))
     if not samples:
         raise UserError(f"--shard {shard}: there are only {n_asked} images, none for this shard.")

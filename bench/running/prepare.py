@@ -12,7 +12,6 @@ from bench.contracts.specs import DatasetSpec
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
-from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights, advise_licence, locate
 from bench.inputs.weights import resolve as resolve_weights
@@ -82,7 +81,7 @@ def prepare(
         weights = find_weights(resolved, loaded)
     except AbsentError as error:
         weights, absent = None, (str(error),)
-    weighting = parse_weighting(config.weighting)
+    weighting = config.weighting
     warnings = [
         out_of_domain_warning(resolved, chosen, len(named.names)),
         text_score_warning(resolved, split)

@@ -17,7 +17,6 @@ from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
-from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights
 from bench.running.preparing.others import Shortlist
 from bench.running.resolve import Resolved
@@ -151,11 +150,8 @@ class Prepared(Resolved):
     @property
     def folder(self) -> Path:
         """Folder of the results; every shard has its own."""
-        whole = Path(self.config.results, self.manifest.run_id)
-        if self.config.shard is None:
-            return whole
-        shard = parse_shard(self.config.shard)
-        return shard_folder(whole, shard.index, shard.count)
+        whole, shard = Path(self.config.results, self.manifest.run_id), self.config.shard
+        return whole if shard is None else shard_folder(whole, shard.index, shard.count)
 
     @property
     def sample_ids(self) -> list[str]:

@@ -16,10 +16,8 @@ from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import Decider, backbone_params, find_strategy
 from bench.running.parts.measure import ResolvedViews, find_plan, resolve_views
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype
-from bench.running.settings import SETTINGS, RunConfig, changed
-
-# Settings of how a backbone is loaded.
-LOADING_SETTINGS = ("device", "tf32", "compile", "layout", "attention")
+from bench.running.parts.setting import option, passed_to
+from bench.running.settings import SETTINGS, RunConfig, changed, loading_settings
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Resolved:
         return (
             (source.spec.name, source.spec.version, self.dtype),
             tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
-            tuple((name, getattr(config, name)) for name in LOADING_SETTINGS),
+            loading_settings(config),
             (source.weights, config.revision, source.file, *source.loras),
         )
 
@@ -108,24 +106,12 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         dataset = find_dataset(config)
     data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
     source = find_backbone(config, data.spec)
-    if config.template and config.prompts:
-        raise UserError(
-            "--template and --prompts exclude each other: the file contains complete prompts."
-        )
     dtype = resolve_dtype(config.dtype, source.spec, config.device)
     decider = find_strategy(config, source.spec)
     for name in changed(config):
         if (ability := SETTINGS[name].ability) and not getattr(decider.strategy, ability):
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} has no effect with strategy {decider.spec.name!r}.")
-    options = {
-        name: value
-        for name in ("normalize", "resolution")
-        if (value := getattr(config, name)) is not None
-    }
-    for name in options:
-        if name not in source.spec.parameters:
-            raise UserError(f"Backbone {source.spec.name!r} does not support --{name}.")
+            raise UserError(f"{option(name)} has no effect with strategy {decider.spec.name!r}.")
+    options = passed_to(source.spec, config)
     return Resolved(
         config=config,
         data=data,

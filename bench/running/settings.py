@@ -21,7 +21,14 @@ from bench.running.parts.keep import KeepSettings
 from bench.running.parts.measure import MeasureSettings
 from bench.running.parts.place import PlaceSettings
 from bench.running.parts.scorer import ScorerSettings
-from bench.running.parts.setting import Chapter, DeclaredSetting, IdentityRole, setting_of
+from bench.running.parts.setting import (
+    About,
+    Chapter,
+    DeclaredSetting,
+    IdentityRole,
+    option,
+    setting_of,
+)
 from bench.store.documents import StoredConfig
 
 SCORER_TEXT = {
@@ -49,7 +56,8 @@ CHAPTERS: tuple[type[Chapter], ...] = RunConfig.__bases__[::-1]
 SETTINGS: dict[str, DeclaredSetting] = {
     name: setting_of(field) for name, field in RunConfig.model_fields.items()
 }
-
+# Settings → their defaults, as stored runs have them.
+DEFAULTS: dict[str, object] = RunConfig(dataset="-").model_dump()
 
 # Setting → its value that only stored runs have; None: the setting itself was removed.
 REMOVED: dict[str, str | None] = {"guidance_null": None, "template_rule": "spread"}
@@ -62,9 +70,9 @@ def removed_message(name: str, value: object) -> str | None:
     """
     if value is None or name not in REMOVED or REMOVED[name] not in (None, value):
         return None
-    option = " ".join(["--" + name.replace("_", "-"), *filter(None, [REMOVED[name]])])
+    words = " ".join([option(name), *filter(None, [REMOVED[name]])])
     return (
-        f"{option} was removed. Stored runs with it are shown, compared and ranked, but cannot be"
+        f"{words} was removed. Stored runs with it are shown, compared and ranked, but cannot be"
         " resumed."
     )
 
@@ -81,6 +89,27 @@ def chapters() -> Iterator[tuple[str, list[str]]]:
     for part in CHAPTERS:
         names = [name for name in part.model_fields if not SETTINGS[name].most_used]
         yield part.title, [name for name in names if name != "dataset"]
+
+
+def about(*subjects: About) -> tuple[str, ...]:
+    """Return the settings that decide one of these, in the order of help."""
+    return tuple(name for name, setting in SETTINGS.items() if {*subjects} & {*setting.about})
+
+
+def options_of(command: str) -> tuple[str, ...]:
+    """Return the settings that a command other than `bench run` has as options."""
+    return tuple(n for n, setting in SETTINGS.items() if command in setting.commands.split())
+
+
+def loading_settings(config: RunConfig) -> tuple[tuple[str, object], ...]:
+    """Return the settings of how a network is loaded, whose values stand for nothing else."""
+    names = (name for name in about("network") if not SETTINGS[name].is_resolved)
+    return tuple((name, getattr(config, name)) for name in names)
+
+
+def key_of(config: RunConfig, *subjects: About) -> str:
+    """Return a text that is equal for runs with the same settings about these subjects."""
+    return repr([getattr(config, name) for name in about(*subjects)])
 
 
 def changed(config: RunConfig) -> dict[str, Any]:
@@ -108,7 +137,7 @@ def check_scope(config: RunConfig, spec: BackboneSpec, name: str) -> None:
     """Raise UserError if a changed setting has no effect on the backbone `name`."""
     for setting in unread(config, spec.scorer):
         raise UserError(
-            f"--{setting.replace('_', '-')} is for {SETTINGS[setting].scope}. Backbone {name!r}"
+            f"{option(setting)} is for {SETTINGS[setting].scope}. Backbone {name!r}"
             f" {SCORER_TEXT[spec.scorer]}."
         )
 
@@ -145,14 +174,23 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
         config = RunConfig(**{key: value for key, value in settings.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-")
+        name = option(str(first["loc"][0]))
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
         raise UserError(f"{name}: {problem} (got {quoted(first['input'], 60)}).") from None
-    for key in (chosen := changed(config)):
-        if (needed := SETTINGS[key].needs) is not None and needed not in chosen:
-            options = (f"--{name.replace('_', '-')}" for name in (key, needed))
-            raise UserError(" has no effect without ".join(options) + ".")
+    _check_together(config)
     return config
+
+
+def _check_together(config: RunConfig) -> None:
+    """Raise UserError if a setting excludes another one, or has no effect without another one."""
+    chosen = changed(config)
+    for name in chosen:
+        declared = SETTINGS[name]
+        if declared.needs is not None and declared.needs not in chosen:
+            raise UserError(f"{option(name)} has no effect without {option(declared.needs)}.")
+        for other, why in declared.excludes.items():
+            if other in chosen:
+                raise UserError(f"{option(name)} and {option(other)} exclude each other: {why}.")
 
 
 def data_config(stored: StoredConfig) -> RunConfig:

@@ -165,10 +165,9 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
 
     Raises UserError if the question is invalid or the other run absent, different or partial.
     """
-    if prepared.config.until is None:
+    question = prepared.config.until
+    if question is None:
         return None
-
-    question = parse_question(prepared.config.until)
     manifest, split = prepared.manifest, prepared.split
     assert manifest is not None and split is not None
     order = shuffle_samples(split.sample_ids, split.fingerprint)

@@ -74,12 +74,14 @@ def test_a_list_of_levels_is_a_grid_of_its_own() -> None:
 def test_levels_and_pairing_are_two_settings(
     plan: str | None, levels: str | None, usual: str, wanted: str
 ) -> None:
-    assert str(combine_plan(plan, levels, usual)) == wanted
+    pairs = None if plan is None else parse_plan(plan)
+    chosen = None if levels is None else parse_levels(levels)
+    assert str(combine_plan(pairs, chosen, parse_plan(usual))) == wanted
 
 
 def test_levels_are_said_once() -> None:
     with pytest.raises(UserError, match="both choose the levels"):
-        combine_plan("grid:0-5", "grid:0-9", "grid")
+        combine_plan(parse_plan("grid:0-5"), parse_levels("0-9"), parse_plan("grid"))
     for text in ("gird", "5-3", "grid:a", "", "7,3"):
         with pytest.raises(ValueError, match="has no valid levels"):
             parse_levels(text)
@@ -108,9 +110,9 @@ def test_noise_of_an_image_depends_on_seed_draw_and_id_alone() -> None:
 def test_a_backbone_has_a_plan_of_its_own() -> None:
     own = resolve(RunConfig(dataset="ucmerced", backbone="tiny-landuse"))
     assert str(own.plan) == own.backbone.plan == "grid:0-200"
-    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", plan="antithetic")
+    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", plan=parse_plan("antithetic"))
     assert str(resolve(other).plan) == "antithetic:0-200"
-    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", levels="0-700")
+    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", levels=parse_levels("0-700"))
     assert str(resolve(other).plan) == "grid:0-700"
     assert str(resolve(RunConfig(dataset="digits", backbone="tiny-digits")).plan) == "grid"
 

@@ -204,7 +204,7 @@ def test_wrong_questions_are_refused(fresh: Path, until: str, problem: str) -> N
 @pytest.mark.parametrize("other", [("--limit", 5), ("--shard", "1/2")])
 def test_what_does_not_go_with_a_question_is_refused(fresh: Path, other: tuple[Any, ...]) -> None:
     ended = bench("run", "digits", *other, "--until", "width 0.1", "--results", fresh)
-    assert ended.code == 2 and f"does not go with {other[0]}" in ended.err
+    assert ended.code == 2 and f"--until and {other[0]} exclude each other" in ended.err
 
 
 def test_a_stratified_part_of_the_other_run_is_refused(tmp_path: Path) -> None:

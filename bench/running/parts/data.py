@@ -15,15 +15,17 @@ from bench.errors import UserError
 from bench.inputs.corruptions import parse_corruption
 from bench.inputs.data import FOLDER, DataSource, check_data_dir
 from bench.inputs.declared import find_scheme
-from bench.inputs.subsets import parse_shard
+from bench.inputs.subsets import Shard, parse_shard
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
 from bench.running.parts.setting import (
     DENOISERS,
     WITH_DRAWS,
     Chapter,
+    Parsed,
     Text,
     is_path,
+    passed_to,
     registered,
     setting,
 )
@@ -34,55 +36,66 @@ Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 DECLARATION = ".toml"
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
 
-# Settings that are passed on as parameters of the dataset, if it declares them.
-DATA_PARAMETERS = ("labels", "image_column", "label_column", "id_column")
-DATA_SETTINGS = ("split", *DATA_PARAMETERS, "class_names", "skip_unlabelled")
-
 
 class DataSettings(Chapter):
     """Settings of the images and of how they are shown to the model."""
 
     title = "What is scored"
 
-    dataset: Text = setting(default=..., identity="content")
+    dataset: Text = setting("data", "prompts", default=..., identity="content")
     """A registered dataset, a folder or file of images, a declaration (.toml), or a URI such as
     hf:owner/name."""
-    split: Text | None = setting(identity="resolved", most_used=True)
+    split: Text | None = setting("data", identity="resolved", most_used=True)
     """The split to evaluate (default: the dataset's)."""
-    data_dir: Text | None = setting(identity="content", most_used=True)
+    data_dir: Text | None = setting(
+        "data", identity="content", commands="study audit", most_used=True
+    )
     """A local copy of the dataset."""
-    limit: int | None = setting(most_used=True, gt=0, lt=2**63)
+    limit: int | None = setting("images", commands="study", most_used=True, gt=0, lt=2**63)
     """Score only N images: a stratified sample, the same every time."""
-    labels: Text | None = setting(identity="content")
+    labels: Text | None = setting("data", "prompts", identity="content", passed_to="dataset")
     """A CSV or JSONL file that maps image files to labels, for a folder of images."""
-    image_column: Text | None = setting(identity="content")
+    image_column: Text | None = setting("data", identity="content", passed_to="dataset")
     """The column of the images, if a file has several (default: image)."""
-    label_column: Text | None = setting(identity="content")
+    label_column: Text | None = setting("data", "prompts", identity="content", passed_to="dataset")
     """The column of the labels, if a file has several (default: label)."""
-    id_column: Text | None = setting(identity="content")
+    id_column: Text | None = setting("data", identity="content", passed_to="dataset")
     """The column with the sample ids (default: sample_id)."""
-    class_names: Text | None = setting(identity="content")
+    class_names: Text | None = setting("data", "prompts", identity="content", of_classes=True)
     """A file with readable class names: JSON or CSV (name, words), or one name per line in class
     order."""
-    skip_unlabelled: bool = setting(default=False)
+    skip_unlabelled: bool = setting("data", default=False, of_classes=True)
     """Skip images without a label instead of rejecting the dataset."""
-    shard: Annotated[Text, AfterValidator(lambda text: str(parse_shard(text)))] | None = setting()
+    shard: Annotated[Shard, Parsed(parse_shard)] | None = setting("one run")
     """Score only part I of N, such as 3/16, into a separate folder; `bench results merge` joins the
     parts into one run."""
-    fit: Fit = setting(DENOISERS, default="crop", identity="scoring", classify=True)
+    fit: Fit = setting(
+        "images", default="crop", scorers=DENOISERS, identity="scoring", commands="classify"
+    )
     """How a non-square image is made square: crop (its centre), or squash (the whole image, with
     its aspect ratio changed)."""
-    resolution: int | None = setting(identity="resolved", classify=True, gt=0, le=LARGEST_SIDE)
+    resolution: int | None = setting(
+        *("network", "prompts"),
+        identity="resolved",
+        commands="classify doctor",
+        passed_to="backbone",
+        gt=0,
+        le=LARGEST_SIDE,
+    )
     """Image side in pixels (default: the model's own)."""
-    normalize: Text | None = setting(identity="resolved", classify=True)
+    normalize: Text | None = setting(
+        "network", identity="resolved", commands="classify", passed_to="backbone"
+    )
     """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
-    views: Text | None = setting(WITH_DRAWS, identity="resolved")
+    views: Text | None = setting("images", scorers=WITH_DRAWS, identity="resolved")
     """Views of an image, among which its draws are divided: flip, turns8, crop:5 or posterior;
     `bench list views` shows all (default: the image itself)."""
-    control: Control | None = setting(identity="run")
+    control: Control | None = setting("images", identity="run")
     """A blind control: replace every image with grey, noise or another sample's image
     (shuffled-images), or score the texts without an image (text-only), if the backbone can."""
-    corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(identity="run")
+    corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(
+        "images", identity="run"
+    )
     """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
     fog or gaussian-noise, with a severity from 1 to 5."""
 
@@ -127,13 +140,7 @@ def data_source(
     """
     data_dir = data_dir or settings.data_dir
     check_data_dir(spec, data_dir)
-    chosen = {
-        name: value for name in DATA_PARAMETERS if (value := getattr(settings, name)) is not None
-    }
-    for parameter in chosen:
-        if parameter not in spec.parameters:
-            option = parameter.replace("_", "-")
-            raise UserError(f"Dataset {spec.name!r} does not support --{option}.")
+    chosen = passed_to(spec, settings)
     if spec.scheme:
         chosen["source"] = settings.dataset.partition(":")[2]
     words = None if settings.class_names is None else Path(settings.class_names)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
@@ -16,11 +17,13 @@ from bench.discovery.targets import make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import PluginError, UserError
 from bench.inputs.draws import DrawPlan, combine_plan, parse_levels, parse_plan
-from bench.inputs.estimand import Loss, Space, check_estimand, parse_weighting
-from bench.running.parts.setting import DENOISERS, Chapter, Text, setting
+from bench.inputs.estimand import Loss, Space, Weighting, check_estimand, parse_weighting
+from bench.running.parts.setting import DENOISERS, Chapter, Parsed, Text, setting
 
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
+_LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
+_of_errors = partial(setting, "score", scorers=DENOISERS, commands="classify")
 
 
 class MeasureSettings(Chapter):
@@ -28,57 +31,56 @@ class MeasureSettings(Chapter):
 
     title = "How an error is measured"
 
-    loss: Loss = setting(DENOISERS, default="l2", identity="resolved", classify=True)
+    loss: Loss = _of_errors(default="l2", identity="resolved")
     """The loss between prediction and target that gives a cell's error."""
-    space: Space = setting(DENOISERS, default="prediction", identity="resolved", classify=True)
+    space: Space = _of_errors(default="prediction", identity="resolved")
     """The space in which the error is measured; prediction: that of the model's output."""
-    weighting: Text = setting(DENOISERS, default="uniform", identity="resolved", classify=True)
+    weighting: Annotated[Weighting, Parsed(parse_weighting)] = _of_errors(
+        default=Weighting(), identity="resolved"
+    )
     """The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the x_0 error),
     learned:RUN, or a CSV file level,weight."""
-    guidance: float | None = setting(
-        DENOISERS, identity="scoring", classify=True, allow_inf_nan=False
-    )
+    guidance: float | None = _of_errors("prompts", identity="scoring", allow_inf_nan=False)
     """The scale of classifier-free guidance, for a backbone with a null conditioning; costs one
     more evaluation per draw of a request (default: no guidance)."""
-    subtract_null: bool = setting(
-        DENOISERS, default=False, identity="scoring", ability="same_draws"
+    subtract_null: bool = _of_errors(
+        "prompts", default=False, identity="scoring", commands="", ability="same_draws"
     )
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""
-    latent: Latent = setting(DENOISERS, default="mean", identity="scoring", classify=True)
+    latent: Latent = _of_errors(default="mean", identity="scoring")
     """The latent of an image: the mean of the autoencoder's posterior, or a sample."""
-    levels: Text | None = setting(DENOISERS, identity="resolved", classify=True)
+    levels: Annotated[DrawPlan, _LEVELS] | None = _of_errors(identity="resolved")
     """The noise levels of the draws: a half-open range such as 100-700, a list such as
     32,65,98, or grid for all of them (default: the backbone's, or all)."""
-    noise: Text | None = setting(DENOISERS, identity="content", classify=True)
+    noise: Text | None = _of_errors(identity="content")
     """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
-    noise_per: NoisePer = setting(DENOISERS, default="run", identity="resolved", classify=True)
+    noise_per: NoisePer = _of_errors(
+        default="run",
+        identity="resolved",
+        excludes={"noise": "the noise of an image is generated from the seed"},
+    )
     """Whether all images share the noise of a draw (run), or each has its own (image)."""
-    plan: Text | None = setting(DENOISERS, identity="resolved", classify=True)
+    plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
     """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or
     grid)."""
-    seed: int = setting(default=0, identity="resolved", classify=True, ge=0, lt=2**63)
+    seed: int = setting(
+        "score", default=0, identity="resolved", commands="classify", ge=0, lt=2**63
+    )
     """The seed of the noise."""
 
     @field_validator("plan")
     @classmethod
-    def _is_plan(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and parse_plan(value).name == "antithetic" and info.data.get("noise"):
+    def _is_possible(cls, value: DrawPlan | None, info: ValidationInfo) -> DrawPlan | None:
+        if value is not None and value.name == "antithetic" and info.data.get("noise"):
             raise ValueError("antithetic noise is generated from the seed; leave --noise out")
-        return value
-
-    @field_validator("noise_per")
-    @classmethod
-    def _has_no_noise_file(cls, value: str, info: ValidationInfo) -> str:
-        if value == "image" and info.data.get("noise"):
-            raise ValueError("noise per image is generated from the seed; leave --noise out")
         return value
 
     @field_validator("weighting")
     @classmethod
-    def _is_weighting(cls, value: str, info: ValidationInfo) -> str:
+    def _fits_the_error(cls, value: Weighting, info: ValidationInfo) -> Weighting:
         loss, space = info.data.get("loss", "l2"), info.data.get("space", "prediction")
-        check_estimand(loss, space, parse_weighting(value))
+        check_estimand(loss, space, value)
         return value
 
     @field_validator("guidance")
@@ -86,20 +88,14 @@ class MeasureSettings(Chapter):
     def _without_unit_scale(cls, value: float | None) -> float | None:
         return None if value == 1 else value  # scale 1 is the unguided prediction
 
-    @field_validator("levels")
-    @classmethod
-    def _are_levels(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_levels(value)
-        return value
-
 
 def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
     """Return the plan of the draws (their levels and pairs): the user's, else the backbone's."""
     try:
-        return combine_plan(settings.plan, settings.levels, backbone.plan)
-    except ValueError as error:  # the user's plan was checked with the settings
+        usual = parse_plan(backbone.plan)
+    except ValueError as error:
         raise PluginError(backbone.label, f"its plan: {error}") from None
+    return combine_plan(settings.plan, settings.levels, usual)
 
 
 @dataclass(frozen=True)

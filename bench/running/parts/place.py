@@ -21,31 +21,44 @@ class PlaceSettings(Chapter):
 
     title = "Where it runs"
 
-    device: Text | None = setting(classify=True)
+    device: Text | None = setting("machine", "network", commands="classify doctor audit")
     """The device, such as cpu, cuda, cuda:1 or mps (default: the best of this machine)."""
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
-        default="auto", classify=True
+        "machine", default="auto", commands="classify"
     )
     """Cells (image, draw, prompt) per batch; auto: measured once, then cached."""
-    executor: Executors = setting(default="local")
+    executor: Executors = setting("machine", default="local")
     """Where images are scored: local (in this process), or ray (by Ray workers)."""
     workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
-        needs="executor"
+        "machine", needs="executor"
     )
     """Number of Ray workers; auto: one per GPU, or one per machine if there are no GPUs (default:
     auto)."""
-    ray_address: Text | None = setting(needs="executor")
+    ray_address: Text | None = setting("machine", needs="executor")
     """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
     this machine)."""
-    offline: bool = setting(default=False)
+    offline: bool = setting("machine", default=False)
     """Do not use the network, only files on this machine."""
-    tf32: bool = setting(DENOISERS, default=False, identity="precision", shared=True)
+    tf32: bool = setting(
+        *("network", "prompts"),
+        default=False,
+        scorers=DENOISERS,
+        identity="precision",
+        shared=True,
+        commands="doctor",
+    )
     """Allow a GPU to compute float32 products in TF32."""
-    compile: bool = setting(DENOISERS, default=False, identity="half", shared=True)
+    compile: bool = setting(
+        "network", default=False, scorers=DENOISERS, identity="half", shared=True
+    )
     """Compile the network with torch.compile; takes a minute or more before the first image."""
-    layout: Layout = setting(DENOISERS, default="auto", identity="half", shared=True)
+    layout: Layout = setting(
+        "network", default="auto", scorers=DENOISERS, identity="half", shared=True
+    )
     """Memory layout of the network (auto: channels-last on a GPU)."""
-    attention: Attention = setting(DENOISERS, default="auto", identity="half", shared=True)
+    attention: Attention = setting(
+        "network", default="auto", scorers=DENOISERS, identity="half", shared=True
+    )
     """The attention kernel (auto: chosen by torch)."""
 
     @field_validator("batch_size", "workers", mode="before")

@@ -1,28 +1,52 @@
 """Declarations of settings on their fields, and look-ups of registered names.
 
-Help, scope checks, the options of `bench classify` and the identity of a run are derived from these
-declarations, so that a setting appears only where it is defined and where it is used.
+Help, checks, the options of commands, the identity of a run, what runs share and what a suggested
+command repeats are queries over these declarations (`bench.running.settings`), so that a setting
+appears only where it is defined and where it is used.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
+from bench.contracts.parameters import Parameters, Spec
 from bench.contracts.specs import Scorer
 from bench.discovery.registry import Registry, SpecT
 from bench.errors import UserError
 from bench.machine.files import path_exists
 
+T = TypeVar("T")
 DENOISERS: tuple[Scorer, ...] = ("denoiser",)
 WITH_DRAWS: tuple[Scorer, ...] = ("denoiser", "likelihood")
 ALL: tuple[Scorer, ...] = ("denoiser", "classifier", "likelihood")
 DECLARED_KEY = "declared"  # in the `json_schema_extra` of a field
 
+About = Literal[
+    "data", "images", "prompts", "network", "score", "strategy", "machine", "record", "one run"
+]
+"""What a setting decides, from which follows what runs share that differ in it alone.
+
+    data      which images, labels and class names are read
+    images    which of these images are scored, and what is done to their pixels
+    prompts   which texts are encoded, and how
+    network   which network is loaded, and how
+    score     how the score of a class is measured
+    strategy  which cells are evaluated
+    machine   where the run takes place
+    record    what is stored with the run
+    one run   what one command does with the run
+
+Runs share a dataset in memory, encoded prompts and a loaded network unless they differ in a setting
+about it. A suggested command repeats the first five, and the file of a study has no `one run`.
+"""
 IdentityRole = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 """How a setting enters the identity of a run.
 
@@ -40,15 +64,26 @@ IdentityRole = Literal["scoring", "run", "precision", "half", "resolved", "conte
 class DeclaredSetting:
     """The declaration of a setting."""
 
+    about: tuple[About, ...]  # what it decides; most settings decide one thing
     scorers: tuple[Scorer, ...] = ALL  # the kinds of backbones that use it
     identity: IdentityRole | None = None  # how it enters the identity; None if it does not
     shared: bool = False
     """Whether a study may set it for runs whose backbones do not use it; they ignore it with a
     note. Only settings of how a network runs, which do not change the result."""
-    classify: bool = False  # whether it is an option of `bench classify`
+    commands: str = ""  # commands that have it as an option besides `bench run`: `classify study`
     most_used: bool = False  # whether help lists it under "Most used"
     needs: str | None = None  # the setting without which it has no effect
     ability: str | None = None  # what strategies have that use it; others are refused
+    passed_to: Literal["dataset", "backbone"] | None = None
+    """The registered part that uses it as a parameter of the same name, if it declares one."""
+    of_classes: bool = False  # whether it has no effect on items, which have texts of their own
+    excludes: Mapping[str, str] = field(default_factory=dict)
+    """Settings that it cannot be combined with → the reason."""
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the identity has what its value stands for instead of the value."""
+        return self.identity in ("resolved", "content")
 
     @property
     def scope(self) -> str:
@@ -66,20 +101,23 @@ class Chapter(BaseModel):
 
 
 def setting(
-    scorers: tuple[Scorer, ...] = ALL,
-    *,
+    *about: About,
     default: Any = None,
+    scorers: tuple[Scorer, ...] = ALL,
     identity: IdentityRole | None = None,
     shared: bool = False,
-    classify: bool = False,
+    commands: str = "",
     most_used: bool = False,
     needs: str | None = None,
     ability: str | None = None,
+    passed_to: Literal["dataset", "backbone"] | None = None,
+    of_classes: bool = False,
+    excludes: Mapping[str, str] = MappingProxyType({}),
     **limits: Any,
 ) -> Any:
     """Return a pydantic field with its declaration; `limits` are constraints such as `gt=0`."""
-    declared = DeclaredSetting(scorers, identity, shared, classify, most_used, needs, ability)
-    extra: Any = {DECLARED_KEY: declared}
+    flags = shared, commands, most_used, needs, ability, passed_to, of_classes, excludes
+    extra: Any = {DECLARED_KEY: DeclaredSetting(about, scorers, identity, *flags)}
     return Field(default, json_schema_extra=extra, **limits)
 
 
@@ -113,6 +151,52 @@ def _is_text(value: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_from_path), AfterValidator(_is_text)]
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[T]):
+    """Marks the type of a setting that is parsed from text once, and written as text again.
+
+    `parse` raises ValueError or UserError for an invalid text; `written` inverts it.
+    """
+
+    parse: Callable[[str], T]
+    written: Callable[[T], str] = str
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: Any) -> CoreSchema:
+        """Return a schema that accepts the text, or a value that was parsed before."""
+
+        def value_of(value: object) -> object:
+            text = _from_path(value)
+            if not isinstance(text, str | kind):
+                raise ValueError("must be a text")
+            return self.parse(_is_text(text)) if isinstance(text, str) else value
+
+        return core_schema.no_info_plain_validator_function(
+            value_of,
+            serialization=core_schema.plain_serializer_function_ser_schema(self.written),
+        )
+
+
+def option(name: str) -> str:
+    """Return the option of a setting: `--data-dir`."""
+    return "--" + name.replace("_", "-")
+
+
+def passed_to(spec: Spec, settings: Chapter) -> Parameters:
+    """Return the settings that a dataset or backbone gets as parameters.
+
+    Raises UserError if one is set that it has no parameter for.
+    """
+    chosen: Parameters = {}
+    for name, declared in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if setting_of(declared).passed_to == spec.kind and value is not None:
+            if name not in spec.parameters:
+                kind = spec.kind.capitalize()
+                raise UserError(f"{kind} {spec.name!r} does not support {option(name)}.")
+            chosen[name] = value
+    return chosen
 
 
 def is_path(name: str) -> bool:

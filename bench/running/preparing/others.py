@@ -17,7 +17,7 @@ from bench.inputs.data import FOLDER, slugify
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import DEFAULT_FIT_SPLIT, FitSplit, load_fit_split
 from bench.inputs.split import Split
-from bench.inputs.subsets import parse_shard, select_subset
+from bench.inputs.subsets import select_subset
 from bench.running.resolve import Resolved
 from bench.stats.level_weights import (
     BUCKETS,
@@ -60,8 +60,7 @@ def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None
     kept = {
         r["sample_id"]: [entry[0] for entry in r["top"]] for r in requested_records(path, manifest)
     }
-    shard = parse_shard(config.shard) if config.shard else None
-    sample_ids = select_subset(split.sample_ids, split.labels, config.limit, shard)
+    sample_ids = select_subset(split.sample_ids, split.labels, config.limit, config.shard)
     if missing := [sample_id for sample_id in sample_ids if not kept.get(sample_id)]:
         raise UserError(
             f"{option}: the run has not decided {len(missing)} of {len(sample_ids)} images, such as"

@@ -19,11 +19,10 @@ from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.templates import from_templates, make_columns, read_templates
+from bench.running.parts.setting import option
 from bench.running.resolve import Resolved
-from bench.running.settings import RunConfig, changed
+from bench.running.settings import SETTINGS, RunConfig, changed
 from bench.store.documents import Items
-
-CLASS_SETTINGS = ("template", "template_rule", "prompts", "class_names", "skip_unlabelled")
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
@@ -32,13 +31,12 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
     Raises UserError if a setting is about classes, or the strategy cannot be used with items.
     """
     assert split.items is not None
-    settings, name = changed(resolved.config), resolved.dataset.name
-    for setting in CLASS_SETTINGS:
-        if setting in settings:
-            option = setting.replace("_", "-")
+    name = resolved.dataset.name
+    for setting in changed(resolved.config):
+        if SETTINGS[setting].of_classes:
             raise UserError(
-                f"--{option} is about classes, but every item of dataset {name!r} has texts of its"
-                " own."
+                f"{option(setting)} is about classes, but every item of dataset {name!r} has texts"
+                " of its own."
             )
     strategy = resolved.decider.spec.name
     if resolved.strategy.uses_hierarchy:
@@ -76,16 +74,11 @@ def _read_tree(resolved: Resolved, classes: tuple[str, ...]) -> Hierarchy:
             f"Strategy {name!r} needs a tree of classes: --hierarchy FILE, a CSV file with the"
             " columns node,parent,words."
         )
-    for conflict, why in (
-        (config.prompts, "--prompts has no prompts for inner nodes; use --template"),
-        (config.candidates_from, "--candidates-from leaves out classes of the tree"),
-        (
-            resolved.backbone.learns or resolved.backbone.labels,
-            f"backbone {resolved.backbone_name!r} scores only the classes, not the inner nodes",
-        ),
-    ):
-        if conflict:
-            raise UserError(f"Strategy {name!r} cannot be used: {why}.")
+    if resolved.backbone.learns or resolved.backbone.labels:
+        raise UserError(
+            f"Strategy {name!r} cannot be used: backbone {resolved.backbone_name!r} scores only the"
+            " classes, not the inner nodes."
+        )
     return read_hierarchy(Path(config.hierarchy), classes)
 
 

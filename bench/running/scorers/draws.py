@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints
 from bench.discovery import backbones
+from bench.discovery.backbones import encoder_key
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
 from bench.running.parts.measure import ResolvedViews
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
 from bench.running.scorers.kind import check_key
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, about, loading_settings
 from bench.store.identity import digest
 
 if TYPE_CHECKING:
@@ -72,22 +73,18 @@ def needs_null(config: RunConfig) -> bool:
 
 def speed_key(prepared: Prepared) -> str:
     """Return the cache key of the best batch size: all that affects speed except the device."""
-    config = prepared.config
+    spec, weights = prepared.backbone, prepared.weights
     resolution = prepared.backbone_parameters.get("resolution")
-    return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}"
-
-
-def _backbone_key(prepared: Prepared) -> str:
-    config, spec, weights = prepared.config, prepared.backbone, prepared.weights
-    fingerprint, rounding = weights.fingerprint if weights else "", " tf32" if config.tf32 else ""
-    return f"{spec.name} {spec.version} {fingerprint} {prepared.dtype}{rounding}"
+    fingerprint, loading = weights.fingerprint if weights else "", loading_settings(prepared.config)
+    of_network = [value for name, value in loading if name != "device"]
+    return f"{spec.name} {spec.version} {fingerprint} {prepared.dtype} {resolution} {of_network}"
 
 
 def conditioning_key(prepared: Prepared) -> str:
     """Return the cache key of encoded prompts: all that affects them except their texts."""
-    spec, chosen = prepared.backbone, prepared.backbone_parameters
-    changed = {name: v for name, v in chosen.items() if v != spec.parameters[name].default}
-    return f"{_backbone_key(prepared)} {sorted(changed.items())}"
+    own = encoder_key(prepared.backbone, prepared.weights, prepared.backbone_parameters)
+    loading = [pair for pair in loading_settings(prepared.config) if pair[0] in about("prompts")]
+    return f"{own} {prepared.dtype} {loading}"
 
 
 def noise_identity(config: RunConfig, n_draws: int) -> str:

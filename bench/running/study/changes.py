@@ -6,16 +6,12 @@ from collections.abc import Mapping
 
 from bench.discovery.loading import load_plugins
 from bench.running.parts.scorer import find_backbone
-from bench.running.settings import SETTINGS, make_config
+from bench.running.settings import SETTINGS, about, make_config, options_of
 from bench.running.study.values import Table, in_text
 
-CHANGES = (  # options of `bench study` that change its runs
-    *("backbone", "weights", "dtype", "strategy", "params", "hierarchy"),
-    *("data_dir", "limit", "save_errors"),
-)
-UNMEASURED = ("data_dir", "save_errors")  # they change no figure
+CHANGES = options_of("study")  # they change its runs
+UNMEASURED = about("data", "record")  # they change no figure
 REHEARSED = ("backbone", "strategy", "limit")  # they make figures incomparable, as parameters do
-OF_BACKBONE = ("weights", "revision", "lora")  # they name parts of a backbone
 
 
 def apply_changes(grid: Table, changes: Table, offline: bool) -> tuple[Table, dict[str, str]]:
@@ -34,11 +30,13 @@ def apply_changes(grid: Table, changes: Table, offline: bool) -> tuple[Table, di
     if "backbone" in deviations:
         named = {name: new.get(name) for name in ("backbone", "weights")}
         spec = find_backbone(make_config({"dataset": "-", "offline": offline, **named})).spec
-        foreign = {"normalize", "resolution", *(of_backbones & params.keys())} - {*spec.parameters}
+        parameters = {name for name in own if SETTINGS[name].passed_to == spec.kind}
+        foreign = {*parameters, *(of_backbones & params.keys())} - {*spec.parameters}
         foreign |= {name for name in own if spec.scorer not in SETTINGS[name].scorers}
         unfit = [name for name in (*own, *params) if name in foreign]
         deviations |= {name: f"{name}: not a setting of this backbone" for name in unfit}
-        own = {k: v for k, v in own.items() if k not in (*OF_BACKBONE, *foreign)}
+        parts = {name for name in about("network") if SETTINGS[name].identity == "content"}
+        own = {k: v for k, v in own.items() if k not in parts | foreign}
         params = {k: v for k, v in params.items() if k not in foreign}
     return {**own, **new, "params": {**params, **new_params}}, deviations
 

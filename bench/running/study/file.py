@@ -22,7 +22,7 @@ from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.parts.setting import is_path, registered
-from bench.running.settings import RunConfig, check_removed, make_config
+from bench.running.settings import RunConfig, about, check_removed, make_config
 from bench.running.study.changes import REHEARSED, apply_changes
 from bench.running.study.values import (
     PLURALS,
@@ -43,9 +43,7 @@ from bench.store.studies import STUDY, Published, find_study, study_folder
 
 TABLE_AXES = ("dataset", "backbone", "strategy")  # axes whose values may be tables with a `name`
 STUDY_KEYS = (*Entries.model_fields, "grid", "exclude", "published")
-COMMAND_SETTINGS = (  # settings of one run that a study's file may not contain
-    *("results", "fresh", "shard", "again", "audit", "min_accuracy", "until"),
-)
+COMMAND_SETTINGS = ("results", *about("one run"))  # a study's file may not contain them
 PUBLISHED_KEYS = ("source", "value", "metric", "images", "differs")
 FIRST_AXES, LAST_AXES = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
 MAX_CELLS = 10_000

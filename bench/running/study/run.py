@@ -19,7 +19,7 @@ from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.run import SharedBackbone, SharedCluster, sharing
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, key_of
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
 from bench.running.study.rounds import (
@@ -31,7 +31,7 @@ from bench.running.study.rounds import (
     still_open,
     without_failed,
 )
-from bench.running.study.state import Clock, now, of_data, of_prompts, start_study
+from bench.running.study.state import Clock, now, start_study
 from bench.store.studies import BoardStanding, Study, StudyCell, study_folder, write_study
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
@@ -81,7 +81,7 @@ class _Course:
         self.folder = study_folder(results, self.declared.name)
         self.cells = list(self.study.cells)
         self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
-        self.split: dict[str, Split] = {}  # `of_data` of the last run → its split, for the next run
+        self.split: dict[str, Split] = {}  # data settings of the last run → its split
         self.prefix = Prefix()  # the images of the last round
         self.written = 0.0
         axes = [cell.axes for cell in self.cells]
@@ -182,8 +182,9 @@ class _Course:
             config = config.model_copy(update={"limit": self.declared.pilot})
         try:
             with offline(config.offline):
-                prepared = prepare(config, split=self.split.get(of_data(config)))
-                self.split = {of_data(config): prepared.split} if prepared.split else {}
+                data = key_of(config, "data")
+                prepared = prepare(config, split=self.split.get(data))
+                self.split = {data: prepared.split} if prepared.split else {}
                 for warning in prepared.warnings:
                     warn_user(warning)
                 if prefix is not None:
@@ -219,11 +220,11 @@ class _Course:
     def _others(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
         """Yield settings of later runs with the same backbone, one per distinct set of prompts."""
         mine = self.declared.cells[place]
-        seen = {of_prompts(mine.config)}
+        distinct = {key_of(mine.config, "data", "prompts"): mine.config}
         for other in (self.declared.cells[p] for p in rest):
-            if other.backbone == mine.backbone and of_prompts(other.config) not in seen:
-                seen.add(of_prompts(other.config))
-                yield other.config
+            if other.backbone == mine.backbone:
+                distinct.setdefault(key_of(other.config, "data", "prompts"), other.config)
+        yield from list(distinct.values())[1:]
 
     def _note(self, place: int, finished: Finished, seconds: float) -> None:
         summary, cell = finished.summary, self.cells[place]

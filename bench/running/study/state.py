@@ -1,4 +1,4 @@
-"""The initial state of a study, its estimated remaining time, and which runs share data."""
+"""The initial state of a study and its estimated remaining time."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.running.parts.data import DATA_SETTINGS
-from bench.running.settings import RunConfig
+from bench.running.settings import about
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
 from bench.store.studies import STUDY, STUDY_FORMAT, Study, StudyCell, read_study, study_folder
 
-MACHINE_SETTINGS = (  # options of `bench study` that change no result
-    *("results", "device", "batch_size", "offline", "executor", "workers", "ray_address"),
-)
 # Settings that may differ between a cell and its stored run.
-RESUMABLE_CHANGES = (*MACHINE_SETTINGS, "save_errors", "limit")
-
-
+RESUMABLE_CHANGES = {*about("machine"), "save_errors", "limit"}
 # Entries that `study.json` stores as they are; a stopping rule is left out if there is none.
 ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop", "strict"}
 
@@ -67,7 +61,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
 
 def _cell_key(config: StoredConfig) -> str:
     """Return the settings that a cell and its stored run must have in common, as JSON."""
-    return config.model_dump_json(exclude=set(RESUMABLE_CHANGES))
+    return config.model_dump_json(exclude=RESUMABLE_CHANGES)
 
 
 def now() -> str:
@@ -103,13 +97,3 @@ class Clock:
             overhead + self.per_image.get(place, mean) * self.images.get(place, images)
             for place, images in cells
         )
-
-
-def of_data(config: RunConfig) -> str:
-    """Return a key that is equal for runs on the same images."""
-    return repr([config.dataset, config.data_dir, *(getattr(config, n) for n in DATA_SETTINGS)])
-
-
-def of_prompts(config: RunConfig) -> str:
-    """Return a key that is equal for runs with the same prompts."""
-    return repr((config.dataset, config.data_dir, config.template, config.prompts))

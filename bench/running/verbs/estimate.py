@@ -14,7 +14,6 @@ from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights, working_memory
 from bench.errors import UserError
 from bench.inputs.data import explain_missing_data
-from bench.inputs.subsets import parse_shard
 from bench.machine.devices import seconds_on_devices
 from bench.machine.environment import device_memory, estimate_speed, likely_device, pick_device
 from bench.machine.offline import offline_if_set
@@ -192,7 +191,7 @@ def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) 
     """Return the maximum number of evaluations of an audit, or of a shard's part of it."""
     if config.audit is None:
         return None
-    shards = parse_shard(config.shard).count if config.shard else 1
+    shards = config.shard.count if config.shard else 1
     costs = [n * p.price(len(p.class_of_prompt), len(p.timesteps)) for p, n in sizes]
     return min(ceil(config.audit / shards), images) * round(max(costs))
 
@@ -213,8 +212,7 @@ def _images(prepared: Prepared) -> tuple[int, int]:
     declared = spec.splits.get(_split(prepared)) or 0
     images = len(prepared.split.sample_ids) if prepared.split else declared
     images = min(images, config.limit or images)
-    if config.shard:
-        shard = parse_shard(config.shard)
+    if (shard := config.shard) is not None:
         images = len(range(shard.index - 1, images, shard.count))
     return images, images
 

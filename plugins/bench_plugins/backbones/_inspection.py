@@ -17,7 +17,7 @@ import torch
 from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS
 from bench.errors import UserError, warn_user
-from bench.inputs.weights import Weights
+from bench.inputs.weights import Weights, hash_folder
 from bench_plugins.backbones._checkpoint import LOADING, first_line, warn_of_adapters
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -56,6 +56,11 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 # Backbone parameter → keyword of the pipeline's `__call__`.
 CALL_KEYWORDS = {"tokens": "max_sequence_length", "strength": "guidance_scale"}
 MAX_T5_TOKENS = 512
+
+
+@lru_cache
+def _encoder_hash(weights: Weights) -> str:
+    return hash_folder(weights.root, (*NETWORKS, AUTOENCODER))
 
 
 class InspectedFolder(PipelineDenoiser):
@@ -130,6 +135,18 @@ class InspectedFolder(PipelineDenoiser):
         """Return the noise levels described by the scheduler's config, or None if unknown."""
         meta = cls.on_meta(weights, "float32", **settings)
         return None if meta is None else meta.levels
+
+    @classmethod
+    def encoder_key(cls, weights: Weights, **parameters: Any) -> str:
+        """Return the key of a folder without the tensors of its network and autoencoder.
+
+        Prompts are encoded before these are read, so fine-tuned networks share encoded prompts. Of
+        a pipeline without a family this is not known, and the key covers the whole folder.
+        """
+        parameters.pop("normalize", None)
+        if cls.pipelines and weights.revision is None and not (weights.loras or weights.file):
+            weights = replace(weights, fingerprint=_encoder_hash(weights))
+        return super().encoder_key(weights, **parameters)
 
     @classmethod
     def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int] | None:

@@ -29,7 +29,8 @@ def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument()
 def test_help_names_the_backbones_that_read_a_setting() -> None:
     fields = MeasureSettings.model_fields
     assert help_of(fields["loss"]).endswith("[for denoisers]")
-    assert setting_of(fields["seed"]) == DeclaredSetting(ALL, identity="resolved", classify=True)
+    declared = DeclaredSetting(("score",), ALL, "resolved", commands="classify")
+    assert setting_of(fields["seed"]) == declared
     assert help_of(fields["seed"]) == "The seed of the noise."
 
 

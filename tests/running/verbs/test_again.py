@@ -88,7 +88,7 @@ def test_the_plan_counts_them() -> None:
     ("more", "reason"),
     [
         (("--backbone", "majority"), "is a classifier"),
-        (("--noise", "bank.npy"), "does not go with --noise"),
+        (("--noise", "bank.npy"), "--again and --noise exclude each other"),
         (("--shard", "1/2"), "merge the shards first"),
         (("--again", "0"), "greater than 0"),
     ],
