@@ -19,7 +19,7 @@ from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.templates import from_templates, make_columns, read_templates
-from bench.running.resolve import Resolved
+from bench.running.question import Resolved
 from bench.running.settings import RunConfig, changed
 from bench.store.documents import Items
 
