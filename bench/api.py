@@ -16,12 +16,13 @@ from bench.inputs.data import load_split, slugify
 from bench.inputs.items import has_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.recordings.promised import run as run_config
+from bench.recordings.calibrate import calibrate_sweep
 from bench.render.result import AnswerList, ComparisonResult, RunResult
 from bench.running.execute import Finished
 from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source, find_dataset
-from bench.running.prepare import prepare
+from bench.running.prepare import ask
+from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.running.verbs.classify import classify as classify_images
 from bench.stats.metrics import summary_so_far
@@ -59,7 +60,7 @@ def prompts(name: str, template: str | None = None) -> list[str]:
     `template` is a text with `{class}` instead of the dataset's own.
     """
     config = make_config({"dataset": name, "template": template})
-    return list(prepare(config, images=False).prompts.texts)
+    return list(ask(config).prompts.texts)
 
 
 def load_backbone(
@@ -133,7 +134,7 @@ def run(
     names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     config = make_config({**names, "params": dict(params or {}), **settings})
     with show_progress(progress):
-        finished = run_config(config, spec, rows, loaded)
+        finished = run_config(config, spec, rows, loaded, calibrate_sweep)
     if spec is None:
         return RunResult(finished)
     data = data_source(config, spec)

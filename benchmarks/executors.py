@@ -35,7 +35,6 @@ from bench.errors import BenchWarning
 from bench.running.execute import execute
 from bench.running.executors.driver import Driver, open_ray
 from bench.running.executors.protocol import LocalExecutor
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
@@ -59,7 +58,7 @@ def score(
         given |= {"executor": "ray", "workers": workers, "ray_address": address}
     run = prepare(make_config({**SETTINGS, **given}))
     if workers is None:
-        finished = execute(ModelRun(run), LocalExecutor)
+        finished = execute(run, LocalExecutor)
     else:
 
         def opened(_: object) -> Driver:
@@ -68,7 +67,7 @@ def score(
             watch(executor)
             return executor
 
-        finished = execute(ModelRun(run), opened)
+        finished = execute(run, opened)
     return finished.folder, finished.summary.cost.seconds or 0.0
 
 

@@ -38,11 +38,11 @@ begin = time.perf_counter()
 import bench.running.prepare, datasets, torch
 imported, cpu = time.perf_counter(), time.process_time()
 from bench.running.settings import make_config
-from bench.running.model_run import ModelRun
+
 from bench.running.prepare import prepare
 prepared = prepare(make_config({"dataset": sys.argv[1], "backbone": "random"}))
 done = time.perf_counter()
-first = next(iter(ModelRun(prepared).samples(prepared.sample_ids[-1:])))
+first = next(iter(prepared.samples(prepared.sample_ids[-1:])))
 found = time.perf_counter()
 print(json.dumps({
     "import_s": round(imported - begin, 2),

@@ -28,7 +28,6 @@ from bench.engine.trees import leaves
 from bench.errors import UserError
 from bench.inputs.prompts import Prompts
 from bench.inputs.subsets import select_subset
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.stats.risk import distances
@@ -121,15 +120,15 @@ def measure(
         run.dataset.phrases.get(c, text) for c, text in zip(split.classes, real.texts, strict=True)
     ]
     run = replace(run, prompts=crowd(real, phrases, count))
-    ModelRun(run).check()
+    run.check()
     # The same images for every K: those of the classes that the smallest K has.
     most = min(arguments.prompts)
     mine = [i for i, c in zip(split.sample_ids, split.labels, strict=True) if c < most]
     labels = dict(zip(split.sample_ids, split.labels, strict=True))
     images = select_subset(mine, [labels[i] for i in mine], arguments.images)
-    engine = ModelRun(run).open_engine()
+    engine = run.open_engine()
     assert isinstance(engine, DenoisingEngine)
-    decided = list(engine.score(ModelRun(run).samples(images), run.strategy))
+    decided = list(engine.score(run.samples(images), run.strategy))
     by_id = {d.sample.sample_id: d.outcome for d in decided}
     needed = []
     for d in decided:

@@ -43,10 +43,8 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import cell_errors, mixed
 from bench.engine.trees import Tree, count
 from bench.inputs.pixels import decode
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.scorers import kind_of
+from bench.running.prepared import PreparedRun
 from bench.running.settings import make_config
 from benchmarks.timing import Work, bare, in_turns, ratio, scoring
 
@@ -58,7 +56,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 
 
-def on_digits(backbone: str, strategy: str, params: dict[str, Any] | None = None) -> Prepared:
+def on_digits(backbone: str, strategy: str, params: dict[str, Any] | None = None) -> PreparedRun:
     """Return a prepared run of digits under a strategy."""
     settings = {"dataset": "digits", "backbone": backbone, "batch_size": 64}
     params = params or STRATEGIES[strategy]
@@ -116,25 +114,25 @@ def engine_against_bare(
 ) -> dict[str, Any]:
     """Time all of it in turns and return rates and ratios."""
     run = on_digits(backbone, "full")
-    samples = list(ModelRun(run).samples(run.sample_ids))
-    network = kind_of(run).load(run)  # not compiled: the bare one
+    samples = list(run.samples(run.sample_ids))
+    network = run.kind.load(run)  # not compiled: the bare one
     assert isinstance(network, CheckedDenoiser)
     conditioning = network.encode_prompts(run.prompts.texts)
     sizes = {str(s): bare(network, conditioning, s, 256) for s in (16, 32, 64, 128)}
     table = {int(s): median(r) for s, r in in_turns(sizes, max(3, rounds // 2), clock).items()}
     best = smallest_of_the_best(table)
     works = {"bare": bare(network, conditioning, best, cells)}
-    shared = kind_of(run).load(run)
+    shared = run.kind.load(run)
     for name in STRATEGIES:
         one = on_digits(backbone, name)
-        engine = denoising(kind_of(one).open_engine(one, shared))
+        engine = denoising(one.kind.open_engine(one, shared))
         engine.batch_size = best
         works[name] = scoring(engine, one.strategy, samples, cells)
         if name == "full":
-            plain = denoising(kind_of(run).open_engine(run, network))
+            plain = denoising(run.kind.open_engine(run, network))
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
-        fast = denoising(ModelRun(run).open_engine())
+        fast = denoising(run.open_engine())
         compile_network(fast.backbone)
         fast.batch_size, fast.one_shape = best, True
         works["full, compiled"] = scoring(fast, run.strategy, samples, cells)
@@ -157,12 +155,12 @@ def short_runs(pairs: int, evaluations: int, clock: Callable[[], float]) -> dict
     Unlike `engine_against_bare`, a run ends: its last batches are not full.
     """
     run = on_digits("tiny-digits", "full")
-    network, shared = kind_of(run).load(run), kind_of(run).load(run)
+    network, shared = run.kind.load(run), run.kind.load(run)
     assert isinstance(network, CheckedDenoiser)
-    engine = denoising(kind_of(run).open_engine(run, shared))
+    engine = denoising(run.kind.open_engine(run, shared))
     engine.batch_size = 64
     each = len(run.prompts.texts) * STRATEGIES["full"]["draws"]
-    images = list(ModelRun(run).samples(run.sample_ids))[: max(1, round(evaluations / each))]
+    images = list(run.samples(run.sample_ids))[: max(1, round(evaluations / each))]
 
     def whole() -> float:
         before = engine.evaluated
@@ -204,8 +202,8 @@ print(json.dumps(found))
 def many_images(images: int, started: float) -> tuple[int, float, float, float]:
     """Score so many images, digits over and over, on one draw."""
     run = on_digits("tiny-digits", "full", {"draws": 1})
-    samples = list(ModelRun(run).samples(run.sample_ids))
-    engine = ModelRun(run).open_engine()
+    samples = list(run.samples(run.sample_ids))
+    engine = run.open_engine()
     first, cpu, begun = 0.0, 0.0, time.perf_counter()
 
     def many() -> Iterator[Sample]:

@@ -21,9 +21,8 @@ from bench.cli.settings import config_from_options, config_options
 from bench.inputs.checking import check_data
 from bench.render.tables import print_rows
 from bench.running.command import same_options
-from bench.running.model_run import token_counts
 from bench.running.parts.data import find_dataset
-from bench.running.prepare import prepare
+from bench.running.prepare import ask
 from bench.running.settings import about, options_of
 
 INTERVAL = 5.0  # seconds between lines of progress
@@ -83,12 +82,12 @@ def prompts_command(ctx: click.Context, /, **options: Any) -> None:
     If the classes were renamed, their names in the data are shown too.
     """
     config = config_from_options(ctx, **options)
-    prepared = prepare(config, images=False)
-    named, prompts, name = prepared.named, prepared.prompts, prepared.backbone_name
+    question = ask(config)
+    named, prompts, name = question.named, question.prompts, question.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
-    if prepared.absent:
-        note = f"No token counts: {prepared.absent[0]}"
-    elif (counted := token_counts(prepared)) is None:
+    if question.absent is not None:
+        note = f"No token counts: {question.absent}"
+    elif (counted := question.token_counts()) is None:
         note = f"The backbone {name} cannot count tokens."
     else:
         counts, limit = counted
@@ -102,6 +101,6 @@ def prompts_command(ctx: click.Context, /, **options: Any) -> None:
     keys = [key for key in heads if key != "found" or named.changes]
     print_rows([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
-    backbone = config.backbone or (None if prepared.dataset.backbone else "NAME")
+    backbone = config.backbone or (None if question.dataset.backbone else "NAME")
     command = same_options(config, "--dry-run", backbone=backbone)
     next_steps(("see what scoring with them costs", command))

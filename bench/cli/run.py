@@ -28,10 +28,10 @@ from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
-from bench.recordings.promised import run, sweep_only
+from bench.recordings.calibrate import calibrate_sweep
 from bench.render.plan import print_plan
 from bench.render.run import print_run
-from bench.running.run import warm_up
+from bench.running.run import run, sweep_only, warm_up
 from bench.running.settings import RunConfig
 from bench.running.verbs.estimate import make_plan
 from bench.running.verbs.shards import check_slurm, submit, write_script
@@ -121,7 +121,7 @@ def run_command(
         return 0
     with Progress(load_plugins().manager):
         score = sweep_only if only_sweep else run
-        finished = score(config, tell=lambda text: say(text, err=True))
+        finished = score(config, test=calibrate_sweep, tell=lambda text: say(text, err=True))
     summary = finished.summary
     if wants_json():
         print_json(finished.plain())

@@ -13,6 +13,7 @@ from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for, replay_samples
 from bench.running.parts.decision import usual_parameters, usual_strategy
+from bench.running.preparing.sweep import PlannedSweep
 from bench.stats.probability import fit_probability, held_out_skill
 from bench.stats.risk import LEVEL
 from bench.store.calibrations import (
@@ -93,6 +94,21 @@ def calibrate(
     )
     write_calibration(path, calibration)
     return calibration
+
+
+def calibrate_sweep(sweep: PlannedSweep) -> Calibration:
+    """Test the settings of a stated risk on the images that were swept for it; see `calibrate`."""
+    strategy = sweep.candidates[0]
+    tested = load_plugins().strategies.get(strategy.name).safest_first
+    others = {name: value for name, value in strategy.params.items() if name not in tested[0]}
+    return calibrate(
+        sweep.folder,
+        strategy.name,
+        others,
+        settings=tested,
+        samples=set(sweep.samples),
+        of=sweep.plan.split,
+    )
 
 
 def _summary_records(run: StoredRun) -> list[Record]:

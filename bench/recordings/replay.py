@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -154,11 +154,11 @@ def _largest_problem(recording: Recording) -> Problem:
     return replace(problem, class_of_prompt=np.arange(items.texts), can_linearise=False)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class PreparedReplay(Executable):
     """A validated replay, ready for `execute`: a recording takes the place of the model."""
 
-    recording: Recording = field(kw_only=True)
+    recording: Recording
 
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield the recorded samples with these ids, without their images."""
@@ -207,9 +207,14 @@ def prepare_replay(
         decider = decider_for(recording, strategy, chosen)
         settings["risk"] = risk
         manifest = _make_manifest(recording, decider, settings, calibrated)
-    folder = results / manifest.run_id
     return PreparedReplay(
-        manifest, decider.strategy, folder, started, fresh, timed=False, recording=recording
+        manifest=manifest,
+        decider=decider,
+        folder=results / manifest.run_id,
+        started=started,
+        fresh=fresh,
+        timed=False,
+        recording=recording,
     )
 
 

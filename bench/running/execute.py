@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
-from bench.errors import StoreError, UserError, warn_user
+from bench.errors import UserError, warn_user
 from bench.machine.environment import peak_memory, remember_speed
-from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
-from bench.running.until import QuestionWatch
+from bench.running.executors.protocol import Executable, Executor, LocalExecutor
+from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
@@ -32,7 +32,8 @@ from bench.store.records import make_record
 from bench.store.summary import Again, Summary
 from bench.store.writing import RunFolder, update_labels
 
-CHECK_SECONDS = 2.0  # minimum time between two `question_checked` events
+ALL_IMAGES = Until()
+R = TypeVar("R", bound=Executable)
 
 
 @dataclass(frozen=True)
@@ -62,55 +63,43 @@ class Finished:
 
 
 def execute(
-    run: Executable, open_executor: OpenExecutor = LocalExecutor, watch: QuestionWatch | None = None
+    run: R, open_executor: Callable[[R], Executor] = LocalExecutor, until: Until = ALL_IMAGES
 ) -> Finished:
     """Score the images asked for that are not decided yet.
 
     The result covers only the images asked for, even if the stored run has more. The executor is
-    opened only if something is left to score. With `watch`, images are scored in its order until
-    its question is answered; `run.manifest` is then narrowed to the images that the answer needs.
+    opened only if something is left to score. `until` gives the order of the images, and ends the
+    run; then only the images that it needs are asked for.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
         StoreError: the disk is full; images decided so far are kept.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
-    answer: QuestionAnswer | None = None
-    if (
-        watch is not None
-        and not run.fresh
-        and missing_samples(run.folder, run.manifest, False) is not None
-    ):
-        watch.adopt(read_decisions(run.folder, run.manifest))
-        with suppress(StoreError):  # raised again if anything must be scored
-            watch.record_question(run.folder)
-        run.manifest = watch.narrowed(run.manifest)
+    if not run.fresh:
+        run = replace(run, manifest=until.resume(run.folder, run.manifest))
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
-            answer = watch.record_at_once(run.folder) if watch else None
+            answer = until.answer_stored(run.folder)
             update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
         refuse_in_use(run.folder)
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
-        if run.sweep is not None:
-            folder.copy_sweep(*run.sweep, run.save_errors)
+        if run.swept is not None:
+            folder.copy_sweep(*run.swept, run.save_errors)
         earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
         outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
-        if watch is not None:
-            watch.record_question(folder.path)
-            outstanding = watch.outstanding(outstanding)
+        outstanding = until.begin(folder.path, outstanding)
         if outstanding:
             if folder.mixed_code:
                 warn_user(folder.mixed_code)
             with closing(open_executor(run)) as executor:
-                _score(run, folder, executor, outstanding, earlier, watch)
+                _score(run, folder, executor, outstanding, earlier, until)
                 memory, problem = executor.peak_memory, executor.problem
-        if watch is not None:
-            run.manifest = watch.narrowed(run.manifest)
-            folder.narrow(run.manifest.samples)
-            answer = watch.record_answer(folder.path)
+        manifest, answer = until.end(folder, run.manifest)
+        run = replace(run, manifest=manifest)
         finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
     if problem is not None and (warning := _cost_warning(run, problem, finished.summary)):
         warn_user(warning)
@@ -140,7 +129,7 @@ def _score(
     executor: Executor,
     outstanding: list[str],
     earlier: Decisions,
-    watch: QuestionWatch | None,
+    until: Until,
 ) -> None:
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
@@ -154,18 +143,14 @@ def _score(
     notify_plugins(
         listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct
     )
-    seconds = equivalents = next_check = 0.0
+    seconds = equivalents = 0.0
     for decided, duration in timed(executor.score(outstanding)):
         record = make_record(decided, duration if run.timed else 0.0)
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
         notify_plugins(listeners, "sample_scored", record=record)
         seconds, equivalents = seconds + duration, equivalents + decided.equivalents
-        right = record["prediction"] == record["label"]
-        if watch is not None and watch.add(record["sample_id"], right):
+        if until.ends(record["sample_id"], record["prediction"] == record["label"]):
             break
-        if watch is not None and time.monotonic() > next_check:
-            notify_plugins(listeners, "question_checked", **watch.state())
-            next_check = time.monotonic() + CHECK_SECONDS
     if executor.device and seconds > 1:
         backbone = run.manifest.backbone
         remember_speed(backbone.name, executor.device, backbone.dtype, equivalents / seconds)

@@ -18,10 +18,8 @@ from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
-from bench.running.model_run import check
 from bench.running.parts.scorer import find_backbone, resolve_dtype
-from bench.running.prepared import Prepared, run_samples
-from bench.running.scorers import kind_of
+from bench.running.prepared import PreparedRun
 from bench.running.scorers.draws import encode_texts
 from bench.running.settings import SETTINGS, RunConfig, about
 from bench.store.documents import Manifest, Probe
@@ -96,7 +94,7 @@ KEPT_ELEMENTS = 16  # number of stored values per latent or prediction
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
-def with_probe(prepared: Prepared) -> Prepared:
+def with_probe(prepared: PreparedRun) -> PreparedRun:
     """Return the run with a probe in its manifest: a few of the backbone's predictions.
 
     Raises UserError if they differ from the stored run's probe, or the run is a shard.
@@ -106,7 +104,7 @@ def with_probe(prepared: Prepared) -> Prepared:
             "shard= needs a backbone that other processes can load, but this one is in memory. Save"
             " the pipeline with pipe.save_pretrained(FOLDER) and name the folder."
         )
-    check(prepared)
+    prepared.check()
     stored = _stored_manifest(prepared)
     earlier = None if stored is None else stored.probe
     sample = prepared.sample_ids[0] if earlier is None else earlier.sample
@@ -120,16 +118,16 @@ def with_probe(prepared: Prepared) -> Prepared:
             " starts over."
         )
     manifest = prepared.manifest.model_copy(update={"probe": earlier or probe})
-    return replace(prepared, described=manifest)
+    return replace(prepared, manifest=manifest)
 
 
-def _stored_manifest(prepared: Prepared) -> Manifest | None:
+def _stored_manifest(prepared: PreparedRun) -> Manifest | None:
     if prepared.config.fresh or missing_samples(prepared.folder, prepared.manifest, False) is None:
         return None
     return read_manifest(prepared.folder)
 
 
-def _probe(prepared: Prepared, sample_id: str) -> Probe:
+def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
     import torch
 
     from bench.engine.denoiser import CheckedDenoiser
@@ -137,9 +135,9 @@ def _probe(prepared: Prepared, sample_id: str) -> Probe:
     from bench.engine.trees import mapped
     from bench.inputs.pixels import decode
 
-    denoiser: Any = kind_of(prepared).make(prepared)
+    denoiser: Any = prepared.kind.make(prepared)
     assert isinstance(denoiser, CheckedDenoiser)
-    sample = next(run_samples(prepared, [sample_id]))
+    sample = next(prepared.samples([sample_id]))
     levels, count = denoiser.levels, min(PROBED_TEXTS, len(prepared.prompts.texts))
     level = np.repeat([int(fraction * len(levels)) for fraction in PROBED_LEVELS], count)
     with torch.inference_mode():

@@ -14,10 +14,9 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.running.parts.setting import IdentityRole
-from bench.running.prepared import Prepared
 from bench.running.preparing.texts import describe_items
+from bench.running.question import RunQuestion
 from bench.running.resolve import owners_of
-from bench.running.scorers import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_settings
 from bench.store import identity as ids
@@ -41,24 +40,24 @@ from bench.store.identity import (
 
 
 def make_manifest(
-    prepared: Prepared,
+    question: RunQuestion,
+    split: Split,
+    sample_ids: Sequence[str] | None = None,
     calibrated: CalibratedOn | None = None,
     sweep: Sweep | None = None,
-    sample_ids: Sequence[str] | None = None,
 ) -> Manifest:
-    """Return the manifest of a run.
+    """Return the manifest of a run on the images of a split.
 
     `sample_ids` are the images asked for, None for all; `--limit` and `--shard` apply to both.
     """
-    split, prompts = prepared.split, prepared.prompts
-    config, weights, learns_from = prepared.config, prepared.weights, prepared.learns_from
-    assert split is not None, "prepared without images"
-    half: tuple[IdentityRole, ...] = () if prepared.dtype == "float32" else ("half",)
-    strategy = prepared.decider.identity
+    prompts, config = question.prompts, question.config
+    weights, learns_from = question.weights, question.learns_from
+    half: tuple[IdentityRole, ...] = () if question.dtype == "float32" else ("half",)
+    strategy = question.decider.identity
     identity = Identity(
         version=ids.IDENTITY_VERSION,
         dataset=DataIdentity(
-            name=prepared.dataset.name,
+            name=question.dataset.name,
             version=split.version,
             split=split.split,
             fingerprint=split.fingerprint,
@@ -69,16 +68,16 @@ def make_manifest(
         if split.items
         else ids.prompts_digest(prompts.pairs),
         backbone=BackboneIdentity(
-            name=prepared.backbone.name,
-            version=prepared.backbone.version,
+            name=question.backbone.name,
+            version=question.backbone.version,
             weights=weights.fingerprint if weights else None,
-            dtype=prepared.dtype,
+            dtype=question.dtype,
             parameters=recorded_parameters(
-                prepared.backbone, weights, prepared.backbone_parameters
+                question.backbone, weights, question.backbone_parameters
             ),
             **identity_settings(config, "precision", *half),
         ),
-        scoring=kind_of(prepared).scoring(prepared),
+        scoring=question.kind.scoring(question),
         strategy=strategy,
         seed=config.seed,
         **identity_settings(config, "run"),
@@ -91,7 +90,7 @@ def make_manifest(
                 fingerprint=learns_from.split.fingerprint,
                 images=len(learns_from.split.sample_ids),
             ),
-            candidates=prepared.shortlist and prepared.shortlist.source,
+            candidates=question.shortlist and question.shortlist.source,
             calibrated=calibrated,
         ),
     )
@@ -99,20 +98,20 @@ def make_manifest(
     plugins = load_plugins()
     return Manifest(
         format=MANIFEST_FORMAT,
-        run_id=ids.run_id(split.name, prepared.backbone_name, strategy.name, identity),
+        run_id=ids.run_id(split.name, question.backbone_name, strategy.name, identity),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=StoredConfig(**prepared.recorded_settings()),
+        config=StoredConfig(**question.recorded_settings()),
         dataset=Data(
             name=split.name, version=split.version, split=split.split, n_total=len(split.sample_ids)
         ),
         backbone=BackboneInfo(
-            name=prepared.backbone_name,
-            version=prepared.backbone.version,
+            name=question.backbone_name,
+            version=question.backbone.version,
             weights=weights.location if weights else None,
             revision=weights.revision if weights else None,
-            dtype=prepared.dtype,
-            trained_on=prepared.trained_on,
+            dtype=question.dtype,
+            trained_on=question.trained_on,
             **without_none(
                 in_memory=dict(weights.description) if isinstance(weights, InMemory) else None
             ),
@@ -120,17 +119,17 @@ def make_manifest(
         strategy=strategy,
         classes=list(split.classes),
         prompts=[] if split.items else prompts.pairs,
-        environment=environment(plugins.versions(), source_hashes(plugins, owners_of(prepared))),
+        environment=environment(plugins.versions(), source_hashes(plugins, owners_of(question))),
         samples=samples,
         **without_none(
             parents=None if prompts.parents is None else list(prompts.parents),
             part=part,
             sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
-            linearisation_cost=linearisation_cost(prepared)
-            if prepared.strategy.linearises
+            linearisation_cost=linearisation_cost(question)
+            if question.strategy.linearises
             else None,
-            items=describe_items(prepared, split.items, prompts) if split.items else None,
+            items=describe_items(question, split.items, prompts) if split.items else None,
         ),
     )
 

@@ -16,59 +16,59 @@ from bench.inputs.split import Split
 from bench.inputs.weights import Weights, advise_licence, locate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import offline_if_set
+from bench.running.executors.protocol import Swept
 from bench.running.manifest import make_manifest
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.running.preparing.others import (
     find_candidates,
     find_fit_split,
     learn_weighting,
     name_fit_split,
 )
-from bench.running.preparing.risk import has_calibration, stated_risk, with_risk
-from bench.running.preparing.sweep import with_sweep
 from bench.running.preparing.texts import (
     item_texts,
     make_prompts,
     text_score_warning,
     uneven_prompts_warning,
 )
-from bench.running.resolve import Resolved, resolve
+from bench.running.question import Resolved, RunQuestion
+from bench.running.resolve import resolve
 from bench.running.settings import RunConfig, check_scope
+from bench.store.documents import Sweep
+from bench.store.folder import shard_folder
+from bench.store.identity import CalibratedOn
 
 if TYPE_CHECKING:
     import datasets
 
 
 @offline_if_set
-def prepare(
+def ask(
     config: RunConfig,
     dataset: DatasetSpec | DataSource | None = None,
-    images: bool = True,
+    images: bool = False,
     rows: datasets.Dataset | None = None,
     loaded: Any = None,
     surveyed: tuple[str, bool] | None = None,
     split: Split | None = None,
-    samples: Sequence[str] | None = None,
-) -> Prepared:
-    """Resolve and validate a run.
+) -> RunQuestion:
+    """Resolve and validate a run as far as that needs no manifest.
 
     `dataset` replaces the one that `config` names. If no `images` are needed, a dataset that
     declares its classes is not read. The images may be in memory (`rows`) or read before with the
     same data settings (`split`); `loaded` is the backbone if the caller has loaded it. `surveyed`
     is the fingerprint of the images, and whether all of them are ordinary, if another process has
-    read them. `samples` are the ids to score; None for those that the settings select.
+    read them.
 
     Raises UserError if something in the settings, the data or the texts is invalid or does not fit.
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
-    check_scope(resolved.config, resolved.backbone, resolved.backbone_name)
-    stated = stated_risk(resolved)
-    config, data = resolved.config, resolved.data
+    check_scope(config, resolved.backbone, resolved.backbone_name)
     if images and split is None:
-        split = load_split(data, config.split, rows)
+        split = load_split(resolved.data, config.split, rows)
         split = split if surveyed is None else replace(split, survey=surveyed)
-    named = split.class_names if split else load_classes(data)
+    named = split.class_names if split else load_classes(resolved.data)
     resolved = name_fit_split(resolved, split)
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)
@@ -76,11 +76,11 @@ def prepare(
         resolved = _also_trained_on(resolved, shortlist.trained_on)
     prompts = item_texts(resolved, split) if split and split.items else None
     prompts = prompts or make_prompts(resolved, named.names)
-    absent: tuple[str, ...] = ()
+    weights, absent = None, None
     try:
         weights = find_weights(resolved, loaded)
     except AbsentError as error:
-        weights, absent = None, (str(error),)
+        absent = error
     weighting = config.weighting
     warnings = [
         out_of_domain_warning(resolved, chosen, len(named.names)),
@@ -95,13 +95,13 @@ def prepare(
         )
         warnings.append(gain)
         resolved = _also_trained_on(resolved, data_learned)
-    prepared = Prepared(
+    return RunQuestion(
         **vars(resolved),
         named=named,
         prompts=prompts,
         weights=weights,
-        split=split,
         absent=absent,
+        split=split,
         started=started,
         weighting=weighting,
         warnings=tuple(filter(None, warnings)),
@@ -109,24 +109,50 @@ def prepare(
         learns_from=learns_from,
         shortlist=shortlist,
     )
-    if split is None or absent:
-        return prepared
-
-    prepared = replace(prepared, described=make_manifest(prepared, sample_ids=samples))
-    if stated is None:
-        return prepared
-    if not has_calibration(stated, prepared.manifest):
-        return with_sweep(prepared, stated, samples)
-    prepared, calibrated = with_risk(prepared, stated, prepared.manifest)
-    return replace(prepared, described=make_manifest(prepared, calibrated, sample_ids=samples))
 
 
-def prepare_again(
-    prepared: Prepared, config: RunConfig, samples: Sequence[str] | None = None
-) -> Prepared:
-    """Prepare another run with the images of `prepared`, and its backbone if that is loaded."""
-    loaded, split = prepared.loaded, prepared.split
-    return prepare(config, prepared.data, loaded=loaded, split=split, samples=samples)
+def prepare(
+    config: RunConfig,
+    dataset: DatasetSpec | DataSource | None = None,
+    rows: datasets.Dataset | None = None,
+    loaded: Any = None,
+    surveyed: tuple[str, bool] | None = None,
+    split: Split | None = None,
+) -> PreparedRun:
+    """Read the images of a run and validate it; the arguments are those of `ask`.
+
+    A stated risk has chosen no parameters yet: see `bench.running.preparing.sweep.settled`.
+    """
+    return prepared_run(ask(config, dataset, True, rows, loaded, surveyed, split))
+
+
+def prepared_run(
+    question: RunQuestion,
+    samples: Sequence[str] | None = None,
+    calibrated: CalibratedOn | None = None,
+    sweep: Sweep | None = None,
+    swept: Swept | None = None,
+) -> PreparedRun:
+    """Return the run of a question whose images were read, with a new manifest.
+
+    `samples` are the ids to score; None for those that the settings select. `calibrated` and
+    `sweep` are what chose the strategy of a stated risk; `swept` are decided images to copy.
+    """
+    config, split = question.config, question.split
+    if question.absent is not None:
+        raise question.absent
+    assert split is not None, "asked without images"
+    manifest = make_manifest(question, split, samples, calibrated, sweep)
+    folder = Path(config.results, manifest.run_id)
+    if (shard := config.shard) is not None:
+        folder = shard_folder(folder, shard.index, shard.count)
+    stored = {"fresh": config.fresh, "save_errors": config.save_errors, "folder": folder}
+    return PreparedRun(**vars(question) | stored | {"manifest": manifest, "swept": swept})
+
+
+def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
+    """Prepare another run with the images of `run`, and its backbone if that is loaded."""
+    return prepare(config, run.data, loaded=run.loaded, split=run.split)
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:

@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from bench.contracts.parameters import Parameters
-from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
-from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.data import DataSource
-from bench.inputs.draws import DrawPlan
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import Decider, backbone_params, find_strategy
-from bench.running.parts.measure import ResolvedViews, find_plan, resolve_views
+from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype
 from bench.running.parts.setting import option, passed_to
-from bench.running.settings import SETTINGS, RunConfig, changed, loading_settings
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A run's settings and what they resolve to."""
-
-    config: RunConfig  # settings as the user set them
-    data: DataSource  # where the images are, and how they are read
-    source: BackboneSource  # the backbone, and the weights that the user named
-    backbone_parameters: Parameters  # all of the backbone's parameters
-    trained_on: str | None
-    """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
-    dtype: str
-    template: str | list[str] | None
-    """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
-    decider: Decider
-    plan: DrawPlan  # noise levels and pairs of the draws
-    views: ResolvedViews | None = None  # views of an image; None for the image alone
-    checks_dtype: bool = False
-    """Whether half precision was chosen automatically, so that it is compared with float32."""
-
-    @property
-    def dataset(self) -> DatasetSpec:
-        """Spec of the dataset."""
-        return self.data.spec
-
-    @property
-    def backbone(self) -> BackboneSpec:
-        """Spec of the backbone."""
-        return self.source.spec
-
-    @property
-    def backbone_name(self) -> str:
-        """Name of the backbone: the spec's, or the folder's or file's, with its LoRAs."""
-        return self.source.name
-
-    @property
-    def backbone_key(self) -> tuple[object, ...]:
-        """What is loaded, and how: runs with equal keys can share a backbone.
-
-        Name, version, parameters, dtype and settings of the loading, and last the weights, as the
-        settings name them.
-        """
-        source, config = self.source, self.config
-        return (
-            (source.spec.name, source.spec.version, self.dtype),
-            tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
-            loading_settings(config),
-            (source.weights, config.revision, source.file, *source.loras),
-        )
-
-    @property
-    def strategy(self) -> CheckedStrategy:
-        """Strategy that decides the images."""
-        return self.decider.strategy
-
-    def without_risk(self) -> RunConfig:
-        """Return the settings with `risk` replaced by the strategy and parameters it has chosen."""
-        if self.config.risk is None:
-            return self.config
-        decider = self.decider
-        params = {**self.config.params, **decider.parameters}
-        changes = {"risk": None, "strategy": decider.spec.name, "params": params}
-        return self.config.model_copy(update=changes)
-
-    def recorded_settings(self) -> dict[str, Any]:
-        """Return the settings for the manifest, with resolved names."""
-        return {
-            **self.config.model_dump(),
-            "dataset": self.data.name,
-            "data_dir": self.data.data_dir,
-            "backbone": self.backbone.name,
-            "weights": self.source.file or self.source.weights,
-            **({"backbone": self.source.weights} if self.source.file else {}),
-            "dtype": self.dtype,
-            "template": self.template,
-        }
+from bench.running.preparing.risk import StatedRisk
+from bench.running.question import Resolved
+from bench.running.scorers import KINDS
+from bench.running.settings import SETTINGS, RunConfig, changed
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
@@ -116,6 +38,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         config=config,
         data=data,
         source=source,
+        kind=KINDS[source.spec.scorer],
         backbone_parameters=source.spec.resolve_parameters(
             {**backbone_params(config, source.spec, decider.spec), **options}
         ),
@@ -123,10 +46,23 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         dtype=dtype,
         template=config.template or (None if config.prompts else source.spec.template),
         decider=decider,
+        risk=None if config.risk is None else _state_risk(config.risk, config, source, decider),
         plan=find_plan(config, source.spec),
         views=None if config.views is None else resolve_views(config.views),
         checks_dtype=config.dtype == AUTO and dtype != "float32",
     )
+
+
+def _state_risk(
+    risk: float, config: RunConfig, source: BackboneSource, decider: Decider
+) -> StatedRisk:
+    """Return the risk of the settings; UserError if nothing can be risked with the backbone."""
+    if source.spec.draws == 1 or KINDS[source.spec.scorer].one_draw:
+        raise UserError(
+            f"--risk {risk:g}: backbone {source.name!r} has one draw, on which every strategy"
+            " decides as the full sweep does. Leave --risk out."
+        )
+    return StatedRisk(risk, decider, config.params, Path(config.results))
 
 
 def owners_of(resolved: Resolved) -> list[str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -12,49 +12,88 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import stdout_to_stderr
 from bench.errors import UserError, warn_user
+from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import Connection, check_executor, connect
-from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
+from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
-from bench.running.model_run import ModelRun
-from bench.running.prepare import prepare, prepare_again
-from bench.running.prepared import Prepared
-from bench.running.scorers import kind_of
+from bench.running.prepare import ask, prepare
+from bench.running.prepared import PreparedRun
+from bench.running.preparing.sweep import PlannedSweep, first_run, settled, sweep_of
+from bench.running.question import RunQuestion
 from bench.running.settings import RunConfig
-from bench.running.until import watch_of
+from bench.running.until import until_of
 from bench.running.verbs.agreement import as_full_sweep, audit, decide_again, with_other_noise
 from bench.store.fields import without_none
 
 if TYPE_CHECKING:
     import datasets
 
-    from bench.running.scorers.kind import CheckedBackbone
+    from bench.running.question import CheckedBackbone
 
+Tell = Callable[[str], None]
+Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.calibrate.calibrate_sweep`
 # Setting → how the run's settings change to decide N images a second time, and what does so.
 SECOND_RUNS = {"again": (with_other_noise, decide_again), "audit": (as_full_sweep, audit)}
+
+
+@offline_if_set
+def run(
+    config: RunConfig,
+    dataset: DatasetSpec | None = None,
+    rows: datasets.Dataset | None = None,
+    loaded: Any = None,
+    test: Test | None = None,
+    tell: Tell = lambda text: None,
+) -> Finished:
+    """Make the run that `config` describes, or resume it.
+
+    The dataset, its `rows` and the `loaded` backbone may be objects in memory. A stated risk that
+    is not tested yet takes three steps, each of which resumes: some images are swept, `test` tests
+    the settings of the strategy on them, and the others are raced; `tell` is called with the plan.
+    Without a `test`, or for a shard, such a risk is refused. Raises UserError before anything is
+    scored; after a KeyboardInterrupt the same call resumes.
+    """
+    prepared, shared = prepare_run(config, dataset, rows, loaded), SharedBackbone()
+    sweep = sweep_of(prepared)
+    if sweep is not None and test is not None and config.shard is None and not sweep.calibration():
+        _make_sweep(sweep, test, tell, shared)
+    return run_prepared(settled(prepared), shared)
+
+
+@offline_if_set
+def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) -> Finished:
+    """Make the sweep for a run's risk, or one shard of it, and test on it once it is complete."""
+    sweep = sweep_of(prepare_run(config))
+    if sweep is None:
+        raise UserError(
+            "--sweep-only is for --risk without an earlier calibration on other images."
+        )
+    return _make_sweep(sweep, test, tell, SharedBackbone())
+
+
+def _make_sweep(sweep: PlannedSweep, test: Test, tell: Tell, shared: SharedBackbone) -> Finished:
+    """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
+    untested = sweep.calibration() is None
+    if untested:
+        tell(sweep.plan.in_words())
+        if (warning := sweep.plan.warning()) is not None:
+            warn_user(warning)
+    finished = run_prepared(sweep.run(), shared)
+    if untested and sweep.whole.config.shard is None:
+        test(sweep)
+    return finished
 
 
 @offline_if_set
 def warm_up(config: RunConfig) -> str:
     """Fetch the weights and encode the prompts once for all shards; return the run's id."""
     check_executor(config)
-    prepared = prepare(config)
-    if (sweep := prepared.sweep) is not None and sweep.calibration is None:
-        prepared = prepare_again(prepared, sweep.config)  # the same backbone and prompts
-    run = ModelRun(prepared)
+    run = first_run(prepare(config))
     run.check()
     run.open_engine()
-    return prepared.manifest.run_id
-
-
-@offline_if_set
-def run(config: RunConfig) -> Finished:
-    """Make the run that `config` describes, or resume it.
-
-    Raises UserError before anything is scored; after a KeyboardInterrupt the same call resumes.
-    """
-    return run_prepared(prepare_run(config))
+    return run.manifest.run_id
 
 
 def prepare_run(
@@ -62,7 +101,8 @@ def prepare_run(
     dataset: DatasetSpec | None = None,
     rows: datasets.Dataset | None = None,
     loaded: Any = None,
-) -> Prepared:
+    split: Split | None = None,
+) -> PreparedRun:
     """Prepare a run and issue its warnings; the arguments are those of `prepare`."""
     if config.executor == "ray" and not (dataset is rows is loaded is None):
         raise UserError(
@@ -71,47 +111,46 @@ def prepare_run(
             " folder."
         )
     check_executor(config)
-    prepared = prepare(config, dataset, rows=rows, loaded=loaded)
-    if prepared.backbone.objects:
-        prepared = with_probe(prepared)
+    prepared = prepare(config, dataset, rows=rows, loaded=loaded, split=split)
     for warning in prepared.warnings:
         warn_user(warning)
     return prepared
 
 
-def run_prepared(prepared: Prepared, shared: SharedBackbone | None = None) -> Finished:
+def run_prepared(prepared: PreparedRun, shared: SharedBackbone) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time."""
-    watch = watch_of(prepared)
+    if prepared.backbone.objects:
+        prepared = with_probe(prepared)
+    until = until_of(prepared)
     after = {
         name: (count, change(prepared), decide)
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
-    if not after and shared is None:
-        return execute(ModelRun(prepared), executor_of(prepared), watch)
-    shared, others = shared or SharedBackbone(), [other.config for _, other, _ in after.values()]
-    finished = execute(sharing(prepared, shared, others), executor_of(prepared), watch)
+    others = [other.config for _, other, _ in after.values()]
+    finished = execute(prepared, executor_of(prepared, shared, others), until)
     second = {
         name: decide(
-            sharing(other, shared, []),
-            finished.manifest,
-            finished.folder,
-            count,
-            executor_of(other),
+            other, finished.manifest, finished.folder, count, executor_of(other, shared, [])
         )
         for name, (count, other, decide) in after.items()
     }
     return replace(finished, second=without_none(**second))
 
 
-def executor_of(prepared: Prepared) -> OpenExecutor:
-    """Return what opens a run's executor; raises UserError if it is not installed."""
+def executor_of(
+    prepared: PreparedRun, shared: SharedBackbone, others: Iterable[RunConfig]
+) -> Callable[[PreparedRun], Executor]:
+    """Return what opens a run's executor, with a backbone that `others` will share.
+
+    Raises UserError if the executor is not installed.
+    """
     check_executor(prepared.config)
     if prepared.config.executor == "local":
-        return LocalExecutor
+        return lambda run: LocalExecutor(run, run.open_engine(lambda: shared.of(run, others)))
     from bench.running.executors.driver import open_ray
 
-    return lambda _: open_ray(prepared)
+    return open_ray
 
 
 class SharedBackbone:
@@ -123,7 +162,7 @@ class SharedBackbone:
     def __init__(self) -> None:
         self._backbone: CheckedBackbone | None = None
 
-    def of(self, prepared: Prepared, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
+    def of(self, prepared: RunQuestion, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
         """Return the loaded backbone of a run, or None if the run must make its own.
 
         `others` are settings of later runs. Prompts of those that will use the backbone too are
@@ -135,8 +174,8 @@ class SharedBackbone:
         key = prepared.backbone_key
         if self._backbone is None or key != self._backbone.key:
             self.free()
-            sharing = (other for other in _prepared(others) if other.backbone_key == key)
-            self._backbone = kind_of(prepared).load(prepared, chain([prepared], sharing))
+            sharing = (other for other in _asked(others) if other.backbone_key == key)
+            self._backbone = prepared.kind.load(prepared, chain([prepared], sharing))
         return self._backbone
 
     def free(self) -> None:
@@ -150,16 +189,11 @@ class SharedBackbone:
             torch.cuda.empty_cache()
 
 
-def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> ModelRun:
-    """Return a run that takes its backbone from `shared`."""
-    return ModelRun(prepared, lambda: shared.of(prepared, others))
-
-
-def _prepared(configs: Iterable[RunConfig]) -> Iterator[Prepared]:
-    """Yield the runs that can be prepared; the others raise their errors when they start."""
+def _asked(configs: Iterable[RunConfig]) -> Iterator[RunQuestion]:
+    """Yield the runs that can be made; the others raise their errors when they start."""
     for config in configs:
         with suppress(UserError):
-            yield prepare(config, images=False)
+            yield ask(config)
 
 
 class SharedCluster:
@@ -169,13 +203,15 @@ class SharedCluster:
         self._key: object = None
         self._connection: Connection | None = None
 
-    def executor_of(self, prepared: Prepared) -> OpenExecutor:
+    def executor_of(
+        self, prepared: PreparedRun, shared: SharedBackbone, others: Iterable[RunConfig]
+    ) -> Callable[[PreparedRun], Executor]:
         """Return what opens a run's executor; for Ray, on the shared connection."""
-        opens, config = executor_of(prepared), prepared.config
+        opens, config = executor_of(prepared, shared, others), prepared.config
         if config.executor != "ray":
             return opens
 
-        def connected(run: Executable) -> Executor:
+        def connected(run: PreparedRun) -> Executor:
             key = config.ray_address, config.workers
             if key != self._key:
                 self.close()

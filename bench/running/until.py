@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.contracts.strategy import Floats
+from bench.discovery.guard import notify_plugins
+from bench.discovery.loading import load_plugins
 from bench.errors import StoreError, UserError, warn_user
 from bench.inputs.subsets import shuffle_samples
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.stats.comparison import check_comparable
 from bench.stats.questions import (
     Results,
@@ -22,15 +25,42 @@ from bench.stats.questions import (
     decided_at,
     parse_question,
 )
-from bench.store.decisions import Decisions
+from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import find_run
+from bench.store.folder import find_run, missing_samples
 from bench.store.questions import QuestionAnswer, Verdict, keep_question, read_questions
 from bench.store.runs import read_run
+from bench.store.writing import RunFolder
+
+CHECK_SECONDS = 2.0  # minimum time between two `question_checked` events
 
 
-class QuestionWatch:
-    """Collects the results of a run's images and detects when they answer its question.
+class Until:
+    """What ends a run. By default, nothing does before all of its images are decided."""
+
+    def resume(self, folder: Path, manifest: Manifest) -> Manifest:
+        """Take up a stored run; return the manifest of the images that are asked for."""
+        return manifest
+
+    def begin(self, folder: Path, outstanding: list[str]) -> list[str]:
+        """Begin to score; return the outstanding images in the order of scoring."""
+        return outstanding
+
+    def ends(self, sample_id: str, right: bool) -> bool:
+        """Add one image's result; return whether the run ends here."""
+        return False
+
+    def end(self, folder: RunFolder, manifest: Manifest) -> tuple[Manifest, QuestionAnswer | None]:
+        """Limit a run to the images that count, and return its manifest and its answer."""
+        return manifest, None
+
+    def answer_stored(self, folder: Path) -> QuestionAnswer | None:
+        """Return the answer of a run that is decided already."""
+        return None
+
+
+class UntilAnswered(Until):
+    """Ends a run when its images, in random order, answer a question.
 
     Only the prefix of the random order that is completely decided counts, so that the answer does
     not depend on the order in which workers finish images.
@@ -56,9 +86,55 @@ class QuestionWatch:
         self._n = 0  # number of images in the complete prefix
         self._checked = 0  # number of images at the last check
         self._deciding = 0  # number of images that the verdict needs
+        self._next_event = 0.0  # time of the next event, on the clock of `time.monotonic`
         self.post_hoc = False
 
-    def adopt(self, decisions: Decisions) -> None:
+    def resume(self, folder: Path, manifest: Manifest) -> Manifest:
+        """Take up the results of earlier calls, and write down the question if possible."""
+        if missing_samples(folder, manifest, False) is None:
+            return manifest
+        self._adopt(read_decisions(folder, manifest))
+        with suppress(StoreError):  # raised again if anything must be scored
+            self._record_question(folder)
+        return self._narrowed(manifest)
+
+    def begin(self, folder: Path, outstanding: list[str]) -> list[str]:
+        """Write down the question; return the images in random order."""
+        self._record_question(folder)
+        left = set(outstanding)
+        return [sample_id for sample_id in self.order if sample_id in left]
+
+    def ends(self, sample_id: str, right: bool) -> bool:
+        """Add one image's result; return whether it answers the question."""
+        self._right[sample_id] = right
+        if self._advance() and self.answered:
+            return True
+        if time.monotonic() > self._next_event:
+            p = current_p(self.question, self._prefix) if self._n else 1.0
+            state = {"question": self.question.text, "images": self._n, "p": p}
+            notify_plugins(load_plugins().manager, "question_checked", **state)
+            self._next_event = time.monotonic() + CHECK_SECONDS
+        return False
+
+    def end(self, folder: RunFolder, manifest: Manifest) -> tuple[Manifest, QuestionAnswer | None]:
+        """Limit the run to the images that the answer needs, and write down the answer."""
+        manifest = self._narrowed(manifest)
+        folder.narrow(manifest.samples)
+        return manifest, self._record_answer(folder.path)
+
+    def answer_stored(self, folder: Path) -> QuestionAnswer | None:
+        """Write question and answer into the folder of a decided run and return the answer.
+
+        A warning tells that they are not kept if the folder cannot be written.
+        """
+        try:
+            self._record_question(folder)
+            return self._record_answer(folder)
+        except StoreError as error:
+            warn_user(f"The answer to --until is not kept: {error}")
+            return self.answer
+
+    def _adopt(self, decisions: Decisions) -> None:
         """Add results from earlier calls, except those of failed images, which are scored again."""
         ids, right = decisions.sample_ids.to_pylist(), decisions.correct
         for sample_id, is_right, failed in zip(ids, right, decisions.failed, strict=True):
@@ -66,11 +142,6 @@ class QuestionWatch:
                 self._right[sample_id] = bool(is_right)
         self.post_hoc = bool(self._right)
         self._advance()
-
-    def add(self, sample_id: str, right: bool) -> bool:
-        """Add one image's result; return whether the question is now answered."""
-        self._right[sample_id] = right
-        return self._advance() and self.answered
 
     def _advance(self) -> bool:
         """Extend the complete prefix; return whether it grew."""
@@ -109,17 +180,7 @@ class QuestionWatch:
         result = answer(self.question, self._prefix)
         return result.model_copy(update={"post_hoc": True}) if self.post_hoc else result
 
-    def state(self) -> dict[str, Any]:
-        """Return the arguments of the event `question_checked`."""
-        p = current_p(self.question, self._prefix) if self._n else 1.0
-        return {"question": self.question.text, "images": self._n, "p": p}
-
-    def outstanding(self, sample_ids: Iterable[str]) -> list[str]:
-        """Return these images in random order."""
-        left = set(sample_ids)
-        return [sample_id for sample_id in self.order if sample_id in left]
-
-    def narrowed(self, manifest: Manifest) -> Manifest:
+    def _narrowed(self, manifest: Manifest) -> Manifest:
         """Return a manifest that asks only for the images that the answer needs.
 
         It is unchanged while the question is open and images are left. If none is left, it asks for
@@ -131,7 +192,7 @@ class QuestionWatch:
         samples = [sample_id for sample_id in manifest.samples if sample_id in deciding]
         return manifest.model_copy(update={"samples": samples})
 
-    def record_question(self, folder: Path) -> None:
+    def _record_question(self, folder: Path) -> None:
         """Write the question into the run's folder before its next image is scored."""
         keep_question(folder, self.question.text, len(self._right))
         subject = self.question.subject
@@ -141,35 +202,21 @@ class QuestionWatch:
             if parse_question(entry.question).subject == subject
         )
 
-    def record_answer(self, folder: Path) -> QuestionAnswer:
+    def _record_answer(self, folder: Path) -> QuestionAnswer:
         """Write the answer into the run's folder and return it."""
         result = self.answer
         keep_question(folder, self.question.text, len(self._right), result)
         return result
 
-    def record_at_once(self, folder: Path) -> QuestionAnswer:
-        """Write question and answer into the folder of a decided run and return the answer.
 
-        A warning tells that they are not kept if the folder cannot be written.
-        """
-        try:
-            self.record_question(folder)
-            return self.record_answer(folder)
-        except StoreError as error:
-            warn_user(f"The answer to --until is not kept: {error}")
-            return self.answer
-
-
-def watch_of(prepared: Prepared) -> QuestionWatch | None:
-    """Return the watch for a run's `--until`; None if it is not set.
+def until_of(run: PreparedRun) -> Until:
+    """Return what ends a run: its `--until`, if that is set.
 
     Raises UserError if the question is invalid or the other run absent, different or partial.
     """
-    question = prepared.config.until
-    if question is None:
-        return None
-    manifest, split = prepared.manifest, prepared.split
-    assert manifest is not None and split is not None
+    if (question := run.config.until) is None:
+        return Until()
+    split = run.split
     order = shuffle_samples(split.sample_ids, split.fingerprint)
     weights = None
     if question.metric == "balanced_accuracy":
@@ -177,12 +224,12 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
         per_class = class_weights(np.bincount(labels, minlength=len(split.classes)).astype(float))
         weights = dict(zip(split.sample_ids, per_class[labels].tolist(), strict=True))
     if question.run is None:
-        return QuestionWatch(question, order, len(order), None, weights)
-    path = find_run(question.run, prepared.config.results, exact=True)
+        return UntilAnswered(question, order, len(order), None, weights)
+    path = find_run(question.run, run.config.results, exact=True)
     other = read_run(path)
-    if other.manifest.run_id == manifest.run_id:
+    if other.manifest.run_id == run.manifest.run_id:
         raise UserError(f"--until: {question.run} is this run itself. Name another one.")
-    check_comparable(manifest, other.manifest)
+    check_comparable(run.manifest, other.manifest)
     baseline = other.decided().right_by_id()
     present = [sample_id in baseline for sample_id in order]
     n = present.index(False) if False in present else len(order)
@@ -191,4 +238,4 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
             f"--until: {question.run} has decided {len(baseline):,} of {len(order):,} images, but"
             " these are not the first in random order. Complete it, or stop it with --until too."
         )
-    return QuestionWatch(question, order[:n], len(order), baseline, weights)
+    return UntilAnswered(question, order[:n], len(order), baseline, weights)

@@ -15,7 +15,6 @@ from bench.engine.batching import rates_by_size, smallest_of_the_best
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.inputs.pixels import decode
-from bench.running.scorers import kind_of
 from bench.running.verbs.estimate import evaluation_flops
 from bench.running.verbs.speed import matmul_peak
 from benchmarks.gpu.machine import Machine
@@ -34,7 +33,7 @@ def engine_over_bare(machine: Machine) -> Iterator[Row]:
         runs = {
             name: full_sweep(place, device, "bfloat16", strategy=name, **more) for name in names
         }
-        network = kind_of(runs["full"]).load(runs["full"])
+        network = runs["full"].kind.load(runs["full"])
         assert isinstance(network, CheckedDenoiser)
         engines = {name: engine_of(run, network) for name, run in runs.items()}
         size = 8 if machine.small else 32

@@ -15,9 +15,8 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
-from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.scorers import kind_of
+from bench.running.prepare import ask
+from bench.running.question import RunQuestion
 from bench.running.settings import make_config
 from benchmarks.gpu.machine import Machine
 
@@ -39,24 +38,24 @@ def _published(folder: Path, kind: str) -> Path:
     return save_published(kind, folder)
 
 
-def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Prepared:
-    """Return a prepared full sweep on made-up pictures."""
+def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> RunQuestion:
+    """Return a full sweep on made-up pictures."""
     if dtype == "TF32":
         more, dtype = {**more, "tf32": True}, "float32"
     settings = {"dataset": "-", "backbone": f"{folder}/", "device": device, "dtype": dtype}
     sweep = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": 2}
     spec = DatasetSpec(name="pictures", target="benchmarks.timing:pictures", classes=CLASSES)
-    return prepare(make_config({**settings, **sweep, **more}), spec, images=False)
+    return ask(make_config({**settings, **sweep, **more}), spec)
 
 
-def engine_of(run: Prepared, network: CheckedDenoiser | None = None) -> DenoisingEngine:
+def engine_of(run: RunQuestion, network: CheckedDenoiser | None = None) -> DenoisingEngine:
     """Return the engine of a prepared run of a denoiser, by default a new one."""
-    engine = kind_of(run).open_engine(run, network)
+    engine = run.kind.open_engine(run, network)
     assert isinstance(engine, DenoisingEngine)
     return engine
 
 
-def errors_of(engine: DenoisingEngine, run: Prepared, samples: list[Sample]) -> Errors:
+def errors_of(engine: DenoisingEngine, run: RunQuestion, samples: list[Sample]) -> Errors:
     """Return the errors of images, float32 [images, prompts, draws]."""
     decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
     whole = np.full((len(samples), len(CLASSES), DRAWS), np.nan, np.float32)

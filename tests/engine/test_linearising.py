@@ -16,7 +16,7 @@ from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply,
 from bench.engine import batching
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree, leaves
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 
 DRAWS = 6
 STEP = 0.01
@@ -50,7 +50,7 @@ class Asks(Strategy):
 
 def engine_of(
     backbone: str, images: int = 1, **settings: Any
-) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
+) -> tuple[DenoisingEngine, PreparedRun, list[Sample]]:
     usual = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": 16}
     return prepared(**{**usual, **settings}, backbone=backbone, limit=images)
 

@@ -16,23 +16,24 @@ from bench.contracts.strategy import Ints
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.running.settings import make_config
 from bench_plugins.backbones.families import StableDiffusion
 
 
-def prepared(**settings: Any) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
+def prepared(**settings: Any) -> tuple[DenoisingEngine, PreparedRun, list[Sample]]:
     """Return an engine, its prepared run, and the images, four by default."""
     base = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}, "batch_size": 16}
     run = prepare(make_config({**base, "limit": 4, **settings}))
-    engine = ModelRun(run).open_engine()
+    engine = run.open_engine()
     assert isinstance(engine, DenoisingEngine) and run.split is not None
-    return engine, run, list(ModelRun(run).samples(run.split.sample_ids[: run.config.limit]))
+    return engine, run, list(run.samples(run.split.sample_ids[: run.config.limit]))
 
 
-def outcomes(engine: DenoisingEngine, run: Prepared, samples: list[Sample]) -> dict[str, Decided]:
+def outcomes(
+    engine: DenoisingEngine, run: PreparedRun, samples: list[Sample]
+) -> dict[str, Decided]:
     """Return what becomes of each image; none fails."""
     decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
     assert len(decided) == len(samples) and all(d.error is None for d in decided.values())

@@ -27,7 +27,6 @@ from oracle.session import Session, words
 
 from bench.running.execute import execute
 from bench.running.executors.driver import Driver
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_manifest
@@ -119,7 +118,7 @@ def workers(session: Session, case: Case) -> Made:
     settings = session.settings(case, results=str(session.place(case, "workers")))
     with session.caching(case):
         prepared = prepare(make_config(settings))
-        made = execute(ModelRun(prepared), lambda _: Driver(prepared, Threads(2)))
+        made = execute(prepared, lambda _: Driver(prepared, Threads(2)))
     yield Run(case, made.folder)
     yield Run(case, session.run(case, "whole"), like=made.folder, exactly=False)
 

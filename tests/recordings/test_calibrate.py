@@ -17,6 +17,7 @@ from bench.recordings.calibrate import calibrate
 from bench.running.command import reproducing_command
 from bench.running.prepare import prepare
 from bench.running.preparing.risk import risk_choices
+from bench.running.preparing.sweep import sweep_of
 from bench.running.settings import make_config
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records
@@ -242,7 +243,8 @@ def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
     assert found.images == 30 and found.samples == fair
     same = {"dataset": "digits", "split": "train", "params": {"draws": "4"}, "limit": 60}
     risky = prepare(make_config({**same, "results": str(tmp_path), "risk": 0.2}))
-    assert risky.sweep is not None and risky.sweep.calibration is None  # it is of the same split
+    sweep = sweep_of(risky)
+    assert sweep is not None and sweep.calibration() is None  # it is of the same split
     plain = json.loads((path / CALIBRATION).read_text())
     del plain["samples"]  # as earlier versions wrote it
     (path / CALIBRATION).write_text(json.dumps(plain))

@@ -15,8 +15,7 @@ from helpers.pipelines import save_indexed
 from safetensors.numpy import load_file, save_file
 
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.scorers import kind_of
+from bench.running.prepared import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, key_of, make_config
 from bench.store.identity import digest
 
@@ -155,7 +154,7 @@ def both(name: str, root: Path) -> tuple[RunConfig, RunConfig]:
     return one, other
 
 
-def identity(prepared: Prepared) -> str:
+def identity(prepared: PreparedRun) -> str:
     return digest(prepared.manifest.identity)
 
 
@@ -169,7 +168,7 @@ def test_runs_share_what_the_declaration_says(name: str, root: Path) -> None:
     one, other = map(prepare, both(name, root))
     differ = {
         "network": one.backbone.learns or one.backbone_key != other.backbone_key,
-        "prompts": kind_of(one).text_files(one) != kind_of(other).text_files(other),
+        "prompts": one.kind.text_files(one) != other.kind.text_files(other),
         "data": key_of(one.config, "data") != key_of(other.config, "data"),
     }
     assert differ == {subject: subject in declared.about for subject in differ}
@@ -191,12 +190,12 @@ def test_what_only_rounds_differently_counts_in_half_precision(name: str, root: 
 def test_fine_tuned_networks_share_encoded_prompts(part: str, tmp_path: Path) -> None:
     folder = save_indexed(tmp_path / "pipeline")
 
-    def prepared() -> Prepared:
+    def prepared() -> PreparedRun:
         return prepare(make_config({"dataset": "digits", "backbone": str(folder)}))
 
     before = prepared()
-    encoded = kind_of(before).text_files(before)
+    encoded = before.kind.text_files(before)
     change(next((folder / part).glob("*.safetensors")))
     after = prepared()
     assert before.backbone_key != after.backbone_key
-    assert (encoded == kind_of(after).text_files(after)) == (part != "text_encoder")
+    assert (encoded == after.kind.text_files(after)) == (part != "text_encoder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from bench.contracts.strategy import Outcome, Problem
 from bench.errors import BenchWarning, UserError
 from bench.running.execute import execute
 from bench.running.executors.protocol import Executable, Executor
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
+from bench.running.prepared import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench.store.writing import RunFolder
@@ -41,13 +42,13 @@ class Scripted(Executor):
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> ModelRun:
+def run(tmp_path: Path) -> PreparedRun:
     settings: dict[str, Any] = {"dataset": "digits", "backbone": "random", "limit": 6}
-    return ModelRun(prepare(make_config({**settings, "results": str(tmp_path)})))
+    return prepare(make_config({**settings, "results": str(tmp_path)}))
 
 
 def test_what_was_decided_before_an_interruption_is_kept_and_not_scored_again(
-    run: ModelRun,
+    run: PreparedRun,
 ) -> None:
     opened: list[Scripted] = []
 
@@ -63,7 +64,7 @@ def test_what_was_decided_before_an_interruption_is_kept_and_not_scored_again(
     assert finished.summary.cost.evaluations == 60
 
 
-def test_nothing_is_opened_for_a_run_that_is_complete(run: ModelRun) -> None:
+def test_nothing_is_opened_for_a_run_that_is_complete(run: PreparedRun) -> None:
     first = execute(run, Scripted)
 
     def never(of: Executable) -> Scripted:
@@ -73,23 +74,23 @@ def test_nothing_is_opened_for_a_run_that_is_complete(run: ModelRun) -> None:
     assert again.resumed and again.summary == first.summary
 
 
-def test_a_resume_by_other_code_says_so(run: ModelRun) -> None:
+def test_a_resume_by_other_code_says_so(run: PreparedRun) -> None:
     with pytest.raises(KeyboardInterrupt):
         execute(run, lambda of: Scripted(of, ends_after=4))
     [name] = run.manifest.environment["code"]
     environment = {**run.manifest.environment, "code": {name: "other"}}
-    run.manifest = run.manifest.model_copy(update={"environment": environment})
+    run = replace(run, manifest=run.manifest.model_copy(update={"environment": environment}))
     with pytest.warns(BenchWarning, match=f"The code of {name} has changed since this run began"):
         execute(run, Scripted)
 
 
 def test_a_run_that_another_process_writes_is_refused_before_anything_is_loaded(
-    run: ModelRun, monkeypatch: pytest.MonkeyPatch
+    run: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loads(self: ModelRun) -> None:
+    def loads(self: PreparedRun) -> None:
         raise AssertionError("loaded for nothing")
 
-    monkeypatch.setattr(ModelRun, "check", loads)
+    monkeypatch.setattr(PreparedRun, "check", loads)
     with (
         RunFolder(run.folder, run.manifest),
         pytest.raises(UserError, match="Another process is writing"),

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.running.prepare import prepare
+from bench.running.preparing.sweep import settled
 from bench.running.settings import SETTINGS, make_config
 from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
@@ -58,7 +59,7 @@ def usual(base: dict[str, Any]) -> str:
 
 
 def identity(base: dict[str, Any], **settings: Any) -> str:
-    return digest(prepare(make_config({**base, **settings})).manifest.identity)
+    return digest(settled(prepare(make_config({**base, **settings}))).manifest.identity)
 
 
 def test_every_setting_that_counts_by_its_content_has_a_test() -> None:
@@ -271,6 +272,6 @@ def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path:
 
 
 def test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk(base: dict[str, Any]) -> None:
-    """There it is the run's strategy, in tests/recordings/test_promised.py."""
+    """There it is the run's strategy, in tests/running/preparing/test_sweep.py."""
     with pytest.raises(UserError, match="no effect without --risk"):
         identity(base, risk_else="schedule")

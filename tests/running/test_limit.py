@@ -14,8 +14,8 @@ from helpers.runs import a_record
 from bench.contracts.decision import Decided, Engine
 from bench.discovery.loading import load_plugins
 from bench.running.execute import Finished, execute
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
+from bench.running.prepared import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records, read_summary
 
@@ -56,7 +56,7 @@ def score(
     run = prepare(make_config({**config, "results": results, **settings}))
     texts, engines = run.prompts.texts, []
 
-    def open_engine(self: ModelRun) -> Any:
+    def open_engine(self: PreparedRun) -> Any:
         import numpy as np
 
         from bench.contracts.strategy import Problem
@@ -68,10 +68,10 @@ def score(
         engines.append(Interrupting(ClassifyingEngine(bright, texts, problem, columns, 1), after))
         return engines[-1]
 
-    monkeypatch.setattr(ModelRun, "open_engine", open_engine)
-    monkeypatch.setattr(ModelRun, "check", lambda self: None)
+    monkeypatch.setattr(PreparedRun, "open_engine", open_engine)
+    monkeypatch.setattr(PreparedRun, "check", lambda self: None)
     try:
-        finished = execute(ModelRun(run))
+        finished = execute(run)
     except KeyboardInterrupt:
         finished = None
     return finished, engines[0].scored if engines else []

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
+from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchWarning
-from bench.running import model_run
-from bench.running.model_run import ModelRun
 from bench.running.parts import scorer
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
+from bench.running.question import RunQuestion
+from bench.running.scorers import precision
+from bench.running.scorers.denoiser import DenoiserKind
 from bench.running.settings import make_config
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}
@@ -53,29 +56,36 @@ def test_a_run_is_known_by_the_dtype_that_auto_resolves_to() -> None:
 
 
 @pytest.fixture
-def in_half() -> Prepared:
+def in_half() -> PreparedRun:
     """A run for which `auto` chose bfloat16."""
     run = prepare(make_config({**DIGITS, "dtype": "bfloat16"}))
     return replace(run, checks_dtype=True)
 
 
 def test_sixty_four_cells_are_compared_with_float32(
-    in_half: Prepared, monkeypatch: pytest.MonkeyPatch
+    in_half: PreparedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", BenchWarning)
-        engine = ModelRun(in_half).open_engine()
-    monkeypatch.setattr(model_run, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
-    said = model_run.check_precision(in_half, engine) or ""
+        engine = in_half.open_engine()
+    assert isinstance(engine, DenoisingEngine)
+    monkeypatch.setattr(precision, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
+    said = precision.check_precision(in_half, engine) or ""
     assert "chose bfloat16" in said and "(56 differences" in said  # 8 prompts on 8 draws
     whole = replace(in_half, prompts=replace(in_half.prompts, texts=in_half.prompts.texts[:1]))
-    assert model_run.check_precision(whole, engine) is None  # nothing to confuse
+    assert precision.check_precision(whole, engine) is None  # nothing to confuse
 
 
-def test_a_check_without_memory_is_said(in_half: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("simulated")
+def test_a_check_without_memory_is_said(
+    in_half: PreparedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = DenoiserKind.open_engine
 
-    monkeypatch.setattr(model_run, "open_engine", full)
+    def first_only(self: DenoiserKind, run: RunQuestion, *rest: Any) -> Any:
+        if run.dtype == "float32":
+            raise torch.OutOfMemoryError("simulated")
+        return opens(self, run, *rest)
+
+    monkeypatch.setattr(DenoiserKind, "open_engine", first_only)
     with pytest.warns(BenchWarning, match="was not checked"):
-        ModelRun(in_half).open_engine()
+        in_half.open_engine()

@@ -12,7 +12,8 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.running.prepare import prepare
 from bench.running.preparing.texts import make_prompts
-from bench.running.resolve import Resolved, resolve
+from bench.running.question import Resolved
+from bench.running.resolve import resolve
 from bench.running.settings import make_config
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.running import run as module
-from bench.running.run import SharedCluster
+from bench.running.run import SharedBackbone, SharedCluster
 
 
 class Connection:
@@ -29,13 +29,13 @@ def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> No
         return Connection(said, f"{address} {workers}")
 
     monkeypatch.setattr(module, "connect", connect)
-    monkeypatch.setattr(module, "executor_of", lambda prepared: lambda run: said.append("scores"))
+    monkeypatch.setattr(module, "executor_of", lambda *_: lambda run: said.append("scores"))
     shared = SharedCluster()
 
     def score(executor: str, workers: int) -> None:
         config = SimpleNamespace(executor=executor, ray_address="auto", workers=workers)
         run: Any = SimpleNamespace(config=config)
-        shared.executor_of(run)(run)
+        shared.executor_of(run, SharedBackbone(), [])(run)
 
     score("local", 2)
     assert said == ["scores"]  # nothing was opened for it

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bench.running.model_run import ModelRun
+from functools import partial
+
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.run import SharedBackbone, sharing
+from bench.running.prepared import PreparedRun
+from bench.running.run import SharedBackbone
 from bench.running.settings import RunConfig
 
 
-def prepared(backbone: str, **settings: object) -> Prepared:
+def prepared(backbone: str, **settings: object) -> PreparedRun:
     return prepare(RunConfig(dataset="digits", backbone=backbone, limit=3, **settings))  # type: ignore[arg-type]  # pydantic checks them
 
 
@@ -27,17 +28,10 @@ def test_a_shared_backbone_decides_as_one_of_the_runs_own() -> None:
     settings = {"strategy": "full", "params": {"draws": 2}}
     runs = [prepared("tiny-digits", template=t, **settings) for t in ("{class}", "a {class}")]
     for run in runs:
-        ids = run.sample_ids
-        engines = (
-            ModelRun(run).open_engine(),
-            sharing(run, shared, [r.config for r in runs]).open_engine(),
-        )
-        own, taken = (
-            [
-                d.outcome.scores
-                for d in e.score(ModelRun(run).samples(ids), run.strategy)
-                if d.outcome
-            ]
+        ids, taken = run.sample_ids, partial(shared.of, run, [r.config for r in runs])
+        engines = (run.open_engine(), run.open_engine(taken))
+        own, its = (
+            [d.outcome.scores for d in e.score(run.samples(ids), run.strategy) if d.outcome]
             for e in engines
         )
-        assert len(own) == 3 and all((a == b).all() for a, b in zip(own, taken, strict=True))
+        assert len(own) == 3 and all((a == b).all() for a, b in zip(own, its, strict=True))

@@ -17,13 +17,12 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
-from bench.running import execute as execute_module
+from bench.running import until as until_module
 from bench.running.execute import Finished, execute
 from bench.running.executors.protocol import Executable, Executor
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
-from bench.running.until import watch_of
+from bench.running.until import until_of
 from bench.store.folder import read_manifest, read_records
 from bench.store.questions import read_questions
 
@@ -63,7 +62,7 @@ def scored(results: Path, until: str | None, **workers: Any) -> Finished:
     settings = {"dataset": "digits", "backbone": "nearest-mean", "results": str(results)}
     prepared = prepare(make_config({**settings, "until": until}))
     opened = lambda run: Workers(run, **workers)  # noqa: E731
-    return execute(ModelRun(prepared), opened, watch_of(prepared))
+    return execute(prepared, opened, until_of(prepared))
 
 
 @pytest.fixture
@@ -181,7 +180,7 @@ def test_a_run_that_ended_by_a_question_can_be_compared_as_far_as_it_goes(fresh:
     shorter = scored(fresh, WORSE)
     settings = {"dataset": "digits", "backbone": "majority", "results": str(fresh)}
     prepared = prepare(make_config({**settings, "until": f"within 0.01 of {shorter.folder.name}"}))
-    finished = execute(ModelRun(prepared), Workers, watch_of(prepared))
+    finished = execute(prepared, Workers, until_of(prepared))
     assert finished.answer and finished.answer.n == shorter.summary.dataset.n_samples
     assert finished.answer.total == 360 and finished.answer.verdict == "open"
 
@@ -221,8 +220,8 @@ def test_an_open_question_is_an_event(fresh: Path, monkeypatch: pytest.MonkeyPat
         if event == "question_checked":
             events.append(content)
 
-    monkeypatch.setattr(execute_module, "notify_plugins", record)
-    monkeypatch.setattr(execute_module, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(until_module, "notify_plugins", record)
+    monkeypatch.setattr(until_module, "CHECK_SECONDS", 0.0)
     answer = scored(fresh, WORSE).answer
     assert answer and [event["images"] for event in events] == list(range(1, answer.n))
     assert events[-1]["question"] == WORSE and 0.05 < events[-1]["p"] < 0.5

@@ -21,7 +21,7 @@ from bench.running.executors.job import job_of
 from bench.running.executors.messages import Answer, Ended, Opened, Report, WorkerProcess
 from bench.running.executors.protocol import Executor
 from bench.running.executors.ray import Actors
-from bench.running.prepared import Prepared, run_samples
+from bench.running.prepared import PreparedRun
 from bench.store.records import is_record, make_record
 
 logger = logging.getLogger("bench.workers")
@@ -46,7 +46,7 @@ class Driver(Executor):
     WorkersLostError if they ended before one was ready.
     """
 
-    def __init__(self, run: Prepared, actors: Actors) -> None:
+    def __init__(self, run: PreparedRun, actors: Actors) -> None:
         self._run, self._actors = run, actors
         names = [f"worker {number}" for number in range(1, actors.count + 1)]
         self.workers: dict[str, Member] = {}
@@ -162,7 +162,6 @@ class Driver(Executor):
     def _is_sound(self, decided: Any) -> bool:
         """Return whether a decision belongs to an image of the run and can be recorded."""
         split, manifest = self._run.split, self._run.manifest
-        assert split is not None and manifest is not None
         try:
             record = make_record(decided, 0.0)
             row = split.row_of[record["sample_id"]]
@@ -175,7 +174,6 @@ class Driver(Executor):
 
     def _feed(self, name: str) -> None:
         """Send a worker more images, or an empty block if there are none for it now."""
-        assert self._run.split is not None
         member = self.workers[name]
         if member.stage != "ready":
             return
@@ -207,7 +205,7 @@ class Driver(Executor):
             self._start(name)
         else:
             self._given_up.append(ended.error(called))
-        for sample in run_samples(self._run, loss.failed):
+        for sample in self._run.samples(loss.failed):
             deaths = f"the worker that scored it ended {rules.together + rules.alone} times"
             yield Decided(sample, error=f"{deaths}, {rules.alone} times with this image alone")
 
@@ -222,6 +220,6 @@ def _named(name: str, place: WorkerProcess | None) -> str:
     return f"{name} ({place})" if place else name
 
 
-def open_ray(run: Prepared) -> Driver:
+def open_ray(run: PreparedRun) -> Driver:
     """Return an executor with Ray workers; raises the errors of `connect` and `Driver`."""
     return Driver(run, Actors(run.config, len(run.sample_ids)))

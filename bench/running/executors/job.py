@@ -16,16 +16,15 @@ from bench.errors import UserError
 from bench.machine.cache import is_cached, writing_cached
 from bench.machine.environment import installed_packages
 from bench.running.executors.messages import Job, Texts
-from bench.running.scorers import kind_of
 
 if TYPE_CHECKING:
-    from bench.running.prepared import Prepared
+    from bench.running.prepared import PreparedRun
 
 # Libraries whose version may change scores.
 NUMERICAL = ("diffusers", "numpy", "torch", "transformers")
 
 
-def job_of(run: Prepared) -> Job:
+def job_of(run: PreparedRun) -> Job:
     """Return the job of a run, for its workers."""
     changes = {
         **{"executor": "local", "workers": None, "ray_address": None, "fresh": False},
@@ -34,7 +33,6 @@ def job_of(run: Prepared) -> Job:
     # A worker may have no access to the calibration of a risk.
     config = run.without_risk().model_copy(update=changes)
     versions, code, split = load_plugins().versions(), run.manifest.environment["code"], run.split
-    assert split is not None
     return Job(
         settings=config.model_dump_json(),
         identity=json.dumps(run.manifest.identity.plain()),
@@ -46,13 +44,12 @@ def job_of(run: Prepared) -> Job:
     )
 
 
-def prepare_job(job: Job) -> tuple[Prepared, tuple[str, ...]]:
+def prepare_job(job: Job) -> tuple[PreparedRun, tuple[str, ...]]:
     """Prepare the driver's run in this process; changes the working directory to the driver's.
 
     Also returns, as text, differing versions that cannot change numbers. Raises UserError if the
     run is invalid here, or its identity, code or libraries are not the driver's.
     """
-    from bench.running.model_run import check
     from bench.running.prepare import prepare
     from bench.running.settings import RunConfig
     from bench.stats.differences import differing_identity
@@ -62,7 +59,7 @@ def prepare_job(job: Job) -> tuple[Prepared, tuple[str, ...]]:
         os.chdir(job.folder)
     differences = _check_versions(job)
     prepared = prepare(RunConfig.model_validate_json(job.settings), surveyed=job.surveyed)
-    check(prepared)
+    prepared.check()
     mine = prepared.manifest
     identity = Identity.model_validate(json.loads(job.identity))
     identity = identity.model_copy(update={"calibrated": None})
@@ -116,23 +113,23 @@ def _public(version: str | None) -> str | None:
 # name is the same on every machine.
 
 
-def lacks_texts(prepared: Prepared) -> bool:
+def lacks_texts(prepared: PreparedRun) -> bool:
     """Return whether encoded prompts are missing in this machine's cache."""
-    return not all(is_cached(file) for file in kind_of(prepared).text_files(prepared))
+    return not all(is_cached(file) for file in prepared.kind.text_files(prepared))
 
 
-def kept_texts(prepared: Prepared) -> Texts:
+def kept_texts(prepared: PreparedRun) -> Texts:
     """Return the cached encoded prompts, memory-mapped: they are read only when they are sent."""
     return {
         file.name: np.asarray(np.memmap(file, np.uint8, "r"))
-        for file in kind_of(prepared).text_files(prepared)
+        for file in prepared.kind.text_files(prepared)
         if is_cached(file, always=True)
     }
 
 
-def keep_texts(prepared: Prepared, texts: Texts) -> None:
+def keep_texts(prepared: PreparedRun, texts: Texts) -> None:
     """Cache prompts that another worker encoded; those that cannot be written are left out."""
-    for file in kind_of(prepared).text_files(prepared):
+    for file in prepared.kind.text_files(prepared):
         if file.name in texts:
             with suppress(OSError), writing_cached(file, durable=False) as opened:
                 opened.write(texts[file.name].data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,29 @@ from bench.contracts.decision import Decided, Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.engine.asking import CheckedStrategy
+from bench.running.parts.decision import Decider
 from bench.store.documents import Manifest
 
 Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Executable(ABC):
     """A run that `execute` can score, with a model or from recorded errors."""
 
-    manifest: Manifest
-    strategy: CheckedStrategy
+    manifest: Manifest  # its samples are the images asked for
+    decider: Decider
     folder: Path  # folder of its results
     started: float  # start of preparing it, on `time.perf_counter`'s clock
     fresh: bool = False  # whether to start over instead of resuming
     save_errors: bool = False  # whether to keep the error of every cell
     timed: bool = True  # whether times are recorded; those of a replayed recording mean nothing
-    sweep: Swept | None = None  # images whose decisions are copied from a full sweep
+    swept: Swept | None = None  # images whose decisions are copied from a full sweep
+
+    @property
+    def strategy(self) -> CheckedStrategy:
+        """Strategy that decides the images."""
+        return self.decider.strategy
 
     @abstractmethod
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
@@ -62,14 +68,11 @@ class Executor(ABC):
         return None
 
 
-OpenExecutor = Callable[[Executable], Executor]
-
-
 class LocalExecutor(Executor):
-    """Scores in this process."""
+    """Scores in this process, by default with an engine that the run opens."""
 
-    def __init__(self, run: Executable) -> None:
-        self._run, self._engine = run, run.open_engine()
+    def __init__(self, run: Executable, engine: Engine | None = None) -> None:
+        self._run, self._engine = run, engine or run.open_engine()
         self.problem, self.levels = self._engine.problem, self._engine.levels
         self.device, self.fitted = self._engine.device, getattr(self._engine, "fitted", None)
 

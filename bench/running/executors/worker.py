@@ -32,8 +32,7 @@ from bench.running.executors.messages import (
     Texts,
     WorkerProcess,
 )
-from bench.running.model_run import ModelRun
-from bench.running.prepared import Prepared, run_samples
+from bench.running.prepared import PreparedRun
 
 T = TypeVar("T")
 CALLS = 4  # concurrent calls: two blocks, one for encoded prompts, and one to spare
@@ -72,7 +71,7 @@ class Worker:
         self.job = job
         self._torch = _Calls()
         self._offline = ExitStack()  # keeps `--offline` in force until the process ends
-        self._prepared: Prepared | None = None
+        self._prepared: PreparedRun | None = None
         self._engine: Engine | None = None
         self._changed = Condition()
         self._feed: dict[str, str] = {}  # ids that the engine has not taken yet → hash of content
@@ -96,7 +95,7 @@ class Worker:
         try:
             if lacks_texts(self._prepared) and fetch is not None:
                 keep_texts(self._prepared, fetch())
-            self._engine = engine = self._torch.call(ModelRun(self._prepared).open_engine).result()
+            self._engine = engine = self._torch.call(self._prepared.open_engine).result()
         except Exception as error:
             return Ended.of(error)
         self._torch.call(self._score)
@@ -137,7 +136,7 @@ class Worker:
             with self._changed:
                 self._changed.wait_for(lambda: self._feed)
             try:
-                samples = run_samples(self._prepared, self._arriving())
+                samples = self._prepared.samples(self._arriving())
                 for decided in self._engine.score(samples, self._prepared.strategy):
                     with self._changed:
                         self._decided.append(
@@ -152,7 +151,7 @@ class Worker:
 
     def _arriving(self) -> Iterator[str]:
         """Yield ids as they arrive, until none is left and a call with an empty block waits."""
-        assert self._prepared is not None and self._prepared.split is not None
+        assert self._prepared is not None
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._feed or self._last)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import DEFAULT_FIT_SPLIT, FitSplit, load_fit_split
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
-from bench.running.resolve import Resolved
+from bench.running.question import Resolved, Shortlist
 from bench.stats.level_weights import (
     BUCKETS,
     accuracy_of,
@@ -35,15 +34,6 @@ from bench.store.identity import Candidates, digest
 
 if TYPE_CHECKING:
     from bench.running.settings import RunConfig
-
-
-@dataclass(frozen=True)
-class Shortlist:
-    """Candidate classes of every image asked for, from an earlier run."""
-
-    source: Candidates  # the earlier run, and the number of candidates per image
-    trained_on: str | None  # training data of that run's backbone
-    classes: Mapping[str, tuple[int, ...]]  # sample id → class indices, best first
 
 
 def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None:

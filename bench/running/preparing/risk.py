@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
-from bench.running.parts.decision import Decider, make_decider
-from bench.running.prepared import Prepared
-from bench.running.resolve import Resolved
-from bench.running.scorers import kind_of
+from bench.running.parts.decision import Decider
 from bench.stats.risk import RISKS, images_needed, passing
 from bench.store.calibrations import (
     Calibrated,
@@ -58,27 +55,6 @@ class StatedRisk:
                     f"{option} chooses {' and '.join(chosen)}: leave --set"
                     f" {name}={self.params[name]} out."
                 )
-
-
-def stated_risk(resolved: Resolved) -> StatedRisk | None:
-    """Return the risk that a run's settings state; None if they state none."""
-    config, decider = resolved.config, resolved.decider
-    if config.risk is None:
-        return None
-    if resolved.backbone.draws == 1 or kind_of(resolved).one_draw:
-        raise UserError(
-            f"--risk {config.risk:g}: backbone {resolved.backbone_name!r} has one draw, on which"
-            " every strategy decides as the full sweep does. Leave --risk out."
-        )
-    return StatedRisk(config.risk, decider, config.params, Path(config.results))
-
-
-def with_risk(
-    prepared: Prepared, stated: StatedRisk, manifest: Manifest
-) -> tuple[Prepared, CalibratedOn]:
-    """Return a run with the parameters of its risk, and their calibration; see `choose_setting`."""
-    chosen, calibrated = choose_setting(stated, manifest)
-    return replace(prepared, decider=make_decider(stated.decider.spec, chosen)), calibrated
 
 
 def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:

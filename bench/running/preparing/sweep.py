@@ -7,37 +7,211 @@ the cheapest setting that passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import draw_sample
-from bench.running.manifest import make_manifest
-from bench.running.model_run import problems
 from bench.running.parts.decision import Decider, backbone_params, make_decider
-from bench.running.prepared import PlannedSweep, Prepared, SweepPlan
-from bench.running.preparing.risk import StatedRisk, calibrated_on, cheapest, risk_choices
+from bench.running.prepare import prepared_run
+from bench.running.prepared import PreparedRun
+from bench.running.preparing.risk import (
+    StatedRisk,
+    calibrated_on,
+    cheapest,
+    choose_setting,
+    has_calibration,
+    risk_choices,
+)
+from bench.running.question import RunQuestion
 from bench.stats.risk import choose_sweep
 from bench.store.calibrations import CALIBRATION, Calibration, calibration_files, read_calibration
 from bench.store.documents import Sweep
+from bench.store.fields import Amount, Count, Document, Positive, Share
 from bench.store.folder import read_records
-from bench.store.identity import digest
+from bench.store.identity import StrategyIdentity, digest
 
 # Expected cost of a race / cost of its first look. Measured: 1.1 (UC Merced), 1.7 to 1.9 (clothes).
 RACE_COST = 2.0
 IMAGE_BYTES, CELL_BYTES = 2_500, 5  # disk space of errors, measured for 400 to 500,000 cells
 
 
-def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
-    """Return the size of the sweep and the expected costs of sweep and race.
+class SweepPlan(Document):
+    """Plan of a run with `--risk`: some images are swept, then the others are raced."""
+
+    risk: Share  # largest share of the split's decisions that may differ from the full sweep's
+    split: Positive  # number of images of the split
+    swept: Positive  # number of swept images, chosen for the lowest expected total cost
+    allowed: Count  # largest number of swept images on which a setting may differ from the sweep
+    passes: Share  # probability that a setting passes if it differs on 0.5 % of the decisions
+    otherwise: str  # fallback strategy for the other images if no setting passes
+    sweep_cost: Amount  # evaluation equivalents of the sweep
+    errors_bytes: Count  # approximate disk space of its recorded errors
+    rest: Count  # number of images asked for that are not swept; with a limit, the expected number
+    rest_cost: Amount  # their expected evaluation equivalents
+    rest_cost_at_least: Amount | None  # lower bound if a setting passes; None if unknown
+    rest_cost_at_most: Amount  # upper bound: every prompt on every draw
+    full_cost: Amount  # evaluation equivalents of a full sweep of the images asked for
+    schedule: str | None
+    """Strategy with a fixed schedule that the race replaces; None if there is none."""
+    schedule_cost: Amount | None  # evaluation equivalents of the schedule, which has no promise
+
+    @property
+    def cost(self) -> float:
+        """Expected evaluation equivalents of both parts."""
+        return self.sweep_cost + self.rest_cost
+
+    def in_words(self) -> str:
+        """Return the plan and its cost as text."""
+        return (
+            f"--risk {self.risk:g}: {self.swept:,} of the split's {self.split:,} images, drawn"
+            f" uniformly, are swept ({self.sweep_cost:,.0f} evaluations; their errors take about"
+            f" {self.errors_bytes / 1e6:,.1f} MB). The cheapest setting that differs from the sweep"
+            f" on at most {self.allowed:,} of them races the other {self.rest:,} (expected:"
+            f" {self.rest_cost:,.0f} evaluations); if none does, {self.otherwise} decides them."
+        )
+
+    def warning(self) -> str | None:
+        """Return a warning if another strategy is expected to be cheaper."""
+        cost = f"sweep and race are expected to take {self.cost:,.0f} evaluations"
+        full = (
+            f"the full sweep (--strategy {exhaustive_strategy()}), which keeps any risk, takes"
+            f" {self.full_cost:,.0f}"
+        )
+        if self.full_cost <= self.cost:
+            return f"--risk {self.risk:g} does not pay: {cost}, but {full}."
+        if self.schedule_cost is not None and self.schedule_cost < self.cost:
+            return (
+                f"--risk {self.risk:g} pays only if the promise is needed: {cost}, but the"
+                f" published schedule (--strategy {self.schedule}), which promises nothing, takes"
+                f" {self.schedule_cost:,.0f}, and {full}."
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """The sweep on which the settings of a run with a stated risk are tested."""
+
+    plan: SweepPlan  # its size and cost
+    whole: PreparedRun  # the ordinary full sweep of all images, of which this is a part
+    samples: tuple[str, ...]  # ids of the swept images, in the order of the split
+    candidates: tuple[StrategyIdentity, ...]  # the strategy with each tested setting, safest first
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the whole sweep."""
+        return Path(self.whole.config.results, self.whole.manifest.run_id)
+
+    def run(self) -> PreparedRun:
+        """Return the ordinary run that sweeps the images, or its shard."""
+        return prepared_run(self.whole, self.samples)
+
+    def calibration(self) -> Calibration | None:
+        """Return the stored test of the candidates on exactly the swept images; None if none yet.
+
+        Failed images are counted as disagreements of every setting.
+        """
+        if not (self.folder / CALIBRATION).exists():
+            return None
+        records = read_records(self.folder)
+        swept = [records[name] for name in self.samples if name in records]
+        decided = {record["sample_id"] for record in swept if record["error"] is None}
+        failed = len(swept) - len(decided)
+        if len(swept) < len(self.samples):
+            return None
+        candidates = [candidate.plain() for candidate in self.candidates]
+        for name in calibration_files(self.folder):
+            calibration = read_calibration(self.folder, name).calibration
+            tested = [setting.strategy.plain() for setting in calibration.settings]
+            if tested == candidates and set(calibration.samples or ()) == decided:
+                settings = [
+                    setting.model_copy(
+                        update={"disagreements": (setting.disagreements or 0) + failed}
+                    )
+                    for setting in calibration.settings
+                ]
+                changes = {"images": len(swept), "of": self.plan.split, "settings": settings}
+                return calibration.model_copy(update=changes)
+        return None
+
+
+def sweep_of(run: PreparedRun) -> PlannedSweep | None:
+    """Return the sweep of a run's risk; None without a risk, or if other images were calibrated on.
+
+    Raises UserError if a setting excludes a sweep, or it saves nothing.
+    """
+    stated = run.risk
+    if stated is None or has_calibration(stated, run.manifest):
+        return None
+    plan, race = plan_sweep(run, stated, len(run.split.sample_ids)), stated.decider
+    recorder = _on_same_draws(_recorder(stated), stated)
+    config = run.config.model_copy(
+        update={
+            **dict.fromkeys(("risk", "limit", "again", "audit", "min_accuracy")),
+            "fresh": False,
+            "save_errors": True,
+            "strategy": recorder.spec.name,
+            "params": {
+                **backbone_params(run.config, run.backbone, race.spec),
+                "draws": race.parameters["draws"],
+            },
+        }
+    )
+    whole = prepared_run(replace(run, config=config, decider=recorder, risk=None))
+    return PlannedSweep(
+        plan,
+        whole,
+        tuple(draw_sample(run.split.sample_ids, plan.swept, digest(whole.manifest.identity))),
+        tuple(candidate.identity for candidate in _candidates(race)),
+    )
+
+
+def first_run(run: PreparedRun) -> PreparedRun:
+    """Return what is made first: the sweep of a risk that is not tested yet, else the run."""
+    sweep = sweep_of(run)
+    return settled(run) if sweep is None or sweep.calibration() else sweep.run()
+
+
+def settled(run: PreparedRun) -> PreparedRun:
+    """Return the run with the strategy that its risk chooses; without a risk, the run itself.
+
+    The strategy is the cheapest setting that passed the test, or else, if the run's own images were
+    swept, the fallback of `--risk-else`. Raises UserError if no test was made, or none passed.
+    """
+    stated = run.risk
+    if stated is None:
+        return run
+    race, chosen = stated.decider.spec, replace(run, risk=None)
+    if (sweep := sweep_of(run)) is None:
+        params, calibrated = choose_setting(stated, run.manifest)
+        return prepared_run(replace(chosen, decider=make_decider(race, params)), None, calibrated)
+    if (calibration := sweep.calibration()) is None:
+        raise UserError(
+            f"{stated.option} is not calibrated yet: {sweep.plan.swept:,} images must be swept"
+            " first. Run the same command with --sweep-only. To sweep in parts, run it with"
+            f" --sweep-only --shard I/N, then `bench results merge {sweep.folder.name}` in the same"
+            " results folder, then with --sweep-only alone."
+        )
+    best = cheapest(calibration, stated.risk)
+    decider = make_decider(race, best.strategy.params) if best else _fallback(run, stated)
+    calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
+    described = Sweep(
+        evaluation_equivalents_per_image=sweep.plan.sweep_cost / sweep.plan.swept,
+        choices=risk_choices(calibration),
+    )
+    swept = (sweep.folder, sweep.samples)
+    return prepared_run(replace(chosen, decider=decider), None, calibrated, described, swept)
+
+
+def plan_sweep(question: RunQuestion, stated: StatedRisk, n: int) -> SweepPlan:
+    """Return the size of the sweep and the expected costs of sweep and race, on `n` images.
 
     The size depends on the split and on the costs, not on `--limit`. Raises UserError if a setting
     excludes a sweep, or no race can be cheaper than the full sweep.
     """
-    config, split, decider = prepared.config, prepared.split, stated.decider
-    assert split is not None, "prepared without images"
+    config, decider = question.config, stated.decider
     for name, why in (
         ("candidates_from", "a sweep records all classes"),
         ("until", "the swept images are not the first in its random order"),
@@ -45,14 +219,14 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
         if getattr(config, name):
             option = name.replace("_", "-")
             raise UserError(f"{stated.option} and --{option} exclude each other: {why}.")
-    n, (problem, images) = len(split.sample_ids), problems(prepared)[-1]
+    problem, images = question.problems()[-1]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
     full = _on_same_draws(exhaustive_strategy(), stated).strategy.at_most(problem) * images
     swept = _on_same_draws(_recorder(stated), stated).strategy.at_most(problem) * images
     looks = [candidate.strategy.at_least(problem) for candidate in _candidates(decider)]
     least = min((look * images for look in looks if look is not None), default=None)
     race = full / 2 if least is None else min(RACE_COST * least, full)
-    replaced = prepared.strategy.replaces(problem)
+    replaced = question.strategy.replaces(problem)
     schedule = None if replaced is None else replaced.equivalents * images
     otherwise = full
     if config.risk_else == "schedule":
@@ -75,7 +249,7 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
         swept=size.images,
         allowed=size.allowed,
         passes=size.passes,
-        otherwise=_fallback(prepared, stated).spec.name,
+        otherwise=_fallback(question, stated).spec.name,
         sweep_cost=size.images * swept,
         errors_bytes=size.images * (IMAGE_BYTES + CELL_BYTES * cells),
         rest=rest,
@@ -88,92 +262,16 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
     )
 
 
-def with_sweep(prepared: Prepared, stated: StatedRisk, samples: Sequence[str] | None) -> Prepared:
-    """Return a run with its sweep and, once that is calibrated, with the strategy for the rest.
-
-    That strategy is the cheapest setting that passed, or else the fallback of `--risk-else`.
-    `prepared` has no risk yet; `samples` None stands for the images that the settings select.
-    """
-    plan, split = plan_sweep(prepared, stated), prepared.split
-    assert split is not None, "prepared without images"
-    race = stated.decider
-    recorder = _on_same_draws(_recorder(stated), stated)
-    run = make_manifest(replace(prepared, decider=recorder))
-    config = prepared.config.model_copy(
-        update={
-            **dict.fromkeys(("risk", "limit", "again", "audit", "min_accuracy")),
-            "fresh": False,
-            "save_errors": True,
-            "strategy": recorder.spec.name,
-            "params": {
-                **backbone_params(prepared.config, prepared.backbone, race.spec),
-                "draws": race.parameters["draws"],
-            },
-        }
-    )
-    sweep = PlannedSweep(
-        plan,
-        config,
-        Path(config.results, run.run_id),
-        tuple(draw_sample(split.sample_ids, plan.swept, digest(run.identity))),
-        tuple(candidate.identity for candidate in _candidates(race)),
-    )
-    calibration = _stored_calibration(sweep)
-    if calibration is None:
-        return replace(prepared, described=None, sweep=sweep)
-    best = cheapest(calibration, stated.risk)
-    decider = _fallback(prepared, stated)
-    if best is not None:
-        decider = make_decider(race.spec, best.strategy.params)
-    calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
-    described = Sweep(
-        evaluation_equivalents_per_image=plan.sweep_cost / plan.swept,
-        choices=risk_choices(calibration),
-    )
-    sweep = replace(sweep, calibration=calibration)
-    prepared = replace(prepared, decider=decider, sweep=sweep)
-    manifest = make_manifest(prepared, calibrated, described, samples)
-    return replace(prepared, described=manifest)
-
-
-def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
-    """Return the stored calibration on exactly a sweep's images and settings; None if none yet.
-
-    Failed images are counted as disagreements of every setting.
-    """
-    folder = sweep.folder
-    if not (folder / CALIBRATION).exists():
-        return None
-    records = read_records(folder)
-    swept = [records[name] for name in sweep.samples if name in records]
-    decided = {record["sample_id"] for record in swept if record["error"] is None}
-    failed = len(swept) - len(decided)
-    if len(swept) < len(sweep.samples):
-        return None
-    candidates = [candidate.plain() for candidate in sweep.candidates]
-    for name in calibration_files(folder):
-        calibration = read_calibration(folder, name).calibration
-        tested = [setting.strategy.plain() for setting in calibration.settings]
-        if tested == candidates and set(calibration.samples or ()) == decided:
-            settings = [
-                setting.model_copy(update={"disagreements": (setting.disagreements or 0) + failed})
-                for setting in calibration.settings
-            ]
-            changes = {"images": len(swept), "of": sweep.plan.split, "settings": settings}
-            return calibration.model_copy(update=changes)
-    return None
-
-
 def _recorder(stated: StatedRisk) -> str:
     """Return the name of the strategy whose recordings the stated one can be replayed on."""
     return stated.decider.spec.recorder or exhaustive_strategy()
 
 
-def _fallback(prepared: Prepared, stated: StatedRisk) -> Decider:
+def _fallback(run: RunQuestion, stated: StatedRisk) -> Decider:
     """Return the strategy of `--risk-else`, which decides the other images if no setting passes."""
-    if prepared.config.risk_else == "full":
+    if run.config.risk_else == "full":
         return _on_same_draws(exhaustive_strategy(), stated)
-    replaced = prepared.strategy.replaces(problems(prepared)[-1][0])
+    replaced = run.strategy.replaces(run.problems()[-1][0])
     return _on_same_draws(exhaustive_strategy() if replaced is None else replaced.strategy, stated)
 
 

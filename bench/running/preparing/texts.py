@@ -20,7 +20,7 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.running.parts.setting import option
-from bench.running.resolve import Resolved
+from bench.running.question import Resolved
 from bench.running.settings import SETTINGS, RunConfig, changed
 from bench.store.documents import Items
 

@@ -8,20 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, offers
-from bench.errors import UserError
+from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.templates import Columns
 from bench.running.parts.measure import view_of_each_draw
-from bench.running.prepared import Prepared
-from bench.running.resolve import Resolved
+from bench.running.prepared import PreparedRun
+from bench.running.question import RunQuestion, ScorerKind
 from bench.running.scorers.draws import (
     conditioning_key,
     draw_rows,
@@ -35,14 +33,14 @@ from bench.running.scorers.draws import (
     weighting_identity,
     weights_of_draws,
 )
-from bench.running.scorers.kind import ScorerKind, chosen_batch_size
+from bench.running.scorers.precision import check_precision
 from bench.running.settings import identity_settings
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
-    from bench.running.scorers.kind import CheckedBackbone
+    from bench.running.question import CheckedBackbone
 
 
 class DenoiserKind(ScorerKind):
@@ -51,37 +49,41 @@ class DenoiserKind(ScorerKind):
     batches_cells = True
 
     def problem(
-        self, prepared: Prepared, columns: Columns, levels: Levels | None = None
+        self, question: RunQuestion, columns: Columns, levels: Levels | None = None
     ) -> Problem:
         """Return the problem of an image, with the costs of cells and, with `levels`, the draws."""
         problem = replace(
-            super().problem(prepared, columns),
-            can_linearise=prepared.strategy.linearises,
-            null_cost=int(needs_null(prepared.config)),
-            linearisation_cost=linearisation_cost(prepared),
-            antithetic=prepared.plan.name == "antithetic",
+            super().problem(question, columns),
+            can_linearise=question.strategy.linearises,
+            null_cost=int(needs_null(question.config)),
+            linearisation_cost=linearisation_cost(question),
+            antithetic=question.plan.name == "antithetic",
         )
         if levels is None:
             return problem
         return replace(
             problem,
-            timesteps=draw_rows(prepared, levels),
-            weights=weights_of_draws(prepared, levels),
-            can_linearise=backbones.can_linearise(prepared.backbone),
+            timesteps=draw_rows(question, levels),
+            weights=weights_of_draws(question, levels),
+            can_linearise=backbones.can_linearise(question.backbone),
         )
 
-    def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
+    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
         """Raise UserError if the backbone lacks a null, a posterior or levels that are needed."""
-        super().check(prepared)
-        if prepared.config.subtract_null:
-            _check_null_subtracted(prepared)
-        config = prepared.config
-        target, name = load_target(prepared.backbone), prepared.backbone_name
-        if config.guidance is not None and not offers(target, Denoiser.encode_null):
+        super().check(question)
+        config, split = question.config, question.split
+        target, name = load_target(question.backbone), question.backbone_name
+        if config.subtract_null and (not split or not split.items or split.items.shapes[0][0] == 1):
             raise UserError(
-                f"--guidance needs a null conditioning, but backbone {name!r} has no `encode_null`."
+                "--subtract-null needs items with several images: it changes no decision among the"
+                " texts of one image."
             )
-        of_latents = prepared.views is not None and prepared.views.views.of_latents
+        if needs_null(config) and not offers(target, Denoiser.encode_null):
+            option = "--subtract-null" if config.subtract_null else "--guidance"
+            raise UserError(
+                f"{option} needs a null conditioning, but backbone {name!r} has no `encode_null`."
+            )
+        of_latents = question.views is not None and question.views.views.of_latents
         if of_latents and config.latent == "sample":
             raise UserError(
                 f"--views {config.views} are samples of the latent; leave --latent out."
@@ -92,75 +94,77 @@ class DenoiserKind(ScorerKind):
                 f"{option} needs the distribution of the latent, but backbone {name!r} has no"
                 " `posterior`."
             )
-        if (levels := level_table(prepared)) is not None:
-            weights_of_draws(prepared, levels)
+        if (levels := level_table(question)) is not None:
+            weights_of_draws(question, levels)
 
-    def check_draws(self, prepared: Prepared) -> None:
+    def check_draws(self, question: RunQuestion) -> None:
         """Raise UserError if levels, weights or noise of the user do not fit the model.
 
         The model is made on the CPU if its class declares no levels or `--noise` is set.
         """
         from bench.engine.denoiser import CheckedDenoiser
 
-        config = prepared.config
-        weighted = prepared.weighting.name != "uniform"
+        config = question.config
+        weighted = question.weighting.name != "uniform"
         if not (config.noise or config.levels or config.plan or weighted):
             return
-        levels = level_table(prepared)
+        levels = level_table(question)
         if levels is None or config.noise:
-            on_cpu = prepared.config.model_copy(update={"device": "cpu"})
-            backbone = self.make(replace(prepared, config=on_cpu))
+            on_cpu = question.config.model_copy(update={"device": "cpu"})
+            backbone = self.make(replace(question, config=on_cpu))
             assert isinstance(backbone, CheckedDenoiser)
             levels = backbone.levels
             if config.noise:
-                read_noise(Path(config.noise), self.draws(prepared), backbone.latent_shape)
-        weights_of_draws(prepared, levels)
+                read_noise(Path(config.noise), question.n_draws, backbone.latent_shape)
+        weights_of_draws(question, levels)
 
-    def scoring(self, prepared: Prepared) -> ScoringIdentity:
+    def scoring(self, question: RunQuestion) -> ScoringIdentity:
         """Return the identity of the error and the draws, without settings at their default."""
-        config = prepared.config
+        config = question.config
         return ScoringIdentity(
             loss=config.loss,
             space=config.space,
-            draw_plan=str(prepared.plan),
-            noise=noise_identity(config, self.draws(prepared)),
+            draw_plan=str(question.plan),
+            noise=noise_identity(config, question.n_draws),
             **identity_settings(config, "scoring"),
             **without_none(
-                weighting=weighting_identity(prepared.weighting),
-                views=views_identity(prepared.views),
+                weighting=weighting_identity(question.weighting),
+                views=views_identity(question.views),
                 guidance_null=None if config.guidance is None else "draw",
             ),
         )
 
-    def checked(self, resolved: Resolved, backbone: Any) -> CheckedDenoiser:
+    def checked(self, question: RunQuestion, backbone: Any) -> CheckedDenoiser:
         """Return a plugin's denoiser with checks of every output; sets the precision of float32."""
         from bench.engine.acceleration import set_precision
         from bench.engine.denoiser import CheckedDenoiser
 
-        denoiser = CheckedDenoiser(backbone, resolved.backbone.label)
-        set_precision(denoiser.device, resolved.config.tf32)
+        denoiser = CheckedDenoiser(backbone, question.backbone.label)
+        set_precision(denoiser.device, question.config.tf32)
         return denoiser
 
-    def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedDenoiser:
+    def load(
+        self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()
+    ) -> CheckedDenoiser:
         """Return the denoiser; the runs' prompts are encoded before its network is loaded."""
         from bench.engine.denoiser import CheckedDenoiser
 
-        backbone = self.make(prepared)
+        backbone = self.make(question)
         assert isinstance(backbone, CheckedDenoiser)
         for run in encoded_first:
             with suppress(UserError):  # that run raises it again when it starts
                 encode_texts(run, backbone)
-        _set_up(prepared, backbone)
+        _set_up(question, backbone)
         return backbone
 
-    def text_files(self, prepared: Prepared) -> list[Path]:
+    def text_files(self, question: RunQuestion) -> list[Path]:
         """Return the file of the run's encoded prompts."""
         from bench.engine.embeddings import conditioning_file
 
-        texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
-        return [conditioning_file(conditioning_key(prepared), texts, with_null)]
+        texts, with_null = question.prompts.texts, needs_null(question.config)
+        return [conditioning_file(conditioning_key(question), texts, with_null)]
 
-    def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
+    def open_engine(self, question: RunQuestion, backbone: CheckedBackbone | None = None) -> Engine:
         """Return the engine; prompts are encoded before the network is loaded."""
         from bench.engine.acceleration import compile_network
         from bench.engine.batching import settle_batch_size
@@ -169,16 +173,16 @@ class DenoiserKind(ScorerKind):
         from bench.engine.latents import Latents
         from bench.engine.scoring import Scoring, coefficients
 
-        config = prepared.config
-        denoiser = self.backbone_of(prepared, backbone)
+        config = question.config
+        denoiser = self.backbone_of(question, backbone)
         assert isinstance(denoiser, CheckedDenoiser)
-        columns = self.columns(prepared, np.array(prepared.prompts.class_of_prompt))
-        problem = self.problem(prepared, columns, denoiser.levels)
-        noise = run_noise(prepared, denoiser, self.draws(prepared))
-        conditioning = encode_texts(prepared, denoiser)
+        columns = question.columns()
+        problem = self.problem(question, columns, denoiser.levels)
+        noise = run_noise(question, denoiser)
+        conditioning = encode_texts(question, denoiser)
         if backbone is None:
-            _set_up(prepared, denoiser)
-        views = prepared.views
+            _set_up(question, denoiser)
+        views = question.views
         engine = DenoisingEngine(
             denoiser,
             conditioning,
@@ -190,8 +194,7 @@ class DenoiserKind(ScorerKind):
                 config.loss,
                 config.guidance,
             ),
-            chosen_batch_size(prepared)
-            or default_batch_size(denoiser.device.type, denoiser.latent_shape),
+            question.batch_size or default_batch_size(denoiser.device.type, denoiser.latent_shape),
             latents=Latents(
                 denoiser,
                 config.seed,
@@ -199,27 +202,30 @@ class DenoiserKind(ScorerKind):
                 squashed=config.fit == "squash",
                 views=None if views is None else views.views,
             ),
-            view_of_draw=view_of_each_draw(views, self.draws(prepared), prepared.plan),
+            view_of_draw=view_of_each_draw(views, question.n_draws, question.plan),
             subtracts_null=config.subtract_null,
         )
         if config.batch_size == "auto":
-            key = speed_key(prepared)
+            key = speed_key(question)
             settle_batch_size(engine, key)
-            if prepared.strategy.linearises:
+            if question.strategy.linearises:
                 settle_batch_size(engine.linear, f"{key} linearised")
         if config.compile:
             compile_network(denoiser)
             engine.one_shape = True
+        if isinstance(question, PreparedRun) and question.checks_dtype:
+            for warning in filter(None, [check_precision(question, engine)]):
+                warn_user(warning)
         return engine
 
 
-def linearisation_cost(prepared: Prepared) -> float:
+def linearisation_cost(question: RunQuestion) -> float:
     """Return the cost of a linearised draw in evaluations, which the backbone may declare."""
-    if not prepared.strategy.linearises:
+    if not question.strategy.linearises:
         return LINEARISATION_COST
-    resolution = prepared.backbone_parameters.get("resolution")
-    cost = backbones.linearisation_cost(prepared.backbone, prepared.weights, resolution)
-    null = prepared.config.guidance is not None
+    resolution = question.backbone_parameters.get("resolution")
+    cost = backbones.linearisation_cost(question.backbone, question.weights, resolution)
+    null = question.config.guidance is not None
     return (LINEARISATION_COST if cost is None else cost) + null
 
 
@@ -233,27 +239,11 @@ def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
     return max(1, min(64, pixels // (latent_shape[-2] * latent_shape[-1])))
 
 
-def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
+def _set_up(question: RunQuestion, backbone: CheckedDenoiser) -> None:
     """Load the network and apply the settings of how it runs."""
     from bench.engine.acceleration import accelerate
 
-    config = prepared.config
-    if prepared.backbone.objects:  # the caller's object is left unchanged
+    config = question.config
+    if question.backbone.objects:  # the caller's object is left unchanged
         return
     accelerate(backbone, config.layout, config.attention, config.compile)
-
-
-def _check_null_subtracted(prepared: Prepared) -> None:
-    """Raise UserError if `--subtract-null` has no effect, or the backbone has no null."""
-    split = prepared.split
-    images = 1 if split is None or split.items is None else split.items.shapes[0][0]
-    if images == 1:
-        raise UserError(
-            "--subtract-null needs items with several images: it changes no decision among the"
-            " texts of one image."
-        )
-    if not offers(load_target(prepared.backbone), Denoiser.encode_null):
-        raise UserError(
-            f"--subtract-null needs a null conditioning, but backbone {prepared.backbone_name!r}"
-            " has no `encode_null`."
-        )

@@ -18,18 +18,16 @@ from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns
 from bench.running.parts.measure import view_of_each_draw
-from bench.running.prepared import Prepared
 from bench.running.preparing.others import find_fit_split
-from bench.running.resolve import Resolved
+from bench.running.question import RunQuestion, ScorerKind
 from bench.running.scorers.draws import views_identity
-from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.classifying import CheckedClassifier
     from bench.engine.likelihoods import CheckedLikelihood
-    from bench.running.scorers.kind import CheckedBackbone
+    from bench.running.question import CheckedBackbone
 
 
 IMAGES_PER_BATCH = 16
@@ -41,38 +39,38 @@ class ClassifierKind(ScorerKind):
     one_draw = True
 
     def problem(
-        self, prepared: Prepared, columns: Columns, levels: Levels | None = None
+        self, question: RunQuestion, columns: Columns, levels: Levels | None = None
     ) -> Problem:
         """Return the problem of an image on its only draw, which has no noise level."""
-        return replace(super().problem(prepared, columns), timesteps=np.zeros(1, np.int64))
+        return replace(super().problem(question, columns), timesteps=np.zeros(1, np.int64))
 
-    def scoring(self, prepared: Prepared) -> ScoringIdentity:
+    def scoring(self, question: RunQuestion) -> ScoringIdentity:
         """Return an empty entry, because no error is measured."""
         return ScoringIdentity()
 
-    def checked(self, resolved: Resolved, backbone: Any) -> CheckedClassifier:
+    def checked(self, question: RunQuestion, backbone: Any) -> CheckedClassifier:
         """Return a plugin's classifier with checks of every output."""
         from bench.engine.classifying import CheckedClassifier
 
-        return CheckedClassifier(backbone, resolved.backbone.label)
+        return CheckedClassifier(backbone, question.backbone.label)
 
-    def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
+    def open_engine(self, question: RunQuestion, backbone: CheckedBackbone | None = None) -> Engine:
         """Return the engine; a classifier that learns is fitted first."""
         from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
 
-        prompts = prepared.prompts
-        backbone = self.backbone_of(prepared, backbone)
+        prompts = question.prompts
+        backbone = self.backbone_of(question, backbone)
         assert isinstance(backbone, CheckedClassifier)
-        columns = self.columns(prepared, np.array(prompts.class_of_prompt))
+        columns = question.columns()
         if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
-        fit = prepared.learns_from or find_fit_split(prepared, prepared.split)
+        fit = question.learns_from or find_fit_split(question, question.split)
         return ClassifyingEngine(
             backbone,
             prompts.texts,
-            self.problem(prepared, columns),
+            self.problem(question, columns),
             columns,
-            chosen_batch_size(prepared) or IMAGES_PER_BATCH,
+            question.batch_size or IMAGES_PER_BATCH,
             backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None,
         )
 
@@ -84,65 +82,65 @@ class LikelihoodKind(ScorerKind):
     """Runs of a likelihood."""
 
     def problem(
-        self, prepared: Prepared, columns: Columns, levels: Levels | None = None
+        self, question: RunQuestion, columns: Columns, levels: Levels | None = None
     ) -> Problem:
         """Return the problem of an image, with the reduction of draws to a score."""
-        problem = super().problem(prepared, columns)
-        return replace(problem, reduction=reduction_of(prepared))
+        problem = super().problem(question, columns)
+        return replace(problem, reduction=reduction_of(question))
 
-    def check(self, prepared: Prepared, scores_texts: bool = False) -> None:
+    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
         """Raise UserError for views of a latent, a large seed or a strategy that does not fit."""
-        super().check(prepared, offers(load_target(prepared.backbone), Likelihood.prior))
-        name, views, seed = prepared.backbone_name, prepared.views, prepared.config.seed
+        super().check(question, offers(load_target(question.backbone), Likelihood.prior))
+        name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
-        reduction = reduction_of(prepared)
-        if reduction != MEAN and not prepared.strategy.same_draws:
+        reduction = reduction_of(question)
+        if reduction != MEAN and not question.strategy.same_draws:
             raise UserError(
                 f"Backbone {name!r} combines draws by {reduction}, but strategy"
-                f" {prepared.decider.spec.name!r} decides by means over draws. Use --strategy full"
+                f" {question.decider.spec.name!r} decides by means over draws. Use --strategy full"
                 " or uniform."
             )
         if views is not None and views.views.of_latents:
             raise UserError(
-                f"--views {prepared.config.views} are samples of a latent, but backbone {name!r} is"
+                f"--views {question.config.views} are samples of a latent, but backbone {name!r} is"
                 " a likelihood, which scores images."
             )
 
-    def scoring(self, prepared: Prepared) -> ScoringIdentity:
+    def scoring(self, question: RunQuestion) -> ScoringIdentity:
         """Return the seed, the reduction and the views."""
         return ScoringIdentity(
-            noise=f"seed {prepared.config.seed}",
-            reduction=reduction_of(prepared),
-            **without_none(views=views_identity(prepared.views)),
+            noise=f"seed {question.config.seed}",
+            reduction=reduction_of(question),
+            **without_none(views=views_identity(question.views)),
         )
 
-    def checked(self, resolved: Resolved, backbone: Any) -> CheckedLikelihood:
+    def checked(self, question: RunQuestion, backbone: Any) -> CheckedLikelihood:
         """Return a plugin's likelihood with checks of every output."""
         from bench.engine.likelihoods import CheckedLikelihood
 
-        return CheckedLikelihood(backbone, resolved.backbone.label)
+        return CheckedLikelihood(backbone, question.backbone.label)
 
-    def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
+    def open_engine(self, question: RunQuestion, backbone: CheckedBackbone | None = None) -> Engine:
         """Return the engine of the likelihood."""
         from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 
-        prompts = prepared.prompts
-        backbone = self.backbone_of(prepared, backbone)
+        prompts = question.prompts
+        backbone = self.backbone_of(question, backbone)
         assert isinstance(backbone, CheckedLikelihood)
-        backbone.blind = prepared.config.control == TEXT_ONLY
-        columns = self.columns(prepared, np.array(prompts.class_of_prompt))
+        backbone.blind = question.config.control == TEXT_ONLY
+        columns = question.columns()
         return LikelihoodEngine(
             backbone,
             prompts.texts,
-            self.problem(prepared, columns),
+            self.problem(question, columns),
             columns,
-            chosen_batch_size(prepared) or CELLS_PER_BATCH,
-            None if prepared.views is None else prepared.views.views,
-            view_of_each_draw(prepared.views, self.draws(prepared), prepared.plan),
+            question.batch_size or CELLS_PER_BATCH,
+            None if question.views is None else question.views.views,
+            view_of_each_draw(question.views, question.n_draws, question.plan),
         )
 
 
-def reduction_of(resolved: Resolved) -> str:
+def reduction_of(question: RunQuestion) -> str:
     """Return how a likelihood's class reduces draws; raises PluginError if it is invalid."""
-    return read_reduction(load_target(resolved.backbone), resolved.backbone.label)
+    return read_reduction(load_target(question.backbone), question.backbone.label)

@@ -13,9 +13,7 @@ from bench.discovery.backbones import encoder_key
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
 from bench.running.parts.measure import ResolvedViews
-from bench.running.prepared import Prepared
-from bench.running.resolve import Resolved
-from bench.running.scorers.kind import check_key
+from bench.running.question import RunQuestion
 from bench.running.settings import RunConfig, about, loading_settings
 from bench.store.identity import digest
 
@@ -25,29 +23,30 @@ if TYPE_CHECKING:
     from bench.engine.trees import Tree
 
 
-def draw_rows(resolved: Resolved, levels: Levels) -> Ints:
+def draw_rows(prepared: RunQuestion, levels: Levels) -> Ints:
     """Return int64 [N], the row of each draw in the level table."""
-    return resolved.plan.assign_levels(resolved.decider.parameters["draws"], len(levels))
+    return prepared.plan.assign_levels(prepared.n_draws, len(levels))
 
 
-def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
+def weights_of_draws(prepared: RunQuestion, levels: Levels) -> Column:
     """Return float64 [N], the weight of each draw; raises UserError for levels out of range."""
     rows, space = draw_rows(prepared, levels), prepared.config.space
     return draw_weights(prepared.weighting, levels.rows(rows), space, rows, len(levels))
 
 
-def level_table(prepared: Prepared) -> Levels | None:
+def level_table(prepared: RunQuestion) -> Levels | None:
     """Return the backbone's noise levels; None if only the model itself knows them."""
     return backbones.level_table(
         prepared.backbone, prepared.weights, **prepared.backbone_parameters
     )
 
 
-def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> Noise:
+def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:
     """Return the noise of the draws, from the seed or a file, shared by images or one per image."""
     from bench.engine.scoring import OwnNoise, SharedNoise
 
     config, plan, shape = prepared.config, prepared.plan, backbone.latent_shape
+    n_draws = prepared.n_draws
     if config.noise_per == "image":
         return OwnNoise(plan, config.seed, shape, backbone.device)
     if config.noise:
@@ -57,11 +56,11 @@ def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> No
     return SharedNoise(bank, backbone.device)
 
 
-def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> Tree:
+def encode_texts(prepared: RunQuestion, backbone: CheckedDenoiser) -> Tree:
     """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
     from bench.engine.embeddings import embed_prompts
 
-    check_key(prepared, backbone)
+    prepared.check_key(backbone)
     texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
     return embed_prompts(backbone, conditioning_key(prepared), texts, with_null)
 
@@ -71,7 +70,7 @@ def needs_null(config: RunConfig) -> bool:
     return config.subtract_null or config.guidance is not None
 
 
-def speed_key(prepared: Prepared) -> str:
+def speed_key(prepared: RunQuestion) -> str:
     """Return the cache key of the best batch size: all that affects speed except the device."""
     spec, weights = prepared.backbone, prepared.weights
     resolution = prepared.backbone_parameters.get("resolution")
@@ -80,7 +79,7 @@ def speed_key(prepared: Prepared) -> str:
     return f"{spec.name} {spec.version} {fingerprint} {prepared.dtype} {resolution} {of_network}"
 
 
-def conditioning_key(prepared: Prepared) -> str:
+def conditioning_key(prepared: RunQuestion) -> str:
     """Return the cache key of encoded prompts: all that affects them except their texts."""
     own = encoder_key(prepared.backbone, prepared.weights, prepared.backbone_parameters)
     loading = [pair for pair in loading_settings(prepared.config) if pair[0] in about("prompts")]

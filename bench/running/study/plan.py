@@ -17,8 +17,8 @@ from bench.machine.devices import PEAKS
 from bench.running.executors.cluster import check_executor
 from bench.running.parts.decision import backbone_params
 from bench.running.preparing.others import name_fit_split
-from bench.running.resolve import Resolved, resolve
-from bench.running.scorers import kind_of
+from bench.running.question import Resolved
+from bench.running.resolve import resolve
 from bench.running.settings import SCORER_TEXT, RunConfig, check_scope, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.running.study.rounds import Methods, boards_of, expected_images, right_of
@@ -70,7 +70,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
 
 def _effective_settings(config: RunConfig, resolved: Resolved) -> str:
     """Return the settings of a run that affect it. A classifier has neither strategy nor seed."""
-    if kind_of(resolved).one_draw:
+    if resolved.kind.one_draw:
         own = backbone_params(config, resolved.backbone, resolved.decider.spec)
         config = config.model_copy(update={"strategy": None, "seed": 0, "params": own})
     return config.model_dump_json()

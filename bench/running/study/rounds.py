@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.inputs.subsets import shuffle_samples
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
@@ -32,9 +32,8 @@ class Prefix:
     n: int = 0
     order: tuple[str, ...] = ()  # sample ids of the whole split in random order
 
-    def of(self, prepared: Prepared) -> Prefix:
+    def of(self, prepared: PreparedRun) -> Prefix:
         """Return the prefix of a run's split, whose fingerprint seeds the order."""
-        assert prepared.split is not None
         order = shuffle_samples(prepared.split.sample_ids, prepared.split.fingerprint)
         return replace(self, order=tuple(order), n=min(self.n, len(order)))
 
@@ -43,12 +42,12 @@ class Prefix:
         """Sample ids of the first `n` images."""
         return self.order[: self.n]
 
-    def narrowed(self, prepared: Prepared) -> Prepared:
+    def narrowed(self, prepared: PreparedRun) -> PreparedRun:
         """Return a run restricted to these images."""
         chosen = set(self.samples)
         samples = [sample_id for sample_id in prepared.manifest.samples if sample_id in chosen]
         manifest = prepared.manifest.model_copy(update={"samples": samples})
-        return replace(prepared, described=manifest)
+        return replace(prepared, manifest=manifest)
 
 
 def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:

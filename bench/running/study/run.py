@@ -17,8 +17,8 @@ from bench.errors import BenchError, StoreError, UserError, images_failed, warn_
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
-from bench.running.prepare import prepare
-from bench.running.run import SharedBackbone, SharedCluster, sharing
+from bench.running.preparing.sweep import settled
+from bench.running.run import SharedBackbone, SharedCluster, prepare_run
 from bench.running.settings import RunConfig, key_of
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
@@ -183,15 +183,15 @@ class _Course:
         try:
             with offline(config.offline):
                 data = key_of(config, "data")
-                prepared = prepare(config, split=self.split.get(data))
-                self.split = {data: prepared.split} if prepared.split else {}
-                for warning in prepared.warnings:
-                    warn_user(warning)
+                prepared = prepare_run(config, split=self.split.get(data))
+                self.split = {data: prepared.split}
+                prepared = settled(prepared)
                 if prefix is not None:
                     self.prefix = prefix.of(prepared)
                     prepared = self.prefix.narrowed(prepared)
-                run = sharing(prepared, self.shared, self._others(place, rest))
-                finished = execute(run, self.cluster.executor_of(prepared))
+                others = self._others(place, rest)
+                opens = self.cluster.executor_of(prepared, self.shared, others)
+                finished = execute(prepared, opens)
         except StoreError:
             raise
         except Exception as error:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError, warn_user
+from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.running.command import stored_settings
 from bench.running.execute import timed
-from bench.running.executors.protocol import LocalExecutor, OpenExecutor
-from bench.running.model_run import ModelRun, problems
+from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.parts.decision import backbone_params, make_decider
 from bench.running.prepare import prepare, prepare_again
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.differences import differing_identity
@@ -46,7 +46,7 @@ from bench.store.summary import (
 from bench.store.writing import RunFolder
 
 
-def with_other_noise(prepared: Prepared) -> Prepared:
+def with_other_noise(prepared: PreparedRun) -> PreparedRun:
     """Return a run with another seed and, for a denoiser, noise per image.
 
     Given the first run, decisions then change independently of each other, so an exact binomial
@@ -61,7 +61,7 @@ def with_other_noise(prepared: Prepared) -> Prepared:
 
 
 def decided_again(
-    run: ModelRun, sample_ids: Sequence[str], open_executor: OpenExecutor
+    run: PreparedRun, sample_ids: Sequence[str], open_executor: Callable[[PreparedRun], Executor]
 ) -> Iterator[tuple[Decided, float]]:
     """Yield the decisions of a second run on these images, each with its seconds."""
     with closing(open_executor(run)) as executor:
@@ -69,7 +69,11 @@ def decided_again(
 
 
 def decide_again(
-    run: ModelRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
+    run: PreparedRun,
+    manifest: Manifest,
+    path: Path,
+    count: int,
+    open_executor: Callable[[PreparedRun], Executor],
 ) -> Again | None:
     """Decide `count` random images of a stored run again, unless that is stored already.
 
@@ -82,7 +86,7 @@ def decide_again(
     stored = read_again(path, decided)
     if count == 0 or (stored is not None and stored.images >= count):
         return stored
-    seed = run.prepared.config.seed
+    seed = run.config.seed
     rows = np.sort(np.random.default_rng(seed).choice(good, count, replace=False))
     first = {decided.sample_ids[int(row)].as_py(): int(decided.predictions[row]) for row in rows}
     images = list(decided_again(run, list(first), open_executor))
@@ -122,7 +126,7 @@ def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
 MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, from run to its sweep
 
 
-def as_full_sweep(prepared: Prepared) -> Prepared:
+def as_full_sweep(prepared: PreparedRun) -> PreparedRun:
     """Return the full sweep of a run's images, on the run's own draws."""
     swept = _swept(prepared.config, prepared.backbone, prepared.strategy.draws)
     return prepare_again(prepared, swept.model_copy(update={"fresh": False, "risk": None}))
@@ -137,7 +141,11 @@ def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
 
 
 def audit(
-    run: ModelRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
+    run: PreparedRun,
+    manifest: Manifest,
+    path: Path,
+    count: int,
+    open_executor: Callable[[PreparedRun], Executor],
 ) -> Audit | None:
     """Sweep images of a stored run until the first `count` of a fixed permutation are swept.
 
@@ -146,12 +154,12 @@ def audit(
     images, `path` the folder of the stored run. None if that has no image to sweep.
     """
     decided = read_decisions(path, manifest)
-    names, sizes = decided.sample_ids.to_pylist(), problems(run.prepared)
+    names, sizes = decided.sample_ids.to_pylist(), run.problems()
     problem = sizes[0][0]
     sweep_cost = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
     sweepable = sweepable_rows(decided, manifest, sweep_cost)
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
-    elsewhere = _of_other_shards(run.prepared, manifest)
+    elsewhere = _of_other_shards(run.split, manifest)
     first = permuted({*answers, *elsewhere}, digest(manifest.identity))[:count]
     swept = read_swept(path)
     outstanding = [name for name in first if name in answers and name not in swept]
@@ -167,10 +175,9 @@ def audit(
     return audit_of(read_swept(path), manifest, decided)
 
 
-def _of_other_shards(prepared: Prepared, manifest: Manifest) -> set[str]:
+def _of_other_shards(split: Split, manifest: Manifest) -> set[str]:
     """Return the ids of the images in the other shards of the run; empty unless it is a shard."""
-    split = prepared.split
-    if manifest.part is None or split is None:
+    if manifest.part is None:
         return set()
     return {*select_subset(split.sample_ids, split.labels, manifest.part.asked)} - {
         *manifest.samples
@@ -213,6 +220,5 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
             f"{manifest.run_id} cannot be swept here, because {', '.join(differs)} differ. Name its"
             " data with --data-dir, or use the version of the toolkit that made it."
         )
-    run = ModelRun(sweep)
-    run.check()
-    return audit(run, manifest, path, count, LocalExecutor)
+    sweep.check()
+    return audit(sweep, manifest, path, count, LocalExecutor)

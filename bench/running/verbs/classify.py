@@ -19,11 +19,10 @@ from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
-from bench.running.model_run import check
-from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.preparing.risk import stated_risk, with_risk
-from bench.running.scorers import open_engine
+from bench.running.parts.decision import make_decider
+from bench.running.prepare import ask
+from bench.running.preparing.risk import choose_setting
+from bench.running.question import RunQuestion
 from bench.running.settings import RunConfig
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
@@ -114,30 +113,32 @@ def classify(
             )
         target = "bench.running.verbs.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    prepared = prepare(config, pictures, images=False, loaded=loaded)
-    for warning in prepared.warnings:
+    question = ask(config, pictures, loaded=loaded)
+    for warning in question.warnings:
         warn_user(warning)
-    check(prepared)
+    question.check()
     stated = fitted = None
     if pictures is None:
-        manifest = _manifest_of_pictures(prepared, len(images))
-        if (risk := stated_risk(prepared)) is not None:
-            prepared, stated = with_risk(prepared, risk, manifest)
-            manifest = _manifest_of_pictures(prepared, len(images))
-        fitted = fit_for(manifest, find_calibrations(Path(prepared.config.results)))
-    engine = open_engine(prepared)
+        manifest = _manifest_of_pictures(question, len(images))
+        if question.risk is not None:
+            params, stated = choose_setting(question.risk, manifest)
+            decider = make_decider(question.decider.spec, params)
+            question = replace(question, decider=decider)
+            manifest = _manifest_of_pictures(question, len(images))
+        fitted = fit_for(manifest, find_calibrations(Path(question.config.results)))
+    engine = question.kind.open_engine(question)
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
     progress(0, len(samples))
-    for decision in engine.score(samples, prepared.strategy):
+    for decision in engine.score(samples, question.strategy):
         decided[int(decision.sample.sample_id)] = decision
         progress(len(decided), len(samples))
     answers = [
-        _answer(name_of(images[n], n), decided[n], prepared.classes, prepared.strategy)
+        _answer(name_of(images[n], n), decided[n], question.classes, question.strategy)
         for n in sorted(decided)
     ]
     if fitted is None:
-        return Classified(answers, prepared.strategy, stated)
+        return Classified(answers, question.strategy, stated)
     calibrated, fit = fitted
     records = [make_record(decided[n], 0.0) for n in sorted(decided)]
     right = probabilities(fit, as_decisions(records))
@@ -145,20 +146,20 @@ def classify(
         answer.model_copy(update={"probability": finite(value)})
         for answer, value in zip(answers, right.tolist(), strict=True)
     ]
-    return Classified(answers, prepared.strategy, stated, (calibrated.manifest, fit.images))
+    return Classified(answers, question.strategy, stated, (calibrated.manifest, fit.images))
 
 
-def _manifest_of_pictures(prepared: Prepared, count: int) -> Manifest:
+def _manifest_of_pictures(question: RunQuestion, count: int) -> Manifest:
     """Return the manifest of a run on `count` images, to look up its calibrations."""
     import datasets
 
-    spec, rows = prepared.dataset, datasets.Dataset.from_dict({})
+    spec, rows = question.dataset, datasets.Dataset.from_dict({})
     ids, labels = tuple(f"picture:{n}" for n in range(count)), (0,) * count
     survey = ("", True)  # not needed: a calibration is on other images anyway
     pictures = Split(
-        spec.name, spec.version, "pictures", prepared.named, ids, labels, rows, survey=survey
+        spec.name, spec.version, "pictures", question.named, ids, labels, rows, survey=survey
     )
-    return make_manifest(replace(prepared, split=pictures))
+    return make_manifest(question, pictures)
 
 
 def name_of(image: Picture, position: int) -> str:

@@ -17,16 +17,14 @@ from bench.inputs.data import explain_missing_data
 from bench.machine.devices import seconds_on_devices
 from bench.machine.environment import device_memory, estimate_speed, likely_device, pick_device
 from bench.machine.offline import offline_if_set
-from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
 from bench.running.parts.scorer import AUTO
-from bench.running.prepare import prepare
-from bench.running.prepared import Prepared, SweepPlan
-from bench.running.preparing.risk import stated_risk
-from bench.running.preparing.sweep import plan_sweep
-from bench.running.scorers import kind_of
+from bench.running.prepare import ask, prepared_run
+from bench.running.prepared import PreparedRun
+from bench.running.preparing.sweep import SweepPlan, plan_sweep, settled, sweep_of
+from bench.running.question import RunQuestion
 from bench.running.settings import RunConfig
-from bench.running.until import watch_of
+from bench.running.until import until_of
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
 
@@ -86,26 +84,26 @@ class Plan(Document):
 @offline_if_set
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights (UserError)."""
-    prepared = _prepare(config)
-    missing = [*prepared.absent, *_missing(prepared)]
-    config, prompts = prepared.config, prepared.prompts
-    device = likely_device(config.device)
+    prepared, risk = _with_risk(_ask(config))
+    run = prepared if isinstance(prepared, PreparedRun) else None
+    missing = [*map(str, filter(None, [prepared.absent])), *_missing(prepared)]
+    prompts, device = prepared.prompts, likely_device(config.device)
     _check(prepared)
-    if prepared.described is not None:
-        watch_of(prepared)
+    if run is not None:
+        until_of(run)
     warnings = [*prepared.warnings, *missing]
     needed, too_much = _needed(prepared, config.device or device)
     warnings += too_much
     images, left = _images(prepared)
     again = None if config.again is None else min(config.again, images)
-    sizes, strategy = problems(prepared), prepared.strategy
+    sizes, strategy = prepared.problems(), prepared.strategy
     rounded = ceil if strategy.linearises else floor  # without gradients, the cost is an integer
     most = max(rounded(strategy.at_most(problem) * images) for problem, images in sizes)
     bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
     least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
     at_most = least != most if least is not None else len(sizes) > 1 or not strategy.bounds_cost
     evaluations, params = most * (left + (again or 0)), dict(prepared.decider.parameters)
-    if (risk := _risk(prepared)) is not None:
+    if risk is not None:
         evaluations = ceil(risk.sweep_cost + risk.rest_cost_at_most)
         warnings += filter(None, [risk.warning()])
         if (rest := risk.rest_cost_at_least) is not None:
@@ -119,11 +117,11 @@ def make_plan(config: RunConfig) -> Plan:
     # Other devices use the model's own dtype where this machine's choice depends on the device.
     dtype = prepared.backbone.dtype if config.dtype == AUTO else prepared.dtype
     elsewhere = seconds_on_devices(evaluations * flops, dtype, config.tf32) if flops else None
-    kind, spec = kind_of(prepared), prepared.dataset
+    kind, spec = prepared.kind, prepared.dataset
     template = None if config.prompts or spec.items else prepared.template or spec.template
     scoring = kind.scoring(prepared)
     return Plan(
-        run_id=prepared.described.run_id if prepared.described else None,
+        run_id=run.manifest.run_id if run else None,
         dataset=f"{prepared.data.title}/{_split(prepared)}",
         images=images,
         images_to_score=left,
@@ -134,7 +132,7 @@ def make_plan(config: RunConfig) -> Plan:
         trained_on=prepared.trained_on,
         strategy=prepared.decider.spec.name,
         params=params,
-        draws=kind.draws(prepared),
+        draws=prepared.n_draws,
         plan=scoring.draw_plan,
         seed=None if config.noise or kind.one_draw else config.seed,
         noise=config.noise,
@@ -160,18 +158,25 @@ def make_plan(config: RunConfig) -> Plan:
     )
 
 
-def _risk(prepared: Prepared) -> SweepPlan | None:
-    """Return the plan of the sweep if a stated risk is not calibrated yet."""
-    if prepared.sweep is not None:
-        return prepared.sweep.plan if prepared.sweep.calibration is None else None
-    stated = stated_risk(prepared)
-    if stated is None or prepared.described is not None or prepared.split is None:
-        return None
-    return plan_sweep(prepared, stated)
+def _with_risk(question: RunQuestion) -> tuple[RunQuestion, SweepPlan | None]:
+    """Return the run if its images and weights are there, or else the plan of its risk's sweep.
+
+    A run whose risk is not tested yet stays a question.
+    """
+    if question.split is None:
+        return question, None
+    if question.absent is not None:
+        stated, n = question.risk, len(question.split.sample_ids)
+        return question, None if stated is None else plan_sweep(question, stated, n)
+    run = prepared_run(question)
+    sweep = sweep_of(run)
+    if sweep is not None and not sweep.calibration():
+        return question, sweep.plan
+    return settled(run), None
 
 
-def _prepare(config: RunConfig) -> Prepared:
-    """Prepare a run, if possible without loading its dataset.
+def _ask(config: RunConfig) -> RunQuestion:
+    """Ask what a run asks, if possible without loading its dataset.
 
     A dataset that declares classes and split sizes is only loaded if it is in the user's folder, if
     a risk is stated, or if a stored run may have decided some of its images.
@@ -180,11 +185,11 @@ def _prepare(config: RunConfig) -> Prepared:
     spec = data.spec
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
     if not declared or data.data_dir or config.risk is not None:
-        return prepare(config)
+        return ask(config, images=True)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
         with suppress(UserError):  # the data is not on this machine; the plan works without it
-            return prepare(config)
-    return prepare(config, images=False)
+            return ask(config, images=True)
+    return ask(config)
 
 
 def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) -> int | None:
@@ -196,19 +201,19 @@ def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) 
     return min(ceil(config.audit / shards), images) * round(max(costs))
 
 
-def _split(prepared: Prepared) -> str:
+def _split(prepared: RunQuestion) -> str:
     split = prepared.split.split if prepared.split else None
     return str(split or prepared.config.split or prepared.dataset.split)
 
 
-def _images(prepared: Prepared) -> tuple[int, int]:
+def _images(prepared: RunQuestion) -> tuple[int, int]:
     """Return the number of images requested, and of those not decided yet."""
     config, spec = prepared.config, prepared.dataset
-    if (manifest := prepared.described) is not None:
-        left = (
-            None if config.fresh else missing_samples(prepared.folder, manifest, config.save_errors)
-        )
-        return len(manifest.samples), len(manifest.samples if left is None else left)
+    if isinstance(prepared, PreparedRun):
+        samples, left = prepared.sample_ids, None
+        if not config.fresh:
+            left = missing_samples(prepared.folder, prepared.manifest, config.save_errors)
+        return len(samples), len(samples if left is None else left)
     declared = spec.splits.get(_split(prepared)) or 0
     images = len(prepared.split.sample_ids) if prepared.split else declared
     images = min(images, config.limit or images)
@@ -217,15 +222,15 @@ def _images(prepared: Prepared) -> tuple[int, int]:
     return images, images
 
 
-def _check(prepared: Prepared) -> None:
+def _check(prepared: RunQuestion) -> None:
     """Make the checks of a run, unless they would download weights (UserError)."""
     weights = prepared.weights
     if not prepared.absent and (weights is None or weights.revision is None):
-        check(prepared)
-        kind_of(prepared).check_draws(prepared)
+        prepared.check()
+        prepared.kind.check_draws(prepared)
 
 
-def _missing(prepared: Prepared) -> Iterator[str]:
+def _missing(prepared: RunQuestion) -> Iterator[str]:
     """Yield why the data or the device is not available on this machine."""
     config, data = prepared.config, prepared.data
     if prepared.split is None and (problem := explain_missing_data(data, config.split)):
@@ -237,7 +242,7 @@ def _missing(prepared: Prepared) -> Iterator[str]:
             yield str(error)
 
 
-def evaluation_flops(prepared: Prepared) -> float | None:
+def evaluation_flops(prepared: RunQuestion) -> float | None:
     """Return the floating-point operations per evaluation, declared or counted; None if unknown."""
     spec, config = prepared.backbone, prepared.config
     if prepared.source.weights is None and config.resolution is None and spec.flops:
@@ -247,7 +252,7 @@ def evaluation_flops(prepared: Prepared) -> float | None:
     return count_operations(spec, prepared.weights, config.resolution)
 
 
-def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
+def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     """Return the minimum memory of a run in words, and a warning if `device` has less.
 
     Weights that are not on this machine are estimated from their declared size and the usual
@@ -258,7 +263,7 @@ def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
     size = _weight_bytes(prepared)
     if size is None:
         return None, []
-    working, denoises = None, kind_of(prepared).batches_cells
+    working, denoises = None, prepared.kind.batches_cells
     if weights is not None and weights.revision is None:
         working = working_memory(spec, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:
@@ -278,7 +283,7 @@ def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
     ]
 
 
-def _weight_bytes(prepared: Prepared) -> float | None:
+def _weight_bytes(prepared: RunQuestion) -> float | None:
     """Return the bytes of the weights: counted on this machine, or declared by the spec."""
     spec, weights = prepared.backbone, prepared.weights
     if weights is not None and weights.revision is None:

@@ -19,9 +19,9 @@ from bench.machine.offline import offline_if_set
 from bench.running.command import run_command
 from bench.running.execute import Finished, stored_summary
 from bench.running.executors.cluster import PASSED_ON
-from bench.running.model_run import check
 from bench.running.parts.scorer import AUTO
-from bench.running.prepare import prepare, prepare_again
+from bench.running.prepare import prepare
+from bench.running.preparing.sweep import first_run
 from bench.running.settings import RunConfig
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
@@ -52,22 +52,17 @@ def write_script(config: RunConfig, shards: int) -> Path:
             "--slurm and --executor ray do not go together: --slurm makes shards, each of one"
             " process. docs/machines.md says how Ray is started under Slurm."
         )
-    prepared = prepare(config)
-    sweep = prepared.sweep
-    if sweep is not None and sweep.calibration is None:
-        prepared = prepare_again(prepared, sweep.config, sweep.samples)
-    else:
-        sweep = None
-    manifest = prepared.manifest
-    check(prepared)
+    run = first_run(prepare(config))
+    manifest, sweeps = run.manifest, run.config.risk != config.risk
+    run.check()
     if not 1 <= shards <= min(len(manifest.samples), MAX_SHARDS):
         most = min(len(manifest.samples), MAX_SHARDS)
-        part = "run" if sweep is None else "sweep"
+        part = "sweep" if sweeps else "run"
         raise UserError(
             f"--slurm {shards}: expected a number of shards from 1 to {most:,}; the {part} has"
             f" {len(manifest.samples):,} images."
         )
-    folder = prepared.folder / SCRIPT_FOLDER
+    folder = run.folder / SCRIPT_FOLDER
     device = config.device or "cuda"
     gpu = "" if device == "cpu" else "--gres=gpu:1 "
     # Prepare on a CPU only if the dtype and the network's settings do not depend on the GPU.
@@ -75,7 +70,7 @@ def write_script(config: RunConfig, shards: int) -> Path:
     on_cpu = on_cpu and config.layout == config.attention == "auto"
     text = Template(TEMPLATE.read_text()).substitute(
         run_id=manifest.run_id,
-        sweep="" if sweep is None else manifest.run_id,
+        sweep=manifest.run_id if sweeps else "",
         shards=shards,
         prepare=f"{'' if on_cpu else gpu}--cpus-per-task=4 --time=2:00:00",
         each=f"{gpu}--cpus-per-task=4 --time=24:00:00",

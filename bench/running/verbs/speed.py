@@ -12,9 +12,7 @@ from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.machine.environment import remember_batch_size, remember_speed
 from bench.machine.offline import offline_if_set
-from bench.running.model_run import check
-from bench.running.prepare import prepare
-from bench.running.scorers import kind_of
+from bench.running.prepare import ask
 from bench.running.scorers.draws import speed_key
 from bench.running.settings import RunConfig
 from bench.running.verbs.estimate import evaluation_flops
@@ -42,16 +40,16 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
     made_up = DatasetSpec(name="none", target="bench.running:none", classes=CLASSES)
-    prepared = prepare(config.model_copy(update={"batch_size": 1}), made_up, images=False)
-    name, dtype = prepared.backbone_name, prepared.dtype
-    if not kind_of(prepared).batches_cells:
+    question = ask(config.model_copy(update={"batch_size": 1}), made_up)
+    name, dtype = question.backbone_name, question.dtype
+    if not question.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
-    check(prepared)
-    engine = kind_of(prepared).open_engine(prepared)
+    question.check()
+    engine = question.kind.open_engine(question)
     assert isinstance(engine, DenoisingEngine)
     device, rates = engine.backbone.device, rates_by_size(engine, seconds)
     best = smallest_of_the_best(rates)
-    remember_batch_size(f"{speed_key(prepared)} {device_name(device)}", best)
+    remember_batch_size(f"{speed_key(question)} {device_name(device)}", best)
     remember_speed(name, device.type, dtype, rates[best])
     return Speed(
         backbone=name,
@@ -59,7 +57,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
         dtype=dtype,
         rates=rates,
         best_batch_size=best,
-        flops_per_evaluation=evaluation_flops(prepared),
+        flops_per_evaluation=evaluation_flops(question),
         peak_flops=matmul_peak(device, getattr(torch, dtype)),
     )
 

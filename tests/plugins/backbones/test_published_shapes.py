@@ -27,7 +27,6 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.images import resize_and_crop
 from bench.engine.trees import leaves
 from bench.inputs.prompts import from_template
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.store.cells import read_cells
@@ -113,7 +112,7 @@ def test_linearisation(name: str, dtype: Literal["float32", "bfloat16"], tmp_pat
         )
     )
     prompts = from_template("a handwritten digit {class}", ("zero", "one"))
-    engine = ModelRun(replace(run, prompts=prompts)).open_engine()
+    engine = replace(run, prompts=prompts).open_engine()
     assert isinstance(engine, DenoisingEngine)
     size = engine.backbone.latent_shape
     latent = torch.randn(1, *size, generator=torch.Generator().manual_seed(1))

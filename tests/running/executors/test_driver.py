@@ -24,28 +24,27 @@ from bench.running.executors import cluster, ray, worker
 from bench.running.executors.dispatch import DispatchRules
 from bench.running.executors.driver import Driver
 from bench.running.executors.messages import Answer, Ended, Report
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 
 DIGITS: dict[str, Any] = {"dataset": "digits", "params": {"draws": 4}, "batch_size": 16, "limit": 6}
 
 
-def a_run(**settings: Any) -> Prepared:
+def a_run(**settings: Any) -> PreparedRun:
     return prepare(make_config({**DIGITS, **settings}))
 
 
-def scored(run: Prepared, driver: Driver) -> dict[str, Decided]:
+def scored(run: PreparedRun, driver: Driver) -> dict[str, Decided]:
     try:
         return {one.sample.sample_id: one for one in driver.score(run.sample_ids)}
     finally:
         driver.close()
 
 
-def alone(run: Prepared) -> dict[str, Decided]:
-    found = ModelRun(run).open_engine().score(ModelRun(run).samples(run.sample_ids), run.strategy)
+def alone(run: PreparedRun) -> dict[str, Decided]:
+    found = run.open_engine().score(run.samples(run.sample_ids), run.strategy)
     return {one.sample.sample_id: one for one in found}
 
 

@@ -22,7 +22,7 @@ import json, sys, warnings
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
 from bench.running.executors.driver import open_ray
-from bench.running.model_run import ModelRun
+
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 
@@ -41,7 +41,7 @@ def opened(_):
 try:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        finished = execute(ModelRun(run), opened)
+        finished = execute(run, opened)
     texts = [str(warning.message) for warning in caught]
     print(json.dumps([finished.summary.dataset.n_samples, texts]))
 finally:

@@ -23,7 +23,6 @@ from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning
 from bench.running.execute import execute
 from bench.running.executors.driver import Driver, open_ray
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.run import run as run_config
 from bench.running.settings import make_config
@@ -75,9 +74,7 @@ def test_a_killed_worker_changes_no_answer(
         "batch_size": 16,
         "save_errors": True,
     }
-    alone = execute(
-        ModelRun(prepare(make_config({**settings, "results": str(tmp_path / "alone")})))
-    )
+    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})))
     given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
     run = prepare(make_config({**settings, **given}))
 
@@ -87,7 +84,7 @@ def test_a_killed_worker_changes_no_answer(
 
     killer.decided = 0
     with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was killed"):
-        together = execute(ModelRun(run), watched)
+        together = execute(run, watched)
     assert killer.killed
     assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
     assert together.manifest.run_id == alone.manifest.run_id
@@ -219,7 +216,7 @@ import json, os, sys
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
 from bench.running.executors.driver import open_ray
-from bench.running.model_run import ModelRun
+
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 
@@ -237,7 +234,7 @@ def opened(_):
     return driver
 
 try:
-    print(execute(ModelRun(run), opened).folder)
+    print(execute(run, opened).folder)
 finally:
     nodes.shutdown()
 """

@@ -17,20 +17,19 @@ from bench.running.executors.dispatch import Dispatch
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import Ended, Opened, WorkerProcess
 from bench.running.executors.worker import Worker
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.running.settings import make_config
 
 BASE: dict[str, Any] = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}}
 QUICK = {"dataset": "digits", "backbone": "majority", "limit": 8}
 
 
-def a_run(**settings: Any) -> Prepared:
+def a_run(**settings: Any) -> PreparedRun:
     return prepare(make_config({"batch_size": 16, "limit": 6, **settings}))
 
 
-def scored(run: Prepared, worker: Worker) -> dict[str, Decided]:
+def scored(run: PreparedRun, worker: Worker) -> dict[str, Decided]:
     """Have one worker score a run, as the driver does it."""
     assert run.split is not None
     assert isinstance(worker.prepare(), WorkerProcess)
@@ -59,7 +58,7 @@ def scored(run: Prepared, worker: Worker) -> dict[str, Decided]:
 def test_a_worker_decides_as_the_engine_does(settings: dict[str, Any]) -> None:
     run = a_run(**settings)
     found = scored(run, Worker(job_of(run)))
-    local = ModelRun(run).open_engine().score(ModelRun(run).samples(run.sample_ids), run.strategy)
+    local = run.open_engine().score(run.samples(run.sample_ids), run.strategy)
     assert_same(found, {one.sample.sample_id: one for one in local})
     assert all(one.sample.image == {} for one in found.values())  # images are not sent back
 

@@ -13,6 +13,7 @@ from helpers.command import bench
 
 from bench import load_dataset
 from bench.running.prepare import prepare
+from bench.running.preparing.sweep import settled, sweep_of
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench.store.identity import digest
@@ -32,7 +33,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def described(results: Path, **settings: Any) -> Any:
     given = {"dataset": "digits", "params": {"draws": "8"}, "results": str(results)}
-    return prepare(make_config({**given, **settings})).manifest
+    return settled(prepare(make_config({**given, **settings}))).manifest
 
 
 def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
@@ -89,12 +90,12 @@ def test_an_earlier_calibration_goes_before_a_sweep(results: Path) -> None:
 
     def sweep(**settings: Any) -> Any:
         fixed = {"dataset": "digits", "risk": 0.05, "params": {"draws": "8"}}
-        return prepare(make_config({**fixed, "results": str(results), **settings})).sweep
+        return sweep_of(prepare(make_config({**fixed, "results": str(results), **settings})))
 
     assert sweep() is None
     for settings in ({"split": "train"}, {"seed": 1}, {"params": {"draws": "9"}}):
         planned = sweep(**settings)
-        assert planned.calibration is None
+        assert planned.calibration() is None
         assert planned.plan.split == (1437 if "split" in settings else 360)
 
 

@@ -6,28 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.specs import Scorer
 from bench.errors import UserError
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
-from bench.running.scorers import KINDS, kind_of
+from bench.running.prepared import PreparedRun
+from bench.running.scorers import KINDS
 from bench.running.settings import make_config
 
 
-def prepared(**settings: Any) -> Prepared:
+def prepared(**settings: Any) -> PreparedRun:
     config = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "limit": 2}
     return prepare(make_config({**config, **settings}))
 
 
-def with_scorer(run: Prepared, scorer: Scorer) -> Prepared:
+def with_scorer(run: PreparedRun, scorer: Scorer) -> PreparedRun:
     """Return the run as if its backbone were of another kind."""
     source = run.source
     spec = replace(source.spec, scorer=scorer, learns=False)
-    return replace(run, source=replace(source, spec=spec))
+    return replace(run, source=replace(source, spec=spec), kind=KINDS[scorer])
 
 
 def test_there_is_an_object_for_every_kind() -> None:
@@ -36,19 +35,19 @@ def test_there_is_an_object_for_every_kind() -> None:
 
 def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     run = prepared(backbone="random")
-    kind = kind_of(run)
-    problem = kind.problem(run, kind.columns(run, np.arange(10)))
-    assert kind.draws(run) == 1 and list(problem.timesteps) == [0]
+    kind = run.kind
+    problem = kind.problem(run, run.columns())
+    assert run.n_draws == 1 and list(problem.timesteps) == [0]
     assert kind.scoring(run).plain() == {}
     assert kind.text_files(run) == []
 
 
 def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path]) -> None:
     run = prepared(backbone=str(pipelines["sd15"]))
-    kind = kind_of(run)
+    kind = run.kind
 
-    def cost(run: Prepared) -> tuple[float, float, float]:
-        problem = kind.problem(run, kind.columns(run, np.arange(10)))
+    def cost(run: PreparedRun) -> tuple[float, float, float]:
+        problem = kind.problem(run, run.columns())
         return problem.cell_cost, problem.null_cost, problem.linearisation_cost
 
     assert cost(run) == (1, 0, LINEARISATION_COST)
@@ -62,8 +61,8 @@ def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path
 
 def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
     run = prepared(weighting="exp:-7")
-    kind = kind_of(run)
-    columns = kind.columns(run, np.arange(10))
+    kind = run.kind
+    columns = run.columns()
     backbone = kind.make(run)
     levels: Any = getattr(backbone, "levels")  # noqa: B009  # a checked denoiser of some kind
     problem = kind.problem(run, columns, levels)
@@ -83,4 +82,4 @@ def test_scoring_holds_only_what_differs_from_the_default() -> None:
 def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
     with pytest.raises(UserError, match="needs a likelihood"):
-        kind_of(run).check(run)
+        run.kind.check(run)

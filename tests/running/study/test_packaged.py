@@ -17,7 +17,7 @@ from bench.inputs.class_names import ClassNames
 from bench.inputs.items import ItemTable
 from bench.inputs.split import Split
 from bench.running.manifest import make_manifest
-from bench.running.prepare import prepare
+from bench.running.prepare import ask
 from bench.running.settings import RunConfig
 from bench.running.study.file import read_study_file
 from bench.running.study.plan import check_cells
@@ -86,9 +86,9 @@ def identify(config: RunConfig) -> tuple[str, str, int | None]:
         items=items,
         survey=(f"the images of {spec.name}", True),
     )
-    prepared = prepare(config.model_copy(update={"offline": True}), split=split)
-    weights = prepared.source.weights or str(prepared.backbone.weights)
-    return make_manifest(prepared).run_id, weights, config.limit
+    question = ask(config.model_copy(update={"offline": True}), split=split)
+    weights = question.source.weights or str(question.backbone.weights)
+    return make_manifest(question, split).run_id, weights, config.limit
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,9 +16,8 @@ from helpers.pipelines import save_indexed
 from PIL import Image
 
 from bench.running.prepare import prepare
-from bench.running.prepared import Prepared
+from bench.running.prepared import PreparedRun
 from bench.running.run import SharedBackbone, run
-from bench.running.scorers import kind_of
 from bench.running.scorers.draws import encode_texts
 from bench.running.settings import make_config
 from bench.store.studies import read_study, study_folder
@@ -99,7 +98,7 @@ def test_a_backbone_encodes_the_prompts_of_its_own_runs_alone(
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
     common, name, two = values(axis, root)
 
-    def prepared(value: Any, template: str) -> Prepared:
+    def prepared(value: Any, template: str) -> PreparedRun:
         own = {"params": {"text": value}} if name == "params.text" else {name: value}
         dataset = {"dataset": f"{root}/first", "template": template}
         return prepare(make_config({**COMMON, **common, **own, **dataset}))
@@ -107,10 +106,10 @@ def test_a_backbone_encodes_the_prompts_of_its_own_runs_alone(
     first, foreign = (prepared(value, "{class}") for value in two)
     later = prepared(two[0], "a {class}")
     backbone = SharedBackbone().of(first, [foreign.config, later.config])
-    encoded = [kind_of(r).text_files(r)[0].exists() for r in (first, later, foreign)]
+    encoded = [r.kind.text_files(r)[0].exists() for r in (first, later, foreign)]
     assert encoded == [True, True, False]
-    for wrong in (encode_texts, lambda run, backbone: kind_of(run).open_engine(run, backbone)):
+    for wrong in (encode_texts, lambda run, backbone: run.kind.open_engine(run, backbone)):
         with pytest.raises(RuntimeError) as refusal:
             wrong(foreign, backbone)  # type: ignore[arg-type]  # a checked denoiser
         assert all(repr(r.backbone_key) in str(refusal.value) for r in (first, foreign))
-    assert not kind_of(foreign).text_files(foreign)[0].exists()
+    assert not foreign.kind.text_files(foreign)[0].exists()

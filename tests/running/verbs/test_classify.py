@@ -15,6 +15,8 @@ from PIL import Image
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.running.question import RunQuestion
+from bench.running.scorers.denoiser import DenoiserKind
 from bench.running.settings import make_config
 from bench.running.verbs.classify import classify
 
@@ -31,10 +33,8 @@ class Deciding:
 
 
 def decide_as(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
-    monkeypatch.setattr("bench.running.verbs.classify.check", lambda prepared: None)
-    monkeypatch.setattr(
-        "bench.running.verbs.classify.open_engine", lambda prepared: Deciding(outcome)
-    )
+    monkeypatch.setattr(RunQuestion, "check", lambda self: None)
+    monkeypatch.setattr(DenoiserKind, "open_engine", lambda self, question: Deciding(outcome))
 
 
 RACE = Outcome(  # class 1 was given up after two draws, with a lower score than the winner's

@@ -14,6 +14,8 @@ from helpers.stopped import interrupted_after
 
 from bench import load_dataset, load_run
 from bench.running.prepare import prepare
+from bench.running.prepared import PreparedRun
+from bench.running.preparing.sweep import PlannedSweep, settled, sweep_of
 from bench.running.settings import make_config
 from bench.stats.risk import most_differing, passing
 from bench.store.calibrations import CALIBRATION, calibration_files, read_calibration
@@ -43,7 +45,13 @@ def command(images: Path, results: Path, *more: object, risk: float = RISK) -> l
     return [str(word) for word in (*words, *more)]
 
 
-def prepared(images: Path, results: Path, **settings: Any) -> Any:
+def sweep_for(images: Path, results: Path, **settings: Any) -> PlannedSweep:
+    sweep = sweep_of(prepared(images, results, **settings))
+    assert sweep is not None
+    return sweep
+
+
+def prepared(images: Path, results: Path, **settings: Any) -> PreparedRun:
     fixed = {"backbone": "tiny-digits", "template": "a handwritten digit {class}"}
     given = {"dataset": str(images), **fixed, "params": {"draws": "8"}, "risk": RISK}
     return prepare(make_config({**given, "results": str(results), **settings}))
@@ -109,10 +117,10 @@ def test_the_summary_says_it_in_a_sentence(images: Path, one_process: Path) -> N
 def test_swept_images_are_a_draw_that_no_limit_changes(
     images: Path, one_process: Path, tmp_path: Path
 ) -> None:
-    whole = prepared(images, tmp_path).sweep
-    assert whole.calibration is None and len(whole.samples) == SWEPT
-    assert whole.samples == prepared(images, tmp_path, limit=10).sweep.samples
-    assert whole.samples != prepared(images, tmp_path, seed=1).sweep.samples
+    whole = sweep_for(images, tmp_path)
+    assert whole.calibration() is None and len(whole.samples) == SWEPT
+    assert whole.samples == sweep_for(images, tmp_path, limit=10).samples
+    assert whole.samples != sweep_for(images, tmp_path, seed=1).samples
     limited = bench(*command(images, tmp_path, "--limit", 10, "--json")).json
     assert limited["run_id"] == one_process.name and limited["dataset"]["n_samples"] == 10
     made = bench(*command(images, tmp_path, "--json")).json
@@ -206,14 +214,16 @@ def test_failed_images_of_the_sweep_count_as_decided_otherwise(
     first, *others = journal.read_text().splitlines(keepends=True)
     failed = {**json.loads(first), "prediction": None, "top": [], "error": "unreadable"}
     journal.write_text(json.dumps(failed) + "\n" + "".join(others))
-    assert prepared(images, tmp_path).sweep.calibration is None  # it is of other images
+    assert sweep_for(images, tmp_path).calibration() is None  # it is of other images
     file = folder / CALIBRATION
     calibration = json.loads(file.read_text())
     calibration["samples"].remove(failed["sample_id"])
     file.write_text(json.dumps({**calibration, "images": SWEPT - 1}))
-    found = prepared(images, tmp_path)
-    assert found.sweep.calibration.images == SWEPT
-    assert found.sweep.calibration.settings[0].disagreements == 1
+    tested = sweep_for(images, tmp_path).calibration()
+    assert tested is not None and tested.images == SWEPT
+    assert tested.settings[0].disagreements == 1
+    found = settled(prepared(images, tmp_path))
+    assert found.manifest.identity.calibrated is not None
     assert found.manifest.identity.calibrated.disagreements == 1  # more than are allowed
     assert found.manifest.strategy.name == "full"
 
@@ -246,7 +256,7 @@ def test_what_cannot_be_promised_is_refused(
     from bench.errors import UserError
 
     with pytest.raises(UserError, match=said):
-        prepared(images, tmp_path, **settings)
+        settled(prepared(images, tmp_path, **settings))
 
 
 def test_a_sweep_alone_is_for_a_risk(images: Path, tmp_path: Path) -> None:
