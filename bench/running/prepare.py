@@ -32,8 +32,8 @@ from bench.running.preparing.texts import (
     text_score_warning,
     uneven_prompts_warning,
 )
-from bench.running.resolve import Resolved, resolve
-from bench.running.settings import RunConfig, check_scope
+from bench.running.resolve import Resolved, check_effect, resolve
+from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
     import datasets
@@ -62,7 +62,7 @@ def prepare(
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
-    check_scope(resolved.config, resolved.backbone, resolved.backbone_name)
+    check_effect(resolved)
     stated = stated_risk(resolved)
     config, data = resolved.config, resolved.data
     if images and split is None:

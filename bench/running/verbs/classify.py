@@ -20,11 +20,12 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
 from bench.running.model_run import check
+from bench.running.parts.setting import option
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.preparing.risk import stated_risk, with_risk
 from bench.running.scorers import open_engine
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, about, changed, options_of
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import as_decisions
@@ -103,8 +104,11 @@ def classify(
     called with the number of decided images and their total, first with 0. `loaded` is the backbone
     that `config` names, if the caller has loaded it.
     """
-    if config.until is not None:
-        raise UserError("--until ends a run on a split; here every image is classified.")
+    unused = {*about("images", "record", "one run", "machine")} - {*options_of("classify")}
+    if names := [name for name in changed(config) if name in unused]:
+        raise UserError(
+            f"{option(names[0])} has no effect: each image is classified once, and nothing is kept."
+        )
     pictures = None
     if classes is not None:
         if config.risk is not None:
