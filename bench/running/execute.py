@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +47,7 @@ class Finished:
     `audit` (full sweep)."""
     answer: QuestionAnswer | None = None  # answer to the question of `--until`, if there is one
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """Return the object that `--json` prints."""
         risk, sweep = self.manifest.identity.calibrated, self.manifest.sweep
         return {

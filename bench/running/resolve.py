@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
@@ -83,7 +82,7 @@ class Resolved:
         changes = {"risk": None, "strategy": decider.spec.name, "params": params}
         return self.config.model_copy(update=changes)
 
-    def recorded_settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> dict[str, object]:
         """Return the settings for the manifest, with resolved names."""
         return {
             **self.config.model_dump(),

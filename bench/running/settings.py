@@ -112,7 +112,7 @@ def key_of(config: RunConfig, *subjects: About) -> str:
     return repr([getattr(config, name) for name in about(*subjects)])
 
 
-def changed(config: RunConfig) -> dict[str, Any]:
+def changed(config: RunConfig) -> dict[str, object]:
     """Return the settings that differ from their defaults."""
     return {
         name: value

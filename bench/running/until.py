@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -109,7 +108,7 @@ class QuestionWatch:
         result = answer(self.question, self._prefix)
         return result.model_copy(update={"post_hoc": True}) if self.post_hoc else result
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """Return the arguments of the event `question_checked`."""
         p = current_p(self.question, self._prefix) if self._n else 1.0
         return {"question": self.question.text, "images": self._n, "p": p}

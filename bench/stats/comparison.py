@@ -118,7 +118,7 @@ def compare(
 
 def _metric_update(
     spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the fields of a comparison that depend on a tested metric other than accuracy."""
     test = measured_difference(spec, metric, a, b)
     values = [metric_value(spec, metric, data) for data in (a, b)]

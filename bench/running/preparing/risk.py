@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
@@ -81,7 +82,7 @@ def with_risk(
     return replace(prepared, decider=make_decider(stated.decider.spec, chosen)), calibrated
 
 
-def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
+def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[Parameters, CalibratedOn]:
     """Return the cheapest parameters that passed the test of a risk, and their calibration.
 
     See `bench.stats.risk` for the test. Calibrations with the run's other parameters are preferred,
