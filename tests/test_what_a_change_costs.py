@@ -68,6 +68,10 @@ COMMANDS = {
     "help of run": ("run", "--help-all"),
     "help of classify": ("classify", "--help-all"),
     "say-hello": ("say-hello",),
+    **{
+        f"plan, tilt {tilt}": (*RUN, "--tilt", tilt, "--dry-run", "--results", "plans")
+        for tilt in ("0", "0.5")
+    },
     "tilt of a classifier": (*CLASSIFIER, "--tilt", "0.5"),
     "l5": (*RUN, "--loss", "l5"),
     "board": ("leaderboard", "--json"),
@@ -87,6 +91,7 @@ from helpers.runs import store
 labels, predictions, commands = map(json.loads, sys.argv[1:])
 for seed, (name, decided) in enumerate(predictions.items()):
     store(Path("runs"), labels, decided, seed=seed).rename(Path("runs", name))
+Path("plans", "digits-").mkdir(parents=True, exist_ok=True)  # so that plans read the images
 done = {name: bench(*command, BENCH_RESULTS="runs") for name, command in commands.items()}
 Path("done.json").write_text(json.dumps({name: vars(of) for name, of in done.items()}))
 """
@@ -152,6 +157,11 @@ def test_a_setting_is_one_field_of_its_part(done: dict[str, Finished]) -> None:
     refused = done["tilt of a classifier"]
     assert refused.code == 2
     assert "--tilt is for denoisers. Backbone 'random' is a classifier" in refused.err
+
+
+def test_a_setting_enters_the_identity_by_its_field(done: dict[str, Finished]) -> None:
+    usual, tilted = (done[f"plan, tilt {tilt}"].json["run_id"] for tilt in ("0", "0.5"))
+    assert usual.startswith("digits-tiny-digits-full-") and usual != tilted
 
 
 def test_a_loss_is_one_name_and_one_case(done: dict[str, Finished]) -> None:

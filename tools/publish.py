@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.boards.adding import publish_run
 from bench.cli.progress import Progress
@@ -54,8 +54,8 @@ class PublishedBoard(BaseModel):
 def read_table(file: Path) -> list[PublishedBoard]:
     """Read the boards listed in a TOML file; UserError if it is missing or invalid."""
     try:
-        entries = read_toml(file).get("board", [])
-        return [PublishedBoard.model_validate(entry) for entry in entries]
+        boards = TypeAdapter(list[PublishedBoard])
+        return boards.validate_python(read_toml(file).get("board", []))
     except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         problem = first_problem(error) if isinstance(error, ValidationError) else error
         raise UserError(f"{file} is not a table of boards: {problem}") from None

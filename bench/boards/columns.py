@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from bench.boards.formats import assignments, cost_text, label_texts, value_text
 from bench.boards.rows import REPORTED, LeaderboardRow
@@ -101,7 +100,8 @@ def _split_settings(
 
     One of `DENOISER_SETTINGS` may be missing in rows of classifiers, which have no loss either.
     """
-    shared: dict[str, dict[str, Any]] = {"": {}, "rows with draws: ": {}, "rows with prompts: ": {}}
+    kinds = ("", "rows with draws: ", "rows with prompts: ")
+    shared: dict[str, dict[str, object]] = {kind: {} for kind in kinds}
     own = [settings[index] for index in own_row_indices(board)]
     # The row with the most settings comes first, so that names keep the order of `row_settings`.
     longest_first = sorted(own, key=len, reverse=True)

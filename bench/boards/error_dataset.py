@@ -252,7 +252,7 @@ _CONTEXT = {
 
 def croissant(
     name: str, description: str, licence: str | None, created: str, errors: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the Croissant description of an error dataset, as JSON-LD.
 
     `errors` maps columns of `errors/*.parquet` to their types; `created` is in ISO 8601.
@@ -268,7 +268,7 @@ def croissant(
         }
         for column, kind in errors.items()
     ]
-    content = {
+    content: dict[str, object] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",

@@ -98,7 +98,7 @@ def _folder_name(name: str) -> str:
     return _UNUSUAL.sub("-", name).strip(".-") or "unnamed"
 
 
-def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, Any]:
+def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
     backbone = manifest.backbone
     return {
         "name": backbone.name,
@@ -114,15 +114,15 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def _results(manifest: Manifest, summary: Summary) -> list[dict[str, Any]]:
+def _results(manifest: Manifest, summary: Summary) -> list[dict[str, object]]:
     values = summary.metrics.plain()
     low, high = summary.metrics.accuracy_ci95
     interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": "Wilson score"}
-    results = []
+    results: list[dict[str, object]] = []
     for name, metric in metric_specs().items():
         if not isinstance(score := values.get(name), int | float):
             continue
-        details: dict[str, Any] = {"score": score}
+        details: dict[str, object] = {"score": score}
         if name == "accuracy":
             images = summary.dataset.n_samples
             details["uncertainty"] = {"confidence_interval": interval, "num_samples": images}
@@ -143,7 +143,7 @@ def _name(manifest: Manifest) -> str:
     return f"{manifest.dataset.name}/{manifest.dataset.split}"
 
 
-def _metric(name: str, metric: MetricSpec) -> dict[str, Any]:
+def _metric(name: str, metric: MetricSpec) -> dict[str, object]:
     return {
         "metric_id": name,
         "metric_name": metric.words,
@@ -159,7 +159,7 @@ def _bound(value: float) -> float | str:
     return value if isfinite(value) else f"{'-' * (value < 0)}Infinity"
 
 
-def _source(manifest: Manifest) -> dict[str, Any]:
+def _source(manifest: Manifest) -> dict[str, object]:
     data, name = manifest.dataset, _name(manifest)
     details = {
         "version": str(data.version),
@@ -175,7 +175,7 @@ def _source(manifest: Manifest) -> dict[str, Any]:
     return {**shared, "source_type": "hf_dataset", **hub}
 
 
-def _settings(manifest: Manifest, summary: Summary) -> dict[str, Any]:
+def _settings(manifest: Manifest, summary: Summary) -> dict[str, object]:
     arguments = without_none(
         execution_command=reproducing_command(manifest), prompt_template=user_template(manifest)
     )
@@ -190,7 +190,7 @@ def _settings(manifest: Manifest, summary: Summary) -> dict[str, Any]:
     return {"generation_args": arguments, "additional_details": details}
 
 
-def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:
     manifest = stored.manifest
     choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
     for row in sample_rows(stored.path, manifest):

@@ -109,7 +109,7 @@ def recordings(results: str) -> None:
     next_steps(("replay every strategy on one", f"bench sweep {lines[0][0]}"))
 
 
-def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
+def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, object]:
     """Return a spec as a JSON-ready dictionary, with the fields `facts`; `values` replace some."""
     content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
     return {
@@ -122,7 +122,7 @@ def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
     }
 
 
-def _dataset_json(spec: DatasetSpec) -> dict[str, Any]:
+def _dataset_json(spec: DatasetSpec) -> dict[str, object]:
     return _spec_json(
         spec,
         _DATASET_FACTS,
@@ -133,12 +133,12 @@ def _dataset_json(spec: DatasetSpec) -> dict[str, Any]:
     )
 
 
-def _backbone_json(spec: BackboneSpec) -> dict[str, Any]:
+def _backbone_json(spec: BackboneSpec) -> dict[str, object]:
     weights = locate(spec.weights) if spec.weights else None
     return _spec_json(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
 
 
-def _study_json(spec: StudySpec) -> dict[str, Any]:
+def _study_json(spec: StudySpec) -> dict[str, object]:
     from bench.running.study.file import read_study_file
 
     facts = partial(_spec_json, spec, _STUDY_FACTS, file=str(spec.file))
@@ -159,7 +159,7 @@ def _study_json(spec: StudySpec) -> dict[str, Any]:
 def _print_specs(
     kind: str,
     columns: Sequence[str],
-    row: Callable[[Any], dict[str, Any]],
+    row: Callable[[Any], dict[str, object]],
     name: str | None,
 ) -> None:
     """List the specs of a registry, or show the one of this name in full.
@@ -204,7 +204,7 @@ def _listed(registry: Registry[Any]) -> list[Any]:
 
 
 # Kind → its help, the columns of its table, and a function that returns a spec for JSON.
-_LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, Any]]]] = {
+_LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, object]]]] = {
     "datasets": (
         "List the datasets; with NAME, show one with its classes and parameters.",
         ("name", "classes", "splits"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -135,7 +134,7 @@ def _folder(run: str, results: str) -> Path:
         ) from None
 
 
-def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
+def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, object]:
     decided = stored.require_decisions() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}

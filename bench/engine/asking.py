@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import (
     DECIDED_BY,
     Evaluate,
@@ -110,7 +111,7 @@ class CheckedStrategy(Strategy):
         with guard(self.who, "statistics()"):
             return self.strategy.statistics(self._seen(problem), errors[rows], first_order)
 
-    def learn(self, statistics: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    def learn(self, statistics: Sequence[Any]) -> dict[str, Parameters]:
         """Return learned settings by their description, or raise UserError if there are none."""
         try:
             with guard(self.who, "learn()", passing=(ValueError, UserError)):

@@ -42,7 +42,7 @@ class CheckedClassifier:
             logits = self._model.score(images, texts)
             return checked_floats(self.who, "score()", logits, shape, "image and text")
 
-    def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, Any]:
+    def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, object]:
         """Fit a classifier that learns (UserError); return its facts, as JSON (PluginError)."""
         with guard(self.who, "fit()"):
             facts = self._model.fit(images, labels)

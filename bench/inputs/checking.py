@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bench.errors import BenchError, BenchWarning, UserError, quoted, some_of
 from bench.inputs.data import DataSource, load_split
@@ -43,7 +42,7 @@ class Finding:
     said: str  # description in a sentence
     images: int = 0  # number of images with this problem
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """Return the fields for JSON."""
         return dict(self.__dict__)
 

@@ -161,7 +161,8 @@ def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> da
     if not items:
         raise UserError(f"{where} holds no items.")
     text, number, image = datasets.Value("string"), datasets.Value("int64"), datasets.Image()
-    features: dict[str, Any] = {"image": image, "texts": make_list_feature(text), "sample_id": text}
+    texts = make_list_feature(text)
+    features: dict[str, object] = {"image": image, "texts": texts, "sample_id": text}
     features["label"] = number
     if len(spec.item["images"]) > 1:
         features = {
@@ -200,7 +201,7 @@ def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | Non
 
 def _make_item(
     key: str, part: str | None, record: Record, fields: Record, folder: Path, where: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     at = f"{where}, record {key}"
     images = [_get_field(record, name, at) for name in fields["images"]]
     texts: list[Any] = []

@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -93,7 +92,7 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> dict[str, Any]:
+def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> dict[str, object]:
     """Return the record of the environment for a manifest: versions, git state and platform.
 
     `plugins` maps distributions to versions, and `code` maps them to hashes of their sources.

@@ -213,7 +213,7 @@ _PART = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}")
 
 
-def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
+def read_toml(file: Traversable, option: str = "") -> dict[str, object]:
     """Return the content of a TOML file, with at most 2 MB, 50 levels and 64-bit integers.
 
     `option` named the file, for messages. Raises UserError if it is unreadable, invalid or larger.
@@ -234,7 +234,7 @@ def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
     raise UserError(f"{prefix}{file} is not a TOML file: {str(reason)[:300]}.")
 
 
-def _check_values(table: dict[str, Any]) -> None:
+def _check_values(table: dict[str, object]) -> None:
     """Check that a TOML table has no values that could not be printed, hashed or stored.
 
     Raises ValueError for integers over 64 bits, RecursionError for nesting over `MAX_DEPTH`.

@@ -158,7 +158,7 @@ def learn_settings(
     samples, strategy = recording.samples(), decider_for(recording, spec.name, params).strategy
     statistics = [_sample_statistics(recording, sample, strategy) for sample in samples]
 
-    def learn(rows: Ints) -> dict[str, dict[str, Any]]:
+    def learn(rows: Ints) -> dict[str, Parameters]:
         settings = strategy.learn([image for row in rows for image in statistics[row]])
         others = set(spec.learned) - set(what)
         return {name: setting for name, setting in settings.items() if not others & set(setting)}

@@ -198,7 +198,7 @@ def prepare_replay(
     if weighting is not None:
         recording = _reweight(recording, weighting)
     decider = decider_for(recording, strategy, params)
-    settings: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
+    settings: dict[str, object] = {"strategy": strategy, "params": {**params}, "limit": limit}
     settings["results"] = str(results)
     manifest = _make_manifest(recording, decider, settings)
     if risk is not None:

@@ -104,7 +104,7 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (taken + MEMORY, taken + MEMORY))
 
 
-def load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
+def load(settings: dict[str, object]) -> tuple[Split, str | None] | str:
     """Return the split and its corruption, or a message if the data cannot be loaded."""
     try:
         config = make_config(settings)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class Finished:
     `audit` (full sweep)."""
     answer: QuestionAnswer | None = None  # answer to the question of `--until`, if there is one
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """Return the object that `--json` prints."""
         risk, sweep = self.manifest.identity.calibrated, self.manifest.sweep
         return {

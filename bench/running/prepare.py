@@ -32,8 +32,8 @@ from bench.running.preparing.texts import (
     uneven_prompts_warning,
 )
 from bench.running.question import Resolved, RunQuestion
-from bench.running.resolve import resolve
-from bench.running.settings import RunConfig, check_scope
+from bench.running.resolve import check_effect, resolve
+from bench.running.settings import RunConfig
 from bench.store.documents import Sweep
 from bench.store.folder import shard_folder
 from bench.store.identity import CalibratedOn
@@ -64,7 +64,7 @@ def ask(
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
-    check_scope(config, resolved.backbone, resolved.backbone_name)
+    check_effect(resolved)
     if images and split is None:
         split = load_split(resolved.data, config.split, rows)
         split = split if surveyed is None else replace(split, survey=surveyed)

@@ -16,7 +16,7 @@ from bench.running.parts.setting import option, passed_to
 from bench.running.preparing.risk import StatedRisk
 from bench.running.question import Resolved
 from bench.running.scorers import KINDS
-from bench.running.settings import SETTINGS, RunConfig, changed
+from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
@@ -30,9 +30,6 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
     source = find_backbone(config, data.spec)
     dtype = resolve_dtype(config.dtype, source.spec, config.device)
     decider = find_strategy(config, source.spec)
-    for name in changed(config):
-        if (ability := SETTINGS[name].ability) and not getattr(decider.strategy, ability):
-            raise UserError(f"{option(name)} has no effect with strategy {decider.spec.name!r}.")
     options = passed_to(source.spec, config)
     return Resolved(
         config=config,
@@ -63,6 +60,28 @@ def _state_risk(
             " decides as the full sweep does. Leave --risk out."
         )
     return StatedRisk(risk, decider, config.params, Path(config.results))
+
+
+def check_effect(resolved: Resolved) -> None:
+    """Raise UserError if the user changed a setting that cannot change anything in this run."""
+    backbone = f"Backbone {resolved.backbone_name!r}"
+    for name in changed(resolved.config):
+        declared, why = SETTINGS[name], ""
+        if resolved.backbone.scorer not in declared.scorers:
+            why = f"is for {declared.scope}. {backbone} {SCORER_TEXT[resolved.backbone.scorer]}."
+        elif declared.ability and not getattr(resolved.strategy, declared.ability):
+            why = f"has no effect with strategy {resolved.decider.spec.name!r}."
+        elif declared.of_classes and resolved.dataset.items:
+            why = (
+                f"is about classes, but every item of dataset {resolved.dataset.name!r} has texts"
+                " of its own."
+            )
+        elif declared.learns is True and not resolved.backbone.learns:
+            why = f"has no effect: {backbone} is not trainable."
+        elif declared.learns is False and resolved.backbone.learns:
+            why = f"has no effect: {backbone} learns classes from images and reads no prompts."
+        if why:
+            raise UserError(f"{option(name)} {why}")
 
 
 def owners_of(resolved: Resolved) -> list[str | None]:

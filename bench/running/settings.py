@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.contracts.specs import BackboneSpec, Scorer
+from bench.contracts.specs import Scorer
 from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.files import read_toml
 from bench.running.parts.data import DataSettings
@@ -112,7 +112,7 @@ def key_of(config: RunConfig, *subjects: About) -> str:
     return repr([getattr(config, name) for name in about(*subjects)])
 
 
-def changed(config: RunConfig) -> dict[str, Any]:
+def changed(config: RunConfig) -> dict[str, object]:
     """Return the settings that differ from their defaults."""
     return {
         name: value
@@ -131,15 +131,6 @@ def identity_settings(config: RunConfig, *roles: IdentityRole) -> dict[str, Any]
 def unread(config: RunConfig, scorer: Scorer) -> list[str]:
     """Return the changed settings that a kind of backbone does not use."""
     return [name for name in changed(config) if scorer not in SETTINGS[name].scorers]
-
-
-def check_scope(config: RunConfig, spec: BackboneSpec, name: str) -> None:
-    """Raise UserError if a changed setting has no effect on the backbone `name`."""
-    for setting in unread(config, spec.scorer):
-        raise UserError(
-            f"{option(setting)} is for {SETTINGS[setting].scope}. Backbone {name!r}"
-            f" {SCORER_TEXT[spec.scorer]}."
-        )
 
 
 def without_unread(

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
+from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import make, with_defaults
@@ -45,7 +46,7 @@ class MeasuredMetric(Document):
     (and over raters, if there are several)."""
     images: Positive  # number of images with a weight above 0
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
-    parameters: dict[str, Any] = Field({})  # parameters that were set explicitly
+    parameters: Parameters = Field({})  # parameters that were set explicitly
 
 
 class MetricDifference(Document):

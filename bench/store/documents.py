@@ -213,7 +213,7 @@ class Manifest(Document):
 
         Margin errors, and the cost of a linearised draw, are unknown if any of the runs lacks them.
         """
-        unknown: dict[str, Any] = {}
+        unknown: dict[str, object] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
             unknown["pairs_averaged"] = False
         if self.linearisation_cost and any(run.linearisation_cost is None for run in others):

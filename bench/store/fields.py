@@ -115,8 +115,8 @@ class MetricFields(BaseModel):
         return False
 
     @model_serializer(mode="wrap")
-    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        content: dict[str, object] = handler(self)
         full = isinstance(self, FullDocument)
         metrics = {
             name: content.pop(name, None)
@@ -129,12 +129,12 @@ class MetricFields(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         core: dict[str, Any] = dict(core_schema)
         core["schema"] = {k: v for k, v in core["schema"].items() if k != "serialization"}
         reference = handler(cast("CoreSchema", core))
         schema = handler.resolve_ref_schema(reference)
-        metrics: dict[str, Any] = {}
+        metrics: dict[str, object] = {}
         for name, metric in metric_specs().items():
             if name in schema["properties"] or not metric.in_summaries:
                 continue
@@ -155,9 +155,9 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _insert_after(
     content: Mapping[str, Any], name: str, added: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the content with fields added after the field `name`, or at the end without it."""
-    ordered: dict[str, Any] = {}
+    ordered: dict[str, object] = {}
     for field, value in content.items():
         ordered[field] = value
         if field == name:

@@ -30,7 +30,7 @@ def packed_name(number: int) -> str:
     return f"packed-{number:05d}.parquet"
 
 
-def compact_options(schema: Any) -> dict[str, Any]:
+def compact_options(schema: Any) -> dict[str, object]:
     """Return options of a parquet writer with which tables of cells are small and lossless.
 
     Floats are split into streams of their bytes, because neighbouring errors share the first ones.

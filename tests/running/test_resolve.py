@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.running.prepare import prepare
 from bench.running.preparing.texts import make_prompts
 from bench.running.question import Resolved
-from bench.running.resolve import resolve
+from bench.running.resolve import check_effect, resolve
 from bench.running.settings import make_config
 
 
@@ -69,7 +69,7 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolved(**settings)
+        check_effect(resolved(**settings))
 
 
 @pytest.mark.parametrize(

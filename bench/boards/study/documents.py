@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.rows import StudyRow
 from bench.boards.study.shifts import Change
+from bench.contracts.parameters import Parameters
 from bench.discovery.loading import metric_specs
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
 from bench.stats.many import MethodDifference, ranking
@@ -61,7 +62,7 @@ class StudyReport(FullDocument):
     axes: list[str]  # names of the axes
     over: list[str]  # axes, of `seed` and `template`, over which runs are pooled
     metric: str = "accuracy"  # metric whose differences are tested
-    metric_parameters: dict[str, Any] = Field({})  # parameters of the metric that the user set
+    metric_parameters: Parameters = Field({})  # parameters of the metric that the user set
     tests_over: Over = "images"  # population of tests and intervals: images, or also seeds
     cells: Count  # number of declared runs
     done: Count  # number of complete runs

@@ -87,7 +87,9 @@ class DataSettings(Chapter):
         "network", identity="resolved", commands="classify", passed_to="backbone"
     )
     """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
-    views: Text | None = setting("images", scorers=WITH_DRAWS, identity="resolved")
+    views: Text | None = setting(
+        "images", scorers=WITH_DRAWS, identity="resolved", commands="classify"
+    )
     """Views of an image, among which its draws are divided: flip, turns8, crop:5 or posterior;
     `bench list views` shows all (default: the image itself)."""
     control: Control | None = setting("images", identity="run")

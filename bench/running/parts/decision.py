@@ -31,6 +31,7 @@ class QuestionSettings(Chapter):
         commands="classify prompts",
         most_used=True,
         of_classes=True,
+        learns=False,
     )
     """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
     the dataset's)."""
@@ -39,6 +40,7 @@ class QuestionSettings(Chapter):
         identity="content",
         commands="classify prompts",
         of_classes=True,
+        learns=False,
         excludes={"template": "the file contains complete prompts"},
     )
     """A CSV file of prompts with the columns prompt,classname,classidx; a class may have

@@ -37,7 +37,7 @@ class PlaceSettings(Chapter):
     ray_address: Text | None = setting("machine", needs="executor")
     """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
     this machine)."""
-    offline: bool = setting("machine", default=False)
+    offline: bool = setting("machine", default=False, commands="classify")
     """Do not use the network, only files on this machine."""
     tf32: bool = setting(
         *("network", "prompts"),

@@ -67,7 +67,7 @@ class ScorerSettings(Chapter):
     )
     """The model's dtype; errors are always float32. auto: bfloat16 if the model was trained in it
     and the GPU supports it, else float32 (default: the backbone's, usually float32)."""
-    fit_split: Text | None = setting("network", identity="content")
+    fit_split: Text | None = setting("network", identity="content", learns=True)
     """The split that a trainable backbone is fitted on (default: train)."""
 
 

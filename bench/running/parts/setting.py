@@ -77,6 +77,8 @@ class DeclaredSetting:
     passed_to: Literal["dataset", "backbone"] | None = None
     """The registered part that uses it as a parameter of the same name, if it declares one."""
     of_classes: bool = False  # whether it has no effect on items, which have texts of their own
+    learns: bool | None = None
+    """Whether it has an effect only on backbones that learn (True), or only on others (False)."""
     excludes: Mapping[str, str] = field(default_factory=dict)
     """Settings that it cannot be combined with → the reason."""
 
@@ -112,11 +114,12 @@ def setting(
     ability: str | None = None,
     passed_to: Literal["dataset", "backbone"] | None = None,
     of_classes: bool = False,
+    learns: bool | None = None,
     excludes: Mapping[str, str] = MappingProxyType({}),
     **limits: Any,
 ) -> Any:
     """Return a pydantic field with its declaration; `limits` are constraints such as `gt=0`."""
-    flags = shared, commands, most_used, needs, ability, passed_to, of_classes, excludes
+    flags = shared, commands, most_used, needs, ability, passed_to, of_classes, learns, excludes
     extra: Any = {DECLARED_KEY: DeclaredSetting(about, scorers, identity, *flags)}
     return Field(default, json_schema_extra=extra, **limits)
 

@@ -188,14 +188,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
     config, spec, data = resolved.config, resolved.backbone, resolved.dataset
     name = resolved.backbone_name
     if not spec.learns:
-        if config.fit_split:
-            raise UserError(f"--fit-split: backbone {name!r} is not trainable.")
         return resolved
-    if config.template or config.prompts:
-        raise UserError(
-            f"Backbone {name!r} learns classes from images and reads no prompts; leave --template"
-            " and --prompts out."
-        )
     if data.items:
         raise UserError(
             f"Backbone {name!r} learns classes, but dataset {data.name!r} has items with texts of"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
@@ -57,7 +58,7 @@ class StatedRisk:
                 )
 
 
-def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
+def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[Parameters, CalibratedOn]:
     """Return the cheapest parameters that passed the test of a risk, and their calibration.
 
     See `bench.stats.risk` for the test. Calibrations with the run's other parameters are preferred,

@@ -19,25 +19,18 @@ from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.templates import from_templates, make_columns, read_templates
-from bench.running.parts.setting import option
 from bench.running.question import Resolved
-from bench.running.settings import SETTINGS, RunConfig, changed
+from bench.running.settings import RunConfig
 from bench.store.documents import Items
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
     """Return the distinct texts of the items asked for.
 
-    Raises UserError if a setting is about classes, or the strategy cannot be used with items.
+    Raises UserError if the strategy cannot be used with items.
     """
     assert split.items is not None
     name = resolved.dataset.name
-    for setting in changed(resolved.config):
-        if SETTINGS[setting].of_classes:
-            raise UserError(
-                f"{option(setting)} is about classes, but every item of dataset {name!r} has texts"
-                " of its own."
-            )
     strategy = resolved.decider.spec.name
     if resolved.strategy.uses_hierarchy:
         raise UserError(f"Strategy {strategy!r} descends a tree of classes, but items have none.")

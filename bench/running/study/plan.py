@@ -18,8 +18,8 @@ from bench.running.executors.cluster import check_executor
 from bench.running.parts.decision import backbone_params
 from bench.running.preparing.others import name_fit_split
 from bench.running.question import Resolved
-from bench.running.resolve import resolve
-from bench.running.settings import SCORER_TEXT, RunConfig, check_scope, without_unread
+from bench.running.resolve import check_effect, resolve
+from bench.running.settings import SCORER_TEXT, RunConfig, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.running.study.rounds import Methods, boards_of, expected_images, right_of
 from bench.running.verbs.estimate import make_plan
@@ -46,16 +46,17 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     if declared.deviations:
         notes[f"Options change the study: {'; '.join(declared.deviations)}."] = None
     for cell, resolved in zip(declared.cells, checked, strict=True):
-        spec, name = resolved.backbone, resolved.backbone_name
+        spec = resolved.backbone
         config, ignored = without_unread(cell.config, spec.scorer, scorers)
         with _naming_run(declared, cell):
-            check_scope(config, spec, name)
+            check_effect(replace(resolved, config=config))
         same.setdefault(_effective_settings(config, resolved), []).append(
             replace(cell, config=config, backbone=resolved.backbone_key)
         )
         for setting in ignored:
             notes[
-                f"The runs of backbone {name!r} ignore {setting}: it {SCORER_TEXT[spec.scorer]}."
+                f"The runs of backbone {resolved.backbone_name!r} ignore {setting}: it"
+                f" {SCORER_TEXT[spec.scorer]}."
             ] = None
     cells = []
     for first, *others in same.values():

@@ -20,10 +20,11 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
+from bench.running.parts.setting import option
 from bench.running.prepare import ask
 from bench.running.preparing.risk import choose_setting
 from bench.running.question import RunQuestion
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, about, changed, options_of
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import as_decisions
@@ -102,8 +103,11 @@ def classify(
     called with the number of decided images and their total, first with 0. `loaded` is the backbone
     that `config` names, if the caller has loaded it.
     """
-    if config.until is not None:
-        raise UserError("--until ends a run on a split; here every image is classified.")
+    unused = {*about("images", "record", "one run", "machine")} - {*options_of("classify")}
+    if names := [name for name in changed(config) if name in unused]:
+        raise UserError(
+            f"{option(names[0])} has no effect: each image is classified once, and nothing is kept."
+        )
     pictures = None
     if classes is not None:
         if config.risk is not None:
