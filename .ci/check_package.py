@@ -10,7 +10,7 @@ from zipfile import ZipFile
 MOST = 25_000_000  # bytes of the wheel, both backbones included
 NEEDED = (
     "bench/py.typed",
-    "bench/boards/published.json",
+    "bench/store/published.zip",
     "bench/render/templates/page.html",
     "bench/authoring/templates/pyproject.toml.jinja",
     "bench_plugins/backbones/models.toml",

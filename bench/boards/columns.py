@@ -2,52 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
-from bench.boards.formats import assignments, cost_text, label_texts, value_text
+from bench.boards.formats import (
+    assignments,
+    boards,
+    cost_text,
+    metric_head,
+    percent_text,
+    row_labels,
+    value_text,
+)
+from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
+from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs, non_default_params
 from bench.stats.differences import Settings
+from bench.stats.many import rank_text
 
 # `cost` is evaluation equivalents per image, `n` the number of images and `s` seconds per image.
 RIGHT_ALIGNED = ("rank", "n", "cost", "s")
-NOTES = "notes"  # column of the labels of a row, such as its training data
+ACCURACY = "accuracy, %"
+MARKS = "marks"  # column of what distinguishes a row, such as its training data
 NO_VALUE = "–"
 PROMPT_SETTINGS = ("prompt", "template")
 DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
+DETAILS = frozenset({"timed", "in-memory", "audited"})  # kinds of labels of wide tables alone
+IN_SETTINGS = frozenset({"draws"})  # kinds of labels that tables show as a setting
 
 
-def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
+def board_tables(
+    rows: Sequence[LeaderboardRow], name: Callable[[LeaderboardRow], str] | None = None
+) -> list[TextTable]:
+    """Return a wide table per board; below the last one, ranks are explained. See `tabulate`."""
+    tables = [tabulate(board, title, name=name) for title, board in boards(rows)]
+    if tables:
+        tables[-1].below.append(RANKED)
+    return tables
+
+
+def tabulate(
+    board: Sequence[LeaderboardRow],
+    title: str = "",
+    narrow: bool = False,
+    name: Callable[[LeaderboardRow], str] | None = None,
+) -> TextTable:
     """Return a board, which has at least one row, as a table.
 
     Settings that all rows share are stated once, in the line above the table. Reported results
     state few settings, so the other rows alone decide what is shared, if there are any; a reported
-    result keeps a setting that differs.
+    result keeps a setting that differs. A `narrow` table has few columns, and one line per row.
+    `name` returns the name of a row's run, for a last column.
     """
     sources: list[str] = []
-    metrics = metric_columns(board)
-    lines = [_cells_by_column(row, metrics) for row in board]
+    common, marks = board_labels(board, sources, DETAILS if narrow else frozenset())
+    metrics = [m for m in metric_columns(board) if not (narrow and m.column)]
     own = own_row_indices(board)
-    shared, differing = _split_settings(board, [row_settings(row) for row in board])
+    images = {board[index].n_samples for index in own}
+    if narrow or (len(images) == 1 and len(own) == len(board)):
+        common += [f"{n:,} images" for n in images if n and len(images) == 1]
+    if narrow:
+        settings = [{**_chosen_params(row), **row_settings(row)} for row in board]
+    else:
+        settings = [row_settings(row) for row in board]
+    shared, differing = _split_settings(board, settings)
     reported = [index for index in range(len(board)) if index not in own]
-    varied = dict.fromkeys(name for index in [*own, *reported] for name in differing[index])
-    for line, row, settings in zip(lines, board, differing, strict=True):
-        for name in varied:
-            line[name] = value_text(settings.get(name))
-        line[NOTES] = ", ".join(label_texts(row, sources))
-    constant = [n for n in ("backbone", "n", NOTES) if len({lines[i][n] for i in own}) == 1]
-    if reported:  # a reported result has its own backbone and source
-        constant = []
-    first = lines[own[0]]
-    above = [f"{first[name]} images" if name == "n" else first[name] for name in constant]
-    above += shared
-    head = [name for name in lines[0] if name not in constant]
-    right = frozenset({*RIGHT_ALIGNED, *(metric.words for metric in metrics)})
-    texts = [[line[name] for name in head] for line in lines]
-    return TextTable(title, head, texts, right, above=" · ".join(above), sources=sources)
+    varied = dict.fromkeys(key for index in [*own, *reported] for key in differing[index])
+    lines = []
+    for row, mark, options in zip(board, marks, differing, strict=True):
+        seconds = row.seconds_per_image
+        strategy = options if narrow else _chosen_params(row)
+        line = {
+            "rank": rank_text(row.rank),
+            "model": row.backbone,
+            "strategy": f"{row.strategy} {assignments(strategy)}".strip(),
+            ACCURACY: percent_text(row.accuracy, row.shown_ci95),
+            **{
+                metric_head(metric): NO_VALUE if value is None else metric.shown(value)
+                for metric in metrics
+                for value in [row.metric(metric.name)]
+            },
+            "cost": cost_text(row),
+        }
+        if not narrow:
+            line["s"] = NO_VALUE if seconds is None else f"{seconds:.3g}"
+            line["n"] = NO_VALUE if row.n_samples is None else f"{row.n_samples:,}"
+            line |= {key: value_text(options.get(key)) for key in varied}
+        line[MARKS] = ", ".join(mark)
+        if name is not None:
+            line["run"] = name(row)
+        lines.append(line)
+    left_out = {MARKS} if not any(marks) else set()
+    if f"{board[0].n_samples or 0:,} images" in common:
+        left_out.add("n")
+    head = [key for key in lines[0] if key not in left_out]
+    return TextTable(
+        title,
+        head,
+        [[line[key] for key in head] for line in lines],
+        frozenset({*RIGHT_ALIGNED, *map(metric_head, metrics)}),
+        above=" · ".join([*common, *shared]),
+        sources=sources,
+        cut=frozenset({"model", "strategy", MARKS} if narrow else ()),
+    )
+
+
+def board_labels(
+    board: Sequence[LeaderboardRow], sources: list[str], left_out: frozenset[str] = frozenset()
+) -> tuple[list[str], list[list[str]]]:
+    """Return the labels that the own rows of a board share, and the other labels of each row.
+
+    The training data of most rows counts as shared. On a board with published runs, others are
+    marked. The label of a reported result has the number of its source; a new source is appended to
+    `sources` in place. Labels of the kinds `left_out` are omitted.
+    """
+    labels = [row_labels(row) for row in board]
+    own = own_row_indices(board)
+    if any(row.published for row in board):
+        for row, texts in zip(board, labels, strict=True):
+            if not row.published and row.kind != REPORTED:
+                texts["yours"] = "yours"
+    for row, texts in zip(board, labels, strict=True):
+        if row.kind == REPORTED:
+            if row.source not in sources:
+                sources.append(row.source)
+            texts[REPORTED] += f" ({sources.index(row.source) + 1})"
+    training = Counter(provenance(board[index].trained_on) for index in own)
+    usual, count = training.most_common(1)[0]
+    labels = [{k: v for k, v in texts.items() if v != usual} for texts in labels]
+    shared = [
+        (kind, text)
+        for kind, text in labels[own[0]].items()
+        if len(board) > 1 and all(labels[index].get(kind) == text for index in own)
+    ]
+    hidden = {*IN_SETTINGS, *left_out}
+    common = [usual + " unless marked" * (count < len(own))]
+    common += [text for kind, text in shared if kind not in hidden]
+    marks = [
+        [text for kind, text in texts.items() if kind not in hidden and (kind, text) not in shared]
+        for texts in labels
+    ]
+    return common, marks
 
 
 def metric_columns(rows: Sequence[LeaderboardRow]) -> list[MetricSpec]:
@@ -120,28 +219,7 @@ def _split_settings(
     return [rows + assignments(options) for rows, options in shared.items() if options], differing
 
 
-def _cells_by_column(row: LeaderboardRow, metrics: Sequence[MetricSpec]) -> dict[str, str]:
-    interval, seconds = row.shown_ci95, row.seconds_per_image
-    return {
-        "rank": NO_VALUE if row.rank is None else str(row.rank),
-        "accuracy (95 %)": f"{row.accuracy:.4f}"
-        + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
-        **{
-            metric.words: NO_VALUE if (value := row.metric(metric.name)) is None else f"{value:.4f}"
-            for metric in metrics
-        },
-        "cost": cost_text(row),
-        "s": NO_VALUE if seconds is None else f"{seconds:.3g}",
-        "n": NO_VALUE if row.n_samples is None else f"{row.n_samples:,}",
-        "backbone": row.backbone,
-        "strategy": f"{row.strategy} {assignments(_chosen_params(row))}".strip(),
-    }
-
-
 def _chosen_params(row: LeaderboardRow) -> Parameters:
     """Return the strategy's parameters that are not at their default, except `draws`."""
-    return {
-        k: v
-        for k, v in non_default_params("strategies", row.strategy, row.params).items()
-        if k != "draws"
-    }
+    params = non_default_params("strategies", row.strategy, row.params)
+    return {name: value for name, value in params.items() if name != "draws"}

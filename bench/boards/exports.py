@@ -7,22 +7,23 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.boards.columns import metric_columns, row_settings, tabulate
-from bench.boards.formats import assignments, boards, cost_text, label_texts, percent_text
-from bench.boards.leaderboard import RANKED, leaderboard, shipped_json
+from bench.boards.columns import board_tables, metric_columns, row_settings, tabulate
+from bench.boards.formats import (
+    assignments,
+    boards,
+    cost_text,
+    metric_head,
+    percent_text,
+    row_labels,
+)
+from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import TextTable, csv_text, format_tables, to_markdown
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
+from bench.stats.many import rank_text
 from bench.store.runs import read_run
-
-
-def board_tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
-    """Return one table per board; below the last one, ranks are explained."""
-    tables = [tabulate(board, title) for title, board in boards(rows)]
-    if tables:
-        tables[-1].below.append(RANKED)
-    return tables
+from bench.store.shipped import is_packed, pack
 
 
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
@@ -33,7 +34,10 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     for row in rows:
         line = row.plain()
         low, high = line.pop("accuracy_ci95") or (None, None)
+        test = row.against_first
         line |= {name: assignments(line[name]) for name in ("params", "parameters")}
+        line |= {"rank": rank_text(row.rank) if row.rank else None}
+        line |= {"against_first": test and test.difference.estimate}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
     return csv_text(lines[0], (line.values() for line in lines))
 
@@ -52,10 +56,11 @@ def to_latex(run: Path) -> str:
         "accuracy, % (95 % interval)": percent_text(row.accuracy, interval),
     }
     for metric in metric_columns([row]):
-        cells[f"{metric.words}, %"] = f"{100 * (row.metric(metric.name) or 0):.1f}"
+        cells[metric_head(metric)] = metric.shown(row.metric(metric.name) or 0)
     cells |= {"evaluations per image": cost_text(row, 1), "images": images}
     head = list(cells)
-    facts = "; ".join([*label_texts(row, []), assignments(row_settings(row)), f"run {row.run_id}"])
+    labels, settings = row_labels(row).values(), assignments(row_settings(row))
+    facts = "; ".join([*labels, settings, f"run {row.run_id}"])
     table = TextTable(
         f"{row.dataset}/{row.split}",
         head,
@@ -71,42 +76,35 @@ BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderbo
 PICTURE = "leaderboard.png"
 
 
-def render(published: Path, readme: Path, shipped: Path | None = None) -> list[Path]:
+def render(published: Path, readme: Path, archive: Path | None = None) -> list[Path]:
     """Write the leaderboard of the published results, and return the written files (UserError).
 
-    In `readme`, what is between the lines `BEGIN` and `END` is replaced. `shipped` is the JSON file
-    of the rows that come with the package; None: not written.
+    In `readme`, what is between the lines `BEGIN` and `END` is replaced. `archive` is the file of
+    the published runs that comes with the package; None: not written.
     """
     rows = own_boards(published)
-    texts = _texts(published, rows, readme, shipped)
+    contents: dict[Path, str | bytes] = {readme: _with_table(readme, rows)}
+    if archive and not is_packed(published, archive):
+        contents[archive] = pack(published)
     with writing("The leaderboard"):
-        for file, text in texts.items():
-            write_atomically(file, text)
+        for file, content in contents.items():
+            write_atomically(file, content)
         if rows:
             draw(rows, published / PICTURE)
-    return [*texts, *([published / PICTURE] if rows else [])]
+    return [*contents, *([published / PICTURE] if rows else [])]
 
 
-def find_stale(published: Path, readme: Path, shipped: Path | None = None) -> list[str]:
+def find_stale(published: Path, readme: Path, archive: Path | None = None) -> list[str]:
     """Return the files that `render` would change, as one sentence each."""
     rows = own_boards(published)
-    changes = [
-        f"{file} does not show the results in {published}"
-        for file, text in _texts(published, rows, readme, shipped).items()
-        if _read(file) != text
-    ]
+    changes = []
+    if _read(readme) != _with_table(readme, rows):
+        changes.append(f"{readme} does not show the results in {published}")
+    if archive and not is_packed(published, archive):
+        changes.append(f"{archive} does not have the results in {published}")
     if rows and _read_digest(published / PICTURE) != _compute_digest(rows):
         changes.append(f"{published / PICTURE} was not drawn from these results")
     return changes
-
-
-def _texts(
-    published: Path, rows: Sequence[LeaderboardRow], readme: Path, shipped: Path | None
-) -> dict[Path, str]:
-    texts = {readme: _with_table(readme, rows)}
-    if shipped:
-        texts[shipped] = shipped_json(leaderboard(published))
-    return texts
 
 
 def _read(file: Path) -> str:

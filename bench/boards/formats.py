@@ -7,6 +7,7 @@ from itertools import groupby
 from math import floor
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 
 if TYPE_CHECKING:  # so that listing commands, which import this module, do not load pydantic
@@ -31,49 +32,35 @@ def _name(row: LeaderboardRow) -> str:
     return f"{row.dataset}/{row.split}{version}"
 
 
-def label_texts(row: LeaderboardRow, sources: list[str]) -> list[str]:
-    """Return the labels of a row; that of a reported one has the number of its source.
-
-    A new source is appended to `sources` in place.
-    """
-    texts = [
-        text for kind, text in row_labels(row) if kind != "draws"
-    ]  # tables show it as a setting
-    if row.kind == "reported":
-        if row.source not in sources:
-            sources.append(row.source)
-        texts[-1] += f" ({sources.index(row.source) + 1})"
-    return texts
-
-
-def row_labels(row: LeaderboardRow) -> list[tuple[str, str]]:
-    """Return the labels of a row, which say how it differs from a usual one, as (kind, text)."""
-    texts = []
+def row_labels(row: LeaderboardRow) -> dict[str, str]:
+    """Return the labels of a row, which say how it differs from a usual one, as kind → text."""
+    labels = {}
     if row.kind == "subset":
-        texts.append(("subset", row.stopped or f"subset of {row.n_total:,}"))
-        if row.replayed_from:
-            texts.append(("replayed", "replayed"))
+        labels["subset"] = row.stopped or f"subset of {row.n_total:,}"
+        labels |= {"replayed": "replayed"} if row.replayed_from else {}
     elif row.kind not in ("measured", "candidates"):
-        texts.append((row.kind, row.kind))
+        labels[row.kind] = row.kind
     if (recall := row.metric("candidate_recall")) is not None:
         top = row.parameters.get("top")
-        texts.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
-    texts.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))
+        labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"
+    if (test := row.against_first) is not None:
+        labels["difference"] = points_text(test.difference.estimate, test.difference.interval)
+    labels["trained" if row.trained_on else "zero-shot"] = provenance(row.trained_on)
     if row.draw_plan not in (None, "grid"):  # not the default plan
-        texts.append(("draws", f"draws {row.draw_plan}"))
+        labels["draws"] = f"draws {row.draw_plan}"
     if row.cost_timed:
-        texts.append(("timed", "cost timed"))
+        labels["timed"] = "cost timed"
     if row.in_memory:
-        texts.append(("in-memory", f"{row.in_memory} in memory"))
+        labels["in-memory"] = f"{row.in_memory} in memory"
     if row.audited and row.agreement_ci95:
         lower = floor(1000 * row.agreement_ci95[0]) / 10
         same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"
-        texts.append(("audited", f"{same}, ≥ {lower:g} %"))
+        labels["audited"] = f"{same}, ≥ {lower:g} %"
     if row.private_data:
-        texts.append(("private", "private data"))
+        labels["private"] = "private data"
     if row.failed_samples:
-        texts.append(("failed", f"{row.failed_samples:,} failed"))
-    return texts
+        labels["failed"] = f"{row.failed_samples:,} failed"
+    return labels
 
 
 def cost_text(row: LeaderboardRow, digits: int = 0) -> str:
@@ -90,10 +77,23 @@ def value_text(value: Any, missing: str = "–", separator: str = ",") -> str:
     return separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def percent_text(share: float, interval: tuple[float, float]) -> str:
-    """Return a share with its interval in per cent, such as `86.2 (80.9–90.2)`."""
+def percent_text(share: float, interval: tuple[float, float] | None = None) -> str:
+    """Return a share in per cent, with its interval if it has one, such as `86.2 (80.9–90.2)`."""
+    if interval is None:
+        return f"{100 * share:.1f}"
     low, high = interval
     return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def points_text(difference: float, interval: tuple[float, float]) -> str:
+    """Return a difference of shares in points, with its interval: `+1.4 (-0.5 to +3.3)`."""
+    low, high = interval
+    return f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def metric_head(metric: MetricSpec) -> str:
+    """Return the heading of a metric's column, with the unit of `MetricSpec.shown`."""
+    return f"{metric.words}{', %' * (metric.unit == 'share')}"
 
 
 def assignments(params: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from bench.errors import UserError
 from bench.machine.files import has_control
 from bench.running.command import reproducing_command
 from bench.stats.agreement import audit_of
+from bench.stats.many import Rank
+from bench.stats.paired import Paired
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import (
@@ -31,21 +33,26 @@ from bench.store.fields import (
 from bench.store.folder import folders_with
 from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import LeftOut, warn_left_out
+from bench.store.shipped import is_published
 from bench.store.summary import Summary, read_swept
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate classes per image
 CORRUPTED = "corrupted"  # a run on corrupted images
+CONTROL = "control"  # a blind control, whose images were destroyed
+ALTERED = ("corrupt", "control")  # settings that alter the images
 
 
 class LeaderboardRow(MetricFields, FullDocument):
     """One result, as in JSON and CSV; unknown values are None."""
 
-    rank: int | None = None  # rank among comparable runs; None: not ranked
+    rank: Rank | None = None  # range of its places among comparable runs; None: not ranked
     kind: str
-    """Kind of result: `measured`, which alone is ranked, `subset`, `replayed`, `candidates` (a run
-    that decided among the best classes of another run), `corrupted` (a run on corrupted images) or
+    """Kind of result: `measured`, whose runs are ranked, `replayed`, which gets the rank that it
+    would have among them, `subset`, `candidates` (a run that decided among the best classes of
+    another run), `corrupted` (a run on corrupted images), `control` (a blind control) or
     `reported`; in reports also `incomplete`."""
+    published: bool = False  # whether it is one of the published runs, which others cannot move
     dataset: str  # registered name
     version: int | None  # version of the registered dataset
     split: str  # split of the dataset
@@ -81,6 +88,8 @@ class LeaderboardRow(MetricFields, FullDocument):
     anytime_ci95: tuple[float, float] | None = None
     """Confidence sequence of the accuracy, 95 %, if a stopping rule ended the run."""
     stopped: str | None = None  # where a stopping rule ended the run and what it shows, in words
+    against_first: Paired | None = None
+    """Comparison of a run that has no rank with the first ranked one, on the images of both."""
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored, if it exists only in memory
     run_id: str | None = None  # id of the run
@@ -110,6 +119,11 @@ class LeaderboardRow(MetricFields, FullDocument):
     def cost(self) -> float | None:
         """Evaluation equivalents per image, 1 for a classifier; None if unknown."""
         return 1.0 if self.classifier else self.evaluation_equivalents_per_image
+
+    @property
+    def aside(self) -> bool:
+        """Whether default tables leave the row out: a replay, a control or a corruption."""
+        return self.replayed_from is not None or any(name in self.parameters for name in ALTERED)
 
     @property
     def classifier(self) -> bool:
@@ -150,6 +164,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     kind = REPLAYED if summary.replayed_from else MEASURED
     kind = AMONG_CANDIDATES if identity.candidates else kind
     kind = CORRUPTED if identity.corrupt else kind
+    kind = CONTROL if identity.control else kind
     return LeaderboardRow(
         kind=kind if data.n_samples == data.n_total else SUBSET,
         dataset=data.name,
@@ -186,6 +201,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         agreement_ci95=audit and audit.agreement_ci95,
         anytime_ci95=stop and stop.interval,
         stopped=stop and stop.label,
+        published=is_published(path),
         private_data=manifest.private_data,
         in_memory=(manifest.backbone.in_memory or {}).get("class"),
         run_id=manifest.run_id,
@@ -234,11 +250,15 @@ def all_reported(
     `left_out` is called with each file that cannot be read, and the error.
     """
     holders = (place for folder in folders for place in folders_with(folder, REPORTED_FILE))
+    seen: list[LeaderboardRow] = []  # a file may be a copy of another one
     for file in sorted({(holder / REPORTED_FILE).resolve() for holder in holders}):
         try:
-            yield from reported_rows(file)
+            new = [row for row in reported_rows(file) if row not in seen]
         except UserError as error:
             left_out(file, error)
+        else:
+            seen += new
+            yield from new
 
 
 def reported_rows(file: Path) -> list[LeaderboardRow]:

@@ -119,6 +119,7 @@ class TextTable:
     below: list[str] = field(default_factory=list)  # paragraphs below the table
     above: str = ""  # line above the table, such as what all rows share
     sources: list[str] = field(default_factory=list)  # sources; cells refer to their numbers
+    cut: frozenset[str] = frozenset()  # columns that a terminal cuts off instead of wrapping
 
     @property
     def numbered(self) -> list[str]:

@@ -24,6 +24,7 @@ import click
 from bench.boards.text import escape_message
 from bench.cli.options import AS_JSON
 from bench.errors import warn_user
+from bench.store.shipped import is_shipped
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -80,6 +81,7 @@ def steps_after_run(name: str) -> list[tuple[str, str]]:
 def run_name(folder: Path, results: str) -> str:
     """Return how commands refer to a run: by its id, or by its folder outside the results."""
     usual = not results_argument(results) and folder.parent == Path(results)
+    usual = usual or is_shipped(folder)
     return folder.name if usual else shlex.quote(str(folder))
 
 

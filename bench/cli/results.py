@@ -10,14 +10,17 @@ Group: Look at results, 6.
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 
 import click
 
 from bench.boards.adding import add_reported, publish_run
-from bench.boards.exports import board_tables, find_stale, render, to_csv
-from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows, with_metric
+from bench.boards.columns import NO_VALUE, board_tables
+from bench.boards.exports import find_stale, render, to_csv
+from bench.boards.leaderboard import leaderboard, with_metric
 from bench.boards.published import TRUST, validate
+from bench.boards.rows import LeaderboardRow
 from bench.boards.text import format_tables
 from bench.cli.export import columns, export, push
 from bench.cli.options import (
@@ -46,6 +49,7 @@ from bench.running.verbs.agreement import audit_stored
 from bench.running.verbs.shards import merge
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import find_run, list_runs, read_manifest
+from bench.store.shipped import SHIPPED_ARCHIVE, shipped_folder
 
 PUBLISHED = "results/published"
 _INTO = click.option(
@@ -190,15 +194,20 @@ def validate_results(published: str) -> None:
 def render_results(published: str, readme: str, check: bool) -> None:
     """Write the leaderboard of the published results into a page, and draw its picture.
 
-    In a clone of the repository, also the rows that come with the package.
+    In a clone of the repository, also the archive of the runs that comes with the package.
     """
     folder = _published_folder(published)
-    shipped = PUBLISHED_ROWS if PUBLISHED_ROWS.parent.is_dir() else None
+    shipped = SHIPPED_ARCHIVE if SHIPPED_ARCHIVE.parent.is_dir() else None
     if not check:
         for path in render(folder, Path(readme), shipped):
             say(f"Wrote {path}")
     elif outdated := find_stale(folder, Path(readme), shipped):
         raise BenchError("\n".join([*outdated, "`bench results render` updates them."]))
+
+
+def _name(results: str, row: LeaderboardRow) -> str:
+    """Return how commands refer to the run of a row."""
+    return NO_VALUE if row.path is None else run_name(Path(row.path), results)
 
 
 @click.command()
@@ -219,6 +228,12 @@ def render_results(published: str, readme: str, check: bool) -> None:
 @click.option(
     "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
 )
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also show replays, controls, corrupted runs, and boards of reported results alone.",
+)
 @json_option
 @click.pass_context
 @offline()
@@ -233,20 +248,24 @@ def leaderboard_command(
     metric: str | None,
     params: dict[str, str],
     wide: bool,
+    everything: bool,
 ) -> None:
     """Rank the stored runs of each dataset, together with results that others reported.
 
     FOLDERS are further folders of runs, in addition to --results. The published runs of this
-    toolkit are included unless --results is set. A rank is one more than the number of runs
-    of its kind (zero-shot, or trained on the same data) that are significantly better on the same
-    images (exact McNemar test, 5 %, corrected for all pairs of the kind by Holm). Runs that share a
-    rank are not shown to be equal. The only run of its kind, subsets, replays and reported results
-    have none.
+    toolkit are included unless --results is set. A rank is a range of places: from 1 + the runs
+    that are significantly better to the number of runs − those that are significantly worse, among
+    complete runs that are zero-shot, or trained on the same data (exact McNemar test on the same
+    images, 5 %, corrected for all pairs by Holm). Published runs are ranked among themselves, each
+    of yours as if it alone were added. Subsets, controls, corrupted runs and reported results have
+    no rank.
     """
-    shipped = [] if options_of_user(ctx, {"results": results}) else shipped_rows(dataset)
     if params and metric is None:
         raise UserError("--set needs --metric.")
-    rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
+    places = [Path(results), *map(Path, folders)]
+    if not options_of_user(ctx, {"results": results}) and not tags:
+        places.append(shipped_folder())
+    rows = leaderboard(places, dataset, tags)
     if metric is not None:
         rows = with_metric(rows, metric, params)
     end_with_json([row.plain() for row in rows], always=table_format == "json")
@@ -259,9 +278,9 @@ def leaderboard_command(
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
-        print_boards(rows, wide)
+        print_boards(rows, partial(_name, results), wide, everything)
         options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
-        words = [word for name, value in options if value for word in (name, value)]
+        words = [word for option, value in options if value for word in (option, value)]
         again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])
         see = ("see which run each row is of", again + results_argument(results))
         if wide:

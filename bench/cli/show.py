@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from bench.boards.leaderboard import shipped_rows
 from bench.boards.measured import measure_run
 from bench.cli.options import results_and_json
 from bench.cli.output import (
@@ -77,11 +76,11 @@ def show_command(
 
     The metrics of an incomplete run are those of the images decided so far.
     """
-    path = _folder(run, results)
+    path = find_run(run, results)
     if metric is None and (params or others or by):
         raise UserError("--set, --with and --by need --metric.")
     if metric is not None:
-        rest = [Path(name) if Path(name).is_file() else _folder(name, results) for name in others]
+        rest = [Path(name) if Path(name).is_file() else find_run(name, results) for name in others]
         rows = measure_run(path, metric, params, rest, by)
         plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
         end_with_json(plain if by else plain[""])
@@ -115,23 +114,6 @@ def show_command(
             ("compare the two", f"bench compare {name} {SECOND_RESULTS}/{manifest.run_id}")
         )
     next_steps(*steps)
-
-
-def _folder(run: str, results: str) -> Path:
-    """Return the run's folder.
-
-    The UserError about a published run that is not stored here says how to make it again.
-    """
-    try:
-        return find_run(run, results)
-    except UserError:
-        row = next((row for row in shipped_rows() if row.run_id == run), None)
-        if row is None or row.command is None:
-            raise
-        raise UserError(
-            f"{run} is published, with an accuracy of {row.accuracy:.4f}, and is not stored here."
-            f" This command makes it again, under the same id:\n{row.command}"
-        ) from None
 
 
 def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, object]:

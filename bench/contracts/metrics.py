@@ -20,7 +20,15 @@ BY_CLASS = "bench.stats.class_metrics:class_average"  # target of a metric with 
 # Names of fields beside the metrics in summaries, tables and boards.
 RESERVED = frozenset(
     {
-        *("accuracy_ci95", "agreement_ci95", "anytime_ci95", "audited", "audited_same", "axes"),
+        *(
+            "accuracy_ci95",
+            "against_first",
+            "agreement_ci95",
+            "anytime_ci95",
+            "audited",
+            "audited_same",
+            "axes",
+        ),
         *("backbone", "chance", "classes", "command", "cost", "cost_timed", "dataset"),
         *("draw_plan", "dtype", "error", "evaluation_equivalents_per_image"),
         *("evaluations_per_image", "failed_samples", "fingerprint", "group_chance", "group_score"),

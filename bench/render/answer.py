@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.boards.text import shorten
-from bench.render.board import Entry, PageBoard
+from bench.render.board import MOST_RUNS, Entry, PageBoard
 from bench.render.runs import RunData
 from bench.render.sentences import Opening
 from bench.render.svg import Drawing, Palette
+from bench.stats.many import holm
+from bench.stats.paired import ALPHA, mcnemar
+from bench.store.decisions import shared_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_INTERVALS = 12  # per figure, best first
 LONGEST_NAME = 34  # characters of a run's name in the figure
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A run that is not significantly worse than the best one on the images of both."""
+
+    key: str  # key of its entry
+    n: int  # number of images of both
+    best_right: int  # number of these that the best run gets right
+    right: int  # number of these that it gets right
+    p: float  # McNemar's exact test, corrected for all rivals by Holm
+
+    def __str__(self) -> str:
+        counts = f"{self.best_right:,} against {self.right:,} of the {self.n:,} images of both"
+        return f"{self.key} ({counts}, p = {self.p:.2g})"
 
 
 @dataclass(frozen=True)
@@ -28,13 +46,7 @@ class BoardAnswer:
     run: RunData
     opening: Opening
     intervals: Drawing
-
-    @property
-    def tied_keys(self) -> list[str]:
-        """Keys of the other results that share the best run's rank."""
-        place = (self.best.row.rank, self.best.row.training)
-        same = [e for e in self.board.entries if (e.row.rank, e.row.training) == place]
-        return [e.key for e in same if e is not self.best and e.row.rank is not None]
+    rivals: list[Rival]
 
 
 def answers(
@@ -48,6 +60,7 @@ def answers(
             runs[best.anchor],
             openings[best.anchor],
             draw_intervals(board.entries, runs[best.anchor].summary.metrics.chance),
+            find_rivals(best, board.entries, runs),
         )
         for board in boards
         for best in [max(filter(lambda e: e.anchor, board.entries), key=_accuracy_and_images)]
@@ -56,6 +69,22 @@ def answers(
 
 def _accuracy_and_images(entry: Entry) -> tuple[float, int]:
     return entry.row.accuracy, entry.row.n_samples or 0
+
+
+def find_rivals(best: Entry, entries: Sequence[Entry], runs: Mapping[str, RunData]) -> list[Rival]:
+    """Return the rivals of the best run among the `MOST_RUNS` best others of its board."""
+    others = [entry for entry in entries if entry.anchor and entry is not best][:MOST_RUNS]
+    of_best, tested = runs[best.anchor].decided, []
+    for entry in others:
+        other = runs[entry.anchor].decided
+        rows_a, rows_b = shared_rows(of_best, other)
+        a, b = of_best.correct[rows_a], other.correct[rows_b]
+        if len(a):
+            p = float(mcnemar(int((a & ~b).sum()), int((b & ~a).sum())))
+            tested.append(Rival(entry.key, len(a), int(a.sum()), int(b.sum()), p))
+    corrected = holm([rival.p for rival in tested]).tolist()
+    rivals = [replace(rival, p=p) for rival, p in zip(tested, corrected, strict=True)]
+    return [rival for rival in rivals if rival.p > ALPHA]
 
 
 def page_question(runs: Sequence[RunData]) -> str:

@@ -32,8 +32,8 @@ class Entry:
     params: str  # parameters and settings that differ from others on the board
 
     @property
-    def labels(self) -> list[tuple[str, str]]:
-        """The labels of the row, as (kind, text)."""
+    def labels(self) -> dict[str, str]:
+        """The labels of the row, as kind → text."""
         return row_labels(self.row)
 
     @property

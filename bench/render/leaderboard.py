@@ -2,85 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from bench.boards.columns import (
-    NO_VALUE,
-    describe_settings,
-    metric_columns,
-    own_row_indices,
-    tabulate,
-)
-from bench.boards.formats import assignments, boards, cost_text, label_texts
+from bench.boards.columns import tabulate
+from bench.boards.formats import assignments, boards
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
-from bench.boards.text import TextTable
 from bench.render.tables import console, print_explained, print_rows, print_table
 
-FOOT = (
-    "Cost: evaluation equivalents per image; a classifier looks once at each. --wide shows every"
-    " column, and each run."
-)
+FOOT = "Cost: evaluation equivalents per image; a classifier looks once at each."
 
 
-def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
-    """Print a table per board; `wide` has all columns, and the run of each row."""
+def print_boards(
+    rows: Sequence[LeaderboardRow],
+    name: Callable[[LeaderboardRow], str],
+    wide: bool = False,
+    everything: bool = False,
+) -> None:
+    """Print a table per board; `wide` tables have all columns, and the `name` of each row's run.
+
+    Unless `everything` is shown, replays, controls and runs on corrupted images are left out, and
+    so are boards of reported results alone if there are others.
+    """
     terminal = console()
-    for title, board in boards(rows):
-        if wide:
-            text = tabulate(board, title)
-            lines = [[*line, r.run_id or ""] for line, r in zip(text.rows, board, strict=True)]
-            print_table(replace(text, head=[*text.head, "run"], rows=lines))
-        else:
-            print_table(_narrow(title, board))
-    terminal.print(RANKED, style="dim")
-    if not wide:
-        terminal.print(FOOT, style="dim")
+    shown = [[*board] for _, board in groupby(rows, key=lambda row: row.board)]
+    if not everything:
+        shown = [[row for row in board if not row.aside] or board for board in shown]
+        own = [board for board in shown if any(row.kind != REPORTED for row in board)]
+        shown = own or shown
+    kept = [row for board in shown for row in board]
+    for title, board in boards(kept):
+        print_table(tabulate(board, title, not wide, name if wide else None))
+    terminal.print(f"{RANKED} {FOOT}", style="dim")
+    options = [] if wide else ["--wide: every column, and the run of each row."]
+    if left_out := len(rows) - len(kept):
+        options.append(f"--all: {left_out} more rows (replays, controls, corrupted, reported).")
+    if options:
+        terminal.print(" ".join(options), style="dim")
     print_explained(FOOT)
-
-
-def _narrow(title: str, board: Sequence[LeaderboardRow]) -> TextTable:
-    sources: list[str] = []
-    settings, params = describe_settings(board)
-    facts = [_facts(row, sources) for row in board]
-    own = own_row_indices(board)
-    common = [fact for fact in facts[own[0]] if all(fact in facts[index] for index in own)]
-    above = " · ".join([*common, settings] if settings else common)
-    extra = [metric for metric in metric_columns(board) if not metric.column]
-    rows = []
-    for row, parameters, row_facts in zip(board, params, facts, strict=True):
-        interval = row.shown_ci95
-        rows.append(
-            [
-                NO_VALUE if row.rank is None else str(row.rank),
-                f"{row.accuracy:.3f}",
-                f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else NO_VALUE,
-                *(NO_VALUE if (v := row.metric(m.name)) is None else f"{v:.4f}" for m in extra),
-                cost_text(row),
-                f"{row.strategy} {parameters}".strip(),
-                ", ".join(fact for fact in row_facts if fact not in common),
-            ]
-        )
-    words = [metric.words for metric in extra]
-    head = ["rank", "accuracy", "95 %", *words, "cost", "strategy", "notes"]
-    if not any(line[-1] for line in rows):
-        head, rows = head[:-1], [line[:-1] for line in rows]
-    right = frozenset({"rank", "accuracy", "cost", *words})
-    return TextTable(title, head, rows, right, ("95 %",), above=above, sources=sources)
-
-
-def _facts(row: LeaderboardRow, sources: list[str]) -> list[str]:
-    facts = [row.backbone, *label_texts(row, sources)]
-    if row.n_samples:
-        facts.append(f"{row.n_samples:,} images")
-    if row.path is None and row.kind != REPORTED:
-        facts.append("published")
-    return facts
 
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:

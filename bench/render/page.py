@@ -44,6 +44,7 @@ from bench.render.sentences import Opening, make_opening, probability_sentence
 from bench.render.study_figures import StudyPart, find_studies
 from bench.running.command import recording_command
 from bench.stats.agreement import audit_of
+from bench.stats.many import rank_text
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
@@ -263,6 +264,7 @@ def render(
         .get_template("page.html")
         .render(
             ranked=RANKED,
+            rank_text=rank_text,
             boards=[(b, figures.draw_tradeoff(b.entries)) for b in board],
             sections=sections,
             open_sections=sections[:MAX_OPEN],

@@ -16,6 +16,7 @@ from rich.text import Text
 from bench.boards.text import TextTable, escape_message
 
 DASH = "–"  # a missing value
+LEAST_CUT = 8  # characters of a column that may be cut off
 EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # glossary terms
 
 
@@ -41,11 +42,13 @@ def print_rows(
     title: str = "",
     right: Collection[str] = (),
     optional: Sequence[str] = (),
+    cut: Collection[str] = (),
 ) -> None:
     """Print a table on stdout without breaking words or numbers, however narrow the terminal is.
 
-    If the longest words do not fit side by side, `optional` columns are left out in the order in
-    which they are named, and a line below the table names them. If that is not enough, each row is
+    The columns `cut` have one line, which ends with an ellipsis where there is no room. If the
+    longest words do not fit side by side, `optional` columns are left out in the order in which
+    they are named, and a line below the table names them. If that is not enough, each row is
     printed as a block with one line per column. Columns of numbers and those in `right` are
     right-aligned, None is a dash, and the header is omitted if all names are empty.
     """
@@ -57,13 +60,10 @@ def print_rows(
     right = {*right, *_numeric_columns(columns, rows)}
     for left_out in range(len(optional) + 1):
         places = [p for p, column in enumerate(columns) if column not in optional[:left_out]]
-        widths = _widths(
-            terminal.width, [columns[p] for p in places], _select_columns(cells, places), right
-        )
+        heads, shown = [columns[p] for p in places], _select_columns(cells, places)
+        widths = _widths(terminal.width, heads, shown, right, cut)
         if widths is not None:
-            terminal.print(
-                _grid([columns[p] for p in places], _select_columns(cells, places), widths, right)
-            )
+            terminal.print(_grid(heads, shown, widths, right, cut))
             hidden = [column for column in columns if column in optional[:left_out]]
             if hidden:
                 terminal.print(f"A wider terminal also shows: {' · '.join(hidden)}", style="dim")
@@ -77,7 +77,7 @@ def print_rows(
 def print_table(text: TextTable) -> None:
     """Print a table with what all rows share above it, and sources and notes below."""
     title = f"{text.title}\n{text.above}".strip()
-    print_rows(text.head, text.rows, title, text.right, text.optional)
+    print_rows(text.head, text.rows, title, text.right, text.optional, text.cut)
     terminal = console()
     for source in text.numbered:
         terminal.print(source)
@@ -109,11 +109,16 @@ def _numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> s
 
 
 def _widths(
-    room: int, columns: Sequence[str], cells: Sequence[Sequence[str]], right: set[str]
+    room: int,
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    right: Collection[str],
+    cut: Collection[str],
 ) -> list[int] | None:
     """Return column widths of at least the longest words, or None if these do not fit.
 
-    rich itself would narrow the widest column first, even below its longest word.
+    rich itself would narrow the widest column first, even below its longest word. The columns `cut`
+    have at least `LEAST_CUT`.
     """
     least, most = [], []
     for place, column in enumerate(columns):
@@ -122,7 +127,8 @@ def _widths(
         ]
         most.append(max(map(cell_len, lines)))
         words = [word for line in lines for word in line.split()] if column not in right else lines
-        least.append(max(map(cell_len, words), default=0))
+        longest = max(map(cell_len, words), default=0)
+        least.append(min(longest, LEAST_CUT) if column in cut else longest)
     spare = room - sum(least) - 2 * len(columns)  # one space on each side of a cell
     if spare < 0:
         return None
@@ -135,7 +141,11 @@ def _widths(
 
 
 def _grid(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int], right: set[str]
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    right: Collection[str],
+    cut: Collection[str],
 ) -> Table:
     grid = Table(
         box=box.SIMPLE_HEAD,
@@ -146,7 +156,9 @@ def _grid(
     )
     for column, width in zip(columns, widths, strict=True):
         justify: Literal["left", "right"] = "right" if column in right else "left"
-        grid.add_column(column, justify=justify, width=width)
+        grid.add_column(
+            column, justify=justify, width=width, no_wrap=column in cut, overflow="ellipsis"
+        )
     for row in cells:
         grid.add_row(*row)
     return grid

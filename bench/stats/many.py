@@ -33,7 +33,7 @@ class MethodDifference(Document):
 def holm(p: Sequence[float] | Floats) -> Floats:
     """Return p-values corrected by Holm's method (Scandinavian Journal of Statistics 6, 1979)."""
     values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values)
+    order = np.argsort(values, kind="stable")
     steps = values[order] * np.arange(len(values), 0, -1)
     corrected = np.empty_like(values)
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
@@ -103,16 +103,29 @@ def ranking(compared: str, pairs: int | None = None) -> str:
     tested = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
     tested = "the one difference" if pairs == 1 else tested
     return (
-        f"A rank is one more than the number of {compared} that are significantly better (5 %,"
-        f" corrected for {tested} by Holm). {compared.capitalize()} of one rank, or with intervals"
-        " that overlap, are not shown to be equal."
+        f"A rank is a range: from 1 + the {compared} that are significantly better, to the number"
+        f" of {compared} − those that are significantly worse (5 %, Holm over {tested})."
     )
 
 
-def ranks(better: NDArray[np.bool_]) -> list[int | None]:
-    """Return the rank of each method: one more than the number of significantly better methods.
+Rank = tuple[Positive, Positive]
+"""Range of the places that a method may have, the best first."""
 
-    `better` is whether row is significantly better than column. A single method has no rank,
-    [None].
+
+def ranks(better: NDArray[np.bool_]) -> list[Rank | None]:
+    """Return the rank of each of K methods.
+
+    It is a range from 1 + the methods that are significantly better to K − those that are
+    significantly worse: "not significantly different" is not transitive, and overlapping ranges
+    show that. `better` is whether row is significantly better than column, bool [K, K]. A single
+    method has no rank, [None].
     """
-    return [None] if len(better) == 1 else [1 + int(ahead) for ahead in better.sum(axis=0)]
+    if len(better) == 1:
+        return [None]
+    lowest, highest = 1 + better.sum(axis=0), len(better) - better.sum(axis=1)
+    return list(zip(lowest.tolist(), highest.tolist(), strict=True))
+
+
+def rank_text(rank: Rank | None) -> str:
+    """Return a rank as tables show it, such as `1–3`, or a dash."""
+    return "–" if rank is None else "–".join(map(str, dict.fromkeys(rank)))

@@ -20,6 +20,7 @@ from bench.store.fields import read_document
 from bench.store.identity import BackboneIdentity, digest
 from bench.store.journal import JOURNAL, has_id, read_lines, read_table
 from bench.store.records import is_record
+from bench.store.shipped import PUBLISHED_FOLDER, shipped_folder
 from bench.store.summary import Summary
 
 MANIFEST, SUMMARY, SHARDS = "manifest.json", "summary.json", "shards"
@@ -107,15 +108,24 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
 
     `run` is a path or an id. Unless `exact`, for settings stored in a manifest, it may also be a
     part of the id with at least four characters, or `latest`: the run with the newest manifest.
+    What is not stored here is looked for among the published runs that come with the package.
     """
-    candidates: Iterable[Path] = (Path(run), Path(results, run), Path(results, "published", run))
+    candidates: Iterable[Path] = (
+        *(Path(run), Path(results, run)),
+        Path(results, PUBLISHED_FOLDER, run),
+    )
     for path in candidates:
         if os.path.lexists(path / MANIFEST):
             return path
     stored = list_runs(Path(results))
     if run == LATEST and stored and not exact:
         return max(stored, key=lambda path: (path / MANIFEST).lstat().st_mtime_ns)
-    matches = [path for path in stored if run in path.name] if len(run) >= MIN_PART_OF_ID else []
+    if os.path.lexists((shipped := Path(shipped_folder(), run)) / MANIFEST):
+        return shipped
+    matches = []
+    if len(run) >= MIN_PART_OF_ID:
+        matches = [path for path in stored if run in path.name]
+        matches = matches or [path for path in list_runs(shipped.parent) if run in path.name]
     if len(matches) == 1 and not exact:
         return matches[0]
     if holds_shards(Path(results, run)):

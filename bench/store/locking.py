@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import StoreError, UserError
 from bench.machine.files import regular_file
+from bench.store.shipped import is_shipped
 
 LOCK, SHORT_LOCK = ".lock", ".short.lock"
 MAX_WAIT = 10.0  # seconds; the short lock is held for milliseconds
@@ -23,9 +24,14 @@ MAX_WAIT = 10.0  # seconds; the short lock is held for milliseconds
 def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterator[None]:
     """Hold a lock of the run in the folder `path` while one of its files is changed.
 
-    Raises UserError if another process still holds the lock after `wait` seconds, and StoreError if
-    the lock or a file in the block cannot be written.
+    Raises UserError if another process still holds the lock after `wait` seconds or the run came
+    with the package, and StoreError if the lock or a file in the block cannot be written.
     """
+    if is_shipped(path):
+        raise UserError(
+            f"{path.name} came with the package and is not changed. Copy its folder, {path}, or"
+            " make the run again: `bench show` prints the command."
+        )
     regular_file(path, name)
     try:
         with FileLock(path / name).acquire(timeout=wait, poll_interval=0.01):

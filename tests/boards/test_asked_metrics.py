@@ -12,7 +12,8 @@ from helpers.runs import store
 from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
-from bench.boards.exports import board_tables, to_csv
+from bench.boards.columns import board_tables
+from bench.boards.exports import to_csv
 from bench.boards.leaderboard import leaderboard, with_metric
 from bench.boards.text import format_tables
 from bench.errors import BenchWarning, UserError
@@ -51,7 +52,7 @@ def test_a_board_has_a_column_of_the_metric(run: Path) -> None:
     }
     assert rows[0].plain()["auroc"] is None and "auroc" in to_csv(rows).splitlines()[0]
     for text in (format_tables(board_tables(rows), form) for form in ("markdown", "html")):
-        assert "AUROC" in text and f"{known:.4f}" in text
+        assert "AUROC" in text and f"{100 * known:.1f}" in text
     assert "AUROC" not in format_tables(board_tables(leaderboard(run.parent)), "markdown")
     asked = with_metric(leaderboard(run.parent), "precision_macro", {})
     assert "macro precision" in format_tables(board_tables(asked), "markdown")
@@ -59,7 +60,7 @@ def test_a_board_has_a_column_of_the_metric(run: Path) -> None:
 
 def test_the_command_shows_it_too(run: Path) -> None:
     shown = bench("leaderboard", "--results", run.parent, "--metric", "auroc")
-    assert f"{area(np.ones(45, dtype=bool)):.4f}" in shown.out, shown.err
+    assert f"{100 * area(np.ones(45, dtype=bool)):.1f}" in shown.out, shown.err
     for words in (("--set", "across=softmax"), ("--metric", "error_consistency")):
         refused = bench("leaderboard", "--results", run.parent, *words)
         assert refused.code == 2, words

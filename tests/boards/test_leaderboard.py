@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.boards.columns import describe_settings, tabulate
-from bench.boards.leaderboard import _significantly_better, add_ranks, leaderboard
+from bench.boards.leaderboard import _ranks, add_ranks, leaderboard
 from bench.errors import BenchWarning
-from bench.stats.many import holm
+from bench.stats.many import holm, ranks
 from bench.stats.metrics import confusion, metrics, worst_confusions
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval
@@ -47,16 +47,17 @@ def put(results: Path, accuracy: float, **changes: Any) -> str:
 
 def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
     wanted = {
-        (put(tmp_path, 0.5, backbone="zero-shot-a"), 2),
-        (put(tmp_path, 0.6, backbone="zero-shot-b"), 1),
-        (put(tmp_path, 0.9, backbone="trained", trained_on="d/train"), 1),
-        (put(tmp_path, 0.7, backbone="trained-too", trained_on="d/train"), 2),
+        (put(tmp_path, 0.5, backbone="zero-shot-a"), (2, 2)),
+        (put(tmp_path, 0.6, backbone="zero-shot-b"), (1, 1)),
+        (put(tmp_path, 0.9, backbone="trained", trained_on="d/train"), (1, 1)),
+        (put(tmp_path, 0.7, backbone="trained-too", trained_on="d/train"), (2, 2)),
         (put(tmp_path, 0.8, backbone="unknown", trained_on="unknown"), None),
         (put(tmp_path, 0.7, backbone="unknown-too", trained_on="unknown"), None),
         (put(tmp_path, 0.6, backbone="undeclared", trained_on="undeclared"), None),
         (put(tmp_path, 0.5, backbone="undeclared-too", trained_on="undeclared"), None),
         (put(tmp_path, 0.99, backbone="subset", n_total=200), None),
-        (put(tmp_path, 0.95, backbone="replay", replayed_from="x"), None),
+        (put(tmp_path, 0.95, backbone="replay", replayed_from="x"), (1, 1)),  # no rival
+        (put(tmp_path, 0.55, backbone="blind", control="noise"), None),
         (put(tmp_path, 0.4, version=2), None),
         (put(tmp_path, 0.3, backbone="other-pictures", fingerprint="0" * 64), None),
         ("", None),
@@ -67,7 +68,10 @@ def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
     assert {(row.run_id or "", row.rank) for row in leaderboard(tmp_path)} == wanted
     shown = bench("leaderboard", "--results", tmp_path)
     assert "trained on d/train" in shown.out and "(1) a paper, table 1" in shown.out
-    assert "subset of 200" in shown.out and "replayed, zero-shot" in shown.out
+    assert "subset of 200, +" in shown.out and "replayed" not in shown.out.partition("A rank")[0]
+    everything = bench("leaderboard", "--results", tmp_path, "--all")
+    assert "--all: 2 more rows" in shown.out and "replayed" in everything.out
+    assert "control, -" in everything.out
     for title in ("version 1, data ffffffff", "version 1, data 00000000", "d/test, version 2"):
         assert title in shown.out
 
@@ -78,7 +82,8 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
     put(tmp_path, 0.5, backbone="whole")
     rows = {row.backbone: row for row in leaderboard(tmp_path)}
     ended, whole = rows["ended"], rows["whole"]
-    assert (ended.rank, whole.rank, rows["always-wrong"].rank) == (None, 1, 2)
+    assert (ended.rank, whole.rank, rows["always-wrong"].rank) == (None, (1, 1), (2, 2))
+    assert ended.against_first is not None and ended.against_first.difference.n == answer.n
     assert answer.n < 20 and ended.anytime_ci95 == answer.anytime_ci95 and not whole.anytime_ci95
     assert ended.accuracy_ci95 and ended.accuracy_ci95[0] > answer.interval[0]
     run_id = next(row.run_id for row in rows.values() if row.backbone == "always-wrong")
@@ -87,7 +92,8 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
     low, high = answer.interval
     for form in ("table", "markdown", "html"):
         shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
-        assert f"{low:.3f}–{high:.3f}" in shown and f"stopped at {answer.n} of 100" in shown
+        assert f"({100 * low:.1f}–{100 * high:.1f})" in shown
+        assert f"stopped at {answer.n} of 100" in shown
     [listed] = [
         r
         for r in bench("list", "runs", "--results", tmp_path, "--json").json
@@ -104,12 +110,33 @@ def test_a_rank_counts_the_runs_that_are_better_among_all_pairs(tmp_path: Path) 
     """90 and 84 right of 100: six differ, p = 0.03 of this pair alone. 80: ten do, p = 0.002."""
     for backbone, share in (("a", 0.9), ("b", 0.89), ("c", 0.84), ("d", 0.8), ("e", 0.5)):
         put(tmp_path, share, backbone=backbone)
-    ranks = {row.backbone: row.rank for row in leaderboard(tmp_path)}
-    assert ranks == {"a": 1, "b": 1, "c": 1, "d": 3, "e": 5}
-    said = "A rank is one more than the number of runs that are significantly better"
+    rank_of = {row.backbone: row.rank for row in leaderboard(tmp_path)}
+    assert rank_of == {"a": (1, 3), "b": (1, 3), "c": (1, 4), "d": (3, 4), "e": (5, 5)}
+    explanation = "A rank is a range: from 1 + the runs that are significantly better"
     for form in ("table", "markdown", "html"):
         shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
-        assert shown.count(said) == 1 and "not shown to be equal" in shown
+        assert shown.count(explanation) == 1
+
+
+def test_no_other_run_moves_a_published_one(tmp_path: Path) -> None:
+    for backbone, share in (("a", 0.9), ("b", 0.86), ("c", 0.5)):
+        put(tmp_path / "published", share, backbone=backbone)
+    before = {row.run_id: row.rank for row in leaderboard(tmp_path)}
+    assert sorted(rank for rank in before.values() if rank) == [(1, 2), (1, 2), (3, 3)]
+    added: dict[str, Any] = {}
+    for backbone, share in (("best", 1.0), ("worst", 0.1), ("between", 0.87), ("too", 0.88)):
+        alone = tmp_path / "alone" / backbone
+        run_id = put(alone, share, backbone=backbone)
+        rows = {r.run_id: r for r in leaderboard([alone, tmp_path / "published"])}
+        added[run_id] = rows[run_id].rank
+        put(tmp_path / "mine", share, backbone=backbone)
+    rows = {row.run_id: row for row in leaderboard(tmp_path)}
+    assert {run_id: rows[run_id].rank for run_id in before} == before
+    assert {run_id: rows[run_id].rank for run_id in added} == added
+    assert sorted(added.values()) == [(1, 1), (1, 3), (1, 3), (4, 4)]
+    shown = bench("leaderboard", tmp_path / "published", "--results", tmp_path / "mine").out
+    marked = [line for line in shown.splitlines() if line.rstrip().endswith("yours")]
+    assert len(marked) == 4
 
 
 def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
@@ -130,7 +157,7 @@ def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
             pairs, counts, holm([mcnemar(*one) for one in counts]), strict=True
         ):
             better[(i, j) if won > lost else (j, i)] = p <= 0.05
-        wanted = dict(zip("abcdefgh", (1 + better.sum(axis=0)).tolist(), strict=False))
+        wanted = dict(zip("abcdefgh", ranks(better), strict=False))
         read: list[str] = []
 
         def decided(path: str, read: list[str] = read) -> Decisions:
@@ -157,7 +184,7 @@ def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     broken = tmp_path / put(tmp_path, 0.8, seed=1)
     (broken / "manifest.json").write_text('{"identity": ')
     shown = bench("leaderboard", "--results", tmp_path)
-    assert shown.code == 0 and "0.900" in shown.out and "0.800" not in shown.out
+    assert shown.code == 0 and "90.0 (" in shown.out and "80.0 (" not in shown.out
     assert "Left out" in shown.err and "keeps the decisions in samples.jsonl" in shown.err
 
 
@@ -170,6 +197,7 @@ def test_formats(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(shown["csv"].out)))
     assert [line["accuracy"] for line in lines] == ["0.9", "0.5"]
     assert [line["rank"] for line in lines] == ["1", "2"]
+    assert [row["rank"] for row in json.loads(shown["json"].out)] == [[1, 1], [2, 2]]
     assert "a&lt;b&gt;|c" in shown["html"].out and "<b>" not in shown["html"].out
     rows = [line for line in shown["markdown"].out.splitlines() if line.startswith("|")]
     assert len(rows) == 4 and len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
@@ -289,7 +317,7 @@ def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path:
         out = bench("leaderboard", tmp_path, "--dataset", "d", *wide).out
         assert above in " ".join(out.split()), out
         assert out.count("loss") == 1 and out.count("draws=") == 1
-        assert [line.split().count("pass") for line in out.splitlines() if " 0.9" in line] == [1]
+        assert [line.split().count("pass") for line in out.splitlines() if " 90.0 (" in line] == [1]
 
 
 def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_path: Path) -> None:
@@ -340,4 +368,6 @@ def test_significant_pairs_are_those_of_the_plain_correction(
     significant = np.zeros(wins.shape, dtype=bool)
     significant[first, second] = holm(mcnemar(wins, wins.T)[first, second]) <= ALPHA
     significant |= significant.T
-    assert np.array_equal(_significantly_better(rows, decided), (wins > wins.T) & significant)
+    wanted = ranks((wins > wins.T) & significant)
+    assert _ranks(rows, len(rows), decided) == wanted
+    assert _ranks(rows, len(rows) - 1, decided)[-1] == wanted[-1]  # as if it alone were added

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.boards.adding import add_reported, publish_run
 from bench.boards.exports import BEGIN, END, find_stale, render
-from bench.boards.formats import label_texts
+from bench.boards.formats import row_labels
 from bench.boards.leaderboard import leaderboard
 from bench.boards.published import Totals, find_problems, validate
 from bench.errors import UserError
@@ -206,7 +206,7 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     render(published, readme)
     assert find_stale(published, readme) == []
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "0.7333" in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "73.3 (" in text
     with Image.open(published / "leaderboard.png") as picture:
         assert min(picture.size) > 200
     shutil.rmtree(copy)
@@ -243,7 +243,7 @@ def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
     (row,) = leaderboard(published)
     assert (row.audited, row.audited_same) == (20, 20) and row.agreement_ci95 is not None
     least = 100 * row.agreement_ci95[0]
-    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in label_texts(row, [])[-2]
+    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in row_labels(row)["audited"]
     (copy / AUDIT).write_text("\n".join(lines[1:]) + "\n")
     (wrong,) = validate(published)
     assert "has 19 images, of which 0 are the first of its random order" in wrong

@@ -1,4 +1,4 @@
-"""The published rows come with the package, for a place without the repository."""
+"""The published runs come with the package, for a place without the repository."""
 
 from __future__ import annotations
 
@@ -9,12 +9,36 @@ from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
 
-from bench.boards.leaderboard import leaderboard, shipped_json, shipped_rows
+from bench.boards.leaderboard import leaderboard
+from bench.store.folder import find_run, list_runs
+from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, is_shipped, pack, shipped_folder
+
+PUBLISHED = ROOT / "results" / "published"
+RUN = "digits-nearest-mean-full-03931baf"
 
 
-def test_they_are_those_of_the_published_results() -> None:
-    published = leaderboard(ROOT / "results" / "published")
-    assert shipped_json(shipped_rows()) == shipped_json(published)
+def test_they_are_the_published_runs() -> None:
+    assert is_packed(PUBLISHED, ROOT / SHIPPED_ARCHIVE)
+    shipped = shipped_folder()
+    assert [run.name for run in list_runs(shipped)] == [run.name for run in list_runs(PUBLISHED)]
+    here, there = (
+        [{**row.plain(), "path": None} for row in leaderboard(folder)]
+        for folder in (PUBLISHED, shipped)
+    )
+    assert here == there
+
+
+def test_a_changed_file_is_restored_and_another_file_is_noticed(tmp_path: Path) -> None:
+    for damage in ("", "{}"):
+        file = shipped_folder() / RUN / "manifest.json"
+        whole = file.read_bytes()
+        file.write_text(damage)
+        assert shipped_folder() == file.parent.parent and file.read_bytes() == whole
+    store(tmp_path, [0, 1], [0, 1])
+    (tmp_path / "published.zip").write_bytes(pack(tmp_path))
+    assert is_packed(tmp_path, tmp_path / "published.zip")
+    store(tmp_path, [0, 1], [0, 1], seed=1)
+    assert not is_packed(tmp_path, tmp_path / "published.zip")
 
 
 def test_the_leaderboard_shows_them_anywhere(
@@ -22,20 +46,38 @@ def test_the_leaderboard_shows_them_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows = bench("leaderboard", "--dataset", "digits", "--json").json
-    assert len(rows) > 3 and {row["path"] for row in rows} == {None}
-    assert 1 in {row["rank"] for row in rows}
+    assert len(rows) > 3 and {row["published"] for row in rows} == {True}
+    assert [1, 2] in [row["rank"] for row in rows]
     named = bench("leaderboard", "--results", "nowhere")
     assert named.code == 2 and "nowhere" in named.err
 
 
-def test_beside_runs_that_are_here_they_have_no_rank(tmp_path: Path) -> None:
-    store(tmp_path, [0, 1, 2], [0, 1, 2])
-    [here] = leaderboard(tmp_path)
-    there = here.model_copy(update={"source": "run elsewhere", "path": None, "rank": 1})
-    ranks = {row.source: row.rank for row in leaderboard(tmp_path, shipped=[there])}
-    assert ranks == {here.source: None, "run elsewhere": None}  # alone, and not here
-    again = here.model_copy(update={"path": None})
-    assert leaderboard(tmp_path, shipped=[again]) == [here]
+COMMANDS = (
+    ("compare", RUN, "digits-linear-probe-full-8cbd2842"),
+    ("show", RUN),
+    ("show", "03931baf"),
+    ("report", RUN, "--images", "0"),
+    ("results", "export", RUN),
+    ("power", RUN, "digits-linear-probe-full-8cbd2842"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_their_ids_name_them_in_every_command(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert RUN in bench("leaderboard", "--wide").out
+    done = bench(*command)
+    assert done.code == 0, done.err
+    assert is_shipped(find_run(RUN, "results"))
+
+
+def test_they_are_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("sample_id,place\ndigit-0021,sea\n")
+    done = bench("results", "columns", RUN, "labels.csv")
+    assert done.code == 2 and "came with the package" in done.err, done.err
 
 
 @pytest.mark.parametrize("arguments", [["render"], ["render", "--check"], ["validate"]])

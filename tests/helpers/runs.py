@@ -67,8 +67,7 @@ def a_manifest(
         "strategy": described,
         "seed": seed,
     }
-    if "corrupt" in more:
-        identity["corrupt"] = more.pop("corrupt")
+    identity |= {name: more.pop(name) for name in ("corrupt", "control") if name in more}
     if "replayed_from" in more:
         identity["replayed"] = {"run_id": more["replayed_from"], "identity": "e" * 64}
     content = {

@@ -15,7 +15,7 @@ from helpers.sketch import Sketch
 from numpy.typing import NDArray
 
 import bench as toolkit
-from bench.boards.formats import label_texts
+from bench.boards.formats import row_labels
 from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_draws, open_recording
@@ -106,7 +106,7 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
         found = read_summary(Path(summary["results_dir"]))
         assert found is not None and found.cost.timed
     rows = leaderboard([tmp_path])
-    assert len(rows) == 2 and all("cost timed" in label_texts(row, []) for row in rows)
+    assert len(rows) == 2 and all("timed" in row_labels(row) for row in rows)
 
 
 def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:

@@ -12,6 +12,7 @@ from helpers.runs import store
 
 from bench.render.answer import BoardAnswer, answers, page_question
 from bench.render.board import make_boards
+from bench.render.page import write_report
 from bench.render.runs import RunData, read_decided_run
 from bench.render.sentences import make_opening
 from bench.store.runs import read_run
@@ -41,10 +42,25 @@ def answered(runs: list[RunData]) -> list[BoardAnswer]:
     return answers(make_boards(by_anchor, ()), by_anchor, openings)
 
 
-def test_runs_of_one_rank_are_named_and_others_are_not(make: Make) -> None:
+def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -> None:
+    """20 of 20 images are no better than 58 of 60: on the same 20, both are right."""
+    few = store(tmp_path, LABELS[:20], LABELS[:20], backbone="few", n_total=60)
+    wrong = [*LABELS[:-2], *((y + 1) % 3 for y in LABELS[-2:])]
+    most = store(tmp_path, LABELS, wrong, backbone="most")
+    runs = [read_decided_run(read_run(path)) for path in (few, most)]
+    (answer,) = answered([*runs, make("poor", 40)])
+    assert answer.best.row.backbone == "few"
+    (rival,) = answer.rivals
+    assert str(rival) == "B (20 against 20 of the 20 images of both, p = 1)"
+    page = tmp_path / "page.html"
+    write_report([few, most], page, most_images=0)
+    assert f"not told apart from {rival}." in page.read_text()
+
+
+def test_runs_that_are_worse_are_no_rivals(make: Make) -> None:
     (answer,) = answered([make("best", 0), make("close", 2), make("poor", 40)])
     assert answer.best.row.backbone == "best"
-    assert answer.tied_keys == ["B"]
+    assert [rival.key for rival in answer.rivals] == ["B"]
 
 
 def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> None:
@@ -57,16 +73,9 @@ def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> No
     assert chosen.best is entries[1]
 
 
-def test_runs_of_another_kind_were_not_compared(make: Make) -> None:
-    trained = [make(name, wrong, trained_on="d/train") for name, wrong in (("t", 1), ("u", 40))]
-    (answer,) = answered([make("best", 0), make("poor", 40), *trained])
-    assert [entry.row.rank for entry in answer.board.entries][:2] == [1, 1]
-    assert answer.tied_keys == []
-
-
 def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
     (answer,) = answered([make("best", 0)])
-    assert answer.best.row.rank is None and answer.tied_keys == []
+    assert answer.best.row.rank is None and answer.rivals == []
 
 
 def test_the_question_fits_the_runs(make: Make) -> None:

@@ -14,7 +14,8 @@ import yaml
 from helpers.runs import a_manifest, a_record, store
 
 from bench.boards import text
-from bench.boards.exports import BEGIN, END, board_tables, render, to_csv
+from bench.boards.columns import board_tables
+from bench.boards.exports import BEGIN, END, render, to_csv
 from bench.boards.hub import model_index
 from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import REPORTED_FILE, LeaderboardRow

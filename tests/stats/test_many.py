@@ -63,8 +63,8 @@ def test_runs_that_never_differ_on_few_images_are_not_equal_for_that() -> None:
     assert sure.p_equal_holm is not None and sure.p_equal_holm < 0.001
 
 
-def test_a_rank_counts_those_that_are_better_and_one_alone_has_none() -> None:
+def test_a_rank_is_a_range_and_one_alone_has_none() -> None:
     better = np.zeros((3, 3), dtype=bool)
     better[0, 2] = True
-    assert ranks(better) == [1, 1, 2]
+    assert ranks(better) == [(1, 2), (1, 3), (2, 3)]
     assert ranks(better[:1, :1]) == [None] and ranks(better[:0, :0]) == []

@@ -13,7 +13,7 @@ from bench.boards.study.shifts import Change
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import metric_specs
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
-from bench.stats.many import MethodDifference, ranking
+from bench.stats.many import MethodDifference, Rank, ranking
 from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import BoardStanding
 from bench.store.summary import Group
@@ -36,7 +36,7 @@ class StudyMethod(Document):
     cost: float  # evaluation equivalents per image, mean over the runs
     seconds_per_image: float | None  # scoring time per image in seconds, mean over the runs
     worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
-    rank: Positive | None = None  # number of significantly better methods plus 1; None: not ranked
+    rank: Rank | None = None  # range of its places by significant differences; None: not ranked
     looks: Count | None = None  # number of finished runs on this test split; None: no test split
 
     @property

@@ -36,7 +36,7 @@ from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
-from bench.stats.many import compare_all, corrected, ranks
+from bench.stats.many import Rank, compare_all, corrected, ranks
 from bench.stats.measures import make_metric
 from bench.stats.shares import Estimate
 from bench.store.looks import count_looks, is_test, look_of
@@ -192,7 +192,7 @@ def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferenc
     ]
 
 
-def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, int | None]:
+def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, Rank | None]:
     """Return ranks; `sign` is 1 if larger values are better, -1 if smaller; with 0, none."""
     if not sign:
         return {}

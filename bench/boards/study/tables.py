@@ -16,7 +16,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
-from bench.stats.many import MethodDifference
+from bench.stats.many import MethodDifference, rank_text
 from bench.stats.paired import ALPHA, Difference
 from bench.store.studies import BoardStanding, MethodStanding
 
@@ -81,7 +81,7 @@ def _methods(
         s = method.shown
         line = {name: method.axes.get(name, NONE) for name in varied}
         line |= {
-            "rank": NONE if method.rank is None else str(method.rank),
+            "rank": rank_text(method.rank),
             "acc" if metric.name == "accuracy" else metric.words: metric.shown(s.value),
             "templates": "–".join(map(metric.shown, s.range_of_templates or ())) or NONE,
             "95 %": "–".join(map(metric.shown, s.interval)),

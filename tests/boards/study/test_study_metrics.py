@@ -56,7 +56,7 @@ def test_a_metric_with_influence_values_is_tested_as_two_runs_are(
     alone = compare(runs[0], runs[2], metric).tested
     assert alone is not None and (pair.a, pair.b) == ("good", "bad")
     assert pair.difference == alone.difference and alone.difference.method == "influence"
-    assert {method.method: method.rank for method in report.methods}["bad"] == 3
+    assert {method.method: method.rank for method in report.methods}["bad"] == (3, 3)
     assert any("z test of the images' influence values" in note for note in report.notes)
 
 

@@ -134,14 +134,16 @@ def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
         low, high = found["interval"]
         assert (found["p"] <= 0.05) == one["different"] == (low > 0 or high < 0)
         (a, b) = sorted(report["methods"], key=lambda method: method["method"])
-        assert (a["rank"], b["rank"]) == ((2, 1) if one["different"] else (1, 1))
+        assert (a["rank"], b["rank"]) == (
+            ([2, 2], [1, 1]) if one["different"] else ([1, 2], [1, 2])
+        )
         intervals[over], p[over] = a["spread"]["interval"], found["p"]
     assert p["images"] < 0.01 < 0.05 < p["seeds"]
     (low, high), (lowest, highest) = intervals["images"], intervals["seeds"]
     assert lowest < low - 0.05 and high + 0.05 < highest
     text = " ".join(bench(*shown).out.split())
     assert "over other images and other seeds, for these templates" in text
-    assert "A rank is one more than the number of methods" in text
+    assert "A rank is a range: from 1 + the methods" in text
     apart = bench(*shown, "--over", "template")
     assert apart.code == 2 and "--over must include seed" in apart.err
 

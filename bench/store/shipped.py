@@ -1,0 +1,77 @@
+"""The published runs that come with the package, as a folder in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from zipfile import ZIP_LZMA, ZipFile, ZipInfo
+
+from bench.machine.cache import cache_dir
+from bench.machine.files import read_bytes, write_atomically
+
+PUBLISHED_FOLDER = "published"  # name of a folder of published runs
+SHIPPED_ARCHIVE = Path("bench", "store", "published.zip")  # in a clone of the repository
+
+
+def is_published(run: Path) -> bool:
+    """Return whether a run's folder is one of the published runs."""
+    return run.parent.name == PUBLISHED_FOLDER
+
+
+def is_shipped(run: Path) -> bool:
+    """Return whether a run's folder is a copy that `shipped_folder` restores."""
+    return run.parent.parent.parent == cache_dir("shipped")
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the published runs that come with the package.
+
+    They are unpacked into the cache. A file that is missing or changed there is written again.
+    """
+    content = files("bench.store").joinpath(SHIPPED_ARCHIVE.name).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    folder = cache_dir("shipped", digest, PUBLISHED_FOLDER)
+    with ZipFile(io.BytesIO(content)) as archive:
+        for entry in archive.infolist():
+            path = folder / entry.filename
+            if not _has_checksum(path, entry.CRC):
+                path.parent.mkdir(exist_ok=True)
+                write_atomically(path, archive.read(entry), durable=False)
+    return folder
+
+
+def _has_checksum(path: Path, checksum: int) -> bool:
+    try:
+        return zlib.crc32(read_bytes(path)) == checksum
+    except OSError:
+        return False
+
+
+def pack(published: Path) -> bytes:
+    """Return the archive of a folder of published runs; the same files give the same bytes."""
+    out = io.BytesIO()
+    with ZipFile(out, "w", ZIP_LZMA) as archive:
+        for path in _packed_files(published):
+            entry = ZipInfo(path.relative_to(published).as_posix())
+            archive.writestr(entry, path.read_bytes(), ZIP_LZMA)
+    return out.getvalue()
+
+
+def is_packed(published: Path, archive: Path) -> bool:
+    """Return whether an archive has the files of a folder of published runs."""
+    if not archive.is_file():
+        return False
+    with ZipFile(archive) as packed:
+        stored = {entry.filename: entry.CRC for entry in packed.infolist()}
+    return stored == {
+        path.relative_to(published).as_posix(): zlib.crc32(path.read_bytes())
+        for path in _packed_files(published)
+    }
+
+
+def _packed_files(published: Path) -> Iterator[Path]:
+    return (path for path in sorted(published.rglob("*.json*")) if path.is_file())
