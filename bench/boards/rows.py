@@ -144,7 +144,10 @@ def user_template(manifest: Manifest) -> str | None:
 def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     """Return the row of a run; its rank is not set."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
-    audit, stop = read_audit(path, manifest), ending_answer(read_questions(path), data.n_samples)
+    audit, stop = (
+        read_audit(path, manifest),
+        ending_answer(read_questions(path, manifest), data.n_samples),
+    )
     kind = REPLAYED if summary.replayed_from else MEASURED
     kind = AMONG_CANDIDATES if identity.candidates else kind
     kind = CORRUPTED if identity.corrupt else kind

@@ -218,9 +218,9 @@ def columns(
         from bench.running.verbs.columns import dataset_columns
 
         added = dataset_columns(manifest, names)
-    document = add_columns(path, manifest, added)
+    columns_of_run = add_columns(path, manifest, added)
     if as_json:
-        print_json({name: len(labels) for name, labels in document.columns.items()})
+        print_json({name: len(labels) for name, labels in columns_of_run.items()})
         return
     for name, labels in added.items():
         kinds = sorted(set(labels.values()) - {""})

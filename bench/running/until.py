@@ -131,30 +131,30 @@ class QuestionWatch:
         samples = [sample_id for sample_id in manifest.samples if sample_id in deciding]
         return manifest.model_copy(update={"samples": samples})
 
-    def record_question(self, folder: Path) -> None:
+    def record_question(self, folder: Path, manifest: Manifest) -> None:
         """Write the question into the run's folder before its next image is scored."""
-        keep_question(folder, self.question.text, len(self._right))
+        keep_question(folder, manifest, self.question.text, len(self._right))
         subject = self.question.subject
         self.post_hoc = all(
             entry.decided_before > 0
-            for entry in read_questions(folder)
+            for entry in read_questions(folder, manifest)
             if parse_question(entry.question).subject == subject
         )
 
-    def record_answer(self, folder: Path) -> QuestionAnswer:
+    def record_answer(self, folder: Path, manifest: Manifest) -> QuestionAnswer:
         """Write the answer into the run's folder and return it."""
         result = self.answer
-        keep_question(folder, self.question.text, len(self._right), result)
+        keep_question(folder, manifest, self.question.text, len(self._right), result)
         return result
 
-    def record_at_once(self, folder: Path) -> QuestionAnswer:
+    def record_at_once(self, folder: Path, manifest: Manifest) -> QuestionAnswer:
         """Write question and answer into the folder of a decided run and return the answer.
 
         A warning tells that they are not kept if the folder cannot be written.
         """
         try:
-            self.record_question(folder)
-            return self.record_answer(folder)
+            self.record_question(folder, manifest)
+            return self.record_answer(folder, manifest)
         except StoreError as error:
             warn_user(f"The answer to --until is not kept: {error}")
             return self.answer

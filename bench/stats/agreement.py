@@ -73,7 +73,7 @@ def read_audit(path: Path, manifest: Manifest, decided: Decisions | None = None)
     not swept, so they are a simple random sample whatever the order in which they were swept.
     `decided` are the run's decisions; None to read them.
     """
-    swept = read_swept(path)
+    swept = read_swept(path, manifest)
     if not swept:
         return None
     decided = read_decisions(path, manifest) if decided is None else decided

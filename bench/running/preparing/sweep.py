@@ -20,7 +20,7 @@ from bench.running.parts.decision import Decider, backbone_params, make_decider
 from bench.running.prepared import PlannedSweep, Prepared, SweepPlan
 from bench.running.preparing.risk import StatedRisk, calibrated_on, cheapest, risk_choices
 from bench.stats.risk import choose_sweep
-from bench.store.calibrations import CALIBRATION, Calibration, calibration_files, read_calibration
+from bench.store.calibrations import Calibration, calibrations_of
 from bench.store.documents import Sweep
 from bench.store.folder import read_records
 from bench.store.identity import digest
@@ -142,7 +142,8 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
     Failed images are counted as disagreements of every setting.
     """
     folder = sweep.folder
-    if not (folder / CALIBRATION).exists():
+    stored = [calibrated.calibration for calibrated in calibrations_of(folder)]
+    if not stored:
         return None
     records = read_records(folder)
     swept = [records[name] for name in sweep.samples if name in records]
@@ -151,8 +152,7 @@ def _stored_calibration(sweep: PlannedSweep) -> Calibration | None:
     if len(swept) < len(sweep.samples):
         return None
     candidates = [candidate.plain() for candidate in sweep.candidates]
-    for name in calibration_files(folder):
-        calibration = read_calibration(folder, name).calibration
+    for calibration in stored:
         tested = [setting.strategy.plain() for setting in calibration.settings]
         if tested == candidates and set(calibration.samples or ()) == decided:
             settings = [

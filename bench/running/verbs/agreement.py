@@ -35,7 +35,6 @@ from bench.store.fields import without_none
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
 from bench.store.summary import (
-    AGAIN_FORMAT,
     Again,
     Swept,
     permuted,
@@ -79,7 +78,7 @@ def decide_again(
     decided = read_decisions(path, manifest)
     good = np.flatnonzero(~decided.failed)
     count = min(count, len(good))
-    stored = read_again(path, decided)
+    stored = read_again(path, manifest, decided)
     if count == 0 or (stored is not None and stored.images >= count):
         return stored
     seed = run.prepared.config.seed
@@ -96,7 +95,6 @@ def decide_again(
     changed = [name for name, prediction in second.items() if first[name] != prediction]
     low, high = exact_interval(len(changed), len(second))
     again = Again(
-        format=AGAIN_FORMAT,
         of=len(good),
         images=len(second),
         changed=sorted(changed),
@@ -107,7 +105,7 @@ def decide_again(
         evaluation_equivalents=round(sum(image.equivalents for image, _ in images), 2),
         seconds=round(sum(seconds for _, seconds in images), 4),
     )
-    return write_again(path, again, decided)
+    return write_again(path, manifest, again, decided)
 
 
 def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
@@ -153,7 +151,7 @@ def audit(
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
     elsewhere = _of_other_shards(run.prepared, manifest)
     first = permuted({*answers, *elsewhere}, digest(manifest.identity))[:count]
-    swept = read_swept(path)
+    swept = read_swept(path, manifest)
     outstanding = [name for name in first if name in answers and name not in swept]
     if outstanding:
         with RunFolder(path, read_manifest(path)) as folder:
