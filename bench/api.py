@@ -154,7 +154,7 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     """
     stored = read_run(find_run(str(run), results))
     summary = summary_so_far(stored.manifest, stored.summary, stored.require_decisions())
-    answer = ending_answer(read_questions(stored.path), summary.dataset.n_samples)
+    answer = ending_answer(read_questions(stored.path, stored.manifest), summary.dataset.n_samples)
     return RunResult(Finished(stored.manifest, summary, stored.path, answer=answer))
 
 

@@ -32,7 +32,7 @@ from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest, StoredConfig
 from bench.store.fields import MAX_INT
 from bench.store.looks import Look
-from bench.store.questions import StoredQuestions
+from bench.store.questions import AskedQuestion
 from bench.store.records import Record
 from bench.store.studies import Study
 from bench.store.summary import Summary, Swept
@@ -62,7 +62,7 @@ KINDS = {
         Kind("manifest", "`manifest.json`", Manifest),
         Kind("sample", "A line of `samples.jsonl`", Record),
         Kind("summary", "`summary.json`, `bench run --json`", Summary),
-        Kind("questions", "`questions.json`", StoredQuestions),
+        Kind("question", "A line of `questions.jsonl`", AskedQuestion),
         Kind("swept", "A line of `audit.jsonl`", Swept),
         Kind("calibration", "`calibration.json`", Calibration),
     ),

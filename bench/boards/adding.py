@@ -23,11 +23,11 @@ from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import to_json
-from bench.store.folder import ADDING_PREFIX, MANIFEST, SUMMARY, requested_records
+from bench.store.folder import ADDING_PREFIX, MANIFEST, requested_records
 from bench.store.journal import JOURNAL
 from bench.store.records import Record
 from bench.store.runs import read_run
-from bench.store.summary import AUDIT, read_swept
+from bench.store.summary import AUDIT, SUMMARY, read_swept
 
 SIGNIFICANT_DIGITS = 6  # of the numbers in a record
 PUBLISHED_TOP = 5  # number of classes kept per record, as many as top5_accuracy needs
@@ -74,10 +74,10 @@ def publish_run(
     contents = {
         MANIFEST: to_json(strip_paths(manifest.plain())),
         JOURNAL: json_lines(records),
-        SUMMARY: to_json(strip_paths(summary.plain())),
+        SUMMARY.name: to_json(strip_paths(summary.plain())),
     }
-    if swept := read_swept(run):
-        contents[AUDIT] = json_lines(swept.values())
+    if swept := read_swept(run, manifest):
+        contents[AUDIT.name] = json_lines(swept.values())
     target = Path(published, manifest.run_id)
     with writing(published):
         published.mkdir(parents=True, exist_ok=True)

@@ -27,9 +27,10 @@ from bench.store.cells import ERROR_FOLDERS, read_part_table
 from bench.store.documents import Manifest
 from bench.store.draw_table import DRAWS
 from bench.store.fields import to_json
-from bench.store.folder import MANIFEST, SUMMARY, read_summary
+from bench.store.folder import MANIFEST
 from bench.store.journal import JOURNAL
 from bench.store.packed import write_packed
+from bench.store.summary import SUMMARY, read_summary
 
 ERROR_CARD = "README.md"
 Errors = NDArray[np.float32]
@@ -87,9 +88,9 @@ def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
     write_atomically(out / MANIFEST, to_json({**strip_paths(content), "identity": identity}))
     write_atomically(out / JOURNAL, json_lines(recording.records))
     # The summary is that of the exact errors.
-    summary = None if sharing.error_bits else read_summary(recording.path)
+    summary = None if sharing.error_bits else read_summary(recording.path, recording.manifest)
     if summary is not None and summary.dataset.n_samples == len(sample_ids):
-        write_atomically(out / SUMMARY, to_json(strip_paths(summary.plain())))
+        write_atomically(out / SUMMARY.name, to_json(strip_paths(summary.plain())))
     schema = read_part_table(out / "errors", sample_ids[0]).schema
     described = croissant(
         manifest.run_id,

@@ -144,7 +144,7 @@ def inventory_row(run: StoredRun) -> InventoryRow:
         row.status = "failed_samples" if summary.failed_samples else "complete"
         row.done, row.failed = manifest.total, summary.failed_samples
         row.accuracy = summary.metrics.accuracy
-        if stop := ending_answer(read_questions(run.path), row.done):
+        if stop := ending_answer(read_questions(run.path, manifest), row.done):
             row.stopped, row.anytime_ci95 = stop.label, stop.interval
     else:
         decided = run.decided()

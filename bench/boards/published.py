@@ -22,7 +22,6 @@ from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
 from bench.store.folder import (
     MANIFEST,
-    SUMMARY,
     folders_with,
     list_runs,
     read_manifest,
@@ -31,10 +30,10 @@ from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.locking import LOCK, SHORT_LOCK
 from bench.store.runs import read_run
-from bench.store.summary import AUDIT, read_swept
+from bench.store.summary import AUDIT, SUMMARY, read_swept
 
-PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY)
-OPTIONAL_FILES = (AUDIT,)
+PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY.name)
+OPTIONAL_FILES = (AUDIT.name,)
 MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
 COST_TOLERANCE = 1e-3  # relative; the costs in records are rounded to six significant digits
 FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a summary
@@ -98,12 +97,12 @@ def find_problems(run: Path, totals: Totals) -> Iterator[str]:
                 f"its cost per image is {per_image} by its records, {priced} by its price of a"
                 " linearised draw"
             )
-    swept = read_swept(run)
+    swept = read_swept(run, manifest)
     audit = audit_of(swept, manifest, decided)
     if len(swept) != (counted := audit.images if audit else 0):
         yield (
-            f"{AUDIT} has {len(swept):,} images, of which {counted:,} are the first of its random"
-            " order; hand-picked images say nothing about the others"
+            f"{AUDIT.name} has {len(swept):,} images, of which {counted:,} are the first of its"
+            " random order; hand-picked images say nothing about the others"
         )
     yield from _file_problems(run)
 

@@ -159,7 +159,8 @@ def user_template(manifest: Manifest) -> str | None:
 def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     """Return the row of a run; its rank is not set."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
-    swept, stop = read_swept(path), ending_answer(read_questions(path), data.n_samples)
+    swept = read_swept(path, manifest)
+    stop = ending_answer(read_questions(path, manifest), data.n_samples)
     audit = audit_of(swept, manifest, read_decisions(path, manifest)) if swept else None
     kind = REPLAYED if summary.replayed_from else MEASURED
     kind = AMONG_CANDIDATES if identity.candidates else kind

@@ -213,8 +213,8 @@ def columns(run: str, file: str | None, names: tuple[str, ...], results: str) ->
         from bench.running.verbs.columns import dataset_columns
 
         added = dataset_columns(manifest, names)
-    document = add_columns(path, manifest, added)
-    end_with_json({name: len(labels) for name, labels in document.columns.items()})
+    columns_of_run = add_columns(path, manifest, added)
+    end_with_json({name: len(labels) for name, labels in columns_of_run.items()})
     for name, labels in added.items():
         kinds = sorted(set(labels.values()) - {""})
         say(f"{name}: {len(labels):,} images, {len(kinds):,} values")

@@ -122,11 +122,11 @@ def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, obje
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
     documents = without_none(
         statistics=_statistics(stored, decided, results) if more else None,
-        again=read_again(stored.path, decided),
-        audit=audit_of(read_swept(stored.path), stored.manifest, decided),
+        again=read_again(stored.path, stored.manifest, decided),
+        audit=audit_of(read_swept(stored.path, stored.manifest), stored.manifest, decided),
     )
     extra = {name: document.plain() for name, document in documents.items()}
-    questions = read_questions(stored.path)
+    questions = read_questions(stored.path, stored.manifest)
     if questions:
         extra["questions"] = [question.plain() for question in questions]
     summary = summary_so_far(stored.manifest, stored.summary, decided)

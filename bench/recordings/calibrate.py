@@ -17,7 +17,6 @@ from bench.running.preparing.sweep import PlannedSweep
 from bench.stats.probability import fit_probability, held_out_skill
 from bench.stats.risk import LEVEL
 from bench.store.calibrations import (
-    CALIBRATION_FORMAT,
     CalibratedSetting,
     Calibration,
     write_calibration,
@@ -80,7 +79,6 @@ def calibrate(
         chosen, calibrated, others = _replay_settings(recording, strategy, params or {}, settings)
         sample_ids = [record["sample_id"] for record in recorded]
     calibration = Calibration(
-        format=CALIBRATION_FORMAT,
         run_id=manifest.run_id,
         identity=digest(manifest.identity),
         split=manifest.dataset.split,
@@ -151,6 +149,7 @@ def _replay_settings(
     deciders += [decider_for(recording, name, values) for values in tried]
     strategies = [decider.strategy for decider in deciders]
     full, *decided = map(as_decisions, replay_samples(recording, recording.samples(), strategies))
+    _check_records(recording, deciders[0].identity, full)
     settings = [
         _calibrate_setting(decider.identity, decisions, full)
         for decider, decisions in zip(deciders[1:], decided, strict=True)
@@ -160,6 +159,19 @@ def _replay_settings(
     if usual_setting.strategy not in [setting.strategy for setting in (*settings, *others)]:
         others.append(usual_setting)
     return chosen, settings, others
+
+
+def _check_records(recording: Recording, full: StrategyIdentity, replayed: Decisions) -> None:
+    """Raise UserError if a full sweep's records are not what its errors decide."""
+    manifest = recording.manifest
+    if manifest.strategy != full or manifest.identity.scoring.error_bits is not None:
+        return  # another strategy decided, or the errors were rounded later
+    for record, prediction in zip(recording.records, replayed.predictions, strict=True):
+        if record["prediction"] != prediction:
+            raise UserError(
+                f"{recording.path}: the record of image {record['sample_id']!r} differs from its"
+                " stored errors, so one of them was changed. Make the run again with --fresh."
+            )
 
 
 def _calibrate_setting(

@@ -182,8 +182,8 @@ def make_section(
     """Return a run's section; without its opening sentences if the run is `alone` on the page."""
     notes: list[str] = []
     decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
-    again = read_again(run.path, decided)
-    audit = audit_of(read_swept(run.path), run.manifest, decided)
+    again = read_again(run.path, run.manifest, decided)
+    audit = audit_of(read_swept(run.path, run.manifest), run.manifest, decided)
     sentences = make_opening(run.manifest, run.summary, decided, again, audit, run.questions)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused_classes(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))

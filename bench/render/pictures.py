@@ -30,6 +30,7 @@ from bench.stats.metrics import confusion
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
+from bench.store.locking import locked
 from bench.store.runs import read_run
 from bench.store.summary import Summary
 
@@ -47,20 +48,23 @@ def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path
     """
     stored = read_run(run)
     decided = stored.require_decisions()
-    matrix = confusion_figure(decided, stored.manifest, stored.summary)
-    written = [save_picture(matrix, run / "confusion.png")]
+    pictures = {"confusion.png": confusion_figure(decided, stored.manifest, stored.summary)}
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         split = _load_split(own_manifest) if own_manifest else None
-        examples = examples_figure(decided, stored.manifest, split)
-        written.append(save_picture(examples, run / "examples.png"))
-    return written
+        pictures["examples.png"] = examples_figure(decided, stored.manifest, split)
+    contents = {name: as_png(figure) for name, figure in pictures.items()}
+    with locked(run) as folder:
+        for name, content in contents.items():
+            folder.write(name, content, durable=False)
+    return [run / name for name in contents]
 
 
-def save_picture(figure: Figure, path: Path) -> Path:
-    """Write a figure to a file."""
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file."""
+    content = BytesIO()
     with _draw_literally():
-        figure.savefig(path, dpi=DPI)
-    return path
+        figure.savefig(content, dpi=DPI)
+    return content.getvalue()
 
 
 def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Figure:

@@ -53,9 +53,9 @@ def print_run(
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     complete = summary is not None and summary.dataset.n_samples == len(manifest.samples)
-    questions = read_questions(path)
-    again = read_again(path, decided)
-    audit = audit_of(read_swept(path), manifest, decided)
+    questions = read_questions(path, manifest)
+    again = read_again(path, manifest, decided)
+    audit = audit_of(read_swept(path, manifest), manifest, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
         for sentence in astuple(make_opening(manifest, summary, decided, again, audit, questions)):

@@ -42,7 +42,7 @@ class RunData:
     @cached_property
     def questions(self) -> list[AskedQuestion]:
         """Questions that were to end the run."""
-        return read_questions(self.path)
+        return read_questions(self.path, self.manifest)
 
     @property
     def stop(self) -> QuestionAnswer | None:

@@ -15,7 +15,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError, warn_user
+from bench.errors import warn_user
 from bench.machine.environment import peak_memory, remember_speed
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor
 from bench.running.until import Until
@@ -24,12 +24,12 @@ from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import draw_table
-from bench.store.folder import missing_samples, read_manifest, read_summary
+from bench.store.folder import missing_samples, read_manifest
 from bench.store.locking import refuse_in_use
 from bench.store.looks import record_look
 from bench.store.questions import QuestionAnswer
 from bench.store.records import make_record
-from bench.store.summary import Again, Summary
+from bench.store.summary import Again, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
 
 ALL_IMAGES = Until()
@@ -80,7 +80,7 @@ def execute(
         run = replace(run, manifest=until.resume(run.folder, run.manifest))
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
-            answer = until.answer_stored(run.folder)
+            answer = until.answer_stored(run.folder, run.manifest)
             update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
@@ -91,7 +91,7 @@ def execute(
             folder.copy_sweep(*run.swept, run.save_errors)
         earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
         outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
-        outstanding = until.begin(folder.path, outstanding)
+        outstanding = until.begin(folder.path, run.manifest, outstanding)
         if outstanding:
             if folder.mixed_code:
                 warn_user(folder.mixed_code)
@@ -108,7 +108,7 @@ def execute(
 
 def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
     """Return the stored summary or None; for a subset of its images, make it from their records."""
-    stored = stored_summary(path)
+    stored = read_summary(path, manifest)
     if stored is None:
         return None
     if len(manifest.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
@@ -163,7 +163,7 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     elapsed = time.perf_counter() - run.started
-    stored, whole = stored_summary(folder.path), folder.manifest
+    stored, whole = read_summary(folder.path, run.manifest), folder.manifest
     # Earlier versions of the toolkit wrote it only into the summary.
     fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
@@ -182,14 +182,6 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     record_look(folder.path.parent, run.manifest)
     notify_plugins(load_plugins().manager, "run_finished", summary=summary.plain())
     return Finished(run.manifest, summary, folder.path)
-
-
-def stored_summary(path: Path) -> Summary | None:
-    """Return the stored summary of a run; None if it is missing or damaged."""
-    try:
-        return read_summary(path)
-    except UserError:  # damaged; it can be recomputed from the records
-        return None
 
 
 def timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:

@@ -42,7 +42,7 @@ class Until:
         """Take up a stored run; return the manifest of the images that are asked for."""
         return manifest
 
-    def begin(self, folder: Path, outstanding: list[str]) -> list[str]:
+    def begin(self, folder: Path, manifest: Manifest, outstanding: list[str]) -> list[str]:
         """Begin to score; return the outstanding images in the order of scoring."""
         return outstanding
 
@@ -54,7 +54,7 @@ class Until:
         """Limit a run to the images that count, and return its manifest and its answer."""
         return manifest, None
 
-    def answer_stored(self, folder: Path) -> QuestionAnswer | None:
+    def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer | None:
         """Return the answer of a run that is decided already."""
         return None
 
@@ -95,12 +95,12 @@ class UntilAnswered(Until):
             return manifest
         self._adopt(read_decisions(folder, manifest))
         with suppress(StoreError):  # raised again if anything must be scored
-            self._record_question(folder)
+            self._record_question(folder, manifest)
         return self._narrowed(manifest)
 
-    def begin(self, folder: Path, outstanding: list[str]) -> list[str]:
+    def begin(self, folder: Path, manifest: Manifest, outstanding: list[str]) -> list[str]:
         """Write down the question; return the images in random order."""
-        self._record_question(folder)
+        self._record_question(folder, manifest)
         left = set(outstanding)
         return [sample_id for sample_id in self.order if sample_id in left]
 
@@ -120,16 +120,16 @@ class UntilAnswered(Until):
         """Limit the run to the images that the answer needs, and write down the answer."""
         manifest = self._narrowed(manifest)
         folder.narrow(manifest.samples)
-        return manifest, self._record_answer(folder.path)
+        return manifest, self._record_answer(folder.path, manifest)
 
-    def answer_stored(self, folder: Path) -> QuestionAnswer | None:
+    def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer | None:
         """Write question and answer into the folder of a decided run and return the answer.
 
         A warning tells that they are not kept if the folder cannot be written.
         """
         try:
-            self._record_question(folder)
-            return self._record_answer(folder)
+            self._record_question(folder, manifest)
+            return self._record_answer(folder, manifest)
         except StoreError as error:
             warn_user(f"The answer to --until is not kept: {error}")
             return self.answer
@@ -192,20 +192,20 @@ class UntilAnswered(Until):
         samples = [sample_id for sample_id in manifest.samples if sample_id in deciding]
         return manifest.model_copy(update={"samples": samples})
 
-    def _record_question(self, folder: Path) -> None:
+    def _record_question(self, folder: Path, manifest: Manifest) -> None:
         """Write the question into the run's folder before its next image is scored."""
-        keep_question(folder, self.question.text, len(self._right))
+        keep_question(folder, manifest, self.question.text, len(self._right))
         subject = self.question.subject
         self.post_hoc = all(
             entry.decided_before > 0
-            for entry in read_questions(folder)
+            for entry in read_questions(folder, manifest)
             if parse_question(entry.question).subject == subject
         )
 
-    def _record_answer(self, folder: Path) -> QuestionAnswer:
+    def _record_answer(self, folder: Path, manifest: Manifest) -> QuestionAnswer:
         """Write the answer into the run's folder and return it."""
         result = self.answer
-        keep_question(folder, self.question.text, len(self._right), result)
+        keep_question(folder, manifest, self.question.text, len(self._right), result)
         return result
 
 

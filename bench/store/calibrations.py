@@ -5,6 +5,7 @@ Other runs use it to choose parameters for a stated risk, and to predict how lik
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +24,16 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
-    read_document,
     without_none,
-    write_document,
 )
 from bench.store.folder import folders_with, read_manifest
 from bench.store.identity import StrategyIdentity, digest
 from bench.store.locking import locked
 from bench.store.runs import LeftOut, warn_left_out
+from bench.store.sidecar import Sidecar
 
 CALIBRATION = "calibration.json"
 FURTHER_CALIBRATIONS = "calibration-*.json"
-CALIBRATION_FORMAT = 1
 
 Feature = Literal["margin", "evaluations"]
 
@@ -83,7 +82,6 @@ class Calibration(Document):
     `calibration-KEY.json`, so that each run still finds the one that it was made with.
     """
 
-    format: Count
     run_id: RunId
     identity: str  # hash of the run's identity
     split: Name  # split of the images
@@ -156,43 +154,48 @@ def calibration_files(path: Path) -> list[str]:
     return [CALIBRATION, *sorted(file.name for file in path.glob(FURTHER_CALIBRATIONS))]
 
 
+def _sidecar(path: Path, name: str = CALIBRATION) -> Sidecar[Calibration]:
+    return Sidecar(
+        name,
+        Calibration,
+        "a calibration",
+        f"`bench learn {path} calibration` makes it.",
+        accepts_unsealed=lambda calibration, identity: calibration.identity == identity,
+    )
+
+
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Write a calibration, replacing one with the same key. Raises as `locked`."""
-    with locked(path):
-        try:
-            first = read_calibration(path).calibration.key
-        except UserError:  # the file is absent or damaged, and is replaced
-            first = calibration.key
-        further = FURTHER_CALIBRATIONS.replace("*", calibration.key)
-        name = CALIBRATION if first == calibration.key else further
-        write_document(path / name, calibration)
+    with locked(path) as folder:
+        first = _sidecar(path).read(path, calibration.identity)
+        name = CALIBRATION
+        if first is not None and first.key != calibration.key:
+            name = FURTHER_CALIBRATIONS.replace("*", calibration.key)
+        _sidecar(path, name).write(folder, calibration.identity, calibration)
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
     """Read a run's calibration.
 
-    Raises UserError if it is absent, damaged, of another run, or of a newer format.
+    Raises UserError if it is absent, damaged, of another run, of other records, or of a newer
+    format.
     """
-    advice = f"`bench learn {path} calibration` makes it."
-    calibration = read_document(
-        Calibration,
-        path,
-        name,
-        what="a calibration",
-        newest=CALIBRATION_FORMAT,
-        advice=advice,
-    )
     manifest = read_manifest(path)
-    if calibration.identity != digest(manifest.identity):
-        raise UserError(f"{path / name} belongs to a different run than its folder. {advice}")
+    calibration = _sidecar(path, name).require(path, digest(manifest.identity))
     return Calibrated(path, manifest, calibration)
 
 
-def find_calibrations(results: Path, left_out: LeftOut = warn_left_out) -> Iterator[Calibrated]:
-    """Yield calibrations of runs with a `calibration.json`; unreadable ones go to `left_out`."""
-    for path in sorted(folders_with(results, CALIBRATION)):
-        for name in calibration_files(path):
+def calibrations_of(path: Path, left_out: LeftOut = warn_left_out) -> Iterator[Calibrated]:
+    """Yield the calibrations of a run; unreadable and false ones go to `left_out`."""
+    for name in calibration_files(path):
+        if os.path.lexists(path / name):
             try:
                 yield read_calibration(path, name)
             except UserError as error:
                 left_out(path, error)
+
+
+def find_calibrations(results: Path, left_out: LeftOut = warn_left_out) -> Iterator[Calibrated]:
+    """Yield the calibrations of all runs with a `calibration.json`; see `calibrations_of`."""
+    for path in sorted(folders_with(results, CALIBRATION)):
+        yield from calibrations_of(path, left_out)

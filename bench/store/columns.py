@@ -1,13 +1,14 @@
 """`columns.json`: further labels of a run's images. Also reads people's answers from CSV files.
 
-A further label is a text such as the shape or the camera of an image. Labels are not part of the
-run's identity, so the file has a hash of its own and the fingerprint of the data that it is for.
+A further label is a text such as the shape or the camera of an image. Labels are about the data,
+whose fingerprint is stored with them, and not part of the run's identity.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,11 +22,10 @@ from bench.errors import UserError, did_you_mean
 from bench.inputs.parsing import Lines, read_csv
 from bench.machine.files import read_text
 from bench.store.documents import Manifest
-from bench.store.fields import Count, Document, read_document, write_document
+from bench.store.fields import Document
 from bench.store.locking import locked
+from bench.store.sidecar import Sidecar
 
-COLUMNS_FILE = "columns.json"
-COLUMNS_FORMAT = 1
 ID, SUBJECT, ANSWER = "sample_id", "subject", "answer"
 
 Column = Mapping[str, str]  # sample id → label
@@ -34,13 +34,30 @@ Column = Mapping[str, str]  # sample id → label
 class FurtherLabels(Document):
     """Further labels of the images of a run."""
 
-    format: Count
-    fingerprint: str  # fingerprint of the labelled data
-    digest: str  # hash of the labels
     columns: dict[str, dict[str, str]]  # name → sample id → label
+    fingerprint: str | None = None  # in format 1, fingerprint of the labelled data
+    digest: str | None = None  # in format 1, hash of the labels
+
+    def is_of_format_1(self, fingerprint: str) -> bool:
+        """Return whether the hashes of format 1 hold."""
+        text = json.dumps(self.columns, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return (self.fingerprint, self.digest) == (fingerprint, digest)
 
 
-def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> FurtherLabels:
+FURTHER_LABELS = Sidecar(
+    "columns.json",
+    FurtherLabels,
+    "a file of further labels",
+    "Add the columns again with `bench results columns`.",
+    covers_records=False,
+    accepts_unsealed=FurtherLabels.is_of_format_1,
+)
+
+
+def add_columns(
+    path: Path, manifest: Manifest, added: Mapping[str, Column]
+) -> dict[str, dict[str, str]]:
     """Add further labels to those in a run's folder, replacing columns by name, and return all.
 
     Raises UserError if a column has no label, or one for a foreign image, and as `locked`.
@@ -51,17 +68,12 @@ def add_columns(path: Path, manifest: Manifest, added: Mapping[str, Column]) -> 
             raise UserError(f"Column {name!r}: {manifest.run_id} has no image {foreign!r}.")
         if not any(labels.values()):
             raise UserError(f"Column {name!r} has no label for any image of {manifest.run_id}.")
-    with locked(path):
-        before = read_columns(path, manifest)
-        columns = {**before, **{name: dict(labels) for name, labels in added.items()}}
-        document = FurtherLabels(
-            format=COLUMNS_FORMAT,
-            fingerprint=manifest.identity.dataset.fingerprint,
-            digest=_digest(columns),
-            columns=columns,
-        )
-        write_document(path / COLUMNS_FILE, document)
-    return document
+    fingerprint = manifest.identity.dataset.fingerprint
+    with locked(path) as folder:
+        before = FURTHER_LABELS.read(path, fingerprint)
+        columns = {**(before.columns if before else {}), **{n: dict(c) for n, c in added.items()}}
+        FURTHER_LABELS.write(folder, fingerprint, FurtherLabels(columns=columns))
+    return columns
 
 
 def read_columns(path: Path, manifest: Manifest) -> dict[str, dict[str, str]]:
@@ -69,22 +81,9 @@ def read_columns(path: Path, manifest: Manifest) -> dict[str, dict[str, str]]:
 
     Raises UserError if the file is damaged, was changed by hand, or is for other data.
     """
-    if not (path / COLUMNS_FILE).exists():
+    if not os.path.lexists(path / FURTHER_LABELS.name):
         return {}
-    advice = "Add the columns again with `bench results columns`."
-    document = read_document(
-        FurtherLabels,
-        path,
-        COLUMNS_FILE,
-        what="a file of further labels",
-        newest=COLUMNS_FORMAT,
-        advice=advice,
-    )
-    if document.fingerprint != manifest.identity.dataset.fingerprint:
-        raise UserError(f"{path / COLUMNS_FILE} is stale: its labels are for other data. {advice}")
-    if document.digest != _digest(document.columns):
-        raise UserError(f"{path / COLUMNS_FILE} was changed: its hash differs. {advice}")
-    return document.columns
+    return FURTHER_LABELS.require(path, manifest.identity.dataset.fingerprint).columns
 
 
 def column_values(
@@ -170,8 +169,3 @@ def _read(file: Path, required: Sequence[str]) -> tuple[list[str], Lines]:
     if not set(required) <= set(head):
         raise UserError(f"{file} must be a CSV file with the columns {', '.join(required)}.")
     return head, lines
-
-
-def _digest(columns: Mapping[str, Column]) -> str:
-    text = json.dumps(columns, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -25,7 +25,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, from_json
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
-from bench.machine.files import read_bytes, regular_file, write_atomically
+from bench.machine.files import read_bytes, regular_file
 
 MAX_INT = 2**63 - 1  # largest int64, since numpy columns hold these values
 MAX_JSON_BYTES = 500_000_000  # ten times the manifest of a million samples
@@ -175,20 +175,20 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_document(path: Path, document: Document, durable: bool = True) -> None:
-    """Write a document atomically; see `write_atomically`."""
-    write_atomically(path, to_json(document.plain()), durable)
-
-
 @cache
 def _adapter(type_: Any) -> TypeAdapter[Any]:
     return TypeAdapter(type_)
 
 
+def validated(value: Any, type_: Any) -> Any:
+    """Return a value as an instance of a type, such as a TypedDict; raise ValidationError."""
+    return _adapter(type_).validate_python(value)
+
+
 def is_valid(value: Any, type_: Any) -> bool:
     """Return whether pydantic accepts a value as an instance of a type, such as a TypedDict."""
     try:
-        _adapter(type_).validate_python(value)
+        validated(value, type_)
     except ValidationError:
         return False
     return True
@@ -216,35 +216,41 @@ def read_json(root: Path, name: str) -> Any:
         raise UserError(f"{root / name} cannot be read: {error}.") from None
 
 
+def check_format(content: Mapping[str, Any], newest: int) -> None:
+    """Raise ValueError if the content of a file has a newer format than this version supports."""
+    written = content.get("format")
+    if isinstance(written, int) and written > newest:
+        raise ValueError(
+            f"was written by a newer version of the toolkit (format {written}; this version"
+            f" supports at most {newest}). Update with: pip install -U diffusion-classifier-bench"
+        )
+
+
 def read_document(
     model: type[AnyDocument],
     root: Path,
     name: str,
     *,
     what: str,
-    newest: int | None = None,
+    newest: int,
     advice: str = "",
     migrate: Callable[[dict[str, Any]], Any] = dict,
 ) -> AnyDocument:
     """Return the document in the file `name` of the folder `root`.
 
-    `newest` is the highest supported format, None if the document has no format version; `migrate`
-    converts the content of an earlier format. Error messages call the document `what`, such as "a
-    study", and add the sentence `advice`. Raises UserError as `read_json` does, or if the content
-    is invalid or of a newer format.
+    `newest` is the highest supported format; `migrate` converts the content of an earlier one.
+    Error messages call the document `what`, such as "a study", and add the sentence `advice`.
+    Raises UserError as `read_json` does, or if the content is invalid or of a newer format.
     """
     try:
         content = read_json(root, name)
     except UserError as error:
         raise UserError(f"{error} {advice}".rstrip()) from None
     if isinstance(content, dict):
-        written = content.get("format")
-        if newest is not None and isinstance(written, int) and written > newest:
-            raise UserError(
-                f"{root / name} was written by a newer version of the toolkit (format {written};"
-                f" this version supports at most {newest}). Update with:"
-                " pip install -U diffusion-classifier-bench"
-            )
+        try:
+            check_format(content, newest)
+        except ValueError as error:
+            raise UserError(f"{root / name} {error}") from None
         content = migrate(content)
     try:
         return model.model_validate(content)

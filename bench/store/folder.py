@@ -21,9 +21,8 @@ from bench.store.identity import BackboneIdentity, digest
 from bench.store.journal import JOURNAL, has_id, read_lines, read_table
 from bench.store.records import is_record
 from bench.store.shipped import PUBLISHED_FOLDER, shipped_folder
-from bench.store.summary import Summary
 
-MANIFEST, SUMMARY, SHARDS = "manifest.json", "summary.json", "shards"
+MANIFEST, SHARDS = "manifest.json", "shards"
 LATEST = "latest"  # names the newest run in commands
 MIN_PART_OF_ID = 4  # characters of a run's id that suffice to name it, if no other run has them
 ADDING_PREFIX = ".adding-"  # of a folder that is being added and not validated yet
@@ -94,13 +93,6 @@ def requested_records(path: Path, manifest: Manifest) -> list[Any]:
     """Return the records of the manifest's samples in its order, without undecided samples."""
     records = read_records(path, len(manifest.classes))
     return [records[sample_id] for sample_id in manifest.samples if sample_id in records]
-
-
-def read_summary(path: Path) -> Summary | None:
-    """Return the summary of a run, None if it has none yet; raise UserError if it is damaged."""
-    if not os.path.lexists(path / SUMMARY):
-        return None
-    return read_document(Summary, path, SUMMARY, what="a run's summary")
 
 
 def find_run(run: str, results: str, exact: bool = False) -> Path:

@@ -10,6 +10,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
@@ -31,6 +33,7 @@ from bench.store.records import (
 JOURNAL = "samples.jsonl"
 MAX_LINE_BYTES = 10_000_000  # so that a file without line ends cannot fill memory
 SYNC_SECONDS = 2.0  # minimum time between two calls of fsync
+RESUME = "damaged and ignored. The same `bench run` scores only the images of damaged lines again."
 
 
 def has_id(value: Any) -> bool:
@@ -39,12 +42,13 @@ def has_id(value: Any) -> bool:
 
 
 def read_lines(
-    path: Path, is_valid: Callable[[Any], bool] = has_id
+    path: Path, is_valid: Callable[[Any], bool] = has_id, problem: str = RESUME
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yield offset (bytes), length (bytes) and record of each valid line; none if there is no file.
 
-    A warning names the invalid lines, except a last one without a line end, which a running or
-    killed process leaves. Raises UserError if it is not a regular file inside its folder.
+    A warning names the invalid lines and says that they are `problem`. A last one without a line
+    end is not named, because a running or killed process leaves it. Raises UserError if it is not a
+    regular file inside its folder.
     """
     from pydantic_core import from_json
 
@@ -66,10 +70,7 @@ def read_lines(
     if damaged:
         lines_are = "lines {} are" if len(damaged) > 1 else "line {} is"
         numbers = ", ".join(map(str, damaged[:5])) + " and others" * (len(damaged) > 5)
-        warn_user(
-            f"{path}: {lines_are.format(numbers)} damaged and ignored. The same `bench run` scores"
-            " only the images of damaged lines again."
-        )
+        warn_user(f"{path}: {lines_are.format(numbers)} {problem}")
 
 
 def complete_length(file: BinaryIO) -> int:
@@ -83,6 +84,31 @@ def complete_length(file: BinaryIO) -> int:
             return start + newline + 1
         end = start
     return 0
+
+
+def covered(path: Path, length: int | None = None) -> tuple[int, str]:
+    """Return the length of a run's first lines in bytes, and their hash.
+
+    `length` None stands for all complete lines. Without a journal, the length is 0.
+    """
+    file = regular_file(path, JOURNAL)
+    if file is None:
+        return 0, sha256().hexdigest()
+    if length is None:
+        with file.open("rb") as lines:
+            length = complete_length(lines)
+    status = file.stat()
+    return length, _hash_of_start(file, length, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=64)  # the side files of a run mostly cover the same lines
+def _hash_of_start(file: Path, length: int, *version: int) -> str:
+    start = sha256()
+    with file.open("rb") as lines:
+        while length > 0 and (block := lines.read(min(length, _BLOCK_BYTES))):
+            start.update(block)
+            length -= len(block)
+    return start.hexdigest()
 
 
 class Journal:

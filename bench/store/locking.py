@@ -6,23 +6,62 @@ another one, so that labelling, asking and calibrating need not wait for a run t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from bench.errors import StoreError, UserError
-from bench.machine.files import regular_file
+from bench.machine.files import regular_file, write_atomically
+from bench.store.fields import Document, to_json
+from bench.store.journal import Journal
 from bench.store.shipped import is_shipped
 
 LOCK, SHORT_LOCK = ".lock", ".short.lock"
 MAX_WAIT = 10.0  # seconds; the short lock is held for milliseconds
 
 
+class LockedFolder:
+    """A folder whose lock this process holds, and the only way to write its files.
+
+    `locked` makes it. Methods raise OSError if a file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, name: str, content: Document | str | bytes, durable: bool = True) -> None:
+        """Replace a file atomically; see `write_atomically`."""
+        text = to_json(content.plain()) if isinstance(content, Document) else content
+        write_atomically(self.path / name, text, durable)
+
+    def journal(self, name: str) -> Journal:
+        """Open a file of lines to append to it."""
+        regular_file(self.path, name)
+        return Journal(self.path / name)
+
+    def append(self, name: str, *lines: Any) -> None:
+        """Append lines to a file of lines."""
+        with closing(self.journal(name)) as journal:
+            for line in lines:
+                journal.append(line)
+
+    def remove(self, *names: str) -> None:
+        """Remove files and folders, as far as they exist."""
+        for name in names:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 @contextmanager
-def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterator[None]:
-    """Hold a lock of the run in the folder `path` while one of its files is changed.
+def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterator[LockedFolder]:
+    """Hold a lock of the folder `path`, of a run or a study, while one of its files is changed.
 
     Raises UserError if another process still holds the lock after `wait` seconds or the run came
     with the package, and StoreError if the lock or a file in the block cannot be written.
@@ -35,7 +74,7 @@ def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterat
     regular_file(path, name)
     try:
         with FileLock(path / name).acquire(timeout=wait, poll_interval=0.01):
-            yield
+            yield LockedFolder(path)
     except Timeout:
         raise UserError(
             f"Another process is writing {path}. Wait for it, or give this run another --results"

@@ -1,7 +1,7 @@
-"""`questions.json`: the stopping rules of a run (`--until`, called questions) and their results.
+"""`questions.jsonl`: the stopping rules of a run (`--until`, called questions) and their results.
 
 A question is a claim, such as "better than RUN by 0.02". It ends the run once images in random
-order confirm or refute it.
+order confirm or refute it. A line is appended when it is asked, and another one with its answer.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from bench.store.fields import Count, Document, Interval, Share, read_document, write_document
+from bench.store.documents import Manifest
+from bench.store.fields import Count, Document, Interval, Share
+from bench.store.identity import digest
 from bench.store.locking import locked
+from bench.store.sidecar import Sidecar
 
-QUESTIONS, QUESTIONS_FORMAT = "questions.json", 3
-# In format 1, every answer has an interval; before format 3, none has a `level`.
 Verdict = Literal["better", "worse", "tied", "within", "outside", "narrow", "open"]
 
 
@@ -99,32 +100,40 @@ class QuestionAnswer(Document):
 
 
 class AskedQuestion(Document):
-    """One question of a run."""
+    """A line of `questions.jsonl`: one question of a run."""
 
     question: str  # text of the question
     asked_at: str  # time in ISO 8601
     decided_before: Count  # number of images that had been decided when it was asked
-    answer: QuestionAnswer | None = None  # None if scoring was interrupted
+    answer: QuestionAnswer | None = None  # None while images are scored
 
 
 class StoredQuestions(Document):
-    """The questions of a run, in the order in which they were asked."""
+    """`questions.json`, which earlier versions wrote: the questions of a run.
 
-    format: Count  # format version
-    questions: list[AskedQuestion]  # the questions
-
-
-def read_questions(path: Path) -> list[AskedQuestion]:
-    """Return the questions of the run in the folder `path`, [] if it has none.
-
-    Raises UserError if the file is damaged or of a newer format.
+    In format 1, every answer has an interval; before format 3, none has a `level`.
     """
-    if not (path / QUESTIONS).exists():
-        return []
-    stored = read_document(
-        StoredQuestions, path, QUESTIONS, what="a run's questions", newest=QUESTIONS_FORMAT
-    )
-    return stored.questions
+
+    questions: list[AskedQuestion]  # the questions, in the order in which they were asked
+
+
+ADVICE = "The same `bench run … --until` answers again."
+QUESTIONS = Sidecar(
+    "questions.jsonl",
+    AskedQuestion,
+    "a question",
+    ADVICE,
+    accepts_unsealed=lambda line, settings: False,  # `questions.json` had the unsealed ones
+)
+EARLIER_QUESTIONS = Sidecar("questions.json", StoredQuestions, "a run's questions", ADVICE)
+
+
+def read_questions(path: Path, manifest: Manifest) -> list[AskedQuestion]:
+    """Return the questions of the run in the folder `path`, with their latest answers."""
+    settings = digest(manifest.identity)
+    earlier = EARLIER_QUESTIONS.read(path, settings)
+    entries = [*(earlier.questions if earlier else ()), *QUESTIONS.entries(path, settings)]
+    return [*{entry.question: entry for entry in entries}.values()]
 
 
 def ending_answer(questions: Iterable[AskedQuestion], images: int) -> QuestionAnswer | None:
@@ -134,7 +143,11 @@ def ending_answer(questions: Iterable[AskedQuestion], images: int) -> QuestionAn
 
 
 def keep_question(
-    path: Path, question: str, decided: int, answer: QuestionAnswer | None = None
+    path: Path,
+    manifest: Manifest,
+    question: str,
+    decided: int,
+    answer: QuestionAnswer | None = None,
 ) -> AskedQuestion:
     """Store a question, unless it was asked before, and its answer; return the stored question.
 
@@ -147,12 +160,10 @@ def keep_question(
         entry = next((entry for entry in stored if entry.question == question), new)
         return entry.model_copy(update={"answer": answer}) if answer else entry
 
-    stored = read_questions(path)
+    stored = read_questions(path, manifest)
     if (entry := entry_among(stored)) not in stored:
-        with locked(path):
-            stored = read_questions(path)
-            entry = entry_among(stored)
-            entries = {**{other.question: other for other in stored}, question: entry}
-            document = StoredQuestions(format=QUESTIONS_FORMAT, questions=[*entries.values()])
-            write_document(path / QUESTIONS, document)
+        with locked(path) as folder:
+            stored = read_questions(path, manifest)
+            if (entry := entry_among(stored)) not in stored:
+                QUESTIONS.append(folder, digest(manifest.identity), entry)
     return entry

@@ -16,11 +16,10 @@ from bench.store.folder import (
     SHARDS,
     folders_with,
     read_manifest,
-    read_summary,
     shards_of,
 )
 from bench.store.journal import JOURNAL
-from bench.store.summary import Summary
+from bench.store.summary import Summary, read_summary
 
 LeftOut = Callable[[Path, UserError], None]  # called with each unreadable path and its error
 
@@ -62,11 +61,12 @@ class StoredRun:
 def read_run(path: Path) -> StoredRun:
     """Read a run's manifest and summary.
 
-    Raises UserError if there is no run in `path`, or a file of it is damaged or not regular.
+    Raises UserError if there is no run in `path`, its manifest is damaged, or its journal is not a
+    regular file.
     """
-    manifest, summary = read_manifest(path), read_summary(path)
+    manifest = read_manifest(path)
     regular_file(path, JOURNAL)
-    return StoredRun(path, manifest, summary)
+    return StoredRun(path, manifest, read_summary(path, manifest))
 
 
 def warn_left_out(path: Path, error: UserError) -> None:

@@ -14,8 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from bench.errors import UserError, quoted
-from bench.machine.files import write_atomically
-from bench.store.documents import StoredConfig
+from bench.store.documents import Manifest, StoredConfig
 from bench.store.fields import (
     Count,
     Document,
@@ -24,12 +23,14 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
-    read_document,
-    write_document,
 )
+from bench.store.locking import LockedFolder
+from bench.store.sidecar import Sidecar
 
-STUDIES, STUDY, DECLARED = "studies", "study.json", "study.toml"
-STUDY_FORMAT = 1
+STUDIES, DECLARED = "studies", "study.toml"
+SETTINGS_OF_CELLS = (
+    *("run_id", "dataset", "split", "backbone", "weights", "strategy", "seed", "corrupt"),
+)
 
 
 class Published(Document):
@@ -69,6 +70,20 @@ class StudyCell(Document):
     status: CellStatus = "waiting"  # state of the run
     error: str | None = None  # reason of the failure
 
+    def differing_setting(self, manifest: Manifest) -> str | None:
+        """Return the setting in which a run is not the one of this cell; None if it may be.
+
+        Settings are compared as the user gave them, folders by their last part. One that only the
+        cell or the run names may be a default.
+        """
+        cell = {**self.config.plain(), "run_id": self.run_id}
+        run = {**manifest.config.plain(), "run_id": manifest.run_id}
+        for name in SETTINGS_OF_CELLS:
+            values = cell.get(name), run.get(name)
+            if None not in values and len({Path(str(value)).name for value in values}) > 1:
+                return name
+        return None
+
 
 class MethodStanding(Document):
     """The result of one method in a study with a stopping rule."""
@@ -101,7 +116,6 @@ class BoardStanding(Document):
 class Study(Document):
     """`study.json`: a grid of runs and its state."""
 
-    format: Count
     name: Name  # name of the study in its file
     file: str  # path of the file that declares it, as the user gave it
     created: str
@@ -134,25 +148,33 @@ def study_folder(results: Path, name: str) -> Path:
     return results / STUDIES / name
 
 
-def write_study(folder: Path, study: Study, declared: str | None = None) -> None:
+STUDY = Sidecar(
+    "study.json",
+    Study,
+    "a study",
+    "`bench study FILE.toml` makes it again from the runs that are stored.",
+    covers_records=False,
+)
+
+
+def write_study(folder: LockedFolder, study: Study, declared: str | None = None) -> None:
     """Write a study's state and, if not None, the text of the file that declares it."""
-    folder.mkdir(parents=True, exist_ok=True)
     if declared is not None:
-        write_atomically(folder / DECLARED, declared)
-    write_document(folder / STUDY, study, durable=False)
+        folder.write(DECLARED, declared)
+    STUDY.write(folder, "", study, durable=False)
 
 
 def read_study(folder: Path) -> Study:
-    """Read a study's state; raise UserError if it is absent, damaged, or of a newer format."""
-    if not os.path.lexists(folder / STUDY):
-        raise UserError(f"{folder} is not a study: it has no {STUDY}.")
-    return read_document(Study, folder, STUDY, what="a study", newest=STUDY_FORMAT)
+    """Read a study's state; UserError if it is absent, damaged, changed, or of a newer format."""
+    if not os.path.lexists(folder / STUDY.name):
+        raise UserError(f"{folder} is not a study: it has no {STUDY.name}.")
+    return STUDY.require(folder, "")
 
 
 def find_study(study: str, results: str) -> Path:
     """Return the folder of a study, from its name or folder; raise UserError if there is none."""
     for path in (Path(study), study_folder(Path(results), study)):
-        if os.path.lexists(path / STUDY):
+        if os.path.lexists(path / STUDY.name):
             return path
     raise UserError(
         f"There is no study {quoted(study)}, neither as a folder nor in"
@@ -164,7 +186,7 @@ def list_studies(results: Path) -> Iterator[Path]:
     """Yield the folders of the studies below `results`, sorted by name."""
     below = results / STUDIES
     if below.is_dir():
-        yield from sorted(path for path in below.iterdir() if os.path.lexists(path / STUDY))
+        yield from sorted(path for path in below.iterdir() if os.path.lexists(path / STUDY.name))
 
 
 def results_of(folder: Path) -> Path:

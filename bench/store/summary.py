@@ -14,7 +14,7 @@ from typing import Self
 from typing_extensions import TypedDict
 
 from bench.store.decisions import Decisions
-from bench.store.documents import BackboneInfo, Data, Fitted
+from bench.store.documents import BackboneInfo, Data, Fitted, Manifest
 from bench.store.fields import (
     Amount,
     Count,
@@ -24,19 +24,13 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
-    is_valid,
-    read_document,
     without_none,
-    write_document,
 )
-from bench.store.identity import StrategyIdentity
-from bench.store.journal import read_lines
+from bench.store.identity import StrategyIdentity, digest
 from bench.store.locking import locked
 from bench.store.questions import QuestionAnswer
 from bench.store.records import Evaluations, Summed
-
-AGAIN = "again.json"
-AGAIN_FORMAT = 1
+from bench.store.sidecar import Sidecar
 
 
 class ScoredData(Data):
@@ -159,7 +153,6 @@ class Summary(Document):
 class Again(Document):
     """`again.json`: which decisions on randomly chosen images changed with other noise."""
 
-    format: Count
     of: Positive  # number of decided images that the images were chosen from
     images: Positive  # number of images decided again
     changed: list[str]  # ids of the images that were decided differently
@@ -171,31 +164,42 @@ class Again(Document):
     seconds: Amount  # scoring time
 
 
-def read_again(path: Path, decided: Decisions) -> Again | None:
-    """Return a run's `again.json`; raise UserError if it is damaged.
+SUMMARY = Sidecar(
+    "summary.json", Summary, "a run's summary", "The same `bench run` writes it again."
+)
+AGAIN = Sidecar(
+    "again.json",
+    Again,
+    "a report of decisions made again",
+    "The same `bench run … --again` makes it again.",
+)
 
-    None if there is none, or if the run had another number of decided images when it was written.
+
+def read_summary(path: Path, manifest: Manifest) -> Summary | None:
+    """Return the summary of a run; None if it has none, or a false one, with a warning."""
+    return SUMMARY.read(path, digest(manifest.identity))
+
+
+def read_again(path: Path, manifest: Manifest, decided: Decisions) -> Again | None:
+    """Return a run's `again.json`; None if it has none, or a false one, with a warning.
+
+    Also None if the run had another number of decided images when it was written.
     """
-    if not (path / AGAIN).exists():
-        return None
-    again = read_document(Again, path, AGAIN, what="a report of decisions made again")
-    return again if again.of == int((~decided.failed).sum()) else None
+    again = AGAIN.read(path, digest(manifest.identity))
+    return again if again and again.of == int((~decided.failed).sum()) else None
 
 
-def write_again(path: Path, again: Again, decided: Decisions) -> Again:
+def write_again(path: Path, manifest: Manifest, again: Again, decided: Decisions) -> Again:
     """Write `again.json`, unless one of as many images was written meanwhile, and return it.
 
     Raises as `locked`.
     """
-    with locked(path):
-        stored = read_again(path, decided)
+    with locked(path) as folder:
+        stored = read_again(path, manifest, decided)
         if stored is None or stored.images < again.images:
-            write_document(path / AGAIN, again)
+            AGAIN.write(folder, digest(manifest.identity), again)
             return again
     return stored
-
-
-AUDIT = "audit.jsonl"
 
 
 class Swept(TypedDict):
@@ -210,10 +214,19 @@ class Swept(TypedDict):
     seconds: Summed  # scoring time
 
 
-def read_swept(path: Path) -> dict[str, Swept]:
-    """Return a run's swept images by sample id, skipping damaged lines with a warning."""
-    lines = read_lines(path / AUDIT, lambda line: is_valid(line, Swept))
-    return {line["sample_id"]: Swept(**line) for _, _, line in lines}  # type: ignore[typeddict-item]
+AUDIT = Sidecar(
+    "audit.jsonl",
+    Swept,
+    "a swept image",
+    "The same `bench run … --audit` sweeps again what is missing.",
+    covers_records=False,  # each line is about one image, and more are scored later
+)
+
+
+def read_swept(path: Path, manifest: Manifest) -> dict[str, Swept]:
+    """Return a run's swept images by sample id, without false lines, which a warning names."""
+    lines = AUDIT.entries(path, digest(manifest.identity))
+    return {line["sample_id"]: line for line in lines}
 
 
 def permuted(sample_ids: Iterable[str], identity: str) -> list[str]:

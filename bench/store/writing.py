@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,22 +23,25 @@ from bench.store.cells import (
 )
 from bench.store.documents import Fitted, Manifest, StoredConfig, mixed_code_warning, with_code_of
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
-from bench.store.fields import without_none, write_document
+from bench.store.fields import without_none
 from bench.store.folder import (
     MANIFEST,
     SHARDS,
-    SUMMARY,
     joined_manifest,
     read_manifest,
     read_records,
     undecided_samples,
 )
 from bench.store.identity import digest
-from bench.store.journal import JOURNAL, Journal
+from bench.store.journal import JOURNAL
 from bench.store.locking import LOCK, SHORT_LOCK, locked
-from bench.store.questions import QUESTIONS, read_questions
+from bench.store.merging import Merge
+from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS, read_questions
 from bench.store.records import SWEEP, Record
-from bench.store.summary import AGAIN, AUDIT, Summary, Swept
+from bench.store.summary import AGAIN, AUDIT, SUMMARY, Summary, Swept
+
+OF_QUESTIONS = QUESTIONS.name, EARLIER_QUESTIONS.name
+REPLACED = (SUMMARY.name, JOURNAL, MANIFEST, DRAWS, AGAIN.name, AUDIT.name, *OF_QUESTIONS)
 
 
 class RunFolder:
@@ -63,7 +64,6 @@ class RunFolder:
         self._fresh = fresh
         self._times: Times | None = None
         self._asked_before: list[str] = []
-        self._audit: Journal | None = None
 
     def __enter__(self) -> RunFolder:
         with ExitStack() as stack:
@@ -71,11 +71,12 @@ class RunFolder:
                 self._made = not os.path.lexists(self.path)
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._refuse_links()
-                stack.enter_context(locked(self.path, LOCK, wait=0))
+                self._folder = stack.enter_context(locked(self.path, LOCK, wait=0))
                 if self._fresh:
-                    self._empty()
+                    with locked(self.path) as folder:
+                        folder.remove(*REPLACED, *ERROR_FOLDERS)
                 self._adopt_manifest()
-                self._journal = Journal(self.path / JOURNAL)
+                self._journal = self._folder.journal(JOURNAL)
             except (OSError, ValueError, StoreError) as error:  # ValueError if the path has a NUL
                 reason = error.__cause__ or error
                 message = f"The results folder {self.path} cannot be written: {reason}."
@@ -85,8 +86,6 @@ class RunFolder:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self._journal.close()
-        if self._audit is not None:
-            self._audit.close()
         if self._made and isinstance(error, BenchError):
             self._remove_if_empty()
         self._lock.close()
@@ -94,8 +93,7 @@ class RunFolder:
     def _remove_if_empty(self) -> None:
         with suppress(OSError):
             if not (self.path / JOURNAL).stat().st_size:
-                for name in (JOURNAL, MANIFEST, DRAWS, QUESTIONS, SHORT_LOCK, LOCK):
-                    (self.path / name).unlink(missing_ok=True)
+                self._folder.remove(JOURNAL, MANIFEST, DRAWS, *OF_QUESTIONS, SHORT_LOCK, LOCK)
                 self.path.rmdir()
                 if self.path.parent.name == SHARDS:
                     self.path.parent.rmdir()
@@ -108,12 +106,6 @@ class RunFolder:
             if (self.path / name).is_symlink():
                 raise UserError(f"{self.path / name} must be a folder, got a link.")
 
-    def _empty(self) -> None:
-        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN, AUDIT, QUESTIONS):
-            (self.path / name).unlink(missing_ok=True)
-        for name in ERROR_FOLDERS:
-            shutil.rmtree(self.path / name, ignore_errors=True)
-
     def _adopt_manifest(self) -> None:
         """Join the manifest with a stored one, and write it if it changed."""
         if os.path.lexists(self.path / MANIFEST):
@@ -123,7 +115,7 @@ class RunFolder:
                     f"{self.path} contains another run. Move it, or use --fresh to replace it."
                 )
             # While a question is open, the stored manifest asks for all samples of the split.
-            if not any(question.answer is None for question in read_questions(self.path)):
+            if not any(question.answer is None for question in read_questions(self.path, earlier)):
                 self._asked_before = earlier.samples
             update = without_none(created=earlier.created, fitted=earlier.fitted)
             now = joined_manifest(earlier, self.manifest).with_unknowns_of([earlier])
@@ -138,7 +130,7 @@ class RunFolder:
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        write_document(self.path / MANIFEST, self.manifest)
+        self._folder.write(MANIFEST, self.manifest)
 
     def narrow(self, sample_ids: Sequence[str]) -> None:
         """Limit the manifest to these samples and those that earlier commands asked for.
@@ -185,8 +177,7 @@ class RunFolder:
     def append_swept(self, swept: Swept) -> None:
         """Store the full sweep of one image in the audit."""
         with self._writing():
-            self._audit = self._audit or Journal(self.path / AUDIT)
-            self._audit.append(swept)
+            AUDIT.append(self._folder, digest(self.manifest.identity), swept)
 
     def copy_sweep(self, source: Path, sample_ids: Collection[str], save_errors: bool) -> None:
         """Copy decisions on outstanding samples from the full sweep in the folder `source`.
@@ -205,24 +196,25 @@ class RunFolder:
                     link_part(source / folder, self.path / folder, name)
                 self._journal.append({**record, "decided_by": SWEEP})
 
-    def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
-        """Replace the journal and the manifest by those of a merge; see `bench.store.merging`."""
-        with self._writing():
-            with replacing(self.path / JOURNAL) as file:
-                file.writelines(lines)
-            self.manifest = manifest
-            self._write_manifest()
+    def replace(self, merge: Merge, swept: Mapping[str, Swept]) -> None:
+        """Replace the records, errors, manifest and audit by those of a merge.
 
-    def replace_swept(self, swept: Mapping[str, Swept]) -> None:
-        """Replace the audit, unless `swept` is empty."""
-        if swept:
-            with self._writing(), replacing(self.path / AUDIT) as file:
-                file.writelines(json.dumps(line).encode() + b"\n" for line in swept.values())
+        The audit stays if `swept` is empty.
+        """
+        with self._writing():
+            merge.copy_errors(self.path)
+            with replacing(self.path / JOURNAL) as file:
+                file.writelines(merge.lines())
+            self.manifest = merge.manifest()
+            self._write_manifest()
+            if swept:
+                self._folder.remove(AUDIT.name)
+                AUDIT.append(self._folder, digest(self.manifest.identity), *swept.values())
 
     def finish(self, summary: Summary) -> None:
         """Write the summary atomically. It must come last, since it marks the run as finished."""
         with self._writing():
-            write_document(self.path / SUMMARY, summary)
+            SUMMARY.write(self._folder, digest(self.manifest.identity), summary)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -242,7 +234,7 @@ def update_labels(path: Path, config: StoredConfig) -> None:
     """
     stored = read_manifest(path)
     if stored.config.labelled_as(config) != stored.config:
-        with locked(path, LOCK):
+        with locked(path, LOCK) as folder:
             stored = read_manifest(path)
             update = {"config": stored.config.labelled_as(config)}
-            write_document(path / MANIFEST, stored.model_copy(update=update))
+            folder.write(MANIFEST, stored.model_copy(update=update))

@@ -25,12 +25,12 @@ from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import CALIBRATION, Calibrated, calibration_files, find_calibrations
-from bench.store.folder import MANIFEST, SUMMARY, folders_with
+from bench.store.folder import MANIFEST, folders_with
 from bench.store.journal import JOURNAL
-from bench.store.questions import QUESTIONS
+from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS
 from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
-from bench.store.summary import AGAIN, AUDIT
+from bench.store.summary import AGAIN, AUDIT, SUMMARY
 
 LOADED = 4  # runs whose decisions stay in memory; 200,000 images take about 100 MB
 PAUSE = 10  # a growing run is read again after PAUSE times the duration of reading it
@@ -134,7 +134,7 @@ class Stored:
         studies = {}
         for folder in list_studies(self.results):
             try:
-                changed = (folder / STUDY).stat().st_mtime_ns
+                changed = (folder / STUDY.name).stat().st_mtime_ns
                 studies[folder.name] = ListedStudy(folder, read_study(folder), changed)
             except (OSError, UserError) as error:
                 studies[folder.name] = ListedStudy(folder, None, error=str(error))
@@ -178,7 +178,8 @@ class Stored:
 def read_stamp(path: Path) -> Stamp:
     """Return modification time and size of each of a run's files; 0, 0 if a file is missing."""
     stamp = []
-    for name in (MANIFEST, JOURNAL, SUMMARY, AGAIN, AUDIT, QUESTIONS, *calibration_files(path)):
+    files = (SUMMARY, AGAIN, AUDIT, QUESTIONS, EARLIER_QUESTIONS)
+    for name in (MANIFEST, JOURNAL, *(f.name for f in files), *calibration_files(path)):
         try:
             status = (path / name).stat()
             stamp.append((status.st_mtime_ns, status.st_size))

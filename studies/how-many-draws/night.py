@@ -35,7 +35,8 @@ from bench.machine.files import write_atomically
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
 from bench.running.verbs.estimate import make_plan
-from bench.store.folder import read_summary
+from bench.store.folder import MANIFEST
+from bench.store.runs import read_run
 
 ROOT = record.HERE.parents[1]
 PARTS = (
@@ -100,8 +101,8 @@ def pilot_verdicts(
         yield Verdict("pilot", shown, f"{hours:.2f} hours", expected <= hours)
     for cell in declared.cells:
         plan = make_plan(cell.config)
-        summary = read_summary(results / str(plan.run_id)) if plan.run_id else None
-        if summary is None:
+        folder = results / str(plan.run_id)
+        if not (folder / MANIFEST).exists() or (summary := read_run(folder).summary) is None:
             continue
         chance, low = 1 / plan.prompts, summary.metrics.accuracy_ci95[0]
         shown = f"accuracy {summary.metrics.accuracy:.1%}, at least {low:.1%}"

@@ -12,6 +12,7 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
+from helpers.unsealed import write_unsealed
 
 from bench.boards.adding import add_reported, publish_run
 from bench.boards.hub import model_index
@@ -96,7 +97,7 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     run = store(tmp_path / "results", LABELS, LABELS)
     content = json.loads((run / "summary.json").read_text())
     content["cost"]["evaluations"] += 1
-    (run / "summary.json").write_text(json.dumps(content))
+    write_unsealed(run / "summary.json", content)
     with pytest.raises(UserError, match=r"cost\.evaluations is"):
         publish_run(run, tmp_path / "published", private=True)
     assert list((tmp_path / "published").iterdir()) == []

@@ -236,14 +236,16 @@ def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
         json.dumps({"sample_id": name, "prediction": LABELS[int(name[1:])], "regret": 0.0, **cost})
         for name in names[:20]
     ]
-    (path / AUDIT).write_text("\n".join(lines) + "\n")
+    (path / AUDIT.name).write_text("\n".join(lines) + "\n")
     published = tmp_path / "published"
     copy = publish_run(path, published, private=True)
-    assert (copy / AUDIT).read_text() == (path / AUDIT).read_text() and validate(published) == []
+    assert (copy / AUDIT.name).read_text() == (path / AUDIT.name).read_text() and validate(
+        published
+    ) == []
     (row,) = leaderboard(published)
     assert (row.audited, row.audited_same) == (20, 20) and row.agreement_ci95 is not None
     least = 100 * row.agreement_ci95[0]
     assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in row_labels(row)["audited"]
-    (copy / AUDIT).write_text("\n".join(lines[1:]) + "\n")
+    (copy / AUDIT.name).write_text("\n".join(lines[1:]) + "\n")
     (wrong,) = validate(published)
     assert "has 19 images, of which 0 are the first of its random order" in wrong

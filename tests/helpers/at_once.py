@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import numpy as np
+
 from bench.stats.risk import LEVEL
-from bench.store.calibrations import CALIBRATION_FORMAT, Calibration, write_calibration
+from bench.store.calibrations import Calibration, write_calibration
 from bench.store.columns import add_columns
 from bench.store.documents import StoredConfig
-from bench.store.folder import read_manifest
+from bench.store.folder import read_manifest, read_records
 from bench.store.identity import digest
 from bench.store.questions import keep_question
 from bench.store.runs import read_run
-from bench.store.summary import AGAIN_FORMAT, Again, write_again
-from bench.store.writing import update_labels
+from bench.store.summary import Again, write_again
+from bench.store.writing import RunFolder, update_labels
 
 TURNS = 6
 
 
-def change_all(path: Path, number: int, killed_in: int | None = None) -> None:
+def score(path: Path, ready: Event, over: Event) -> None:
+    """Score the first image of a run again and again, between the two events."""
+    with RunFolder(path, read_manifest(path)) as folder:
+        record = next(iter(read_records(path).values()))
+        ready.set()
+        while not over.is_set():
+            folder.append(record, None, np.zeros(0, np.int64))
+            time.sleep(0.01)
+
+
+def change_all(path: Path, number: int, killed_in: int | None, labels: bool) -> None:
     """Change every small file of a run `TURNS` times, with content of this process's own.
 
-    The process kills itself in the turn `killed_in`, if that is given.
+    The process kills itself in the turn `killed_in`, if that is given. `labels` tells whether to
+    change note and tag too, which are in the manifest.
     """
     manifest = read_manifest(path)
     decided = read_run(path).decided()
@@ -31,20 +46,20 @@ def change_all(path: Path, number: int, killed_in: int | None = None) -> None:
         if turn == killed_in:
             os.kill(os.getpid(), signal.SIGKILL)
         name = f"{number}-{turn}"
-        keep_question(path, f"width 0.{number}{turn}", 0)
+        keep_question(path, manifest, f"width 0.{number}{turn}", 0)
         add_columns(path, manifest, {name: {manifest.samples[0]: name}})
         label = {"note": f"note {name}"} if number % 2 else {"tag": f"tag{name}"}
-        update_labels(path, StoredConfig(dataset=manifest.dataset.name, **label))
+        if labels:
+            update_labels(path, StoredConfig(dataset=manifest.dataset.name, **label))
         images = 1 + number * TURNS + turn
         write_calibration(path, calibration_of(path, images))
-        write_again(path, again_of(images, len(decided)), decided)
+        write_again(path, manifest, again_of(images, len(decided)), decided)
 
 
 def calibration_of(path: Path, images: int) -> Calibration:
     """A calibration whose key depends on the number of images."""
     manifest = read_manifest(path)
     return Calibration(
-        format=CALIBRATION_FORMAT,
         run_id=manifest.run_id,
         identity=digest(manifest.identity),
         split="test",
@@ -56,7 +71,6 @@ def calibration_of(path: Path, images: int) -> Calibration:
 def again_of(images: int, of: int) -> Again:
     """A report of so many images decided again."""
     return Again(
-        format=AGAIN_FORMAT,
         of=of,
         images=images,
         changed=[],

@@ -11,6 +11,7 @@ from helpers.runs import store
 
 from bench.inputs.subsets import shuffle_samples
 from bench.stats.questions import Results, answer, parse_question
+from bench.store.folder import read_manifest
 from bench.store.questions import QuestionAnswer, keep_question
 
 
@@ -37,5 +38,5 @@ def store_ended(
         n_total=len(ids),
         **manifest,
     )
-    keep_question(path, question, 0, result)
+    keep_question(path, read_manifest(path), question, 0, result)
     return path, result

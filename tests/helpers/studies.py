@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.store.documents import StoredConfig
+from bench.store.locking import locked
 from bench.store.runs import read_run
 from bench.store.studies import Study, StudyCell, study_folder, write_study
 
@@ -61,7 +62,6 @@ def store_study(
     folder = study_folder(results, name)
     made = "2026-01-01T00:00:00+00:00"
     study = Study(
-        format=1,
         name=name,
         file=f"{name}.toml",
         created=made,
@@ -71,5 +71,7 @@ def store_study(
         shifts=list(shifts),
         over=over or "images",
     )
-    write_study(folder, study)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as writable:
+        write_study(writable, study)
     return folder

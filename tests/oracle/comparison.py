@@ -17,8 +17,9 @@ from oracle.reference import decide, errors, interval
 from oracle.session import FailedError, RefusedError, Session
 
 from bench.store.cells import has_part, read_cells
-from bench.store.folder import read_manifest, read_records, read_summary
+from bench.store.folder import read_manifest, read_records
 from bench.store.identity import digest
+from bench.store.summary import read_summary
 
 TOLERANCE = 5e-6  # of an error or a score; relative above 1
 UNSTABLE = {"sana": 4.0}  # times as much: its attention divides by sums that are nearly zero
@@ -174,7 +175,7 @@ def _of_decision(record: Record, decision: Decision) -> Iterator[str]:
 
 
 def _of_accuracy(folder: Path, records: Records) -> Iterator[str]:
-    summary = read_summary(folder)
+    summary = read_summary(folder, read_manifest(folder))
     right, n = sum(r["prediction"] == r["label"] for r in records.values()), len(records)
     if summary is None:
         yield "it has no summary"

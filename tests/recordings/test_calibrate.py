@@ -10,6 +10,7 @@ import pytest
 from helpers.command import bench
 from helpers.recorded import N_IMAGES, record, replay
 from helpers.runs import store
+from helpers.unsealed import write_unsealed
 
 from bench.contracts.specs import StrategySpec
 from bench.errors import UserError
@@ -149,7 +150,9 @@ def test_a_damaged_calibration_is_said_to_be_one(calibrated: Path, tmp_path: Pat
     (path / CALIBRATION).write_text("{}")
     with pytest.raises(UserError, match="is not a calibration"):
         read_calibration(path)
-    (path / CALIBRATION).write_text((calibrated / CALIBRATION).read_text().replace("1,", "9,", 1))
+    (path / CALIBRATION).write_text(
+        (calibrated / CALIBRATION).read_text().replace('"format": 4', '"format": 9')
+    )
     with pytest.raises(UserError, match="newer version"):
         read_calibration(path)
 
@@ -176,14 +179,14 @@ def test_a_calibration_that_contradicts_itself_is_refused(
     fit = {"images": 9, "right": 5, "unit": 1.0, "features": ["margin"], "intercept": 0.0}
     fit |= {"centre": [0.0], "spread": [1.0], "weights": [1.0]}
     content["others"] = [{**content["settings"][0], "fit": fit}]
-    (path / CALIBRATION).write_text(json.dumps(content))
+    write_unsealed(path / CALIBRATION, content)
     read_calibration(path)
     *parents, last = place
     part = content
     for name in parents:
         part = part[name]
     part[last] = value
-    (path / CALIBRATION).write_text(json.dumps(content))
+    write_unsealed(path / CALIBRATION, content)
     with pytest.raises(UserError, match=CALIBRATION) as caught:
         read_calibration(path)
     assert len(str(caught.value).splitlines()) == 1
@@ -247,5 +250,5 @@ def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
     assert sweep is not None and sweep.calibration() is None  # it is of the same split
     plain = json.loads((path / CALIBRATION).read_text())
     del plain["samples"]  # as earlier versions wrote it
-    (path / CALIBRATION).write_text(json.dumps(plain))
+    write_unsealed(path / CALIBRATION, plain)
     assert read_calibration(path).shared_images(read_manifest(path)) == 90

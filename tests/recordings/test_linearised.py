@@ -20,7 +20,8 @@ from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_draws, open_recording
 from bench.store.cells import read_first_order
-from bench.store.folder import read_manifest, read_records, read_summary
+from bench.store.folder import read_manifest, read_records
+from bench.store.runs import read_run
 from bench_plugins.strategies.screen_race import ImageScreens, ScreenRace, winner_reach
 
 PRICE = Sketch.linearisation_cost(None)  # of a linearised draw, counted
@@ -103,7 +104,7 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
     )
     assert resumed["dataset"]["n_samples"] == 11
     for summary in (replayed, resumed):
-        found = read_summary(Path(summary["results_dir"]))
+        found = read_run(Path(summary["results_dir"])).summary
         assert found is not None and found.cost.timed
     rows = leaderboard([tmp_path])
     assert len(rows) == 2 and all("timed" in row_labels(row) for row in rows)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.runs import a_manifest, a_record, store
+from helpers.unsealed import write_unsealed
 
 from bench.boards import text
 from bench.boards.columns import board_tables
@@ -24,7 +25,7 @@ from bench.render.board import make_boards
 from bench.render.images import Images
 from bench.render.page import make_section
 from bench.render.page import render as render_page
-from bench.render.pictures import confusion_figure, save_picture
+from bench.render.pictures import as_png, confusion_figure
 from bench.render.run import print_run
 from bench.render.runs import read_decided_run
 from bench.render.tables import print_rows
@@ -79,7 +80,7 @@ def renamed(path: Path, name: str) -> Path:
     run = store(path, [0, 1, 2], [1, 1, None], classes=[name, "b", "c"], config=config)
     for file in (run / "manifest.json", run / "summary.json"):
         document = json.loads(file.read_text("utf-8"))
-        file.write_text(to_json({**document, "backbone": backbone}), "utf-8")
+        write_unsealed(file, {**document, "backbone": backbone})
     lines = (run / "samples.jsonl").read_text("utf-8")
     (run / "samples.jsonl").write_text(lines.replace('"broken"', json.dumps(name)), "utf-8")
     return run
@@ -165,15 +166,14 @@ def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
     assert not UNSAFE.search(html) and "<b onclick" not in html and "<!--" not in html[200:]
 
 
-def test_a_picture_is_drawn(name: str, tmp_path: Path) -> None:
+def test_a_picture_is_drawn(name: str) -> None:
     names = [name, "b", "c"]
     records: list[Any] = [a_record("1", 0, 1), a_record("2", 1, 1)]
     described = a_manifest(["1", "2"])
     backbone = described.backbone.model_copy(update={"name": name})
     described = described.model_copy(update={"backbone": backbone, "classes": names})
     figure = confusion_figure(as_decisions(records), described, None)
-    picture = save_picture(figure, tmp_path / "c.png")
-    assert picture.stat().st_size > 1000
+    assert len(as_png(figure)) > 1000
 
 
 def test_long_messages_have_an_end() -> None:

@@ -21,7 +21,7 @@ from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
 from bench.store.records import make_record
-from bench.store.summary import AGAIN_FORMAT, Again, read_again, write_again
+from bench.store.summary import Again, read_again, write_again
 
 RACE = {"delta": 0.02, "first": 4, "growth": 8, "order": "even", "draws": 40}
 STOPPED: dict[str, dict[str, Any]] = {
@@ -86,7 +86,6 @@ def test_many_changes_are_a_lower_end(tmp_path: Path) -> None:
 def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
     path, manifest, decided = stored_run(tmp_path, "race", RACE)
     again = Again(
-        format=AGAIN_FORMAT,
         of=60,
         images=20,
         changed=["s0001"],
@@ -97,15 +96,16 @@ def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
         evaluation_equivalents=100.0,
         seconds=1.0,
     )
-    assert write_again(path, again, decided) == again
+    assert write_again(path, manifest, again, decided) == again
     smaller = again.model_copy(update={"images": 10})
-    assert write_again(path, smaller, decided) == again
+    assert write_again(path, manifest, smaller, decided) == again
     shown = " ".join(bench("show", path).out.split())
     assert "1 changed: about 3.0 of 60 answers would (95 % interval 0 to 15)" in shown
     assert "20 images decided again: 100 more evaluation equivalents" in shown
     assert bench("show", path, "--json").json["again"]["changed"] == ["s0001"]
     fewer = as_decisions(_records(path, manifest)[:30])
-    assert read_again(path, decided) == again and read_again(path, fewer) is None
+    assert read_again(path, manifest, decided) == again
+    assert read_again(path, manifest, fewer) is None
 
 
 def test_the_margins_of_a_race_would_mislead() -> None:

@@ -17,7 +17,8 @@ from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.prepared import PreparedRun
 from bench.running.settings import make_config
-from bench.store.folder import read_manifest, read_records, read_summary
+from bench.store.folder import read_manifest, read_records
+from bench.store.summary import read_summary
 
 
 class Interrupting:
@@ -98,7 +99,7 @@ def test_a_smaller_limit_answers_with_its_own_images(
     assert finished.manifest.samples == wanted.manifest.samples
     assert metrics(finished) == metrics(wanted)
     assert finished.summary.dataset.n_samples == 20
-    stored = read_summary(finished.folder)
+    stored = read_summary(finished.folder, finished.manifest)
     assert stored is not None and stored.dataset.n_samples == 40
     assert len(read_manifest(finished.folder).samples) == 40
 
@@ -120,7 +121,7 @@ def test_an_interrupted_run_is_resumed_with_fewer_images(
     finished, rest = score(tmp_path, monkeypatch, limit=40)
     assert finished is not None and len(rest) == 40 - len({*first, *scored})
     assert metrics(finished) == metrics(alone(tmp_path, monkeypatch, 40))
-    stored = read_summary(finished.folder)
+    stored = read_summary(finished.folder, finished.manifest)
     assert stored is not None and stored.dataset.n_samples == 40
 
 
@@ -138,7 +139,7 @@ def test_a_larger_run_that_is_complete_gets_its_summary(
     (finished.folder / "summary.json").unlink()
     finished, scored = score(tmp_path, monkeypatch, limit=20)
     assert finished is not None and scored == [again]
-    stored = read_summary(finished.folder)
+    stored = read_summary(finished.folder, finished.manifest)
     assert stored is not None and stored.dataset.n_samples == 40
     assert stored.metrics.plain() == before
 

@@ -87,7 +87,7 @@ def test_the_run_ends_and_counts_the_deciding_images(fresh: Path) -> None:
     )
     assert set(manifest.samples) == set(order[: answer.n]) and answer.n < 30
     assert finished.summary.dataset.n_samples == answer.n == len(read_records(finished.folder))
-    assert read_questions(finished.folder)[0].answer == answer
+    assert read_questions(finished.folder, finished.manifest)[0].answer == answer
 
     again = scored(fresh, WORSE, ends_after=0)
     assert again.resumed and again.answer == answer and again.summary == finished.summary
@@ -107,7 +107,7 @@ def test_a_stopped_run_resumes_to_the_same_answer(fresh: Path, tmp_path: Path) -
     first.folder.rename(tmp_path / "kept")
     with pytest.raises(KeyboardInterrupt):
         scored(fresh, WORSE, block=5, ends_after=4)
-    question = read_questions(first.folder)[0]
+    question = read_questions(first.folder, first.manifest)[0]
     assert question.decided_before == 0 and question.answer is None
     resumed = scored(fresh, WORSE, block=5)
     assert resumed.answer == first.answer and resumed.manifest.samples == first.manifest.samples
@@ -162,7 +162,7 @@ def test_a_split_that_is_complete_is_counted(fresh: Path, tmp_path: Path) -> Non
     assert answer and (answer.verdict, answer.n, answer.post_hoc) == ("better", 360, False)
     assert answer.difference == pytest.approx(whole.summary.metrics.accuracy - other)
     assert not {"p", "anytime_ci95", "difference_anytime_ci95"} & answer.plain().keys()
-    assert read_questions(whole.folder)[0].answer == answer
+    assert read_questions(whole.folder, whole.manifest)[0].answer == answer
     shown = " ".join(bench("show", whole.folder).out.split())
     assert (
         f"better after 360 of 360 images (counted, not tested; difference +{answer.difference:.4g}"
@@ -240,9 +240,10 @@ def test_the_command_prints_and_shows_the_answer(fresh: Path) -> None:
     folder = Path(document["results_dir"])
     assert f"better after {answer['n']} of 360 images" in bench("show", folder).out
     assert "although the result ended the run" in bench("show", folder).out
-    stored = json.loads((folder / "questions.json").read_text())
-    assert stored["questions"][0]["answer"] == answer
-    assert bench("show", folder, "--json").json["questions"] == stored["questions"]
+    [asked, answered] = map(json.loads, (folder / "questions.jsonl").read_text().splitlines())
+    assert "answer" not in asked and answered["answer"] == answer
+    [stored] = bench("show", folder, "--json").json["questions"]
+    assert {**stored, "seal": answered["seal"]} == answered
 
 
 def test_python_returns_the_answer(fresh: Path) -> None:

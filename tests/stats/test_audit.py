@@ -73,7 +73,7 @@ def audited(tmp_path: Path, swept: Mapping[str, int | None], **more: Any) -> tup
             cost = {"evaluations": 30, "equivalents": 30.0, "seconds": 0.5}
             line = {"sample_id": name, "prediction": prediction, "regret": regret, **cost}
             folder.append_swept(Swept(**line))  # type: ignore[typeddict-item]
-    return path, audit_of(read_swept(path), manifest, read_decisions(path, manifest))
+    return path, audit_of(read_swept(path, manifest), manifest, read_decisions(path, manifest))
 
 
 def order(tmp_path: Path) -> list[str]:
@@ -113,7 +113,7 @@ def test_what_is_worse_by_a_tie_is_counted_apart(tmp_path: Path) -> None:
     params = {**manifest.strategy.params, "tie": 0.01}
     strategy = manifest.strategy.model_copy(update={"params": params})
     tied = manifest.model_copy(update={"strategy": strategy})
-    audit = audit_of(read_swept(path), tied, read_decisions(path, tied))
+    audit = audit_of(read_swept(path, tied), tied, read_decisions(path, tied))
     assert audit is not None and (audit.images, audit.same, audit.same_or_tied) == (6, 4, 5)
     assert audit.same_or_tied_ci95 is not None
     assert audit.agreement_ci95 == plain.agreement_ci95 < audit.same_or_tied_ci95
@@ -134,11 +134,11 @@ def test_draws_that_ran_out_are_no_full_sweep(tmp_path: Path) -> None:
 def test_a_torn_line_counts_as_not_swept(tmp_path: Path) -> None:
     names = order(tmp_path)
     path, _ = audited(tmp_path / "a", dict.fromkeys(names[:3], 0))
-    file = path / AUDIT
+    file = path / AUDIT.name
     file.write_bytes(file.read_bytes()[:-20])
-    assert set(read_swept(path)) == set(names[:2])
+    assert set(read_swept(path, read_manifest(path))) == set(names[:2])
     with RunFolder(path, read_manifest(path)) as folder:
         cost = {"evaluations": 30, "equivalents": 30.0, "seconds": 0.5}
         line = {"sample_id": names[2], "prediction": 0, "regret": 0.0, **cost}
         folder.append_swept(Swept(**line))  # type: ignore[typeddict-item]
-    assert set(read_swept(path)) == set(names[:3])
+    assert set(read_swept(path, read_manifest(path))) == set(names[:3])

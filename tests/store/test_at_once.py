@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 import pytest
-from helpers.at_once import TURNS, change_all
+from helpers.at_once import TURNS, change_all, score
 from helpers.command import PATIENCE, Finished, bench
 from helpers.interrupted import FORKS, Running
 from helpers.runs import store
@@ -16,6 +19,7 @@ from helpers.runs import store
 from bench.store.calibrations import calibration_files, read_calibration
 from bench.store.columns import read_columns
 from bench.store.folder import read_manifest
+from bench.store.journal import JOURNAL
 from bench.store.questions import read_questions
 from bench.store.runs import read_run
 from bench.store.summary import read_again
@@ -25,34 +29,48 @@ PROCESSES = 6
 BASELINE = "digits-random-full-3bae6f72"
 
 
+@pytest.mark.parametrize("scored", [False, True])
 @pytest.mark.parametrize("killed_in", [None, 3])
-def test_all_changes_of_all_processes_are_kept(killed_in: int | None, tmp_path: Path) -> None:
-    """Also those of a process that is killed."""
+def test_all_changes_of_all_processes_are_kept(
+    killed_in: int | None, scored: bool, tmp_path: Path
+) -> None:
+    """Also those of a process that is killed, and while another one scores the run."""
     labels = [number % 3 for number in range(60)]
     path = store(tmp_path, labels, labels)
+    ready, over = FORKS.Event(), FORKS.Event()
+    scoring = FORKS.Process(target=score, args=(path, ready, over))
+    if scored:
+        scoring.start()
+        assert ready.wait(PATIENCE)
     processes = [
-        FORKS.Process(target=change_all, args=(path, number, None if number else killed_in))
+        FORKS.Process(
+            target=change_all, args=(path, number, None if number else killed_in, not scored)
+        )
         for number in range(PROCESSES)
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(PATIENCE)
+    over.set()
+    if scored:
+        scoring.join(PATIENCE)
+        assert scoring.exitcode == 0 and len((path / JOURNAL).read_text().splitlines()) > 60
     turns = [TURNS if number or killed_in is None else killed_in for number in range(PROCESSES)]
     assert [p.exitcode for p in processes[1:]] == [0] * (PROCESSES - 1)
     assert processes[0].exitcode == (0 if killed_in is None else -signal.SIGKILL)
 
     names = [(number, turn) for number, last in enumerate(turns) for turn in range(last)]
-    questions = sorted(entry.question for entry in read_questions(path))
+    questions = sorted(entry.question for entry in read_questions(path, read_manifest(path)))
     assert questions == sorted(f"width 0.{number}{turn}" for number, turn in names)
     run = read_run(path)
     assert sorted(read_columns(path, run.manifest)) == [f"{a}-{b}" for a, b in names]
     stored = [read_calibration(path, name).calibration for name in calibration_files(path)]
     images = [1 + number * TURNS + turn for number, turn in names]
     assert sorted(calibration.images for calibration in stored) == images
-    again = read_again(path, run.decided())
+    again = read_again(path, run.manifest, run.decided())
     assert again and again.images == max(images)
-    assert run.manifest.config.note and run.manifest.config.tags
+    assert scored or (run.manifest.config.note and run.manifest.config.tags)
 
 
 def test_small_files_need_not_wait_for_scoring(tmp_path: Path) -> None:
@@ -66,7 +84,7 @@ def test_small_files_need_not_wait_for_scoring(tmp_path: Path) -> None:
         refused = bench(*command, "--note", "later")
     assert refused.code == 2 and "Another process is writing" in refused.err
     assert list(read_columns(run, manifest)) == ["shape"]
-    assert [entry.question for entry in read_questions(run)] == ["width 0.3"]
+    assert [entry.question for entry in read_questions(run, read_manifest(run))] == ["width 0.3"]
 
 
 def complete(results: Path) -> Path:
@@ -78,8 +96,16 @@ def complete(results: Path) -> Path:
 
 
 def at_once(commands: Sequence[Sequence[object]]) -> list[Finished]:
-    """Run commands in as many processes, all of which are started before one is waited for."""
+    """Run commands in as many processes, all of which are started before one is waited for.
+
+    One more process runs the first command and is killed after a while.
+    """
+    killed = Running([*map(str, commands[0])])
     processes = [Running([*map(str, command)]) for command in commands]
+    time.sleep(random.uniform(0, 4))
+    with suppress(ProcessLookupError):  # it may have ended
+        killed.signal(signal.SIGKILL)
+    killed.end()
     done = [process.end() for process in processes]
     assert [process.code for process in done] == [0] * len(done), [p.err for p in done]
     return done
@@ -91,10 +117,12 @@ def test_every_printed_answer_is_stored(tmp_path: Path) -> None:
     asked = [f"better than {BASELINE} by 0.{number:02}" for number in range(1, 25)]
     command = ("run", "digits", "--backbone", "nearest-mean", "--results", tmp_path, "--json")
     commands = [(*command, "--until", question) for question in asked]
-    done = [at_once(commands[k : k + PROCESSES]) for k in range(0, len(asked), PROCESSES)]
+    with RunFolder(run, read_manifest(run)):  # another process scores it
+        done = [at_once(commands[k : k + PROCESSES]) for k in range(0, len(asked), PROCESSES)]
     answers = [process.json["answer"] for process in chain.from_iterable(done)]
     stored = {
-        entry.question: entry.answer and entry.answer.plain() for entry in read_questions(run)
+        entry.question: entry.answer and entry.answer.plain()
+        for entry in read_questions(run, read_manifest(run))
     }
     assert stored == dict(zip(asked, answers, strict=True))
 
@@ -109,7 +137,8 @@ def test_every_column_is_stored(tmp_path: Path) -> None:
         lines = [f"{sample},{number}" for sample in manifest.samples]
         file.write_text("\n".join([f"sample_id,column{number}", *lines]))
         commands.append(("results", "columns", run, file))
-    at_once(commands)
+    with RunFolder(run, manifest):
+        at_once(commands)
     columns = read_columns(run, manifest)
     assert sorted(columns) == [f"column{number}" for number in range(PROCESSES)]
     assert all(set(labels.values()) == {name[-1]} for name, labels in columns.items())
@@ -121,7 +150,8 @@ def test_every_calibration_is_stored(tmp_path: Path) -> None:
     assert bench("run", "digits", *full, "--results", tmp_path).code == 0
     [run] = tmp_path.glob("digits-tiny-*")
     command = ("learn", run, "calibration", "--strategy", "uniform", "--json", "--set")
-    done = at_once([(*command, f"samples={number}") for number in range(1, PROCESSES + 1)])
+    with RunFolder(run, read_manifest(run)):
+        done = at_once([(*command, f"samples={number}") for number in range(1, PROCESSES + 1)])
     stored = [read_calibration(run, name).calibration.plain() for name in calibration_files(run)]
     printed = [process.json["calibration"] for process in done]
     assert len(stored) == PROCESSES and all(one in stored for one in printed)

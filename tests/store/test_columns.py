@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.runs import store
+from helpers.unsealed import write_unsealed
 
 from bench.contracts.measuring import NO_ANSWER
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
 from bench.store.columns import (
-    COLUMNS_FILE,
+    FURTHER_LABELS,
     add_columns,
     column_values,
     read_answers,
@@ -44,15 +47,39 @@ def test_columns_are_added_read_and_leave_the_run_as_it_is(run: Path, tmp_path: 
 def test_stale_and_changed_columns_are_refused(run: Path) -> None:
     manifest = read_manifest(run)
     add_columns(run, manifest, {"shape": {"s0000": "round"}})
-    content = json.loads((run / COLUMNS_FILE).read_text())
-    (run / COLUMNS_FILE).write_text(
+    content = json.loads((run / FURTHER_LABELS.name).read_text())
+    (run / FURTHER_LABELS.name).write_text(
         json.dumps({**content, "columns": {"shape": {"s0000": "flat"}}})
     )
     with pytest.raises(UserError, match="was changed: its hash differs"):
         read_columns(run, manifest)
-    (run / COLUMNS_FILE).write_text(json.dumps({**content, "fingerprint": "0" * 64}))
-    with pytest.raises(UserError, match="stale: its labels are for other data"):
+    other = store(run.parent, [0, 1, 2], [0, 1, 1], fingerprint="0" * 64)
+    add_columns(other, read_manifest(other), {"shape": {"s0000": "round"}})
+    shutil.copy(other / FURTHER_LABELS.name, run)
+    with pytest.raises(UserError, match="stale: it is about other data"):
         read_columns(run, manifest)
+
+
+def test_columns_of_format_1_are_read_while_their_hashes_hold(run: Path) -> None:
+    manifest, columns = read_manifest(run), {"shape": {"s0000": "round"}}
+    content = {
+        "fingerprint": manifest.identity.dataset.fingerprint,
+        "digest": hashlib.sha256(b'{"shape": {"s0000": "round"}}').hexdigest(),
+        "columns": columns,
+    }
+    write_unsealed(run / FURTHER_LABELS.name, content)
+    assert read_columns(run, manifest) == columns
+    for change in ({"columns": {"shape": {"s0000": "flat"}}}, {"fingerprint": "0" * 64}):
+        write_unsealed(run / FURTHER_LABELS.name, {**content, **change})
+        with pytest.raises(UserError, match="was changed, or is not about this run"):
+            read_columns(run, manifest)
+
+
+def test_columns_are_added_again_where_the_file_is_damaged(run: Path) -> None:
+    (run / FURTHER_LABELS.name).write_text("{")
+    with pytest.warns(BenchWarning, match=FURTHER_LABELS.name):
+        add_columns(run, read_manifest(run), {"shape": {"s0000": "round"}})
+    assert list(read_columns(run, read_manifest(run))) == ["shape"]
 
 
 @pytest.mark.parametrize(

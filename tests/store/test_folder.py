@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import a_manifest, a_record, store
 
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
 from bench.store.folder import (
     LATEST,
     MANIFEST,
@@ -20,13 +20,13 @@ from bench.store.folder import (
     missing_samples,
     read_manifest,
     read_records,
-    read_summary,
     requested_records,
     shard_folder,
     shards_of,
     undecided_samples,
     whole_manifest,
 )
+from bench.store.runs import read_run
 
 
 def test_runs_are_found_at_any_depth_and_their_own_folders_are_not_entered(tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_the_latest_record_of_an_image_counts(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_summary_is_not_complete(tmp_path: Path) -> None:
-    assert read_summary(store(tmp_path, [0], [0], complete=False)) is None
+    assert read_run(store(tmp_path, [0], [0], complete=False)).summary is None
     complete = store(tmp_path, [0, 1], [0, 0], seed=1)
-    summary = read_summary(complete)
+    summary = read_run(complete).summary
     assert summary is not None and summary.metrics.accuracy == 0.5
     (complete / "summary.json").write_text("{}")
-    with pytest.raises(UserError, match=r"summary\.json"):
-        read_summary(complete)
+    with pytest.warns(BenchWarning, match=r"summary\.json"):
+        assert read_run(complete).summary is None
 
 
 def test_joined_manifests_ask_for_the_images_of_both() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from helpers.runs import store
 
-from bench.errors import UserError
+from bench.errors import BenchWarning
+from bench.store.folder import read_manifest
 from bench.store.questions import (
+    EARLIER_QUESTIONS,
     QUESTIONS,
-    QUESTIONS_FORMAT,
     QuestionAnswer,
     Verdict,
     ending_answer,
@@ -24,13 +25,18 @@ def answer(question: str, verdict: Verdict, n: int = 20) -> QuestionAnswer:
     return QuestionAnswer(question=question, verdict=verdict, n=n, total=100, anytime_ci95=ends)
 
 
-def test_a_question_is_asked_once_and_answered_in_place(tmp_path: Path) -> None:
-    assert read_questions(tmp_path) == []
-    first = keep_question(tmp_path, "differs from b", 0)
-    keep_question(tmp_path, "width 0.1", 7)
-    assert keep_question(tmp_path, "differs from b", 30) == first
-    keep_question(tmp_path, "differs from b", 30, answer("differs from b", "better"))
-    entries = read_questions(tmp_path)
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return store(tmp_path, [0, 1], [0, 1])
+
+
+def test_a_question_is_asked_once_and_answered_in_place(run: Path) -> None:
+    assert read_questions(run, read_manifest(run)) == []
+    first = keep_question(run, read_manifest(run), "differs from b", 0)
+    keep_question(run, read_manifest(run), "width 0.1", 7)
+    assert keep_question(run, read_manifest(run), "differs from b", 30) == first
+    keep_question(run, read_manifest(run), "differs from b", 30, answer("differs from b", "better"))
+    entries = read_questions(run, read_manifest(run))
     assert [(entry.question, entry.decided_before) for entry in entries] == [
         ("differs from b", 0),
         ("width 0.1", 7),
@@ -38,9 +44,9 @@ def test_a_question_is_asked_once_and_answered_in_place(tmp_path: Path) -> None:
     assert entries[0].answer == answer("differs from b", "better") and entries[1].answer is None
 
 
-def test_an_answer_ends_the_run_that_has_as_many_images(tmp_path: Path) -> None:
-    keep_question(tmp_path, "differs from b", 0, answer("differs from b", "worse"))
-    entries = read_questions(tmp_path)
+def test_an_answer_ends_the_run_that_has_as_many_images(run: Path) -> None:
+    keep_question(run, read_manifest(run), "differs from b", 0, answer("differs from b", "worse"))
+    entries = read_questions(run, read_manifest(run))
     assert ending_answer(entries, 20) == entries[0].answer and ending_answer(entries, 21) is None
 
 
@@ -65,14 +71,15 @@ OF_FORMAT_1 = """{"format": 1, "questions": [{"question": "differs from b on thi
   "difference_anytime_ci95": [0.01, 0.01], "whole_split": true}}]}"""
 
 
-def test_an_answer_of_an_earlier_format_is_read_and_kept(tmp_path: Path) -> None:
-    (tmp_path / QUESTIONS).write_text(OF_FORMAT_1)
-    [earlier] = read_questions(tmp_path)
+def test_an_answer_of_an_earlier_format_is_read_and_kept(run: Path) -> None:
+    (run / EARLIER_QUESTIONS.name).write_text(OF_FORMAT_1)
+    [earlier] = read_questions(run, read_manifest(run))
     assert earlier.answer and earlier.answer.p == 0.0 and earlier.answer.interval == (0.7, 0.97)
     assert "valid at any number of images, 5 %; difference +0.0100" in earlier.answer.sentence
-    keep_question(tmp_path, "width 0.1", 7)
-    assert read_questions(tmp_path)[0] == earlier
-    assert json.loads((tmp_path / QUESTIONS).read_text())["format"] == QUESTIONS_FORMAT == 3
+    keep_question(run, read_manifest(run), "width 0.1", 7)
+    assert read_questions(run, read_manifest(run))[0] == earlier
+    assert (run / EARLIER_QUESTIONS.name).read_text() == OF_FORMAT_1
+    assert len((run / QUESTIONS.name).read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,9 +109,10 @@ def test_an_answer_says_what_is_bounded(question: str, whole_split: bool, bounde
     [
         '{"format": 1, "questions": [{"question": 3}]}',
         OF_FORMAT_1.replace('"format": 1', '"format": 4'),
+        OF_FORMAT_1.replace('"format": 1', '"format": 9'),
     ],
 )
-def test_a_damaged_file_is_named(content: str, tmp_path: Path) -> None:
-    (tmp_path / QUESTIONS).write_text(content)
-    with pytest.raises(UserError, match=QUESTIONS):
-        read_questions(tmp_path)
+def test_a_damaged_file_is_named(content: str, run: Path) -> None:
+    (run / EARLIER_QUESTIONS.name).write_text(content)
+    with pytest.warns(BenchWarning, match=EARLIER_QUESTIONS.name):
+        assert read_questions(run, read_manifest(run)) == []

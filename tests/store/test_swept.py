@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.runs import a_manifest
 
 from bench.errors import BenchWarning
 from bench.store.summary import AUDIT, permuted, read_swept
 
+MANIFEST = a_manifest(["a", "b"])
 LINE = {
     "sample_id": "a",
     "prediction": 1,
@@ -22,16 +24,16 @@ LINE = {
 
 def test_the_last_line_of_an_image_counts_and_damaged_ones_do_not(tmp_path: Path) -> None:
     lines = [LINE, {**LINE, "prediction": 2}, {**LINE, "sample_id": "b", "evaluations": -1}]
-    (tmp_path / AUDIT).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / AUDIT.name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.warns(BenchWarning, match="line 3"):
-        swept = read_swept(tmp_path)
+        swept = read_swept(tmp_path, MANIFEST)
     assert {name: line["prediction"] for name, line in swept.items()} == {"a": 2}
 
 
 def test_a_failed_sweep_is_a_line_too(tmp_path: Path) -> None:
     failed = {**LINE, "prediction": None, "regret": None}
-    (tmp_path / AUDIT).write_text(json.dumps(failed) + "\n")
-    assert read_swept(tmp_path)["a"]["prediction"] is None
+    (tmp_path / AUDIT.name).write_text(json.dumps(failed) + "\n")
+    assert read_swept(tmp_path, MANIFEST)["a"]["prediction"] is None
 
 
 def test_a_shard_has_the_order_of_the_whole_run() -> None:

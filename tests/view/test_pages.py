@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from helpers.studies import store_study
 
 from bench.errors import UserError
 from bench.render.images import Images
-from bench.store.columns import COLUMNS_FILE, add_columns
+from bench.store.columns import FURTHER_LABELS, add_columns
 from bench.store.folder import read_manifest
 from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
@@ -132,11 +133,12 @@ def test_stale_further_labels_are_a_warning_beside_the_run(tmp_path: Path) -> No
     add_columns(run, manifest, {"shape": {"s0000": "round"}})
     pages = Pages(Stored(tmp_path, {}))
     assert "Further label" in pages.answer("/run", {"run": run.name}).content.decode()
-    content = json.loads((run / COLUMNS_FILE).read_text())
-    (run / COLUMNS_FILE).write_text(json.dumps({**content, "fingerprint": "0" * 64}))
+    other = store(tmp_path, [0, 1, 2], [0, 1, 1], fingerprint="0" * 64)
+    add_columns(other, read_manifest(other), {"shape": {"s0000": "round"}})
+    shutil.copy(other / FURTHER_LABELS.name, run)
     stale = pages.answer("/run", {"run": run.name})
     page = stale.content.decode()
-    assert stale.code == 200 and "stale: its labels are for other data" in page
+    assert stale.code == 200 and "is stale: it is about other data" in page
     assert "1 of 3 images" in page and "Further label" not in page
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import UserError, warn_user
 from bench.stats.metrics import summary_so_far
 from bench.store.fields import Count, FullDocument, Interval, MetricFields, Share
 from bench.store.runs import StoredRun, read_run
@@ -62,6 +62,9 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
     for path in (results / cell.run_id, results / "published" / cell.run_id):
         with suppress(UserError):
             run = read_run(path)
+            if name := cell.differing_setting(run.manifest):
+                warn_user(f"Left out: {path} is not the run of its cell: its {name} differs.")
+                continue
             limit = cell.config.limit
             if run.summary is not None and limit is not None:
                 run = _limit_run(run, limit)  # it may have more images than the study declares

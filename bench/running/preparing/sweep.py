@@ -26,7 +26,7 @@ from bench.running.preparing.risk import (
 )
 from bench.running.question import RunQuestion
 from bench.stats.risk import choose_sweep
-from bench.store.calibrations import CALIBRATION, Calibration, calibration_files, read_calibration
+from bench.store.calibrations import Calibration, calibrations_of
 from bench.store.documents import Sweep
 from bench.store.fields import Amount, Count, Document, Positive, Share
 from bench.store.folder import read_records
@@ -113,7 +113,8 @@ class PlannedSweep:
 
         Failed images are counted as disagreements of every setting.
         """
-        if not (self.folder / CALIBRATION).exists():
+        stored = [calibrated.calibration for calibrated in calibrations_of(self.folder)]
+        if not stored:
             return None
         records = read_records(self.folder)
         swept = [records[name] for name in self.samples if name in records]
@@ -122,8 +123,7 @@ class PlannedSweep:
         if len(swept) < len(self.samples):
             return None
         candidates = [candidate.plain() for candidate in self.candidates]
-        for name in calibration_files(self.folder):
-            calibration = read_calibration(self.folder, name).calibration
+        for calibration in stored:
             tested = [setting.strategy.plain() for setting in calibration.settings]
             if tested == candidates and set(calibration.samples or ()) == decided:
                 settings = [

@@ -110,7 +110,7 @@ def find_state(study: str, results: Path) -> Path:
     if study in load_plugins().studies or (study.endswith(".toml") and Path(study).is_file()):
         declared = read_study_file(study, {})
         folder = study_folder(results, declared.name)
-        if not (folder / STUDY).exists():
+        if not (folder / STUDY.name).exists():
             raise UserError(f"The study {declared.name} was not started yet: bench study {study}")
         return folder
     return find_study(study, str(results))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -32,6 +33,7 @@ from bench.running.study.rounds import (
     without_failed,
 )
 from bench.running.study.state import Clock, now, start_study
+from bench.store.locking import LOCK, LockedFolder, locked
 from bench.store.studies import BoardStanding, Study, StudyCell, study_folder, write_study
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
@@ -64,21 +66,33 @@ def run_study(
     study stops after the pilot, or after the first round. Raises UserError before anything is
     scored, and StoreError if the disk is full; decided images are kept.
     """
-    return _Course(declared, results, tell).run(pilot_only)
+    declared, notes = check_cells(declared)
+    for note in notes:
+        warn_user(note)
+    path = study_folder(results, declared.name)
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(locked(path, LOCK, wait=0))
+            study = start_study(declared, results)
+            write_study(folder, study, declared.text)
+        except (OSError, StoreError) as error:
+            reason = error.__cause__ or error
+            raise UserError(f"The study's folder {path} cannot be written: {reason}.") from None
+        return _Course(declared, study, folder, tell).run(pilot_only)
 
 
 class _Course:
     """The state of a study while its runs are made. Cells are referred to by index ("place")."""
 
     def __init__(
-        self, declared: DeclaredStudy, results: Path, tell: Callable[[Step], None]
+        self,
+        declared: DeclaredStudy,
+        study: Study,
+        folder: LockedFolder,
+        tell: Callable[[Step], None],
     ) -> None:
-        self.declared, notes = check_cells(declared)
-        for note in notes:
-            warn_user(note)
-        self.tell = tell
-        self.study = start_study(self.declared, results)
-        self.folder = study_folder(results, self.declared.name)
+        self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
         self.cells = list(self.study.cells)
         self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
@@ -89,12 +103,6 @@ class _Course:
         self.varied = varied or self.study.axes[:1]
 
     def run(self, pilot_only: bool) -> Study:
-        try:
-            write_study(self.folder, self.study, self.declared.text)
-        except OSError as error:
-            raise UserError(
-                f"The study's folder {self.folder} cannot be written: {error}."
-            ) from None
         try:
             if self.declared.pilot:
                 self._stage(PILOT, [p for p in self._order() if self._wants_pilot(p)], pilot_only)
@@ -244,5 +252,5 @@ class _Course:
             write_study(self.folder, self.study)
         except OSError as error:
             raise StoreError(
-                f"{self.folder} cannot be written any more: {error}. The runs are kept."
+                f"{self.folder.path} cannot be written any more: {error}. The runs are kept."
             ) from error

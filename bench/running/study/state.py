@@ -12,7 +12,7 @@ from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
-from bench.store.studies import STUDY, STUDY_FORMAT, Study, StudyCell, read_study, study_folder
+from bench.store.studies import STUDY, Study, StudyCell, study_folder
 
 # Settings that may differ between a cell and its stored run.
 RESUMABLE_CHANGES = {*about("machine"), "save_errors", "limit"}
@@ -29,8 +29,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
     folder, begun = study_folder(results, declared.name), now()
     stored: dict[str, StudyCell] = {}
     created = begun
-    if (folder / STUDY).exists():
-        earlier = read_study(folder)
+    if (earlier := STUDY.read(folder, "")) is not None:
         created = earlier.created
         stored = {_cell_key(cell.config): cell for cell in earlier.cells}
     cells = []
@@ -49,7 +48,6 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         cells.append(fresh)
     return Study(
         **declared.model_dump(include=ENTRIES),
-        format=STUDY_FORMAT,
         file=declared.file,
         created=created,
         updated=begun,

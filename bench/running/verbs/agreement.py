@@ -35,7 +35,6 @@ from bench.store.fields import without_none
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
 from bench.store.summary import (
-    AGAIN_FORMAT,
     Again,
     Swept,
     permuted,
@@ -83,7 +82,7 @@ def decide_again(
     decided = read_decisions(path, manifest)
     good = np.flatnonzero(~decided.failed)
     count = min(count, len(good))
-    stored = read_again(path, decided)
+    stored = read_again(path, manifest, decided)
     if count == 0 or (stored is not None and stored.images >= count):
         return stored
     seed = run.config.seed
@@ -100,7 +99,6 @@ def decide_again(
     changed = [name for name, prediction in second.items() if first[name] != prediction]
     low, high = exact_interval(len(changed), len(second))
     again = Again(
-        format=AGAIN_FORMAT,
         of=len(good),
         images=len(second),
         changed=sorted(changed),
@@ -111,7 +109,7 @@ def decide_again(
         evaluation_equivalents=round(sum(image.equivalents for image, _ in images), 2),
         seconds=round(sum(seconds for _, seconds in images), 4),
     )
-    return write_again(path, again, decided)
+    return write_again(path, manifest, again, decided)
 
 
 def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
@@ -161,7 +159,7 @@ def audit(
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
     elsewhere = _of_other_shards(run.split, manifest)
     first = permuted({*answers, *elsewhere}, digest(manifest.identity))[:count]
-    swept = read_swept(path)
+    swept = read_swept(path, manifest)
     outstanding = [name for name in first if name in answers and name not in swept]
     if outstanding:
         with RunFolder(path, read_manifest(path)) as folder:
@@ -172,7 +170,7 @@ def audit(
             "--audit: every image was evaluated with every prompt on every draw, so all decisions"
             " are those of the full sweep."
         )
-    return audit_of(read_swept(path), manifest, decided)
+    return audit_of(read_swept(path, manifest), manifest, decided)
 
 
 def _of_other_shards(split: Split, manifest: Manifest) -> set[str]:

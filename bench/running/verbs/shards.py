@@ -13,11 +13,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from bench.errors import BenchError, StoreError, UserError, quoted, warn_user
+from bench.errors import BenchError, UserError, quoted, warn_user
 from bench.machine.files import write_atomically
 from bench.machine.offline import offline_if_set
 from bench.running.command import run_command
-from bench.running.execute import Finished, stored_summary
+from bench.running.execute import Finished
 from bench.running.executors.cluster import PASSED_ON
 from bench.running.parts.scorer import AUTO
 from bench.running.prepare import prepare
@@ -30,7 +30,7 @@ from bench.store.folder import MANIFEST, read_manifest
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL
 from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, plan_merge
-from bench.store.summary import Summary, read_swept
+from bench.store.summary import Summary, read_summary, read_swept
 from bench.store.writing import RunFolder
 
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
@@ -142,20 +142,13 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     with RunFolder(target, manifest) as folder:
         if before not in (None, _state(target)):
             raise UserError(f"{target} changed while it was read. Merge again.")
-        try:
-            planned.copy_errors(target)
-        except OSError as error:
-            raise StoreError(
-                f"{target} cannot be written: {error.strerror or error}. The shards are untouched;"
-                " make room, and merge again."
-            ) from error
-        folder.replace(manifest, planned.lines())
-        folder.replace_swept({k: v for part in parts for k, v in read_swept(part.path).items()})
+        swept = (read_swept(part.path, part.manifest) for part in parts)
+        folder.replace(planned, {k: v for of_part in swept for k, v in of_part.items()})
         decided = planned.decisions()
         if not planned.complete:
             return Finished(manifest, summary_so_far(manifest, None, decided), target)
-        shards = [stored_summary(part.path) for part in parts if part.path != target]
-        costs = _total_cost(shards or [stored_summary(parts[0].path)])
+        shards = [read_summary(part.path, part.manifest) for part in parts if part.path != target]
+        costs = _total_cost(shards or [read_summary(parts[0].path, manifest)])
         summary = summarize(manifest, decided, *costs)
         fits = [part.manifest.fitted for part in parts] + [s.fitted for s in shards if s]
         summary = summary.with_folder_and_fit(target, next(filter(None, fits), None))

@@ -13,12 +13,14 @@ import pytest
 from helpers.command import bench
 from helpers.runs import store
 from helpers.studies import GRID, store_study
+from helpers.unsealed import write_unsealed
 
 from bench.boards.study.methods import MethodRuns, select_same_seeds
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable, to_latex
 from bench.store.decisions import as_decisions
+from bench.store.locking import locked
 from bench.store.studies import read_study, write_study
 
 ODD = TextTable(
@@ -57,6 +59,7 @@ def test_a_board_of_a_folder_has_the_name_of_the_folder(tmp_path: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["dataset"]["name"], manifest["identity"]["dataset"]["name"] = "photos", "folder"
     (run / "manifest.json").write_text(json.dumps(manifest))
+    write_unsealed(run / "summary.json", json.loads((run / "summary.json").read_text()))
     report = study_report(store_study(tmp_path, [run]))
     (method,) = report.methods
     assert method.board == f"photos/{manifest['dataset']['split']}" and method.looks == 1
@@ -162,7 +165,8 @@ def test_the_range_over_templates_is_beside_the_accuracy(tmp_path: Path) -> None
         for place, cell in enumerate(study.cells)
     ]
     axes = [*study.axes, "template"]
-    write_study(folder, study.model_copy(update={"cells": cells, "axes": axes}))
+    with locked(folder) as writable:
+        write_study(writable, study.model_copy(update={"cells": cells, "axes": axes}))
     table = study_tables(study_report(folder))[0]
     place = table.head.index("templates")
     assert table.head[place - 1] == "acc"

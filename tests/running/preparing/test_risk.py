@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.unsealed import write_unsealed
 
 from bench import load_dataset
 from bench.running.prepare import prepare
@@ -128,7 +129,7 @@ def test_a_picture_has_the_probability_that_other_images_tell(
         found = json.loads(path.read_text())
         for setting in (*found["settings"], *found["others"]):
             setting["fit"] = fit
-        path.write_text(json.dumps(found))
+        write_unsealed(path, found)
     asked = ("classify", picture, *DRAWS, "--results", copy)
     shown = bench(*asked, "--dataset", "digits").out
     assert "probability 0.750" in shown and "fitted on 60 other images (digits/train" in shown

@@ -11,6 +11,7 @@ import pytest
 from helpers.command import bench
 from helpers.scoring import same, timeless
 from helpers.stopped import interrupted_after
+from helpers.unsealed import write_unsealed
 
 from bench import load_dataset, load_run
 from bench.running.prepare import prepare
@@ -190,7 +191,7 @@ def test_where_no_setting_passes_the_users_choice_decides(
     assert calibration["images"] == SWEPT and calibration["of"] == IMAGES
     for setting in calibration["settings"]:
         setting["disagreements"] = ALLOWED + 1
-    file.write_text(json.dumps(calibration))
+    write_unsealed(file, calibration)
     ask = command(images, tmp_path, "--risk-else", otherwise)
     made = bench(*ask, "--json").json
     assert made["strategy"]["name"] == name and made["decided_by"]["sweep"] == SWEPT
@@ -201,6 +202,23 @@ def test_where_no_setting_passes_the_users_choice_decides(
     rest = [r for r in read_records(run).values() if "decided_by" not in r]
     assert {r["evaluations"] for r in rest} == {80 if name == "full" else 45}
     assert ("--risk-else schedule" in bench("show", run).out) == (otherwise == "schedule")
+
+
+def test_edited_records_of_the_sweep_are_not_believed(
+    images: Path, one_process: Path, tmp_path: Path
+) -> None:
+    """They differ from the sweep's errors, which the calibration is made again from."""
+    sweep = read_manifest(one_process).identity.calibrated
+    assert sweep is not None
+    folder = tmp_path / sweep.run_id
+    shutil.copytree(one_process.parent / sweep.run_id, folder)
+    records = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    flipped = [{**r, "prediction": (r["prediction"] + 1) % 10} for r in records]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in flipped))
+    done = bench(*command(images, tmp_path))
+    assert done.code == 2 and "differs from its stored errors" in done.err
+    assert "Left out" in done.err and "--fresh" in done.err
+    assert [path.name for path in tmp_path.glob("*/samples.jsonl")] == ["samples.jsonl"]
 
 
 def test_failed_images_of_the_sweep_count_as_decided_otherwise(
@@ -218,7 +236,7 @@ def test_failed_images_of_the_sweep_count_as_decided_otherwise(
     file = folder / CALIBRATION
     calibration = json.loads(file.read_text())
     calibration["samples"].remove(failed["sample_id"])
-    file.write_text(json.dumps({**calibration, "images": SWEPT - 1}))
+    write_unsealed(file, {**calibration, "images": SWEPT - 1})
     tested = sweep_for(images, tmp_path).calibration()
     assert tested is not None and tested.images == SWEPT
     assert tested.settings[0].disagreements == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.unsealed import write_unsealed
 
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
@@ -67,7 +68,7 @@ def test_a_strict_study_says_so_and_a_study_of_an_earlier_version_is_shown_as_it
     assert state["strict"] is True
     for method in state["standings"][0]["methods"]:
         method.pop("p", None)
-    file.write_text(json.dumps(state))
+    write_unsealed(file, state)
     shown = bench("study", "stopping", "--show", *results).out
     assert "not the best" in shown and "worse than the best" not in shown
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from helpers.command import bench
+from helpers.interrupted import Running
 from helpers.studies import GRID
+from helpers.unsealed import write_unsealed
 
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
-from bench.store.studies import read_study, study_folder
+from bench.store.studies import STUDY, read_study, study_folder
 
 
 def test_a_study_makes_its_runs_once(study: Path, tmp_path: Path) -> None:
@@ -69,6 +72,38 @@ def test_a_study_that_is_stopped_resumes(study: Path, tmp_path: Path) -> None:
     assert [cell.status for cell in state.cells] == ["complete", "pilot", "pilot"]
     done = bench("study", study, *results, "--json")
     assert done.code == 0 and done.json["done"] == 3 and "\npilot" not in done.err
+
+
+def test_of_two_processes_on_one_study_one_makes_it(study: Path, tmp_path: Path) -> None:
+    processes = [Running(["study", str(study), "--results", str(tmp_path / "r")]) for _ in "ab"]
+    done = [process.end() for process in processes]
+    codes = sorted(process.code for process in done)
+    assert codes in ([0, 0], [0, 2]), [process.err for process in done]
+    refused = [process.err for process in done if process.code == 2]
+    assert all("Another process is writing" in text for text in refused)
+    state = read_study(study_folder(tmp_path / "r", "small"))
+    assert [cell.status for cell in state.cells] == ["complete"] * 3
+
+
+def test_an_edited_state_is_not_believed_and_made_again(study: Path, tmp_path: Path) -> None:
+    results = ("--results", tmp_path / "r")
+    first = bench("study", study, *results, "--json").json
+    file = study_folder(tmp_path / "r", "small") / STUDY.name
+    state = json.loads(file.read_text())
+    cells = state["cells"]
+    cells[0]["run_id"], cells[2]["run_id"] = cells[2]["run_id"], cells[0]["run_id"]
+    file.write_text(json.dumps(state))
+    shown = bench("study", "small", "--show", *results)
+    assert shown.code == 2 and "was changed: its hash differs" in shown.err
+    again = bench("study", study, *results, "--json")
+    assert again.code == 0 and again.json["rows"] == first["rows"]
+    assert "Left out: " in again.err and again.err.count("stored already") == 6  # pilots too
+
+    write_unsealed(file, state)  # as an earlier version would have written it
+    left = bench("study", "small", "--show", *results, "--json")
+    assert left.code == 0 and left.err.count("its backbone differs") == 2
+    accuracies = [row["accuracy"] for row in left.json["rows"]]
+    assert accuracies == [None, first["rows"][1]["accuracy"], None]
 
 
 def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def test_it_is_counted_and_changes_no_record(folder: Path) -> None:
     assert again.evaluations > 5 * 10 and again.seed != 0
     assert {name: (folder / name).read_bytes() for name in kept} == before
     stored = json.loads((folder / "again.json").read_text())
-    assert stored == found["again"]
+    assert {name: stored.get(name) for name in found["again"]} == found["again"]
     more = bench(*RUN, "--results", folder.parent, "--again", 4, "--json").json
-    assert more["again"] == stored  # five are more than four: nothing is scored
+    assert more["again"] == found["again"]  # five are more than four: nothing is scored
     assert "decided again" in bench("show", folder).out
     assert bench(*RUN, "--results", folder.parent, "--fresh").code == 0
     assert not (folder / "again.json").exists()
