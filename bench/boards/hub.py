@@ -15,7 +15,8 @@ from bench.boards.text import escape_hidden, escape_yaml
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import BenchError, UserError
-from bench.recordings.recording import SCHEME, endpoint
+from bench.machine.hub import endpoint
+from bench.recordings.recording import SCHEME
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.runs import StoredRun, read_run

@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.errors import AbsentError, UserError
+from bench.errors import UserError
 from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
-from bench.machine.offline import may_be_absent, refusal
+from bench.machine.hub import Commit, absent, find_commit
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")  # of configs and tokenizers
@@ -27,6 +28,7 @@ MAX_WEIGHT_FILES = 20_000  # in the folder of one model
 MAX_CONFIG_BYTES = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE_BYTES = 50_000_000  # bytes above which a hash is cached
 SINGLE_FILE = ".safetensors"
+SHARD = re.compile(r"-\d+-of-\d+")  # in the name of a file with a part of the tensors
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened, because they can run code
 HAND_OVER = "load it with diffusers and hand it over: bench.run(DATASET, backbone=pipe)"
 
@@ -137,9 +139,6 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
     return content
 
 
-MAIN_FILES = ("model_index.json", "config.json")  # main file of a pipeline, of a single model
-
-
 @dataclass(frozen=True)
 class Lora:
     """A LoRA file that is added to a pipeline with a scale."""
@@ -154,8 +153,8 @@ class Weights:
 
     `location` is an absolute folder, or a Hub id with its commit as `revision`. `fingerprint` is a
     hash of the folder's files, or Hub id and commit, and covers `loras`, which are added, and
-    `file`, whose tensors replace the folder's. `listing` has the names of all files of the commit;
-    None for a folder, and if the Hub never said.
+    `file`, whose tensors replace the folder's. `listing` maps the names of all files of the commit
+    to their bytes; None for a folder, and if the Hub never said.
     """
 
     location: str
@@ -163,7 +162,7 @@ class Weights:
     fingerprint: str
     loras: tuple[Lora, ...] = ()
     file: str | None = None
-    listing: frozenset[str] | None = field(default=None, compare=False, repr=False)
+    listing: Mapping[str, int] | None = field(default=None, compare=False, repr=False)
 
     def find(self, name: str) -> Path | None:
         """Return the file `name`, such as `unet/config.json`, or None if it does not exist.
@@ -174,9 +173,41 @@ class Weights:
         name = name.removeprefix("./")  # for a part that is the whole folder
         if self.revision is None:
             return find_file(Path(self.location), name)
-        if self.listing is not None and name not in self.listing:
+        if self.listing is None:
+            return path if (path := self.root / name).is_file() else None
+        if name not in self.listing:
             return None
-        return _download_file(self, name)
+        if name.endswith(TEXT_SUFFIXES) and not self.root.is_dir():
+            self.prefetch(self._texts())
+        try:
+            return self._commit.fetch(name)
+        except Exception as error:  # the Hub's client raises many kinds
+            raise absent(f"{self.describe(name)} is", error, self.location, "model") from error
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Download files together, which `find` would download one by one, if the Hub has them.
+
+        Raises UserError if the disk has no room for them.
+        """
+        if self.listing is not None:
+            self._commit.prefetch(name for name in names if name in (self.listing or ()))
+
+    def model_files(self, part: str, half: bool) -> list[str]:
+        """Return the names of the files of tensors that the Hub has for a part of a pipeline.
+
+        Of two precisions, that of the variant `fp16` is preferred if `half` is set.
+        """
+        form = rf"{re.escape(part)}/(diffusion_pytorch_)?model[-.\w]*\.safetensors"
+        names = [name for name in self.listing or () if re.fullmatch(form, name)]
+        variants = [name for name in names if ".fp16" in name]
+        others = [name for name in names if ".fp16" not in name]
+        chosen = (variants or others) if half else (others or variants)
+        return [name for name in chosen if not SHARD.search(name)] or chosen
+
+    def _texts(self, folder: str = "") -> list[str]:
+        """Return the names of the configs and tokenizers in a folder of the Hub, or in all."""
+        names = (name for name in self.listing or () if name.endswith(TEXT_SUFFIXES))
+        return [name for name in names if name.startswith(folder and f"{folder}/")]
 
     @property
     def is_partial(self) -> bool:
@@ -194,21 +225,19 @@ class Weights:
             for path in (root / part).iterdir():
                 if path.is_symlink() or not path.is_dir():
                     find_file(root, str(path.relative_to(root)))
-        for name in self.listing or ():
-            if name.startswith(part and f"{part}/") and name.endswith(TEXT_SUFFIXES):
-                self.find(name)
+        self.prefetch(self._texts(part))
+        for name in self._texts(part):
+            self.find(name)
         return root / part
 
     @property
     def root(self) -> Path:
         """The local folder of all files."""
-        if self.revision is None:
-            return Path(self.location)
-        from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
+        return Path(self.location) if self.revision is None else self._commit.folder
 
-        repository = repo_folder_name(repo_id=self.location, repo_type="model")
-        return Path(constants.HF_HUB_CACHE, repository, "snapshots", self.revision)
+    @property
+    def _commit(self) -> Commit:
+        return Commit(self.location, str(self.revision), "model", self.listing)
 
     def read(self, name: str) -> dict[str, Any]:
         """Read the JSON object in the file `name`.
@@ -274,8 +303,9 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     """
     location = locate(weights)
     if not Path(location).is_absolute():
-        commit, listing = _find_commit(location, revision)
-        return Weights(location, commit, f"{location}@{commit}", listing=listing)
+        commit = _find_commit(location, revision)
+        fingerprint = f"{location}@{commit.commit}"
+        return Weights(location, commit.commit, fingerprint, listing=commit.files)
     if not Path(location).is_dir():
         problem = "is not a folder" if Path(location).exists() else "does not exist"
         other = advise_format([Path(location)])
@@ -283,62 +313,22 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     return Weights(location, None, hash_folder(Path(location)))
 
 
-def advise_licence(repository: str, licence: str | None = None) -> str:
-    """Return what to do if the Hub gives weights only to users who accepted their licence."""
-    named = f" ({licence})" if licence else ""
-    return (
-        f"Its licence{named} has to be accepted at https://huggingface.co/{repository}, and this"
-        " machine logged in with `hf auth login`."
-    )
-
-
-def _download_file(weights: Weights, name: str) -> Path | None:
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError
-
-    repository = weights.location
-    try:
-        path = huggingface_hub.hf_hub_download(repository, name, revision=weights.revision)
-        return Path(path)
-    except GatedRepoError:
-        raise AbsentError(
-            weights.describe(name) + f" was refused by the Hub. {advise_licence(repository)}"
-        ) from None
-    except Exception as error:
-        if weights.listing is None and may_be_absent(error):
-            return None
-        raise weights.error(name, f"is not on this machine, and {refusal(error)}") from error
-
-
-def _find_commit(repository: str, revision: str | None) -> tuple[str, frozenset[str] | None]:
-    """Return the commit of a revision, and the names of its files if the Hub ever listed them."""
-    import huggingface_hub
+def _find_commit(repository: str, revision: str | None) -> Commit:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        info = huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10)
-        names = sorted(file.rfilename for file in info.siblings or ())
-        if names:
-            write_cached(_listing_file(repository, str(info.sha)), json.dumps(names))
-        return str(info.sha), frozenset(names) or None
+        return find_commit(repository, revision)
     except HFValidationError:
         raise UserError(
             f"The weights {repository!r} are neither a folder on this machine nor a Hub id."
         ) from None
-    except Exception as error:
-        for name in MAIN_FILES:
-            cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
-            if isinstance(cached, str):
-                commit = Path(cached).parent.name
-                stored = read_cached(_listing_file(repository, commit))
-                return commit, None if stored is None else frozenset(json.loads(stored))
-        raise AbsentError(
-            f"The weights {repository!r}{f' at {revision}' if revision else ''} are not on this"
-            f" machine, and {refusal(error)}.\nPut a copy of the repository into a folder and use"
-            " --weights FOLDER, or fetch it where there is a network with:\n"
-            f"  hf download {repository} --local-dir FOLDER"
+    except Exception as error:  # the Hub's client raises many kinds
+        raise absent(
+            f"The weights {repository!r}{f' at {revision}' if revision else ''} are",
+            error,
+            repository,
+            "model",
+            "Fetch them where there is a network, with `bench fetch` or into a folder that --weights"
+            " FOLDER names:\n"
+            f"  hf download {repository} --local-dir FOLDER",
         ) from error
-
-
-def _listing_file(repository: str, commit: str) -> Path:
-    return cache_dir("listings") / f"{repository.replace('/', '--')}@{commit}.json"

@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import wraps
 from ipaddress import ip_address
@@ -40,6 +41,10 @@ _switches: dict[tuple[Any, str], Any] = {}  # values of the libraries' copies be
 
 class OfflineError(OSError):
     """Code tried to connect to another machine while no network is used."""
+
+
+class SilentHubError(Exception):
+    """The Hub was not asked or does not answer; the message says which."""
 
 
 def is_offline() -> bool:
@@ -103,66 +108,48 @@ def offline_if_set(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def why_not_asked() -> str | None:
+    """Return why the Hub is not asked now, or None."""
+    from huggingface_hub import constants
+
+    variable = "the Hub was not asked (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else None
+    return offline_reason() or variable
+
+
 def hub_silence() -> str | None:
     """Return why the Hub does not answer, or None; wait at most `HUB_TIMEOUT` + 1 seconds."""
-    if (reason := offline_reason()) is not None:
-        return reason
     from huggingface_hub import constants, get_session
 
-    if constants.HF_HUB_OFFLINE:
-        return "the Hub was not asked (HF_HUB_OFFLINE)"
-    problems = ["TimeoutError"]
-
-    def ask() -> None:
+    address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    if (reason := why_not_asked()) is None:
         try:
-            address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
-            get_session().head(address, timeout=HUB_TIMEOUT)
-            problems.clear()
-        except Exception as error:  # the type depends on the version of huggingface_hub
-            problems[:] = [type(error).__name__]
-
-    thread = Thread(target=ask, daemon=True)  # the look-up of an address cannot be interrupted
-    thread.start()
-    thread.join(HUB_TIMEOUT + 1)
-    return f"the Hub does not answer ({problems[0]})" if problems else None
+            ask_promptly(lambda: get_session().head(address, timeout=HUB_TIMEOUT), HUB_TIMEOUT)
+        except SilentHubError as error:
+            return str(error)
+    return reason
 
 
-@contextmanager
-def asking_hub() -> Iterator[None]:
-    """Use only local files within the block, or the decorated function, if the Hub is silent."""
-    with offline(hub_silence()):
-        yield
+def ask_promptly(ask: Callable[[], T], seconds: float) -> T:
+    """Return what `ask` returns, or raise SilentHubError a second after it should have.
 
-
-def refusal(error: BaseException) -> str:
-    """Return why something could not be fetched from the Hub, as a text."""
-    status = hub_status(error)
-    answer = (
-        f"did not provide it ({type(error).__name__})" if status is None else f"answered {status}"
-    )
-    return offline_reason() or f"the Hub {answer}"
-
-
-def hub_status(error: BaseException | None) -> int | None:
-    """Return the HTTP status with which the Hub refused a request; None if it did not answer."""
-    while error is not None:
-        if (response := getattr(error, "response", None)) is not None:
-            return int(response.status_code)
-        error = error.__cause__
-    return None
-
-
-def may_be_absent(error: BaseException) -> bool:
-    """Return whether a file that could not be fetched may not exist on the Hub.
-
-    The Hub says so, or was not asked. Any other answer is about a file that it may have; its client
-    calls that a `LocalEntryNotFoundError`, which is a kind of `EntryNotFoundError`.
+    The look-up of an address cannot be interrupted, and would last longer. If the Hub answered with
+    an HTTP status, the error of its client is raised.
     """
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    answer: Future[T] = Future()
 
-    if isinstance(error, LocalEntryNotFoundError):
-        return hub_status(error) is None
-    return isinstance(error, EntryNotFoundError)
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(seconds + 1)
+    except Exception as error:  # the type depends on the version of huggingface_hub
+        if isinstance(error, ValueError) or getattr(error, "response", None) is not None:
+            raise
+        raise SilentHubError(f"the Hub does not answer ({type(error).__name__})") from error
 
 
 def _imported_switches() -> Iterator[tuple[Any, str]]:

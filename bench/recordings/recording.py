@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.discovery.loading import exhaustive_strategy
 from bench.engine.items import Questions, plain_question
-from bench.errors import AbsentError, UserError
+from bench.errors import UserError
 from bench.inputs.subsets import select_subset
-from bench.machine.offline import asking_hub, refusal
+from bench.machine.hub import absent, find_commit
 from bench.running.command import recording_command
 from bench.store.cells import FirstOrder, has_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
@@ -234,37 +234,29 @@ def find_recording(name: str, results: str) -> Path:
     )
 
 
-@asking_hub()
 def _download(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     name, _, revision = repository.partition("@")
     try:
-        folder = snapshot_download(
-            name,
-            repo_type="dataset",
-            revision=revision or None,
-            allow_patterns=list(RECORDING_FILES),
-            endpoint=endpoint(),
-        )
+        commit = find_commit(name, revision or None, "dataset")
+        files = [
+            file
+            for file in commit.files or ()
+            if any(fnmatchcase(file, pattern) for pattern in RECORDING_FILES)
+        ]
+        commit.prefetch(files)
+        for file in files:
+            commit.fetch(file)
     except HFValidationError:
         raise UserError(
             f"{SCHEME}{repository} is not a dataset of the Hub: write it as {SCHEME}owner/name."
         ) from None
     except Exception as error:  # the Hub's client raises many kinds
-        raise AbsentError(
-            f"{SCHEME}{repository} is not on this machine, and {refusal(error)}. Is it a dataset"
-            " that you can see, and is there a network?"
-        ) from error
-    if not Path(folder, MANIFEST).is_file():
+        raise absent(f"{SCHEME}{repository} is", error, name, "dataset") from error
+    if not (commit.folder / MANIFEST).is_file():
         raise UserError(
             f"{SCHEME}{repository} is not an error table: it has no {MANIFEST}. `bench results"
             " export RUN --format errors` writes one."
         )
-    return Path(folder)
-
-
-def endpoint() -> str | None:
-    """Return the Hub address in the variable HF_ENDPOINT; None for the public Hub."""
-    return os.environ.get("HF_ENDPOINT") or None
+    return commit.folder

@@ -29,6 +29,7 @@ LFS_SUFFIXES = (".safetensors", ".bin", ".parquet", ".ckpt", ".zip")
 BRANCH = "main"
 PARQUET_BRANCH = "refs/convert/parquet"  # every dataset has it; here it is empty
 Headers = dict[str, str]
+Files = dict[str, bytes]  # path → content
 
 
 @dataclass
@@ -68,12 +69,16 @@ class Hub:
     Attributes:
         address: for HF_ENDPOINT.
         files: "models/owner/name" or "datasets/owner/name" → path → content.
+        revisions: the same → name of a tag, a branch other than main, or a pull request → files.
+        sizes: path → bytes that a listing claims; for a file that fits on no disk.
         faults: the first one that fits a request applies to it.
         log: the requests in the order of their answers.
     """
 
     address: str = ""
-    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    files: dict[str, Files] = field(default_factory=dict)
+    revisions: dict[str, dict[str, Files]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     log: list[Request] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
@@ -90,10 +95,19 @@ class Hub:
             path.relative_to(folder).as_posix(): path.read_bytes() for path in paths
         }
 
-    def commit(self, repository: str) -> str:
-        """Return the commit of a repository, 40 hex digits, which depends on its content."""
-        files = sorted(self.files[repository].items())
+    def commit(self, repository: str, revision: str = BRANCH) -> str:
+        """Return the commit of a revision, 40 hex digits, which depends on its content."""
+        files = sorted((self.at(repository, revision) or {}).items())
         return sha1("".join(f"{path} {_digest(c)}\n" for path, c in files).encode()).hexdigest()
+
+    def at(self, repository: str, revision: str) -> Files | None:
+        """Return the files of a branch, tag, pull request or commit; None if there is none."""
+        named = {BRANCH: self.files[repository], **self.revisions.get(repository, {})}
+        if repository.startswith("datasets/"):
+            named.setdefault(PARQUET_BRANCH, {})
+        if revision in named:
+            return named[revision]
+        return next((named[r] for r in named if self.commit(repository, r) == revision), None)
 
     def fault(self, method: str, path: str) -> Fault | None:
         """Return the fault of a request, which counts as one of its times."""
@@ -147,8 +161,27 @@ def point_clients(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     restless = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
-    for name in ("huggingface_hub.utils._http", "huggingface_hub.file_download"):
+    for name in (
+        "huggingface_hub.utils._http",
+        "huggingface_hub.file_download",
+        "bench.machine.hub",
+    ):
         monkeypatch.setattr(f"{name}.time", restless, raising=False)
+
+
+def point_datasets(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn the library `datasets` in this process to a hub, with a cache of its own."""
+    from datasets import config
+
+    point_clients(hub, cache / "hub", monkeypatch)
+    monkeypatch.setattr(config, "HF_ENDPOINT", hub.address)
+    files = hub.address + "/datasets/{repo_id}/resolve/{revision}/{path}"
+    monkeypatch.setattr(config, "HUB_DATASETS_URL", files)
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", cache / "datasets")
+    monkeypatch.setattr(config, "DOWNLOADED_DATASETS_PATH", cache / "downloads")
+    monkeypatch.setattr(config, "STREAMING_READ_RETRY_INTERVAL", 0)
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setattr(config, name, False)
 
 
 @lru_cache(maxsize=1024)
@@ -204,13 +237,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get_api(self, repository: str, rest: list[str]) -> None:
         """Answer with a description of a repository or a listing of its files."""
-        if not self._has(repository, rest[1] if len(rest) > 1 else BRANCH):
+        revision = rest[1] if len(rest) > 1 else BRANCH
+        files = self._files(repository, revision)
+        if files is None:
             return
-        files = self.held.files[repository]
         name = repository.partition("/")[2]
         if rest[:1] != ["tree"]:
-            siblings = [{"rfilename": path, "size": len(c)} for path, c in files.items()]
-            commit = self.held.commit(repository)
+            sizes = {path: self.held.sizes.get(path, len(c)) for path, c in files.items()}
+            siblings = [{"rfilename": path, "size": size} for path, size in sizes.items()]
+            commit = self.held.commit(repository, revision)
             self._answer({"_id": "1", "id": name, "sha": commit, "siblings": siblings})
             return
         below = "".join(f"{part}/" for part in rest[2:])
@@ -226,11 +261,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get_file(self, repository: str, revision: str, path: str) -> None:
         """Answer with a file, or the range of it that is wanted."""
-        if not self._has(repository, revision):
+        files = self._files(repository, revision)
+        if files is None:
             return
-        content = self.held.files[repository].get(path)
-        commit = {"X-Repo-Commit": self.held.commit(repository)}
-        if content is None or revision == PARQUET_BRANCH:
+        content = files.get(path)
+        commit = {"X-Repo-Commit": self.held.commit(repository, revision)}
+        if content is None:
             self._refuse(404, "EntryNotFound", commit)
             return
         is_large = path.endswith(LFS_SUFFIXES)
@@ -259,11 +295,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer({"url": f"{self.held.address}/{wanted['organization']}/{wanted['name']}"})
         elif parts[:2] == ["api", "validate-yaml"]:
             self._answer({"errors": [], "warnings": []})
-        elif self._has(repository, BRANCH):
-            self._post_to(repository, parts[4], body)
+        else:
+            revision = parts[5] if parts[4:5] == ["paths-info"] and len(parts) > 5 else BRANCH
+            files = self._files(repository, revision)
+            if files is not None:
+                self._post_to(repository, parts[4], body, files)
 
-    def _post_to(self, repository: str, verb: str, body: bytes) -> None:
-        files = self.held.files[repository]
+    def _post_to(self, repository: str, verb: str, body: bytes, files: Files) -> None:
         if verb == "paths-info":
             is_json = "json" in self.headers.get("Content-Type", "")
             wanted = json.loads(body) if is_json else parse_qs(body.decode())
@@ -302,15 +340,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(fault.status, fault.code, headers)
         return True
 
-    def _has(self, repository: str, revision: str) -> bool:
-        """Return whether there is such a revision; if not, answer so."""
+    def _files(self, repository: str, revision: str) -> Files | None:
+        """Return the files of a revision; if there is none, answer so."""
         if repository not in self.held.files:
             self._refuse(404, "RepoNotFound")
-            return False
-        if revision not in (BRANCH, PARQUET_BRANCH, self.held.commit(repository)):
+            return None
+        files = self.held.at(repository, revision)
+        if files is None:
             self._refuse(404, "RevisionNotFound")
-            return False
-        return True
+        return files
 
     def _parts(self) -> list[str]:
         """Return the parts of the path. A slash within a part, as in a revision, is quoted."""

@@ -17,6 +17,7 @@ from helpers.pipelines import save_indexed
 from helpers.places import ROOT
 from helpers.released import made
 from helpers.single_file import save_single_file
+from huggingface_hub import constants
 
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
@@ -192,11 +193,18 @@ def test_without_a_network_as_with_one(
         with pytest.raises(UserError, match=f"{UNET} is not on this machine, and the Hub was not"):
             StableDiffusion(stored)
         assert hub.log == []
+        plain.symlink_to(snapshot[plain])
+        stable_diffusion(stored)
+        # A cache as an older client of the Hub fills it, for which nobody stored a listing.
+        shutil.copytree(
+            tmp_path / "cache", tmp_path / "older", symlinks=True, ignore=lambda *_: ["trees"]
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "older"))
         monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "empty-cache"))
         unlisted = resolve(name, commit)
         assert unlisted == online and unlisted.listing is None
+        stable_diffusion(unlisted)
+        (unlisted.root / UNET).unlink()
         with pytest.raises(UserError, match=r"unet/ has no .*; the Hub was not asked which files"):
             StableDiffusion(unlisted)
-        plain.symlink_to(snapshot[plain])
-        stable_diffusion(unlisted)
         assert hub.log == []

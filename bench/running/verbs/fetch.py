@@ -6,7 +6,8 @@ from bench.contracts.backbone import Backbone
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
-from bench.inputs.weights import HASHED_SUFFIXES, advise_licence, resolve
+from bench.inputs.weights import HASHED_SUFFIXES, resolve
+from bench.machine.hub import advise_licence
 from bench.running.parts.scorer import INDEX, find_backbone
 from bench.running.settings import RunConfig
 from bench.store.fields import Document

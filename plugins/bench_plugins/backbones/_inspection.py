@@ -117,6 +117,11 @@ class InspectedFolder(PipelineDenoiser):
         """
         meta = cls.on_meta(replace(weights, loras=(), file=None), dtype, **settings)
         if meta is not None and weights.file is None:
+            names = meta.component_classes
+            halves = {name: getattr(meta.pipe, name).dtype == torch.float16 for name in names}
+            weights.prefetch(
+                file for name in names for file in weights.model_files(name, halves[name])
+            )
             check_tensors(weights, meta.pipe, meta.component_classes)
         return meta
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import json
 import re
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.packaged_modules.cache.cache import Cache
 
-from bench.errors import AbsentError, UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.rows import make_dataset
+from bench.machine.cache import cache_dir, cached_arrow, is_cached, read_cached, write_cached
 from bench.machine.files import open_regular, resolve_inside
-from bench.machine.offline import asking_hub, offline_reason, refusal
+from bench.machine.hub import Commit, absent, find_commit
 from bench_plugins.datasets._arrow import reading
 from bench_plugins.datasets._columns import NamedColumns, standard_rows
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
@@ -72,13 +76,13 @@ class Hub:
         if data_dir is not None:
             own = Path(data_dir, place.config or "")
             return Folder(**self.columns).load(split, str(own if own.is_dir() else data_dir))
-        rows, name = self._rows(split)
+        rows, name = self.read(split)
         return as_rows(rows, name, NamedColumns(**self.columns), f"hf:{place.repository}")
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split of items with all its columns and undecoded images (UserError)."""
         if data_dir is None:
-            rows, _ = self._rows(split or self.place.split)
+            rows, _ = self.read(split or self.place.split)
         else:
             rows = _parquet_rows(Path(data_dir), str(split))
         for name, kind in rows.features.items():
@@ -86,38 +90,98 @@ class Hub:
                 rows = rows.cast_column(name, datasets.Image(decode=False))
         return rows
 
-    @asking_hub()
-    def _rows(self, split: str | None) -> tuple[datasets.Dataset, str]:
-        """Download a split unless cached; return it with its name (UserError)."""
+    def read(self, split: str | None) -> tuple[datasets.Dataset, str]:
+        """Return a split, downloaded unless it is in the cache, with its name (UserError)."""
         try:
-            return self._fetch(split)
+            commit = find_commit(self.place.repository, self.place.revision, "dataset")
+            return _read(commit, self.place, split)
         except UserError:
             raise
         except Exception as error:  # the Hub's client raises many kinds
             raise _explain(self.place, error) from error
 
-    def _fetch(self, split: str | None) -> tuple[datasets.Dataset, str]:
-        place = self.place
-        if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
-            datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
-        configs = datasets.get_dataset_config_names(place.repository, revision=place.revision)
-        config = _one_of("configuration", place.config, configs, ("default",), place)
-        splits = datasets.get_dataset_split_names(place.repository, config, revision=place.revision)
-        name = _one_of("split", split, splits, SPLIT_NAMES, place)
-        load: Any = partial(
-            datasets.load_dataset, place.repository, config, split=name, revision=place.revision
+
+def _read(commit: Commit, place: HubSource, split: str | None) -> tuple[datasets.Dataset, str]:
+    if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
+        datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
+    if commit.error is None and Path(place.repository).is_dir():
+        raise UserError(
+            f"hf:{place.repository} is on the Hub, but the folder {place.repository} here would be"
+            f" read instead. Start from another folder, or name it ./{place.repository}."
         )
-        if place.first is None:
-            return load(), name
-        stream = load(streaming=True)
-        features = stream.features or stream._resolve_features().features
-        images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
-        for key in images:
-            stream = stream.cast_column(key, datasets.Image(decode=False))
-            features[key] = datasets.Image()
-        first_rows = list(stream.take(place.first))
-        table = pa.Table.from_pylist(first_rows, schema=features.arrow_schema)
-        return make_dataset(table, features), f"{name}[:{place.first}]"
+    config = _one_of("configuration", place.config, _names(commit), ("default",), place)
+    name = _one_of("split", split, _names(commit, config), SPLIT_NAMES, place)
+    if place.first is None:
+        return _builder(commit, config).as_dataset(split=name), name
+    title = f"{name}[:{place.first}]"
+    digest = hashlib.sha256(f"{commit.commit} {config} {title}".encode()).hexdigest()
+    file = cache_dir("first-rows") / f"{digest}.arrow"
+    if not is_cached(file):
+        table = _first_rows(commit, config, name, place.first)
+        cached_arrow(file, table.schema, lambda: [table])
+    return datasets.Dataset.from_file(str(file)), title
+
+
+def _first_rows(commit: Commit, config: str, split: str, count: int) -> pa.Table:
+    """Return the first rows of a split, which are streamed, with undecoded images."""
+    stream: Any = _builder(commit, config, whole=False).as_streaming_dataset(split=split)
+    features = stream.features or stream._resolve_features().features
+    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    for key in images:
+        stream = stream.cast_column(key, datasets.Image(decode=False))
+        features[key] = datasets.Image()
+    return pa.Table.from_pylist(list(stream.take(count)), schema=features.arrow_schema)
+
+
+def _builder(commit: Commit, config: str, whole: bool = True) -> datasets.DatasetBuilder:
+    """Return what reads a configuration, after downloading the `whole` unless it is cached."""
+    if (folder := _cached(commit).get(config)) is not None:
+        return Cache(
+            repo_id=commit.repository,
+            dataset_name=commit.repository.rpartition("/")[2],
+            config_name=config,
+            version=folder.parent.name,
+            hash=commit.commit,
+        )
+    if commit.error is not None:
+        raise commit.error
+    builder = datasets.load_dataset_builder(commit.repository, config, revision=commit.commit)
+    if whole:
+        files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
+        # Its rows are written once more, as Arrow files.
+        commit.expect_room([*(file.partition(f"@{commit.commit}/")[2] for file in files)])
+        builder.download_and_prepare()
+    return builder
+
+
+def _names(commit: Commit, config: str = "") -> list[str]:
+    """Return the configurations of a dataset, or the splits of one of them.
+
+    The answers are kept, because the library's cache holds only what was loaded.
+    """
+    file = cache_dir("splits") / f"{commit.commit}.json"
+    known: dict[str, list[str]] = json.loads(read_cached(file) or "{}")
+    if config in known:
+        return known[config]
+    cached = _cached(commit)
+    if commit.error is None:
+        ask = datasets.get_dataset_split_names if config else datasets.get_dataset_config_names
+        more = (config,) if config else ()
+        known[config] = list(ask(commit.repository, *more, revision=commit.commit))
+        write_cached(file, json.dumps(known))
+        return known[config]
+    if config in cached:
+        return list(datasets.DatasetInfo.from_directory(str(cached[config])).splits or ())
+    if config or not cached:
+        raise commit.error
+    return list(cached)
+
+
+def _cached(commit: Commit) -> dict[str, Path]:
+    """Return the folders of the library's cache with configurations of a commit."""
+    owner = glob.escape(commit.repository.partition("/")[0])
+    folders = Path(datasets.config.HF_DATASETS_CACHE).glob(f"{owner}___*/*/*/{commit.commit}")
+    return {folder.parts[-3]: folder for folder in folders}
 
 
 def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
@@ -166,21 +230,19 @@ def _one_of(
     return chosen or names[0]
 
 
-def _explain(place: HubSource, error: Any) -> UserError:
-    kind = type(error).__name__
-    reason = " ".join(str(error).split())[:200]
-    if "script" in reason.lower():
+def _explain(place: HubSource, error: Exception) -> UserError:
+    if "script" in str(error).lower():
         return UserError(
             f"hf:{place.repository} is a loading script, which is never run. Look for a copy in"
             " parquet, or name a revision that has one, such as @refs/convert/parquet."
         )
-    hint = ""
-    if "Gated" in kind or "gated" in reason:
-        hint = " It is gated: accept its terms on its page, then log in with `hf auth login`."
     revision = f" --revision {place.revision}" if place.revision else ""
-    refused = f"{refusal(error)}: {reason}" if offline_reason() is None else refusal(error)
-    return AbsentError(
-        f"hf:{place.repository} is not on this machine, and {refused}.{hint}\n"
+    named = f" at {place.revision}" if place.revision else ""
+    return absent(
+        f"hf:{place.repository}{named} is",
+        error,
+        place.repository,
+        "dataset",
         "Fetch it on a machine with a network, and name the copy with --data-dir FOLDER:\n"
-        f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER"
+        f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER",
     )

@@ -10,16 +10,16 @@ from typing import Any
 
 import datasets
 
-from bench.errors import AbsentError, UserError, warn_user
+from bench.errors import UserError, warn_user
 from bench.inputs.class_names import keep_alphanumeric
 from bench.inputs.labels import make_unique
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import make_dataset
 from bench.inputs.survey import ImageSurvey, find_source_files, hash_image, survey
 from bench.machine.cache import cache_dir, read_cached, write_cached
-from bench.machine.offline import asking_hub, refusal
 from bench_plugins.datasets._arrow import load_parquet
 from bench_plugins.datasets._listing import load_images
+from bench_plugins.datasets.hub import Hub
 
 HUB_ID = "blanchon/UC_Merced"
 TEST_SHARE = 0.2  # of each class, also among images that are not in the list
@@ -40,7 +40,7 @@ class UCMerced:
         `train` that `tiny-landuse` was not trained on. A local copy is parquet in the Hub's layout
         or a folder per class.
         """
-        rows = _local(data_dir) if data_dir else _from_hub()
+        rows = _local(data_dir) if data_dir else Hub(HUB_ID).read("train")[0]
         _check_classes(rows, data_dir or HUB_ID)
         rows = rows.cast_column("image", datasets.Image(decode=False))
         rows = rows.select_columns(["image", "label"])
@@ -91,19 +91,6 @@ def _local(data_dir: str) -> datasets.Dataset:
     # The original archive keeps its classes in UCMerced_LandUse/Images.
     nested = next((p for p in sorted(folder.rglob("Images")) if p.is_dir()), folder)
     return load_images(nested, "all")
-
-
-@asking_hub()
-def _from_hub() -> datasets.Dataset:
-    try:
-        return datasets.load_dataset(HUB_ID, split="train")
-    except Exception as error:  # the Hub's client raises many kinds
-        raise AbsentError(
-            f"UC Merced ({HUB_ID}) is not on this machine, and {refusal(error)}.\n"
-            "Name a local copy with --data-dir FOLDER (parquet in the Hub's layout, or a folder of"
-            " images per class), or fetch it on a machine with a network:\n"
-            f"  hf download --repo-type dataset {HUB_ID} --local-dir FOLDER"
-        ) from error
 
 
 def _check_classes(rows: datasets.Dataset, source: str) -> None:

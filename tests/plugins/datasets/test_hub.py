@@ -1,4 +1,4 @@
-"""The Hub's datasets, in folders of the same layout: the Hub itself is not asked."""
+"""The Hub's datasets, from a Hub of our own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pyarrow as pa
 import pytest
 from helpers.command import bench
 from helpers.given import picture, write_parquet
+from helpers.hub import Hub as Server
+from helpers.hub import a_hub, point_datasets
 
 from bench.errors import UserError
 from bench_plugins.datasets.hub import Hub, HubSource, parse_source
@@ -42,17 +44,24 @@ def test_what_is_no_source_is_refused(source: str) -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder laid out as a repository; `datasets` prefers it to the Hub's of that name."""
-    folder = tmp_path / "owner" / "pets"
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
+    with a_hub() as served:
+        point_datasets(served, tmp_path / "cache", monkeypatch)
+        yield served
+
+
+@pytest.fixture
+def repository(hub: Server, tmp_path: Path) -> Path:
+    """A folder laid out as a repository, which the Hub has as owner/pets."""
+    folder = tmp_path / "pets"
     for split, fine in (("test", [0, 1, 1]), ("train", [1, 0, 0])):
         write_parquet(
             folder / "data" / f"{split}-00000-of-00001.parquet",
             {"img": IMAGES, "fine": fine, "coarse": ["x", "y", "y"], "key": [7, 8, 9]},
         )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    yield folder
+    hub.add("datasets/owner/pets", folder)
+    return folder
 
 
 def load(source: str, split: str | None = None, data_dir: Any = None, **columns: Any) -> Any:
@@ -94,21 +103,24 @@ def test_a_copy_is_read_without_the_hub(repository: Path) -> None:
     assert rows["label"] == [0, 1, 1]
 
 
-def test_a_script_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "owner" / "scripted"
-    folder.mkdir(parents=True)
-    (folder / "scripted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(UserError, match=r"hf:owner/scripted"):
+def test_a_script_is_never_run(hub: Server, tmp_path: Path) -> None:
+    script = f"open({str(tmp_path / 'ran')!r}, 'w')\n".encode()
+    hub.files["datasets/owner/scripted"] = {"scripted.py": script}
+    with pytest.raises(UserError, match=r"hf:owner/scripted is a loading script"):
         load("owner/scripted")
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_cannot_be_had_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(*_: Any, **__: Any) -> Any:
-        raise ConnectionError("no network")
+def test_a_folder_of_that_name_is_not_taken_for_it(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "owner" / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"would be read instead.* \./owner/pets"):
+        load("owner/pets", label_column="fine")
 
-    monkeypatch.setattr(datasets, "get_dataset_config_names", gone)
+
+def test_without_a_network_the_way_out_is_said() -> None:
     with pytest.raises(UserError, match=r"\(HF_HUB_OFFLINE\)\.\n.*--data-dir.*\n.*--revision v1"):
         load("owner/absent@v1")
 

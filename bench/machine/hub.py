@@ -1,0 +1,334 @@
+"""The Hugging Face Hub: a revision is resolved and listed once, and then needs no network.
+
+`find_commit` asks which commit a revision is and which files it has. Both answers are kept, the
+commit where the Hub's own clients look for it (`refs`) and the listing in the toolkit's cache, and
+are used if the Hub does not answer. Files are fetched by commit. A file that the listing has is
+fetched or reported, never taken for absent.
+
+All functions of huggingface_hub that are needed exist since 0.27, the lowest version.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from bench.errors import AbsentError, UserError, warn_user
+from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
+from bench.machine.files import read_text, resolve_inside, write_atomically
+from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
+
+BUSY = (429, 500, 502, 503, 504)  # HTTP statuses of a Hub that should be asked again
+PAUSES = (1.0, 4.0, 15.0)  # seconds before a busy Hub is asked again, if it names no time
+LONGEST_PAUSE = 300.0  # seconds; the Hub counts the requests of five minutes
+TIMEOUT = 10.0  # seconds to wait for a listing
+TRUST = 60.0  # seconds for which an answer is not asked for again
+COMMIT = re.compile("[0-9a-f]{40}")
+T = TypeVar("T")
+logger = logging.getLogger("bench.hub")
+_answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}  # with the times of the answers
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit of a repository of the Hub.
+
+    `files` maps the names of all files to their sizes in bytes; None if the Hub never listed them.
+    `error` is why the Hub did not answer, if the answers were stored before.
+    """
+
+    repository: str
+    commit: str
+    kind: str = "model"  # or "dataset"
+    files: Mapping[str, int] | None = None
+    error: Exception | None = field(default=None, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files in the cache of the Hub's clients."""
+        return _folder(self.repository, self.kind) / "snapshots" / self.commit
+
+    def fetch(self, name: str) -> Path:
+        """Return a file that the listing has, after downloading it if necessary.
+
+        Raises UserError if there is no room for it, and what the Hub's client raises.
+        """
+        import huggingface_hub
+
+        path = self.folder / name
+        if path.is_file():
+            return path
+        self.expect_room([name])
+        return Path(
+            ask_again(
+                lambda: huggingface_hub.hf_hub_download(
+                    self.repository,
+                    name,
+                    repo_type=self.kind,
+                    revision=self.commit,
+                    endpoint=endpoint(),
+                )
+            )
+        )
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Download missing files of the listing together. Those that fail are reported by `fetch`.
+
+        Raises UserError if there is no room for them.
+        """
+        import huggingface_hub
+
+        missing = [name for name in names if not (self.folder / name).is_file()]
+        if not missing:
+            return
+        try:
+            self.expect_room(missing)
+        except SilentHubError:
+            return
+        with suppress(Exception):
+            huggingface_hub.snapshot_download(
+                self.repository,
+                repo_type=self.kind,
+                revision=self.commit,
+                allow_patterns=[glob.escape(name) for name in missing],
+                endpoint=endpoint(),
+            )
+
+    def expect_room(self, names: Collection[str]) -> None:
+        """Log the size of files that will be downloaded.
+
+        Raises UserError if the disk has no room for them, and SilentHubError.
+        """
+        if (reason := why_not_asked()) is None and not _answered_lately():
+            reason = hub_silence()
+        if reason is not None:  # the Hub's client would ask for minutes
+            raise SilentHubError(reason)
+        size = sum((self.files or {}).get(name, 0) for name in names)
+        logger.info(f"{self.repository}: {len(names)} files, {size / 1e9:.3g} GB, are downloaded.")
+        folder = next(path for path in self.folder.parents if path.is_dir())
+        if size > (free := shutil.disk_usage(folder).free):
+            raise UserError(
+                f"{self.repository} needs {size / 1e9:,.1f} GB, and {folder} has {free / 1e9:,.1f}"
+                " GB left. Make room, or set HF_HOME to a folder on another disk."
+            )
+
+
+def find_commit(repository: str, revision: str | None = None, kind: str = "model") -> Commit:
+    """Return the commit of a branch, tag, pull request (`refs/pr/1`) or commit; None means main.
+
+    Raises SilentHubError if the Hub is needed and does not answer, and what its client raises.
+    """
+    import huggingface_hub
+
+    key = (endpoint(), str(_folder(repository, kind)), revision)
+    if _is_recent(key):
+        return _answers[key][1]
+    stored = _stored(repository, revision, kind)
+    is_complete = stored is not None and stored.files is not None
+    if stored is not None and is_complete and stored.commit == revision:
+        return stored
+    api = huggingface_hub.HfApi(endpoint=endpoint())
+    describe = api.dataset_info if kind == "dataset" else api.model_info
+
+    def ask() -> Commit:
+        if (reason := why_not_asked()) is not None:
+            raise SilentHubError(reason)
+        info = ask_promptly(
+            lambda: describe(repository, revision=revision, timeout=TIMEOUT, files_metadata=True),
+            TIMEOUT,
+        )
+        files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        return Commit(repository, str(info.sha), kind, files or None)
+
+    try:
+        commit = ask_again(ask, () if is_complete else PAUSES)
+    except Exception as error:
+        if stored is None:
+            raise
+        return replace(stored, error=error)
+    _store(commit, revision or "main")
+    _answers[key] = time.monotonic(), commit
+    return commit
+
+
+def absent(what: str, error: Exception, repository: str, kind: str, offline: str = "") -> UserError:
+    """Return the error about something that is not on this machine, with the next step.
+
+    `offline` says what to do without a network. It is an AbsentError if the Hub may give it later.
+    """
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+
+    reason = f"{what} not on this machine, and {refusal(error, repository, kind)}."
+    refused = _refused(error)
+    if isinstance(refused, GatedRepoError):
+        return AbsentError(reason)
+    if isinstance(refused, RevisionNotFoundError | UserError) or _is_hidden(refused):
+        return UserError(reason)
+    return AbsentError(f"{reason}\n{offline}" if offline else reason)
+
+
+def refusal(error: Exception, repository: str, kind: str = "model") -> str:
+    """Return why the Hub did not provide something and what to do, as the end of a sentence."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+
+    refused, status = _refused(error), hub_status(error)
+    if isinstance(error, SilentHubError | UserError):
+        return str(error).rstrip(".")
+    if isinstance(refused, GatedRepoError):
+        return f"the Hub refuses it. {advise_licence(repository, kind=kind)}".rstrip(".")
+    if isinstance(refused, RevisionNotFoundError):
+        page = _page(repository, kind)
+        return f"the Hub does not have this revision. Its branches and tags are at {page}/tree/main"
+    if _is_hidden(refused):
+        return (
+            f"the Hub has no {kind} {repository!r}, or it is private. Check the name, or log in"
+            " with `hf auth login`"
+        )
+    if isinstance(error, OSError) and error.errno in (*NOT_WRITABLE, errno.EACCES, errno.EPERM):
+        return (
+            f"the cache {constants.HF_HUB_CACHE} cannot be written ({error.strerror}). Make room,"
+            " or set HF_HOME to another folder"
+        )
+    if status is None:
+        detail = " ".join(str(error).split())[:200]
+        return f"the Hub did not provide it ({type(error).__name__}: {detail}). Try again"
+    busy = ". It is busy: try again later" if status in BUSY else ""
+    return f"the Hub answered {status}{busy}"
+
+
+def advise_licence(repository: str, licence: str | None = None, kind: str = "model") -> str:
+    """Return what to do if the Hub gives something only to users who accepted its licence."""
+    named = f" ({licence})" if licence else ""
+    return (
+        f"Its licence{named} has to be accepted at {_page(repository, kind)}, and this machine"
+        " logged in with `hf auth login`."
+    )
+
+
+def ask_again(ask: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
+    """Return what `ask` returns; while the Hub is busy, ask again after the time that it names."""
+    for pause in pauses:
+        try:
+            return ask()
+        except Exception as error:
+            status, named = hub_status(error), _retry_after(error)
+            if status not in BUSY or (named or 0) > LONGEST_PAUSE:
+                raise
+        seconds = pause if named is None else named
+        if seconds > TIMEOUT:
+            warn_user(f"The Hub is busy ({status}); it is asked again in {seconds:.0f} s.")
+        time.sleep(seconds)
+    return ask()
+
+
+def hub_status(error: BaseException | None) -> int | None:
+    """Return the HTTP status with which the Hub refused a request; None if it did not answer."""
+    response = getattr(_refused(error), "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def endpoint() -> str | None:
+    """Return the Hub address in the variable HF_ENDPOINT; None for the public Hub."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _page(repository: str, kind: str) -> str:
+    return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repository}"
+
+
+def _is_recent(key: tuple[str | None, ...]) -> bool:
+    return key in _answers and time.monotonic() - _answers[key][0] < TRUST
+
+
+def _answered_lately() -> bool:
+    return any(key[0] == endpoint() and _is_recent(key) for key in _answers)
+
+
+def _refused(error: BaseException | None) -> BaseException | None:
+    """Return the error of the Hub's client with the answer that caused an error, or the error."""
+    cause = error
+    while cause is not None and getattr(cause, "response", None) is None:
+        cause = cause.__cause__
+    return cause or error
+
+
+def _is_hidden(error: BaseException | None) -> bool:
+    """Return whether the Hub says that there is no such repository, or hides it."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    return isinstance(error, RepositoryNotFoundError) or hub_status(error) == 401
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Return the seconds after which the Hub wants to be asked again, if it names them."""
+    try:
+        headers: Mapping[str, str] = getattr(_refused(error), "response").headers  # noqa: B009
+        return max(0.0, float(headers["Retry-After"]))
+    except (AttributeError, KeyError, ValueError):
+        return None
+
+
+def _folder(repository: str, kind: str) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind))
+
+
+def _ref(repository: str, revision: str, kind: str) -> Path:
+    return resolve_inside(_folder(repository, kind) / "refs", revision)
+
+
+def _stored(repository: str, revision: str | None, kind: str) -> Commit | None:
+    """Return the commit that a revision was when it was last fetched, if it is in the cache."""
+    folder, ref = _folder(repository, kind), _ref(repository, revision or "main", kind)
+    name = read_text(ref).strip() if ref.is_file() else revision or ""
+    if not COMMIT.fullmatch(name):
+        return None
+    files = _listing(repository, name, kind)
+    # The rows of a dataset may be in the cache of another library alone.
+    is_used = (folder / "snapshots" / name).is_dir() or (kind == "dataset" and files is not None)
+    return Commit(repository, name, kind, files) if is_used else None
+
+
+def _store(commit: Commit, revision: str) -> None:
+    """Keep the listing of a commit, and that it is the commit of a revision."""
+    if commit.files is not None:
+        file = _listing_file(commit.repository, commit.commit, commit.kind)
+        write_cached(file, json.dumps(commit.files))
+    ref = _ref(commit.repository, revision, commit.kind)
+    with suppress(OSError):  # of a read-only cache
+        if revision != commit.commit and not (ref.is_file() and ref.read_text() == commit.commit):
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(ref, commit.commit, durable=False)
+
+
+def _listing(repository: str, commit: str, kind: str) -> dict[str, int] | None:
+    """Return the stored listing of a commit: our own, or that of another user of the cache."""
+    import huggingface_hub
+
+    stored = read_cached(_listing_file(repository, commit, kind))
+    if stored is not None:
+        files: dict[str, int] = json.loads(stored)
+        return files
+    try:
+        tree = huggingface_hub.get_cached_repo_tree(repository, repo_type=kind, revision=commit)
+    except Exception:  # not stored, or a version before 2.0, which stores none
+        return None
+    return {file.path: file.size for file in tree}
+
+
+def _listing_file(repository: str, commit: str, kind: str) -> Path:
+    return cache_dir("files", f"{kind}s") / f"{repository.replace('/', '--')}@{commit}.json"

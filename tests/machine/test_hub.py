@@ -1,0 +1,287 @@
+"""Every way of naming something on the Hub, under every fault, and afterwards without a network."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pytest
+from helpers.given import picture, write_parquet
+from helpers.hub import Fault, Hub, a_hub, point_datasets
+from huggingface_hub import constants
+
+from bench.errors import AbsentError, BenchError, UserError
+from bench.inputs.weights import resolve
+from bench.machine import hub as hub_module
+from bench.machine.offline import offline
+from bench.recordings.recording import find_recording
+from bench_plugins.datasets.hub import Hub as Dataset
+
+NOWHERE = "http://127.0.0.1:9"  # a port on which nothing listens
+NAME = "owner/name"
+IMAGES = pa.array([picture(1), picture(2), picture(3)])
+
+
+def at(revision: str | None) -> str:
+    return NAME if revision is None else f"{NAME}@{revision}"
+
+
+class Way(NamedTuple):
+    """A way of naming something: its repository, its file, and what is read of it."""
+
+    repository: str
+    file: str
+    read: Callable[[str | None], object]
+
+
+def read_model(revision: str | None) -> object:
+    weights = resolve(NAME, revision)
+    path = weights.find("unet/diffusion_pytorch_model.safetensors")
+    assert path is not None
+    return weights.fingerprint, path.read_bytes(), weights.read("config.json")
+
+
+def read_recording(revision: str | None) -> object:
+    folder = find_recording(f"hf:{at(revision)}", "results")
+    return folder.name, (folder / "errors/part-0.parquet").read_bytes()
+
+
+WAYS = {
+    "model": Way(f"models/{NAME}", "unet/diffusion_pytorch_model.safetensors", read_model),
+    "dataset": Way(
+        f"datasets/{NAME}",
+        "data/test.parquet",
+        lambda revision: Dataset(at(revision)).load(None, None)["label"][:],
+    ),
+    "first images": Way(
+        f"datasets/{NAME}",
+        "data/test.parquet",
+        lambda revision: Dataset(f"{at(revision)}:/test[:2]").load(None, None)["label"][:],
+    ),
+    "recording": Way(f"datasets/{NAME}", "errors/part-0.parquet", read_recording),
+}
+REVISIONS = (None, "main", "v1", "refs/pr/1", "commit")
+each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub with one of each, whose tag v1 and pull request have other content than main."""
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
+    pets = tmp_path / "pets"
+    for number, label in enumerate("abc"):
+        write_parquet(
+            pets / str(number) / "data/test.parquet", {"image": IMAGES, "label": [label] * 3}
+        )
+    with a_hub() as served:
+        point_datasets(served, tmp_path / "cache", monkeypatch)
+        for repository in {way.repository for way in WAYS.values()}:
+            contents = [
+                {
+                    "config.json": b'{"number": %d}' % number,
+                    "unet/config.json": b"{}",
+                    "unet/diffusion_pytorch_model.safetensors": b"tensors %d" % number,
+                    "unet/diffusion_pytorch_model.fp16.safetensors": b"half",
+                }
+                if repository.startswith("models")
+                else {
+                    "data/test.parquet": (pets / f"{number}/data/test.parquet").read_bytes(),
+                    "manifest.json": b"{}",
+                    "errors/part-0.parquet": (pets / f"{number}/data/test.parquet").read_bytes(),
+                }
+                for number in range(3)
+            ]
+            served.files[repository] = contents[0]
+            served.revisions[repository] = {"v1": contents[1], "refs/pr/1": contents[2]}
+        yield served
+
+
+def leave(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the clients away from the Hub, which then does not answer."""
+    point_datasets(replace(hub, address=NOWHERE), tmp_path / "cache", monkeypatch)
+
+
+@each_way
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_what_was_fetched_needs_no_network(
+    way: Way, revision: str | None, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --offline, with it, and with HF_HUB_OFFLINE; nothing is written into the cache."""
+    if revision == "commit":
+        revision = hub.commit(way.repository)
+    fetched = way.read(revision)
+    others = [way.read(other) for other in ("main", "v1", "refs/pr/1")]
+    assert others.count(fetched) == 1, "a revision was taken for another one"
+    leave(hub, tmp_path, monkeypatch)
+    before = state(tmp_path / "cache")
+    hub.log.clear()
+    assert way.read(revision) == fetched
+    with offline():
+        assert way.read(revision) == fetched
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert way.read(revision) == fetched
+    assert hub.log == [] and state(tmp_path / "cache") == before
+
+
+def state(folder: Path) -> dict[str, int]:
+    return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Let no file of this process be larger than some bytes, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+class Trouble(NamedTuple):
+    """What is wrong, the words that say so, and the error."""
+
+    words: str
+    error: type[BenchError]
+    fault: Mapping[str, Any] = MappingProxyType({})
+    path: str = ""  # part of the path of the requests that fail; empty for the way's file
+
+
+TROUBLES = {
+    "no such repository": Trouble(
+        "the Hub has no (model|dataset) 'owner/name', or it is", UserError
+    ),
+    "private": Trouble("is private. .* `hf auth login`", UserError, {"status": 401}, "/api/"),
+    "no such revision": Trouble("v9 .*does not have this revision.*/tree/main", UserError),
+    "licence": Trouble(
+        r"licence has to be accepted at https://huggingface.co/(datasets/)?owner/name,",
+        AbsentError,
+        {"status": 403, "code": "GatedRepo"},
+    ),
+    "busy listing": Trouble("answered 503. It is busy", AbsentError, {"status": 503}, "/api/"),
+    "too many requests": Trouble("answered 429. It is busy", AbsentError, {"status": 429}, "/api/"),
+    "busy file": Trouble("answered 503. It is busy", AbsentError, {"status": 503}),
+    "listed but not there": Trouble(
+        "answered 404", AbsentError, {"status": 404, "code": "EntryNotFound"}
+    ),
+    "cut connection": Trouble("did not provide it", AbsentError, {"after": 2}),
+    "no network": Trouble("the Hub does not answer", AbsentError),
+    "--offline": Trouble(r"not asked \(--offline\)", AbsentError),
+    "HF_HUB_OFFLINE": Trouble(r"not asked \(HF_HUB_OFFLINE\)", AbsentError),
+    "too large": Trouble("needs 1,000.0 GB, and .* Make room, or set HF_HOME", UserError),
+    "full disk": Trouble("cannot be written .* Make room, or set HF_HOME", AbsentError),
+}
+
+
+STREAMED = {("first images", "too large"), ("first images", "full disk")}  # need no disk
+
+
+@pytest.mark.parametrize(
+    ("way", "trouble"), [pair for pair in product(WAYS, TROUBLES) if pair not in STREAMED]
+)
+def test_each_failure_says_which_it_is(
+    way: str, trouble: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, error, fault, path = TROUBLES[trouble]
+    repository, file, read = WAYS[way]
+    with ExitStack() as stack:
+        if fault:
+            hub.faults.append(Fault(path or f"/{file}", **fault))
+        elif trouble == "no such repository":
+            del hub.files[repository]
+        elif trouble == "no network":
+            leave(hub, tmp_path, monkeypatch)
+        elif trouble == "--offline":
+            stack.enter_context(offline())
+        elif trouble == "HF_HUB_OFFLINE":
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        elif trouble == "too large":
+            hub.sizes[file] = 10**12
+        elif trouble == "full disk":
+            stack.enter_context(small_files())
+        with pytest.raises(UserError, match=f"(?s){words}") as caught:
+            read("v9" if trouble == "no such revision" else None)
+    assert type(caught.value) is error and NAME in str(caught.value)
+    if trouble == "too large" and "model" in repository:
+        assert not any(file in request for request in hub.asked)
+
+
+@each_way
+@pytest.mark.parametrize("path", ["/api/", ""])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_hub_is_asked_again_when_it_says(
+    way: Way, path: str, status: int, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    clock = SimpleNamespace(**{**vars(time), "sleep": waits.append})
+    monkeypatch.setattr(hub_module, "time", clock)
+    hub.faults.append(Fault(path or f"/{way.file}", status, times=1, retry_after=7))
+    assert way.read(None) == way.read("main")
+    assert hub.faults[0].times == 0 and (not path or waits == [7.0])
+
+
+def test_a_busy_hub_that_wants_an_hour_is_not_waited_for(hub: Hub) -> None:
+    hub.faults.append(Fault("/api/", 429, retry_after=3600))
+    with pytest.raises(AbsentError, match="answered 429"):
+        resolve(NAME)
+    assert len(hub.log) <= 2
+
+
+def test_what_is_cached_is_used_of_a_busy_hub_at_once(hub: Hub) -> None:
+    fetched = read_model(None)
+    hub_module._answers.clear()
+    hub.faults.append(Fault("/api/", 503))
+    hub.log.clear()
+    assert read_model(None) == fetched and len(hub.log) == 1
+
+
+def test_a_pinned_commit_asks_for_nothing_twice(hub: Hub) -> None:
+    fetched = read_model(commit := hub.commit(f"models/{NAME}"))
+    hub_module._answers.clear()
+    hub.log.clear()
+    assert read_model(commit) == fetched and hub.log == []
+
+
+def test_a_branch_that_moves_is_followed(hub: Hub) -> None:
+    first = read_model(None)
+    hub.files[f"models/{NAME}"] = hub.revisions[f"models/{NAME}"]["v1"]
+    hub_module._answers.clear()
+    assert read_model(None) != first and read_model(None) == read_model("v1")
+
+
+@pytest.mark.parametrize("revision", ["../../x", "..", "/etc/passwd", "a\nb"])
+def test_a_revision_names_no_file_elsewhere(revision: str, hub: Hub, tmp_path: Path) -> None:
+    before = state(tmp_path)
+    with pytest.raises(UserError):
+        resolve(NAME, revision)
+    new = state(tmp_path).keys() - before.keys()
+    assert not [path for path in new if "/refs/" in path]
+
+
+def test_eight_processes_at_once(hub: Hub, tmp_path: Path) -> None:
+    code = (
+        "from bench.inputs.weights import resolve\n"
+        f"weights = resolve({NAME!r})\n"
+        f"print(weights.find({WAYS['model'].file!r}).read_bytes(), weights.fingerprint)\n"
+    )
+    variables = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], env={**os.environ, **variables}, stdout=subprocess.PIPE
+        )
+        for _ in range(8)
+    ]
+    printed = {process.communicate(timeout=300)[0] for process in processes}
+    commit = hub.commit(f"models/{NAME}")
+    assert printed == {f"b'tensors 0' {NAME}@{commit}\n".encode()}
