@@ -77,3 +77,26 @@ def test_a_metric_that_depends_on_the_order_fails() -> None:
     assert np.isfinite(metric.value(data))
     with pytest.raises(AssertionError):
         contract.test_the_order_of_the_images_is_nothing(metric, data)
+
+
+class Overstated(MetricContract):
+    """A metric whose influence values are too large."""
+
+    def make(self) -> Any:
+        class Thrice:
+            def value(self, data: MetricInput) -> float:
+                return float((data.predictions == data.labels).mean())
+
+            def influence(self, data: MetricInput) -> Any:
+                right = (data.predictions == data.labels).astype(float)
+                return right.mean() + 3 * (right - right.mean())
+
+        return Thrice()
+
+
+def test_a_metric_with_another_standard_error_fails() -> None:
+    contract = Overstated()
+    data = MetricContract.data.__wrapped__(contract)  # type: ignore[attr-defined]  # pytest's fixture
+    metric = MetricContract.metric.__wrapped__(contract)  # type: ignore[attr-defined]  # likewise
+    with pytest.raises(AssertionError):
+        contract.test_influence_values_give_the_standard_error(metric, data)

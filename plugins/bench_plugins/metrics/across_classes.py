@@ -68,10 +68,18 @@ class Auroc(_OneAgainstRest):
     }
 
     def value(self, data: MetricInput) -> float:
-        """Return scikit-learn's area, averaged over the classes with images."""
-        from sklearn.metrics import roc_auc_score
+        """Return the area, averaged over the classes with images, from the ranks of their images.
 
-        return _mean([roc_auc_score(*pair) for pair in self.by_class(data)])
+        It is the statistic of Mann & Whitney (1947) divided by the number of pairs.
+        """
+        from scipy.stats import rankdata
+
+        areas = []
+        for positive, score in self.by_class(data):
+            count, n = int(positive.sum()), len(score)
+            above = rankdata(score)[positive].sum() - count * (count + 1) / 2
+            areas.append(above / (count * (n - count)))
+        return _mean(areas)
 
     def influence(self, data: MetricInput) -> Floats:
         """Return influence values from structural components (DeLong et al., Biometrics 44, 1988).
@@ -104,10 +112,14 @@ class AveragePrecision(_OneAgainstRest):
     }
 
     def value(self, data: MetricInput) -> float:
-        """Return scikit-learn's average precision, averaged over the classes with images."""
-        from sklearn.metrics import average_precision_score
+        """Return the mean over the classes of the mean precision at each of their images."""
+        from scipy.stats import rankdata
 
-        return _mean([average_precision_score(*pair) for pair in self.by_class(data)])
+        precisions = []
+        for positive, score in self.by_class(data):
+            hits, above = (rankdata(-part, "max") for part in (score[positive], score))
+            precisions.append(float((hits / above[positive]).mean()))
+        return _mean(precisions)
 
     def influence(self, data: MetricInput) -> Floats:
         """Return influence values: the average precision plus its derivative in an image's weight.
