@@ -15,7 +15,6 @@ from bench.stats.checked import metric_parts
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.measures import (
     MeasuredMetric,
-    by_group,
     make_metric,
     measure,
     measured_difference,
@@ -50,10 +49,17 @@ def measure_run(
     data = metric_input(path, manifest, decided, spec, metric, raters)
     if by is None:
         return [("", measure(spec, metric, data, parameters))]
-    if by == "group" and data.groups is not None:
-        return list(by_group(spec, metric, data, data.groups))
-    labels = column_values(read_columns(path, manifest), by, decided.sample_ids.to_pylist())
-    return list(by_group(spec, metric, data, labels))
+    names = data.groups if by == "group" else None
+    if names is None:
+        names = column_values(read_columns(path, manifest), by, decided.sample_ids.to_pylist())
+    rows: list[tuple[str, MeasuredMetric | str]] = []
+    for group in sorted(set(names.tolist()) - {""}):  # an image without a name is in no group
+        try:
+            part = data.take(np.flatnonzero(names == group))
+            rows.append((group, measure(spec, metric, part, {})))
+        except UserError as error:
+            rows.append((group, str(error)))
+    return rows
 
 
 def compare(

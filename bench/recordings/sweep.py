@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SHOWN_AGREEMENT = 0.95  # lower limit of the agreement of a setting that is recommended
 
 SweepSetting = tuple[str, Parameters]  # name and parameters of a strategy
-Agreement = tuple[float, tuple[float, float]]  # a proportion and its 95 % Wilson interval
 
 
 class SweepRow(Document):
@@ -128,11 +127,11 @@ def _make_row(
     manifest: Manifest, records: Sequence[Record], full: NDArray[np.int64], **marks: bool
 ) -> SweepRow:
     decided = as_decisions(records)
-    share, interval = agreement(decided.predictions, full)
+    equal = int((decided.predictions == full).sum())
     return SweepRow(
         summary=summarize(manifest, decided, total_seconds=None, peak_memory=None),
-        agreement=share,
-        agreement_ci95=interval,
+        agreement=equal / len(full),
+        agreement_ci95=accuracy_interval(equal, len(full)),
         **marks,
     )
 
@@ -156,12 +155,6 @@ def _make_point(
     return _make_row(
         manifest, records, full, pareto=False, point=True, classifier=manifest.classifier
     )
-
-
-def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> Agreement:
-    """Return the proportion of equal predictions, with its 95 % Wilson interval."""
-    equal = int((a == b).sum())
-    return equal / len(a), accuracy_interval(equal, len(a))
 
 
 def plot_sweep(rows: Sequence[SweepRow], file: Path) -> None:

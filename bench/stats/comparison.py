@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bench.errors import UserError, images_failed
-from bench.stats.differences import differences, differing_identity, training_warning
+from bench.stats.differences import differences, training_warning
 from bench.stats.measures import MetricDifference
 from bench.stats.paired import ClassDifference, Paired, class_differences, paired_test
 from bench.stats.shares import accuracy_interval
@@ -33,8 +33,7 @@ class Comparison(Paired):
     cost_ratio: float | None  # evaluation equivalents, B / A
     seconds_ratio: float | None  # scoring time, B / A
     not_divided: dict[str, str]  # `cost` or `seconds` → reason why its ratio is meaningless
-    settings: dict[str, list[Any]]  # parts of the identity that differ: name → [A's, B's]
-    differences: dict[str, list[Any]]  # the same, by the names of options
+    differences: dict[str, list[Any]]  # settings that differ, by the names of options → [A's, B's]
     warnings: list[str]  # warnings on the validity of the comparison
     sequential: QuestionAnswer | None = None  # sequential test in random order, if requested
 
@@ -78,7 +77,6 @@ def compare_decided(
         cost_ratio=costs,
         seconds_ratio=seconds,
         not_divided=reasons,
-        settings=differing_identity(*manifests),
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
     )

@@ -7,14 +7,13 @@ raters, if there are several).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.contracts.measuring import Metric, MetricInput
@@ -27,7 +26,7 @@ from bench.stats.checked import checked_value, metric_parts, metric_value, resam
 from bench.stats.class_metrics import class_average, class_counts, image_values
 from bench.stats.crossed import spread
 from bench.stats.difference_tests import Answers, Method, difference_test
-from bench.stats.paired import ALPHA, Difference
+from bench.stats.paired import Difference, tested_difference
 from bench.store.fields import Document, Number, Positive
 
 METRIC_RESAMPLES = 2_000  # bootstrap samples; a 95 % interval cuts off 50 on each side
@@ -152,30 +151,9 @@ def measured_difference(
         tested = difference_test(spec, a.labels, answers[0], answers[1])
     else:
         ends, p = _bootstrap(spec, metric, (a, b))
-        tested = Difference(
-            estimate=parts[1].value - parts[0].value,
-            interval=ends,
-            p=p,
-            level=ALPHA,
-            method="bootstrap",
-            n=len(a),
-        )
+        change = parts[1].value - parts[0].value
+        tested = tested_difference("bootstrap", len(a), change, ends, p)
     return MetricDifference(metric=spec.name, a=parts[0].value, b=parts[1].value, difference=tested)
-
-
-def by_group(
-    spec: MetricSpec, metric: Metric, data: MetricInput, names: NDArray[np.str_]
-) -> Iterator[tuple[str, MeasuredMetric | str]]:
-    """Yield each group's name with its metric, or with the reason why the metric is undefined.
-
-    `names` are the group of each image; an image with an empty name is in no group.
-    """
-    for name in sorted(set(names.tolist()) - {""}):
-        part = data.take(np.flatnonzero(names == name))
-        try:
-            yield name, measure(spec, metric, part, {})
-        except UserError as error:
-            yield name, str(error)
 
 
 def _bootstrap(

@@ -22,13 +22,11 @@ from bench.running.study.rounds import DATA, OVER
 from bench.stats.checked import metric_parts
 from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
-from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
 from bench.store.decisions import Decisions
 from bench.store.metric_inputs import metric_input
 from bench.store.runs import StoredRun
 from bench.store.studies import Study
-from bench.store.summary import Group
 
 NONE = "–"  # shown if a run has no value on an axis
 
@@ -241,19 +239,3 @@ def image_clusters(members: Sequence[MethodRuns]) -> Ints | None:
         return None
     _, codes = np.unique(members[0].decided.groups, return_inverse=True)
     return np.asarray(codes, dtype=np.int64)
-
-
-def find_worst_group(method: MethodRuns) -> Group | None:
-    """Return the group of images with the lowest mean accuracy over the runs, if there are any."""
-    if (names := method.decided.groups) is None:
-        return None
-    right = (method.predictions == method.decided.labels).mean(axis=(0, 1))
-    shares = [
-        (float(right[names == group].mean()), str(group)) for group in np.unique(names) if group
-    ]
-    if not shares:
-        return None
-    share, name = min(shares)
-    n = int((names == name).sum())
-    interval = accuracy_interval(round(share * n), n)
-    return Group(group=name, n=n, accuracy=share, accuracy_ci95=interval)
