@@ -201,7 +201,7 @@ def main() -> None:
         "rows": [row.plain() for row in rows],
     }
     (out / "screening.json").write_text(json.dumps(evidence, indent=1), "utf-8")
-    plot_sweep(rows, None, out / "screening.png")
+    plot_sweep(rows, out / "screening.png")
 
 
 if __name__ == "__main__":

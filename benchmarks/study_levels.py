@@ -1,6 +1,7 @@
 """How often a study's tests call two methods different that are not, and what intervals miss.
 
     python benchmarks/study_levels.py [--studies 1000]
+    python benchmarks/study_levels.py --influence [--studies 150]
 
 Two methods answer the same n images with S seeds each. Whether an image is right is a threshold on
 its difficulty, which both methods share, on what one method makes of the image, on a shift of the
@@ -15,6 +16,9 @@ Printed are the shares, in percent, of studies with p <= 0.05: `images`, the tes
 both nulls (under *any* it is right to reject: these runs do differ); `seeds`, the test over seeds,
 under *any*; `Hillis`, the same with one t quantile and his degrees of freedom; and `off`, how many
 studies had a p that contradicts its interval.
+
+With `--influence`: the share of z tests of influence values with p <= 0.05, for two methods whose
+scores of all classes are exchangeable, by the number of classes and of images in each.
 """
 
 from __future__ import annotations
@@ -26,10 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from bench.contracts.measuring import MetricInput
+from bench.discovery.loading import metric_specs
 from bench.stats import class_metrics
-from bench.stats.crossed import seed_error
+from bench.stats.crossed import image_error, seed_error
 from bench.stats.difference_tests import compare_over_images, compare_over_seeds
-from bench.stats.paired import Difference
+from bench.stats.measures import make_metric
+from bench.stats.paired import ALPHA, Difference
 
 ACCURACY, OWN, NOISE = 0.85, 0.5, 0.5
 IMAGES, SEEDS, SPREADS = (200, 2000, 10_000), (2, 3, 5, 8), (0.0, 0.01, 0.03)
@@ -83,11 +90,43 @@ def contradicts(tested: Difference) -> bool:
     return tested.significant != (low > 0 or high < 0)
 
 
+def influence_level(name: str, classes: int, images: int, studies: int) -> float:
+    """Return how often a z test of a metric's influence values rejects that methods are equal."""
+    metric, rng, rejected = make_metric(metric_specs()[name]), np.random.default_rng(1), 0
+    labels, names = np.arange(classes * images) % classes, tuple(map(str, range(classes)))
+    for _ in range(studies):
+        values, hard = [], rng.normal(size=(len(labels), classes))
+        for _ in "ab":
+            scores = hard + rng.normal(size=hard.shape)
+            scores[np.arange(len(labels)), labels] -= 1.5
+            decisions = MetricInput(names, labels, scores.argmin(axis=1), scores=scores)
+            values.append(np.asarray(metric.influence(decisions)))
+        change = values[1] - values[0]
+        error = image_error(change[None, None])
+        rejected += error > 0 and 2 * norm.sf(abs(change.mean()) / error) <= ALPHA
+    return rejected / studies
+
+
+def influence_levels(studies: int) -> None:
+    """Print a line for each number of images in a class."""
+    cases = list(product(("auroc", "average_precision"), (3, 10, 50)))
+    print(f"| images in a class | {' | '.join(f'{name}, {c} classes' for name, c in cases)} |")
+    print(f"| {'--: | ' * (1 + len(cases))}")
+    for images in (2, 3, 5, 10, 20):
+        shares = [100 * influence_level(name, c, images, studies) for name, c in cases]
+        print(f"| {images} | {' | '.join(f'{share:.0f}' for share in shares)} |", flush=True)
+
+
 def main() -> None:
     """Print a line for each number of images and seeds and each spread over seeds."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", type=int, default=1000, help="simulated per line and null")
-    studies = parser.parse_args().studies
+    parser.add_argument("--influence", action="store_true", help="only tests of influence values")
+    chosen = parser.parse_args()
+    studies = chosen.studies
+    if chosen.influence:
+        influence_levels(studies)
+        return
     class_metrics.PERMUTATIONS = 999  # a study has 20,000; the level is the same
     print("| images | seeds | ±seeds | images, these | images, any | seeds, any | Hillis | off |")
     print("| --: | --: | --: | --: | --: | --: | --: | --: |")

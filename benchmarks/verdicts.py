@@ -51,6 +51,46 @@ from bench.stats.sequential import (
 )
 from bench.store.questions import Verdict
 
+# The question, what is false in at most 5 %, and over what.
+BOUNDS = (
+    (
+        "`differs from RUN`, `better than RUN`, `… by 0.02`, `within 0.02 of RUN`",
+        "any answer about this pair of runs in this metric, in both directions, at any margin, or"
+        " the interval of the difference",
+        "the images, as a sample of all images like these",
+    ),
+    (
+        "… `on this split`",
+        "the same about the images of this split; when all are stored, the answer is counted",
+        "the random order of the split's images",
+    ),
+    (
+        "`width 0.05`, and the interval of the accuracy beside every answer",
+        "the interval; this 5 % is one of its own",
+        "the images or, `on this split`, their order",
+    ),
+    (
+        'a study with `stop = "best"`',
+        "the method named is not a best one (with a `margin`: nor within it of a best one)",
+        "the images, on each dataset",
+    ),
+    (
+        "…",
+        "any method is called *worse than the best* although it is a best one; this 5 % is one of"
+        " its own",
+        "the images, on each dataset",
+    ),
+    (
+        'a study with `stop = "ranked"`',
+        "any pair is in the wrong order, or called equal although it differs by the `margin`",
+        "the images, on each dataset",
+    ),
+    (
+        "an [audit](stability.md)",
+        "the interval of the agreement",
+        "the random order of the run's images",
+    ),
+)
 IMAGES, PAIRS = 200, 60  # images per simulated run, and per run whose interval is computed
 QUESTIONS = (("differs from a", 0.0), ("better than a by 0.1", 0.1), ("within 0.1 of a", 0.1))
 STUDIES: tuple[tuple[float, ...], ...] = (
@@ -311,56 +351,11 @@ def table(runs: int) -> None:
     ranked = max(
         misordered(accuracies, runs) for accuracies in STUDIES if len(set(accuracies)) == 1
     )
-    rows = [
-        (
-            "`differs from RUN`, `better than RUN`, `… by 0.02`, `within 0.02 of RUN`",
-            "any answer about this pair of runs in this metric, in both directions, at any margin,"
-            " or the interval of the difference",
-            "the images, as a sample of all images like these",
-            pairs[""],
-        ),
-        (
-            "… `on this split`",
-            "the same about the images of this split; when all are stored, the answer is counted",
-            "the random order of the split's images",
-            pairs[" on this split"],
-        ),
-        (
-            "`width 0.05`, and the interval of the accuracy beside every answer",
-            "the interval; this 5 % is one of its own",
-            "the images or, `on this split`, their order",
-            max(widths),
-        ),
-        (
-            'a study with `stop = "best"`',
-            "the method named is not a best one (with a `margin`: nor within it of a best one)",
-            "the images, on each dataset",
-            named,
-        ),
-        (
-            "…",
-            "any method is called *worse than the best* although it is a best one; this 5 % is one"
-            " of its own",
-            "the images, on each dataset",
-            worse,
-        ),
-        (
-            'a study with `stop = "ranked"`',
-            "any pair is in the wrong order, or called equal although it differs by the `margin`",
-            "the images, on each dataset",
-            ranked,
-        ),
-        (
-            "an [audit](stability.md)",
-            "the interval of the agreement",
-            "the random order of the run's images",
-            audits(60),
-        ),
-    ]
+    figures = (pairs[""], pairs[" on this split"], max(widths), named, worse, ranked, audits(60))
     print("| question | false in at most 5 %, at any number of images | over | simulated |")
     print("|---|---|---|--:|")
-    for question, bounded, over, share in rows:
-        print(f"| {question} | {bounded} | {over} | {100 * share:.1f} % |", flush=True)
+    for bound, figure in zip(BOUNDS, figures, strict=True):
+        print(f"| {' | '.join(bound)} | {100 * figure:.1f} % |", flush=True)
 
 
 def main() -> None:

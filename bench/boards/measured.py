@@ -8,27 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from bench.contracts.measuring import Metric
-from bench.contracts.metrics import MetricSpec
-from bench.contracts.strategy import Floats
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
-from bench.stats.comparison import Comparison, answer_in_order, compare_decided, with_metric
-from bench.stats.difference_tests import Method
+from bench.stats.checked import metric_parts
+from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.measures import (
     MeasuredMetric,
-    by_group,
-    image_parts,
     make_metric,
     measure,
     measured_difference,
 )
+from bench.stats.questions import Results, StopQuestion, answer
 from bench.store.arrow import indices
 from bench.store.columns import column_values, read_columns
-from bench.store.decisions import Decisions, shared_rows
+from bench.store.decisions import shared_rows
 from bench.store.metric_inputs import metric_input, read_raters
-from bench.store.runs import StoredRun, read_run
+from bench.store.runs import read_run
 
 
 def measure_run(
@@ -53,10 +49,17 @@ def measure_run(
     data = metric_input(path, manifest, decided, spec, metric, raters)
     if by is None:
         return [("", measure(spec, metric, data, parameters))]
-    if by == "group" and data.groups is not None:
-        return list(by_group(spec, metric, data, data.groups))
-    labels = column_values(read_columns(path, manifest), by, decided.sample_ids.to_pylist())
-    return list(by_group(spec, metric, data, labels))
+    names = data.groups if by == "group" else None
+    if names is None:
+        names = column_values(read_columns(path, manifest), by, decided.sample_ids.to_pylist())
+    rows: list[tuple[str, MeasuredMetric | str]] = []
+    for group in sorted(set(names.tolist()) - {""}):  # an image without a name is in no group
+        try:
+            part = data.take(np.flatnonzero(names == group))
+            rows.append((group, measure(spec, metric, part, {})))
+        except UserError as error:
+            rows.append((group, str(error)))
+    return rows
 
 
 def compare(
@@ -82,34 +85,25 @@ def compare(
         metric_input(run.path, run.manifest, decisions, spec, implementation).take(shared)
         for run, decisions, shared in zip((a, b), decided, rows, strict=True)
     ]
+    update: dict[str, object] = {}
     if metric != "accuracy":
         tested = measured_difference(spec, implementation, *inputs)
-        compared = with_metric(compared, tested, spec)
-    if not sequential:
-        return compared
-    ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
-    place = {sample_id: row for row, sample_id in enumerate(ids)}
-    order = [place[name] for name in shuffle_samples(ids, a.manifest.identity.dataset.fingerprint)]
-    ordered_a, ordered_b = (data.take(np.array(order)) for data in inputs)
-    name, total = a.manifest.run_id, a.manifest.dataset.n_total
-    answered = answer_in_order(spec, implementation, ordered_a, ordered_b, name, total)
-    return compared.model_copy(update={"sequential": answered})
-
-
-def read_values(
-    run: StoredRun, spec: MetricSpec, metric: Metric
-) -> tuple[Decisions, Floats, Method]:
-    """Return a run's decisions, and values of its images, float64 [n], whose mean is the metric.
-
-    The method says whether these are the images' own values or influence values. Raises UserError
-    if the run lacks something that the metric needs, or if the metric is not such a mean.
-    """
-    decided = run.decided(top="top5" in spec.needs)
-    data = metric_input(run.path, run.manifest, decided, spec, metric)
-    values, method = image_parts(spec, metric, data)
-    if values is None:
-        raise UserError(
-            f"A study needs a metric that is a mean over images, and {spec.words} is not one."
-            f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
-        )
-    return decided, values, method
+        shown, change = tested.difference.significant, spec.sign * tested.difference.estimate
+        update = {"tested": tested, "significant": shown, "regression": shown and change < 0}
+    if sequential:
+        ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
+        place = {sample_id: row for row, sample_id in enumerate(ids)}
+        order = shuffle_samples(ids, a.manifest.identity.dataset.fingerprint)
+        mixed = np.array([place[sample_id] for sample_id in order])
+        base, new = (metric_parts(spec, implementation, data.take(mixed)) for data in inputs)
+        if not (base.method == new.method == "images" and spec.range == (0.0, 1.0)):
+            raise UserError(
+                f"--sequential needs a metric that is a mean over images, and {spec.words} is not"
+                " one."
+            )
+        assert base.values is not None and new.values is not None
+        name = a.manifest.run_id
+        question = StopQuestion("differs", f"differs from {name}", name)
+        results = Results(new.values, base.values, a.manifest.dataset.n_total)
+        update["sequential"] = answer(question, results)
+    return compared.model_copy(update=update)

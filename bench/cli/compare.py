@@ -190,9 +190,6 @@ def _metric_rows(metric: MetricDifference | None) -> list[list[str]]:
 @click.option(
     "--images", type=click.IntRange(1, 10_000_000), help="The number of available images."
 )
-@click.option(
-    "--accuracy", type=click.FloatRange(0, 1), help="The accuracy of the first run, if known."
-)
 @results_and_json
 def power_command(
     run_a: str | None,
@@ -200,7 +197,6 @@ def power_command(
     difference: float | None,
     discordance: float | None,
     images: int | None,
-    accuracy: float | None,
     results: str,
 ) -> None:
     """Compute how many images are needed to detect a difference, and what N images can detect.
@@ -217,7 +213,7 @@ def power_command(
         n = runs.wins + runs.losses + runs.ties
         discordance = discordance or (runs.wins + runs.losses) / n
         difference = difference or abs(runs.difference.estimate)
-        images, accuracy = images or n, accuracy or runs.accuracy_a
+        images = images or n
         if not difference:
             raise UserError(
                 f"Both runs have the same accuracy, and differ on {100 * discordance:.1f} % of the"
@@ -230,7 +226,7 @@ def power_command(
             "Give two runs, or --difference 0.02 --discordance 0.1: the difference of accuracies"
             " and the share of images that exactly one run gets right."
         )
-    plan = plan_power(difference, discordance, images, accuracy)
+    plan = plan_power(difference, discordance, images)
     end_with_json(plan.model_dump(mode="json"))
     _print_power(plan)
     names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
@@ -243,13 +239,10 @@ def _print_power(plan: Power) -> None:
         f" right on {100 * plan.discordance:.3g} % of the images:"
     )
     rows = [
-        [
-            f"{100 * needed.power:.0f} %",
-            *("too many" if n is None else f"{n:,}" for n in (needed.paired, needed.unpaired)),
-        ]
+        [f"{100 * needed.power:.0f} %", f"{needed.paired:,}" if needed.paired else "too many"]
         for needed in plan.needed
     ]
-    head = ["power", "images, the same for both", "images each, if not the same"]
+    head = ["power", "images, the same for both"]
     print_rows(head, rows, right=head)
     if plan.n is not None and plan.power is not None:
         say(

@@ -26,7 +26,6 @@ from bench.recordings.sweep import (
     SweepRow,
     default_grid,
     plot_sweep,
-    self_agreement,
     sweep,
 )
 from bench.render.run import print_run
@@ -91,7 +90,6 @@ def replay_command(
 
 @click.command()
 @click.argument("run")
-@click.option("--against", help="A full sweep with another seed, as the ceiling of agreement.")
 @click.option(
     "--strategies",
     help="Only these strategies, comma-separated; default parameters outside the default grid.",
@@ -112,7 +110,6 @@ def replay_command(
 @results_and_json
 def sweep_command(
     run: str,
-    against: str | None,
     strategies: str | None,
     order: str | None,
     deviation: float | None,
@@ -123,15 +120,13 @@ def sweep_command(
 ) -> None:
     """Replay many strategies on the recorded errors of RUN: cost and agreement.
 
-    Agreement is with the full sweep, which evaluates every prompt on every draw. Its ceiling is
-    the agreement of two full sweeps with different seeds (--against). Intervals are 95 % (Wilson),
-    and a star marks the Pareto front. The cheapest setting is recommended that is shown to decide
-    at least 95 % of such images as the full sweep does. Nothing is stored. RUN may be an error
-    table, as in `bench replay`.
+    Agreement is with the full sweep, which evaluates every prompt on every draw. Intervals are
+    95 % (Wilson), and a star marks the Pareto front. The cheapest setting is recommended that is
+    shown to decide at least 95 % of such images as the full sweep does. Nothing is stored. RUN may
+    be an error table, as in `bench replay`.
     """
     path = find_recording(run, results)
     plot_path = figure_file("--plot", plot_file) if plot_file else None
-    reference = self_agreement(path, find_run(against, results)) if against else None
     recording = open_draws(path)
     learned = {"order": order, "deviation": deviation}
     settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
@@ -143,10 +138,9 @@ def sweep_command(
         settings += [(name, {}) for name in names if name in others]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if plot_path is not None:
-        plot_sweep(rows, reference, plot_path)
+        plot_sweep(rows, plot_path)
         say(f"Wrote {plot_path}", err=True)
-    update = {} if reference is None else {"self_agreement": reference}
-    end_with_json([row.model_copy(update=update).plain() for row in rows])
+    end_with_json([row.plain() for row in rows])
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
     lines = [_sweep_row(row) for row in sorted(rows, key=lambda row: row.cost)]
     print_rows(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
@@ -161,12 +155,6 @@ def sweep_command(
         say(
             "Runs given as points cost evaluations of their own network; a classifier costs one,"
             " since it encodes each image once."
-        )
-    if reference:
-        say(
-            f"A full sweep with another seed ({reference.against}) makes the same decision on"
-            f" {percent_text(reference.agreement, reference.agreement_ci95)} % of"
-            f" {reference.n_samples} images."
         )
     command = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
     next_steps(("store one as a run", command))

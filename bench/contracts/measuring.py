@@ -18,6 +18,8 @@ NO_ANSWER = -2  # answer of a rater that was not shown the image; -1 is a failed
 class MetricInput:
     """Decisions on n images. Fields that a metric's `needs` do not list may be None or empty.
 
+    All arrays are read-only, because other metrics read them too.
+
     Attributes:
         classes: names of the C classes.
         labels: true classes, int64 [n].
@@ -42,6 +44,10 @@ class MetricInput:
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     raters: Mapping[str, Ints] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            object.__setattr__(self, name, _read_only(values))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -54,6 +60,13 @@ class MetricInput:
             elif isinstance(values, Mapping):
                 parts[name] = {key: of_images[rows] for key, of_images in values.items()}
         return replace(self, **parts)
+
+
+def _read_only(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        values = values.view()
+        values.flags.writeable = False
+    return {n: _read_only(v) for n, v in values.items()} if isinstance(values, Mapping) else values
 
 
 class Metric:
@@ -84,8 +97,9 @@ class Metric:
     def influence(self, data: MetricInput) -> Floats | None:
         """Return influence values of the images, float64 [n], or None to bootstrap over images.
 
-        Each value is the metric plus its derivative with respect to the image's weight, so their
-        mean is the metric (infinitesimal jackknife; Efron, *The Jackknife, the Bootstrap and Other
-        Resampling Plans*, 1982).
+        Each value is the metric plus its derivative with respect to the image's weight
+        (infinitesimal jackknife; Efron, *The Jackknife, the Bootstrap and Other Resampling Plans*,
+        1982); pseudo-values of the jackknife serve as well. Only their deviations from their mean
+        are used, if the standard error that follows from them is near that of a bootstrap.
         """
         return None

@@ -35,18 +35,8 @@ RESERVED = frozenset(
         *("group_score_ci95", "image_chance", "image_score", "image_score_ci95", "images"),
         *("in_memory", "kind", "loss", "n", "n_samples", "n_total", "parameters", "params"),
         *("path", "private_data", "prompt", "published", "rank", "replayed_from", "run_id"),
-        *(
-            "seconds",
-            "seed",
-            "source",
-            "space",
-            "split",
-            "status",
-            "stopped",
-            "strategy",
-            "template",
-            "text_score",
-        ),
+        *("seconds", "seed", "source", "space", "split", "status", "stopped", "strategy"),
+        *("template", "text_score"),
         *("trained_on", "version", "weights", "worst_group"),
     }
 )

@@ -328,7 +328,7 @@ def _find_commit(repository: str, revision: str | None) -> Commit:
             error,
             repository,
             "model",
-            "Fetch them where there is a network, with `bench fetch` or into a folder that --weights"
-            " FOLDER names:\n"
+            "Fetch them where there is a network, with `bench fetch` or into a folder that"
+            " --weights FOLDER names:\n"
             f"  hf download {repository} --local-dir FOLDER",
         ) from error

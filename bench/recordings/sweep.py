@@ -24,7 +24,6 @@ from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.folder import read_manifest, requested_records
-from bench.store.identity import Identity, StrategyIdentity
 from bench.store.records import Record
 from bench.store.summary import Summary
 
@@ -34,16 +33,6 @@ if TYPE_CHECKING:
 SHOWN_AGREEMENT = 0.95  # lower limit of the agreement of a setting that is recommended
 
 SweepSetting = tuple[str, Parameters]  # name and parameters of a strategy
-Agreement = tuple[float, tuple[float, float]]  # a proportion and its 95 % Wilson interval
-
-
-class SelfAgreement(Document):
-    """Agreement between two exhaustive runs that differ only in their noise."""
-
-    agreement: float
-    agreement_ci95: tuple[float, float]
-    n_samples: int
-    against: str  # id of the other run
 
 
 class SweepRow(Document):
@@ -53,9 +42,6 @@ class SweepRow(Document):
     agreement: float  # proportion of decisions equal to those of the full sweep
     agreement_ci95: tuple[float, float]
     pareto: bool  # whether on the Pareto front of cost and agreement
-    self_agreement: SelfAgreement | None = None
-    """Agreement of two full sweeps with different noise, as a reference; None unless another run
-    was named."""
     recommended: bool = False
     """Whether it is the cheapest setting that is shown, by the lower end of its interval, to decide
     at least 95 % of such images as the full sweep does."""
@@ -141,11 +127,11 @@ def _make_row(
     manifest: Manifest, records: Sequence[Record], full: NDArray[np.int64], **marks: bool
 ) -> SweepRow:
     decided = as_decisions(records)
-    share, interval = agreement(decided.predictions, full)
+    equal = int((decided.predictions == full).sum())
     return SweepRow(
         summary=summarize(manifest, decided, total_seconds=None, peak_memory=None),
-        agreement=share,
-        agreement_ci95=interval,
+        agreement=equal / len(full),
+        agreement_ci95=accuracy_interval(equal, len(full)),
         **marks,
     )
 
@@ -171,64 +157,12 @@ def _make_point(
     )
 
 
-def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> Agreement:
-    """Return the proportion of equal predictions, with its 95 % Wilson interval."""
-    equal = int((a == b).sum())
-    return equal / len(a), accuracy_interval(equal, len(a))
-
-
-def self_agreement(path: Path, against: Path) -> SelfAgreement:
-    """Return the agreement of two exhaustive runs that differ only in their noise.
-
-    It is a reference for a strategy that uses fewer draws: the exhaustive decision itself agrees
-    only that often with a repetition. The run `against` need not have stored its errors. Only
-    images that both runs decided are compared.
-
-    Raises:
-        UserError: the runs differ in more than the noise or have the same noise, one of them did
-            not evaluate every cell, or they share no decided image.
-    """
-    manifests = read_manifest(path), read_manifest(against)
-    plain, other = (_remove_noise(manifest.identity).plain() for manifest in manifests)
-    if plain != other:
-        differing = sorted(name for name in plain if plain[name] != other.get(name))
-        raise UserError(f"--against {against}: it differs in {', '.join(differing)}, not the seed.")
-    if manifests[0].identity == manifests[1].identity:
-        raise UserError(f"--against {against}: it has the same noise; run it with another --seed.")
-    runs = [
-        {r["sample_id"]: r for r in requested_records(folder, manifest) if r["error"] is None}
-        for folder, manifest in zip((path, against), manifests, strict=True)
-    ]
-    if len({record["evaluations"] for run in runs for record in run.values()}) > 1:
-        raise UserError(f"--against {against}: its strategy did not evaluate every cell.")
-    shared = [sample_id for sample_id in runs[0] if sample_id in runs[1]]
-    if not shared:
-        raise UserError(f"--against {against}: the two runs share no decided image.")
-    decided = [as_decisions([run[sample_id] for sample_id in shared]) for run in runs]
-    share, interval = agreement(decided[0].predictions, decided[1].predictions)
-    return SelfAgreement(
-        agreement=share, agreement_ci95=interval, n_samples=len(shared), against=manifests[1].run_id
-    )
-
-
-def _remove_noise(identity: Identity) -> Identity:
-    """Return the identity with noise removed, and the strategy reduced to its number of draws."""
-    draws = {"draws": identity.strategy.params.get("draws")}
-    changed = {
-        "seed": 0,
-        "scoring": identity.scoring.model_copy(update={"noise": None, "guidance_null": None}),
-        "strategy": StrategyIdentity(name="any", version=0, params=draws),
-    }
-    return identity.model_copy(update=changed)
-
-
-def plot_sweep(rows: Sequence[SweepRow], reference: SelfAgreement | None, file: Path) -> None:
+def plot_sweep(rows: Sequence[SweepRow], file: Path) -> None:
     """Plot agreement and accuracy against evaluations per image, with 95 % intervals.
 
     Lines join the settings of a strategy in order of cost, and the Pareto front of the agreement.
-    Crosses are named runs, at their cost in evaluations of their own network. The dashed line and
-    the band are `reference`, the agreement of two full sweeps, and its interval. The suffix of
-    `file` determines the format; UserError if it cannot be written.
+    Crosses are named runs, at their cost in evaluations of their own network. The suffix of `file`
+    determines the format; UserError if it cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -236,9 +170,6 @@ def plot_sweep(rows: Sequence[SweepRow], reference: SelfAgreement | None, file: 
     left, right = figure.subplots(1, 2, sharex=True)
     front = sorted((row.cost, row.agreement) for row in rows if row.pareto)
     left.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
-    if reference is not None:
-        left.axhspan(*reference.agreement_ci95, color="0.93", zorder=-1)
-        left.axhline(reference.agreement, color="0.7", linestyle="--", label="another seed")
     replayed = [row for row in rows if not row.point]
     for axes, value in ((left, "agreement"), (right, "accuracy")):
         for name in dict.fromkeys(row.summary.strategy.name for row in replayed):

@@ -7,13 +7,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.metrics import MetricSpec
 from bench.errors import UserError, images_failed
-from bench.stats.differences import differences, differing_identity, training_warning
-from bench.stats.measures import MetricDifference, image_parts
+from bench.stats.differences import differences, training_warning
+from bench.stats.measures import MetricDifference
 from bench.stats.paired import ClassDifference, Paired, class_differences, paired_test
-from bench.stats.questions import Results, StopQuestion, answer
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decisions, shared_rows
 from bench.store.documents import Manifest, changed_code
@@ -36,35 +33,9 @@ class Comparison(Paired):
     cost_ratio: float | None  # evaluation equivalents, B / A
     seconds_ratio: float | None  # scoring time, B / A
     not_divided: dict[str, str]  # `cost` or `seconds` → reason why its ratio is meaningless
-    settings: dict[str, list[Any]]  # parts of the identity that differ: name → [A's, B's]
-    differences: dict[str, list[Any]]  # the same, by the names of options
+    differences: dict[str, list[Any]]  # settings that differ, by the names of options → [A's, B's]
     warnings: list[str]  # warnings on the validity of the comparison
     sequential: QuestionAnswer | None = None  # sequential test in random order, if requested
-
-
-def with_metric(compared: Comparison, tested: MetricDifference, spec: MetricSpec) -> Comparison:
-    """Return a comparison that also tests a metric other than accuracy."""
-    difference = tested.difference
-    worse = difference.significant and spec.sign * difference.estimate < 0
-    update = {"tested": tested, "significant": difference.significant, "regression": worse}
-    return compared.model_copy(update=update)
-
-
-def answer_in_order(
-    spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput, name: str, total: int
-) -> QuestionAnswer:
-    """Return whether B differs from A, asked image by image in the given order, as by `--until`.
-
-    `name` is that of A, and `total` the number of images of the split. Raises UserError unless the
-    metric is a mean over images in [0, 1].
-    """
-    (base, method), (new, _) = (image_parts(spec, metric, data) for data in (a, b))
-    if method != "images" or base is None or new is None or spec.range != (0.0, 1.0):
-        raise UserError(
-            f"--sequential needs a metric that is a mean over images, and {spec.words} is not one."
-        )
-    question = StopQuestion("differs", f"differs from {name}", name)
-    return answer(question, Results(new, base, total))
 
 
 def compare_decided(
@@ -106,7 +77,6 @@ def compare_decided(
         cost_ratio=costs,
         seconds_ratio=seconds,
         not_divided=reasons,
-        settings=differing_identity(*manifests),
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
     )

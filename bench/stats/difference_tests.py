@@ -17,7 +17,15 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.stats.class_metrics import exchange_p, random_signs
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
-from bench.stats.paired import ALPHA, Z95, Difference, equality_p, paired_test, with_zero
+from bench.stats.paired import (
+    ALPHA,
+    Z95,
+    Difference,
+    equality_p,
+    paired_test,
+    tested_difference,
+    with_zero,
+)
 from bench.store.fields import without_none
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
@@ -125,8 +133,8 @@ def compare_over_seeds(
     least = _image_error(change.mean(axis=(0, 1)), clusters) ** 2 - error.of_seeds
     error = replace(error, of_images=max(error.of_images, least))
     p, reach = min(1.0, 2 * error.tail(abs(mean))), error.reach(ALPHA / 2)
-    p_equal = _equality(mean, margin, error.tail)
-    return _difference("seeds", p, mean, reach, change.shape[2], p_equal)
+    tested = tested_difference("seeds", change.shape[2], mean, (mean - reach, mean + reach), p)
+    return tested.model_copy(update=without_none(p_equal=_equality(mean, margin, error.tail)))
 
 
 def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tuple[float, float]]:
@@ -167,20 +175,6 @@ def _equality(mean: float, margin: float | None, tail: Callable[[float], float])
     return None if margin is None else max(tail(margin + mean), tail(margin - mean))
 
 
-def _difference(
-    method: str, p: float, mean: float, reach: float, n: int, p_equal: float | None
-) -> Difference:
-    return Difference(
-        estimate=mean,
-        interval=(mean - reach, mean + reach),
-        p=p,
-        level=ALPHA,
-        method=method,
-        n=n,
-        **without_none(p_equal=p_equal),
-    )
-
-
 def _normal(
     method: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
 ) -> Difference:
@@ -189,7 +183,9 @@ def _normal(
 
     mean, error = float(change.mean()), _image_error(change, clusters)
     equal = _equality(mean, margin, lambda distance: float(ndtr(-distance / error)))
-    return _difference(method, p, mean, Z95 * error, len(change), equal)
+    interval = mean - Z95 * error, mean + Z95 * error
+    tested = tested_difference(method, len(change), mean, interval, p)
+    return tested.model_copy(update=without_none(p_equal=equal))
 
 
 def _image_error(change: Floats, clusters: Ints | None) -> float:

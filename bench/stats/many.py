@@ -91,8 +91,8 @@ def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]
 
 def _corrected(values: Sequence[float | None]) -> list[float | None]:
     """Return p-values corrected by `holm`; None, where nothing was tested, stays."""
-    known = iter(holm([p for p in values if p is not None]).tolist())
-    return [None if p is None else next(known) for p in values]
+    tested = iter(holm([p for p in values if p is not None]).tolist())
+    return [None if p is None else next(tested) for p in values]
 
 
 def ranking(compared: str, pairs: int | None = None) -> str:

@@ -38,7 +38,7 @@ def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = No
         **_registered(decided, classes, items),
         accuracy_ci95=accuracy_interval(correct, len(decided)),
         chance=items.chance if items else 1 / len(classes),
-        **without_none(worst_group=next(iter(per_group(decided)), None)),
+        **without_none(worst_group=next(iter(per_group(decided.groups, decided.correct)), None)),
         **(pair_scores(decided, items) if items else {}),
     )
 
@@ -189,7 +189,6 @@ class Statistics(Document):
     per_class: list[ClassFigures]  # in label order
     confusion: list[list[Count]]  # number of images, [true][predicted]
     repeatability: Repeatability | None  # decisions that an independent run would change
-    stability: Repeatability | None  # deprecated name of `repeatability`
     per_group: list[Group] | None = None  # accuracy of each group, worst first
     probability: Probability | None = None
     """Quality of the probabilities that decisions are right; None if no calibration on other images
@@ -204,12 +203,11 @@ def statistics(
     repeatable: Repeatability | None = None,
 ) -> Statistics:
     """Return the statistics of decided images, read with `top`."""
-    groups = per_group(decided)
+    groups = per_group(decided.groups, decided.correct)
     return Statistics(
         metrics=metrics(decided, classes, items),
         per_class=per_class(decided, classes),
         confusion=confusion(decided, len(classes)).tolist(),
         repeatability=repeatable,
-        stability=repeatable,
         **without_none(per_group=groups or None, probability=probable),
     )

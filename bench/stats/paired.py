@@ -49,6 +49,13 @@ class Difference(Document):
         return f"{self.estimate:+.4f} (95 % {low:+.4f} to {high:+.4f})"
 
 
+def tested_difference(
+    method: str, n: int | None, estimate: float, interval: tuple[float, float], p: float | None
+) -> Difference:
+    """Return a difference whose test and interval have the level of 5 %."""
+    return Difference(estimate=estimate, interval=interval, p=p, level=ALPHA, method=method, n=n)
+
+
 class Paired(Document):
     """Accuracies of run A, the baseline, and run B on the same samples."""
 
@@ -142,13 +149,8 @@ def _paired_tests(groups: Ints, right_a: Bools, right_b: Bools) -> list[Paired]:
         Paired(
             accuracy_a=of_a / size,
             accuracy_b=of_b / size,
-            difference=Difference(
-                estimate=(won - lost) / size,
-                interval=with_zero(interval, p),
-                p=p,
-                level=ALPHA,
-                method="mcnemar",
-                n=size,
+            difference=tested_difference(
+                "mcnemar", size, (won - lost) / size, with_zero(interval, p), p
             ),
             wins=won,
             losses=lost,

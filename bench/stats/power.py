@@ -25,8 +25,7 @@ class Needed(Document):
     """Number of images needed to detect a difference with a given power."""
 
     power: Share  # probability of detecting the difference
-    paired: Positive | None  # images, if both runs use the same; None if more than MAX_IMAGES
-    unpaired: Positive | None  # images per run, if they use different ones; None as for `paired`
+    paired: Positive | None  # images, the same for both runs; None if more than MAX_IMAGES
 
 
 class Power(Document):
@@ -34,7 +33,6 @@ class Power(Document):
 
     difference: float  # absolute difference of the accuracies
     discordance: Share  # share of images that exactly one run gets right
-    accuracy: Share | None = None  # accuracy of the first run; None: worst case, about 0.5
     needed: list[Needed]  # numbers of images for several powers
     n: Positive | None = None  # number of available images
     power: Share | None = None  # probability of detecting the difference with n images; exact
@@ -42,35 +40,18 @@ class Power(Document):
     """Smallest difference that n images detect with a power of 80 %; None if they detect none."""
 
 
-def plan_power(
-    difference: float,
-    discordance: float,
-    n: int | None = None,
-    accuracy: float | None = None,
-) -> Power:
+def plan_power(difference: float, discordance: float, n: int | None = None) -> Power:
     """Return the number of images needed for several powers, and the power of n images.
 
-    The sign of `difference` is ignored. If the `accuracy` of the first run is None, the worst case
-    is assumed. Raises UserError if no two runs can have these values.
+    The sign of `difference` is ignored. Raises UserError if no two runs can have these values.
     """
     difference = abs(difference)
     check_shares(difference, discordance)
-    only_worse = (discordance - difference) / 2  # share that only the worse run gets right
-    if accuracy is not None and not only_worse - 1e-9 <= accuracy <= 1 - only_worse + 1e-9:
-        raise UserError(
-            f"--accuracy must be between {only_worse:.4g} and {1 - only_worse:.4g} for this"
-            f" difference and discordance, got {accuracy:g}."
-        )
     return Power(
         difference=difference,
         discordance=discordance,
-        accuracy=accuracy,
         needed=[
-            Needed(
-                power=power,
-                paired=images_needed(difference, discordance, power),
-                unpaired=unpaired_images(difference, accuracy, power),
-            )
+            Needed(power=power, paired=images_needed(difference, discordance, power))
             for power in (0.5, DEFAULT_POWER, 0.9, 0.95)
         ],
         n=n,
@@ -148,23 +129,3 @@ def smallest_difference(n: int, discordance: float) -> float | None:
         return exact_power(n, difference, discordance) - DEFAULT_POWER
 
     return None if excess(discordance) < 0 else float(brentq(excess, 0.0, discordance))
-
-
-def unpaired_images(difference: float, accuracy: float | None, power: float) -> int | None:
-    """Return the number of images per run needed if the two runs use different images.
-
-    The sample size of Fisher's exact test, by the continuity-corrected normal approximation of
-    Fleiss, Tytun & Ury (Biometrics 36, 1980); slightly too large if one run is nearly always right.
-    If `accuracy` is None, the accuracies lie symmetrically about 0.5, where the variance is
-    largest. None if more than MAX_IMAGES are needed.
-    """
-    from scipy.stats import norm
-
-    a = 0.5 - difference / 2 if accuracy is None else accuracy
-    b = min(1.0, max(0.0, a + difference if a + difference <= 1 else a - difference))
-    mean = (a + b) / 2
-    of_null = float(norm.isf(ALPHA / 2)) * sqrt(2 * mean * (1 - mean))
-    of_alternative = float(norm.isf(1 - power)) * sqrt(a * (1 - a) + b * (1 - b))
-    uncorrected = ((of_null + of_alternative) / difference) ** 2
-    images = ceil(uncorrected / 4 * (1 + sqrt(1 + 4 / (uncorrected * difference))) ** 2)
-    return max(1, images) if images <= MAX_IMAGES else None

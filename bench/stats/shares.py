@@ -95,14 +95,15 @@ def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
     return scores
 
 
-def per_group(decided: Decisions) -> list[Group]:
-    """Return the accuracy of each group, worst first; images with an empty name are in none."""
-    if decided.groups is None:
-        return []
+def per_group(names: NDArray[np.str_] | None, right: NDArray[np.bool_] | Floats) -> list[Group]:
+    """Return the accuracy of each group, worst first; images with an empty name are in none.
+
+    `names` are the images' groups, str [n], and `right` whether, or how often, each image is right.
+    """
     groups = []
-    for name in sorted(set(decided.groups.tolist()) - {""}):
-        right = decided.correct[decided.groups == name]
-        interval = accuracy_interval(int(right.sum()), len(right))
-        accuracy = float(right.mean())
-        groups.append(Group(group=name, n=len(right), accuracy=accuracy, accuracy_ci95=interval))
+    for name in sorted(set(() if names is None else names.tolist()) - {""}):
+        of_group = right[names == name]
+        n, accuracy = len(of_group), float(of_group.mean())
+        interval = accuracy_interval(round(accuracy * n), n)
+        groups.append(Group(group=name, n=n, accuracy=accuracy, accuracy_ci95=interval))
     return sorted(groups, key=lambda group: group.accuracy)

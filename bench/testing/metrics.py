@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from bench.contracts.measuring import Metric, MetricInput
+from bench.contracts.metrics import MetricSpec
+from bench.stats.checked import checked_value, metric_parts
 
 N_IMAGES = 60
-TOLERANCE = 1e-9
 
 
 class MetricContract:
@@ -61,42 +62,25 @@ class MetricContract:
             raters={"other": np.where(rng.random(N_IMAGES) < 0.8, labels, (labels + 1) % 4)},
         )
 
-    def test_a_value_is_in_its_range(self, metric: Metric, data: MetricInput) -> None:
-        """The value is within the range, for all images and for a part of them."""
+    @pytest.fixture
+    def spec(self) -> MetricSpec:
+        """What the attributes declare, as a registration."""
+        mean, target = self.mean_over_images, f"{__name__}:Metric"
+        return MetricSpec(name="tested", target=target, mean_over_images=mean, range=self.range)
+
+    def test_a_value_is_in_its_range_whatever_the_order(
+        self, spec: MetricSpec, metric: Metric, data: MetricInput
+    ) -> None:
+        """The value is within the range, and the same in a second call and in another order."""
         for part in (data, data.take(np.arange(20, dtype=np.int64))):
-            assert self.range[0] <= float(metric.value(part)) <= self.range[1]
+            checked_value(spec, metric, part)
 
-    def test_the_order_of_the_images_is_nothing(self, metric: Metric, data: MetricInput) -> None:
-        """The value does not depend on the order of the images."""
-        shuffled = data.take(np.random.default_rng(1).permutation(N_IMAGES))
-        assert abs(metric.value(shuffled) - metric.value(data)) < TOLERANCE
-
-    def test_the_input_stays_as_it_is(self, metric: Metric, data: MetricInput) -> None:
-        """`value` does not change the arrays, which other metrics also read."""
-        before = data.take(np.arange(N_IMAGES))
-        metric.value(data)
-        assert np.array_equal(before.labels, data.labels)
-        assert np.array_equal(before.predictions, data.predictions)
-        assert np.array_equal(np.asarray(before.scores), np.asarray(data.scores))
-
-    def test_image_values_have_the_metric_as_their_mean(
-        self, metric: Metric, data: MetricInput
+    @pytest.mark.filterwarnings("error::bench.errors.BenchWarning")
+    def test_values_of_images_give_the_metric_and_its_error(
+        self, spec: MetricSpec, metric: Metric, data: MetricInput
     ) -> None:
-        """The weighted mean of the image values is the metric; weights are not negative."""
-        if not self.mean_over_images:
-            pytest.skip("the metric is not a mean over images")
-        values, weights = metric.image_values(data), metric.image_weights(data)
-        assert np.shape(values) == np.shape(weights) == (N_IMAGES,)
-        assert (weights >= 0).all() and np.isfinite(values[weights > 0]).all()
-        mean = np.average(np.where(weights > 0, values, 0), weights=weights)
-        assert abs(float(mean) - metric.value(data)) < TOLERANCE
+        """The weighted mean of image values is the metric, with weights that are not negative.
 
-    def test_influence_values_have_the_metric_as_their_mean(
-        self, metric: Metric, data: MetricInput
-    ) -> None:
-        """If the metric has influence values, there is one per image, and their mean is it."""
-        influence = metric.influence(data)
-        if influence is None:
-            pytest.skip("the metric has no influence values, so its intervals use a bootstrap")
-        assert np.shape(influence) == (N_IMAGES,)
-        assert abs(float(np.mean(influence)) - metric.value(data)) < 1e-6
+        Influence values have about the standard error of a bootstrap.
+        """
+        metric_parts(spec, metric, data)

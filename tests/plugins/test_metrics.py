@@ -12,7 +12,8 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
-from bench.stats.measures import image_parts, make_metric, measure
+from bench.stats.checked import metric_parts
+from bench.stats.measures import make_metric, measure
 
 CLASSES = ("bear", "cat", "dog")
 
@@ -130,8 +131,9 @@ def test_shape_bias_is_shape_over_shape_and_texture() -> None:
         },
     )
     assert value_of("shape_bias", data) == pytest.approx(2 / 3)  # two shapes, one texture
-    values, method = image_parts(*_made("shape_bias"), data)
-    assert values is not None and method == "influence" and values.mean() == pytest.approx(2 / 3)
+    parts = metric_parts(*_made("shape_bias"), data)
+    assert parts.values is not None and parts.method == "influence"
+    assert parts.value == pytest.approx(2 / 3) == parts.values.mean()
 
 
 def _made(name: str, **parameters: Any) -> tuple[Any, Metric]:

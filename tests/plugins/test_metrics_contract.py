@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from bench.contracts.measuring import MetricInput
+from bench.errors import BenchWarning, PluginError
 from bench.testing import MetricContract
 from bench_plugins.metrics.across_classes import Auroc, AveragePrecision
 from bench_plugins.metrics.membership import MultiLabelAccuracy
@@ -70,10 +72,33 @@ class InOrder(MetricContract):
         return First()
 
 
-def test_a_metric_that_depends_on_the_order_fails() -> None:
-    contract = InOrder()
-    data = MetricContract.data.__wrapped__(contract)  # type: ignore[attr-defined]  # pytest's fixture
-    metric = MetricContract.metric.__wrapped__(contract)  # type: ignore[attr-defined]  # likewise
-    assert np.isfinite(metric.value(data))
-    with pytest.raises(AssertionError):
-        contract.test_the_order_of_the_images_is_nothing(metric, data)
+class Overstated(MetricContract):
+    """A metric whose influence values are too large."""
+
+    def make(self) -> Any:
+        class Thrice:
+            def value(self, data: MetricInput) -> float:
+                return float((data.predictions == data.labels).mean())
+
+            def influence(self, data: MetricInput) -> Any:
+                right = (data.predictions == data.labels).astype(float)
+                return right.mean() + 3 * (right - right.mean())
+
+        return Thrice()
+
+
+@pytest.mark.parametrize(
+    ("contract", "problem"),
+    [(InOrder(), "in another order"), (Overstated(), "by a bootstrap")],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_metric_that_does_not_keep_the_contract_fails(
+    contract: MetricContract, problem: str
+) -> None:
+    data, metric, spec = (
+        getattr(MetricContract, name).__wrapped__(contract) for name in ("data", "metric", "spec")
+    )
+    with pytest.raises((PluginError, BenchWarning), match=problem), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        contract.test_a_value_is_in_its_range_whatever_the_order(spec, metric, data)
+        contract.test_values_of_images_give_the_metric_and_its_error(spec, metric, data)

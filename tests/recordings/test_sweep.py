@@ -13,16 +13,12 @@ from helpers.runs import store
 
 from bench.errors import UserError
 from bench.recordings import sweep as sweeps
-from bench.store.documents import Manifest
-from bench.store.folder import requested_records
-from bench.store.records import Record
 
 
 def test_sweep(recording: Path, tmp_path: Path) -> None:
-    other = record(tmp_path, seed=1)
     given = tmp_path / replay(recording, "uniform", {"samples": 3}, tmp_path)["run_id"]
     done = bench(
-        *("sweep", recording, "--against", other, "--points", given),
+        *("sweep", recording, "--points", given),
         *("--plot", tmp_path / "front.png", "--json"),
     )
     assert done.code == 0, done.err
@@ -42,7 +38,6 @@ def test_sweep(recording: Path, tmp_path: Path) -> None:
         beaten = any(c <= cost and m <= missed and (c, m) != (cost, missed) for c, m in costs)
         assert row["pareto"] is not beaten
     assert not any(row.get("recommended") for row in done.json)  # 30 images are too few
-    assert rows[0]["self_agreement"]["n_samples"] == N_IMAGES
     table = bench(
         "sweep",
         recording,
@@ -105,30 +100,3 @@ def test_a_classifier_costs_one_evaluation(recording: Path, tmp_path: Path) -> N
     full, point = sweeps.sweep(recording, [("full", {})], points=[one])
     assert not full.classifier and full.cost == N_CLASSES * N_DRAWS
     assert point.classifier and point.cost == 1
-
-
-def test_self_agreement_wants_the_same_run_with_other_noise(
-    recording: Path, tmp_path: Path
-) -> None:
-    assert sweeps.self_agreement(recording, record(tmp_path, seed=2)).agreement > 0.9
-    with pytest.raises(UserError, match="same noise"):
-        sweeps.self_agreement(recording, recording)
-    replayed = replay(recording, "race", {}, tmp_path)
-    with pytest.raises(UserError, match=r"differs in|every cell"):
-        sweeps.self_agreement(recording, tmp_path / replayed["run_id"])
-
-
-def test_self_agreement_leaves_out_images_that_failed(
-    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One image fails in both runs, where the decisions do not differ, and one in the other run."""
-    other = record(tmp_path, seed=2)
-
-    def with_failures(folder: Path, manifest: Manifest) -> list[Record]:
-        records = requested_records(folder, manifest)
-        for failed in records[: 2 if folder == other else 1]:
-            failed |= {"prediction": None, "error": "out of memory"}
-        return records
-
-    monkeypatch.setattr(sweeps, "requested_records", with_failures)
-    assert sweeps.self_agreement(recording, other).n_samples == N_IMAGES - 2

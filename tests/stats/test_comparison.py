@@ -35,7 +35,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert difference["p"] == pytest.approx(2 * sum(comb(9, k) for k in (0, 1)) / 2**9)
     assert found["significant"] and not found["regression"]
     assert found["agreement"] == pytest.approx(51 / 60)
-    assert found["cost_ratio"] == 1 and found["settings"] == {"seed": [0, 1]}
+    assert found["cost_ratio"] == 1 and found["differences"] == {"seed": [0, 1]}
     assert found["warnings"] == []
     first = found["per_class"][0]
     assert (first["difference"]["n"], first["wins"], first["losses"]) == (20, 3, 0)

@@ -9,13 +9,16 @@ import pytest
 from scipy import stats
 
 from bench.contracts.strategy import Floats
+from bench.discovery.loading import metric_specs
 from bench.stats import class_metrics
 from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (
+    Answers,
     compare_over_images,
     compare_over_seeds,
     sign_flips,
 )
+from bench.stats.many import compare_all, corrected
 from bench.stats.paired import Difference, difference_interval, mcnemar
 
 Compare = Callable[..., Difference]
@@ -149,3 +152,25 @@ def test_images_that_belong_together_are_taken_together(test: Compare) -> None:
     whole = test(*times, clusters=np.repeat(np.arange(60), 10)).p
     assert whole == pytest.approx(once, abs=0.015)
     assert once and apart is not None and apart < once
+
+
+@pytest.mark.parametrize(
+    ("images", "method"),
+    [(4, "approximate"), (5, "approximate"), (9, "approximate"), (10, "influence")],
+)
+def test_influence_values_of_few_images_in_a_class_test_nothing(images: int, method: str) -> None:
+    """A weighted mean over images has influence values, and no classes."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 3], [images, 30, 30])
+    a, b = (
+        Answers(name, labels[None, None], rng.normal(size=(1, 1, len(labels))), "influence")
+        for name in "ab"
+    )
+    for name, tests in (("auroc", images >= 5), ("shape_bias", True)):
+        metric = metric_specs()[name]
+        pair = compare_all([a, b], labels, metric, margin=0.1)[0]
+        tested = corrected([pair])[0]
+        assert pair.difference.method == (method if name == "auroc" else "influence")
+        values = pair.difference.p, pair.difference.p_equal, tested.p_holm, tested.p_equal_holm
+        assert all((value is not None) == tests for value in values)
+        assert tests or not (tested.different or tested.equal)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from helpers.opened_here import opened_here as opened_here  # a report opens the
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import load_plugins
+from bench.errors import PluginError, UserError
+from bench.stats.checked import metric_parts
+from bench.stats.measures import make_metric, measure
 
 RUN = ("run", "digits", "--backbone", "random", "--limit", "20", "--json")
 
@@ -49,7 +54,19 @@ def returns(value: Any) -> Any:
 def spoils(self: Metric, data: MetricInput) -> Any:
     data.labels[:] = data.predictions
     data.predictions[:] = -1
-    return None
+    return None  # not reached: the arrays are read-only
+
+
+def by_place(self: Metric, data: MetricInput) -> Any:
+    """Return image values that belong to places instead of images; their mean is right."""
+    return np.sort(data.predictions == data.labels).astype(float)
+
+
+def depends_on_order(self: Metric, data: MetricInput) -> float:
+    return float(data.labels @ np.arange(len(data))) / (10 * len(data) ** 2)
+
+
+CALLS = count()
 
 
 class Unprintable:
@@ -74,6 +91,8 @@ FAULTS: dict[str, tuple[str, Any]] = {
             "is ragged": returns([[0.5], [0.5, 0.5]]),
             "is unprintable": returns(Unprintable()),
             "spoils the data": spoils,
+            "depends on the order": depends_on_order,
+            "changes with every call": lambda self, data: 1 / (2 + next(CALLS)),
             "is no method": 3,
         }.items()
     },
@@ -89,6 +108,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
             "is complex": lambda self, data: np.ones(len(data)) * 1j,
             "is NaN": lambda self, data: np.full(len(data), np.nan),
             "is out of range": lambda self, data: np.full(len(data), 2.0),
+            "spoils the data": spoils,
         }.items()
     },
     **{
@@ -110,7 +130,8 @@ INFLUENCES: dict[str, Any] = {
     "is text": returns("x"),
     "is NaN": lambda self, data: np.full(len(data), np.nan),
     "is complex": lambda self, data: np.ones(len(data)) * 1j,
-    "has another mean": lambda self, data: np.ones(len(data)),
+    "depends on the order": lambda self, data: np.arange(float(len(data))),
+    "spoils the data": spoils,
 }
 
 
@@ -187,3 +208,74 @@ def test_influence_values_are_checked(
             asked = bench(*command, "--metric", "faulty", "--results", stored[0])
             assert asked.code == 2 and "'faulty'" in asked.err, f"{name}: {asked.err}"
             assert "influence" in asked.err
+
+
+@pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (np.nan, 1.0)])
+def test_weights_are_not_negative_and_have_a_positive_sum(
+    weights: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, "image_weights", lambda self, data: np.resize(weights, len(data)))
+    spec = load_plugins().metrics.get("faulty")
+    with pytest.raises((PluginError, UserError), match="weight"):
+        metric_parts(spec, make_metric(spec), decisions(40))
+
+
+def test_image_values_must_follow_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, "image_values", by_place)
+    spec = load_plugins().metrics.get("faulty")
+    with pytest.raises(PluginError, match="depend on the order of the images"):
+        metric_parts(spec, make_metric(spec), decisions(40))
+
+
+def decisions(n: int) -> MetricInput:
+    """Return decisions on images of three classes, of which two thirds are right."""
+    labels = np.arange(n) % 3
+    wrong = np.random.default_rng(0).random(n) < 1 / 3
+    return MetricInput(("a", "b", "c"), labels, np.where(wrong, (labels + 1) % 3, labels))
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift", "n", "method", "warning"),
+    [
+        (1.0, 0.0, 60, "influence", None),
+        (1.0, 0.3, 60, "influence", "only their deviations"),
+        (1.2, 0.0, 60, "influence", None),
+        (1.8, 0.0, 60, "bootstrap", "standard error"),
+        (0.5, 0.0, 60, "bootstrap", "standard error"),
+        (1.8, 0.0, 29, "influence", None),
+    ],
+)
+def test_influence_values_that_cannot_be_right_are_not_used(
+    factor: float,
+    shift: float,
+    n: int,
+    method: str,
+    warning: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """Only deviations are used, and only if their standard error is near a bootstrap's."""
+
+    def influence(self: Metric, data: MetricInput) -> Any:
+        right = (data.predictions == data.labels).astype(float)
+        return shift + right.mean() + factor * (right - right.mean())
+
+    register(monkeypatch, "influence", influence)
+    spec, data = load_plugins().metrics.get("faulty"), decisions(n)
+    parts = metric_parts(spec, make_metric(spec), data)
+    assert parts.value == (data.predictions == data.labels).mean() and parts.method == method
+    assert parts.values is None or parts.values.mean() == pytest.approx(parts.value)
+    said = [str(one.message) for one in recwarn]
+    assert bool(said) == (warning is not None)
+    assert all("'faulty'" in text and str(warning) in text for text in said)
+    row = measure(spec, make_metric(spec), data, {})
+    assert row.interval == method and row.ci95[0] < row.value < row.ci95[1]
+
+
+def test_arrays_are_read_only_however_they_are_reached() -> None:
+    columns = {"place": np.array(["sea"] * 40)}
+    data = replace(decisions(40), columns=columns, raters={"one": np.zeros(40, dtype=np.int64)})
+    for part in (data, data.take(np.arange(5))):
+        arrays = [part.labels, part.predictions, part.columns["place"], part.raters["one"]]
+        assert not any(array.flags.writeable for array in arrays)
+    assert columns["place"].flags.writeable, "only the view that a metric has is read-only"

@@ -19,13 +19,12 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.problem import Floats
 from bench.discovery.loading import metric_specs
 from bench.errors import PluginError, UserError
+from bench.stats.checked import metric_parts, metric_value
 from bench.stats.measures import (
     MeasuredMetric,
-    image_parts,
     make_metric,
     measure,
     measured_difference,
-    metric_value,
 )
 from bench.stats.shares import accuracy_interval
 from bench.store.cells import read_cells
@@ -135,7 +134,8 @@ def spec(**fields: Any) -> MetricSpec:
 
 def test_a_weighted_mean_has_influence_values() -> None:
     data = some_input()
-    values, method = image_parts(spec(mean_over_images=True), Weighted(), data)
+    _, values, method, images = metric_parts(spec(mean_over_images=True), Weighted(), data)
+    assert images == 30
     assert values is not None and method == "influence"
     assert values.mean() == pytest.approx(Weighted().value(data))
     resampled = [

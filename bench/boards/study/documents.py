@@ -182,16 +182,15 @@ def _over(report: StudyReport) -> str:
 
 def _tested(count: int, report: StudyReport) -> str:
     """Return which test `count` differences had, and how its p relates to the interval."""
+    methods = {pair.difference.method for board in report.differences for pair in board.differences}
     test = "McNemar's exact test for two runs, a permutation test for several"
     agree = "p is at most 0.05 exactly if the 95 % interval excludes 0"
     if report.tests_over == "seeds":
         test = "a t test with crossed images and seeds"
-    elif any(
-        pair.difference.method == "influence"
-        for board in report.differences
-        for pair in board.differences
-    ):
+    elif methods & {"influence", "approximate"}:
         test = "a z test of the images' influence values"
+        if "approximate" in methods:
+            test += ", approximate because a class has fewer than 10 images, and without p below 5"
     elif not metric_specs()[report.metric].mean_over_images:
         test, agree = "a permutation test", "the 95 % interval contains 0 if p is above 0.05"
     ranked = f" {ranking('methods', count)}" if metric_specs()[report.metric].sign else ""

@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.measured import read_values
 from bench.boards.study.rows import StudyRow, StudyRun
 from bench.contracts.measuring import Metric
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
+from bench.errors import UserError
 from bench.running.study.rounds import DATA, OVER
+from bench.stats.checked import metric_parts
 from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
-from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
 from bench.store.decisions import Decisions
+from bench.store.metric_inputs import metric_input
+from bench.store.runs import StoredRun
 from bench.store.studies import Study
-from bench.store.summary import Group
 
 NONE = "–"  # shown if a run has no value on an axis
 
@@ -130,7 +131,7 @@ def _read_method(
     predictions, measured = [], []
     method: Method = "images"
     for run in (member.run for member in used if member.run is not None):
-        decided, image_values, kind = read_values(run, spec, metric)
+        decided, image_values, kind = _read_values(run, spec, metric)
         first = first or decided
         if (rows := _rows_of(first, decided)) is None:
             return None
@@ -151,6 +152,25 @@ def _read_method(
         tuple(seeds),
         first,
     )
+
+
+def _read_values(
+    run: StoredRun, spec: MetricSpec, metric: Metric
+) -> tuple[Decisions, Floats, Method]:
+    """Return a run's decisions, and values of its images, float64 [n], whose mean is the metric.
+
+    The method says whether these are the images' own values or influence values. Raises UserError
+    if the run lacks something that the metric needs, or if the metric is not such a mean.
+    """
+    decided = run.decided(top="top5" in spec.needs)
+    data = metric_input(run.path, run.manifest, decided, spec, metric)
+    _, values, method, _ = metric_parts(spec, metric, data)
+    if values is None:
+        raise UserError(
+            f"A study needs a metric that is a mean over images, and {spec.words} is not one."
+            f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
+        )
+    return decided, values, method
 
 
 def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -219,19 +239,3 @@ def image_clusters(members: Sequence[MethodRuns]) -> Ints | None:
         return None
     _, codes = np.unique(members[0].decided.groups, return_inverse=True)
     return np.asarray(codes, dtype=np.int64)
-
-
-def find_worst_group(method: MethodRuns) -> Group | None:
-    """Return the group of images with the lowest mean accuracy over the runs, if there are any."""
-    if (names := method.decided.groups) is None:
-        return None
-    right = (method.predictions == method.decided.labels).mean(axis=(0, 1))
-    shares = [
-        (float(right[names == group].mean()), str(group)) for group in np.unique(names) if group
-    ]
-    if not shares:
-        return None
-    share, name = min(shares)
-    n = int((names == name).sum())
-    interval = accuracy_interval(round(share * n), n)
-    return Group(group=name, n=n, accuracy=share, accuracy_ci95=interval)

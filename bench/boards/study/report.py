@@ -23,7 +23,6 @@ from bench.boards.study.documents import (
 from bench.boards.study.methods import (
     MethodRuns,
     board_name,
-    find_worst_group,
     image_clusters,
     read_methods,
     select_most_images,
@@ -38,7 +37,7 @@ from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
 from bench.stats.many import Rank, compare_all, corrected, ranks
 from bench.stats.measures import make_metric
-from bench.stats.shares import Estimate
+from bench.stats.shares import Estimate, per_group
 from bench.store.looks import count_looks, is_test, look_of
 from bench.store.studies import Study, read_study, results_of
 
@@ -146,6 +145,7 @@ def _method(
     seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
     first = rows[0]
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
+    groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
     tested = None
     if metric.name != "accuracy":
         tested = spread(method.measured, clusters, study.over, metric.range)
@@ -164,7 +164,7 @@ def _method(
         balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
         cost=method.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
-        worst_group=find_worst_group(method),
+        worst_group=next(iter(groups), None),
         looks=looks if first.split is not None and is_test(first.split) else None,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.inputs.parsing import check_column, read_csv_file
-from bench.stats.paired import ALPHA, Difference
+from bench.stats.paired import Difference, tested_difference
 from bench.stats.shares import Estimate
 from bench.store.fields import Document, Number, Share
 
@@ -84,10 +84,7 @@ def dataset_changes(
 
 
 def _independent(change: Estimate) -> Difference:
-    value, ends = change.value, change.interval
-    return Difference(
-        estimate=value, interval=ends, p=None, level=ALPHA, method="independent", n=None
-    )
+    return tested_difference("independent", None, change.value, change.interval, None)
 
 
 def reference_line(file: Path, usual: str, shifted: str) -> Callable[[Estimate], Estimate]:

@@ -5,7 +5,7 @@ Dimensions: [n] images, [C] classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -42,17 +42,30 @@ class _OneAgainstRest(Metric):
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
-    def by_class(self, data: MetricInput) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
-        """Yield, for each class, which images are positive, bool [n], and their scores [n].
+    @abstractmethod
+    def of_class(self, positive: NDArray[np.bool_], score: Floats) -> Floats:
+        """Return influence values of a class, float64 [n], whose mean is its metric.
 
-        Classes without positive or without negative images are left out.
+        `positive`, bool [n], are the images of the class, and `score` [n] is higher for images that
+        are more like it.
+        """
+
+    def influence(self, data: MetricInput) -> Floats:
+        """Return the mean of the classes' influence values.
+
+        Classes without images, or without images of other classes, are left out.
         """
         assert data.scores is not None
-        columns = self.relative(data.scores).T
-        for label, column in enumerate(columns):
-            positive = data.labels == label
-            if 0 < positive.sum() < len(positive):
-                yield positive, column
+        masks = data.labels == np.arange(data.scores.shape[1])[:, None]
+        columns = zip(masks, self.relative(data.scores).T, strict=True)
+        rows = [self.of_class(*pair) for pair in columns if 0 < pair[0].sum() < len(data)]
+        if not rows:
+            raise ValueError("no class has images of it and images of other classes")
+        return np.asarray(np.mean(rows, axis=0))
+
+    def value(self, data: MetricInput) -> float:
+        """Return the metric, which is the mean of the influence values."""
+        return float(self.influence(data).mean())
 
 
 class Auroc(_OneAgainstRest):
@@ -67,31 +80,22 @@ class Auroc(_OneAgainstRest):
         "hub_arguments": {"average": "macro", "multi_class": "ovr"},
     }
 
-    def value(self, data: MetricInput) -> float:
-        """Return scikit-learn's area, averaged over the classes with images."""
-        from sklearn.metrics import roc_auc_score
-
-        return _mean([roc_auc_score(*pair) for pair in self.by_class(data)])
-
-    def influence(self, data: MetricInput) -> Floats:
-        """Return influence values from structural components (DeLong et al., Biometrics 44, 1988).
+    def of_class(self, positive: NDArray[np.bool_], score: Floats) -> Floats:
+        """Return values from structural components (DeLong et al., Biometrics 44, 1988).
 
         The component of a positive image is the share of negatives below it, and that of a negative
         image the share of positives above it. Ties count half.
         """
         from scipy.stats import rankdata
 
-        rows = []
-        for positive, score in self.by_class(data):
-            n, count = len(score), int(positive.sum())
-            ranks, component = rankdata(score), np.empty(n)
-            component[positive] = (ranks[positive] - rankdata(score[positive])) / (n - count)
-            above = ranks[~positive] - rankdata(score[~positive])
-            component[~positive] = 1 - above / count
-            area = component[positive].mean()
-            scale = np.where(positive, n / count, n / (n - count))
-            rows.append(area + scale * (component - area))
-        return np.asarray(np.mean(rows, axis=0))
+        n, count = len(score), int(positive.sum())
+        ranks, component = rankdata(score), np.empty(n)
+        component[positive] = (ranks[positive] - rankdata(score[positive])) / (n - count)
+        above = ranks[~positive] - rankdata(score[~positive])
+        component[~positive] = 1 - above / count
+        area = component[positive].mean()
+        scale = np.where(positive, n / count, n / (n - count))
+        return np.asarray(area + scale * (component - area))
 
 
 class AveragePrecision(_OneAgainstRest):
@@ -103,45 +107,30 @@ class AveragePrecision(_OneAgainstRest):
         "needs": ("scores",),
     }
 
-    def value(self, data: MetricInput) -> float:
-        """Return scikit-learn's average precision, averaged over the classes with images."""
-        from sklearn.metrics import average_precision_score
-
-        return _mean([average_precision_score(*pair) for pair in self.by_class(data)])
-
-    def influence(self, data: MetricInput) -> Floats:
-        """Return influence values: the average precision plus its derivative in an image's weight.
+    def of_class(self, positive: NDArray[np.bool_], score: Floats) -> Floats:
+        """Return the average precision plus its derivative in an image's weight.
 
         Let F_i be the number of images at or above positive image i, and T_i the number of positive
         ones among them. The metric is the mean of T_i / F_i over positive images. The derivative of
         this term in the weight of another image at or above i is -T_i / F_i², plus 1 / F_i if that
         image is positive.
         """
-        rows = []
-        for positive, score in self.by_class(data):
-            order = np.argsort(-score, kind="stable")
-            ordered, hit = score[order], positive[order].astype(np.float64)
-            # The first and the last of the images that tie with each image.
-            first = np.searchsorted(-ordered, -ordered, side="left")
-            last = np.searchsorted(-ordered, -ordered, side="right") - 1
-            above, hits = last + 1.0, np.cumsum(hit)[last]
-            precision, count = hits / above, hit.sum()
-            gained = _sums_from(first, hit / above)
-            lost = _sums_from(first, hit * hits / above**2)
-            value = float((hit * precision).sum() / count)
-            slope = (hit * (precision - value) + hit * gained - lost) / count
-            row = np.empty(len(score))
-            row[order] = value + len(score) * slope
-            rows.append(row)
-        return np.asarray(np.mean(rows, axis=0))
+        order = np.argsort(-score, kind="stable")
+        ordered, hit = score[order], positive[order].astype(np.float64)
+        # The first and the last of the images that tie with each image.
+        first = np.searchsorted(-ordered, -ordered, side="left")
+        last = np.searchsorted(-ordered, -ordered, side="right") - 1
+        above, hits = last + 1.0, np.cumsum(hit)[last]
+        precision, count = hits / above, hit.sum()
+        gained = _sums_from(first, hit / above)
+        lost = _sums_from(first, hit * hits / above**2)
+        value = float((hit * precision).sum() / count)
+        slope = (hit * (precision - value) + hit * gained - lost) / count
+        row = np.empty(len(score))
+        row[order] = value + len(score) * slope
+        return row
 
 
 def _sums_from(first: NDArray[np.int64], terms: Floats) -> Floats:
     """Return, for each position in `first`, the sum of the terms from there to the end."""
     return np.asarray(np.cumsum(terms[::-1])[::-1][first])
-
-
-def _mean(values: list[float]) -> float:
-    if not values:
-        raise ValueError("no class has images of it and images of other classes")
-    return float(np.mean(values))

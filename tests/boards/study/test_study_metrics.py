@@ -10,8 +10,8 @@ from helpers.command import bench
 from helpers.scores import LABELS, some_scores, stored
 from helpers.studies import store_study
 
-from bench.boards import measured
 from bench.boards.measured import compare, measure_run
+from bench.boards.study import methods
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import study_tables
@@ -95,7 +95,7 @@ def test_what_a_run_lacks_is_said(runs: list[Path]) -> None:
 def test_a_metric_without_values_of_the_images_is_refused(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measured, "image_parts", lambda *_: (None, "bootstrap"))
+    monkeypatch.setattr(methods, "metric_parts", lambda *_: (0.5, None, "bootstrap", 45))
     with pytest.raises(UserError, match=r"AUROC is not one.*compare A B --metric auroc"):
         report_of(runs, "auroc")
 
