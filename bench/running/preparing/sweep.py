@@ -17,6 +17,7 @@ from bench.inputs.subsets import draw_sample
 from bench.running.manifest import make_manifest
 from bench.running.model_run import problems
 from bench.running.parts.decision import Decider, backbone_params, make_decider
+from bench.running.parts.setting import option
 from bench.running.prepared import PlannedSweep, Prepared, SweepPlan
 from bench.running.preparing.risk import StatedRisk, calibrated_on, cheapest, risk_choices
 from bench.stats.risk import choose_sweep
@@ -43,8 +44,7 @@ def plan_sweep(prepared: Prepared, stated: StatedRisk) -> SweepPlan:
         ("until", "the swept images are not the first in its random order"),
     ):
         if getattr(config, name):
-            option = name.replace("_", "-")
-            raise UserError(f"{stated.option} and --{option} exclude each other: {why}.")
+            raise UserError(f"{stated.option} and {option(name)} exclude each other: {why}.")
     n, (problem, images) = len(split.sample_ids), problems(prepared)[-1]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
     full = _on_same_draws(exhaustive_strategy(), stated).strategy.at_most(problem) * images

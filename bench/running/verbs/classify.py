@@ -25,7 +25,7 @@ from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.preparing.risk import stated_risk, with_risk
 from bench.running.scorers import open_engine
-from bench.running.settings import RunConfig, about, changed, options_of
+from bench.running.settings import SETTINGS, RunConfig, changed
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import as_decisions
@@ -104,11 +104,9 @@ def classify(
     called with the number of decided images and their total, first with 0. `loaded` is the backbone
     that `config` names, if the caller has loaded it.
     """
-    unused = {*about("images", "record", "one run", "machine")} - {*options_of("classify")}
-    if names := [name for name in changed(config) if name in unused]:
-        raise UserError(
-            f"{option(names[0])} has no effect: each image is classified once, and nothing is kept."
-        )
+    for name in changed(config):
+        if not SETTINGS[name].in_classify:
+            raise UserError(f"{option(name)} has no effect on images that are not of a split.")
     pictures = None
     if classes is not None:
         if config.risk is not None:
