@@ -19,9 +19,7 @@ from helpers.places import ROOT
 from sklearn.metrics import fbeta_score
 
 SETTING = """
-    tilt: float = setting(
-        "score", default=0.0, scorers=DENOISERS, identity="scoring", commands="classify"
-    )
+    tilt: float = setting("score", default=0.0, scorers=DENOISERS, identity="scoring")
     \"\"\"How far the error is tilted.\"\"\"
 
     @field_validator("plan")

@@ -21,7 +21,7 @@ from bench.render.risk import risk_sentence
 from bench.render.sentences import change_probability
 from bench.render.tables import console, print_explained, print_rows
 from bench.running.command import same_options
-from bench.running.settings import options_of
+from bench.running.settings import SETTINGS, about
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
 
 
@@ -29,7 +29,7 @@ from bench.running.verbs.classify import Answer, Classified, RankedClass, classi
 @click.argument("images", nargs=-1, required=True)
 @click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
 @click.option("--dataset", help="Use the classes and prompts of this dataset instead of --classes.")
-@config_options(options_of("classify"))
+@config_options([n for n in SETTINGS if SETTINGS[n].in_classify and n not in about("data")])
 @click.option("--top", default=5, show_default=True, help="Number of classes shown per image.")
 @json_option
 @click.pass_context

@@ -17,7 +17,8 @@ from bench.cli.settings import config_from_options, config_options
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.render.tables import print_rows
-from bench.running.settings import options_of
+from bench.running.parts.setting import option
+from bench.running.settings import about
 
 if TYPE_CHECKING:
     from bench.running.verbs.doctor import Diagnosis
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--quick", is_flag=True, help="Skip the self-test, which takes about 10 seconds.")
 @click.option("--speed", is_flag=True, help="Also measure evaluations per second by batch size.")
-@config_options(options_of("doctor"))
+@config_options(about("network"))
 @json_option
 @click.pass_context
 def doctor_command(ctx: click.Context, /, quick: bool, speed: bool, **options: Any) -> int:
@@ -40,7 +41,7 @@ def doctor_command(ctx: click.Context, /, quick: bool, speed: bool, **options: A
     """
     for name in () if speed else options:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UserError(f"--{name} needs --speed, which measures a backbone.")
+            raise UserError(f"{option(name)} needs --speed, which measures a backbone.")
     config = config_from_options(ctx, "-", **options) if speed else None
     from bench.running.verbs.doctor import diagnose
     from bench.running.verbs.speed import measure_speed

@@ -44,7 +44,6 @@ from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
 from bench.render.leaderboard import print_boards
 from bench.render.sentences import audit_sentence
-from bench.running.settings import options_of
 from bench.running.verbs.agreement import audit_stored
 from bench.running.verbs.shards import merge
 from bench.stats.metrics import INCOMPLETE
@@ -152,7 +151,7 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool) -> int:
 @results_command.command("audit")
 @click.argument("run")
 @click.argument("count", metavar="N", type=click.IntRange(min=1))
-@config_options(options_of("audit"))
+@config_options(["data_dir", "device"])
 @results_and_json
 def audit_results(
     run: str, count: int, data_dir: str | None, device: str | None, results: str

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from bench.cli.options import Option, options_of_user, set_option
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
-from bench.running.parts.setting import help_of
+from bench.running.parts.setting import help_of, option
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
 
 WHOLE_HELP = "bench.help_all"  # key in a command's context: show every option
@@ -156,7 +156,7 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Option:
     kind = field.annotation
     if get_origin(kind) in (Union, types.UnionType):  # takes X from `X | None`
         kind = next(part for part in get_args(kind) if part is not type(None))
-    flag = "--" + name.replace("_", "-")
+    flag = option(name)
     keywords: dict[str, Any] = {
         "help": help_of(field),
         "envvar": f"BENCH_{name.upper()}" if variables else None,

@@ -77,10 +77,15 @@ def removed_message(name: str, value: object) -> str | None:
     )
 
 
-def check_removed(name: str, value: object) -> None:
-    """Raise UserError if a setting, or this value of it, was removed."""
+def check_name(name: str, value: object) -> None:
+    """Raise UserError if there is no such setting, or it or this value of it was removed."""
     if message := removed_message(name, value):
         raise UserError(message)
+    if name not in SETTINGS:
+        raise UserError(
+            f"Unknown setting {name!r}.{did_you_mean(name, SETTINGS)} `bench run --help-all` lists"
+            " all settings."
+        )
 
 
 def chapters() -> Iterator[tuple[str, list[str]]]:
@@ -97,7 +102,7 @@ def about(*subjects: About) -> tuple[str, ...]:
 
 
 def options_of(command: str) -> tuple[str, ...]:
-    """Return the settings that a command other than `bench run` has as options."""
+    """Return the settings that declare a command other than `bench run` as theirs."""
     return tuple(n for n, setting in SETTINGS.items() if command in setting.commands.split())
 
 
@@ -154,20 +159,15 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
 
     Raises UserError for an invalid one, or one that has no effect without another.
     """
-    for key, value in settings.items():
-        check_removed(key, value)
-        if key not in RunConfig.model_fields:
-            raise UserError(
-                f"Unknown setting {key!r}.{did_you_mean(key, RunConfig.model_fields)}"
-                " `bench run --help-all` lists all settings."
-            )
+    for name, value in settings.items():
+        check_name(name, value)
     try:
         config = RunConfig(**{key: value for key, value in settings.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = option(str(first["loc"][0]))
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
-        raise UserError(f"{name}: {problem} (got {quoted(first['input'], 60)}).") from None
+        shown = quoted(first["input"], 60)
+        raise UserError(f"{option(str(first['loc'][0]))}: {problem} (got {shown}).") from None
     _check_together(config)
     return config
 
@@ -187,9 +187,7 @@ def _check_together(config: RunConfig) -> None:
 def data_config(stored: StoredConfig) -> RunConfig:
     """Return the settings with which a stored run read its data; others may have been removed."""
     content = stored.plain()
-    return make_config(
-        {name: content.get(name) for name in (*DataSettings.model_fields, "offline")}
-    )
+    return make_config({name: content.get(name) for name in (*about("data"), "offline")})
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -200,11 +198,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--config: {path} does not exist.")
     settings = read_toml(path, "--config")
-    for key, value in settings.items():
-        check_removed(key, value)
-        if key not in RunConfig.model_fields:
-            raise UserError(
-                f"--config: {path} has the unknown setting {key!r}."
-                f"{did_you_mean(key, RunConfig.model_fields)}"
-            )
+    try:
+        for name, value in settings.items():
+            check_name(name, value)
+    except UserError as error:
+        raise UserError(f"--config {path}: {error}") from None
     return settings

@@ -14,9 +14,11 @@ from helpers.given import make_folder, picture, write_parquet
 from helpers.pipelines import save_indexed
 from safetensors.numpy import load_file, save_file
 
+from bench.errors import UserError
 from bench.running.prepare import prepare
 from bench.running.prepared import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, key_of, make_config
+from bench.running.verbs.classify import classify
 from bench.store.identity import digest
 
 NAMES, OTHERS = ("cat", "dog", "elm", "fir"), ("ant", "bee", "cow", "doe")
@@ -184,6 +186,13 @@ def test_what_only_rounds_differently_counts_in_half_precision(name: str, root: 
     half = (config.model_copy(update={"dtype": "bfloat16"}) for config in both(name, root))
     one, other = map(prepare, half)
     assert identity(one) != identity(other)
+
+
+@pytest.mark.parametrize("name", [n for n in SETTINGS if not SETTINGS[n].in_classify])
+def test_pictures_are_not_classified_with_a_setting_of_splits(name: str, root: Path) -> None:
+    _, config = both(name, root)
+    with pytest.raises(UserError, match="no effect on images that are not of a split"):
+        classify(config, ["picture.png"], NAMES)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

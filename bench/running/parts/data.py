@@ -47,11 +47,11 @@ class DataSettings(Chapter):
     hf:owner/name."""
     split: Text | None = setting("data", identity="resolved", most_used=True)
     """The split to evaluate (default: the dataset's)."""
-    data_dir: Text | None = setting(
-        "data", identity="content", commands="study audit", most_used=True
-    )
+    data_dir: Text | None = setting("data", identity="content", commands="study", most_used=True)
     """A local copy of the dataset."""
-    limit: int | None = setting("images", commands="study", most_used=True, gt=0, lt=2**63)
+    limit: int | None = setting(
+        "images", of_split=True, commands="study", most_used=True, gt=0, lt=2**63
+    )
     """Score only N images: a stratified sample, the same every time."""
     labels: Text | None = setting("data", "prompts", identity="content", passed_to="dataset")
     """A CSV or JSONL file that maps image files to labels, for a folder of images."""
@@ -69,34 +69,23 @@ class DataSettings(Chapter):
     shard: Annotated[Shard, Parsed(parse_shard)] | None = setting("one run")
     """Score only part I of N, such as 3/16, into a separate folder; `bench results merge` joins the
     parts into one run."""
-    fit: Fit = setting(
-        "images", default="crop", scorers=DENOISERS, identity="scoring", commands="classify"
-    )
+    fit: Fit = setting("images", default="crop", scorers=DENOISERS, identity="scoring")
     """How a non-square image is made square: crop (its centre), or squash (the whole image, with
     its aspect ratio changed)."""
     resolution: int | None = setting(
-        *("network", "prompts"),
-        identity="resolved",
-        commands="classify doctor",
-        passed_to="backbone",
-        gt=0,
-        le=LARGEST_SIDE,
+        "network", "prompts", identity="resolved", passed_to="backbone", gt=0, le=LARGEST_SIDE
     )
     """Image side in pixels (default: the model's own)."""
-    normalize: Text | None = setting(
-        "network", identity="resolved", commands="classify", passed_to="backbone"
-    )
+    normalize: Text | None = setting("network", identity="resolved", passed_to="backbone")
     """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
-    views: Text | None = setting(
-        "images", scorers=WITH_DRAWS, identity="resolved", commands="classify"
-    )
+    views: Text | None = setting("images", scorers=WITH_DRAWS, identity="resolved")
     """Views of an image, among which its draws are divided: flip, turns8, crop:5 or posterior;
     `bench list views` shows all (default: the image itself)."""
-    control: Control | None = setting("images", identity="run")
+    control: Control | None = setting("images", identity="run", of_split=True)
     """A blind control: replace every image with grey, noise or another sample's image
     (shuffled-images), or score the texts without an image (text-only), if the backbone can."""
     corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(
-        "images", identity="run"
+        "images", identity="run", of_split=True
     )
     """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
     fog or gaussian-noise, with a severity from 1 to 5."""

@@ -28,7 +28,7 @@ class QuestionSettings(Chapter):
     template: Text | list[Text] | None = setting(
         "prompts",
         identity="resolved",
-        commands="classify prompts",
+        commands="prompts",
         most_used=True,
         of_classes=True,
         learns=False,
@@ -38,22 +38,20 @@ class QuestionSettings(Chapter):
     prompts: Text | None = setting(
         "prompts",
         identity="content",
-        commands="classify prompts",
+        commands="prompts",
         of_classes=True,
         learns=False,
         excludes={"template": "the file contains complete prompts"},
     )
     """A CSV file of prompts with the columns prompt,classname,classidx; a class may have
     several."""
-    template_rule: Rule = setting(
-        "score", default="best", identity="run", commands="classify", of_classes=True
-    )
+    template_rule: Rule = setting("score", default="best", identity="run", of_classes=True)
     """How the prompts of a class are combined into its score: best (the best prompt's score), or
     mean (of their errors)."""
     hierarchy: Text | None = setting(
         "prompts",
         identity="content",
-        commands="classify study",
+        commands="study",
         ability="uses_hierarchy",
         excludes={
             "prompts": "the file has no prompts for inner nodes; use --template",
@@ -62,9 +60,11 @@ class QuestionSettings(Chapter):
     )
     """A tree of the classes, for strategies that descend one: CSV with the columns
     node,parent,words, or TOML."""
-    candidates_from: Text | None = setting("score", identity="content")
+    candidates_from: Text | None = setting("score", identity="content", of_split=True)
     """A stored run on the same images; only its --top best classes per image are scored."""
-    top: int = setting("score", default=5, identity="content", needs="candidates_from", gt=1)
+    top: int = setting(
+        "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
+    )
     """Number of classes per image that --candidates-from keeps."""
 
 
@@ -74,19 +74,19 @@ class DecisionSettings(Chapter):
     title = "How it decides"
 
     strategy: Text | None = setting(
-        "strategy", identity="resolved", commands="classify study", most_used=True
+        "strategy", identity="resolved", commands="study", most_used=True
     )
     """A registered strategy (default: the backbone's)."""
     params: Parameters = setting(
-        "strategy", default={}, identity="resolved", commands="classify study", most_used=True
+        "strategy", default={}, identity="resolved", commands="study", most_used=True
     )
     """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
-    risk: float | None = setting("strategy", identity="content", commands="classify", gt=0, lt=1)
+    risk: float | None = setting("strategy", identity="content", gt=0, lt=1)
     """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
     strategy's parameters are chosen by a calibration on other images (`bench learn`) or,
     without one, by sweeping some of the run's own images."""
     risk_else: Literal["full", "schedule"] = setting(
-        "strategy", default="full", identity="content", needs="risk"
+        "strategy", default="full", identity="content", needs="risk", of_split=True
     )
     """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
     full (every prompt on every draw) or schedule (the published schedule, without a promise)."""

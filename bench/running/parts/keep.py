@@ -14,7 +14,7 @@ class KeepSettings(Chapter):
 
     title = "What is kept"
 
-    results: Text = setting("machine", default="results", commands="classify")
+    results: Text = setting("machine", default="results")
     """The folder that runs are stored in."""
     note: Text | None = setting("record")
     """A note that is shown with the run; it changes no results."""

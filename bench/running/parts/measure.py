@@ -23,7 +23,7 @@ from bench.running.parts.setting import DENOISERS, Chapter, Parsed, Text, settin
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
-_of_errors = partial(setting, "score", scorers=DENOISERS, commands="classify")
+_of_errors = partial(setting, "score", scorers=DENOISERS)
 
 
 class MeasureSettings(Chapter):
@@ -44,7 +44,7 @@ class MeasureSettings(Chapter):
     """The scale of classifier-free guidance, for a backbone with a null conditioning; costs one
     more evaluation per draw of a request (default: no guidance)."""
     subtract_null: bool = _of_errors(
-        "prompts", default=False, identity="scoring", commands="", ability="same_draws"
+        "prompts", default=False, identity="scoring", ability="same_draws", of_split=True
     )
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""
@@ -64,9 +64,7 @@ class MeasureSettings(Chapter):
     plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
     """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or
     grid)."""
-    seed: int = setting(
-        "score", default=0, identity="resolved", commands="classify", ge=0, lt=2**63
-    )
+    seed: int = setting("score", default=0, identity="resolved", ge=0, lt=2**63)
     """The seed of the noise."""
 
     @field_validator("plan")

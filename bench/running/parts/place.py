@@ -21,31 +21,26 @@ class PlaceSettings(Chapter):
 
     title = "Where it runs"
 
-    device: Text | None = setting("machine", "network", commands="classify doctor audit")
+    device: Text | None = setting("machine", "network")
     """The device, such as cpu, cuda, cuda:1 or mps (default: the best of this machine)."""
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
-        "machine", default="auto", commands="classify"
+        "machine", default="auto"
     )
     """Cells (image, draw, prompt) per batch; auto: measured once, then cached."""
-    executor: Executors = setting("machine", default="local")
+    executor: Executors = setting("machine", default="local", of_split=True)
     """Where images are scored: local (in this process), or ray (by Ray workers)."""
     workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
-        "machine", needs="executor"
+        "machine", needs="executor", of_split=True
     )
     """Number of Ray workers; auto: one per GPU, or one per machine if there are no GPUs (default:
     auto)."""
-    ray_address: Text | None = setting("machine", needs="executor")
+    ray_address: Text | None = setting("machine", needs="executor", of_split=True)
     """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
     this machine)."""
-    offline: bool = setting("machine", default=False, commands="classify")
+    offline: bool = setting("machine", default=False)
     """Do not use the network, only files on this machine."""
     tf32: bool = setting(
-        *("network", "prompts"),
-        default=False,
-        scorers=DENOISERS,
-        identity="precision",
-        shared=True,
-        commands="doctor",
+        "network", "prompts", default=False, scorers=DENOISERS, identity="precision", shared=True
     )
     """Allow a GPU to compute float32 products in TF32."""
     compile: bool = setting(

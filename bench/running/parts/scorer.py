@@ -43,28 +43,21 @@ class ScorerSettings(Chapter):
     title = "What scores it"
 
     backbone: Text | None = setting(
-        *("network", "prompts"),
-        identity="content",
-        commands="classify study prompts doctor",
-        most_used=True,
+        "network", "prompts", identity="content", commands="study prompts", most_used=True
     )
     """A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline
     (default: the dataset's)."""
     weights: Text | None = setting(
-        "network", "prompts", identity="content", commands="classify study prompts doctor"
+        "network", "prompts", identity="content", commands="study prompts"
     )
     """A Hub id, a folder or a single .safetensors file, instead of the backbone's own weights."""
     lora: Text | list[Text] | None = setting(
-        "network", "prompts", scorers=DENOISERS, identity="content", commands="classify"
+        "network", "prompts", scorers=DENOISERS, identity="content"
     )
     """A LoRA to add to the pipeline, PATH or PATH:SCALE (default scale: 1); repeat for more."""
-    revision: Text | None = setting(
-        "network", "prompts", identity="content", commands="classify prompts doctor"
-    )
+    revision: Text | None = setting("network", "prompts", identity="content", commands="prompts")
     """The Hub revision of the weights."""
-    dtype: Dtype | None = setting(
-        "network", "prompts", identity="resolved", commands="classify study doctor"
-    )
+    dtype: Dtype | None = setting("network", "prompts", identity="resolved", commands="study")
     """The model's dtype; errors are always float32. auto: bfloat16 if the model was trained in it
     and the GPU supports it, else float32 (default: the backbone's, usually float32)."""
     fit_split: Text | None = setting("network", identity="content", learns=True)

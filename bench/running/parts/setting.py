@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -70,7 +69,8 @@ class DeclaredSetting:
     shared: bool = False
     """Whether a study may set it for runs whose backbones do not use it; they ignore it with a
     note. Only settings of how a network runs, which do not change the result."""
-    commands: str = ""  # commands that have it as an option besides `bench run`: `classify study`
+    of_split: bool = False  # whether it has an effect only where images of a split are scored
+    commands: str = ""  # further commands that have it as an option, such as `study prompts`
     most_used: bool = False  # whether help lists it under "Most used"
     needs: str | None = None  # the setting without which it has no effect
     ability: str | None = None  # what strategies have that use it; others are refused
@@ -81,6 +81,11 @@ class DeclaredSetting:
     """Whether it has an effect only on backbones that learn (True), or only on others (False)."""
     excludes: Mapping[str, str] = field(default_factory=dict)
     """Settings that it cannot be combined with → the reason."""
+
+    @property
+    def in_classify(self) -> bool:
+        """Whether it has an effect on images without a split, which `bench classify` scores."""
+        return not (self.of_split or {"record", "one run"} & {*self.about})
 
     @property
     def is_resolved(self) -> bool:
@@ -102,26 +107,15 @@ class Chapter(BaseModel):
     title: ClassVar[str]  # heading in help and documentation
 
 
-def setting(
-    *about: About,
-    default: Any = None,
-    scorers: tuple[Scorer, ...] = ALL,
-    identity: IdentityRole | None = None,
-    shared: bool = False,
-    commands: str = "",
-    most_used: bool = False,
-    needs: str | None = None,
-    ability: str | None = None,
-    passed_to: Literal["dataset", "backbone"] | None = None,
-    of_classes: bool = False,
-    learns: bool | None = None,
-    excludes: Mapping[str, str] = MappingProxyType({}),
-    **limits: Any,
-) -> Any:
-    """Return a pydantic field with its declaration; `limits` are constraints such as `gt=0`."""
-    flags = shared, commands, most_used, needs, ability, passed_to, of_classes, learns, excludes
-    extra: Any = {DECLARED_KEY: DeclaredSetting(about, scorers, identity, *flags)}
-    return Field(default, json_schema_extra=extra, **limits)
+def setting(*about: About, default: Any = None, **options: Any) -> Any:
+    """Return a pydantic field with its declaration.
+
+    `options` are fields of `DeclaredSetting`, and constraints of the value such as `gt=0`.
+    """
+    own = options.keys() & {field.name for field in fields(DeclaredSetting)}
+    declared = DeclaredSetting(about, **{name: options.pop(name) for name in own})
+    extra: Any = {DECLARED_KEY: declared}
+    return Field(default, json_schema_extra=extra, **options)
 
 
 def setting_of(field: FieldInfo) -> DeclaredSetting:

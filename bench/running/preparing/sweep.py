@@ -14,6 +14,7 @@ from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import draw_sample
 from bench.running.parts.decision import Decider, backbone_params, make_decider
+from bench.running.parts.setting import option
 from bench.running.prepare import prepared_run
 from bench.running.prepared import PreparedRun
 from bench.running.preparing.risk import (
@@ -217,8 +218,7 @@ def plan_sweep(question: RunQuestion, stated: StatedRisk, n: int) -> SweepPlan:
         ("until", "the swept images are not the first in its random order"),
     ):
         if getattr(config, name):
-            option = name.replace("_", "-")
-            raise UserError(f"{stated.option} and --{option} exclude each other: {why}.")
+            raise UserError(f"{stated.option} and {option(name)} exclude each other: {why}.")
     problem, images = question.problems()[-1]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
     full = _on_same_draws(exhaustive_strategy(), stated).strategy.at_most(problem) * images

@@ -22,7 +22,7 @@ from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.parts.setting import is_path, registered
-from bench.running.settings import RunConfig, about, check_removed, make_config
+from bench.running.settings import RunConfig, about, make_config, removed_message
 from bench.running.study.changes import REHEARSED, apply_changes
 from bench.running.study.values import (
     PLURALS,
@@ -241,7 +241,8 @@ def _settings(table: Table, what: str) -> dict[str, object]:
     settings: dict[str, object] = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
-        check_removed(name, value)
+        if message := removed_message(name, value):
+            raise UserError(message)
         if name in COMMAND_SETTINGS:
             raise UserError(
                 f"{key!r} is not a setting of {what}; `bench study --help` shows the command's."

@@ -24,7 +24,7 @@ from bench.running.parts.setting import option
 from bench.running.prepare import ask
 from bench.running.preparing.risk import choose_setting
 from bench.running.question import RunQuestion
-from bench.running.settings import RunConfig, about, changed, options_of
+from bench.running.settings import SETTINGS, RunConfig, changed
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import as_decisions
@@ -103,11 +103,9 @@ def classify(
     called with the number of decided images and their total, first with 0. `loaded` is the backbone
     that `config` names, if the caller has loaded it.
     """
-    unused = {*about("images", "record", "one run", "machine")} - {*options_of("classify")}
-    if names := [name for name in changed(config) if name in unused]:
-        raise UserError(
-            f"{option(names[0])} has no effect: each image is classified once, and nothing is kept."
-        )
+    for name in changed(config):
+        if not SETTINGS[name].in_classify:
+            raise UserError(f"{option(name)} has no effect on images that are not of a split.")
     pictures = None
     if classes is not None:
         if config.risk is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.contracts.strategy import Strategy
 from bench.running.parts.measure import MeasureSettings
 from bench.running.parts.setting import ALL, DeclaredSetting, help_of, setting_of
 from bench.running.settings import (
@@ -21,6 +22,12 @@ def test_every_setting_is_declared_in_one_part() -> None:
     assert len({part.title for part in CHAPTERS}) == len(CHAPTERS)
 
 
+def test_declarations_name_settings_and_abilities_that_exist() -> None:
+    for declared in SETTINGS.values():
+        assert {*declared.excludes, *filter(None, [declared.needs])} <= SETTINGS.keys()
+        assert declared.ability is None or hasattr(Strategy, declared.ability)
+
+
 def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument() -> None:
     shown = [name for _, names in chapters() for name in names]
     assert sorted([*shown, "dataset"]) == sorted(SETTINGS)
@@ -29,7 +36,7 @@ def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument()
 def test_help_names_the_backbones_that_read_a_setting() -> None:
     fields = MeasureSettings.model_fields
     assert help_of(fields["loss"]).endswith("[for denoisers]")
-    declared = DeclaredSetting(("score",), ALL, "resolved", commands="classify")
+    declared = DeclaredSetting(("score",), ALL, "resolved")
     assert setting_of(fields["seed"]) == declared
     assert help_of(fields["seed"]) == "The seed of the noise."
 
