@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
+from bench.discovery import backbones
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
@@ -18,6 +19,7 @@ from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights, advise_licence, locate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import offline_if_set
+from bench.running.conditions import Conditions
 from bench.running.executors.protocol import Swept
 from bench.running.manifest import make_manifest
 from bench.running.prepared import PreparedRun
@@ -72,6 +74,7 @@ def ask(
         split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
     resolved = name_fit_split(resolved, split)
+    conditions_of(resolved, split).check(resolved.decider)
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)
     if shortlist is not None and shortlist.trained_on is not None:
@@ -156,6 +159,18 @@ def prepared_run(
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
     """Prepare another run with the images of `run`, and its backbone if that is loaded."""
     return prepare(config, run.data, loaded=run.loaded, split=run.split)
+
+
+def conditions_of(resolved: Resolved, split: Split | None) -> Conditions:
+    """Return the conditions under which a run's strategy decides."""
+    linearises, spec = resolved.strategy.linearises, resolved.backbone
+    return Conditions(
+        scorer=f"backbone {resolved.backbone_name!r}",
+        items=split.items.shapes[0] if split and split.items else None,
+        candidates=resolved.config.candidates_from is not None,
+        reduction=resolved.kind.reduction(resolved),
+        gradients=linearises and backbones.can_linearise(spec),
+    )
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:

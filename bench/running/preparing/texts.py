@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
@@ -29,7 +28,7 @@ CLASS_SETTINGS = ("template", "template_rule", "prompts", "class_names", "skip_u
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
     """Return the distinct texts of the items asked for.
 
-    Raises UserError if a setting is about classes, or the strategy cannot be used with items.
+    Raises UserError if a setting is about classes.
     """
     assert split.items is not None
     settings, name = changed(resolved.config), resolved.dataset.name
@@ -40,19 +39,6 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
                 f"--{option} is about classes, but every item of dataset {name!r} has texts of its"
                 " own."
             )
-    strategy = resolved.decider.spec.name
-    if resolved.strategy.uses_hierarchy:
-        raise UserError(f"Strategy {strategy!r} descends a tree of classes, but items have none.")
-    if resolved.strategy.linearises:
-        raise UserError(
-            f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, but"
-            f" every item of dataset {name!r} has texts of its own. `race` needs no gradients."
-        )
-    if asks_for_images(*split.items.shapes[0]) and not resolved.strategy.same_draws:
-        raise UserError(
-            f"The items of dataset {name!r} ask which image fits a text. Strategy {strategy!r}"
-            " compares texts of one image only. Use --strategy full."
-        )
     sample_ids = select_subset(split.sample_ids, split.labels, resolved.config.limit)
     return split.collect_texts(sample_ids)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
-from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, offers
+from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.templates import Columns
