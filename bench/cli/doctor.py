@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.render.tables import print_rows
 
 if TYPE_CHECKING:
-    from bench.running.verbs.doctor import Diagnosis
+    from bench.running.doctor import Diagnosis
 
 _SPEED_OPTIONS = ("backbone", "weights", "revision", "resolution", "dtype", "device", "tf32")
 
@@ -45,8 +45,8 @@ def doctor_command(
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UserError(f"--{name} needs --speed, which measures a backbone.")
     config = config_from_options(ctx, "-", **options) if speed else None
-    from bench.running.verbs.doctor import diagnose
-    from bench.running.verbs.speed import measure_speed
+    from bench.running.doctor import diagnose
+    from bench.running.speed import measure_speed
 
     if not quick:
         say("Scoring a few images …", err=True)

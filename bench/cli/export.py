@@ -215,7 +215,7 @@ def columns(
     if file is not None:
         added = read_columns_csv(Path(file))
     else:
-        from bench.running.verbs.columns import dataset_columns
+        from bench.running.columns import dataset_columns
 
         added = dataset_columns(manifest, names)
     document = add_columns(path, manifest, added)

@@ -12,7 +12,7 @@ import click
 from bench.cli.options import json_option
 from bench.cli.output import next_steps, print_json, say
 from bench.errors import UserError
-from bench.running.verbs.fetch import Fetched, fetch
+from bench.running.fetch import Fetched, fetch
 
 
 @click.command()

@@ -23,7 +23,7 @@ from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import conditions_of, decider_for, replay_samples
 from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
-from bench.running.preparing.risk import risk_choices
+from bench.running.risk import risk_choices
 from bench.stats.paired import Bools, paired_test
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import Calibration

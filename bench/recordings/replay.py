@@ -28,9 +28,9 @@ from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.command import recording_command
 from bench.running.conditions import Conditions
 from bench.running.executors.protocol import Executable
+from bench.running.kinds.draws import weighting_identity
 from bench.running.parts.decision import Decider, make_decider
-from bench.running.preparing.risk import StatedRisk, choose_setting
-from bench.running.scorers.draws import weighting_identity
+from bench.running.risk import StatedRisk, choose_setting
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws

@@ -19,25 +19,25 @@ from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights, advise_licence, locate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import offline_if_set
-from bench.running.conditions import Conditions
-from bench.running.executors.protocol import Swept
-from bench.running.manifest import make_manifest
-from bench.running.prepared import PreparedRun
-from bench.running.preparing.others import (
+from bench.running.borrowed import (
     find_candidates,
     find_fit_split,
     learn_weighting,
     name_fit_split,
 )
-from bench.running.preparing.texts import (
+from bench.running.conditions import Conditions
+from bench.running.executors.protocol import Swept
+from bench.running.manifest import make_manifest
+from bench.running.prepared import PreparedRun
+from bench.running.question import Resolved, RunQuestion
+from bench.running.resolve import resolve
+from bench.running.settings import RunConfig, check_scope
+from bench.running.texts import (
     item_texts,
     make_prompts,
     text_score_warning,
     uneven_prompts_warning,
 )
-from bench.running.question import Resolved, RunQuestion
-from bench.running.resolve import resolve
-from bench.running.settings import RunConfig, check_scope
 from bench.store.documents import Sweep
 from bench.store.folder import shard_folder
 from bench.store.identity import CalibratedOn
@@ -126,7 +126,7 @@ def prepare(
 ) -> PreparedRun:
     """Read the images of a run and validate it; the arguments are those of `ask`.
 
-    A stated risk has chosen no parameters yet: see `bench.running.preparing.sweep.settled`.
+    A stated risk has chosen no parameters yet: see `bench.running.risk_sweep.settled`.
     """
     return prepared_run(ask(config, dataset, True, rows, loaded, surveyed, split))
 

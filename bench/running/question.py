@@ -37,7 +37,7 @@ from bench.machine.environment import pick_device
 from bench.running.parts.decision import Decider
 from bench.running.parts.measure import ResolvedViews
 from bench.running.parts.scorer import BackboneSource
-from bench.running.preparing.risk import StatedRisk
+from bench.running.risk import StatedRisk
 from bench.running.settings import RunConfig
 from bench.store.identity import Candidates, ScoringIdentity
 

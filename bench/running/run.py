@@ -20,11 +20,11 @@ from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
 from bench.running.prepare import ask, prepare
 from bench.running.prepared import PreparedRun
-from bench.running.preparing.sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.question import RunQuestion
+from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
+from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
 from bench.running.until import until_of
-from bench.running.verbs.agreement import as_full_sweep, audit, decide_again, with_other_noise
 from bench.store.fields import without_none
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from bench.errors import BenchError, StoreError, UserError, images_failed, warn_
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished
-from bench.running.preparing.sweep import settled
+from bench.running.risk_sweep import settled
 from bench.running.run import SharedBackbone, SharedCluster, prepare_run, run_prepared
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy

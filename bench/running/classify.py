@@ -21,8 +21,8 @@ from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
 from bench.running.prepare import ask
-from bench.running.preparing.risk import choose_setting
 from bench.running.question import RunQuestion
+from bench.running.risk import choose_setting
 from bench.running.settings import RunConfig
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
@@ -111,7 +111,7 @@ def classify(
                 f"--risk {config.risk:g}: a risk is calibrated on other images of a dataset, but"
                 " --classes names no dataset. Use --dataset instead."
             )
-        target = "bench.running.verbs.classify:classify"
+        target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     question = ask(config, pictures, loaded=loaded)
     for warning in question.warnings:

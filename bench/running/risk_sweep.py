@@ -16,7 +16,8 @@ from bench.inputs.subsets import draw_sample
 from bench.running.parts.decision import Decider, backbone_params, make_decider
 from bench.running.prepare import prepared_run
 from bench.running.prepared import PreparedRun
-from bench.running.preparing.risk import (
+from bench.running.question import RunQuestion
+from bench.running.risk import (
     StatedRisk,
     calibrated_on,
     cheapest,
@@ -24,7 +25,6 @@ from bench.running.preparing.risk import (
     has_calibration,
     risk_choices,
 )
-from bench.running.question import RunQuestion
 from bench.stats.risk import choose_sweep
 from bench.store.calibrations import CALIBRATION, Calibration, calibration_files, read_calibration
 from bench.store.documents import Sweep

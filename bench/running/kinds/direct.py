@@ -17,10 +17,10 @@ from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns
+from bench.running.borrowed import find_fit_split
+from bench.running.kinds.draws import views_identity
 from bench.running.parts.measure import view_of_each_draw
-from bench.running.preparing.others import find_fit_split
 from bench.running.question import Resolved, RunQuestion, ScorerKind
-from bench.running.scorers.draws import views_identity
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
