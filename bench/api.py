@@ -18,13 +18,13 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
 from bench.render.result import AnswerList, ComparisonResult, RunResult
+from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
 from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.prepare import ask
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
-from bench.running.verbs.classify import classify as classify_images
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
 from bench.store.questions import ending_answer, read_questions
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from bench.render.result import StudyResult
-    from bench.running.verbs.classify import Picture
+    from bench.running.classify import Picture
 
 
 def load_dataset(

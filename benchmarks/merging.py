@@ -27,7 +27,7 @@ from bench.store.folder import shard_folder
 
 MERGE = """
 import resource, sys, time
-from bench.running.verbs.shards import merge
+from bench.running.shards import merge
 start = time.perf_counter()
 merged = merge([sys.argv[1]], sys.argv[2])
 seconds = time.perf_counter() - start

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from bench.contracts.dataset import Sample
-from bench.contracts.strategy import Strategy
+from bench.engine.asking import CheckedStrategy
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import times
@@ -60,7 +60,9 @@ def bare(backbone: CheckedDenoiser, conditioning: Tree, batch_size: int, cells: 
     return work
 
 
-def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], cells: int) -> Work:
+def scoring(
+    engine: DenoisingEngine, strategy: CheckedStrategy, samples: list[Sample], cells: int
+) -> Work:
     """Return a workload that scores images with the engine until it has done `cells` evaluations.
 
     Images are opened, encoded and decided as in a run. They are repeated endlessly, so that the end

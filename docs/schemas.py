@@ -20,10 +20,10 @@ from pydantic.json_schema import GenerateJsonSchema
 from bench.boards.rows import LeaderboardRow, ReportedResult
 from bench.boards.study.documents import StudyReport
 from bench.recordings.learn import Learned
+from bench.running.classify import Answer
+from bench.running.estimate import Plan
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig
-from bench.running.verbs.classify import Answer
-from bench.running.verbs.estimate import Plan
 from bench.stats.agreement import Audit
 from bench.stats.comparison import Comparison
 from bench.stats.metrics import Statistics

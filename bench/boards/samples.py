@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.text import csv_text
-from bench.running.verbs.agreement import strategy_of
+from bench.running.second import strategy_of
 from bench.store.documents import Manifest
 from bench.store.folder import requested_records
 

@@ -20,9 +20,9 @@ from bench.errors import UserError
 from bench.render.risk import risk_sentence
 from bench.render.sentences import change_probability
 from bench.render.tables import console, print_explained, print_rows
+from bench.running.classify import Answer, Classified, RankedClass, classify
 from bench.running.command import same_options
 from bench.running.settings import SETTINGS, about
-from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
 
 
 @click.command(cls=Sectioned)

@@ -21,7 +21,7 @@ from bench.running.parts.setting import option
 from bench.running.settings import about
 
 if TYPE_CHECKING:
-    from bench.running.verbs.doctor import Diagnosis
+    from bench.running.doctor import Diagnosis
 
 
 @click.command()
@@ -43,8 +43,8 @@ def doctor_command(ctx: click.Context, /, quick: bool, speed: bool, **options: A
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UserError(f"{option(name)} needs --speed, which measures a backbone.")
     config = config_from_options(ctx, "-", **options) if speed else None
-    from bench.running.verbs.doctor import diagnose
-    from bench.running.verbs.speed import measure_speed
+    from bench.running.doctor import diagnose
+    from bench.running.speed import measure_speed
 
     if not quick:
         say("Scoring a few images …", err=True)

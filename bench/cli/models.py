@@ -12,7 +12,7 @@ import click
 from bench.cli.options import json_option
 from bench.cli.output import end_with_json, next_steps, say, wants_json
 from bench.errors import UserError
-from bench.running.verbs.fetch import Fetched, fetch
+from bench.running.fetch import Fetched, fetch
 
 
 @click.command()

@@ -44,8 +44,8 @@ from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
 from bench.render.leaderboard import print_boards
 from bench.render.sentences import audit_sentence
-from bench.running.verbs.agreement import audit_stored
-from bench.running.verbs.shards import merge
+from bench.running.second import audit_stored
+from bench.running.shards import merge
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import find_run, list_runs, read_manifest
 from bench.store.shipped import SHIPPED_ARCHIVE, shipped_folder

@@ -31,10 +31,10 @@ from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
 from bench.render.plan import print_plan
 from bench.render.run import print_run
+from bench.running.estimate import make_plan
 from bench.running.run import run, sweep_only, warm_up
 from bench.running.settings import RunConfig
-from bench.running.verbs.estimate import make_plan
-from bench.running.verbs.shards import check_slurm, submit, write_script
+from bench.running.shards import check_slurm, submit, write_script
 
 
 @click.command(cls=Sectioned)

@@ -1,4 +1,4 @@
-"""From the errors of an image to its decision: reductions, and the dialogue with a strategy.
+"""From the errors of an image to its decision: reductions, and what is recorded of an image.
 
 A reduction combines the errors of a text on its draws into the text's score; lower is better.
 
@@ -12,15 +12,13 @@ texts on the same draws; they replace the scores of a strategy that evaluates su
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
-from bench.contracts.levels import Levels
 from bench.contracts.strategy import (
     ErrorTable,
     Evaluate,
@@ -29,13 +27,10 @@ from bench.contracts.strategy import (
     Outcome,
     Problem,
     Reply,
-    Session,
-    Strategy,
     best_prompts,
     confidence,
     paired_mean,
 )
-from bench.errors import PluginError
 
 MEAN = "mean"
 REDUCTIONS = (MEAN, "mean-softmax", "logsumexp")
@@ -102,85 +97,3 @@ class Decided:
     image_right: bool | None = None
     """Whether each text's own image has the lowest score for it; None as for `pairs`."""
     group_right: bool | None = None  # whether answer and images are right; None as for `pairs`
-
-
-class Interview:
-    """The dialogue with a strategy about one sample.
-
-    `decided` is the state so far. A strategy that misbehaves fails this sample only.
-    """
-
-    def __init__(self, sample: Sample, strategy: Strategy, problem: Problem) -> None:
-        self.decided = Decided(sample)
-        self._problem = problem
-        self._session: Session | None = None
-        try:
-            self._session = strategy.start(problem)
-        except PluginError as error:
-            self.decided.error = str(error)
-
-    def ask(self) -> Evaluate | Linearise | None:
-        """Return the next request, or None if the sample is decided or has failed."""
-        if self._session is None or self.decided.error is not None:
-            return None
-        try:
-            request = self._session.ask()
-            if request is None:
-                self.decided.outcome = self._session.outcome()
-                if self._problem.reduction != MEAN:
-                    self.decided.outcome = reduced(self._problem, self.decided.cells)
-            return request
-        except ValueError as error:
-            self.decided.error = f"the strategy cannot be used here: {error}"
-            return None
-        except PluginError as error:
-            self.decided.error = str(error)
-            return None
-
-    def tell(
-        self,
-        request: Evaluate | Linearise,
-        values: NDArray[np.float32],
-        linearisation_cost: float = 0.0,
-    ) -> None:
-        """Record the reply to the last request, with its cost, and pass it to the strategy.
-
-        `values`, float32 [prompts, draws], are made read-only; one that is not finite fails the
-        sample. `linearisation_cost` is that of one linearised draw, in evaluations.
-        """
-        assert self._session is not None
-        values.setflags(write=False)
-        decided = self.decided
-        if isinstance(request, Linearise):
-            kind, prompts = "first-order error", np.arange(len(values))
-            total = len(request.draws) * linearisation_cost
-            decided.linearisations += len(request.draws)
-            decided.linearised.append((request, values))
-        else:
-            kind, prompts = "error", request.prompts
-            total = self._problem.price(len(prompts), len(request.draws))
-            decided.evaluations += round(total)
-            decided.cells.append((request, values))
-        decided.equivalents += total
-        if not np.isfinite(values).all():
-            row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(values)))
-            decided.error = (
-                f"the model's {kind} is {values[row, column]} for prompt {prompts[row]}"
-                f" on draw {request.draws[column]}"
-            )
-            return
-        try:
-            self._session.tell(request, Reply(values, total))
-        except PluginError as error:
-            decided.error = str(error)
-
-
-class Engine(Protocol):
-    """The interface between executors and the model: samples in, decisions out, in any order."""
-
-    problem: Problem
-    device: str | None  # type of the device, if its speed should be remembered
-    levels: Levels | None  # the model's noise levels, if it has any
-
-    def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
-        """Yield each sample as soon as it is decided."""

@@ -1,1 +1,19 @@
-"""The engine evaluates cells in full batches. Only it and the backbones import torch."""
+"""From images to decisions, in full batches. One request of a strategy goes round once.
+
+    Sample ── open_images ──▶ pictures ── Latents ──▶ latents          images.py, latents.py
+       │                                                 │
+       ▼                                                 ▼
+    Joint: an Interview per image ◀──────────────────  Flight         items.py, asking.py
+       │ ask: Evaluate(prompts, draws)  or Linearise     ▲
+       ▼                                                 │ Interview.tell(request, errors)
+    Block ──▶ Queue ── cut ──▶ Batch of cells            │            cells.py, batching.py
+                                 │                       │
+                                 ▼                       │
+              Evaluator: noise, denoise, reduce ──▶ errors, float32   scoring.py, denoising.py
+                                                                      (linearising.py: gradients)
+    the last image of a sample is decided: Joint.finish_image ──▶ Decided
+
+`CheckedDenoiser`, `CheckedClassifier`, `CheckedLikelihood` and `CheckedStrategy` are plugins whose
+every output is validated. A classifier or a likelihood takes the place of latents and Evaluator
+(classifying.py, likelihoods.py).
+"""

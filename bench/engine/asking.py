@@ -1,4 +1,4 @@
-"""Validation of a plugin's strategy: its attributes, requests and outcomes.
+"""Validation of a plugin's strategy, and the dialogue with it about an image.
 
 A validated request names cells of the problem, and no cell twice per image; a validated outcome
 ranks every class. Exceptions of the plugin become `PluginError`. The cost is a few numpy operations
@@ -7,13 +7,16 @@ per request, with no Python loop over cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import MEAN, Decided, reduced
+from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import (
     DECIDED_BY,
@@ -59,57 +62,57 @@ class CheckedStrategy(Strategy):
             raise PluginError(who, f"its `draws` is {one_line(draws)}, not a number of 1 or more")
         self.draws = int(draws)
 
-    def start(self, problem: Problem) -> CheckedSession:
-        """Begin an image."""
+    def start(self, problem: Problem) -> Session:
+        """Begin an image; its requests are validated by an `Interview`."""
         with guard(self.who, "start()", passing=()):
-            session = self.strategy.start(self._seen(problem))
-        return CheckedSession(session, self._seen(problem), self.who, self._rows(problem))
+            return self.strategy.start(self.seen(problem))
 
-    def _rows(self, problem: Problem) -> Ints:
+    def rows(self, problem: Problem) -> Ints:
         """Return the prompts that the strategy sees: of a tree that it does not use, the leaves."""
         prompts = np.arange(len(problem.class_of_prompt))
         if problem.parents is None or self.uses_hierarchy:
             return prompts
         return prompts[problem.class_of_prompt < problem.n_classes]
 
-    def _seen(self, problem: Problem) -> Problem:
+    def seen(self, problem: Problem) -> Problem:
+        """Return the problem of the prompts that the strategy sees."""
         if problem.parents is None or self.uses_hierarchy:
             return problem
-        leaves = problem.class_of_prompt[self._rows(problem)]
+        leaves = problem.class_of_prompt[self.rows(problem)]
         return replace(problem, class_of_prompt=leaves, parents=None, can_linearise=False)
 
     def check(self, problem: Problem) -> None:
         """Raise `UserError` on a problem that the strategy cannot be used on."""
         try:
             with guard(self.who, "check()", passing=(ValueError, UserError)):
-                self.strategy.check(self._seen(problem))
+                self.strategy.check(self.seen(problem))
         except ValueError as error:
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 
     def at_most(self, problem: Problem) -> float:
         """Return the largest cost per image, in evaluations."""
         with guard(self.who, "at_most()"):
-            return float(self.strategy.at_most(self._seen(problem)))
+            return float(self.strategy.at_most(self.seen(problem)))
 
     def at_least(self, problem: Problem) -> float | None:
         """Return the lowest cost per image, in evaluations, or None where it is not known."""
         with guard(self.who, "at_least()"):
-            return _float_or_none(self.strategy.at_least(self._seen(problem)))
+            return _float_or_none(self.strategy.at_least(self.seen(problem)))
 
     def replaces(self, problem: Problem) -> Replaced | None:
         """Return what the strategy replaces to save cost, or None where it never costs more."""
         with guard(self.who, "replaces()"):
-            other: Any = self.strategy.replaces(self._seen(problem))
+            other: Any = self.strategy.replaces(self.seen(problem))
         if other is not None and not isinstance(other, Replaced):
             raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
         return other
 
     def statistics(self, problem: Problem, errors: Floats, first_order: Floats | None) -> Any:
         """Return what the strategy needs to know of one recorded image to learn from it."""
-        rows = self._rows(problem)
+        rows = self.rows(problem)
         first_order = None if first_order is None else first_order[rows]
         with guard(self.who, "statistics()"):
-            return self.strategy.statistics(self._seen(problem), errors[rows], first_order)
+            return self.strategy.statistics(self.seen(problem), errors[rows], first_order)
 
     def learn(self, statistics: Sequence[Any]) -> dict[str, Parameters]:
         """Return learned settings by their description, or raise UserError if there are none."""
@@ -121,81 +124,133 @@ class CheckedStrategy(Strategy):
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 
 
-class CheckedSession:
-    """Wrapper that validates the requests and outcome of a session, and translates its prompts."""
+class Interview:
+    """The dialogue with a strategy about one image, which validates every request and the outcome.
 
-    def __init__(self, session: Session, problem: Problem, who: str, rows: Ints) -> None:
-        self.session, self.problem, self.who = session, problem, who
-        self.rows = rows  # the run's prompts that the problem's stand for
-        self.prompts, self.draws = len(problem.class_of_prompt), len(problem.timesteps)
-        self._requested = np.zeros((self.prompts, self.draws), dtype=bool)
-        self._cells = 0
+    `decided` is the state so far. A strategy that misbehaves fails this image only.
+    """
+
+    def __init__(self, sample: Sample, strategy: CheckedStrategy, problem: Problem) -> None:
+        self.decided = Decided(sample)
+        self.problem, self.who = problem, strategy.who
+        self.seen = strategy.seen(problem)  # the problem of the prompts that the strategy sees
+        self.rows = strategy.rows(problem)  # these prompts among all
+        self._requested = np.zeros((len(self.rows), len(problem.timesteps)), dtype=bool)
         self._linearised: dict[bytes, NDArray[np.bool_]] = {}  # by mixture, which draws
-        self._linearisations = 0
         self._request: Any = None  # as the plugin made it
+        try:
+            self._session = strategy.start(problem)
+        except PluginError as error:
+            self.decided.error = str(error)
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return a copy of the next request, valid and new (PluginError), or None at the end."""
-        with guard(self.who, "ask()", passing=()):
-            request: Any = self.session.ask()
-            if request is None:
-                return None
-            self._request = request
-            if isinstance(request, Evaluate):
-                return self._evaluate(request)
-            if isinstance(request, Linearise):
-                return self._linearise(request)
-        raise self._refuse(
-            f"returned a {type(request).__name__}; expected Evaluate, Linearise or None"
-        )
+        """Return a copy of the next request, or None if the image is decided or has failed."""
+        if self.decided.error is not None:
+            return None
+        try:
+            with guard(self.who, "ask()", passing=()):
+                self._request = self._session.ask()
+                match self._request:
+                    case Evaluate():
+                        return self._evaluate(self._request)
+                    case Linearise():
+                        return self._linearise(self._request)
+            if self._request is not None:
+                kind = type(self._request).__name__
+                raise self._refuse(f"returned a {kind}; expected Evaluate, Linearise or None")
+            self.decided.outcome = self._outcome()
+        except PluginError as error:
+            self.decided.error = str(error)
+        except ValueError as error:
+            self.decided.error = f"the strategy cannot be used here: {error}"
+        return None
 
-    def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Hand over the reply to the last request."""
-        with guard(self.who, "tell()", passing=()):
-            self.session.tell(self._request, reply)
+    def tell(
+        self,
+        request: Evaluate | Linearise,
+        values: NDArray[np.float32],
+        linearisation_cost: float = 0.0,
+    ) -> None:
+        """Record the reply to the last request, with its cost, and pass it to the strategy.
 
-    def outcome(self) -> Outcome:
-        """Return a copy of the decision, which ranks and scores every class (PluginError)."""
+        `values`, float32 [prompts, draws], are made read-only; one that is not finite fails the
+        image. `linearisation_cost` is that of one linearised draw, in evaluations.
+        """
+        values.setflags(write=False)
+        decided = self.decided
+        if isinstance(request, Linearise):
+            kind, prompts = "first-order error", np.arange(len(values))
+            total = len(request.draws) * linearisation_cost
+            decided.linearisations += len(request.draws)
+            decided.linearised.append((request, values))
+        else:
+            kind, prompts = "error", request.prompts
+            total = self.problem.price(len(prompts), len(request.draws))
+            decided.evaluations += round(total)
+            decided.cells.append((request, values))
+        decided.equivalents += total
+        if not np.isfinite(values).all():
+            row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(values)))
+            decided.error = (
+                f"the model's {kind} is {values[row, column]} for prompt {prompts[row]}"
+                f" on draw {request.draws[column]}"
+            )
+            return
+        try:
+            with guard(self.who, "tell()", passing=()):
+                self._session.tell(self._request, Reply(values, total))
+        except PluginError as error:
+            decided.error = str(error)
+
+    def _outcome(self) -> Outcome:
+        """Return the decision, by the problem's reduction if that is not the mean.
+
+        Raises ValueError if the strategy did not evaluate what the reduction needs.
+        """
         with guard(self.who, "outcome()", passing=()):
-            outcome: Any = self.session.outcome()
-            if not isinstance(outcome, Outcome):
-                kind = type(outcome).__name__
+            returned: Any = self._session.outcome()
+            if not isinstance(returned, Outcome):
+                kind = type(returned).__name__
                 raise PluginError(self.who, f"outcome() returned a {kind}; expected an Outcome")
-            return _checked_outcome(outcome, self.problem.n_classes, self.who)
+            outcome = _checked_outcome(returned, self.seen.n_classes, self.who)
+        if self.problem.reduction == MEAN:
+            return outcome
+        return reduced(self.problem, self.decided.cells)
 
     def _evaluate(self, request: Evaluate) -> Evaluate:
-        prompts = self._indices(request.prompts, self.prompts, "prompt")
-        draws = self._indices(request.draws, self.draws, "draw")
-        self._requested[prompts[:, None], draws] = True
-        self._cells += len(prompts) * len(draws)
-        # The counts differ where a cell is named twice, within a request or across requests.
-        if np.count_nonzero(self._requested) != self._cells:
-            raise self._refuse("asked for a cell twice")
+        prompts = self._indices(request.prompts, "prompt")
+        draws = self._indices(request.draws, "draw")
+        self._mark(self._requested, (prompts[:, None], draws), len(prompts) * len(draws), "a cell")
         return Evaluate(self.rows[prompts], draws)
 
     def _linearise(self, request: Linearise) -> Linearise:
-        if not self.problem.can_linearise:
+        if not self.seen.can_linearise:
             raise self._refuse("asked for a linearisation, which this backbone does not offer")
-        draws = self._indices(request.draws, self.draws, "draw")
+        draws = self._indices(request.draws, "draw")
         mixture = np.array(request.mixture, dtype=np.float64)
-        if mixture.shape != (self.prompts,):
+        if mixture.shape != self.rows.shape:
             raise self._refuse(
-                f"gave a mixture of shape {mixture.shape}; expected {self.prompts} weights"
+                f"gave a mixture of shape {mixture.shape}; expected {len(self.rows)} weights"
             )
         if not abs(mixture.sum() - 1) <= SUMS_TO_ONE:
             raise self._refuse(f"gave a mixture that sums to {mixture.sum():.6g}, not to 1")
-        self._linearisations += 1
-        if self._linearisations > MAX_LINEARISATIONS:
+        if len(self.decided.linearised) >= MAX_LINEARISATIONS:
             raise self._refuse(f"asked for more than {MAX_LINEARISATIONS:,} linearisations")
-        linearised = self._linearised.setdefault(mixture.tobytes(), np.zeros(self.draws, bool))
-        before = np.count_nonzero(linearised)
-        linearised[draws] = True
-        if np.count_nonzero(linearised) != before + len(draws):
-            raise self._refuse("asked for the same linearisation twice")
+        none = np.zeros(len(self.seen.timesteps), dtype=bool)
+        linearised = self._linearised.setdefault(mixture.tobytes(), none)
+        self._mark(linearised, draws, len(draws), "the same linearisation")
         return Linearise(draws, mixture)
 
-    def _indices(self, returned: Any, count: int, what: str) -> Ints:
-        """Return int64 [n], n >= 1, each below `count`."""
+    def _mark(self, requested: NDArray[np.bool_], where: Any, count: int, what: str) -> None:
+        """Mark `count` new places as requested; one named before, or twice, is refused."""
+        before = np.count_nonzero(requested)
+        requested[where] = True
+        if np.count_nonzero(requested) != before + count:
+            raise self._refuse(f"asked for {what} twice")
+
+    def _indices(self, returned: Any, what: str) -> Ints:
+        """Return int64 [n], n >= 1, each the number of a prompt or draw."""
+        count = self._requested.shape[what == "draw"]
         values = np.array(returned)
         if values.size == 0:
             raise self._refuse(f"asked for no {what}")
@@ -271,3 +326,14 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return None
     return float(value)
+
+
+class Engine(Protocol):
+    """The interface between executors and the model: samples in, decisions out, in any order."""
+
+    problem: Problem
+    device: str | None  # type of the device, if its speed should be remembered
+    levels: Levels | None  # the model's noise levels, if it has any
+
+    def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
+        """Yield each sample as soon as it is decided."""

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.contracts.decision import Interview
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
+from bench.engine.asking import Interview
 from bench.engine.items import Joint
 from bench.machine.environment import lower_batch_size, remember_batch_size, remembered_batch_size
 

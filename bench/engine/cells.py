@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem, Strategy
+from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
+from bench.engine.asking import CheckedStrategy
 from bench.engine.batching import Batch, Block, Flight, Queue, ShrinkingBatches
 from bench.engine.items import Joint, Question, Questions
 from bench.engine.transfer import fetch
@@ -55,7 +56,7 @@ class CellEngine(ShrinkingBatches, ABC):
     def queues(self) -> list[Queue]:
         """Return empty queues, that of evaluations last; the first that is full is cut first."""
 
-    def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
+    def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
         arriving, queues = self.arriving(samples), self.queues()
         # Batches, each with a function that waits for its errors.

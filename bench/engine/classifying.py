@@ -16,11 +16,12 @@ from PIL.Image import Image
 
 from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Interview
+from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Problem, Strategy
+from bench.contracts.strategy import Evaluate, Problem
 from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
+from bench.engine.asking import CheckedStrategy, Interview
 from bench.engine.images import open_images
 from bench.engine.items import Joint, Question, Questions
 from bench.errors import PluginError
@@ -110,7 +111,7 @@ class ClassifyingEngine:
         self.problem, self.questions = problem, Questions(Question(problem, columns))
         self.batch_size = batch_size
 
-    def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
+    def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         """Yield each sample as it is decided."""
         for group in open_images(samples, self.batch_size):
             readable = [opened for _, opened in group if not isinstance(opened, str)]

@@ -10,8 +10,9 @@ import torch
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem, Strategy
+from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
 from bench.engine import trees
+from bench.engine.asking import CheckedStrategy
 from bench.engine.batching import Batch, Block, Flight, Queue
 from bench.engine.cells import CellEngine
 from bench.engine.denoiser import CheckedDenoiser
@@ -80,7 +81,7 @@ class DenoisingEngine(CellEngine):
         ]
 
     @torch.inference_mode()
-    def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
+    def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
         yield from super().score(samples, strategy)
 

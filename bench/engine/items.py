@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample, asks_for_images, pairing_of
-from bench.contracts.decision import Decided, Interview, reduced
-from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem, Strategy
+from bench.contracts.decision import Decided, reduced
+from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem
+from bench.engine.asking import CheckedStrategy, Interview
 from bench.inputs.templates import Columns, make_columns
 
 
@@ -78,7 +79,11 @@ class Joint:
     """
 
     def __init__(
-        self, sample: Sample, strategy: Strategy, question: Question, problem: Problem | None = None
+        self,
+        sample: Sample,
+        strategy: CheckedStrategy,
+        question: Question,
+        problem: Problem | None = None,
     ) -> None:
         self.sample, self.question, self.problem = sample, question, problem
         self.interviews = [Interview(sample, strategy, question.problem) for _ in sample.images]

@@ -21,9 +21,9 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import check_gradients, decider_for, replay_samples
+from bench.recordings.replay import conditions_of, decider_for, replay_samples
 from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
-from bench.running.preparing.risk import risk_choices
+from bench.running.risk import risk_choices
 from bench.stats.paired import Bools, Difference, paired_test
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import Calibration
@@ -152,8 +152,7 @@ def learn_settings(
         UserError: the run has no errors, the strategy does not fit it or fails on an image, or
             nothing can be learned.
     """
-    if make_decider(spec, params).strategy.linearises:
-        check_gradients(read_manifest(path), spec.name)
+    conditions_of(read_manifest(path)).check(make_decider(spec, params))
     recording = open_draws(path, spec.recorder or None)
     samples, strategy = recording.samples(), decider_for(recording, spec.name, params).strategy
     statistics = [_sample_statistics(recording, sample, strategy) for sample in samples]

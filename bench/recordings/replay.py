@@ -12,12 +12,13 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.dataset import Sample, asks_for_images
+from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Problem, Strategy
+from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
+from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
 from bench.inputs.estimand import Loss, Space, check_estimand, draw_weights, parse_weighting
@@ -25,10 +26,11 @@ from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.command import recording_command
+from bench.running.conditions import Conditions
 from bench.running.executors.protocol import Executable
+from bench.running.kinds.draws import weighting_identity
 from bench.running.parts.decision import Decider, make_decider
-from bench.running.preparing.risk import StatedRisk, choose_setting
-from bench.running.scorers.draws import weighting_identity
+from bench.running.risk import StatedRisk, choose_setting
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws
@@ -48,7 +50,7 @@ class ReplayEngine:
         self.problem = recording.problem
         self.recording = recording
 
-    def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
+    def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         """Yield the decision on each sample."""
         for sample in samples:
             question = self.recording.questions.of(sample)
@@ -57,7 +59,7 @@ class ReplayEngine:
 
 
 def replay_samples(
-    recording: Recording, samples: Iterable[Sample], strategies: Sequence[Strategy]
+    recording: Recording, samples: Iterable[Sample], strategies: Sequence[CheckedStrategy]
 ) -> list[list[Record]]:
     """Return the records of the samples for each strategy. Each sample's errors are read once."""
     records: list[list[Record]] = [[] for _ in strategies]
@@ -71,7 +73,7 @@ def replay_samples(
 def decide(
     sample: Sample,
     recorded: Tables | NDArray[np.float32],
-    strategy: Strategy,
+    strategy: CheckedStrategy,
     problem: Problem,
 ) -> Decided:
     """Let a strategy decide one sample from its tables, or from its errors [P, N] alone.
@@ -106,9 +108,9 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
             f" draws={strategy.draws}, because other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
+    conditions_of(recording.manifest).check(decider)
     strategy.check(_largest_problem(recording))
     if strategy.linearises and not recording.problem.can_linearise:
-        check_gradients(recording.manifest, name)
         raise UserError(
             f"Strategy {name!r} linearises, but {recording.manifest.run_id} recorded no first-order"
             " errors. Record both once with:"
@@ -120,30 +122,19 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
             " recorded no inner nodes. Record them once with --hierarchy FILE and:"
             f" {recording_command(recording.manifest, spec.recorder)}"
         )
-    reduction = recording.problem.reduction
-    if reduction != MEAN and not strategy.same_draws:
-        raise UserError(
-            f"{recording.manifest.run_id} puts draws together by {reduction}, but strategy {name!r}"
-            " compares means. Use --strategy full or uniform."
-        )
-    items = recording.manifest.items
-    if items and asks_for_images(items.images, items.texts) and not strategy.same_draws:
-        raise UserError(
-            f"Strategy {name!r} compares texts of one image only, but the items of"
-            f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
-        )
     return decider
 
 
-def check_gradients(manifest: Manifest, name: str) -> None:
-    """Raise UserError if no run like this one can record what a strategy needs that linearises."""
-    reason = None
-    if manifest.identity.scoring.reduction is not None:
-        reason = "its backbone is a likelihood, which has no gradients"
-    elif manifest.items is not None:
-        reason = "its items with texts of their own share no prompts to linearise at"
-    if reason is not None:
-        raise UserError(f"Strategy {name!r} cannot be used on {manifest.run_id}: {reason}.")
+def conditions_of(manifest: Manifest) -> Conditions:
+    """Return the conditions under which a strategy decides what a run recorded."""
+    items, reduction = manifest.items, manifest.identity.scoring.reduction
+    return Conditions(
+        scorer=manifest.run_id if reduction is None else f"the likelihood of {manifest.run_id}",
+        items=None if items is None else (items.images, items.texts),
+        candidates=False,
+        reduction=reduction or MEAN,
+        gradients=reduction is None,  # a likelihood has none
+    )
 
 
 def _largest_problem(recording: Recording) -> Problem:

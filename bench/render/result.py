@@ -14,8 +14,8 @@ from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable, escape_html, html_part
 from bench.errors import UserError, images_failed
 from bench.render.study_figures import forest_plot
+from bench.running.classify import Answer
 from bench.running.execute import Finished
-from bench.running.verbs.classify import Answer
 from bench.stats.comparison import Comparison
 from bench.stats.many import MethodDifference
 from bench.store.decisions import read_decisions

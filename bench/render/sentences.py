@@ -9,8 +9,8 @@ import numpy as np
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
-from bench.running.verbs.agreement import strategy_of
-from bench.running.verbs.classify import Answer
+from bench.running.classify import Answer
+from bench.running.second import strategy_of
 from bench.stats.agreement import (
     FEWEST_DRAWS,
     Audit,

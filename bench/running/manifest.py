@@ -13,12 +13,12 @@ from bench.inputs.altered import InMemory
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
+from bench.running.kinds.denoiser import linearisation_cost
 from bench.running.parts.setting import IdentityRole
-from bench.running.preparing.texts import describe_items
 from bench.running.question import RunQuestion
 from bench.running.resolve import owners_of
-from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_settings
+from bench.running.texts import describe_items
 from bench.store import identity as ids
 from bench.store.documents import (
     MANIFEST_FORMAT,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
+from bench.discovery import backbones
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
@@ -17,24 +18,25 @@ from bench.inputs.weights import Weights, locate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
-from bench.running.executors.protocol import Swept
-from bench.running.manifest import make_manifest
-from bench.running.prepared import PreparedRun
-from bench.running.preparing.others import (
+from bench.running.borrowed import (
     find_candidates,
     find_fit_split,
     learn_weighting,
     name_fit_split,
 )
-from bench.running.preparing.texts import (
+from bench.running.conditions import Conditions
+from bench.running.executors.protocol import Swept
+from bench.running.manifest import make_manifest
+from bench.running.prepared import PreparedRun
+from bench.running.question import Resolved, RunQuestion
+from bench.running.resolve import check_effect, resolve
+from bench.running.settings import RunConfig
+from bench.running.texts import (
     item_texts,
     make_prompts,
     text_score_warning,
     uneven_prompts_warning,
 )
-from bench.running.question import Resolved, RunQuestion
-from bench.running.resolve import check_effect, resolve
-from bench.running.settings import RunConfig
 from bench.store.documents import Sweep
 from bench.store.folder import shard_folder
 from bench.store.identity import CalibratedOn
@@ -71,6 +73,7 @@ def ask(
         split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
     resolved = name_fit_split(resolved, split)
+    conditions_of(resolved, split).check(resolved.decider)
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)
     if shortlist is not None and shortlist.trained_on is not None:
@@ -122,7 +125,7 @@ def prepare(
 ) -> PreparedRun:
     """Read the images of a run and validate it; the arguments are those of `ask`.
 
-    A stated risk has chosen no parameters yet: see `bench.running.preparing.sweep.settled`.
+    A stated risk has chosen no parameters yet: see `bench.running.risk_sweep.settled`.
     """
     return prepared_run(ask(config, dataset, True, rows, loaded, surveyed, split))
 
@@ -154,6 +157,18 @@ def prepared_run(
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
     """Prepare another run with the images of `run`, and its backbone if that is loaded."""
     return prepare(config, run.data, loaded=run.loaded, split=run.split)
+
+
+def conditions_of(resolved: Resolved, split: Split | None) -> Conditions:
+    """Return the conditions under which a run's strategy decides."""
+    linearises, spec = resolved.strategy.linearises, resolved.backbone
+    return Conditions(
+        scorer=f"backbone {resolved.backbone_name!r}",
+        items=split.items.shapes[0] if split and split.items else None,
+        candidates=resolved.config.candidates_from is not None,
+        reduction=resolved.kind.reduction(resolved),
+        gradients=linearises and backbones.can_linearise(spec),
+    )
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Engine
+from bench.engine.asking import Engine
 from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bench.contracts.decision import Engine
+from bench.contracts.decision import MEAN
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery import backbones
 from bench.discovery.targets import make
-from bench.engine.asking import CheckedStrategy
+from bench.engine.asking import CheckedStrategy, Engine
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.data import DataSource
@@ -37,7 +37,7 @@ from bench.machine.environment import pick_device
 from bench.running.parts.decision import Decider
 from bench.running.parts.measure import ResolvedViews
 from bench.running.parts.scorer import BackboneSource
-from bench.running.preparing.risk import StatedRisk
+from bench.running.risk import StatedRisk
 from bench.running.settings import RunConfig, loading_settings
 from bench.store.identity import Candidates, ScoringIdentity
 
@@ -196,12 +196,6 @@ class RunQuestion(Resolved):
                         f"{source}: the prompt has {n} tokens and would be cut at {limit}:"
                         f" {text!r}."
                     )
-        if self.strategy.linearises and not backbones.can_linearise(spec):
-            raise UserError(
-                f"Strategy {self.decider.spec.name!r} needs gradients with respect to the text"
-                f" conditioning, which backbone {self.backbone_name!r} does not offer. `race` needs"
-                " no gradients."
-            )
         self.strategy.check(self.problems()[-1][0])
 
     def token_counts(self) -> tuple[list[int], int] | None:
@@ -266,8 +260,13 @@ class ScorerKind(ABC):
             np.ones(n_draws),
             question.config.seed,
             cell_cost=columns.per_column,
+            reduction=self.reduction(question),
             parents=None if parents is None else np.array(parents, dtype=np.int64),
         )
+
+    def reduction(self, question: Resolved) -> str:
+        """Return how the errors of a text are combined into its score."""
+        return MEAN
 
     def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
         """Raise UserError if settings or the strategy do not fit the backbone's class."""

@@ -8,14 +8,14 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import DataSource
+from bench.running.kinds import KINDS
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import Decider, backbone_params, find_strategy
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype
 from bench.running.parts.setting import option, passed_to
-from bench.running.preparing.risk import StatedRisk
 from bench.running.question import Resolved
-from bench.running.scorers import KINDS
+from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 
 

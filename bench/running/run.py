@@ -20,11 +20,11 @@ from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
 from bench.running.prepare import ask, prepare
 from bench.running.prepared import PreparedRun
-from bench.running.preparing.sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.question import RunQuestion
+from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
+from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
 from bench.running.until import until_of
-from bench.running.verbs.agreement import as_full_sweep, audit, decide_again, with_other_noise
 from bench.store.fields import without_none
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def run(
     Without a `test`, or for a shard, such a risk is refused. Raises UserError before anything is
     scored; after a KeyboardInterrupt the same call resumes.
     """
-    prepared, shared = prepare_run(config, dataset, rows, loaded), SharedBackbone()
+    prepared, shared = prepare_run(config, dataset, rows, loaded), None
     sweep = sweep_of(prepared)
     if sweep is not None and test is not None and config.shard is None and not sweep.calibration():
-        _make_sweep(sweep, test, tell, shared)
+        _make_sweep(sweep, test, tell, shared := SharedBackbone())
     return run_prepared(settled(prepared), shared)
 
 
@@ -70,10 +70,12 @@ def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) ->
         raise UserError(
             "--sweep-only is for --risk without an earlier calibration on other images."
         )
-    return _make_sweep(sweep, test, tell, SharedBackbone())
+    return _make_sweep(sweep, test, tell)
 
 
-def _make_sweep(sweep: PlannedSweep, test: Test, tell: Tell, shared: SharedBackbone) -> Finished:
+def _make_sweep(
+    sweep: PlannedSweep, test: Test, tell: Tell, shared: SharedBackbone | None = None
+) -> Finished:
     """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
     untested = sweep.calibration() is None
     if untested:
@@ -117,8 +119,16 @@ def prepare_run(
     return prepared
 
 
-def run_prepared(prepared: PreparedRun, shared: SharedBackbone) -> Finished:
-    """Score a prepared run; with `again` or `audit`, decide some images a second time."""
+def run_prepared(
+    prepared: PreparedRun,
+    shared: SharedBackbone | None = None,
+    later: Iterable[RunConfig] = (),
+    cluster: SharedCluster | None = None,
+) -> Finished:
+    """Score a prepared run; with `again` or `audit`, decide some images a second time.
+
+    Its backbone is `shared` with earlier runs, and with `later` ones; so is a Ray `cluster`.
+    """
     if prepared.backbone.objects:
         prepared = with_probe(prepared)
     until = until_of(prepared)
@@ -127,30 +137,36 @@ def run_prepared(prepared: PreparedRun, shared: SharedBackbone) -> Finished:
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
-    others = [other.config for _, other, _ in after.values()]
-    finished = execute(prepared, executor_of(prepared, shared, others), until)
+    if after:
+        shared, own = shared or SharedBackbone(), [other.config for _, other, _ in after.values()]
+        later = chain(own, later)
+    finished = execute(prepared, executor_of(prepared, shared, later, cluster), until)
     second = {
-        name: decide(
-            other, finished.manifest, finished.folder, count, executor_of(other, shared, [])
-        )
+        name: decide(other, finished.manifest, finished.folder, count, executor_of(other, shared))
         for name, (count, other, decide) in after.items()
     }
     return replace(finished, second=without_none(**second))
 
 
 def executor_of(
-    prepared: PreparedRun, shared: SharedBackbone, others: Iterable[RunConfig]
+    prepared: PreparedRun,
+    shared: SharedBackbone | None,
+    later: Iterable[RunConfig] = (),
+    cluster: SharedCluster | None = None,
 ) -> Callable[[PreparedRun], Executor]:
-    """Return what opens a run's executor, with a backbone that `others` will share.
+    """Return what opens a run's executor; `later` runs will share its backbone."""
+    if prepared.config.executor == "ray":
+        from bench.running.executors.driver import open_ray
 
-    Raises UserError if the executor is not installed.
-    """
-    check_executor(prepared.config)
-    if prepared.config.executor == "local":
-        return lambda run: LocalExecutor(run, run.open_engine(lambda: shared.of(run, others)))
-    from bench.running.executors.driver import open_ray
+        def opened(run: PreparedRun) -> Executor:
+            if cluster is not None:
+                cluster.connect(run.config)
+            return open_ray(run)
 
-    return open_ray
+        return opened
+    if shared is None:
+        return LocalExecutor
+    return lambda run: LocalExecutor(run, run.open_engine(lambda: shared.of(run, later)))
 
 
 class SharedBackbone:
@@ -203,24 +219,14 @@ class SharedCluster:
         self._key: object = None
         self._connection: Connection | None = None
 
-    def executor_of(
-        self, prepared: PreparedRun, shared: SharedBackbone, others: Iterable[RunConfig]
-    ) -> Callable[[PreparedRun], Executor]:
-        """Return what opens a run's executor; for Ray, on the shared connection."""
-        opens, config = executor_of(prepared, shared, others), prepared.config
-        if config.executor != "ray":
-            return opens
-
-        def connected(run: PreparedRun) -> Executor:
-            key = config.ray_address, config.workers
-            if key != self._key:
-                self.close()
-                with stdout_to_stderr():  # Ray prints messages
-                    self._connection = connect(*key)
-                self._key = key
-            return opens(run)
-
-        return connected
+    def connect(self, config: RunConfig) -> None:
+        """Connect to the Ray that the settings name, unless that is connected."""
+        key = config.ray_address, config.workers
+        if key != self._key:
+            self.close()
+            with stdout_to_stderr():  # Ray prints messages
+                self._connection = connect(*key)
+            self._key = key
 
     def close(self) -> None:
         """Disconnect, and stop a Ray that was started here."""

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Interview
+from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Outcome, Problem
-from bench.engine.asking import CheckedStrategy
+from bench.engine.asking import CheckedStrategy, Interview
 from bench.errors import UserError
 
 # Number of prompts, of draws, and of prompts per class.

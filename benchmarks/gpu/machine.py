@@ -11,7 +11,7 @@ import diffusers
 import torch
 
 from bench.machine.environment import peak_memory
-from bench.running.verbs.speed import matmul_peak
+from bench.running.speed import matmul_peak
 from benchmarks.gpu.report import Row
 
 

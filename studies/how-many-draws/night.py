@@ -32,9 +32,9 @@ from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.errors import UserError
 from bench.machine.devices import PEAKS
 from bench.machine.files import write_atomically
+from bench.running.estimate import make_plan
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
-from bench.running.verbs.estimate import make_plan
 from bench.store.folder import MANIFEST
 from bench.store.runs import read_run
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from bench.errors import BenchError, UserError
 from bench.machine.devices import PEAK_UTILISATION, PEAKS, assumed_speed
 from bench.machine.files import write_atomically
+from bench.running.fetch import fetch
 from bench.running.study.file import DeclaredStudy, read_study_file
 from bench.running.study.plan import plan_study
-from bench.running.verbs.fetch import fetch
 
 HERE = Path(__file__).resolve().parent
 BYTES_PER_CELL = 8.5  # as recorded: 8.2 with 640 cells per image, and less with more

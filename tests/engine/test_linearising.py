@@ -14,6 +14,7 @@ from helpers.tables import Errors, concluded
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply, Strategy
 from bench.engine import batching
+from bench.engine.asking import CheckedStrategy
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree, leaves
 from bench.running.prepared import PreparedRun
@@ -44,8 +45,11 @@ class Asks(Strategy):
         self.costs.append(reply.cost)
 
     def outcome(self) -> Outcome:
-        one = np.zeros(1)
-        return Outcome(np.zeros(1, np.int64), one, np.zeros(1, np.int64), 0.0, 0.0, 0.5)
+        order = np.arange(10)
+        return Outcome(order, np.zeros(10), np.zeros(10, np.int64), 0.0, 0.0, 0.5)
+
+    def checked(self) -> CheckedStrategy:
+        return CheckedStrategy(self, "the strategy")
 
 
 def engine_of(
@@ -71,7 +75,7 @@ def test_first_order_errors_agree_with_finite_differences(
     engine, _, samples = engine_of(str(pipelines.get(backbone, backbone)), loss=loss)
     some = np.array([0, 2, 5])
     strategy = Asks([Linearise(some, mixture) for mixture in mixtures()])
-    (decided,) = engine.score(samples, strategy)
+    (decided,) = engine.score(samples, strategy.checked())
     assert decided.linearisations == 3 * len(some) and decided.evaluations == 0
     assert decided.equivalents == pytest.approx(sum(strategy.costs))
     assert sum(strategy.costs) > 3 * len(some)  # a backward pass is not free
@@ -107,7 +111,7 @@ def test_first_order_errors_agree_with_finite_differences(
 
 def test_only_the_conditioning_gets_a_gradient(pipelines: dict[str, Path]) -> None:
     engine, _, samples = engine_of(str(pipelines["sd15"]))
-    list(engine.score(samples, Asks([Linearise(np.arange(2), np.full(10, 0.1))])))
+    list(engine.score(samples, Asks([Linearise(np.arange(2), np.full(10, 0.1))]).checked()))
     assert all(
         p.grad is None and not p.requires_grad
         for p in network_of(engine.backbone).network.parameters()
@@ -121,7 +125,7 @@ def test_half_precision(dtype: str, pipelines: dict[str, Path]) -> None:
     for kind in ("float32", dtype):
         engine, _, samples = engine_of(str(pipelines["sd15"]), dtype=kind)
         strategy = Asks([request])
-        (decided,) = engine.score(samples, strategy)
+        (decided,) = engine.score(samples, strategy.checked())
         assert decided.error is None
         tables[kind] = strategy.replies[0] - strategy.replies[0].mean(axis=0)
     one, other = tables["float32"].ravel(), tables[dtype].ravel()
@@ -160,7 +164,7 @@ def test_batch_size_and_memory_change_nothing(
         engine, _, samples = engine_of(str(pipelines["sd15"]), batch_size=batch_size)
         saved = gradients_limited(monkeypatch, engine, most)
         strategy = Asks([request])
-        list(engine.score(samples, strategy))
+        list(engine.score(samples, strategy.checked()))
         found.append(strategy.replies[0])
         assert saved == ([True] if most == 0 else [])
         assert engine.linear.batch_size == {64: batch_size // 4, 3: 3, 0: 1}[most]
@@ -195,7 +199,7 @@ def test_a_pinned_kernel_stays_pinned_where_activations_are_recomputed(kernel: s
         if save:
             network_of(engine.backbone).save_memory()
         strategy = Asks([Linearise(np.arange(DRAWS), np.full(10, 0.1))])
-        list(engine.score(samples, strategy))
+        list(engine.score(samples, strategy.checked()))
         found.append(strategy.replies[0])
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
@@ -252,6 +256,6 @@ def test_linearisations_beside_a_compiled_network() -> None:
     for switched in (False, True):
         engine, _, samples = engine_of("tiny-digits", batch_size=16, compile=switched)
         strategy = Asks([Linearise(np.arange(DRAWS), np.full(10, 0.1))])
-        list(engine.score(samples, strategy))
+        list(engine.score(samples, strategy.checked()))
         found.append(strategy.replies[0])
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bench.contracts.strategy import Outcome, Reply
-from bench.engine.asking import CheckedStrategy
-from bench.errors import PluginError
+from bench.contracts.dataset import Sample
+from bench.contracts.strategy import Outcome
+from bench.engine.asking import CheckedStrategy, Interview
 
 
 def changed(outcome: Outcome, **fields: Any) -> Outcome:
@@ -94,13 +94,13 @@ outcomes = st.builds(
 
 @given(outcomes)
 def test_an_outcome_is_whole_or_refused(outcome: Outcome) -> None:
-    session = CheckedStrategy(Scripted(outcome=lambda _: outcome), "the plugin").start(PROBLEM)
-    session.ask()
-    session.tell(ALL, Reply(ERRORS, float(ERRORS.size)))
-    try:
-        found = session.outcome()
-    except PluginError as error:
-        assert str(error).startswith("the plugin: outcome()")
+    strategy = CheckedStrategy(Scripted(outcome=lambda _: outcome), "the plugin")
+    interview = Interview(Sample("x", 0, {}), strategy, PROBLEM)
+    assert interview.ask() is not None
+    interview.tell(ALL, ERRORS.copy())
+    assert interview.ask() is None
+    if (found := interview.decided.outcome) is None:
+        assert str(interview.decided.error).startswith("the plugin: outcome()")
         return
     assert sorted(found.ranking.tolist()) == list(range(C))
     assert found.ranking.dtype == found.draws.dtype == np.int64

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import Evaluate, Outcome, Problem, Reply, Session, Strategy
+from bench.contracts.strategy import Evaluate, Outcome, Problem, Reply, Session
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.inputs.draws import timestep_grid
@@ -48,12 +48,12 @@ def make(name: str, draws: int | None, **params: Any) -> CheckedStrategy:
     return make_decider(load_plugins().strategies.get(name), given).strategy
 
 
-def run(strategy: Strategy, errors: Errors, per_class: int = 1) -> Decided:
+def run(strategy: CheckedStrategy, errors: Errors, per_class: int = 1) -> Decided:
     """Let the strategy decide on a table."""
     return decide(Sample("x", 0, {}), errors, strategy, make_problem(errors, per_class))
 
 
-def prediction(strategy: Strategy, errors: Errors, per_class: int = 1) -> int:
+def prediction(strategy: CheckedStrategy, errors: Errors, per_class: int = 1) -> int:
     """Return the class decided."""
     return int(concluded(run(strategy, errors, per_class)).ranking[0])
 

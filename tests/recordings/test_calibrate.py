@@ -17,8 +17,8 @@ from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.running.command import reproducing_command
 from bench.running.prepare import prepare
-from bench.running.preparing.risk import risk_choices
-from bench.running.preparing.sweep import sweep_of
+from bench.running.risk import risk_choices
+from bench.running.risk_sweep import sweep_of
 from bench.running.settings import make_config
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records

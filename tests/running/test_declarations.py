@@ -15,10 +15,10 @@ from helpers.pipelines import save_indexed
 from safetensors.numpy import load_file, save_file
 
 from bench.errors import UserError
+from bench.running.classify import classify
 from bench.running.prepare import prepare
 from bench.running.prepared import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, key_of, make_config
-from bench.running.verbs.classify import classify
 from bench.store.identity import digest
 
 NAMES, OTHERS = ("cat", "dog", "elm", "fir"), ("ant", "bee", "cow", "doe")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.running.prepare import prepare
-from bench.running.preparing.sweep import settled
+from bench.running.risk_sweep import settled
 from bench.running.settings import SETTINGS, make_config
 from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
@@ -246,7 +246,7 @@ def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:
 
 
 def test_candidates_count_by_the_run_they_are_from() -> None:
-    """In tests/running/preparing/test_candidates.py, which has runs to choose from."""
+    """In tests/running/test_candidates.py, which has runs to choose from."""
     with pytest.raises(UserError, match="no effect without --candidates-from"):
         identity({"dataset": "digits", "backbone": "random"}, top=3)
 
@@ -272,6 +272,6 @@ def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path:
 
 
 def test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk(base: dict[str, Any]) -> None:
-    """There it is the run's strategy, in tests/running/preparing/test_sweep.py."""
+    """There it is the run's strategy, in tests/running/test_risk_sweep.py."""
     with pytest.raises(UserError, match="no effect without --risk"):
         identity(base, risk_else="schedule")

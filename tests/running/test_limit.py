@@ -11,8 +11,9 @@ import pytest
 from helpers.command import bench
 from helpers.runs import a_record
 
-from bench.contracts.decision import Decided, Engine
+from bench.contracts.decision import Decided
 from bench.discovery.loading import load_plugins
+from bench.engine.asking import Engine
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.prepared import PreparedRun

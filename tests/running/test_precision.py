@@ -13,12 +13,12 @@ from helpers.command import bench
 from bench.contracts.specs import BackboneSpec
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchWarning
+from bench.running.kinds import precision
+from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.parts import scorer
 from bench.running.prepare import prepare
 from bench.running.prepared import PreparedRun
 from bench.running.question import RunQuestion
-from bench.running.scorers import precision
-from bench.running.scorers.denoiser import DenoiserKind
 from bench.running.settings import make_config
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}

@@ -71,7 +71,7 @@ def test_a_comparison_says_that_the_code_changed(tmp_path: Path) -> None:
 
 
 def test_parts_of_different_code_are_merged_with_a_warning(tmp_path: Path) -> None:
-    from bench.running.verbs.shards import merge
+    from bench.running.shards import merge
 
     ids = [f"s{n}" for n in range(4)]
     for index in (1, 2):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Engine
+from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
-from bench.engine.asking import CheckedStrategy
+from bench.engine.asking import CheckedStrategy, Engine
 from bench.running.parts.decision import Decider
 from bench.store.documents import Manifest
 

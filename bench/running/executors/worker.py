@@ -13,7 +13,8 @@ from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import Any, TypeVar
 
-from bench.contracts.decision import Decided, Engine
+from bench.contracts.decision import Decided
+from bench.engine.asking import Engine
 from bench.errors import UserError, quoted
 from bench.machine.environment import peak_memory
 from bench.machine.offline import offline

@@ -17,9 +17,9 @@ from bench import interrupts
 from bench.errors import BenchError, StoreError, UserError, images_failed, warn_user
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.running.execute import Finished, execute
-from bench.running.preparing.sweep import settled
-from bench.running.run import SharedBackbone, SharedCluster, prepare_run
+from bench.running.execute import Finished
+from bench.running.risk_sweep import settled
+from bench.running.run import SharedBackbone, SharedCluster, prepare_run, run_prepared
 from bench.running.settings import RunConfig, key_of
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
@@ -197,9 +197,8 @@ class _Course:
                 if prefix is not None:
                     self.prefix = prefix.of(prepared)
                     prepared = self.prefix.narrowed(prepared)
-                others = self._others(place, rest)
-                opens = self.cluster.executor_of(prepared, self.shared, others)
-                finished = execute(prepared, opens)
+                later = self._later(place, rest)
+                finished = run_prepared(prepared, self.shared, later, self.cluster)
         except StoreError:
             raise
         except Exception as error:
@@ -225,7 +224,7 @@ class _Course:
         )
         return finished
 
-    def _others(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
+    def _later(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
         """Yield settings of later runs with the same backbone, one per distinct set of prompts."""
         mine = self.declared.cells[place]
         distinct = {key_of(mine.config, "data", "prompts"): mine.config}

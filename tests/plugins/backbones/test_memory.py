@@ -13,7 +13,7 @@ from helpers.command import bench
 from helpers.families import save
 from torch import nn
 
-from bench.running.verbs import estimate
+from bench.running import estimate
 from bench_plugins.backbones._counting import peak_bytes
 
 

@@ -168,7 +168,7 @@ def test_the_variances_of_dropped_prompts_are_remembered() -> None:
     tables = spiked(10, 150, 1)
     schedule = lost(make("adaptive", 50), tables)
     assert lost(published(50, first=2, delta=1e-3), tables) < schedule + 0.12
-    session = published(50, first=2).start(make_problem(tables[0])).session
+    session = published(50, first=2).start(make_problem(tables[0]))
     for _ in evaluations(session, tables[0]):
         pass
     assert (session.variances > 0).sum() > len(session.alive)

@@ -93,12 +93,11 @@ def test_a_second_screen_is_taken_among_who_is_left() -> None:
     errors = make_table(40, 60, gap=0.05)
     problem = replace(make_problem(errors), can_linearise=True)
     session = make("screen-race", 60, samples=2, screens=2, reach=1.0, first=2).start(problem)
-    inner = session.session
-    assert isinstance(inner, ScreenRaceSession)
+    assert isinstance(session, ScreenRaceSession)
     first = session.ask()
     assert isinstance(first, Linearise)
     session.tell(first, Reply(np.repeat(np.arange(40.0), 2).reshape(40, 2).astype("f4"), 2 * COST))
-    left = inner.alive.copy()
+    left = session.alive.copy()
     assert 3 < len(left) < 40  # more than a first look that costs what a screen does
     second = session.ask()
     assert isinstance(second, Linearise)
@@ -106,7 +105,7 @@ def test_a_second_screen_is_taken_among_who_is_left() -> None:
     assert second.mixture.sum() == pytest.approx(1.0)
     turned = np.where(np.isin(np.arange(40), left), -np.arange(40.0), -99.0)  # out stays out
     session.tell(second, Reply(np.repeat(turned, 2).reshape(40, 2).astype("f4"), 2 * COST))
-    assert left[-1] in inner.alive and left[0] not in inner.alive
+    assert left[-1] in session.alive and left[0] not in session.alive
     requests = list(evaluations(session, errors))
     assert requests and set(requests[0].prompts) <= set(left.tolist())
     ranking = session.outcome().ranking

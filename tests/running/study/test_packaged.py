@@ -16,12 +16,12 @@ from bench.discovery.loading import Plugins, load_plugins
 from bench.inputs.class_names import ClassNames
 from bench.inputs.items import ItemTable
 from bench.inputs.split import Split
+from bench.running.estimate import make_plan
 from bench.running.manifest import make_manifest
 from bench.running.prepare import ask
 from bench.running.settings import RunConfig
 from bench.running.study.file import read_study_file
 from bench.running.study.plan import check_cells
-from bench.running.verbs.estimate import make_plan
 
 PLUGINS = load_plugins()
 NAMES = [spec.name for spec in PLUGINS.studies]

@@ -9,7 +9,7 @@ from helpers.command import bench
 from helpers.plugins import load_hooks
 
 from bench.discovery.loading import Plugins, load_plugins
-from bench.running.verbs.doctor import diagnose, self_test
+from bench.running.doctor import diagnose, self_test
 
 
 def test_a_working_installation(monkeypatch: pytest.MonkeyPatch) -> None:

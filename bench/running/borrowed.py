@@ -84,12 +84,6 @@ def _check_same_question(resolved: Resolved, manifest: Manifest, split: Split, o
             f"--top {resolved.config.top}: must be below {len(split.classes)}, the number of"
             " classes. To score all of them, leave --candidates-from out."
         )
-    if resolved.strategy.linearises:
-        raise UserError(
-            f"{option}: strategy {resolved.decider.spec.name!r} linearises at a mixture of prompts"
-            " that all images must share, but candidates differ between images. `race` needs no"
-            " gradients."
-        )
 
 
 def learn_weighting(

@@ -21,8 +21,8 @@ from bench.running.parts.data import find_dataset
 from bench.running.parts.scorer import AUTO
 from bench.running.prepare import ask, prepared_run
 from bench.running.prepared import PreparedRun
-from bench.running.preparing.sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.question import RunQuestion
+from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.settings import RunConfig
 from bench.running.until import until_of
 from bench.store.fields import Count, Document, without_none

@@ -13,7 +13,7 @@ from helpers.runs import a_manifest, a_record
 
 from bench.contracts.strategy import Linearise
 from bench.errors import UserError
-from bench.running.verbs.shards import merge
+from bench.running.shards import merge
 from bench.stats.metrics import summarize
 from bench.store.cells import has_part_file, read_first_order, write_cells, write_first_order
 from bench.store.decisions import read_decisions

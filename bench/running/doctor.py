@@ -19,7 +19,7 @@ from bench.discovery.loading import Plugins
 from bench.errors import BenchError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment
-from bench.running.verbs.speed import Speed
+from bench.running.speed import Speed
 
 IMAGES = 20  # number of images in the self-test
 # Environment variables besides BENCH_… that affect the libraries. None of them holds a secret.

@@ -17,7 +17,8 @@ from bench.running.parts.decision import Decider, backbone_params, make_decider
 from bench.running.parts.setting import option
 from bench.running.prepare import prepared_run
 from bench.running.prepared import PreparedRun
-from bench.running.preparing.risk import (
+from bench.running.question import RunQuestion
+from bench.running.risk import (
     StatedRisk,
     calibrated_on,
     cheapest,
@@ -25,7 +26,6 @@ from bench.running.preparing.risk import (
     has_calibration,
     risk_choices,
 )
-from bench.running.question import RunQuestion
 from bench.stats.risk import choose_sweep
 from bench.store.calibrations import Calibration, calibrations_of
 from bench.store.documents import Sweep

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
-from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, offers
+from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.templates import Columns
-from bench.running.parts.measure import view_of_each_draw
-from bench.running.prepared import PreparedRun
-from bench.running.question import RunQuestion, ScorerKind
-from bench.running.scorers.draws import (
+from bench.running.kinds.draws import (
     conditioning_key,
     draw_rows,
     encode_texts,
@@ -33,7 +30,10 @@ from bench.running.scorers.draws import (
     weighting_identity,
     weights_of_draws,
 )
-from bench.running.scorers.precision import check_precision
+from bench.running.kinds.precision import check_precision
+from bench.running.parts.measure import view_of_each_draw
+from bench.running.prepared import PreparedRun
+from bench.running.question import RunQuestion, ScorerKind
 from bench.running.settings import identity_settings
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity

@@ -22,8 +22,8 @@ from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
 from bench.running.parts.setting import option
 from bench.running.prepare import ask
-from bench.running.preparing.risk import choose_setting
 from bench.running.question import RunQuestion
+from bench.running.risk import choose_setting
 from bench.running.settings import SETTINGS, RunConfig, changed
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
@@ -113,7 +113,7 @@ def classify(
                 f"--risk {config.risk:g}: a risk is calibrated on other images of a dataset, but"
                 " --classes names no dataset. Use --dataset instead."
             )
-        target = "bench.running.verbs.classify:classify"
+        target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     question = ask(config, pictures, loaded=loaded)
     for warning in question.warnings:

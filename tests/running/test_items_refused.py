@@ -103,7 +103,7 @@ def test_what_cannot_serve_items_says_why_before_scoring(
     assert done.code == 2 and message in done.err, done.err
     assert len(list(tmp_path.rglob("manifest.json"))) == 1
     refused = bench("learn", tmp_path / known, "reach")
-    assert refused.code == 2 and "items with texts of their own" in refused.err
+    assert refused.code == 2 and "items have texts of their own" in refused.err
 
 
 def test_an_item_without_an_image_fails_alone(

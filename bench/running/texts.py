@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
@@ -27,23 +26,9 @@ from bench.store.documents import Items
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
     """Return the distinct texts of the items asked for.
 
-    Raises UserError if the strategy cannot be used with items.
+    Settings of classes and strategies that do not fit are refused elsewhere.
     """
     assert split.items is not None
-    name = resolved.dataset.name
-    strategy = resolved.decider.spec.name
-    if resolved.strategy.uses_hierarchy:
-        raise UserError(f"Strategy {strategy!r} descends a tree of classes, but items have none.")
-    if resolved.strategy.linearises:
-        raise UserError(
-            f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, but"
-            f" every item of dataset {name!r} has texts of its own. `race` needs no gradients."
-        )
-    if asks_for_images(*split.items.shapes[0]) and not resolved.strategy.same_draws:
-        raise UserError(
-            f"The items of dataset {name!r} ask which image fits a text. Strategy {strategy!r}"
-            " compares texts of one image only. Use --strategy full."
-        )
     sample_ids = select_subset(split.sample_ids, split.labels, resolved.config.limit)
     return split.collect_texts(sample_ids)
 

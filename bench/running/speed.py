@@ -12,10 +12,10 @@ from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.machine.environment import remember_batch_size, remember_speed
 from bench.machine.offline import offline_if_set
+from bench.running.estimate import evaluation_flops
+from bench.running.kinds.draws import speed_key
 from bench.running.prepare import ask
-from bench.running.scorers.draws import speed_key
 from bench.running.settings import RunConfig
-from bench.running.verbs.estimate import evaluation_flops
 from bench.store.fields import Count, Document
 
 CLASSES = ("0", "1")  # texts to any model, and labels to a class-conditional one

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.contracts.backbone import Classifier, Likelihood
-from bench.contracts.decision import MEAN, Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.targets import load_target, offers
+from bench.engine.asking import Engine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns
+from bench.running.borrowed import find_fit_split
+from bench.running.kinds.draws import views_identity
 from bench.running.parts.measure import view_of_each_draw
-from bench.running.preparing.others import find_fit_split
-from bench.running.question import RunQuestion, ScorerKind
-from bench.running.scorers.draws import views_identity
+from bench.running.question import Resolved, RunQuestion, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
@@ -81,26 +81,16 @@ CELLS_PER_BATCH = 64
 class LikelihoodKind(ScorerKind):
     """Runs of a likelihood."""
 
-    def problem(
-        self, question: RunQuestion, columns: Columns, levels: Levels | None = None
-    ) -> Problem:
-        """Return the problem of an image, with the reduction of draws to a score."""
-        problem = super().problem(question, columns)
-        return replace(problem, reduction=reduction_of(question))
+    def reduction(self, question: Resolved) -> str:
+        """Return how the likelihood's class reduces draws; PluginError if that is invalid."""
+        return read_reduction(load_target(question.backbone), question.backbone.label)
 
     def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError for views of a latent, a large seed or a strategy that does not fit."""
+        """Raise UserError for views of a latent or a large seed."""
         super().check(question, offers(load_target(question.backbone), Likelihood.prior))
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
-        reduction = reduction_of(question)
-        if reduction != MEAN and not question.strategy.same_draws:
-            raise UserError(
-                f"Backbone {name!r} combines draws by {reduction}, but strategy"
-                f" {question.decider.spec.name!r} decides by means over draws. Use --strategy full"
-                " or uniform."
-            )
         if views is not None and views.views.of_latents:
             raise UserError(
                 f"--views {question.config.views} are samples of a latent, but backbone {name!r} is"
@@ -111,7 +101,7 @@ class LikelihoodKind(ScorerKind):
         """Return the seed, the reduction and the views."""
         return ScoringIdentity(
             noise=f"seed {question.config.seed}",
-            reduction=reduction_of(question),
+            reduction=self.reduction(question),
             **without_none(views=views_identity(question.views)),
         )
 
@@ -139,8 +129,3 @@ class LikelihoodKind(ScorerKind):
             None if question.views is None else question.views.views,
             view_of_each_draw(question.views, question.n_draws, question.plan),
         )
-
-
-def reduction_of(question: RunQuestion) -> str:
-    """Return how a likelihood's class reduces draws; raises PluginError if it is invalid."""
-    return read_reduction(load_target(question.backbone), question.backbone.label)

@@ -14,7 +14,7 @@ from helpers.unsealed import write_unsealed
 
 from bench import load_dataset
 from bench.running.prepare import prepare
-from bench.running.preparing.sweep import settled, sweep_of
+from bench.running.risk_sweep import settled, sweep_of
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench.store.identity import digest

@@ -21,7 +21,7 @@ from bench.running.execute import Finished
 from bench.running.executors.cluster import PASSED_ON
 from bench.running.parts.scorer import AUTO
 from bench.running.prepare import prepare
-from bench.running.preparing.sweep import first_run
+from bench.running.risk_sweep import first_run
 from bench.running.settings import RunConfig
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from bench.contracts.specs import Scorer
+from bench.running.kinds.denoiser import DenoiserKind
+from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.question import ScorerKind
-from bench.running.scorers.denoiser import DenoiserKind
-from bench.running.scorers.direct import ClassifierKind, LikelihoodKind
 
 KINDS: Final[dict[Scorer, ScorerKind]] = {
     "denoiser": DenoiserKind(),

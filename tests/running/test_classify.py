@@ -15,10 +15,10 @@ from PIL import Image
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.running.classify import classify
+from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.question import RunQuestion
-from bench.running.scorers.denoiser import DenoiserKind
 from bench.running.settings import make_config
-from bench.running.verbs.classify import classify
 
 
 class Deciding:

@@ -11,9 +11,9 @@ import pytest
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.specs import Scorer
 from bench.errors import UserError
+from bench.running.kinds import KINDS
 from bench.running.prepare import prepare
 from bench.running.prepared import PreparedRun
-from bench.running.scorers import KINDS
 from bench.running.settings import make_config
 
 

@@ -11,8 +11,8 @@ import pytest
 from helpers.command import bench
 
 from bench.running.prepare import prepare
+from bench.running.second import with_other_noise
 from bench.running.settings import make_config
-from bench.running.verbs.agreement import with_other_noise
 from bench.store.summary import Again
 
 RUN: tuple[Any, ...] = ("run", "digits", "--limit", 8, "--set", "draws=8", "--batch-size", 8)

@@ -1,1 +1,0 @@
-"""Operations on the settings of a run other than making it, such as planning or classifying."""
