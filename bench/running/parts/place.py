@@ -40,20 +40,14 @@ class PlaceSettings(Chapter):
     offline: bool = setting("machine", default=False)
     """Do not use the network, only files on this machine."""
     tf32: bool = setting(
-        "network", "prompts", default=False, scorers=DENOISERS, identity="precision", shared=True
+        "network", "prompts", default=False, scorers=DENOISERS, identity="precision"
     )
     """Allow a GPU to compute float32 products in TF32."""
-    compile: bool = setting(
-        "network", default=False, scorers=DENOISERS, identity="half", shared=True
-    )
+    compile: bool = setting("network", default=False, scorers=DENOISERS, identity="half")
     """Compile the network with torch.compile; takes a minute or more before the first image."""
-    layout: Layout = setting(
-        "network", default="auto", scorers=DENOISERS, identity="half", shared=True
-    )
+    layout: Layout = setting("network", default="auto", scorers=DENOISERS, identity="half")
     """Memory layout of the network (auto: channels-last on a GPU)."""
-    attention: Attention = setting(
-        "network", default="auto", scorers=DENOISERS, identity="half", shared=True
-    )
+    attention: Attention = setting("network", default="auto", scorers=DENOISERS, identity="half")
     """The attention kernel (auto: chosen by torch)."""
 
     @field_validator("batch_size", "workers", mode="before")

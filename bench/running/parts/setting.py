@@ -66,9 +66,6 @@ class DeclaredSetting:
     about: tuple[About, ...]  # what it decides; most settings decide one thing
     scorers: tuple[Scorer, ...] = ALL  # the kinds of backbones that use it
     identity: IdentityRole | None = None  # how it enters the identity; None if it does not
-    shared: bool = False
-    """Whether a study may set it for runs whose backbones do not use it; they ignore it with a
-    note. Only settings of how a network runs, which do not change the result."""
     of_split: bool = False  # whether it has an effect only where images of a split are scored
     commands: str = ""  # further commands that have it as an option, such as `study prompts`
     most_used: bool = False  # whether help lists it under "Most used"
@@ -86,6 +83,14 @@ class DeclaredSetting:
     def in_classify(self) -> bool:
         """Whether it has an effect on images without a split, which `bench classify` scores."""
         return not (self.of_split or {"record", "one run"} & {*self.about})
+
+    @property
+    def shared(self) -> bool:
+        """Whether runs of a study whose backbones do not use it ignore it, with a note.
+
+        That is so for settings of how a network computes, which change only rounding.
+        """
+        return self.identity in ("precision", "half")
 
     @property
     def is_resolved(self) -> bool:
