@@ -1,6 +1,6 @@
-"""Draw cases, and print what is wrong with their runs.
+"""Draw cases, each route in turn, and print what is wrong with their runs.
 
-The case of a seed is the same every time: `python -m oracle 1 --seed 17` repeats that of seed 17.
+The case of a route and a seed is the same every time: `--route hub --seed 17` repeats it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def main() -> int:
             seconds[name] += time.perf_counter() - began
             wrong[name] += bool(found)
             if found:
-                print("\n  ".join([f"WRONG {case}", *found]), flush=True)
+                again = f'python -m oracle 1 --route "{name}" --seed {seed}'
+                print("\n  ".join([f"WRONG {case}", *found, again]), flush=True)
     for name in names:
         print(f"{name}: {count[name]} cases, {wrong[name]} wrong, {seconds[name]:.0f} s")
     return min(1, wrong.total())

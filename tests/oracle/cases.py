@@ -12,6 +12,7 @@ from oracle.pictures import CLASSES, PATH_FORMS
 
 Values = Mapping[str, Any]
 
+BY_SCORE = ("full", "uniform")  # strategies whose best class is that with the lowest score
 UNIFORM = 2  # draws that the strategy `uniform` uses
 RARELY = 0.25  # share of cases in which a setting is not its default
 MEASURES: dict[str, Sequence[Any]] = {
@@ -58,16 +59,17 @@ class Terms:
 
     kinds: Sequence[str] = BY_HAND
     forms: Sequence[str] = PATH_FORMS
-    strategies: Sequence[str] = ("full", "full", "uniform", "race")
+    strategies: Sequence[str] = (*2 * BY_SCORE, "race", "halving", "paired-ttest")
     named: bool = True  # whether the backbone is made from a name, with parameters and LoRAs
+    counts: Sequence[int] = (4, 5, 6)  # of pictures
 
 
 @dataclass(frozen=True)
 class Case:
     """The settings of a run, and the route that leads to it."""
 
-    seed: int  # it draws the case again
-    route: str
+    seed: int
+    route: str  # it and the seed draw the case again
     kind: str  # of pipeline, a name in `oracle.models`
     form: str  # of the pictures
     which: int  # each number stands for other pictures
@@ -77,6 +79,10 @@ class Case:
     lora: tuple[int, float] | None = None
     noise_file: bool = False
     prompts_file: bool = False
+
+    def rng(self) -> random.Random:
+        """Return random numbers of the case's own, the same every time."""
+        return random.Random(f"{self.route} {self.seed} on its way")
 
     @property
     def prompts(self) -> tuple[tuple[str, int], ...]:
@@ -95,12 +101,12 @@ class Case:
         words = {**self.settings, **self.params, **{k: v for k, v in extras.items() if v}}
         chosen = ", ".join(f"{name} {value}" for name, value in words.items())
         pictures = f"{self.count} pictures, no. {self.which}, as {self.form}"
-        return f"seed {self.seed}, {self.route}: {self.kind}, {pictures}, {chosen}"
+        return f"{self.route}, seed {self.seed}: {self.kind}, {pictures}, {chosen}"
 
 
 def draw(seed: int, route: str, terms: Terms) -> Case:
     """Draw the case of a seed for a route."""
-    rng = random.Random(seed)
+    rng = random.Random(f"{route} {seed}")
     kind = rng.choice(terms.kinds)
     settings = {
         name: rng.choice(values) for name, values in MEASURES.items() if rng.random() < RARELY
@@ -108,14 +114,14 @@ def draw(seed: int, route: str, terms: Terms) -> Case:
     settings["strategy"] = rng.choice(terms.strategies)
     settings["template"] = ["{class}"] if kind == "dit" else rng.choice(TEMPLATES)
     settings["resolution"] = rng.choice(_sides(kind))
-    settings["batch_size"] = rng.choice((5, 16, 64))
+    settings["batch_size"] = rng.choice((5, 16, 64, "auto"))
     case = Case(
         seed,
         route,
         kind,
         form=rng.choice(terms.forms),
         which=rng.randrange(3),
-        count=rng.choice((4, 5, 6)),
+        count=rng.choice(terms.counts),
         settings=settings,
         params={"draws": rng.choice((3, 4, 5))},
         noise_file=rng.random() < RARELY / 2,
@@ -161,8 +167,9 @@ def neighbour(case: Case, rng: random.Random) -> Case:
     return rng.choice(models if models and rng.random() > RARELY else shown)
 
 
-def reworded(case: Case, rng: random.Random) -> Case:
-    """Return the case with other prompts or, where there is one template only, other pictures."""
+def reworded(case: Case) -> Case:
+    """Return the case with other prompts or other pictures, the same for all of its models."""
+    rng = case.rng()
     others = [texts for texts in TEMPLATES if texts != case.settings.get("template")]
     if case.kind == "dit" or rng.random() < RARELY:
         return replace(case, which=case.which + 1)

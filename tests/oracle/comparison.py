@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from oracle.cases import UNIFORM, Case
+from oracle.cases import BY_SCORE, UNIFORM, Case
 from oracle.models import BY_HAND
 from oracle.question import Array, Decision, Question
 from oracle.reference import decide, errors, interval
@@ -24,7 +25,6 @@ from bench.store.summary import read_summary
 TOLERANCE = 5e-6  # of an error or a score; relative above 1
 UNSTABLE = {"sana": 4.0}  # times as much: its attention divides by sums that are nearly zero
 SHOWN = 2  # differences of a run from the reference, or from another run
-BY_SCORE = ("full", "uniform")  # strategies whose best class is that with the lowest score
 ROUNDED = ("prediction", "score", "margin", "margin_stderr", "confidence", "top")
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
@@ -67,6 +67,8 @@ class Comparison:
             found.append(f"{type(error).__name__}: {error}")
         except Exception:
             found.append(traceback.format_exc())
+        if not found:
+            shutil.rmtree(self.session.place(case, ""))
         return found
 
     def problems(self, run: Run) -> Iterator[str]:
@@ -84,7 +86,9 @@ class Comparison:
             yield from islice(self._against_reference(run, records), SHOWN)
         yield from _of_accuracy(run.folder, records)
         if run.like is not None:
-            yield from _unlike(records, read_records(run.like), run.exactly, str(run.like.name))
+            # A measured batch size may be another one the next time, which changes the rounding.
+            exactly = run.exactly and case.settings["batch_size"] != "auto"
+            yield from _unlike(records, read_records(run.like), exactly, str(run.like.name))
         identity = digest(read_manifest(run.folder).identity)
         first, known = self.seen.setdefault(identity, (case, {}))
         yield from _unlike(records, known, False, f"the run of the same identity in [{first}]")
@@ -114,8 +118,9 @@ class Comparison:
             if not found and case.settings["strategy"] in BY_SCORE:
                 (used,) = np.nonzero(~np.isnan(rows[0]))
                 pair = used // 2 if q.plan == "antithetic" else used
-                decision = decide(rows[:, used], classes, weights[used], pair)
-                found += _of_decision(record, decision)
+                found += _of_decision(record, decide(rows[:, used], classes, weights[used], pair))
+                if record["evaluations"] != (wanted_cost := len(used) * _per_draw(q)):
+                    found.append(f"it took {record['evaluations']} evaluations, not {wanted_cost}")
             yield from (f"{name}: {problem}" for problem in found)
 
     def _table(self, case: Case, q: Question) -> tuple[Array, Array]:
@@ -152,6 +157,11 @@ def _differences(cells: Array, wanted: Array, patience: float) -> Iterator[str]:
             f" image, column and draw {tuple(map(int, place))} {cells[place]:.6f} in place of"
             f" {wanted[place]:.6f}"
         )
+
+
+def _per_draw(q: Question) -> int:
+    """Return the evaluations of one draw for all prompts of an image, which share the null."""
+    return len(q.prompts) + (q.guidance is not None)
 
 
 def _of_scores(record: Record, rows: Array, classes: Array, weights: Array) -> Iterator[str]:

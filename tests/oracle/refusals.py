@@ -35,7 +35,7 @@ def busy_hub(session: Session, case: Case) -> Made:
     Beside each file with tensors is another one in half precision. Either the run is refused, or
     the numbers are right; and they are right when the Hub gives the file again.
     """
-    rng, name = random.Random(case.seed), f"owner/{case.kind.lower()}"
+    rng, name = case.rng(), f"owner/{case.kind.lower()}"
     with pytest.MonkeyPatch.context() as clients, a_hub() as server:
         server.add(f"models/{name}", session.models.folder(case.kind))
         files = server.files[f"models/{name}"]
@@ -56,7 +56,7 @@ def damaged(session: Session, case: Case, way: str) -> Made:
 
     The model is named in one `way`: as a folder, with a LoRA, or as a single file.
     """
-    rng, folder = random.Random(case.seed), session.place(case, "model")
+    rng, folder = case.rng(), session.place(case, "model")
     shutil.copytree(session.models.folder(case.kind), folder)
     case = replace(
         case, lora=(0, 1.0) if way == "LoRA" else None, params={"draws": case.params["draws"]}
@@ -101,7 +101,7 @@ def _damage(file: Path, rng: random.Random) -> str:
 
 def unsupported(session: Session, case: Case) -> Made:
     """Name or hand over a Wan with two networks, or with times that differ within an image."""
-    rng, wan = random.Random(case.seed), released.made("WanPipeline")
+    rng, wan = case.rng(), released.made("WanPipeline")
     case = case.changed(batch_size=1)  # larger batches fail by chance
     parts: dict[str, Any] = dict(wan.components)
     what = rng.choice(("two networks", "a time per place"))

@@ -6,7 +6,6 @@ To add one: a function, and its entry in `ROUTES`, in which `Terms` says what ca
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +48,7 @@ def warm_cache(session: Session, case: Case) -> Made:
 
 def foreign_cache(session: Session, case: Case) -> Made:
     """Make the run in a cache that another one filled, whose model differs in one point."""
-    other = neighbour(case, random.Random(case.seed))
+    other = neighbour(case, case.rng())
     yield Run(other, session.run(other, "other"))
     filled = session.run(case, "filled")
     yield Run(case, filled)
@@ -72,9 +71,9 @@ def study(session: Session, case: Case, first: bool) -> Made:
     The study has two models, which differ in one point, and two sets of prompts; one of the four
     cells is left out.
     """
-    rng = random.Random(case.seed)
+    rng = case.rng()
     other = neighbour(case, rng)
-    rest = [other, *(reworded(cell, random.Random(case.seed)) for cell in (case, other))]
+    rest = [other, reworded(case), reworded(other)]
     rest = rng.sample(rest, 2)
     cells, pilot = [case, *rest] if first else [*rest, case], rng.choice((0, 2))
     runs = _studied(session, cells, pilot)
@@ -127,8 +126,8 @@ def ray(session: Session, case: Case) -> Made:
     """Score a study of three runs with one Ray, which takes long to start."""
     cells = [
         case,
-        neighbour(case, random.Random(case.seed)),
-        reworded(case, random.Random(case.seed)),
+        neighbour(case, case.rng()),
+        reworded(case),
     ]
     runs = _studied(session, cells, 0, "--executor", "ray", "--workers", 2)
     yield from (Run(cell, run) for cell, run in zip(cells, runs, strict=True))
@@ -212,8 +211,8 @@ ROUTES: dict[str, Route] = {
     "last of a study": Route(partial(study, first=False), SHARING),
     "shards": Route(shards),
     "workers": Route(workers),
-    "until": Route(until),
-    "risk": Route(risk, Terms(strategies=("race",))),
+    "until": Route(until, Terms(counts=(9, 12))),
+    "risk": Route(risk, Terms(strategies=("race",), counts=(6, 9))),
     "replay": Route(replay),
     "memory": Route(memory, Terms(forms=tuple(FORMS), named=False)),
     "single file": Route(single_file, Terms(kinds=STABLE)),

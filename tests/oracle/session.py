@@ -39,7 +39,7 @@ class Session:
 
     def place(self, case: Case, name: str) -> Path:
         """Return the path of a file or folder of a case's own, in a folder that exists."""
-        folder = self.root / "cases" / str(case.seed)
+        folder = self.root / "cases" / f"{case.route} {case.seed}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
 

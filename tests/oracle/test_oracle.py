@@ -21,4 +21,6 @@ def test_every_route_leads_to_the_numbers_of_the_reference(
     name = list(ROUTES)[seed % len(ROUTES)]
     case = draw(seed, name, ROUTES[name].terms)
     found = comparison.check(case, ROUTES[name].go)
-    assert not found, "\n".join([f"{case}; `python -m oracle 1 --seed {seed}` repeats it", *found])
+    assert not found, "\n".join(
+        [f'{case}: python -m oracle 1 --route "{name}" --seed {seed}', *found]
+    )
