@@ -197,7 +197,11 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
         path = weights.find(file)
         if path is None:
             raise weights.error(file, "does not exist, but its index names it")
-        for tensor, (dtype, shape) in _read_header(weights, file, path).items():
+        try:
+            content = header_of(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise weights.error(file, f"is damaged: {first_line(error)}") from None
+        for tensor, (dtype, shape) in content.items():
             if tensor in headers:
                 raise weights.error(
                     file, f"contains the tensor {tensor!r}, which another file contains too"
@@ -210,13 +214,6 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
                 )
             headers[tensor] = file, dtype, shape
     return headers
-
-
-def _read_header(weights: Weights, file: str, path: Path) -> dict[str, tuple[str, list[int]]]:
-    try:
-        return header_of(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise weights.error(file, f"is damaged: {first_line(error)}") from None
 
 
 def _shortened(names: list[str]) -> str:

@@ -19,8 +19,6 @@ from bench_plugins.backbones._tokenizers import clip_tokenizer, other_tokenizer
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PIPELINE_INDEX = "model_index.json"
-# Libraries named by an index, apart from pipeline modules of diffusers.
-COMPONENT_LIBRARIES = ("diffusers", "transformers")
 AUTOENCODER = "vae"
 NETWORKS = ("transformer", "unet")  # names of the denoising network in a pipeline
 EMBEDDINGS = "0.0"  # leaf of a conditioning: the first value that the pipeline returns

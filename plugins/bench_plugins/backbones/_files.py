@@ -32,10 +32,11 @@ from bench_plugins.backbones._checkpoint import (
 )
 from bench_plugins.backbones._components import (
     AUTOENCODER,
-    COMPONENT_LIBRARIES,
+    IMAGE_COMPONENTS,
     NETWORKS,
     PIPELINE_INDEX,
     build_on_meta,
+    component_class,
     components_of,
     make_pipeline,
 )
@@ -97,13 +98,17 @@ def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
 
 
 def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
-    """Raise UserError if a component is quantised or, in a local folder, has no safetensors.
+    """Raise UserError if a component is of an unknown class, is quantised or has no safetensors.
 
-    With `with_tensors` False, the folder may contain only configs.
+    Files with tensors are looked for in a local folder only, and not if `with_tensors` is False.
     """
+    pipeline_cls = pipeline_class(weights, index)
     for component, entry in index.items():
         config = f"{component}/config.json"
-        if not isinstance(entry, list) or not entry[0] or weights.find(config) is None:
+        if not isinstance(entry, list) or not entry[0] or component in IMAGE_COMPONENTS:
+            continue
+        component_class(weights, pipeline_cls, index, component)
+        if weights.find(config) is None:
             continue
         check_not_quantised(weights, config, weights.read(config))
         folder = Path(weights.location, component)
@@ -117,8 +122,7 @@ def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: b
 def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
     """Return the diffusers class of the pipeline in a folder.
 
-    Raises UserError if the installed diffusers does not have it, it is not a text-to-image
-    pipeline, or a component is of a library other than diffusers and transformers.
+    Raises UserError if the installed diffusers does not have it, or its class cannot be used.
     """
     name = index.get("_class_name")
     try:
@@ -136,18 +140,6 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
             f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
             f" have{needed}",
         )
-    for component, entry in index.items():
-        library = entry[0] if isinstance(entry, list) and entry else None
-        if (
-            library
-            and library not in COMPONENT_LIBRARIES
-            and not hasattr(diffusers.pipelines, str(library))
-        ):
-            raise weights.error(
-                PIPELINE_INDEX,
-                f"has {component} of the library {library!r:.100}; expected"
-                f" {' or '.join(COMPONENT_LIBRARIES)}",
-            )
     if problem := class_problem(pipeline_cls):
         raise weights.error(
             PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be used: {problem}"
