@@ -16,6 +16,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -34,10 +35,18 @@ UNUSED = ("position_ids", "lm_head.weight")
 # threads used them at the same time, torch would stay patched.
 LOADING = RLock()
 
-diffusers.logging.set_verbosity_error()
-diffusers.logging.disable_progress_bar()
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
+
+def _silence_libraries() -> None:
+    """Hide the libraries' warnings, and their progress bars but those of downloads."""
+    shows_downloads = not are_progress_bars_disabled()
+    for library in (diffusers, transformers):
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
+    if shows_downloads:  # transformers hides them with its own
+        enable_progress_bars()
+
+
+_silence_libraries()
 
 
 def from_library(weights: Weights, name: str, component_cls: Any, **options: Any) -> Any:
