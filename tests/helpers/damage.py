@@ -150,7 +150,8 @@ def shards(file: str) -> Damage:
         for part, chosen in parts.items():
             save_file({name: content[name] for name in chosen}, path.with_name(part))
         path.unlink()
-        index = {"weight_map": {name: part for part, chosen in parts.items() for name in chosen}}
+        places = {name: part for part, chosen in parts.items() for name in chosen}
+        index = {"metadata": {}, "weight_map": places}
         path.with_name(f"{path.name}.index.json").write_text(json.dumps(index))
 
     return apply

@@ -98,6 +98,8 @@ class Session:
         """Make the run of a case with a pipeline in memory; as `run`."""
         names = ("resolution", "normalize")
         shown = {name: case.settings[name] for name in names if name in case.settings}
+        if case.kind == "schnell":  # as its family has it; the pipeline's default is 512
+            shown["call"] = {"max_sequence_length": case.params.get("tokens") or 256}
         with _told():
             backbone = toolkit.load_backbone(pipe, **shown)
         unset: dict[str, Any] = dict.fromkeys((*names, "lora"))

@@ -1,125 +1,131 @@
-"""Load safetensors checkpoints strictly: every tensor must exist, and none may be left over.
+"""Load models strictly: every tensor must exist, fit and be finite, and none may be left over.
 
-The libraries' own loaders rename different tensors in different versions, and initialise missing
-ones at random.
+Models are loaded by the `from_pretrained` of their classes, which initialise missing tensors at
+random and only report them. Headers are compared first, because they are read at once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import groupby
-from math import prod
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import diffusers
 import torch
-from accelerate import init_empty_weights
+import transformers
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
 
+# Name of a tensor → the file that has it, its dtype and its shape.
+Headers = dict[str, tuple[str, str, list[int]]]
 # Names of dtypes in safetensors. Tensors of all of them are cast to the run's dtype.
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 INDEX_DTYPES = ("I64", "I32", "BOOL")  # of tables of positions and the like
-BYTES_PER_MAPPING = 2**30
-# Held while models are created. `init_empty_weights`, here or in a library's loader, patches torch
-# for all threads. If two threads used it at the same time, torch would stay patched.
+# Ends of names that no class describes and older files have: positions 0, 1, 2 … of CLIP, and the
+# head of a language model whose embeddings are used.
+UNUSED = ("position_ids", "lm_head.weight")
+# Held while models are created, because the libraries' loaders patch torch for all threads. If two
+# threads used them at the same time, torch would stay patched.
 LOADING = RLock()
 
 
-@dataclass(frozen=True)
-class Component:
-    """How a model that is a component of a pipeline is built and stored.
-
-    Attributes:
-        stem: the name of its safetensors file, without the suffix.
-        renamed: maps the name of a tensor in an older file to its current name.
-        unused: names of tensors that older files contain and the module does not have.
-        tied: name of a tensor → name of the tensor of the same module with which it is tied.
-        library: a class whose own `from_pretrained` is used, unless it is None.
-    """
-
-    folder: str
-    stem: str
-    build: Callable[[Mapping[str, Any]], nn.Module]
-    renamed: Callable[[str], str] = str
-    unused: Collection[str] = ()
-    tied: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
-    library: Any = None
-
-    def current_name(self, name: str) -> str:
-        """Return the current name of a tensor. Tied tensors have the same name."""
-        current = self.renamed(name)
-        return self.tied.get(current, current)
+def _silence_libraries() -> None:
+    """Hide the libraries' warnings, and their progress bars but those of downloads."""
+    shows_downloads = not are_progress_bars_disabled()
+    for library in (diffusers, transformers):
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
+    if shows_downloads:  # transformers hides them with its own
+        enable_progress_bars()
 
 
-def diffusers_component(folder: str, model: Any, **more: Any) -> Component:
-    """Describe a component that is a model of diffusers."""
-    return Component(folder, "diffusion_pytorch_model", model.from_config, **more)
+_silence_libraries()
 
 
-def transformers_component(folder: str, model: Any, config: Any, **more: Any) -> Component:
-    """Describe a component that is a model of transformers; `config` is its config class."""
-    return Component(folder, "model", lambda raw: model(config.from_dict(dict(raw))), **more)
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a tensor is stored."""
-
-    path: Path
-    file: str  # name of the file in messages
-    name: str
-    shape: tuple[int, ...]
-
-
-def build_on_meta(weights: Weights, component: Component, config: Mapping[str, Any]) -> nn.Module:
-    """Return the module on torch's meta device. Raises UserError if its config is invalid."""
+def from_library(weights: Weights, name: str, component_cls: Any, **options: Any) -> Any:
+    """Return a component loaded with `from_pretrained`. Raises UserError if that fails."""
+    folder = weights.folder(name)
     try:
-        with torch.device("meta"):
-            return component.build(config).eval().requires_grad_(False)
-    except Exception as error:  # whatever a library raises for an invalid config
-        raise weights.error(
-            f"{component.folder}/config.json", f"does not describe a model: {first_line(error)}"
-        ) from error
+        return component_cls.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # whatever the libraries raise for missing or invalid files
+        raise weights.error(f"{name}/", f"cannot be loaded: {first_line(error)}") from error
 
 
-def find_tensors(
-    weights: Weights, component: Component, module: nn.Module, dtype: torch.dtype
-) -> dict[str, StoredTensor]:
-    """Return where each tensor of `module` is stored. Only the headers of files are read.
+def load_model(
+    weights: Weights, name: str, component_cls: Any, dtype: torch.dtype, device: Any
+) -> Any:
+    """Return a model in the subfolder `name`, for inference.
 
-    The module may be on the meta device. Raises UserError if there is no file, or a tensor is
-    missing, left over, of another shape, or not floating point.
+    Raises UserError if a tensor is missing, left over, of another shape, or not finite.
     """
-    tensors: dict[str, StoredTensor] = {}
-    for stored in stored_tensors(weights, component, dtype)[1]:
-        name = component.current_name(stored.name)
-        if name in tensors and stored.name not in component.tied:
-            raise weights.error(
-                stored.file, f"contains the tensor {name!r}, which another file contains too"
-            )
-        tensors[name] = stored
+    variant, headers = read_headers(weights, name, component_cls, dtype)
+    options: dict[str, Any] = {"use_safetensors": True, "variant": variant, "torch_dtype": dtype}
+    if issubclass(component_cls, transformers.PreTrainedModel):
+        # Its error does not name a misshapen tensor. Its report does.
+        options["ignore_mismatched_sizes"] = True
+        if component_cls is transformers.CLIPTextModel and transformers.__version__ < "5":
+            options["key_mapping"] = {r"^(?!text_model\.)": "text_model."}  # as before version 5
+    # Parameters created in inference mode could not be used in a backward pass.
+    with LOADING, torch.inference_mode(False):
+        module, report = from_library(
+            weights, name, component_cls, output_loading_info=True, **options
+        )
+    for tensor, shape, expected in report["mismatched_keys"]:
+        raise _misshapen(weights, f"{name}/", tensor, shape, expected)
+    left = [tensor for tensor in report["unexpected_keys"] if not tensor.endswith(UNUSED)]
+    check_names(weights, name, report["missing_keys"], left)
+    check_values(weights, name, module, headers)
+    return module.to(device).eval().requires_grad_(False)
+
+
+def check_headers(weights: Weights, name: str, module: nn.Module) -> None:
+    """Raise UserError if a model's files cannot hold the tensors of `module`.
+
+    The module may be on the meta device. If tensors are missing and others are left over, the
+    library may know them by other names, which is decided by `load_model`.
+    """
+    component_cls: Any = type(module)
     state = module.state_dict()
-    shapes = {component.current_name(name): tuple(tensor.shape) for name, tensor in state.items()}
-    check_names(weights, component, shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys())
-    for name, stored in tensors.items():
-        if stored.shape != shapes[name]:
-            raise weights.error(
-                stored.file,
-                f"contains {stored.name!r} of shape {list(stored.shape)}; its config requires"
-                f" {list(shapes[name])}",
-            )
-    return {name: tensors[component.current_name(name)] for name in state}
+    dtype = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
+    headers = read_headers(weights, name, component_cls, dtype)[1]
+    for tensor, (file, _, shape) in headers.items():
+        if tensor in state and list(state[tensor].shape) != list(shape):
+            raise _misshapen(weights, file, tensor, shape, state[tensor].shape)
+    ignored = getattr(component_cls, "_keys_to_ignore_on_load_unexpected", None) or ()
+    left = [
+        tensor
+        for tensor in headers.keys() - state.keys()
+        if not tensor.endswith(UNUSED) and not any(re.search(key, tensor) for key in ignored)
+    ]
+    missing = _missing(module, headers.keys())
+    if not (left and missing):
+        check_names(weights, name, missing, left)
+
+
+def _missing(module: nn.Module, stored: Collection[str]) -> list[str]:
+    """Return the tensors of a module that are not stored, by their own or by a tied name."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return [tied[0] for tied in names.values() if not any(name in stored for name in tied)]
+
+
+def _misshapen(weights: Weights, where: str, tensor: str, shape: Any, expected: Any) -> UserError:
+    return weights.error(
+        where,
+        f"contains {tensor!r} of shape {list(shape)}; its config requires {list(expected)}",
+    )
 
 
 def check_names(
-    weights: Weights, component: Component, missing: Collection[str], left: Collection[str]
+    weights: Weights, component: str, missing: Collection[str], left: Collection[str]
 ) -> None:
     """Raise UserError if tensors of a component are missing or left over."""
     for names, problem in (
@@ -127,133 +133,96 @@ def check_names(
         (left, "contains {} not described by its config"),
     ):
         if names:
-            raise weights.error(f"{component.folder}/", problem.format(_shortened(sorted(names))))
+            raise weights.error(f"{component}/", problem.format(_shortened(sorted(names))))
 
 
-def check_values(weights: Weights, component: str, module: nn.Module) -> None:
-    """Raise UserError if a tensor of a loaded module was not loaded, or is not finite."""
+def check_values(
+    weights: Weights, component: str, module: nn.Module, headers: Headers | None = None
+) -> None:
+    """Raise UserError if a tensor of a loaded module was not loaded, or is not finite.
+
+    `headers` are those of its files; None if they have other names.
+    """
     for name, tensor in module.state_dict().items():
         if tensor.is_meta:
             raise weights.error(f"{component}/", f"lacks tensor {name!r} required by its config")
         if not torch.isfinite(tensor).all():
+            where = headers[name][0] if headers and name in headers else f"{component}/"
             raise weights.error(
-                f"{component}/",
-                f"contains values in {name!r} that are not finite in {tensor.dtype}",
+                where, f"contains values in {name!r} that are not finite in {tensor.dtype}"
             )
 
 
-def load(
-    weights: Weights,
-    component: Component,
-    config: Mapping[str, Any],
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Any:
-    """Return the module for inference. Raises UserError if tensors do not fit or are not finite."""
-    # Parameters created in inference mode could not be used in a backward pass.
-    with LOADING, torch.inference_mode(False):
-        with init_empty_weights(include_buffers=False):
-            module = component.build(config)
-        places = find_tensors(weights, component, module, dtype)
-        stored = sorted(set(places.values()), key=lambda place: (place.path, place.name))
-        read = dict(_tensors(weights, stored, dtype, device))
-        tensors = {name: read[places[name]] for name in places}
-        module.load_state_dict(tensors, strict=True, assign=True)
-        return module.to(device).eval().requires_grad_(False)
-
-
-def stored_tensors(
-    weights: Weights, component: Component, dtype: torch.dtype
-) -> tuple[str | None, list[StoredTensor]]:
-    """Return the variant of the component's safetensors files, and the tensors in their headers.
+def read_headers(
+    weights: Weights, component: str, component_cls: Any, dtype: torch.dtype
+) -> tuple[str | None, Headers]:
+    """Return the variant of a model's safetensors files, and the tensors in their headers.
 
     For float16, the variant `fp16` is preferred, and otherwise None, which is that of the files
-    without a suffix. Raises UserError if there is no file, or one is damaged or has other dtypes.
+    without a suffix. Raises UserError if there is no file, or one is damaged, has other dtypes, or
+    repeats a tensor of another.
     """
+    is_diffusers = issubclass(component_cls, diffusers.ModelMixin)
+    stem = "diffusion_pytorch_model" if is_diffusers else "model"
     variants = ("fp16", None) if dtype == torch.float16 else (None, "fp16")
     # Only a file that does not exist is replaced by another one.
     for variant in variants[:1] if weights.is_partial else variants:
         dotted = f".{variant}" if variant else ""
-        single = f"{component.folder}/{component.stem}{dotted}.safetensors"
-        index = f"{component.folder}/{component.stem}.safetensors.index{dotted}.json"
-        files = [single] if weights.find(single) else []
-        if not files and weights.find(index):
-            files = _sharded_files(weights, component, index)
-        if files:
-            return variant, [t for file in files for t in _header(weights, component, file)]
-    folder = Path(weights.location, component.folder)
+        single = f"{component}/{stem}{dotted}.safetensors"
+        index = f"{component}/{stem}.safetensors.index{dotted}.json"
+        # If there are both, diffusers reads the files of the index, and transformers the single.
+        if weights.find(index) and (is_diffusers or not weights.find(single)):
+            return variant, _headers(weights, _sharded_files(weights, component, index))
+        if weights.find(single):
+            return variant, _headers(weights, [single])
+    folder = Path(weights.location, component)
     advice = advise_format(folder.iterdir()) if folder.is_dir() else None
     if weights.is_partial:
         advice = "the Hub was not asked which files it has: fetch them where there is a network"
     raise weights.error(
-        f"{component.folder}/",
-        f"has no {component.stem}.safetensors{f'; {advice}' if advice else ''}",
+        f"{component}/", f"has no {stem}.safetensors{f'; {advice}' if advice else ''}"
     )
 
 
-def _sharded_files(weights: Weights, component: Component, index: str) -> list[str]:
-    names = weights.read(index).get("weight_map")
+def _sharded_files(weights: Weights, component: str, index: str) -> list[str]:
+    content = weights.read(index)
+    names = content.get("weight_map")
     if not isinstance(names, dict) or not names:
         raise weights.error(index, "has no weight_map from tensors to files")
+    if not isinstance(content.get("metadata"), dict):
+        raise weights.error(index, "has no metadata, which the libraries read; {} is enough")
     files = set(names.values()) if all(isinstance(n, str) for n in names.values()) else {""}
     for file in sorted(files):
         if Path(file).name != file or not file.endswith(".safetensors"):
             raise weights.error(
                 index, f"names {file[:100]!r}; expected a safetensors file in the same folder"
             )
-    return [f"{component.folder}/{file}" for file in sorted(files)]
+    return [f"{component}/{file}" for file in sorted(files)]
 
 
-def _header(weights: Weights, component: Component, file: str) -> list[StoredTensor]:
-    """Return the tensors that are listed in a file's header, without the unused ones."""
-    path = weights.find(file)
-    if path is None:
-        raise weights.error(file, "does not exist, but its index names it")
-    stored = []
-    dtypes = FLOAT_DTYPES if component.library is None else FLOAT_DTYPES + INDEX_DTYPES
-    try:
-        with safe_open(path, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - it is not a mapping
-                if name in component.unused:
-                    continue
-                tensor = opened.get_slice(name)
-                if tensor.get_dtype() not in dtypes:
-                    raise weights.error(
-                        file,
-                        f"contains {name[:100]!r} with dtype {tensor.get_dtype()}; expected"
-                        f" {', '.join(FLOAT_DTYPES)}. If the model is quantised, {HAND_OVER}",
-                    )
-                stored.append(StoredTensor(path, file, name, tuple(tensor.get_shape())))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise weights.error(file, f"is damaged: {first_line(error)}") from None
-    return stored
-
-
-def _tensors(
-    weights: Weights, stored: list[StoredTensor], dtype: torch.dtype, device: torch.device
-) -> Iterator[tuple[StoredTensor, torch.Tensor]]:
-    """Yield tensors cast to `dtype` and on the device. `stored` must be sorted by path.
-
-    A file is mapped again after every `BYTES_PER_MAPPING`. Otherwise the whole file and its copy
-    would be in memory together.
-    """
-    for path, group in groupby(stored, key=lambda tensor: tensor.path):
-        mapped = BYTES_PER_MAPPING
-        for tensor in group:
-            if mapped >= BYTES_PER_MAPPING:
-                opened, mapped = safe_open(path, framework="pt"), 0
-            yield tensor, _read(weights, opened, tensor, dtype).to(device)
-            mapped += prod(tensor.shape) * 4  # an upper bound, unless the file is in float64
-
-
-def _read(weights: Weights, opened: Any, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
-    # A copy, because safetensors may return a view of the mapped file.
-    tensor: torch.Tensor = opened.get_tensor(stored.name).to(dtype, copy=True)
-    if not torch.isfinite(tensor).all():
-        raise weights.error(
-            stored.file, f"contains values in {stored.name!r} that are not finite in {dtype}"
-        )
-    return tensor
+def _headers(weights: Weights, files: list[str]) -> Headers:
+    headers: Headers = {}
+    for file in files:
+        path = weights.find(file)
+        if path is None:
+            raise weights.error(file, "does not exist, but its index names it")
+        try:
+            content = header_of(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise weights.error(file, f"is damaged: {first_line(error)}") from None
+        for tensor, (dtype, shape) in content.items():
+            if tensor in headers:
+                raise weights.error(
+                    file, f"contains the tensor {tensor!r}, which another file contains too"
+                )
+            if dtype not in FLOAT_DTYPES + INDEX_DTYPES:
+                raise weights.error(
+                    file,
+                    f"contains {tensor[:100]!r} with dtype {dtype}; expected"
+                    f" {', '.join(FLOAT_DTYPES)}. If the model is quantised, {HAND_OVER}",
+                )
+            headers[tensor] = file, dtype, shape
+    return headers
 
 
 def _shortened(names: list[str]) -> str:
@@ -320,8 +289,13 @@ def is_adapter(path: Path, in_component: bool) -> bool:
 def header(path: Path) -> dict[str, tuple[str, list[int]]]:
     """Return the dtype and shape of each tensor in a file; empty if the file is damaged."""
     try:
-        with safe_open(path, framework="pt") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-            return {n: (tensor.get_dtype(), tensor.get_shape()) for n, tensor in slices.items()}
+        return header_of(path)
     except (SafetensorError, OSError):
         return {}
+
+
+def header_of(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Return the dtype and shape of each tensor in a file. Raises what safetensors raises."""
+    with safe_open(path, framework="pt") as opened:
+        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+        return {n: (tensor.get_dtype(), tensor.get_shape()) for n, tensor in slices.items()}

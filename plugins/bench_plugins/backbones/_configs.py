@@ -26,7 +26,8 @@ FLOW_SCHEDULERS = tuple(f"{name}Scheduler" for name in (
 BETAS = {"beta_schedule", "beta_start", "beta_end"}
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 MAX_NUMBER = 10_000_000  # of all numbers in configs, vocabulary sizes are the largest
-MAX_BY_KEY = {"per_block": 20, "layers": 200}  # by substring of the key; more take long to build
+# By substring of the key. More layers take long to build; theta is that of rotary embeddings.
+MAX_BY_KEY = {"per_block": 20, "layers": 200, "theta": 1e12}
 SCALING_RANGE = (1e-3, 1e3)
 MIN_GUIDANCE_EMBEDDING = 4  # dimensions; with fewer, half of the values are not finite
 MAX_LATENT_SIDE = 1024  # the largest known models have 128

@@ -13,26 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    Dinov2Config,
-    Dinov2Model,
-    Siglip2Config,
-    Siglip2Model,
-    SiglipConfig,
-    SiglipModel,
-)
+from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import (
-    Component,
-    build_on_meta,
-    find_tensors,
-    load,
-    transformers_component,
-)
-from bench_plugins.backbones._configs import check_class, is_whole, read_config
+from bench_plugins.backbones._checkpoint import check_headers, load_model
+from bench_plugins.backbones._components import build_on_meta
+from bench_plugins.backbones._configs import check_class, is_whole
 from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
 from bench_plugins.backbones._preprocessing import (
     Patching,
@@ -44,22 +30,6 @@ from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 
 HERE = "."  # the model's files are in the folder itself, not in a subfolder
 
-# Older files also contain the positions 0, 1, 2 …
-_POSITIONS = tuple(f"{side}_model.embeddings.position_ids" for side in ("text", "vision"))
-# Names in DINOv2's tensors: on the Hub → in transformers 5.
-_DINO = {
-    "attention.attention.query": "attention.q_proj",
-    "attention.attention.key": "attention.k_proj",
-    "attention.attention.value": "attention.v_proj",
-    "attention.output.dense": "attention.o_proj",
-}
-
-
-def _dino_name(name: str) -> str:
-    for old, new in _DINO.items():
-        name = name.replace(old, new)
-    return name
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -70,7 +40,7 @@ class Kind:
     """
 
     model_type: str
-    component: Component
+    model: Any
     load_tokenizer: Callable[[Weights, Any], Any] | None = None
     clean: Callable[[str], str] = str
 
@@ -89,26 +59,13 @@ def canonical(text: str) -> str:
     return re.sub(r"\s+", " ", words).strip().lower()
 
 
-CLIP = Kind(
-    "clip",
-    transformers_component(HERE, CLIPModel, CLIPConfig, unused=_POSITIONS),
-    _load_clip_tokenizer,
-)
-_SIGLIP_MODEL = transformers_component(HERE, SiglipModel, SiglipConfig, unused=_POSITIONS)
-SIGLIP = Kind("siglip", _SIGLIP_MODEL, _load_siglip_tokenizer, canonical)
+CLIP = Kind("clip", CLIPModel, _load_clip_tokenizer)
+SIGLIP = Kind("siglip", SiglipModel, _load_siglip_tokenizer, canonical)
 # SigLIP 2 keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", _SIGLIP_MODEL, _load_siglip_tokenizer, str.lower)
+SIGLIP2 = Kind("siglip", SiglipModel, _load_siglip_tokenizer, str.lower)
 # SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
-NAFLEX = Kind(
-    "siglip2",
-    transformers_component(HERE, Siglip2Model, Siglip2Config, unused=_POSITIONS),
-    _load_siglip_tokenizer,
-    str.lower,
-)
-DINOV2 = Kind(
-    "dinov2",
-    transformers_component(HERE, Dinov2Model, Dinov2Config, renamed=_dino_name),
-)
+NAFLEX = Kind("siglip2", Siglip2Model, _load_siglip_tokenizer, str.lower)
+DINOV2 = Kind("dinov2", Dinov2Model)
 ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
 
@@ -137,9 +94,8 @@ class Encoder:
     def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:
         self.weights, self.kind = weights, kind
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
-        self.raw = read_config(weights, HERE, "model_type", (kind.model_type,))
-        empty: Any = build_on_meta(weights, kind.component, self.raw)
-        find_tensors(weights, kind.component, empty, self.dtype)
+        empty: Any = build_on_meta(weights, HERE, kind.model)
+        check_headers(weights, HERE, empty.to(self.dtype))
         itemsize = self.dtype.itemsize
         self.size: int = sum(tensor.numel() * itemsize for tensor in empty.parameters())
         self.config: Any = empty.config
@@ -182,7 +138,7 @@ class Encoder:
     @cached_property
     def network(self) -> Any:
         """The network. Reading it loads it."""
-        return load(self.weights, self.kind.component, self.raw, self.dtype, self.device)
+        return load_model(self.weights, HERE, self.kind.model, self.dtype, self.device)
 
     def images(self, images: Sequence[Image.Image]) -> Rows:
         """Return the images' embeddings, normalised to length 1, float32 [n, D]."""

@@ -25,7 +25,8 @@ class Facts:
         steps: number of steps for which the pipeline computes its shift; None for its default.
         times: `each` if one call accepts a time per sample; `one` if all must have the same time.
         call: keywords of its `__call__` that switch guidance off, and others that it needs.
-        call_without_guidance: further keywords if the network is not guidance-distilled.
+        call_without_guidance: further keywords of a folder's network that is not
+            guidance-distilled. A pipeline in memory keeps its defaults.
         tokenizer: the one that limits the length of a text; None for that with the lowest limit.
         target, text, encoding: documentation: what is predicted, how texts and images are encoded.
         requires: the first version of diffusers that has the class, or the lowest supported one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,25 +23,27 @@ from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
     INDEX_DTYPES,
     LOADING,
+    check_headers,
     check_values,
     first_line,
     header,
     is_lora,
+    load_model,
 )
 from bench_plugins.backbones._components import (
     AUTOENCODER,
-    COMPONENT_LIBRARIES,
+    IMAGE_COMPONENTS,
     NETWORKS,
     PIPELINE_INDEX,
+    build_on_meta,
     component_class,
-    load_component,
+    components_of,
+    make_pipeline,
 )
 from bench_plugins.backbones._configs import check_not_quantised
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._runner import CLASS_LABELS
+from bench_plugins.backbones._gate import class_problem
 
-IMAGE_INPUTS = {"image", "mask_image", "control_image", "video"}  # parameters of `__call__`
-CONTROL_COMPONENTS = {"controlnet", "adapter"}
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 # Parts of a pipeline in a single file → beginnings of their tensors' names; all others are the
@@ -97,13 +98,17 @@ def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
 
 
 def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
-    """Raise UserError if a component is quantised or, in a local folder, has no safetensors.
+    """Raise UserError if a component is of an unknown class, is quantised or has no safetensors.
 
-    With `with_tensors` False, the folder may contain only configs.
+    Files with tensors are looked for in a local folder only, and not if `with_tensors` is False.
     """
+    pipeline_cls = pipeline_class(weights, index)
     for component, entry in index.items():
         config = f"{component}/config.json"
-        if not isinstance(entry, list) or not entry[0] or weights.find(config) is None:
+        if not isinstance(entry, list) or not entry[0] or component in IMAGE_COMPONENTS:
+            continue
+        component_class(weights, pipeline_cls, index, component)
+        if weights.find(config) is None:
             continue
         check_not_quantised(weights, config, weights.read(config))
         folder = Path(weights.location, component)
@@ -117,8 +122,7 @@ def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: b
 def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
     """Return the diffusers class of the pipeline in a folder.
 
-    Raises UserError if the installed diffusers does not have it, it is not a text-to-image
-    pipeline, or a component is of a library other than diffusers and transformers.
+    Raises UserError if the installed diffusers does not have it, or its class cannot be used.
     """
     name = index.get("_class_name")
     try:
@@ -136,27 +140,9 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
             f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
             f" have{needed}",
         )
-    for component, entry in index.items():
-        library = entry[0] if isinstance(entry, list) and entry else None
-        if (
-            library
-            and library not in COMPONENT_LIBRARIES
-            and not hasattr(diffusers.pipelines, str(library))
-        ):
-            raise weights.error(
-                PIPELINE_INDEX,
-                f"has {component} of the library {library!r:.100}; expected"
-                f" {' or '.join(COMPONENT_LIBRARIES)}",
-            )
-    parameters = inspect.signature(pipeline_cls.__call__).parameters
-    # Many pipelines that need an image declare None as its default, and fail with it.
-    needs_image = IMAGE_INPUTS & parameters.keys() and facts_of(pipeline_cls.__name__) is None
-    needs_control = CONTROL_COMPONENTS & inspect.signature(pipeline_cls.__init__).parameters.keys()
-    if needs_image or needs_control or not {"prompt", CLASS_LABELS} & parameters.keys():
+    if problem := class_problem(pipeline_cls):
         raise weights.error(
-            PIPELINE_INDEX,
-            f"has _class_name {name!r:.100}, which is not a text-to-image pipeline: it needs more"
-            " than prompts",
+            PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be used: {problem}"
         )
     return pipeline_cls
 
@@ -170,49 +156,44 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
     index = weights.read(PIPELINE_INDEX)
     pipeline_cls = pipeline_class(weights, index)
     shapes = {} if weights.file is None else _shapes(Path(weights.file))
-    source: dict[str, Any] = {"local_files_only": True}
-    parameters = inspect.signature(pipeline_cls.__init__).parameters
-    # It checks generated images. None are generated here.
-    if "safety_checker" in parameters:
-        source.update(safety_checker=None, requires_safety_checker=False)
-    names = {name for name in parameters if isinstance(index.get(name), list) and index[name][0]}
-    in_file = []
-    try:
-        folder = str(weights.folder(""))
-        with LOADING:
-            for name in sorted(names - source.keys()):
-                component_cls = component_class(weights, pipeline_cls, index, name)
-                own_dtype = torch.float32 if name == AUTOENCODER else dtype
-                if not issubclass(component_cls, nn.Module):
-                    continue
-                if not _is_in_file(component_cls, shapes):
-                    source[name] = load_component(weights, name, component_cls, own_dtype, "cpu")
-                    continue
-                in_file.append(name)
-                if own_dtype != dtype:
-                    config = {"config": folder, "subfolder": name, "local_files_only": True}
-                    source[name] = component_cls.from_single_file(
-                        weights.file, torch_dtype=own_dtype, **config
-                    )
-            if weights.file is None:
-                pipe = pipeline_cls.from_pretrained(folder, torch_dtype=dtype, **source)
-            else:
-                source.update(config=folder, torch_dtype=dtype)
-                pipe = pipeline_cls.from_single_file(weights.file, **source)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the libraries raise for missing or invalid files
-        raise UserError(
-            f"The weights {weights.file or weights.location} cannot be loaded: {first_line(error)}."
-        ) from error
-    for component in pipe.components.values():
-        if isinstance(component, nn.Module):
-            component.eval().requires_grad_(False)
-    if weights.file is not None:
+    in_file: list[str] = []
+
+    def model_of(name: str, component_cls: Any) -> nn.Module | None:
+        own_dtype = torch.float32 if name == AUTOENCODER else dtype
+        if _is_in_file(component_cls, shapes):
+            in_file.append(name)
+            if name != AUTOENCODER:  # the pipeline's own loader reads it
+                return None
+            autoencoder: nn.Module = _from_file(weights, name, component_cls, torch_dtype=own_dtype)
+            return autoencoder
+        check_headers(weights, name, build_on_meta(weights, name, component_cls))
+        module: nn.Module = load_model(weights, name, component_cls, own_dtype, "cpu")
+        return module
+
+    components = components_of(weights, pipeline_cls, index, (), model_of)
+    if weights.file is None:
+        pipe = make_pipeline(weights, pipeline_cls, components)
+    else:
+        pipe = _from_file(weights, "", pipeline_cls, torch_dtype=dtype, **components)
+        for name in in_file:
+            getattr(pipe, name).eval().requires_grad_(False)
         modules = {name: getattr(pipe, name) for name in in_file}
         _check_file(replace(weights, location=weights.file, revision=None), modules)
     add_loras(pipe, weights)
     return pipe
+
+
+def _from_file(weights: Weights, name: str, kind: Any, **options: Any) -> Any:
+    """Return a pipeline or, with its `name`, a component with the tensors of a single file."""
+    source: dict[str, Any] = {"config": str(weights.folder("")), "local_files_only": True}
+    source |= {"subfolder": name} if name else {}
+    try:
+        with LOADING:
+            return kind.from_single_file(weights.file, **source, **options)
+    except Exception as error:  # whatever the libraries raise for missing or invalid files
+        raise UserError(
+            f"The weights {weights.file} cannot be loaded: {first_line(error)}."
+        ) from error
 
 
 def check_files(weights: Weights) -> None:

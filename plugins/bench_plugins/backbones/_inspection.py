@@ -7,7 +7,7 @@ and evaluated. That validates its configs, and counts its operations and memory.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -18,7 +18,12 @@ from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
-from bench_plugins.backbones._checkpoint import LOADING, first_line, warn_of_adapters
+from bench_plugins.backbones._checkpoint import (
+    LOADING,
+    check_headers,
+    first_line,
+    warn_of_adapters,
+)
 from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
@@ -41,14 +46,13 @@ from bench_plugins.backbones._files import (
     read_index,
     tensor_bytes,
 )
+from bench_plugins.backbones._gate import UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._meta import check_tensors, meta_pipeline, placeholder
+from bench_plugins.backbones._meta import meta_pipeline, placeholder
 from bench_plugins.backbones._runner import (
     PipelineRunner,
     embeds_guidance,
-    network_name,
-    network_of,
-    pixels_of,
+    pixels_per_latent,
     token_counts,
 )
 from bench_plugins.backbones.pipeline import PipelineDenoiser
@@ -262,6 +266,12 @@ class InspectedFolder(PipelineDenoiser):
         return super().read_levels(schedule)
 
 
+def check_tensors(weights: Weights, pipe: Any, names: Collection[str]) -> None:
+    """Raise UserError unless the files can hold the tensors of a meta pipeline's components."""
+    for name in names:
+        check_headers(weights, name, getattr(pipe, name))
+
+
 @lru_cache(maxsize=8)
 def _meta_backbone(
     family: type[InspectedFolder],
@@ -294,8 +304,10 @@ def _meta_backbone(
             raise weights.error("unet/config.json", "describes a model that takes no prompts")
         check_scaling(weights)
     native = network.config.get("sample_size")
-    side = resolution or (native * pixels_of(pipe) if isinstance(native, int) else None)
     try:
+        cpu = torch.device("cpu")
+        factor = pixels_per_latent(pipe.vae, cpu) if isinstance(native, int) else None
+        side = resolution or (factor and native * factor)
         PipelineDenoiser.__init__(
             backbone,
             backbone.pipe,
@@ -309,9 +321,9 @@ def _meta_backbone(
         backbone.flops = operations(backbone)
         name = AUTOENCODER
         peak_of_image(backbone)
-    except UserError:
-        raise
     except Exception as error:  # whatever diffusers raises if components do not fit each other
+        if isinstance(error, UserError) and not isinstance(error, UnsupportedError):
+            raise
         if not family.pipelines:  # perhaps the code needs real values: fall back to loading
             return None
         check_tensors(weights, pipe, component_classes)  # may name the component at fault

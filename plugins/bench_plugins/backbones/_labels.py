@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
@@ -15,7 +16,21 @@ IMAGENET_CLASSES = 1000  # a model with as many is assumed to have ImageNet's, i
 
 def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
     """Return the label of each text, a class number or name. Raises UserError if it is neither."""
-    count, labels_by_name = _names(weights)
+    return _labels(f"The weights {weights.location} are", *_names(weights), texts)
+
+
+def labels_in_memory(pipe: Any, texts: Sequence[str]) -> list[int]:
+    """Return the label of each text, as `labels_of` does, for a pipeline with its own names."""
+    count = int(pipe.transformer.config.num_embeds_ada_norm)
+    names = {_normalised(name): {int(label)} for name, label in pipe.labels.items()}
+    known = {name: {label} for name, label in _imagenet().items()}
+    names |= known if count == IMAGENET_CLASSES else {}
+    return _labels(f"The pipeline {type(pipe).__name__} is", count, names, texts)
+
+
+def _labels(
+    who: str, count: int, labels_by_name: Mapping[str, set[int]], texts: Sequence[str]
+) -> list[int]:
     labels: list[int] = []
     for text in texts:
         name = _normalised(text)
@@ -29,8 +44,8 @@ def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
                 f" of its {len(labels_by_name)} names"
             )
             raise UserError(
-                f"The weights {weights.location} are a class-conditional model: {text!r:.100}"
-                f" {problem}. It cannot score a dataset with other classes."
+                f"{who} a class-conditional model: {text!r:.100} {problem}. It cannot score a"
+                " dataset with other classes."
             )
         labels += matches
     return labels

@@ -8,41 +8,28 @@ tensors.
 from __future__ import annotations
 
 import copy
-import inspect
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from threading import RLock
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map, tree_map_only
 
 from bench.inputs.weights import HAND_OVER, Weights
-from bench_plugins.backbones._checkpoint import (
-    Component,
-    build_on_meta,
-    find_tensors,
-    first_line,
-    stored_tensors,
-)
 from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
-    PIPELINE_INDEX,
-    component_class,
-    component_of,
-    tokenizer_of,
+    build_on_meta,
+    components_of,
+    make_pipeline,
 )
 
 _AUTOCAST_LOCK = RLock()
 CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
-# Components that process generated images. None are generated here.
-IMAGE_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
 
 
 def meta_pipeline(
@@ -55,72 +42,19 @@ def meta_pipeline(
     """Return a folder's pipeline with its modules on the meta device, and the modules' classes.
 
     Modules are in `dtype`, except the autoencoder, which is in float32; `omitted` ones are not
-    built. The tensor files are not checked; see `check_tensors`. Raises UserError if a component is
+    built. The tensor files are not checked; see `check_headers`. Raises UserError if a component is
     missing, damaged, of an unexpected class, or quantised.
     """
-    parameters = inspect.signature(pipeline_cls.__init__).parameters
-    components: dict[str, Any] = {
-        name: None for name in (*IMAGE_COMPONENTS, *omitted) if name in parameters
-    }
-    if "requires_safety_checker" in parameters:
-        components["requires_safety_checker"] = False
-    models: dict[str, Component] = {}
     classes: dict[str, Any] = {}
-    remaining = parameters.keys() - components.keys() - {"self"}
-    # Tokenizers come last, because they are checked against their text encoders.
-    for name in sorted(remaining, key=lambda name: ("token" in name, name)):
-        default = parameters[name].default
-        value = index.get(name, default)
-        if value == [None, None] or (value is None and default is None):
-            components[name] = None
-        elif not isinstance(value, list) and default is not inspect.Parameter.empty:
-            components[name] = value
-        elif name == "scheduler":
-            components[name] = read_scheduler(weights, index)
-        elif "token" in name or "processor" in name:
-            encoder = models.get(name.replace("tokenizer", "text_encoder"))
-            tokenizer_class = component_class(weights, pipeline_cls, index, name)
-            components[name] = tokenizer_of(weights, name, tokenizer_class, encoder)
-        else:
-            classes[name] = component_class(weights, pipeline_cls, index, name)
-            models[name], config = component_of(weights, name, classes[name])
-            module = build_on_meta(weights, models[name], config)
-            module.to(torch.float32 if name == AUTOENCODER else dtype)
-            components[name] = _with_meta_forward(module, once=name not in (AUTOENCODER, *NETWORKS))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
-            return pipeline_cls(**components), classes
-    except Exception as error:  # whatever diffusers raises if components do not fit
-        raise weights.error(
-            PIPELINE_INDEX, f"does not describe a pipeline: {first_line(error)}"
-        ) from error
 
+    def model_of(name: str, component_cls: Any) -> nn.Module:
+        classes[name] = component_cls
+        module = build_on_meta(weights, name, component_cls)
+        module.to(torch.float32 if name == AUTOENCODER else dtype)
+        return _with_meta_forward(module, once=name not in (AUTOENCODER, *NETWORKS))
 
-def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
-    """Return the scheduler of a folder. Raises UserError if diffusers cannot create it."""
-    name = "scheduler/scheduler_config.json"
-    config = weights.read(name)
-    entry = index.get("scheduler") or [None, config.get("_class_name")]
-    try:
-        return getattr(diffusers, str(entry[1])).from_config(config)
-    except Exception as error:
-        raise weights.error(name, f"does not describe a scheduler: {first_line(error)}") from error
-
-
-def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> None:
-    """Raise UserError unless the files hold exactly the tensors of a meta pipeline's components.
-
-    Only the headers of the files are read. Names and shapes of tensors that a library loads are
-    checked by `load_with_library`.
-    """
-    for name, component_cls in classes.items():
-        component, _ = component_of(weights, name, component_cls)
-        module = getattr(pipe, name)
-        if component.library is None:
-            find_tensors(weights, component, module, module.dtype)
-        else:  # what its library renames is known when it loads them
-            stored_tensors(weights, component, module.dtype)
+    components = components_of(weights, pipeline_cls, index, omitted, model_of)
+    return make_pipeline(weights, pipeline_cls, components), classes
 
 
 def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:

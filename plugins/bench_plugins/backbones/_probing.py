@@ -22,7 +22,8 @@ from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.errors import UserError
 from bench_plugins.backbones._calls import CountedNetwork
-from bench_plugins.backbones._runner import at_step, network_name
+from bench_plugins.backbones._gate import network_name
+from bench_plugins.backbones._runner import at_step
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
 LEVEL_TOLERANCE = 0.01  # of alpha, sigma and shifts, because solvers round times to integers
@@ -30,24 +31,8 @@ MAX_LOST_VARIANCE = 0.5  # fraction of an image's variance that encoding and dec
 PROBED_POSITIONS = (0.05, 0.3, 0.6, 0.9)  # positions in the level table, from little to much noise
 
 
-def probe_call(denoiser: Any) -> str:
-    """Switch guidance off, and return the value of `Facts.times`: `each` or `one`.
-
-    `denoiser.call` may be changed: a guidance scale of 0 is tried if 1 does not switch it off.
-    Raises UserError if neither does.
-    """
-    name = network_name(denoiser.pipe)
-    for keywords in ({}, {"guidance_scale": 0.0}):
-        counted = CountedNetwork(denoiser.network)
-        denoiser.call.update(keywords)
-        denoiser.try_step(1, {name: counted})
-        if counted.samples == [1]:
-            break
-    else:
-        raise UserError(
-            f"{denoiser.who} cannot be used: guidance cannot be switched off. Its network is called"
-            f" with batches of {counted.samples} for a single sample."
-        )
+def times_of(denoiser: Any) -> str:
+    """Return the value of `Facts.times`: `each` or `one`."""
     levels = denoiser.levels
     rows = np.array([len(levels) // 4, 3 * len(levels) // 4])
     time = torch.from_numpy(levels.time[rows])

@@ -11,22 +11,17 @@ from functools import cached_property, partial
 from math import prod
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench_plugins.backbones._calls import Call, CountedNetwork, Decoder
-from bench_plugins.backbones._components import NETWORKS
 from bench_plugins.backbones._facts import Facts, facts_of
+from bench_plugins.backbones._gate import CLASS_LABELS, check_pipeline, network_name, network_of
 from bench_plugins.backbones._latents import digits, order_of
 from bench_plugins.backbones._slots import SHORT, Slots
-
-diffusers.logging.set_verbosity_error()
-transformers.logging.set_verbosity_error()
 
 # Keywords of `__call__` that switch guidance off.
 UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
@@ -40,7 +35,7 @@ PLAIN = {
 }
 # Keyword of `__call__`: the number of tokens for the text encoder with the longest input.
 MAX_TOKENS_KEYWORD = "max_sequence_length"
-CLASS_LABELS = "class_labels"  # keyword of `__call__` in class-conditional pipelines
+MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
 
 
 class PipelineRunner:
@@ -58,17 +53,19 @@ class PipelineRunner:
     slots: Slots | None = None
     sample_shape: tuple[int, ...]
     device_override: torch.device | None = None
+    keeps_defaults = False  # of the pipeline's `__call__`, if its network is not guidance-distilled
 
     def __init__(self, pipe: Any, call: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
         self.who = f"The pipeline {type(pipe).__name__}"
-        _check_networks(pipe, self.who)
+        check_pipeline(pipe, self.who)
         self.device: torch.device = self.device_override or pipe._execution_device
         pipeline_cls: Any = type(pipe)
         self.call_parameters = inspect.signature(pipeline_cls.__call__).parameters
         declared = facts_of(pipeline_cls.__name__)
         self.probed, self.facts = declared is None, declared or Facts()
-        no_guidance = {} if embeds_guidance(self.network) else self.facts.call_without_guidance
+        defaults = self.keeps_defaults or embeds_guidance(self.network)
+        no_guidance = {} if defaults else self.facts.call_without_guidance
         self.call: dict[str, Any] = {
             **self._keywords(), **self.facts.call, **no_guidance, **(call or {})
         }  # fmt: skip
@@ -153,10 +150,26 @@ class PipelineRunner:
             **keywords,
         ).returned
 
-    def try_step(self, count: int, components: Mapping[str, Any]) -> None:
-        """Call the pipeline for one step on zero latents, with `components` in place of its own."""
-        time = torch.as_tensor(self.levels.time[-1:])
-        self.run(*self._short_prompts(count), time, at_step, components=components)
+    def switch_guidance_off(self) -> None:
+        """Find the keywords of `call` with which the network gets a single sample per prompt.
+
+        Raises UserError if there are none.
+        """
+        scale = self.call_parameters.keys() & {"guidance_scale"}
+        time = torch.as_tensor(self.pipe.scheduler.timesteps[-1:]).cpu()
+        samples: list[int] = []
+        for keywords in ({}, dict.fromkeys(scale, 0.0)):
+            counted = CountedNetwork(self.network)
+            self.call.update(keywords)
+            components = {network_name(self.pipe): counted}
+            self.run(None, [SHORT], time, at_step, components=components)
+            samples = counted.samples
+            if samples == [1]:
+                return
+        raise UserError(
+            f"{self.who} cannot be used: guidance cannot be switched off. Its network is called"
+            f" with batches of {samples} for a single sample."
+        )
 
     def first_latents(self, steps: int | None) -> Call:
         """Return a call in which the pipeline draws latents and sets its noise levels.
@@ -255,49 +268,32 @@ class PipelineRunner:
         return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes=True)}
 
 
-def network_name(pipe: Any) -> str:
-    """Return the network's name, `transformer` or `unet`. Raises UserError if it has neither."""
-    for name in NETWORKS:
-        if isinstance(getattr(pipe, name, None), torch.nn.Module):
-            return name
-    raise UserError(
-        f"The pipeline {type(pipe).__name__} cannot be used: it has no transformer and no unet."
-    )
-
-
-def network_of(pipe: Any) -> torch.nn.Module:
-    """Return a pipeline's denoising network."""
-    network: torch.nn.Module = getattr(pipe, network_name(pipe))
-    return network
-
-
-def _check_networks(pipe: Any, who: str) -> None:
-    """Raise UserError if a pipeline has another network that predicts at a time."""
-    network = network_of(pipe)
-    for name, module in pipe.components.items():
-        if not isinstance(module, torch.nn.Module) or module is network:
-            continue
-        inputs = inspect.signature(module.forward).parameters
-        takes_time = "t" in inputs or any(key.startswith("timestep") for key in inputs)
-        if takes_time or type(module) is type(network):
-            raise UserError(
-                f"{who} cannot be used: it has a second network, {name}. A single network has to"
-                " predict at all noise levels."
-            )
-
-
 def embeds_guidance(network: Any) -> bool:
     """Return whether the network is guidance-distilled, so the scale is one of its inputs."""
     config = network.config
     return bool(config.get("guidance_embeds")) or config.get("time_cond_proj_dim") is not None
 
 
-def pixels_of(pipe: Any) -> int:
-    """Return the number of pixels per element of a latent, along a side."""
-    for name in ("vae_scale_factor", "vae_scale_factor_spatial"):
-        if isinstance(factor := getattr(pipe, name, None), int):
-            return factor
-    return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
+def pixels_per_latent(vae: Any, device: torch.device, frames: bool = False) -> int:
+    """Return the number of pixels per element of a latent, along a side.
+
+    It is measured, because a pipeline's own factor may include the packing of latents. With
+    `frames`, the autoencoder takes videos.
+    """
+    pixels = torch.zeros(1, 3, *([1] if frames else []), MEASURED_SIDE, MEASURED_SIDE)
+    return MEASURED_SIDE // int(posterior_of(vae, pixels.to(device))[0].shape[-1])
+
+
+def posterior_of(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and standard deviation of a VAE's posterior, not normalised.
+
+    The deviation is 0 if the VAE has no posterior.
+    """
+    encoded = vae.encode(pixels.to(vae.dtype))
+    if (posterior := getattr(encoded, "latent_dist", None)) is not None:
+        return posterior.mean, posterior.std
+    mean = encoded.latent if hasattr(encoded, "latent") else encoded.latents
+    return mean, torch.zeros_like(mean)
 
 
 def at_step(call: Call, event: str) -> bool:

@@ -15,9 +15,10 @@ import torch
 import transformers
 from transformers import BatchEncoding, CLIPTokenizerFast, PreTrainedTokenizerFast
 
+from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench.machine.files import read_bytes
-from bench_plugins.backbones._checkpoint import first_line
+from bench_plugins.backbones._checkpoint import first_line, from_library
 from bench_plugins.backbones._configs import check_class, is_whole
 
 MAX_UNUSED_EMBEDDINGS = 127  # of a text encoder, which rounds their number up to a multiple of 128
@@ -80,13 +81,8 @@ def _check_own_files(weights: Weights, component: str, config: Mapping[str, Any]
 
 
 def _from_folder(weights: Weights, component: str, tokenizer_cls: Any, length: int) -> Any:
-    folder = weights.folder(component)
-    return _made(
-        weights,
-        f"{component}/",
-        lambda: tokenizer_cls.from_pretrained(folder, local_files_only=True),
-        length,
-    )
+    name = f"{component}/"
+    return _made(weights, name, lambda: from_library(weights, component, tokenizer_cls), length)
 
 
 def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) -> Any:
@@ -94,6 +90,8 @@ def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) ->
     try:
         tokenizer = make()
         tokenizer("a", padding="max_length", max_length=length, truncation=True)
+    except UserError:
+        raise
     except Exception as error:  # whatever the libraries raise
         raise weights.error(where, f"cannot be loaded: {first_line(error)}") from error
     return tokenizer

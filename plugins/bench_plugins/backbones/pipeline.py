@@ -21,14 +21,16 @@ from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.engine.trees import Tree
 from bench.errors import UserError
+from bench_plugins.backbones._gate import network_of, supported
+from bench_plugins.backbones._labels import labels_in_memory
 from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
-from bench_plugins.backbones._probing import check_assumptions, check_times, probe_call
+from bench_plugins.backbones._probing import check_assumptions, check_times, times_of
 from bench_plugins.backbones._runner import (
     UNGUIDED,
     PipelineRunner,
     at_step,
-    network_of,
-    pixels_of,
+    pixels_per_latent,
+    posterior_of,
 )
 from bench_plugins.backbones._slots import Slots
 
@@ -61,26 +63,39 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
         if resolution is not None and "height" in self.call_parameters:
             self.call.update(height=resolution, width=resolution)
         with torch.no_grad():
-            self.slots = None if self.takes_labels else Slots(self.encoded_prompts, self.who)
-            first = self.first_latents(self.facts.steps)
-            self.sample_shape = first.shapes[0][1:]
-            self.latent_shape = self.image_shape()
-            self.levels = self.read_levels(first.schedule or {})
-            probes = Normalisation.probes(prod(self.sample_shape))
-            self.normalisation = Normalisation.from_probes(self.decoder_input(probes), self.who)
-        self.resolution = self.normalisation.shape[-1] * pixels_of(pipe)
-        if resolution not in (None, self.resolution):
-            raise UserError(
-                f"--resolution must be {self.resolution}, got {resolution}: {self.who} makes images"
-                " of that size only."
-            )
+            with supported(self.who, "a call with one prompt fails"):
+                if self.probed:
+                    self.switch_guidance_off()
+            with supported(self.who, "its encoded prompts cannot be told apart"):
+                self.slots = None if self.takes_labels else Slots(self.encoded_prompts, self.who)
+            with supported(self.who, "its first latents and noise levels are not found"):
+                first = self.first_latents(self.facts.steps)
+                self.sample_shape = first.shapes[0][1:]
+                self.latent_shape = self.image_shape()
+                self.levels = self.read_levels(first.schedule or {})
+            with supported(self.who, "its latents are not scaled and decoded as expected"):
+                probes = Normalisation.probes(prod(self.sample_shape))
+                self.normalisation = Normalisation.from_probes(self.decoder_input(probes), self.who)
+                side = pixels_per_latent(self.vae, self.device, frames=self._has_frames)
+            self.resolution = self.normalisation.shape[-1] * side
+            if resolution not in (None, self.resolution):
+                raise UserError(
+                    f"--resolution must be {self.resolution}, got {resolution}: {self.who} makes"
+                    " images of that size only."
+                )
+            with supported(self.who, "several samples cannot be predicted as one is"):
+                if self.probed:
+                    self.facts = replace(self.facts, times=times_of(self))
+                if self.facts.times == "each":
+                    check_times(self)
         if self.probed:
-            with torch.no_grad():
-                self.facts = replace(self.facts, times=probe_call(self))
-            check_assumptions(self)
-        if self.facts.times == "each":
-            with torch.no_grad():
-                check_times(self)
+            with supported(self.who, "its noise levels and autoencoder cannot be checked"):
+                check_assumptions(self)
+
+    @property
+    def _has_frames(self) -> bool:
+        """Whether the autoencoder takes videos."""
+        return len(self.normalisation.shape) == 4
 
     def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
         """Return the noise levels, given the keywords passed to `set_timesteps`."""
@@ -104,24 +119,16 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
 
         Both are normalised by the pipeline's rule. The deviation is 0 if the VAE has no posterior.
         """
-        pixels = preprocess(images, self.resolution, self.normalize)
-        pixels = pixels.to(device=self.device, dtype=self.vae.dtype)
-        if len(self.normalisation.shape) == 4:  # a video autoencoder: add the axis of frames
-            pixels = pixels.unsqueeze(2)
-        encoded = self.vae.encode(pixels)
-        if (posterior := getattr(encoded, "latent_dist", None)) is not None:
-            mean, deviation = posterior.mean, posterior.std
-        else:
-            mean = encoded.latent if hasattr(encoded, "latent") else encoded.latents
-            deviation = torch.zeros_like(mean)
+        pixels = preprocess(images, self.resolution, self.normalize).to(self.device)
+        pixels = pixels.unsqueeze(2) if self._has_frames else pixels
+        mean, deviation = posterior_of(self.vae, pixels)
         mean, deviation = self.normalisation.latents(mean, deviation)
         return tuple(x.view(-1, *self.latent_shape) for x in (mean, deviation))  # type: ignore[return-value]  # two
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""
         if self.slots is None:
-            labels = [int(text) if text.isdecimal() else self.pipe.labels[text] for text in texts]
-            return {"label": torch.tensor(labels, device=self.device)}
+            return {"label": torch.tensor(labels_in_memory(self.pipe, texts), device=self.device)}
         return self.slots.tree(texts)
 
     def encode_null(self) -> Tree:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from bench.engine.trees import Tree, mapped
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._components import AUTOENCODER, TORCH_DTYPES, load_component
+from bench_plugins.backbones._checkpoint import load_model
+from bench_plugins.backbones._components import AUTOENCODER, TORCH_DTYPES
 from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones._inspection import InspectedFolder
 from bench_plugins.backbones._labels import labels_of
@@ -124,7 +125,7 @@ class FolderPipeline(InspectedFolder):
                 overflows and not issubclass(component_cls, transformers.CLIPPreTrainedModel)
             ):
                 dtype = torch.float32
-            module = load_component(self.weights, name, component_cls, dtype, self.device)
+            module = load_model(self.weights, name, component_cls, dtype, self.device)
             self.pipe.__dict__[name] = module
             self._loaded.add(name)
 

@@ -20,11 +20,14 @@ from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.inputs.altered import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
+from bench_plugins.backbones._gate import check_unaltered
 from bench_plugins.backbones._runner import token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 # Components that process generated images. None are generated here.
 UNUSED_COMPONENTS = ("safety_checker", "feature_extractor", "image_processor")
+# Attention processors of diffusers that compute the same, one with less memory than another.
+SAME_ATTENTION = ("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor")
 CHUNK_BYTES = 2**26  # copied from a device at a time
 # Config keys that depend on where and how a component was loaded, and so are not hashed.
 LOADING_KEYS = ("_name_or_path", "_commit_hash", "torch_dtype", "dtype", "architectures")
@@ -36,8 +39,10 @@ class LivePipeline(PipelineDenoiser):
 
     The pipeline is not changed: its network keeps its memory layout and is not compiled, and no
     component is moved. The arguments are those of `PipelineDenoiser`. Raises UserError if a
-    component is in training mode, or the pipeline cannot be used.
+    component is in training mode or altered by a hook, or the pipeline cannot be used.
     """
+
+    keeps_defaults = True
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class LivePipeline(PipelineDenoiser):
                 f"The pipeline's {training[0]} is in training mode, which makes dropout random:"
                 f" call pipe.{training[0]}.eval() first."
             )
+        check_unaltered(pipe, f"The pipeline {type(pipe).__name__}")
         super().__init__(pipe, resolution=resolution, normalize=normalize, call=call)
         chosen: dict[str, Any] = {"resolution": resolution, "call": call and dict(call)}
         chosen["normalize"] = None if normalize == "half" else normalize
@@ -83,7 +89,7 @@ class LivePipeline(PipelineDenoiser):
         """Describe and hash the pipeline in its present state. Every tensor is read."""
         described = {**describe(self.pipe), "call": self.call, "handed_over_with": self._chosen}
         described = json.loads(json.dumps(described, default=repr))
-        fingerprint = content_hash(self.pipe, self.call)
+        fingerprint = content_hash(self.pipe, self.call, self.levels)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod
@@ -119,22 +125,28 @@ class LivePipeline(PipelineDenoiser):
         return False
 
 
-def content_hash(pipe: Any, call: Mapping[str, Any]) -> str:
+def content_hash(pipe: Any, call: Mapping[str, Any], levels: Levels) -> str:
     """Return a SHA-256 hash, 64 hex digits, of a pipeline and of the keywords it is called with.
 
-    It covers all parameters and buffers with their dtypes, configs, adapters with their scales,
-    attention processors, tokenizers and the scheduler. Every tensor must be in memory.
+    It covers what is used: all parameters and buffers with their dtypes, but those of adapters that
+    are off; configs, active adapters with their scales, attention processors, tokenizers, and the
+    noise levels in place of the scheduler. Every tensor must be in memory.
     """
     digest = hashlib.sha256()
     facts: dict[str, Any] = {"class": type(pipe).__qualname__, "call": call}
     for name, component in sorted(pipe.components.items()):
-        if name in UNUSED_COMPONENTS or component is None:
+        if name in UNUSED_COMPONENTS or component is None or component is pipe.scheduler:
             continue
         facts[name] = _facts(component)
         if isinstance(component, nn.Module):
+            unused = _unused_loras(component)
             for path, tensor in _tensors(component):
-                digest.update(f"{name}.{path}\0".encode())
-                _add(digest, tensor, f"{name}.{path}")
+                if not any(f".{adapter}." in path and ".lora_" in path for adapter in unused):
+                    path = path.replace(".base_layer.", ".")  # its name below a LoRA
+                    digest.update(f"{name}.{path}\0".encode())
+                    _add(digest, tensor, f"{name}.{path}")
+    for column in (levels.alpha, levels.sigma, levels.p, levels.q, levels.time):
+        digest.update(str(column.dtype).encode() + column.tobytes())
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
@@ -186,7 +198,8 @@ def _facts(component: Any) -> dict[str, Any]:
     if isinstance(component, nn.Module):
         facts["adapters"] = _adapters(component)
         processors = getattr(component, "attn_processors", None) or {}
-        facts["attention"] = {name: type(p).__qualname__ for name, p in processors.items()}
+        names = {name: type(p).__qualname__ for name, p in processors.items()}
+        facts["attention"] = {n: kind for n, kind in names.items() if kind not in SAME_ATTENTION}
     elif hasattr(component, "get_vocab"):
         backend = getattr(component, "backend_tokenizer", None)
         facts["tokens"] = backend.to_str() if backend else sorted(component.get_vocab().items())
@@ -206,6 +219,17 @@ def _adapters(component: nn.Module) -> dict[str, Any]:
         for adapter in {*active, *getattr(module, "merged_adapters", ())} & scaling.keys():
             scales.setdefault(adapter, set()).add(float(scaling[adapter]))
     return {adapter: sorted(values) for adapter, values in sorted(scales.items())}
+
+
+def _unused_loras(component: nn.Module) -> set[str]:
+    """Return the names of a component's adapters that are neither active nor merged."""
+    names = {
+        name
+        for module in component.modules()
+        if isinstance(scaling := getattr(module, "scaling", None), dict)
+        for name in scaling
+    }
+    return names - _adapters(component).keys()
 
 
 def _tensors(component: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -12,7 +12,6 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-import transformers
 from helpers.command import bench
 from helpers.damage import (
     TEXT,
@@ -29,7 +28,6 @@ from helpers.damage import (
     tensors,
     truncates,
 )
-from helpers.encoders import VISION
 from helpers.hub import Hub, a_hub, point_clients
 from helpers.loras import save_lora
 from helpers.pipelines import save_indexed
@@ -41,7 +39,7 @@ from safetensors.torch import load_file, save_file
 from bench.errors import UserError
 from bench.inputs.altered import add_files
 from bench.inputs.weights import Lora, Weights, resolve
-from bench_plugins.backbones._components import component_of, load_component
+from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
@@ -159,17 +157,10 @@ def test_a_pipeline_that_is_loaded_as_a_whole(
         load_pipeline(resolve(str(folder)), torch.float32)
 
 
-def test_parts_that_few_pipelines_have(whole: Path, tmp_path: Path) -> None:
-    """An encoder of images, which its library loads, is checked as the others are."""
+def test_what_no_prediction_needs_is_not_read(whole: Path, tmp_path: Path) -> None:
     entry = ["transformers", "CLIPVisionModelWithProjection"]
     folder = copied(whole, tmp_path / "copy", says("model_index.json", image_encoder=entry))
-    config = transformers.CLIPVisionConfig(**VISION)
-    encoder: Any = transformers.CLIPVisionModelWithProjection(config)
-    encoder.save_pretrained(folder / "image_encoder")
-    load_pipeline(resolve(str(folder)), torch.float32)
-    tensors("image_encoder/model.safetensors", drops())(folder)
-    with refused("image_encoder/ lacks tensor"):
-        load_pipeline(resolve(str(folder)), torch.float32)
+    assert load_pipeline(resolve(str(folder)), torch.float32).image_encoder is None
 
 
 @each_damage("missing", "not a number")
@@ -243,7 +234,8 @@ def test_a_lora_of_zeros_does_not_hide_what_is_missing(lora: Lora, tmp_path: Pat
 
 
 LAYERS = (
-    "num_hidden_layers", "num_layers", "n_layers", "num_res_blocks", "layers_per_block",
+    "num_hidden_layers", "num_layers", "n_layers", "num_mmdit_layers", "num_res_blocks",
+    "layers_per_block",
 )  # fmt: skip
 
 
@@ -273,9 +265,7 @@ def test_parts_that_their_library_reads(kind: str, tmp_path: Path) -> None:
         saved: Any = module
         saved.save_pretrained(tmp_path / part / part)
         weights = Weights(str(tmp_path / part), None, "")
-        if component_of(weights, part, type(module))[0].library is None:
-            continue
-        loaded = load_component(weights, part, type(module), torch.float32, "cpu").state_dict()
+        loaded = load_model(weights, part, type(module), torch.float32, "cpu").state_dict()
         torch.testing.assert_close(loaded, module.state_dict(), rtol=0, atol=0)
         (file,) = (f"{part}/{path.name}" for path in (tmp_path / part / part).glob("*.safetensors"))
         cases = {name: tensors(file, change("")) for name, change in CHANGES.items()}
@@ -286,4 +276,4 @@ def test_parts_that_their_library_reads(kind: str, tmp_path: Path) -> None:
             damaged = copied(tmp_path / part, tmp_path / f"{part}-{name}", damages)
             with refused(f"{part}/"):
                 weights = Weights(str(damaged), None, "")
-                load_component(weights, part, type(module), torch.float32, "cpu")
+                load_model(weights, part, type(module), torch.float32, "cpu")

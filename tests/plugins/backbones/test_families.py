@@ -35,7 +35,7 @@ from bench.inputs.weights import resolve
 from bench.running.parts.scorer import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import pipeline_folder
-from bench_plugins.backbones._components import load_component
+from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._latents import levels_of
 
@@ -220,9 +220,9 @@ def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
 
     def recorded(weights: Any, name: str, *more: Any) -> Any:
         read.append(name)
-        return load_component(weights, name, *more)
+        return load_model(weights, name, *more)
 
-    monkeypatch.setattr(pipeline_folder, "load_component", recorded)
+    monkeypatch.setattr(pipeline_folder, "load_model", recorded)
     options = (
         "run",
         "digits",

@@ -81,9 +81,9 @@ class Prior(torch.nn.Module):
 class WithSecond(diffusers.DiffusionPipeline):  # type: ignore[misc]  # Any to mypy
     """A pipeline with two networks."""
 
-    def __init__(self, unet: Any, second: Any) -> None:
+    def __init__(self, unet: Any, second: Any, vae: Any = None) -> None:
         super().__init__()
-        self.register_modules(unet=unet, second=second)
+        self.register_modules(unet=unet, second=second, vae=vae)
 
     def __call__(self, prompt: list[str]) -> None:
         """Do nothing: it is refused before it is called."""

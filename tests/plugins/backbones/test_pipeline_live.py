@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ import pytest
 import torch
 from helpers.command import bench as command
 from helpers.families import save
+from helpers.loras import save_lora
 
 import bench
 from bench.errors import UserError
 from bench.running.command import other_images_command, recording_command, reproducing_command
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
-from bench_plugins.backbones.pipeline_live import content_hash
+from bench_plugins.backbones._gate import check_unaltered
+from bench_plugins.backbones.pipeline_live import LivePipeline
 
 FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 2}, "limit": 3, "batch_size": 8}
 
@@ -88,13 +92,17 @@ def test_what_is_printed_repeats_the_run(pipe: Any, tmp_path: Path) -> None:
 
 def test_predictions_are_compared_when_a_run_is_repeated(pipe: Any, tmp_path: Path) -> None:
     first = bench.run("digits", pipe, results=tmp_path, **FULL)
-    hook = pipe.unet.register_forward_hook(lambda module, given, made: (1.05 * made[0],))
-    with pytest.raises(UserError, match=r"the start of the run by a relative 0\.05"):
+    own, pipe.unet.conv_act = pipe.unet.conv_act, torch.nn.Tanh()  # without tensors, so not hashed
+    with pytest.raises(UserError, match=r"the start of the run by a relative"):
         bench.run("digits", pipe, results=tmp_path, **FULL)
     assert bench.run("digits", pipe, results=tmp_path, fresh=True, **FULL).run_id == first.run_id
-    hook.remove()
+    pipe.unet.conv_act = own
     with pytest.raises(UserError, match=r"fresh=True starts over"):
         bench.run("digits", pipe, results=tmp_path, **{**FULL, "limit": 4})
+
+
+def fingerprint(pipe: Any, **chosen: Any) -> str:
+    return LivePipeline(pipe, **chosen).content().fingerprint
 
 
 def adds_one(module: torch.nn.Module) -> None:
@@ -109,16 +117,37 @@ def other_tokens(pipe: Any) -> None:
     pipe.tokenizer.add_tokens(["platypus"])
 
 
+def other_betas(pipe: Any) -> None:
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, beta_end=0.02)
+
+
+class OtherAttention(diffusers.models.attention_processor.AttnProcessor2_0):  # type: ignore[misc]  # Any to mypy
+    """Attention of which nothing is known."""
+
+
+def adds_lora(pipe: Any, scale: float = 1.0) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        file = save_lora(pipe, Path(scratch, "lora"))
+        pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="a")
+    pipe.set_adapters(["a"], [scale])
+
+
+def lora_that_is_off(pipe: Any) -> None:
+    adds_lora(pipe)
+    pipe.disable_lora()
+
+
 CHANGES: dict[str, Callable[[Any], object]] = {
     "the network": lambda pipe: adds_one(pipe.unet),
     "the autoencoder": lambda pipe: adds_one(pipe.vae),
     "the second text encoder": lambda pipe: adds_one(pipe.text_encoder_2),
     "a buffer that is not stored": hidden_buffer,
     "the dtype of a part": lambda pipe: pipe.text_encoder.to(torch.bfloat16),
-    "the scheduler": lambda pipe: pipe.scheduler.register_to_config(beta_end=0.02),
-    "the attention": lambda pipe: pipe.unet.set_attn_processor(
-        diffusers.models.attention_processor.AttnProcessor()
-    ),
+    "the noise levels": other_betas,
+    "the target": lambda pipe: pipe.scheduler.register_to_config(prediction_type="v_prediction"),
+    "the attention": lambda pipe: pipe.unet.set_attn_processor(OtherAttention()),
+    "a LoRA": lambda pipe: adds_lora(pipe),
+    "the scale of a LoRA": lambda pipe: adds_lora(pipe, 0.5),
     "the autoencoder's scale": lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2),
     "a tokenizer": other_tokens,
 }
@@ -126,24 +155,99 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_content_is_the_identity(change: str, pipe: Any) -> None:
-    before = content_hash(pipe, {})
-    assert content_hash(copy.deepcopy(pipe), {}) == before
+    before = fingerprint(pipe)
+    assert fingerprint(copy.deepcopy(pipe)) == before
     CHANGES[change](pipe)
-    assert content_hash(pipe, {}) != before
+    assert fingerprint(pipe) != before
+
+
+def other_sampler(name: str, pipe: Any) -> None:
+    pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
+
+
+SAME: dict[str, Callable[[Any], object]] = {
+    **{
+        name: partial(other_sampler, name)
+        for name in ("DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler")
+    },
+    "a LoRA that is off": lora_that_is_off,
+    "attention in slices": lambda pipe: pipe.enable_attention_slicing(),
+}
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_what_changes_no_number_changes_no_identity(change: str, pipe: Any) -> None:
+    before = fingerprint(pipe)
+    SAME[change](pipe)
+    assert fingerprint(pipe) == before
+
+
+def other_forward(pipe: Any) -> None:
+    own = pipe.vae.encoder.forward
+    pipe.vae.encoder.forward = lambda *arguments, **keywords: 2 * own(*arguments, **keywords)
+
+
+ALTERED: dict[str, tuple[Callable[[Any], object], str]] = {
+    "a forward hook": (
+        lambda pipe: pipe.unet.mid_block.register_forward_hook(lambda module, given, made: made),
+        "unet.mid_block is altered by the forward hook",
+    ),
+    "FreeU": (lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4), "by FreeU"),
+    "another forward": (other_forward, "vae.encoder is altered by a replaced forward method"),
+    "a cache": (
+        lambda pipe: diffusers.hooks.HookRegistry.check_if_exists_or_initialize(
+            pipe.unet
+        ).register_hook(diffusers.hooks.pyramid_attention_broadcast.PyramidAttentionBroadcastHook(
+            timestep_skip_range=(1, 2), block_skip_range=2, current_timestep_callback=lambda: 1
+        ), "cache"),
+        "unet is altered by PyramidAttentionBroadcastHook",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("alteration", ALTERED)
+def test_what_alters_a_component_is_refused_by_name(alteration: str, pipe: Any) -> None:
+    alter, message = ALTERED[alteration]
+    alter(pipe)
+    with pytest.raises(UserError, match=message):
+        LivePipeline(pipe)
+
+
+MOVED: dict[str, Callable[[Any], object]] = {
+    "cast layer by layer": lambda pipe: pipe.unet.enable_layerwise_casting(
+        storage_dtype=torch.bfloat16, compute_dtype=torch.float32
+    ),
+    "offloaded in groups": lambda pipe: diffusers.hooks.apply_group_offloading(
+        pipe.unet, onload_device=torch.device("cpu"), offload_type="leaf_level"
+    ),
+    "hooks that were removed": lambda pipe: [
+        accelerate.hooks.add_hook_to_module(pipe.unet, accelerate.hooks.ModelHook()),
+        accelerate.hooks.remove_hook_from_module(pipe.unet),
+    ],
+    "compiled": lambda pipe: pipe.unet.compile(),
+}
+
+
+@pytest.mark.parametrize("way", MOVED)
+def test_what_moves_or_casts_weights_is_allowed(way: str, pipe: Any) -> None:
+    MOVED[way](pipe)
+    check_unaltered(pipe, "It")
 
 
 def test_keywords_of_the_call_are_part_of_it(pipe: Any) -> None:
-    assert content_hash(pipe, {"guidance_scale": 1.0}) != content_hash(pipe, {"guidance_scale": 2})
+    assert fingerprint(pipe, call={"guidance_rescale": 0.1}) != fingerprint(pipe)
 
 
 def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
-    before = content_hash(pipe, {})
+    backbone = LivePipeline(pipe)
+    before = backbone.content().fingerprint
     for part in (pipe.unet, pipe.text_encoder):
         accelerate.cpu_offload(part, execution_device="cpu")
         assert all(parameter.is_meta for parameter in part.parameters())
-    assert content_hash(pipe, {}) == before
+    check_unaltered(pipe, "It")
+    assert backbone.content().fingerprint == before
     pipe.unet.conv_in._hf_hook.weights_map.dataset["conv_in.weight"].view(-1)[0] += 1
-    assert content_hash(pipe, {}) != before
+    assert backbone.content().fingerprint != before
 
 
 def test_an_offloaded_pipeline_makes_the_same_run(run: Any, pipe: Any, tmp_path: Path) -> None:
@@ -174,7 +278,7 @@ def test_refusals(pipe: Any, tmp_path: Path) -> None:
         bench.load_backbone(pipe)
     pipe.unet.eval().to("meta")
     with pytest.raises(UserError, match="is not in memory"):
-        content_hash(pipe, {})
+        fingerprint(pipe)
     assert not list(tmp_path.glob("digits-*"))
 
 

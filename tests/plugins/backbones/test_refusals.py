@@ -121,12 +121,12 @@ OTHER_CLASSES: dict[str, tuple[str, Damage, str]] = {
     "inpainting": (
         "StableDiffusionInpaintPipeline",
         nine_channels,
-        "is not a text-to-image pipeline",
+        "it takes image, and diffusers does not list it",
     ),
     "ControlNet": (
         "StableDiffusionControlNetPipeline",
         lambda _: None,
-        "is not a text-to-image pipeline",
+        "it needs controlnet",
     ),
 }
 

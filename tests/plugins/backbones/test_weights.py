@@ -36,8 +36,8 @@ from safetensors.torch import load_file
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._components import load_component
-from bench_plugins.backbones._meta import check_tensors
+from bench_plugins.backbones._checkpoint import load_model
+from bench_plugins.backbones._inspection import check_tensors
 from bench_plugins.backbones.families import StableDiffusion
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
@@ -83,7 +83,7 @@ def index(file: str) -> Damage:
 
     def apply(folder: Path) -> None:
         names = load_file(folder / TEXT)
-        content = json.dumps({"weight_map": dict.fromkeys(names, file)})
+        content = json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, file)})
         (folder / TEXT).rename(folder.parent / "model.safetensors")
         (folder / f"{TEXT}.index.json").write_text(content)
 
@@ -293,7 +293,7 @@ def test_refused_tensors(name: str, meta: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
         check_tensors(weights, meta.pipe, meta.component_classes)
         for part, kind in meta.component_classes.items():
-            load_component(weights, part, kind, torch.float32, "cpu")
+            load_model(weights, part, kind, torch.float32, "cpu")
     assert_explained(caught.value, folder)
 
 

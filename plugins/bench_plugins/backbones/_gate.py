@@ -1,0 +1,151 @@
+"""Decide whether a pipeline can be used, from its class, its components and what alters them.
+
+The same rules hold for a folder, a repository, a single file and a pipeline in memory.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.errors import UserError
+from bench_plugins.backbones._checkpoint import first_line
+from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
+from bench_plugins.backbones._facts import facts_of
+
+CLASS_LABELS = "class_labels"  # keyword of `__call__` in class-conditional pipelines
+IMAGE_INPUTS = ("image", "mask_image", "video")  # parameters of `__call__`
+CONTROLS = {"controlnet", "adapter", "control_image"}  # components, or a parameter of `__call__`
+# Modules of hooks that move and cast weights. What a module computes is the same with them.
+MOVING_HOOKS = (
+    "accelerate.hooks",
+    "diffusers.hooks.group_offloading",
+    "diffusers.hooks.layerwise_casting",
+)
+LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
+FREEU_SCALES = ("s1", "s2", "b1", "b2")  # attributes that FreeU sets in blocks of a UNet
+
+
+class UnsupportedError(UserError):
+    """A pipeline's own code failed while it was tried."""
+
+
+@contextmanager
+def supported(who: str, trait: str) -> Iterator[None]:
+    """Turn any exception into an UnsupportedError that names the pipeline `who` and the trait."""
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a pipeline's own code raises
+        raise UnsupportedError(
+            f"{who} cannot be used: {trait}. {type(error).__name__}: {first_line(error)}."
+        ) from error
+
+
+def class_problem(pipeline_cls: Any) -> str | None:
+    """Return why pipelines of a class cannot be used, or None; from its signatures alone.
+
+    Many classes that need an image declare None as its default, and fail with it. So an image is
+    optional only if the class is declared, or diffusers lists it among those for text to image.
+    """
+    call = inspect.signature(pipeline_cls.__call__).parameters.keys()
+    parts = inspect.signature(pipeline_cls.__init__).parameters.keys()
+    images = [name for name in IMAGE_INPUTS if name in call]
+    if not {"prompt", CLASS_LABELS} & call:
+        return "it takes no prompt"
+    if controls := sorted(CONTROLS & {*call, *parts}):
+        return f"it needs {controls[0]}"
+    if images and not (facts_of(pipeline_cls.__name__) or _is_listed(pipeline_cls)):
+        return f"it takes {images[0]}, and diffusers does not list it for text to image"
+    if not {*NETWORKS} & parts:
+        return "it has no transformer and no unet"
+    if AUTOENCODER not in parts:
+        return "it has no vae: models of pixels are not supported"
+    return None
+
+
+def _is_listed(pipeline_cls: Any) -> bool:
+    # It imports the modules of all these classes, which takes seconds.
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    return issubclass(pipeline_cls, tuple(AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()))
+
+
+def check_pipeline(pipe: Any, who: str) -> None:
+    """Raise UserError unless a pipeline has one network, which predicts at a time, and a vae."""
+    if problem := class_problem(type(pipe)):
+        raise UserError(f"{who} cannot be used: {problem}.")
+    network = network_of(pipe)
+    for name, module in modules_of(pipe).items():
+        if module is network:
+            continue
+        inputs = inspect.signature(module.forward).parameters
+        takes_time = "t" in inputs or any(key.startswith("timestep") for key in inputs)
+        if takes_time or type(module) is type(network):
+            raise UserError(
+                f"{who} cannot be used: it has a second network, {name}. A single network has to"
+                " predict at all noise levels."
+            )
+    if getattr(pipe, AUTOENCODER, None) is None:
+        raise UserError(f"{who} cannot be used: it has no vae: models of pixels are not supported.")
+
+
+def check_unaltered(pipe: Any, who: str) -> None:
+    """Raise UserError if something other than weights alters what a component computes.
+
+    Its name would not be part of a run's identity. Hooks that move or cast weights are allowed.
+    """
+    for name, component in modules_of(pipe).items():
+        for path, module in component.named_modules():
+            if alteration := _alteration(module):
+                where = f"{name}.{path}" if path else name
+                raise UserError(
+                    f"{who} cannot be used: {where} is altered by {alteration}, which a run's"
+                    " identity does not cover. Remove it first."
+                )
+
+
+def _alteration(module: nn.Module) -> str | None:
+    """Return the name of what alters a module's results, or None."""
+    own_hook: Any = getattr(module, "_hf_hook", None)
+    registry: Mapping[str, Any] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    for hook in (*getattr(own_hook, "hooks", [own_hook]), *registry.values()):
+        if hook is not None and not type(hook).__module__.startswith(MOVING_HOOKS):
+            return type(hook).__name__
+    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+        if not str(getattr(hook, "__module__", "")).startswith(LIBRARIES):
+            return f"the forward hook {getattr(hook, '__name__', type(hook).__name__)}"
+    forward: Any = vars(module).get("_old_forward" if own_hook else "forward")
+    is_wrapper = bool(registry) or type(module).__module__.startswith("torch._")  # by torch.compile
+    own_forward = getattr(forward, "__func__", None) is type(module).forward
+    if forward and not own_forward and not is_wrapper:
+        return "a replaced forward method"
+    is_freed = all(getattr(module, scale, None) is not None for scale in FREEU_SCALES)
+    return "FreeU" if is_freed else None
+
+
+def modules_of(pipe: Any) -> dict[str, nn.Module]:
+    """Return the components of a pipeline that have tensors, by name."""
+    return {n: part for n, part in pipe.components.items() if isinstance(part, nn.Module)}
+
+
+def network_name(pipe: Any) -> str:
+    """Return the network's name, `transformer` or `unet`. Raises UserError if it has neither."""
+    for name in NETWORKS:
+        if isinstance(getattr(pipe, name, None), nn.Module):
+            return name
+    raise UserError(
+        f"The pipeline {type(pipe).__name__} cannot be used: it has no transformer and no unet."
+    )
+
+
+def network_of(pipe: Any) -> nn.Module:
+    """Return a pipeline's denoising network."""
+    network: nn.Module = getattr(pipe, network_name(pipe))
+    return network

@@ -1,0 +1,146 @@
+"""What every pipeline must be, whatever it was made from; one line says what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from helpers.pipeline_classes import PAGE, START, outcome, rows
+from helpers.places import ROOT
+
+from bench.errors import UserError
+from bench_plugins.backbones.pipeline import PipelineDenoiser
+
+TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
+OUTCOMES = {
+    "StableDiffusionPipeline": "family `sd`",
+    "KolorsPipeline": "declared",
+    "StableDiffusionPAGPipeline": "tried",
+    "StableDiffusionImg2ImgPipeline": "refused: it takes image",
+    "StableDiffusionInpaintPipeline": "refused: it takes image",
+    "StableDiffusionControlNetPipeline": "refused: it needs controlnet",
+    "StableDiffusionAdapterPipeline": "refused: it needs adapter",
+    "Kandinsky3Pipeline": "refused: it has no vae",
+    "IFPipeline": "refused: it has no vae",
+    "StableCascadeDecoderPipeline": "refused: it has no transformer and no unet",
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_what_a_class_comes_to(name: str) -> None:
+    assert outcome(getattr(diffusers, name)).startswith(OUTCOMES[name])
+
+
+@pytest.mark.slow
+def test_the_table_on_the_page_is_of_the_rules() -> None:
+    head, *lines = rows()
+    shown = PAGE.read_text("utf-8").partition(START)[2].strip().splitlines()
+    if shown[0] != head:
+        pytest.skip("the page is of another version of diffusers")
+    assert shown[: len(lines) + 1] == [head, *lines]
+
+
+@cache
+def parts() -> Any:
+    """Return the components of a small model that was trained."""
+    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    options["torch_dtype"] = torch.float32
+    return diffusers.StableDiffusionPipeline.from_pretrained(TINY, **options).components
+
+
+def stable(kind: str, **changes: Any) -> Any:
+    """Return a small pipeline of a class that has the components of Stable Diffusion."""
+    return getattr(diffusers, kind)(**{**parts(), **changes}, requires_safety_checker=False)
+
+
+class OneText(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to mypy
+    """Takes one text, and no list."""
+
+    def check_inputs(self, prompt: Any, *arguments: Any, **keywords: Any) -> None:
+        """Fail for a list."""
+        prompt.lower()
+
+
+class NoMask(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to mypy
+    """Returns embeddings that are None for a long text."""
+
+    def encode_prompt(self, prompt: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Return None for a text that fills all positions."""
+        encoded = super().encode_prompt(prompt, *arguments, **keywords)
+        return (encoded[0], None if len(prompt[0]) > 99 else torch.ones(len(prompt), 1))
+
+
+MADE: dict[str, tuple[Callable[[], Any], str]] = {
+    "needs an image": (lambda: stable("StableDiffusionImg2ImgPipeline"), "it takes image, and"),
+    "has no vae": (lambda: stable("StableDiffusionPipeline", vae=None), "it has no vae: models of"),
+    "is always guided": (
+        lambda: stable("StableDiffusionSAGPipeline"),
+        "guidance cannot be switched off",
+    ),
+    "takes one text": (
+        lambda: OneText(**parts(), requires_safety_checker=False),
+        "a call with one prompt fails. AttributeError: 'list' object",
+    ),
+    "has a mask at times": (
+        lambda: NoMask(**parts(), requires_safety_checker=False),
+        "its encoded prompts cannot be told apart. AttributeError: 'NoneType' object",
+    ),
+}
+
+
+@pytest.mark.parametrize("trait", MADE)
+def test_what_is_not_supported_is_said_in_one_line(trait: str) -> None:
+    make, message = MADE[trait]
+    with pytest.raises(UserError, match=message) as caught:
+        PipelineDenoiser(make())
+    assert str(caught.value).startswith("The pipeline ") and "\n" not in str(caught.value)
+
+
+def test_a_class_of_which_nothing_is_declared_predicts_as_one_that_is() -> None:
+    kinds = ("StableDiffusionPipeline", "StableDiffusionPAGPipeline")
+    backbones = [PipelineDenoiser(stable(kind)) for kind in kinds]
+    own, other = backbones
+    assert other.probed and other.resolution == own.resolution
+    x_t = torch.randn(1, *own.latent_shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        answers = [b.denoise(x_t, torch.tensor([300]), b.encode_prompts(["a"])) for b in backbones]
+    torch.testing.assert_close(*answers)
+
+
+def test_guidance_is_off_before_prompts_are_encoded() -> None:
+    """A pipeline that encodes two prompts while it guides, and guides at a scale of 1."""
+
+    class Guiding(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to mypy
+        @property
+        def do_classifier_free_guidance(self) -> bool:
+            return bool(self._guidance_scale > 0)
+
+    backbone = PipelineDenoiser(Guiding(**parts(), requires_safety_checker=False))
+    assert backbone.call["guidance_scale"] == 0 and list(backbone.shortest) == ["0.0"]
+
+
+def test_pixels_are_counted_by_the_autoencoder() -> None:
+    """Some pipelines' own factor includes the packing of latents."""
+
+    class Packing(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to mypy
+        vae_scale_factor = property(lambda pipe: 4, lambda pipe, factor: None)
+
+    own, packing = (
+        kind(**parts(), requires_safety_checker=False)
+        for kind in (diffusers.StableDiffusionPipeline, Packing)
+    )
+    assert PipelineDenoiser(packing).resolution == PipelineDenoiser(own).resolution
+
+
+def test_a_name_that_is_no_label_is_refused_in_memory(tmp_path: Any) -> None:
+    from helpers.families import save
+
+    pipe = save("dit", tmp_path / "dit")
+    backbone = PipelineDenoiser(pipe)
+    assert backbone.encode_prompts(["3"])["label"].tolist() == [3]  # type: ignore[index]  # a mapping
+    with pytest.raises(UserError, match="'no such car' is not one of its 20 classes"):
+        backbone.encode_prompts(["no such car"])

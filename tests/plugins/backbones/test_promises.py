@@ -1,0 +1,77 @@
+"""What stored runs depend on: costs, fingerprints and run ids of models do not move."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.families import KINDS, save
+from helpers.places import ROOT
+
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import load_target
+from bench.inputs.weights import resolve
+from bench.running.parts.scorer import family_of
+from bench.running.prepare import prepare
+from bench.running.settings import RunConfig
+
+REGISTRY = load_plugins().backbones
+INCLUDED = ("tiny-digits", "tiny-landuse")
+SIDES = {"sana": 32, "dit": None}  # of the images; 16 of the other small ones
+# Operations of an evaluation, evaluations per linearised draw, and bytes of the weights and beside
+# them in float32. The small pipelines are those of `helpers.families`.
+COSTS = {
+    "tiny-digits": (67_872_512, 1.984, 8_840_364, 286_720),
+    "tiny-landuse": (356_682_112, 1.988, 37_583_756, 1_146_880),
+    "sdxl": (17_306_624, 2.066, 1_462_444, 84_856),
+    "sd3": (18_943_360, 2.821, 178_848, 398_088),
+    "flux": (42_740_224, 2.834, 159_644, 688_096),
+    "schnell": (13_109_248, 2.721, 142_108, 354_260),
+    "pixart": (1_787_136, 2.078, 205_820, 66_848),
+    "sigma": (3_502_464, 2.162, 188_796, 146_744),
+    "sana": (71_221_248, 1.975, 681_524, 1_050_236),
+}
+
+
+@pytest.mark.parametrize("kind", COSTS)
+def test_costs(kind: str, tmp_path: Path) -> None:
+    if kind in INCLUDED:
+        spec: Any = REGISTRY.get(kind)
+        weights, side = resolve(spec.weights), None
+    else:
+        save(kind, tmp_path / kind)
+        weights, side = resolve(str(tmp_path / kind)), SIDES.get(kind, 16)
+        spec = REGISTRY.get(family_of(str(tmp_path / kind), None) or "")
+    target: Any = load_target(spec)
+    costs = (
+        target.evaluation_flops(weights, side),
+        target.linearisation_cost(weights, side),
+        target.memory(weights, "float32", resolution=side),
+        target.working_memory(weights, "float32", resolution=side),
+    )
+    assert costs == pytest.approx(COSTS[kind], rel=1e-3)
+
+
+def test_every_small_family_is_among_them() -> None:
+    assert {*KINDS} - {"dit"} == {*COSTS} - {*INCLUDED}  # DiT's prompts have no gradient
+
+
+@pytest.mark.parametrize("name", INCLUDED)
+def test_published_runs_are_of_the_weights_that_are_here(name: str) -> None:
+    fingerprint = resolve(str(REGISTRY.get(name).weights)).fingerprint
+    published = (ROOT / "results" / "published").glob(f"*-{name}-*/manifest.json")
+    identities = [json.loads(file.read_text("utf-8"))["identity"] for file in published]
+    assert identities and {i["backbone"]["weights"] for i in identities} == {fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("settings", "run_id"),
+    [
+        ({}, "digits-tiny-digits-race-6a72ea9d"),
+        ({"strategy": "full", "params": {"draws": 250}}, "digits-tiny-digits-full-a68c4095"),
+    ],
+)
+def test_run_ids(settings: dict[str, Any], run_id: str) -> None:
+    assert prepare(RunConfig(dataset="digits", **settings)).manifest.run_id == run_id
