@@ -160,16 +160,16 @@ def _names(commit: Commit, config: str = "") -> list[str]:
     The answers are kept, because the library's cache holds only what was loaded.
     """
     file = cache_dir("splits") / f"{commit.commit}.json"
-    known: dict[str, list[str]] = json.loads(read_cached(file) or "{}")
-    if config in known:
-        return known[config]
+    answers: dict[str, list[str]] = json.loads(read_cached(file) or "{}")
+    if config in answers:
+        return answers[config]
     cached = _cached(commit)
     if commit.error is None:
         ask = datasets.get_dataset_split_names if config else datasets.get_dataset_config_names
         more = (config,) if config else ()
-        known[config] = list(ask(commit.repository, *more, revision=commit.commit))
-        write_cached(file, json.dumps(known))
-        return known[config]
+        answers[config] = list(ask(commit.repository, *more, revision=commit.commit))
+        write_cached(file, json.dumps(answers))
+        return answers[config]
     if config in cached:
         return list(datasets.DatasetInfo.from_directory(str(cached[config])).splits or ())
     if config or not cached:
