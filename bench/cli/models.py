@@ -1,4 +1,4 @@
-"""`bench fetch`. Download a model for offline use.
+"""`bench fetch`. Download models and data for offline use.
 
 Group: See what is there, 5.
 """
@@ -10,39 +10,53 @@ import shlex
 import click
 
 from bench.cli.options import json_option
-from bench.cli.output import end_with_json, next_steps, say, wants_json
+from bench.cli.output import end_with_json, next_steps, print_log, say, wants_json
 from bench.errors import UserError
 from bench.running.fetch import Fetched, fetch
 
 
 @click.command()
-@click.argument("backbones", nargs=-1, required=True, metavar="BACKBONE…")
-@click.option("--revision", help="The Hub revision; only with a single backbone.")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.option("--revision", help="The Hub revision of weights; only with a single NAME.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Precision to download if the Hub has several [default: the backbone's].",
 )
 @json_option
-def fetch_command(backbones: tuple[str, ...], revision: str | None, dtype: str | None) -> None:
-    """Download the weights of each BACKBONE, a name or a Hub id, and check them.
+def fetch_command(names: tuple[str, ...], revision: str | None, dtype: str | None) -> None:
+    """Download the weights or data of each NAME, and check them.
 
-    They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
+    NAME is a backbone, a Hub id, a dataset (also hf:OWNER/NAME or @COLLECTION), or a study, whose
+    data and weights are all fetched. Their sizes are printed before. They are kept in the caches of
+    the Hub's libraries; afterwards `bench run --offline` needs no network.
     """
-    if revision and len(backbones) > 1:
-        raise UserError("--revision needs a single backbone.")
+    if revision and len(names) > 1:
+        raise UserError("--revision needs a single NAME.")
+    print_log("bench.hub")
     fetched: list[Fetched] = []
-    for name in backbones:
-        model = fetch(name, revision, dtype)
-        fetched.append(model)
-        where = "it has no weights of its own"
-        if model.weights:
-            where = f"{model.weights} is in {model.folder}"
-        licence = f" (licence: {model.licence})" if model.licence else ""
-        say(f"{name}: {where}{licence}.", err=wants_json())
-    end_with_json([model.plain() for model in fetched])
-    if ready := [model.name for model in fetched if model.weights]:
-        more = {"--revision": revision, "--dtype": dtype}
-        words = [word for name, value in more.items() if value for word in (name, value)]
-        again = ["bench", "run", "DATASET", "--backbone", ready[-1], *words, "--offline"]
+    for name in names:
+        for part in fetch(name, revision, dtype):
+            fetched.append(part)
+            say(f"{part.name}: {_describe(part)}.", err=wants_json())
+    end_with_json([part.plain() for part in fetched])
+    models = [part.name for part in fetched if part.weights]
+    data = [part.name for part in fetched if part.kind == "dataset"]
+    more = {
+        "--backbone": models[-1] if models else None,
+        "--revision": revision,
+        "--dtype": dtype,
+    }
+    words = [word for name, value in more.items() if value for word in (name, value)]
+    again = ["bench", "run", data[-1] if data else "DATASET", *words, "--offline"]
+    if models or data:
         next_steps(("score with it", shlex.join(again)))
+
+
+def _describe(part: Fetched) -> str:
+    where = "it has no weights of its own"
+    if part.images is not None:
+        where = f"{part.images:,} images are on this machine"
+    elif part.weights:
+        where = f"{part.weights} is in {part.folder}"
+    return where + (f" (licence: {part.licence})" if part.licence else "")

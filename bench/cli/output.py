@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -54,6 +55,19 @@ def say(text: object, err: bool = False) -> None:
 
 def _wrap_line(line: str, width: int) -> str:
     return "\n".join(wrap(line, width, break_long_words=False, break_on_hyphens=False)) or line
+
+
+def print_log(name: str) -> None:
+    """Print the messages of a logger on stderr from now on."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(_PrintingHandler())
+
+
+class _PrintingHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), err=True)
 
 
 def next_steps(*steps: tuple[str, str]) -> None:

@@ -5,7 +5,6 @@ Group: Score images, 1.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from bench.cli.output import (
     has_pictures,
     next_steps,
     print_json,
+    print_log,
     results_argument,
     run_name,
     say,
@@ -99,9 +99,7 @@ def run_command(
     _check_modes(slurm, submit, only_warm_up, only_sweep)
     config = config_from_options(ctx, **options)
     if verbose:
-        logger = logging.getLogger("bench.workers")
-        logger.setLevel(logging.INFO)
-        logger.addHandler(_PrintingHandler())
+        print_log("bench.workers")
     if dry_run:
         plan = make_plan(config)
         code = 2 if plan.missing else 0
@@ -142,11 +140,6 @@ def run_command(
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")
     return 3 if summary.failed_samples else 0
-
-
-class _PrintingHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage(), err=True)
 
 
 def _check_modes(slurm: int | None, submit: bool, only_warm_up: bool, only_sweep: bool) -> None:

@@ -68,6 +68,8 @@ class DatasetSpec(Spec):
         found: class names as the data spells them, in the order of `classes`; empty if they differ
             at most in case and punctuation.
         split_names: split → its name at the source, if it differs.
+        within: split → the split that it is a part of, so that they share images by design.
+        duplicates: split → number of its images that are known to occur twice.
         columns: `image`, `label` and `id` → name of the column at the source.
         layout: layout of a copy of the original download, for `--data-dir`.
         item: for a declared dataset of items, the fields that hold images, texts and answers.
@@ -99,6 +101,8 @@ class DatasetSpec(Spec):
     source: str | None = None
     found: tuple[str, ...] = ()
     split_names: Mapping[str, str] = field(default_factory=dict)
+    within: Mapping[str, str] = field(default_factory=dict)
+    duplicates: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     layout: Mapping[str, Any] = field(default_factory=dict)
     item: Mapping[str, Any] = field(default_factory=dict)

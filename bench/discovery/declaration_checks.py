@@ -41,8 +41,9 @@ DECLARATION_TYPES: Types = {
     **dict.fromkeys(("name", "summary", "template", "source", "split", "backbone"), str),
     **dict.fromkeys(("homepage", "licence", "citation", "box"), str),
     **{"item": _ITEM, "columns": dict.fromkeys(("image", "label", "id"), str), "layout": _LAYOUT},
-    **dict.fromkeys(("split_names", "phrases", "checksums"), _TEXTS),
+    **dict.fromkeys(("split_names", "within", "phrases", "checksums"), _TEXTS),
     **dict.fromkeys(("splits", "templates", "labels"), _ANY),
+    "duplicates": {...: int},
     **dict.fromkeys(LISTS, None),
     **dict.fromkeys(("unverified", "items", "leave_out_others"), bool),
     **dict.fromkeys(("version", "border"), int),
@@ -188,6 +189,8 @@ def check_texts(table: Mapping[str, Any], where: str) -> None:
     for key, plural, names in (
         ("phrases", "classes", classes),
         ("split_names", "splits", table.get("splits", {})),
+        ("within", "splits", table.get("splits", {})),
+        ("duplicates", "splits", table.get("splits", {})),
     ):
         for name in table.get(key, {}):
             if name not in names:

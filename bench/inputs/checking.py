@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchError, BenchWarning, UserError, quoted, some_of
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
@@ -77,7 +78,7 @@ def check_data(
             report.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
         _check_classes(loaded, name, report)
         if loaded.items is None:
-            _check_images(loaded, name, seen, report, progress)
+            _check_images(loaded, name, seen, source.spec, report, progress)
     _check_files(source, report)
     return report
 
@@ -132,6 +133,7 @@ def _check_images(
     loaded: Split,
     name: str,
     seen: dict[str, tuple[str, str]],
+    spec: DatasetSpec,
     report: DataReport,
     progress: Progress | None,
 ) -> None:
@@ -147,13 +149,16 @@ def _check_images(
         else:
             key = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
             other, where = seen.setdefault(key, (sample.sample_id, name))
-            if where != name:
+            is_part = where == spec.within.get(name) or name == spec.within.get(where)
+            if where != name and not is_part:
                 images["across"].append(f"{sample.sample_id} is {other} of {where}")
-            elif other != sample.sample_id:
+            elif where == name and other != sample.sample_id:
                 kind = "duplicates" if label_of[other] == sample.label else "conflict"
                 images[kind].append(f"{sample.sample_id} is {other}")
         if progress is not None:
             progress(name, done, total)
+    if len(images["duplicates"]) == spec.duplicates.get(name):
+        images["duplicates"].clear()
     for kind, names in images.items():
         if names:
             problem = _PROBLEMS[kind][len(names) > 1]

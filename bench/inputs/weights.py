@@ -24,6 +24,8 @@ from bench.machine.hub import Commit, absent, find_commit
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")  # of configs and tokenizers
+# Parts of a pipeline that process generated images. None are generated here.
+UNREAD_PARTS = ("feature_extractor/", "safety_checker/", "image_encoder/")
 MAX_WEIGHT_FILES = 20_000  # in the folder of one model
 MAX_CONFIG_BYTES = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE_BYTES = 50_000_000  # bytes above which a hash is cached
@@ -178,7 +180,7 @@ class Weights:
         if name not in self.listing:
             return None
         if name.endswith(TEXT_SUFFIXES) and not self.root.is_dir():
-            self.prefetch(self._texts())
+            self.prefetch(name for name in self._texts() if not name.startswith(UNREAD_PARTS))
         try:
             return self._commit.fetch(name)
         except Exception as error:  # the Hub's client raises many kinds
@@ -328,7 +330,7 @@ def _find_commit(repository: str, revision: str | None) -> Commit:
             error,
             repository,
             "model",
-            "Fetch them where there is a network, with `bench fetch` or into a folder that"
-            " --weights FOLDER names:\n"
+            "Fetch them where there is a network, with `bench fetch` or into a folder for"
+            " --weights FOLDER:\n"
             f"  hf download {repository} --local-dir FOLDER",
         ) from error

@@ -33,7 +33,7 @@ BUSY = (429, 500, 502, 503, 504)  # HTTP statuses of a Hub that should be asked 
 PAUSES = (1.0, 4.0, 15.0)  # seconds before a busy Hub is asked again, if it names no time
 LONGEST_PAUSE = 300.0  # seconds; the Hub counts the requests of five minutes
 TIMEOUT = 10.0  # seconds to wait for a listing
-TRUST = 60.0  # seconds for which an answer is not asked for again
+ANSWER_LIFETIME = 60.0  # seconds for which an answer is not asked for again
 COMMIT = re.compile("[0-9a-f]{40}")
 T = TypeVar("T")
 logger = logging.getLogger("bench.hub")
@@ -115,7 +115,7 @@ class Commit:
         if reason is not None:  # the Hub's client would ask for minutes
             raise SilentHubError(reason)
         size = sum((self.files or {}).get(name, 0) for name in names)
-        logger.info(f"{self.repository}: {len(names)} files, {size / 1e9:.3g} GB, are downloaded.")
+        logger.info(f"{self.repository}: downloading {len(names)} files, {size / 1e6:,.1f} MB.")
         folder = next(path for path in self.folder.parents if path.is_dir())
         if size > (free := shutil.disk_usage(folder).free):
             raise UserError(
@@ -249,7 +249,7 @@ def _page(repository: str, kind: str) -> str:
 
 
 def _is_recent(key: tuple[str | None, ...]) -> bool:
-    return key in _answers and time.monotonic() - _answers[key][0] < TRUST
+    return key in _answers and time.monotonic() - _answers[key][0] < ANSWER_LIFETIME
 
 
 def _answered_lately() -> bool:

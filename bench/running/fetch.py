@@ -1,55 +1,127 @@
-"""Download a backbone's weights for later use without a network."""
+"""Download weights and data for later use without a network."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
 from bench.contracts.backbone import Backbone
+from bench.contracts.specs import BackboneSpec
 from bench.discovery import backbones
+from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
-from bench.inputs.weights import HASHED_SUFFIXES, resolve
+from bench.inputs.data import DataSource, load_split
+from bench.inputs.declared import find_scheme
+from bench.inputs.weights import HASHED_SUFFIXES, Weights, resolve
+from bench.machine.files import read_toml
 from bench.machine.hub import advise_licence
-from bench.running.parts.scorer import INDEX, find_backbone
+from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
+from bench.running.parts.scorer import find_backbone
+from bench.running.prepare import find_weights
+from bench.running.preparing.others import name_fit_split
+from bench.running.resolve import resolve as resolve_run
 from bench.running.settings import RunConfig
+from bench.running.study.file import read_study_file
 from bench.store.fields import Document
 
 
 class Fetched(Document):
-    """A backbone whose weights are on this machine."""
+    """A backbone or dataset that is on this machine."""
 
     name: str
-    weights: str | None  # Hub id or folder; None for a backbone without weights
-    revision: str | None  # commit on the Hub
-    licence: str | None
-    folder: str | None  # folder of the weights
+    kind: Literal["backbone", "dataset"]
+    weights: str | None = None  # Hub id or folder; None for a dataset, and for no weights
+    revision: str | None = None  # commit on the Hub
+    licence: str | None = None
+    folder: str | None = None  # folder of the weights
+    images: int | None = None  # in the split of a dataset
 
 
-def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Fetched:
-    """Download the files that a backbone reads, and check them as before a run (UserError).
+def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Iterator[Fetched]:
+    """Download what a run or a study reads, check it as before a run, and yield each part.
 
-    `name` may be a Hub id, and `dtype` selects among several stored precisions. Raises AbsentError
-    if the Hub refuses; the message names the page of a licence to accept.
+    `name` is a backbone, a Hub id of weights, a dataset or a study. `dtype` selects among several
+    stored precisions of weights. Raises UserError, which is an AbsentError if the Hub refuses; the
+    message names the page of a licence to accept.
     """
-    config = RunConfig(dataset="-", backbone=name, revision=revision)
-    backbone = find_backbone(config)
+    plugins = load_plugins()
+    is_file = name.endswith(DECLARATION)
+    if name in plugins.studies or (is_file and "source" not in read_toml(Path(name))):
+        yield from _fetch_study(name)
+    elif (
+        is_file
+        or name.startswith("@")
+        or (name in plugins.datasets and name not in plugins.backbones)
+        or find_scheme(name, plugins.datasets) is not None
+    ):
+        for dataset in expand_datasets([name]):
+            yield _fetch_data(find_dataset(RunConfig(dataset=dataset)))
+    else:
+        yield _fetch_backbone(name, revision, dtype)
+
+
+def _fetch_study(name: str) -> Iterator[Fetched]:
+    """Fetch the data and weights of a study's runs, each only once."""
+    done: set[object] = set()
+    for cell in read_study_file(name, {}).cells:
+        run = name_fit_split(resolve_run(cell.config), None)
+        splits = [cell.config.split, *([run.config.fit_split] if run.backbone.learns else [])]
+        for split in splits:
+            data = repr((run.data, split))
+            if data not in done:
+                yield _fetch_data(run.data, split)
+            done.add(data)
+        if run.backbone_key not in done:
+            weights = find_weights(run)
+            _read(run.backbone, weights, run.dtype, **run.backbone_parameters)
+            yield _fetched(run.backbone_name, run.backbone, weights)
+        done.add(run.backbone_key)
+
+
+def _fetch_data(data: DataSource, split: str | None = None) -> Fetched:
+    loaded = load_split(data, split)
+    images = len(loaded.sample_ids)
+    name, licence = data.name or data.title, data.spec.licence or None
+    return Fetched(name=name, kind="dataset", licence=licence, images=images)
+
+
+def _fetch_backbone(name: str, revision: str | None, dtype: str | None) -> Fetched:
+    backbone = find_backbone(RunConfig(dataset="-", backbone=name, revision=revision))
     spec, source = backbone.spec, backbone.weights or backbone.spec.weights
-    if source is None:
-        return Fetched(name=name, weights=None, revision=None, licence=spec.licence, folder=None)
+    weights = None
     try:
-        weights = resolve(source, revision or spec.revision)
-        if offers(load_target(spec), Backbone.check_weights):
-            weights.find(INDEX)  # identifies the family; also marks the repository as cached
-            parameters = spec.resolve_parameters({})
-            backbones.check_weights(spec, weights, dtype=dtype or spec.dtype, **parameters)
-        elif weights.revision is not None:
-            for file in weights.listing or ():
-                if file.endswith(tuple(HASHED_SUFFIXES)):
-                    weights.find(file)
+        if source is not None:
+            weights = resolve(source, revision or spec.revision)
+        _read(spec, weights, dtype or spec.dtype, **spec.resolve_parameters({}))
     except AbsentError as error:
-        if spec.gated and not backbone.weights and advise_licence(source) not in str(error):
-            raise AbsentError(f"{error}\n{advise_licence(source, spec.licence)}") from None
+        if spec.gated and not backbone.weights and advise_licence(str(source)) not in str(error):
+            advice = advise_licence(str(source), spec.licence)
+            raise AbsentError(f"{error}\n{advice}") from None
         raise
+    return _fetched(name, spec, weights)
+
+
+def _read(spec: BackboneSpec, weights: Weights | None, dtype: str, **parameters: Any) -> None:
+    """Check weights, for which those that are read are downloaded."""
+    if weights is None:
+        return
+    if offers(load_target(spec), Backbone.check_weights):
+        backbones.check_weights(spec, weights, dtype=dtype, **parameters)
+        return
+    files = [name for name in weights.listing or () if name.endswith(tuple(HASHED_SUFFIXES))]
+    weights.prefetch(files)
+    for file in files:
+        weights.find(file)
+
+
+def _fetched(name: str, spec: BackboneSpec, weights: Weights | None) -> Fetched:
+    if weights is None:
+        return Fetched(name=name, kind="backbone", licence=spec.licence)
     return Fetched(
         name=name,
+        kind="backbone",
         weights=weights.location,
         revision=weights.revision,
         licence=spec.licence,

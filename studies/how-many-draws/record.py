@@ -140,7 +140,7 @@ def check(declared: Sequence[DeclaredStudy], results: Path, size: float) -> list
     fetched = (str(config.backbone) for config in configs if not config.weights)
     for name in dict.fromkeys(fetched):
         try:
-            fetch(name)
+            list(fetch(name))
         except BenchError as error:
             problems.append(f"{name}: {error} (bench fetch {name})")
     for name, split, folder in dict.fromkeys((c.dataset, c.split, c.data_dir) for c in configs):

@@ -115,6 +115,8 @@ DECLARATION: dict[str, Any] = {
     "licence": "CC0",
     "border": 0,
     "leave_out_others": False,
+    "within": {},
+    "duplicates": {},
     "homepage": "https://example.org",
 }
 

@@ -55,3 +55,23 @@ def test_a_split_that_does_not_load_is_a_finding(tmp_path: Path) -> None:
     done = bench("check-data", folder, "--json")
     said = [one for one in done.json["findings"] if one["kind"] == "split"]
     assert len(said) == 1 and "lies in no class folder" in said[0]["said"]
+
+
+def test_what_is_declared_is_no_problem(tmp_path: Path) -> None:
+    """A split that is a part of another one, and an image that is known to occur twice."""
+    names = ["train/robin/1.png", "train/wren/2.png", "test/robin/3.png", "test/wren/4.png"]
+    folder = make_folder(tmp_path / "copy", *names)
+    (folder / "train/robin/twin.png").write_bytes((folder / names[0]).read_bytes())
+    for name in ("robin/1.png", "wren/2.png"):
+        (folder / "validation" / name).parent.mkdir(parents=True)
+        (folder / "validation" / name).write_bytes((folder / "train" / name).read_bytes())
+    declared = (
+        'name = "birds"\nsource = "copy"\nclasses = ["robin", "wren"]\nsplit = "test"\n'
+        "[splits]\ntest = 2\ntrain = 3\nvalidation = 2\n"
+    )
+    expected = '[within]\nvalidation = "train"\n[duplicates]\ntrain = 1\n'
+    for text, kinds in ((declared, ["duplicates", "across"]), (declared + expected, [])):
+        (tmp_path / "birds.toml").write_text(text)
+        done = bench("check-data", tmp_path / "birds.toml", "--json")
+        assert [finding["kind"] for finding in done.json["findings"]] == kinds, done.out
+        assert done.code == (4 if kinds else 0)

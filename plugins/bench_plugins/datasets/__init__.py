@@ -91,6 +91,8 @@ def register_datasets(register: Callable[..., None]) -> None:
         phrases=_UCMERCED,
         template="a satellite photo of {class}",
         splits={"test": 420, "train": 1680, "validation": 168},
+        within={"validation": "train"},
+        duplicates={"train": 1},
         split="test",
         backbone="tiny-landuse",
         homepage="http://weegee.vision.ucmerced.edu/datasets/landuse.html",

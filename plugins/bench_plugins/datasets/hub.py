@@ -102,8 +102,6 @@ class Hub:
 
 
 def _read(commit: Commit, place: HubSource, split: str | None) -> tuple[datasets.Dataset, str]:
-    if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
-        datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
     if commit.error is None and Path(place.repository).is_dir():
         raise UserError(
             f"hf:{place.repository} is on the Hub, but the folder {place.repository} here would be"
@@ -111,47 +109,42 @@ def _read(commit: Commit, place: HubSource, split: str | None) -> tuple[datasets
         )
     config = _one_of("configuration", place.config, _names(commit), ("default",), place)
     name = _one_of("split", split, _names(commit, config), SPLIT_NAMES, place)
-    if place.first is None:
-        return _builder(commit, config).as_dataset(split=name), name
-    title = f"{name}[:{place.first}]"
-    digest = hashlib.sha256(f"{commit.commit} {config} {title}".encode()).hexdigest()
-    file = cache_dir("first-rows") / f"{digest}.arrow"
+    if place.first is not None:
+        return _first_rows(commit, config, name, place.first), f"{name}[:{place.first}]"
+    builder = _builder(commit, config)
+    if not isinstance(builder, Cache):
+        files = [str(file) for part in builder.config.data_files.values() for file in part]
+        commit.expect_room([file.partition(f"@{commit.commit}/")[2] for file in files])
+        builder.download_and_prepare()
+    return builder.as_dataset(split=name), name
+
+
+def _first_rows(commit: Commit, config: str, split: str, count: int) -> datasets.Dataset:
+    """Return the first rows of a split, which are streamed unless they are in a cache."""
+    key = hashlib.sha256(f"{commit.commit} {config} {split} {count}".encode()).hexdigest()
+    file = cache_dir("first-rows") / f"{key}.arrow"
     if not is_cached(file):
-        table = _first_rows(commit, config, name, place.first)
+        stream: Any = _builder(commit, config).as_streaming_dataset(split=split)
+        features = stream.features or stream._resolve_features().features
+        for column in [c for c, kind in features.items() if isinstance(kind, datasets.Image)]:
+            stream = stream.cast_column(column, datasets.Image(decode=False))
+            features[column] = datasets.Image()
+        table = pa.Table.from_pylist(list(stream.take(count)), schema=features.arrow_schema)
         cached_arrow(file, table.schema, lambda: [table])
-    return datasets.Dataset.from_file(str(file)), title
+    return datasets.Dataset.from_file(str(file))
 
 
-def _first_rows(commit: Commit, config: str, split: str, count: int) -> pa.Table:
-    """Return the first rows of a split, which are streamed, with undecoded images."""
-    stream: Any = _builder(commit, config, whole=False).as_streaming_dataset(split=split)
-    features = stream.features or stream._resolve_features().features
-    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
-    for key in images:
-        stream = stream.cast_column(key, datasets.Image(decode=False))
-        features[key] = datasets.Image()
-    return pa.Table.from_pylist(list(stream.take(count)), schema=features.arrow_schema)
-
-
-def _builder(commit: Commit, config: str, whole: bool = True) -> datasets.DatasetBuilder:
-    """Return what reads a configuration, after downloading the `whole` unless it is cached."""
+def _builder(commit: Commit, config: str) -> datasets.DatasetBuilder:
+    """Return what reads a configuration: from the library's cache, if it is there."""
     if (folder := _cached(commit).get(config)) is not None:
-        return Cache(
-            repo_id=commit.repository,
-            dataset_name=commit.repository.rpartition("/")[2],
-            config_name=config,
-            version=folder.parent.name,
-            hash=commit.commit,
-        )
+        name, version = commit.repository.rpartition("/")[2], folder.parent.name
+        kept = {"config_name": config, "version": version, "hash": commit.commit}
+        return Cache(repo_id=commit.repository, dataset_name=name, **kept)
     if commit.error is not None:
         raise commit.error
-    builder = datasets.load_dataset_builder(commit.repository, config, revision=commit.commit)
-    if whole:
-        files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
-        # Its rows are written once more, as Arrow files.
-        commit.expect_room([*(file.partition(f"@{commit.commit}/")[2] for file in files)])
-        builder.download_and_prepare()
-    return builder
+    if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
+        datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
+    return datasets.load_dataset_builder(commit.repository, config, revision=commit.commit)
 
 
 def _names(commit: Commit, config: str = "") -> list[str]:
@@ -160,21 +153,20 @@ def _names(commit: Commit, config: str = "") -> list[str]:
     The answers are kept, because the library's cache holds only what was loaded.
     """
     file = cache_dir("splits") / f"{commit.commit}.json"
-    known: dict[str, list[str]] = json.loads(read_cached(file) or "{}")
-    if config in known:
-        return known[config]
-    cached = _cached(commit)
-    if commit.error is None:
-        ask = datasets.get_dataset_split_names if config else datasets.get_dataset_config_names
-        more = (config,) if config else ()
-        known[config] = list(ask(commit.repository, *more, revision=commit.commit))
-        write_cached(file, json.dumps(known))
-        return known[config]
-    if config in cached:
-        return list(datasets.DatasetInfo.from_directory(str(cached[config])).splits or ())
-    if config or not cached:
-        raise commit.error
-    return list(cached)
+    answers: dict[str, list[str]] = json.loads(read_cached(file) or "{}")
+    if config not in answers:
+        if config:
+            builder = _builder(commit, config)
+            answers[config] = [*map(str, builder.info.splits or builder.config.data_files)]
+        elif commit.error is None:
+            names = datasets.get_dataset_config_names(commit.repository, revision=commit.commit)
+            answers[config] = names
+        elif cached := _cached(commit):
+            return list(cached)
+        else:
+            raise commit.error
+        write_cached(file, json.dumps(answers))
+    return answers[config]
 
 
 def _cached(commit: Commit) -> dict[str, Path]:
