@@ -9,10 +9,13 @@ image fits the text, and its answer is the index of the image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import factorial
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import datasets
 
 MOST_ANSWERS = 4096  # maximum per item; a decision ranks all of them
 
@@ -26,6 +29,58 @@ class StoredImage(TypedDict, total=False):
     """Number of pixels cut from each side."""
     corruption: tuple[str, str]
     """Corruption such as `fog:3`, and the name from which its randomness is derived."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled image, or one item, as a reader lists it; the toolkit checks it.
+
+    Attributes:
+        id: the sample id.
+        image: the encoded image; a tuple of them for an item of several images.
+        label: name of the class, or its number as text; for an item the index of its right text, or
+            a tuple with the index of each image's right text.
+        group: part of the dataset that the image belongs to, if the dataset has parts.
+        at: place in messages, such as `FILE:3`, if it has one of its own.
+        texts: candidates of an item.
+        kept: further columns.
+    """
+
+    id: str
+    image: StoredImage | tuple[StoredImage | None, ...] | None
+    label: str | int | tuple[int, ...]
+    group: str | None = None
+    at: str = ""
+    texts: tuple[str, ...] | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What `load` may return in place of a `datasets.Dataset`: rows, and what their labels mean.
+
+    Attributes:
+        rows: the rows, or a dataset with their columns.
+        split: name of the split.
+        where: place of the rows in messages.
+        class_names: returns the names of all classes in order, or None if they are those of the
+            labels.
+        numbered: whether labels that are all whole numbers are numbers, such as places in
+            `class_names`, and not names.
+        files: files that determine the rows completely, if there are such.
+    """
+
+    rows: list[Row] | datasets.Dataset
+    split: str | None = None
+    where: str = ""
+    class_names: Callable[[], Sequence[str] | None] = lambda: None
+    numbered: bool = False
+    files: tuple[str, ...] = ()
+
+
+def file_image(path: object) -> StoredImage:
+    """Return an encoded image that is a file."""
+    return {"bytes": None, "path": str(path)}
 
 
 @dataclass(frozen=True)

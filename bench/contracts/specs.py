@@ -42,7 +42,7 @@ def training_group(trained_on: str | None, weights: str) -> tuple[str, str]:
 
 Scorer = Literal["denoiser", "classifier", "likelihood"]
 # Target of a dataset that declares a source instead of a class.
-DECLARED = "bench.inputs.declared:Declared"
+DECLARED = "bench.inputs.data:make_declared"
 COLUMN_PARAMETERS = {
     "image_column": Parameter(None, help="the column of the images"),
     "label_column": Parameter(None, help="the column of the labels"),
@@ -63,6 +63,8 @@ class DatasetSpec(Spec):
         backbone: name of the default backbone.
         takes_data_dir: whether it can read a local copy that the user names with `--data-dir`.
         scheme: whether `NAME:SOURCE` selects this dataset, with the parameter `source`.
+        paths: whether the path of a folder or file selects this dataset. Its class has an attribute
+            `declared`, the class that reads declared datasets.
         source: source of a declared dataset, as on the command line: `hf:owner/name`, another
             scheme, or an absolute path. A declared dataset needs no target.
         found: class names as the data spells them, in the order of `classes`; empty if they differ
@@ -98,6 +100,7 @@ class DatasetSpec(Spec):
     homepage: str = ""
     takes_data_dir: bool = True
     scheme: bool = False
+    paths: bool = False
     source: str | None = None
     found: tuple[str, ...] = ()
     split_names: Mapping[str, str] = field(default_factory=dict)

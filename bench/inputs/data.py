@@ -8,15 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.dataset import Listing
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
-from bench.discovery.targets import make
-from bench.errors import AbsentError, PluginError, UserError, quoted, warn_user
+from bench.discovery.loading import load_plugins
+from bench.discovery.registry import Registry
+from bench.discovery.targets import load_target, make
+from bench.errors import AbsentError, PluginError, UserError, did_you_mean, quoted, warn_user
 from bench.inputs.class_names import ClassNames, count_classes, name_classes
 from bench.inputs.items import ItemTable, make_item_ids, read_items
-from bench.inputs.labels import read_labels
+from bench.inputs.labels import OTHER, match_classes, read_labels
 from bench.inputs.parsing import check_column, expand_pattern
+from bench.inputs.replaced import crop_to_column
 from bench.inputs.rows import (
+    as_dataset,
     check_rows,
     disable_decoding,
     drop_unlabelled,
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     import datasets
 
 COLUMNS = ("image", "label")
-FOLDER = "folder"  # registered name of the dataset and of the backbone that a path selects
+FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,14 @@ class DataSource:
         """Name in run ids: that of the folder, the dataset, or the source up to a colon."""
         if self.spec.scheme:
             return slugify(str(self.parameters["source"]).partition(":")[0].replace("/", "-"))
-        is_folder = self.spec.name == FOLDER and self.data_dir is not None
-        return slugify(str(self.data_dir)) if is_folder else self.spec.name
+        is_path = self.spec.paths and self.data_dir is not None
+        return slugify(str(self.data_dir)) if is_path else self.spec.name
 
     @property
     def label(self) -> str:
         """Name in messages."""
         spec = self.spec
-        return f"The data in {self.data_dir}" if spec.name == FOLDER else f"Dataset {spec.name!r}"
+        return f"The data in {self.data_dir}" if spec.paths else f"Dataset {spec.name!r}"
 
     @property
     def root(self) -> Path | None:
@@ -96,16 +101,18 @@ def load_split(
     rows = _call_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
+    asked = split or spec.split
+    name = str((asked or rows.split if spec.source else rows.split or asked) or "all")
     items = None
     if spec.items:
-        rows, items = _read_items(rows, source)
+        rows, items = _read_items(rows, source, name)
         classes = items.names
     else:
-        rows, classes = _read_images(rows, source)
+        rows, classes = _read_images(rows, source, name)
     return Split(
         name=source.title,
         version=spec.version,
-        split=str(rows.split or split or spec.split or "all"),
+        split=name,
         class_names=classes,
         sample_ids=tuple(read_column(rows, "sample_id")),
         labels=items.answers if items else tuple(read_column(rows, "label")),
@@ -152,20 +159,27 @@ def load_classes(source: DataSource) -> ClassNames:
     return name_classes(spec.classes, source.label, True, source.class_names)
 
 
-def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ClassNames]:
+def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ClassNames]:
     import datasets
 
     spec, where, file = source.spec, source.label, source.class_names
     _check_columns(rows, source)
-    declared, feature = spec.classes, rows.features["label"]
+    column, feature = read_column(rows, "label"), rows.features["label"]
+    place = source.data_dir or str(spec.source)
+    if spec.source and (matched := match_classes(rows, spec, place)) is not None:
+        chosen = [row for row, index in enumerate(matched) if index != OTHER]
+        rows = rows if len(chosen) == len(matched) else rows.select(chosen)
+        column, feature = [matched[row] for row in chosen], datasets.ClassLabel(names=spec.classes)
+    declared = spec.classes
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
-    column = read_column(rows, "label")
     if declared is None and file is not None and numbered:
         count = count_classes(file, set(map(str, column)))
         declared = tuple(map(str, range(count))) if count else None
     spellings, indices = read_labels(column, feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)
+    if spec.box:
+        rows = crop_to_column(rows, spec.box, where)
     columns: dict[str, tuple[Sequence[Any], Any]] = {
         "label": (labels, datasets.ClassLabel(names=list(classes.names)))
     }
@@ -174,10 +188,10 @@ def _read_images(rows: Any, source: DataSource) -> tuple[datasets.Dataset, Class
         values = zip(*(read_column(rows, name) for name in names), strict=True)
         groups = [format_group(names, row) for row in values]
         columns["group"] = (groups, datasets.Value("string"))
-    return check_rows(rows, "image", where, source.root, columns), classes
+    return check_rows(rows, "image", where, source.root, columns, split), classes
 
 
-def _read_items(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ItemTable]:
+def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ItemTable]:
     import datasets
 
     where = source.label
@@ -186,7 +200,7 @@ def _read_items(rows: Any, source: DataSource) -> tuple[datasets.Dataset, ItemTa
     ids = make_item_ids(rows, where)
     items = read_items(rows, ids, where)
     columns = {"sample_id": (ids, datasets.Value("string"))}
-    return check_rows(rows, column, where, source.root, columns), items
+    return check_rows(rows, column, where, source.root, columns, split), items
 
 
 def _call_plugin(source: DataSource, split: str | None) -> Any:
@@ -210,15 +224,68 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Absolute, so that the paths in the rows do not depend on the working directory.
     folder = str(Path(data_dir).absolute()) if data_dir else None
-    parameters = spec.resolve_parameters(source.parameters)
     if spec.unverified and data_dir is None:
         warn_user(
             f"Dataset {spec.name!r} was declared from its documentation and never loaded."
             f" `bench check-data {spec.name}` reads it once and reports problems."
         )
-    dataset = make(spec, spec, **parameters) if spec.source else make(spec, **parameters)
-    with guard(spec.label, "load()"):
-        return dataset.load(split=split, data_dir=folder)
+    return call_reader(spec, source.parameters, split, folder)
+
+
+def call_reader(
+    spec: DatasetSpec,
+    parameters: Mapping[str, Any],
+    split: str | None,
+    data_dir: str | None,
+    method: str = "load",
+) -> Any:
+    """Return what a method of a dataset's class returns; a listing as a `datasets.Dataset`."""
+    declared = [spec] if spec.source else []
+    dataset = make(spec, *declared, **spec.resolve_parameters(parameters))
+    with guard(spec.label, f"{method}()"):
+        answer = getattr(dataset, method)(split=split, data_dir=data_dir)
+        return as_dataset(answer) if isinstance(answer, Listing) else answer
+
+
+def make_declared(spec: DatasetSpec, **parameters: Any) -> Any:
+    """Return the reader of a declared dataset, whose class the reader of paths has."""
+    return load_target(find_path_reader()).declared(spec, **parameters)
+
+
+def find_source(source: str) -> tuple[DatasetSpec, str]:
+    """Return the dataset that reads a source, and the source without its scheme.
+
+    For `hf:x` they are the dataset `hf` and `x`.
+    """
+    if (spec := find_scheme(source, load_plugins().datasets)) is not None:
+        return spec, source.partition(":")[2]
+    return find_path_reader(), source
+
+
+def find_path_reader() -> DatasetSpec:
+    """Return the dataset that reads paths (UserError if its plugin is not loaded)."""
+    reader = next((spec for spec in load_plugins().datasets if spec.paths), None)
+    if reader is None:
+        raise UserError("No dataset that is registered reads folders; `bench plugins` says why.")
+    return reader
+
+
+def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | None:
+    """Return the dataset whose scheme, such as `hf:`, a text begins with; None without a scheme.
+
+    Raises UserError if no dataset has this scheme, and the text is not an existing path.
+    """
+    scheme, colon, _ = source.partition(":")
+    if colon and scheme in registry and registry.get(scheme).scheme:
+        return registry.get(scheme)
+    word = scheme.replace("-", "").replace("_", "")
+    if colon and len(word) > 1 and word.isalnum() and not path_exists(source):
+        schemes = [spec.name for spec in registry if spec.scheme]
+        raise UserError(
+            f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, schemes)} The schemes:"
+            f" {', '.join(f'{name}:' for name in schemes)}."
+        )
+    return None
 
 
 def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
@@ -246,7 +313,7 @@ def _check_columns(rows: Any, source: DataSource) -> None:
         check_column(column, rows.column_names, source.label)
     if not isinstance(rows.features["image"], datasets.Image):
         holds = f"its column 'image' holds {rows.features['image']}, not images"
-        if source.spec.name == FOLDER:
+        if source.spec.paths:
             raise UserError(f"{source.label}: {holds}.")
         raise PluginError(source.spec.label, f"{holds}; it must be cast with datasets.Image()")
 

@@ -29,9 +29,8 @@ from bench.contracts.dataset import (
 )
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import ClassNames, normalise_text
-from bench.inputs.labels import check_ids, make_unique
 from bench.inputs.parsing import check_column, join_names
-from bench.inputs.rows import find_image_column, get_images
+from bench.inputs.rows import check_ids, find_image_column, get_images, make_unique
 from bench.inputs.survey import hash_image
 from bench.machine.files import LINES, has_control
 

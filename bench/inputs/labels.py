@@ -1,18 +1,19 @@
-"""Validation of labels and sample ids before anything is scored."""
+"""Labels of images become indices of classes, or are refused, before anything is scored."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError, quoted
+from bench.contracts.specs import DatasetSpec
+from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import keep_alphanumeric
-from bench.machine.files import is_utf8
+from bench.inputs.rows import UNLABELLED, read_column
 
-LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
-UNLABELLED = -1  # how `datasets` encodes a missing label
-MAX_ID_LENGTH = 4096  # characters; the longest path possible
+if TYPE_CHECKING:
+    import datasets
+
+OTHER = -2  # index of an undeclared class
 
 
 Labels = tuple[tuple[str, ...], tuple[int | None, ...]]
@@ -67,19 +68,16 @@ def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> 
 
 
 def _check_indices(
-    values: Sequence[object], names: Sequence[str], where: str
+    values: Sequence[Any], names: Sequence[str], where: str
 ) -> tuple[int | None, ...]:
-    for row, value in enumerate(values):
-        if value is None or value == UNLABELLED:
-            continue
-        if not isinstance(value, int) or not 0 <= value < len(names):
+    indices = [None if value == UNLABELLED else value for value in values]
+    for row, value in enumerate(indices):
+        if value is not None and not (isinstance(value, int) and 0 <= value < len(names)):
             raise UserError(
                 f"{where}: image {row + 1} of {len(values)} has the label {quoted(value)}; the"
                 f" {len(names)} classes are numbered 0 to {len(names) - 1}."
             )
-    return tuple(
-        value if isinstance(value, int) and value != UNLABELLED else None for value in values
-    )
+    return tuple(indices)
 
 
 def _read_texts(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
@@ -108,49 +106,76 @@ def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, wher
     return tuple(map(str, order)), indices
 
 
-def parse_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
-    """Return labels as integers, or None if any of them is not a whole number; -1 if empty.
+def match_classes(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> list[int | None] | None:
+    """Return the index of the declared class of each row's label, by name and never by position.
 
-    `at` has the places of the labels in messages. Raises UserError if a number exceeds 64 bits.
+    It is None of a missing label, and `OTHER` of an undeclared class with `leave_out_others`.
+    Returns None if no classes are declared or labels are numbers, which are indices. Raises
+    UserError if the data has another class, or no image is left.
     """
-    if not all(label == "" or label.removeprefix("-").isdecimal() for label in labels):
+    import datasets
+
+    if spec.classes is None:
         return None
-    for label, place in zip(labels, at, strict=True):
-        if len(label) > LABEL_DIGITS:
-            raise UserError(f"{place}: the label {quoted(label)} is too large.")
-    return [int(label or UNLABELLED) for label in labels]
+    values, feature = read_column(rows, "label"), rows.features["label"]
+    if isinstance(feature, datasets.ClassLabel):
+        index: Sequence[int] = find_indices(feature.names, spec, where)
+        numbers = _check_indices(values, feature.names, where)
+        matched = [None if number is None else index[number] for number in numbers]
+    elif feature == datasets.Value("string"):
+        names = sorted({v for v in values if v is not None and v.strip()})
+        of = dict(zip(names, find_indices(names, spec, where), strict=True))
+        matched = [of.get(v) for v in values]
+    else:
+        return None
+    if all(position == OTHER for position in matched):
+        raise UserError(f"{where}: no image belongs to a class of dataset {spec.name!r}.")
+    return matched
 
 
-def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
-    """Validate sample ids and return them.
+def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:
+    """Return the index of the declared class for each class name of the data.
 
-    Raises UserError if an id is not UTF-8 text of 1 to 4,096 characters, or occurs twice.
+    Names are compared with `found` and `classes` of the declaration, exactly or by letters and
+    digits alone. If all names are numbers, and not all of them are declared names, they are indices
+    from 0 or 1. With `leave_out_others`, the index of an undeclared class is `OTHER`; otherwise
+    UserError is raised.
     """
-    for row, sample_id in enumerate(ids):
-        if not isinstance(sample_id, str):
-            raise UserError(
-                f"{where}: the sample_id of image {row + 1} is {quoted(sample_id)}; expected text."
-            )
-        if not sample_id.strip() or len(sample_id) > MAX_ID_LENGTH or not is_utf8(sample_id):
-            raise UserError(
-                f"{where}: the sample_id of image {row + 1} must be 1 to {MAX_ID_LENGTH} characters"
-                f" of UTF-8, got {quoted(sample_id)}."
-            )
-    names = [str(sample_id) for sample_id in ids]
-    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
-    if repeated is not None:
+    classes = spec.classes or ()
+    position_of: dict[str, int] = {}
+    spelt = [*enumerate(spec.found), *enumerate(classes)]
+    for key in (str, keep_alphanumeric):
+        for position, name in spelt:
+            position_of.setdefault(key(name), position)
+    if all(name.isdecimal() for name in names) and not set(names) <= position_of.keys():
+        return _shift_numbers([int(name) for name in names], len(classes), where)
+    positions = [
+        position_of.get(name, position_of.get(keep_alphanumeric(name), OTHER)) for name in names
+    ]
+    others = [name for name, position in zip(names, positions, strict=True) if position == OTHER]
+    if spec.leave_out_others:
+        return positions
+    if others == list(names):
         raise UserError(
-            f"{where}: the sample_id {quoted(repeated)} occurs several times; ids must be unique."
+            f"{where} does not hold dataset {spec.name!r}, which has {len(classes)} classes:"
+            f" {some_of(map(quoted, classes))}. None of its own classes is one of them:"
+            f" {some_of(map(quoted, others))}."
         )
-    return tuple(names)
+    if others:
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        raise UserError(
+            f"{where}: the class {quoted(others[0])}{more} is not one of the {len(classes)}"
+            f" classes of dataset {spec.name!r}.{did_you_mean(others[0], [*spec.found, *classes])}"
+        )
+    return positions
 
 
-def make_unique(ids: Iterable[str]) -> list[str]:
-    """Make ids unique with suffixes: x, x-2, x-3. Identical images have identical ids."""
-    seen: Counter[str] = Counter()
-    unique = []
-    for sample_id in ids:
-        seen[sample_id] += 1
-        count = seen[sample_id]
-        unique.append(sample_id if count == 1 else f"{sample_id}-{count}")
-    return unique
+def _shift_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:
+    if 0 in numbers and max(numbers) < n_classes:
+        return list(numbers)
+    if n_classes in numbers and min(numbers) > 0 and max(numbers) == n_classes:
+        return [number - 1 for number in numbers]
+    raise UserError(
+        f"{where}: the classes are the numbers {min(numbers)} to {max(numbers)}; expected 0 to"
+        f" {n_classes - 1} or 1 to {n_classes}, for the {n_classes} declared classes."
+    )

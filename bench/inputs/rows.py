@@ -1,18 +1,23 @@
-"""Validation of the rows that a dataset plugin returns, and operations on rows."""
+"""The table of a split: made of the rows that a reader lists, and checked."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.dataset import Listing, Row
 from bench.errors import UserError, quoted, warn_user
-from bench.inputs.labels import check_ids, make_unique
 from bench.inputs.survey import find_source_files, survey
-from bench.machine.files import resolve_inside
+from bench.machine.files import is_utf8, resolve_inside
 
 if TYPE_CHECKING:
     import datasets
+
+LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
+MAX_ID_LENGTH = 4096  # characters; the longest path possible
+UNLABELLED = -1  # how `datasets` encodes a missing label
 
 
 def drop_unlabelled(
@@ -43,8 +48,9 @@ def check_rows(
     where: str,
     root: Path | None,
     replaced: Mapping[str, tuple[Sequence[Any], Any]],
+    split: str,
 ) -> datasets.Dataset:
-    """Return rows with valid sample ids and absolute paths of image files.
+    """Return the rows of a split with valid sample ids and absolute paths of image files.
 
     All files must be in `root`; it is None if the rows name files absolutely. `replaced` has values
     and feature of columns to add or replace. Without `sample_id`, ids are those of the rows or
@@ -72,14 +78,14 @@ def check_rows(
     for name, (values, feature) in replaced.items():
         columns[name] = pa.array(_scatter(values, places, len(table)), feature.pa_type)
         features[name] = feature
-    dataset = make_dataset(pa.table(columns), datasets.Features(features), rows.split, files)
+    dataset = make_dataset(pa.table(columns), datasets.Features(features), split, files)
     return dataset if places == range(len(table)) else dataset.select(places)
 
 
 def make_dataset(
-    table: Any, features: Any, split: Any = None, files: Iterable[object] = (), indices: Any = None
+    table: Any, features: Any, split: Any = None, files: Iterable[object] = ()
 ) -> datasets.Dataset:
-    """Return a dataset of an Arrow table's rows, or those at `indices`, as `datasets` stores it.
+    """Return a dataset of an Arrow table's rows, as `datasets` stores it.
 
     `files` determine the table completely; there are none if it has other content. The fingerprint
     is random. The library's own would hash the table, which copies all images in memory: for
@@ -93,28 +99,87 @@ def make_dataset(
         table.replace_schema_metadata(features.arrow_schema.metadata),
         info=datasets.DatasetInfo(features=features, download_checksums=behind or None),
         split=None if split is None else datasets.NamedSplit(str(split)),
-        indices_table=indices,
         fingerprint=generate_random_fingerprint(),
     )
 
 
-def make_labelled_dataset(
-    columns: Mapping[str, Sequence[Any]], label: Any = None, split: str | None = None
-) -> datasets.Dataset:
-    """Return a dataset with the columns image, label and any others, which are text.
+def as_dataset(listing: Listing) -> datasets.Dataset:
+    """Return the rows of a listing as a dataset; its labels are numbers if it has classes.
 
-    `label` is the feature of the labels; None for text.
+    Raises UserError if a label is none of its classes, or a number exceeds 64 bits.
     """
     import datasets
+    import pyarrow as pa
 
-    text = datasets.Value("string")
-    features = dict.fromkeys(columns, text)
-    features |= {"image": datasets.Image(), "label": label or text}
-    return datasets.Dataset.from_dict(
-        dict(columns),
-        features=datasets.Features(features),
-        split=None if split is None else datasets.NamedSplit(split),
-    )
+    rows, where = listing.rows, listing.where
+    numbers: Sequence[int | None] | None = None
+    if isinstance(rows, list):
+        table, places = tabulate(rows) if rows else pa.table({}), [row.at for row in rows]
+    else:
+        table, places = rows.data.table, [where] * len(rows)
+    features = datasets.Features.from_arrow_schema(table.schema)
+    if features.get("label") == datasets.Value("string"):
+        labels = table["label"].to_pylist()
+        if listing.numbered:
+            numbers = parse_numbers(labels, places)
+        classes = listing.class_names() if numbers or not listing.numbered else None
+        if classes is not None and numbers is None:
+            number_of = {name: number for number, name in enumerate(classes)}
+            numbers = [number_of.get(label) for label in labels]
+            for number, label, place in zip(numbers, labels, places, strict=True):
+                if number is None and label is not None and label.strip():
+                    raise UserError(
+                        f"{place}: the label {quoted(label)} is not one of its classes."
+                    )
+        if numbers is not None:
+            named = datasets.ClassLabel(names=[*classes]) if classes else datasets.Value("int64")
+            features["label"] = named
+            place = table.column_names.index("label")
+            table = table.set_column(place, "label", pa.array(numbers, pa.int64()))
+    return make_dataset(table, features, listing.split, listing.files)
+
+
+def tabulate(rows: Sequence[Row]) -> Any:
+    """Return an Arrow table of one or more rows of a kind, with the schema of its features.
+
+    The columns are image, label and sample_id; group, if a row has one; and those that are kept.
+    Items have texts, and if they have several images, images and pairing for image and label.
+    """
+    import datasets
+    import pyarrow as pa
+
+    text, number, several = datasets.Value("string"), datasets.Value("int64"), make_list_feature
+    first, images, labels = rows[0], [row.image for row in rows], [row.label for row in rows]
+    if isinstance(first.image, tuple):
+        columns = {
+            "images": (several(datasets.Image()), images),
+            "pairing": (several(number), labels),
+        }
+    else:
+        of_label = text if isinstance(first.label, str) else number
+        columns = {"image": (datasets.Image(), images), "label": (of_label, labels)}
+    columns["sample_id"] = text, [row.id for row in rows]
+    if first.texts is not None:
+        columns["texts"] = several(text), [row.texts for row in rows]
+    if any(row.group is not None for row in rows):
+        columns["group"] = text, [row.group for row in rows]
+    columns |= {name: (text, [row.kept[name] for row in rows]) for name in first.kept}
+    features = datasets.Features({name: feature for name, (feature, _) in columns.items()})
+    values = {name: values for name, (_, values) in columns.items()}
+    return pa.Table.from_pydict(values, features.arrow_schema)
+
+
+def parse_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
+    """Return labels as integers, or None if any of them is not a whole number; -1 if empty.
+
+    `at` has the places of the labels in messages. Raises UserError if a number exceeds 64 bits.
+    """
+    if not all(label == "" or label.removeprefix("-").isdecimal() for label in labels):
+        return None
+    for label, place in zip(labels, at, strict=True):
+        if len(label) > LABEL_DIGITS:
+            raise UserError(f"{place}: the label {quoted(label)} is too large.")
+    return [int(label or UNLABELLED) for label in labels]
 
 
 def format_group(columns: Sequence[str], values: Sequence[Any]) -> str | None:
@@ -239,3 +304,38 @@ def _resolve_path(path: str, root: Path | None, where: str) -> Path:
             " absolute paths, or the bytes of its images."
         )
     return Path(path)
+
+
+def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
+    """Validate sample ids and return them.
+
+    Raises UserError if an id is not UTF-8 text of 1 to 4,096 characters, or occurs twice.
+    """
+    for row, sample_id in enumerate(ids):
+        if not isinstance(sample_id, str):
+            raise UserError(
+                f"{where}: the sample_id of image {row + 1} is {quoted(sample_id)}; expected text."
+            )
+        if not sample_id.strip() or len(sample_id) > MAX_ID_LENGTH or not is_utf8(sample_id):
+            raise UserError(
+                f"{where}: the sample_id of image {row + 1} must be 1 to {MAX_ID_LENGTH} characters"
+                f" of UTF-8, got {quoted(sample_id)}."
+            )
+    names = [str(sample_id) for sample_id in ids]
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise UserError(
+            f"{where}: the sample_id {quoted(repeated)} occurs several times; ids must be unique."
+        )
+    return tuple(names)
+
+
+def make_unique(ids: Iterable[str]) -> list[str]:
+    """Make ids unique with suffixes: x, x-2, x-3. Identical images have identical ids."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for sample_id in ids:
+        seen[sample_id] += 1
+        count = seen[sample_id]
+        unique.append(sample_id if count == 1 else f"{sample_id}-{count}")
+    return unique

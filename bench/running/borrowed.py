@@ -12,7 +12,7 @@ from bench.contracts.dataset import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
-from bench.inputs.data import FOLDER, slugify
+from bench.inputs.data import slugify
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import DEFAULT_FIT_SPLIT, FitSplit, load_fit_split
 from bench.inputs.split import Split
@@ -197,7 +197,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
     if scored is not None:
         dataset = scored.name
     else:
-        dataset = slugify(str(resolved.data.data_dir)) if data.name == FOLDER else data.name
+        dataset = slugify(str(resolved.data.data_dir)) if data.paths else data.name
     return replace(resolved, trained_on=f"{dataset}/{config.fit_split or DEFAULT_FIT_SPLIT}")
 
 

@@ -12,15 +12,14 @@ from bench.discovery import backbones
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
-from bench.inputs.data import DataSource, load_split
-from bench.inputs.declared import find_scheme
+from bench.inputs.data import DataSource, find_scheme, load_split
 from bench.inputs.weights import HASHED_SUFFIXES, Weights, resolve
 from bench.machine.files import read_toml
 from bench.machine.hub import advise_licence
+from bench.running.borrowed import name_fit_split
 from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
 from bench.running.parts.scorer import find_backbone
 from bench.running.prepare import find_weights
-from bench.running.preparing.others import name_fit_split
 from bench.running.resolve import resolve as resolve_run
 from bench.running.settings import RunConfig
 from bench.running.study.file import read_study_file

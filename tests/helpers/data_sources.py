@@ -15,6 +15,8 @@ import datasets
 import pyarrow as pa
 from helpers.given import write_parquet
 
+from bench.contracts.dataset import StoredImage
+
 Settings = dict[str, Any]
 BIRDS = 'name = "birds"\nsource = "pictures"\nclasses = ["robin", "house finch"]\n'
 
@@ -26,7 +28,7 @@ def pixels(shade: int, side: int = 6) -> bytes:
     )
 
 
-def stored(shade: int) -> dict[str, Any]:
+def stored(shade: int) -> StoredImage:
     return {"bytes": pixels(shade), "path": None}
 
 
@@ -253,9 +255,9 @@ def items_of_parquet(root: Path) -> Settings:
 
 
 def land(root: Path) -> Settings:
-    from bench_plugins.datasets import _UCMERCED
+    from bench_plugins.datasets import UCMERCED_PHRASES
 
-    names = [f"{name.replace(' ', '')}/{n}.ppm" for name in _UCMERCED for n in range(5)]
+    names = [f"{name.replace(' ', '')}/{n}.ppm" for name in UCMERCED_PHRASES for n in range(5)]
     return {"dataset": "ucmerced", "data_dir": str(pictures(root / "land/Images", *names).parent)}
 
 

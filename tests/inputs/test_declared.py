@@ -14,12 +14,12 @@ from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs import replaced as cropping
 from bench.inputs.data import DataSource, load_split
-from bench.inputs.declared import find_indices
-from bench.inputs.downloads import compile_line
+from bench.inputs.labels import find_indices
 from bench.inputs.pixels import decode
 from bench.inputs.replaced import crop_to_column
 from bench.inputs.split import Split
 from bench.inputs.survey import find_source_files
+from bench_plugins.datasets._downloads import compile_line
 
 BIRDS = """
 name = "birds"

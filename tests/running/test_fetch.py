@@ -22,7 +22,7 @@ from huggingface_hub import constants
 
 from bench.discovery.loading import load_plugins
 from bench.machine import hub as hub_module
-from bench.running.verbs.fetch import fetch
+from bench.running.fetch import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

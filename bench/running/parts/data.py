@@ -13,8 +13,7 @@ from bench.discovery.declared import load_spec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.corruptions import parse_corruption
-from bench.inputs.data import FOLDER, DataSource, check_data_dir
-from bench.inputs.declared import find_scheme
+from bench.inputs.data import DataSource, check_data_dir, find_path_reader, find_scheme
 from bench.inputs.subsets import Shard, parse_shard
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
@@ -112,13 +111,14 @@ def find_dataset(settings: DataSettings) -> DataSource:
     if is_path(name) and path_exists(name) and regular_file(Path(name), inside) is not None:
         return data_source(settings, _declared(Path(name, inside), in_data=True))
     if is_path(name):
-        name, data_dir = FOLDER, name
-    spec = registered(plugins.datasets, name)
-    if spec.name == FOLDER and not data_dir:
+        spec, data_dir = find_path_reader(), name
+    else:
+        spec = registered(plugins.datasets, name)
+    if spec.paths and not data_dir:
         raise UserError(
-            "Dataset 'folder' needs --data-dir FOLDER, or the folder itself as the dataset."
+            f"Dataset {spec.name!r} needs --data-dir FOLDER, or the folder itself as the dataset."
         )
-    return data_source(settings, spec, name, data_dir)
+    return data_source(settings, spec, spec.name, data_dir)
 
 
 def data_source(

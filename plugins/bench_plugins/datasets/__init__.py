@@ -13,7 +13,7 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 # UC Merced's classes in label order, which is alphabetical by folder name, and the phrase that
 # replaces {class} in a prompt, with its article.
-_UCMERCED = {
+UCMERCED_PHRASES = {
     "agricultural": "agricultural land",
     "airplane": "an airplane",
     "baseball diamond": "a baseball diamond",
@@ -58,6 +58,7 @@ def register_datasets(register: Callable[..., None]) -> None:
         target="bench_plugins.datasets.folder:Folder",
         summary="images in folders, in a table, parquet or tars: bench run ./my-images",
         template="a photo of a {class}",
+        paths=True,
         parameters={
             "labels": Parameter(None, "a CSV or JSONL file of image files and their labels"),
             **COLUMN_PARAMETERS,
@@ -87,8 +88,8 @@ def register_datasets(register: Callable[..., None]) -> None:
         "ucmerced",
         target="bench_plugins.datasets.ucmerced:UCMerced",
         summary="UC Merced Land Use: 2,100 aerial images, 256×256 pixels",
-        classes=tuple(_UCMERCED),
-        phrases=_UCMERCED,
+        classes=tuple(UCMERCED_PHRASES),
+        phrases=UCMERCED_PHRASES,
         template="a satellite photo of {class}",
         splits={"test": 420, "train": 1680, "validation": 168},
         within={"validation": "train"},

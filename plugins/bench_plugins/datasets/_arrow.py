@@ -12,9 +12,9 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.contracts.dataset import Listing
 from bench.errors import UserError, quoted
 from bench.inputs.parsing import parse_json
-from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, stamp
 from bench.machine.files import open_regular, read_bytes, resolve_inside
 from bench_plugins.datasets._columns import (
@@ -64,9 +64,7 @@ def reading(what: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be read: {reason}") from None
 
 
-def load_parquet(
-    source: Path, split: str | None, named: NamedColumns = UNNAMED
-) -> datasets.Dataset:
+def load_parquet(source: Path, split: str | None, named: NamedColumns = UNNAMED) -> Listing:
     """Return a split of a parquet file, or of a folder of them such as data/train-….parquet.
 
     Warns about classes that only other splits contain. Raises UserError, also if files differ in
@@ -79,20 +77,20 @@ def load_parquet(
     others = [path for name in by_split if name != chosen for path in by_split[name]]
     with reading(f"The parquet files in {source}"):
         columns = _common_columns(files, named)
-        rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
+        arrow = str(_converted(files, columns, root))
+        rows = datasets.Dataset.from_file(arrow)
         others = [resolve_inside(root, str(path)) for path in others]
-        rows = _with_classes_of(rows, others, columns, source)
-    return make_dataset(rows.data, rows.features, chosen, rows.info.download_checksums or ())
+        names = _all_classes(rows, others, columns, source)
+    return Listing(rows, chosen, class_names=lambda: names, files=(arrow,))
 
 
-def _with_classes_of(
+def _all_classes(
     rows: datasets.Dataset, others: Sequence[Path], columns: ImageColumns, source: Path
-) -> datasets.Dataset:
-    """Return the rows with text labels, if any, replaced by class indices over all splits."""
-    table = rows.data.table
+) -> list[str] | None:
+    """Return the text labels of all splits in order; None for one split, or other labels."""
     if not others or rows.features["label"] != datasets.Value("string"):
-        return rows
-    labels = set(table["label"].unique().to_pylist())
+        return None
+    labels = set(rows.data.table["label"].unique().to_pylist())
     label, other_labels = columns.sources["label"], set[Any]()
     for path in others:
         with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
@@ -101,12 +99,7 @@ def _with_classes_of(
     classes = [name for name in labels | other_labels if isinstance(name, str) and name.strip()]
     names = sorted(classes)
     warn_of_missing([name for name in names if name not in labels], source)
-    index = {name: position for position, name in enumerate(names)}
-    features = rows.features.copy()
-    features["label"] = datasets.ClassLabel(names=names)
-    indices = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
-    table = table.set_column(table.column_names.index("label"), "label", indices)
-    return make_dataset(table, features, files=[file["filename"] for file in rows.cache_files])
+    return names
 
 
 def _common_columns(files: Sequence[Path], named: NamedColumns) -> ImageColumns:

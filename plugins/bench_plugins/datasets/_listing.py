@@ -8,10 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-import datasets
-
+from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted, some_of, warn_user
-from bench.inputs.rows import make_labelled_dataset
 from bench.machine.files import is_utf8
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -132,7 +130,7 @@ def chosen_split(split: str | None, splits: Collection[str], what: str) -> str:
     return name
 
 
-def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> datasets.Dataset:
+def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing:
     """Return the images below `folder`, labelled by their class folders (UserError).
 
     `parts` are the folders of all splits, whose classes are added; empty if there is only one.
@@ -171,8 +169,10 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> dataset
     left_out.add(unused, "folder", " beside the splits")
     left_out.warn(folder)
     warn_of_missing(sorted(elsewhere - names), folder)
-    classes = datasets.ClassLabel(names=sorted(names | elsewhere))
+    classes = sorted(names | elsewhere)
     ids = [path.relative_to(folder).as_posix() for path in files]
-    labels = [classes.str2int(sample_id.split("/")[0]) for sample_id in ids]
-    columns = {"image": [str(path) for path in files], "label": labels, "sample_id": ids}
-    return make_labelled_dataset(columns, classes, split)
+    rows = [
+        Row(sample_id, file_image(path), sample_id.split("/")[0])
+        for sample_id, path in zip(ids, files, strict=True)
+    ]
+    return Listing(rows, split, class_names=lambda: classes)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import datasets
-
+from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
-from bench.inputs.labels import parse_numbers
 from bench.inputs.parsing import check_column, convert_to_text, read_cell, read_table
-from bench.inputs.rows import make_labelled_dataset
 from bench.machine.files import OutsideError, regular_file, resolve_inside
 from bench_plugins.datasets._columns import UNNAMED, NamedColumns, choose_column
 from bench_plugins.datasets._listing import LeftOut, find_images
@@ -40,9 +36,7 @@ def has_labels(table: Path, named: NamedColumns = UNNAMED) -> bool:
     return loose or named.label_column is not None or any(name in head for name in LABEL_COLUMNS)
 
 
-def load_table(
-    folder: Path, table: Path, split: str, named: NamedColumns = UNNAMED
-) -> datasets.Dataset:
+def load_table(folder: Path, table: Path, split: str, named: NamedColumns = UNNAMED) -> Listing:
     """Return the images that a CSV or JSONL file lists, with their labels (UserError).
 
     Columns that are not named are the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`. File names
@@ -55,38 +49,27 @@ def load_table(
     for name in named.others:
         check_column(name, head, str(table))
     line_of: dict[str, int] = {}
-    labels: list[str] = []
-    ids: list[str] = []
-    kept: dict[str, list[str]] = {name: [] for name in named.keep}
-    for line, row in lines:
+    rows: list[Row] = []
+    for line, cells in lines:
         at = f"{table}:{line}"
-        name = _name(folder, read_cell(row, image, at, required=True), at)
+        name = _name(folder, read_cell(cells, image, at, required=True), at)
         if name in line_of:
             raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
         line_of[name] = line
-        labels.append(read_cell(row, label, at))
-        ids.append(read_cell(row, named.id_column, at, required=True) if named.id_column else name)
-        for column, texts in kept.items():
-            texts.append(convert_to_text(row.get(column), column, at).strip())
-    if not line_of:
+        text, own_id = read_cell(cells, label, at), named.id_column
+        own_id = read_cell(cells, own_id, at, required=True) if own_id else name
+        kept = {key: convert_to_text(cells.get(key), key, at).strip() for key in named.keep}
+        rows.append(Row(own_id, file_image(folder / name), text, at=at, kept=kept))
+    if not rows:
         raise UserError(f"{table} lists no images.")
-    _check_folders(line_of, labels, table)
+    _check_folders(line_of, [str(row.label) for row in rows], table)
     left_out = LeftOut()
     images = find_images(folder, left_out, expected=table.suffix.lower())
     paths = (path.relative_to(folder).as_posix() for path in images)
     unlisted = [path for path in paths if path not in line_of]
     left_out.add(unlisted, "image", f" that {table.name} does not list")
     left_out.warn(folder)
-    numbers = parse_numbers(labels, [f"{table}:{line}" for line in line_of.values()])
-    columns: dict[str, Sequence[Any]] = {
-        "image": [str(folder / name) for name in line_of],
-        "label": labels if numbers is None else numbers,
-        "sample_id": ids,
-        **kept,
-    }
-    return make_labelled_dataset(
-        columns, datasets.Value("string" if numbers is None else "int64"), split
-    )
+    return Listing(rows, split, numbered=True)
 
 
 def _name(folder: Path, name: str, at: str) -> str:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
+from bench.contracts.dataset import Listing, Row, StoredImage
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.class_names import check_names
-from bench.inputs.labels import parse_numbers
 from bench.inputs.parsing import (
     convert_to_name,
     convert_to_text,
@@ -24,7 +25,7 @@ from bench.inputs.parsing import (
     read_lines,
     strip_text,
 )
-from bench.inputs.rows import make_dataset
+from bench.inputs.rows import make_dataset, tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import SAMPLE_ID, UNNAMED, NamedColumns
@@ -40,7 +41,7 @@ CLASS_NAMES = "classnames.txt"  # as in clip-benchmark's tars: one class per lin
 Sample = dict[str, bytes]  # suffix → content
 
 
-def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) -> datasets.Dataset:
+def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) -> Listing:
     """Return a split of a tar, a folder of tars, or a pattern such as `{000..031}.tar` (UserError).
 
     The label of an image is its `cls` file, a key of its `json` file (`label`, `class`, `cls` or
@@ -52,60 +53,46 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
     text = datasets.Value("string")
-    kept = dict.fromkeys(named.keep, text)
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": text, SAMPLE_ID: text, **kept}
-    )
-    schema = features.arrow_schema
+    columns = dict.fromkeys(("label", SAMPLE_ID, *named.keep), text)
+    schema = datasets.Features({"image": datasets.Image(), **columns}).arrow_schema
 
     def tables() -> Iterator[pa.Table]:
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         size = 0
         for path in files:
-            for row in _rows(path, named):
+            for row, n_bytes in _rows(path, named):
                 rows.append(row)
-                size += len(row["image"]["bytes"])
+                size += n_bytes
                 if len(rows) == TAR_BATCH or size > TAR_BATCH_BYTES:
-                    yield pa.Table.from_pylist(rows, schema=schema)
+                    yield tabulate(rows).cast(schema)
                     rows, size = [], 0
-        yield pa.Table.from_pylist(rows, schema=schema)
+        yield tabulate(rows).cast(schema) if rows else schema.empty_table()
 
     arrow = str(converted("tars", files, repr(named), schema, tables))
-    table = datasets.Dataset.from_file(arrow).data.table
-    labels = table["label"].to_pylist()
-    numbers = parse_numbers(labels, [str(source)] * len(labels))
-    if numbers is not None:
-        features["label"] = _label_feature(root, by_split[chosen][0])
-        table = table.set_column(1, "label", pa.array(numbers, pa.int64()))
-    table = _with_unique_ids(table, files)
-    return make_dataset(table, features, chosen, [arrow])
+    table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table, files)
+    features = datasets.Features.from_arrow_schema(schema)
+    names = partial(_names_of_numbers, root, by_split[chosen][0])
+    rows = make_dataset(table, features, chosen, [arrow])
+    return Listing(rows, chosen, str(source), class_names=names, numbered=True)
 
 
-def _label_feature(root: Path, first: Path) -> Any:
-    """Return the feature of numeric labels: the classes in `classnames.txt` if there is one.
+def _names_of_numbers(root: Path, first: Path) -> list[str] | None:
+    """Return the names of classes that are numbers, from `classnames.txt` if there is one.
 
     The file may lie in `root` or next to the `first` tar. Warns if it lies above `root`.
     """
-    for folder in dict.fromkeys((root, first.parent)):
-        names = _class_names(root, str((folder / CLASS_NAMES).relative_to(root)))
-        if names is not None:
-            return datasets.ClassLabel(names=names)
+    for place in dict.fromkeys((root / CLASS_NAMES, first.parent / CLASS_NAMES)):
+        file = regular_file(root, str(place.relative_to(root)))
+        if file is not None:
+            names = [name for _, name in read_lines(file, "class")]
+            check_names(names, str(place))
+            return names
     above = root.absolute().parent / CLASS_NAMES
     if above.is_file():
         warn_user(
             f"{above} lies outside the folder {root} and is not read; --class-names names it."
         )
-    return datasets.Value("int64")
-
-
-def _class_names(root: Path, name: str) -> list[str] | None:
-    file = regular_file(root, name)
-    if file is None:
-        return None
-    where = str(root / name)
-    names = [name for _, name in read_lines(file, "class")]
-    check_names(names, where)
-    return names
+    return None
 
 
 def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
@@ -117,26 +104,22 @@ def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
     return table.set_column(position, SAMPLE_ID, pa.array(chosen, pa.string()))
 
 
-def _rows(path: Path, named: NamedColumns) -> Iterator[dict[str, Any]]:
-    """Yield image, label, id (TAR:ID) and kept columns of each sample with an image."""
+def _rows(path: Path, named: NamedColumns) -> Iterator[tuple[Row, int]]:
+    """Yield a row, whose id is TAR:ID, and the image's size of each sample with an image."""
     for key, sample in read_tar(path):
         images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
         if not images:
             continue  # a caption or another file, such as a list of classes
-        facts = _facts(path, key, sample)
-        at = f"{path}: in {key}.json"
+        facts, at = _facts(path, key, sample), f"{path}: in {key}.json"
         own_id = key
         if named.id_column is not None:
             own_id = convert_to_name(_fact(facts, named.id_column, path, key), named.id_column, at)
-        yield {
-            "image": {"bytes": sample[images[0]], "path": None},
-            "label": _label(path, key, sample, facts, named),
-            SAMPLE_ID: f"{path.name}:{own_id}",
-            **{
-                name: convert_to_text(_fact(facts, name, path, key), name, at)
-                for name in named.keep
-            },
+        kept = {
+            name: convert_to_text(_fact(facts, name, path, key), name, at) for name in named.keep
         }
+        image: StoredImage = {"bytes": sample[images[0]], "path": None}
+        label = _label(path, key, sample, facts, named)
+        yield Row(f"{path.name}:{own_id}", image, label, kept=kept), len(sample[images[0]])
 
 
 def _facts(path: Path, key: str, sample: Sample) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from bench.inputs.rows import make_labelled_dataset
+from bench.contracts.dataset import Listing, Row
 
 # Row indices of the 360 `test` images: 20 %, stratified, chosen by scikit-learn's
 # `train_test_split` with random_state=0. They never change.
@@ -20,7 +20,7 @@ TEST = Path(__file__).with_name("digits_test.txt")
 class Digits:
     """1,797 real digits of 43 writers (the test part of UCI's Optical Recognition set)."""
 
-    def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+    def load(self, split: str | None, data_dir: str | None) -> Listing:
         """Return a split: 360 images for `test`, the others for `train`.
 
         The sample ids are positions in scikit-learn's array. `data_dir` is ignored.
@@ -29,7 +29,7 @@ class Digits:
 
 
 @cache
-def _split(split: str | None) -> datasets.Dataset:
+def _split(split: str | None) -> Listing:
     """Return a split. Cached because a study loads it for every run."""
     file = _file()
     table = _read(file)
@@ -38,14 +38,14 @@ def _split(split: str | None) -> datasets.Dataset:
     if split != "test":
         rows = np.setdiff1d(np.arange(len(table)), rows)
     pixels = np.round(table[rows, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    images = [Image.fromarray(image, mode="L") for image in pixels]
-    ids = [f"digit-{row:04d}" for row in rows]
-    classes = datasets.ClassLabel(names=[str(digit) for digit in range(10)])
-    columns = {"image": images, "label": labels[rows].tolist(), "sample_id": ids}
-    made = make_labelled_dataset(columns, classes, split)
-    if file is not None:  # hashes of the images are cached as long as these files do not change
-        made.info.download_checksums = {str(f): {} for f in (file, TEST, Path(__file__))}
-    return made
+    encode = datasets.Image().encode_example
+    listed = [
+        Row(f"digit-{row:04d}", encode(Image.fromarray(image, mode="L")), str(label))
+        for row, image, label in zip(rows, pixels, labels[rows].tolist(), strict=True)
+    ]
+    # Hashes of the images are cached as long as these files do not change.
+    files = () if file is None else (str(file), str(TEST), __file__)
+    return Listing(listed, split, class_names=lambda: tuple("0123456789"), files=files)
 
 
 def _file() -> Path | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
-
+from bench.contracts.dataset import Listing
 from bench.errors import UserError, quoted
 from bench.inputs.parsing import JSON_LINES
 from bench_plugins.datasets._arrow import is_saved, load_parquet, load_saved
 from bench_plugins.datasets._columns import UNNAMED, NamedColumns
+from bench_plugins.datasets._declared import Declared
 from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
@@ -22,15 +22,20 @@ from bench_plugins.datasets._listing import (
 from bench_plugins.datasets._table import METADATA, find_table, has_labels, load_table
 from bench_plugins.datasets._tars import load_tars
 
+if TYPE_CHECKING:
+    import datasets
+
 
 class Folder:
     """Images in class folders or with a table of labels, parquet, tars, or a saved dataset."""
+
+    declared = Declared
 
     def __init__(self, labels: str | None = None, **columns: Any) -> None:
         self.labels = None if labels is None else Path(labels)
         self.columns = NamedColumns(**columns)
 
-    def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+    def load(self, split: str | None, data_dir: str | None) -> Listing | datasets.Dataset:
         """Return a split: the named one, else the first of test, validation, train, or all."""
         source = Path(str(data_dir))
         if self.labels is not None:
@@ -65,7 +70,7 @@ class Folder:
             )
         return load_images(whole, name, parts)
 
-    def _load_whole_table(self, folder: Path, table: Path, split: str | None) -> datasets.Dataset:
+    def _load_whole_table(self, folder: Path, table: Path, split: str | None) -> Listing:
         return load_table(folder, table, chosen_split(split, ["all"], str(table)), self.columns)
 
 

@@ -12,11 +12,11 @@ import datasets
 
 from bench.errors import UserError, warn_user
 from bench.inputs.class_names import keep_alphanumeric
-from bench.inputs.labels import make_unique
 from bench.inputs.pixels import VERSION, PixelsError, decode
-from bench.inputs.rows import make_dataset
+from bench.inputs.rows import as_dataset, make_dataset, make_unique
 from bench.inputs.survey import ImageSurvey, find_source_files, hash_image, survey
 from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench_plugins.datasets import UCMERCED_PHRASES
 from bench_plugins.datasets._arrow import load_parquet
 from bench_plugins.datasets._listing import load_images
 from bench_plugins.datasets.hub import Hub
@@ -87,18 +87,15 @@ def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
 def _local(data_dir: str) -> datasets.Dataset:
     folder = Path(data_dir)
     if any(folder.rglob("*.parquet")):
-        return load_parquet(folder, None)
+        return as_dataset(load_parquet(folder, None))
     # The original archive keeps its classes in UCMerced_LandUse/Images.
     nested = next((p for p in sorted(folder.rglob("Images")) if p.is_dir()), folder)
-    return load_images(nested, "all")
+    return as_dataset(load_images(nested, "all"))
 
 
 def _check_classes(rows: datasets.Dataset, source: str) -> None:
     """Raise UserError unless the labels are the 21 classes in order, however they are spelt."""
-    from bench.discovery.loading import load_plugins
-
-    classes = load_plugins().datasets.get("ucmerced").classes or ()
-    expected = [keep_alphanumeric(name) for name in classes]
+    expected = [keep_alphanumeric(name) for name in UCMERCED_PHRASES]
     feature = rows.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
         raise UserError(f"{source}: the column 'label' must be a ClassLabel of 21 classes.")

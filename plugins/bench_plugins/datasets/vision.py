@@ -7,11 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torchvision
 
+from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import AbsentError, UserError, did_you_mean
-from bench.inputs.rows import make_labelled_dataset
 from bench.machine.cache import cache_dir
 from bench.machine.files import resolve_inside
 from bench.machine.offline import is_offline
@@ -88,7 +87,7 @@ class TorchVision:
             )
         self.name = source
 
-    def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+    def load(self, split: str | None, data_dir: str | None) -> Listing:
         """Return a split (UserError if it cannot be downloaded or the copy is incomplete)."""
         splits = TORCHVISION_SPLITS[self.name]
         chosen = chosen_split(split, splits, f"torchvision:{self.name}")
@@ -110,17 +109,14 @@ class TorchVision:
             ) from error
         return self._rows(made, chosen, root)
 
-    def _rows(self, made: Any, split: str, root: Path) -> datasets.Dataset:
-        rows = list(_items(made, split, root))
+    def _rows(self, made: Any, split: str, root: Path) -> Listing:
+        rows = list(_list_rows(made, split, root))
         if not rows:
             raise UserError(f"torchvision:{self.name}: there are no images of {split} in {root}.")
-        images, labels, ids = map(list, zip(*rows, strict=True))
-        columns = {"image": images, "label": labels, "sample_id": ids}
-        names = self._classes(made, labels)
-        kind = datasets.Value("int64") if names is None else datasets.ClassLabel(names=names)
-        return make_labelled_dataset(columns, kind, split)
+        names = self._classes(made, max(int(str(row.label)) for row in rows))
+        return Listing(rows, split, class_names=lambda: names, numbered=True)
 
-    def _classes(self, made: Any, labels: list[int]) -> list[str] | None:
+    def _classes(self, made: Any, largest: int) -> list[str] | None:
         """Return the class names from torchvision, or None if it has none for these labels."""
         if self.name in _DIGITS:
             return [str(digit) for digit in range(10)]
@@ -128,12 +124,12 @@ class TorchVision:
         if not stated:
             return None
         names = [" or ".join(name) if isinstance(name, tuple) else str(name) for name in stated]
-        enough = len(names) > max(labels) and len(set(names)) == len(names)
+        enough = len(names) > largest and len(set(names)) == len(names)
         return names if enough else None
 
 
-def _items(made: Any, split: str, root: Path) -> Iterator[tuple[dict[str, Any], int, str]]:
-    """Yield the stored image, label and id of each sample.
+def _list_rows(made: Any, split: str, root: Path) -> Iterator[Row]:
+    """Yield the row of each sample.
 
     An image in a file is referred to by its path; its id is its name below the root. An image in
     memory is encoded as uncompressed PPM, which does not depend on library versions; its id is its
@@ -151,9 +147,10 @@ def _items(made: Any, split: str, root: Path) -> Iterator[tuple[dict[str, Any], 
         # An image with a file name was opened from that file and is unchanged.
         if name := image if isinstance(image, str | Path) else getattr(image, "filename", ""):
             path = Path(name).absolute()
-            stored = {"bytes": None, "path": str(resolve_inside(root, str(path)))}
-            yield stored, int(label), path.relative_to(root.absolute()).as_posix()
+            stored = file_image(resolve_inside(root, str(path)))
+            yield Row(path.relative_to(root.absolute()).as_posix(), stored, str(int(label)))
             continue
         file = BytesIO()
         image.convert("L" if image.mode in ("L", "1") else "RGB").save(file, "PPM")
-        yield {"bytes": file.getvalue(), "path": None}, int(label), f"{split}-{row:06d}"
+        stored = {"bytes": file.getvalue(), "path": None}
+        yield Row(f"{split}-{row:06d}", stored, str(int(label)))

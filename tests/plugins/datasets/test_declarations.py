@@ -19,12 +19,12 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
 from bench.discovery.loading import load_plugins
 from bench.inputs.class_names import check_names
-from bench.inputs.data import DataSource, load_split
-from bench.inputs.declared import find_indices, find_source
-from bench.inputs.downloads import compile_line
+from bench.inputs.data import DataSource, find_source, load_split
+from bench.inputs.labels import find_indices
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template
 from bench.inputs.templates import from_templates
+from bench_plugins.datasets._downloads import compile_line
 from bench_plugins.datasets.hub import parse_source
 
 SUGARCREPE = [

@@ -8,6 +8,7 @@ from helpers.command import imported_by
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from bench.inputs.rows import as_dataset
 from bench_plugins.datasets import digits
 from bench_plugins.datasets.digits import Digits
 
@@ -18,7 +19,7 @@ def test_the_splits_are_those_that_scikit_learn_makes() -> None:
         np.arange(len(data.target)), test_size=360, stratify=data.target, random_state=0
     )
     for split, rows in (("test", np.sort(test)), ("train", np.sort(train))):
-        made = Digits().load(split, None)
+        made = as_dataset(Digits().load(split, None))
         assert list(made["sample_id"]) == [f"digit-{row:04d}" for row in rows]
         assert list(made["label"]) == data.target[rows].tolist()
         pixels = np.round(data.images[rows[:20]] * (255 / 16)).astype(np.uint8)

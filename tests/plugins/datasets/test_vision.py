@@ -13,11 +13,12 @@ from helpers.given import make_folder
 torchvision = pytest.importorskip("torchvision")
 
 from bench.errors import UserError  # noqa: E402
+from bench.inputs.rows import as_dataset  # noqa: E402
 from bench_plugins.datasets.vision import TORCHVISION_SPLITS, TorchVision  # noqa: E402
 
 
 def load(name: str, root: Path, split: str | None = None) -> Any:
-    return TorchVision(name).load(split, str(root))
+    return as_dataset(TorchVision(name).load(split, str(root)))
 
 
 def test_every_name_is_a_class_of_torchvision() -> None:
@@ -85,7 +86,10 @@ def test_arrays_become_pictures_of_their_own_pixels(tmp_path: Path) -> None:
         (raw / f"{part}-images-idx3-ubyte").write_bytes(head + pixels)
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 2) + b"\3\1")
     rows = load("MNIST", tmp_path)
-    assert rows["label"] == [3, 1] and rows["sample_id"] == ["test-000000", "test-000001"]
+    assert list(rows["label"]) == [3, 1] and list(rows["sample_id"]) == [
+        "test-000000",
+        "test-000001",
+    ]
     assert rows[0]["image"].tobytes() == pixels[: 28 * 28]
     done = bench("prompts", "torchvision:MNIST", "--data-dir", tmp_path, "--json")
     assert [row["class"] for row in done.json][:2] == ["zero", "one"]

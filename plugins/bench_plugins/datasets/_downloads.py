@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.dataset import Listing, Row, file_image
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.labels import LABEL_DIGITS
 from bench.inputs.parsing import (
     check_column,
     convert_to_name,
@@ -19,12 +19,11 @@ from bench.inputs.parsing import (
     strip_text,
 )
 from bench.inputs.replaced import crop_to_boxes
-from bench.inputs.rows import format_group, make_labelled_dataset, make_list_feature
+from bench.inputs.rows import LABEL_DIGITS, as_dataset, format_group
 from bench.machine.files import read_bytes, resolve_inside
 
 if TYPE_CHECKING:
     import datasets
-
 
 _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
 MAX_LINE_LENGTH = 1_000  # characters; matching takes time quadratic in the length
@@ -49,7 +48,7 @@ def compile_line(line: str) -> re.Pattern[str]:
     return re.compile(pattern + r"\s*")
 
 
-def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
+def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
     """Return the images of a split that a text file of a download lists.
 
     The declaration's `layout` has `lists` (split → file), `line` (format of a line), `images` (path
@@ -62,7 +61,7 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
     pattern = compile_line(form)
     images = str(layout.get("images", "{label}/{file}"))
     first = layout.get("first_label")
-    rows: dict[str, list[Any]] = {"image": [], "label": [], "sample_id": []}
+    rows: list[Row] = []
     for number, line in enumerate(_read_lossy(table).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -73,13 +72,13 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
         if fields is None:
             raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
         name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
-        _add_row(rows, folder, name, _find_class(fields["label"], first, spec, at), at)
-    if not rows["image"]:
+        rows.append(_row(folder, name, _find_class(fields["label"], first, spec, at), at))
+    if not rows:
         raise UserError(f"{table} lists no images.")
-    return make_labelled_dataset(rows)
+    return Listing(rows)
 
 
-def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
+def read_table(folder: Path, split: str, spec: DatasetSpec) -> Listing:
     """Return the images of a split that a CSV file of a download lists, with their groups.
 
     The declaration's `layout` has `table`, `file_column`, `label_column`, and `split_column` with
@@ -92,26 +91,23 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> datasets.Dataset:
     columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in columns:
         check_column(column, head, str(table))
-    rows: dict[str, list[Any]] = {"image": [], "label": [], "sample_id": [], "group": []}
+    rows: list[Row] = []
     for line, row in lines:
         if row[layout["split_column"]] != layout["split_values"].get(split):
             continue
         name, at = row[layout["file_column"]], f"{table}:{line}"
-        _add_row(rows, folder, name, _find_class(row[layout["label_column"]], 0, spec, at), at)
-        rows["group"].append(format_group(spec.groups, [row[group] for group in spec.groups]))
-    if not rows["image"]:
+        group = format_group(spec.groups, [row[group] for group in spec.groups])
+        label = _find_class(row[layout["label_column"]], 0, spec, at)
+        rows.append(_row(folder, name, label, at, group))
+    if not rows:
         raise UserError(f"{table} lists no images of {split}.")
-    if not spec.groups:
-        del rows["group"]
-    return make_labelled_dataset(rows)
+    return Listing(rows)
 
 
-def _add_row(rows: dict[str, list[Any]], folder: Path, name: str, label: str, at: str) -> None:
+def _row(folder: Path, name: str, label: str, at: str, group: str | None = None) -> Row:
     if not name or not resolve_inside(folder, name).exists():
         raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
-    rows["image"].append(str(folder / name))
-    rows["label"].append(label)
-    rows["sample_id"].append(name)
+    return Row(name, file_image(folder / name), label, group, at)
 
 
 def _read_lossy(table: Path) -> str:
@@ -139,15 +135,15 @@ def _find_class(label: str, first: int | None, spec: DatasetSpec, where: str) ->
 Record = Mapping[str, Any]
 
 
-def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> datasets.Dataset:
-    """Return the items of a declared dataset with the columns of `bench.inputs.items`.
+def load_items(
+    spec: DatasetSpec, data_dir: str | None, table: Any = None
+) -> Listing | datasets.Dataset:
+    """Return the items of a declared dataset, a listing, or a dataset if they are cropped to boxes.
 
     They are read from the JSON files of the original download, or from a `datasets.Dataset`,
     `table`, of records. The declaration's `item` maps fields of the records to columns. Raises
     UserError, with file and record, if a file or field is missing.
     """
-    import datasets
-
     where = f"Dataset {spec.name!r}"
     folder = Path(str(data_dir)) if table is None else Path()
     records: Iterable[tuple[str, str | None, Record]]
@@ -155,30 +151,18 @@ def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> da
         records = _read_records(folder, spec.item)
     else:
         records = ((str(row), None, record) for row, record in enumerate(table))
-    items = [
-        _make_item(key, part, record, spec.item, folder, where) for key, part, record in records
-    ]
+    items: list[Row] = []
+    boxes: list[list[Any]] = []
+    for key, part, record in records:
+        items.append(_make_item(key, part, record, spec.item, folder, where))
+        at = f"{where}, record {key}"
+        boxes.append([_get_field(record, name, at) for name in spec.item.get("box", ())])
     if not items:
         raise UserError(f"{where} holds no items.")
-    text, number, image = datasets.Value("string"), datasets.Value("int64"), datasets.Image()
-    texts = make_list_feature(text)
-    features: dict[str, object] = {"image": image, "texts": texts, "sample_id": text}
-    features["label"] = number
-    if len(spec.item["images"]) > 1:
-        features = {
-            "images": make_list_feature(image),
-            "texts": make_list_feature(text),
-            "sample_id": text,
-        }
-        features["pairing"] = make_list_feature(number)
-    if any(item["group"] is not None for item in items):
-        features["group"] = text
-    values = [{name: item[name] for name in features} for item in items]
-    rows = datasets.Dataset.from_list(values, features=datasets.Features(features))
     if "box" not in spec.item:
-        return rows
-    at = [f"{where}, item {item['sample_id']}" for item in items]
-    return crop_to_boxes(rows, [item["box"] for item in items], at)
+        return Listing(items)
+    places = [f"{where}, item {item.id}" for item in items]
+    return crop_to_boxes(as_dataset(Listing(items)), boxes, places)
 
 
 def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | None, Record]]:
@@ -201,7 +185,7 @@ def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | Non
 
 def _make_item(
     key: str, part: str | None, record: Record, fields: Record, folder: Path, where: str
-) -> dict[str, object]:
+) -> Row:
     at = f"{where}, record {key}"
     images = [_get_field(record, name, at) for name in fields["images"]]
     texts: list[Any] = []
@@ -217,19 +201,16 @@ def _make_item(
         raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
     if all(named):
         root = folder / str(fields.get("folder", ""))
-        images = [str(resolve_inside(folder, str(root / name))) for name in images]
+        images = [file_image(resolve_inside(folder, str(root / name))) for name in images]
     if "id" in fields:
         key = convert_to_name(_get_field(record, fields["id"], at), "id", f"{at}:")
-    return {
-        "images": images,
-        "image": images[0],
-        "texts": texts,
-        "label": fields.get("label", 0),
-        "pairing": list(fields.get("pairing", ())),
-        "group": None if group is None else convert_to_name(group, "group", f"{at}:"),
-        "sample_id": key,
-        "box": [_get_field(record, name, at) for name in fields.get("box", ())],
-    }
+    return Row(
+        key,
+        tuple(images) if len(images) > 1 else images[0],
+        tuple(fields.get("pairing", ())) if len(images) > 1 else fields.get("label", 0),
+        None if group is None else convert_to_name(group, "group", f"{at}:"),
+        texts=tuple(texts),
+    )
 
 
 def _get_field(record: Record, name: str, at: str) -> Any:

@@ -1,0 +1,114 @@
+"""A dataset's class may return rows in place of a table; one function makes the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.data_sources import pictures, stored
+from helpers.given import spec_of
+
+from bench.contracts.dataset import Listing, Row, file_image
+from bench.errors import PluginError, UserError
+from bench.inputs.data import DataSource, load_split
+from bench.inputs.split import Split
+
+pytestmark = pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
+
+
+def load(rows: Any, classes: tuple[str, ...] | None = None, **fields: Any) -> Split:
+    return load_split(DataSource(spec_of(Listing(rows, **fields), classes)))
+
+
+def rows_of(*labels: str) -> list[Row]:
+    return [Row(f"s{n}", stored(n), label, at=f"F:{n}") for n, label in enumerate(labels, 1)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fields", "classes", "numbers"),
+    [
+        (("b", "a", "b"), {}, ("a", "b"), (1, 0, 1)),
+        (("b", "a", "b"), {"class_names": lambda: ["c", "b", "a"]}, ("c", "b", "a"), (1, 2, 1)),
+        (("10", "9", "10"), {}, ("10", "9"), (0, 1, 0)),
+        (("10", "9", "10"), {"numbered": True}, ("9", "10"), (1, 0, 1)),
+        (("1", "0"), {"numbered": True, "class_names": lambda: ["c", "b"]}, ("c", "b"), (1, 0)),
+        (("1", "x"), {"numbered": True, "class_names": lambda: ["c", "b"]}, ("1", "x"), (0, 1)),
+    ],
+)
+def test_labels_are_names_or_numbers_of_classes(
+    labels: tuple[str, ...], fields: Any, classes: Any, numbers: Any
+) -> None:
+    split = load(rows_of(*labels), split="part", **fields)
+    assert (split.classes, split.labels, split.split) == (classes, numbers, "part")
+    assert split.sample_ids == tuple(f"s{n}" for n in range(1, len(labels) + 1))
+
+
+def test_files_groups_and_further_columns_are_kept(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, "1.ppm", "2.ppm")
+    images = [file_image(folder / f"{n}.ppm") for n in (1, 2)]
+    rows = [
+        Row("x", images[0], "a", group="sea", kept={"size": "3"}),
+        Row("y", images[1], "b", kept={"size": ""}),
+    ]
+    split = load(rows)
+    assert [sample.group for sample in split.samples(("x", "y"))] == ["sea", None]
+    assert split.rows["size"][:] == ["3", ""]
+    assert load(rows).fingerprint == load(rows[::-1]).fingerprint
+
+
+WRONG: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
+    "no rows": ([], {}, UserError, "holds no images"),
+    "rows of another type": ([{"image": 1}], {}, PluginError, "load()"),
+    "a generator": ((row for row in rows_of("a", "b")), {}, PluginError, "load()"),
+    "an image that is none": ([Row("a", 3, "a")], {}, PluginError, "load()"),  # type: ignore[arg-type]
+    "a column in one row": (
+        [Row("a", stored(1), "a", kept={"k": "1"}), Row("b", stored(2), "b")],
+        {},
+        PluginError,
+        "load()",
+    ),
+    "an id twice": (rows_of("a", "b") * 2, {}, UserError, "'s1' occurs several times"),
+    "an empty label": (rows_of("a", " "), {}, UserError, "1 of 2 images have no label"),
+    "a large number": (
+        rows_of("1", "9" * 19),
+        {"numbered": True},
+        UserError,
+        "F:2: the label '9999999999999999999' is too large",
+    ),
+    "a number that is no class": (
+        rows_of("0", "2"),
+        {"numbered": True, "class_names": lambda: ["a", "b"]},
+        UserError,
+        "has the label 2",
+    ),
+    "a label that is no class": (
+        rows_of("a", "c"),
+        {"class_names": lambda: ["a", "b"]},
+        UserError,
+        "F:2: the label 'c' is not one of its classes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_listings_that_are_refused(case: str) -> None:
+    rows, fields, kind, part = WRONG[case]
+    with pytest.raises(kind) as error:
+        load(rows, **fields)
+    assert part in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_item_is_a_row_with_texts() -> None:
+    from dataclasses import replace
+
+    pairs = [
+        Row("x", (stored(1), stored(2)), (1, 0), "g", texts=("a cat", "a dog")),
+        Row("y", (stored(3), None), (0, 1), "g", texts=("a b", "b a")),
+    ]
+    split = load_split(DataSource(replace(spec_of(Listing(pairs)), items=True)))
+    assert split.items is not None and split.items.shapes == ((2, 2), (2, 2))
+    assert split.labels == (2, 1) and split.sample_ids == ("x", "y")
+    choices = [Row("x", stored(1), 1, texts=("a", "b")), Row("y", stored(2), 0, texts=("c",))]
+    with pytest.raises(UserError, match="'y': with one image and one text"):
+        load_split(DataSource(replace(spec_of(Listing(choices)), items=True)))
