@@ -127,9 +127,7 @@ class QuestionWatch:
         """
         if not self.answered and self._n < len(self.order):
             return manifest
-        deciding = set(self.order[: self._deciding])
-        samples = [sample_id for sample_id in manifest.samples if sample_id in deciding]
-        return manifest.model_copy(update={"samples": samples})
+        return manifest.narrowed(self.order[: self._deciding])
 
     def record_question(self, folder: Path) -> None:
         """Write the question into the run's folder before its next image is scored."""
@@ -184,9 +182,8 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
     if other.manifest.run_id == manifest.run_id:
         raise UserError(f"--until: {question.run} is this run itself. Name another one.")
     check_comparable(manifest, other.manifest)
-    baseline = other.decided().right_by_id()
-    present = [sample_id in baseline for sample_id in order]
-    n = present.index(False) if False in present else len(order)
+    decided = other.decided()
+    baseline, n = decided.right_by_id(), len(decided.right_in(order))
     if n < len(baseline):
         raise UserError(
             f"--until: {question.run} has decided {len(baseline):,} of {len(order):,} images, but"
