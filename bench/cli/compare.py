@@ -97,7 +97,6 @@ def _print_comparison(comparison: Comparison) -> None:
         ["difference, B − A", str(comparison.difference)],
         ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
         _test_row("accuracy", comparison.difference),
-        *_sequential_rows(comparison),
         *_metric_rows(comparison.tested),
         [
             "same prediction",
@@ -107,6 +106,8 @@ def _print_comparison(comparison: Comparison) -> None:
         ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
     ]
     print_rows(["", ""], rows)
+    if comparison.sequential is not None:
+        say(f"In random order, {comparison.sequential.sentence}")
     changed = [row for row in comparison.per_class if row.wins or row.losses]
     if changed:
         print_rows(
@@ -132,19 +133,6 @@ def _print_comparison(comparison: Comparison) -> None:
         print_rows(["setting", "A", "B"], rows, title="Settings that differ")
     for warning in comparison.warnings:
         say(f"Warning: {warning}", err=True)
-
-
-def _sequential_rows(comparison: Comparison) -> list[list[str]]:
-    """Return the rows of the anytime-valid test; none if it was not asked for."""
-    result = comparison.sequential
-    if result is None or result.difference_anytime_ci95 is None:
-        return []
-    low, high = result.difference_anytime_ci95
-    verdict = "not decided" if result.verdict == "open" else f"B is {result.verdict}"
-    return [
-        ["in random order", f"{verdict} after {result.n:,} of {result.total:,} images"],
-        ["at that image", f"p = {result.p:.3g}  (95 % {low:+.4f} – {high:+.4f})"],
-    ]
 
 
 _TESTS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,21 +128,18 @@ def find_course(run: RunData) -> Course | None:
     answers = [a for a in (entry.answer for entry in run.questions) if a and a.anytime_ci95]
     if not answers:
         return None
-    answer, right = answers[-1], run.decided.right_by_id()
-    question = parse_question(answer.question)
+    answer, question = answers[-1], parse_question(answers[-1].question)
     order = shuffle_samples(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
-    images = list(takewhile(right.__contains__, order))
-    if not images:  # the record of the first image is damaged
+    values = run.decided.right_in(order)
+    if not len(values):  # the record of the first image is damaged
         return None
-    values = np.array([right[name] for name in images], np.float64)
     population = question.population(Results(values, None, answer.total))
     if question.run is not None and question.metric == "accuracy":
         with suppress(UserError):
             baseline = read_run(find_run(question.run, str(run.path.parent), exact=True))
-            other = baseline.decided().right_by_id()
-            shared = list(takewhile(other.__contains__, images))
-            differences = values[: len(shared)] - np.array([other[name] for name in shared])
-            if shared:
+            other = baseline.decided().right_in(order[: len(values)])
+            if len(other):
+                differences = values[: len(other)] - other
                 ends = np.array(interval_course(differences, population=population))
                 margin = float(question.margin)
                 limits = (-margin, margin) if question.kind == "within" else (margin,)

@@ -188,9 +188,7 @@ class UntilAnswered(Until):
         """
         if not self.answered and self._n < len(self.order):
             return manifest
-        deciding = set(self.order[: self._deciding])
-        samples = [sample_id for sample_id in manifest.samples if sample_id in deciding]
-        return manifest.model_copy(update={"samples": samples})
+        return manifest.narrowed(self.order[: self._deciding])
 
     def _record_question(self, folder: Path, manifest: Manifest) -> None:
         """Write the question into the run's folder before its next image is scored."""
@@ -230,9 +228,8 @@ def until_of(run: PreparedRun) -> Until:
     if other.manifest.run_id == run.manifest.run_id:
         raise UserError(f"--until: {question.run} is this run itself. Name another one.")
     check_comparable(run.manifest, other.manifest)
-    baseline = other.decided().right_by_id()
-    present = [sample_id in baseline for sample_id in order]
-    n = present.index(False) if False in present else len(order)
+    decided = other.decided()
+    baseline, n = decided.right_by_id(), len(decided.right_in(order))
     if n < len(baseline):
         raise UserError(
             f"--until: {question.run} has decided {len(baseline):,} of {len(order):,} images, but"

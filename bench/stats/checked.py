@@ -21,7 +21,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.discovery.guard import guard, one_line
 from bench.errors import PluginError, UserError, warn_user
 from bench.stats.crossed import image_error
-from bench.stats.difference_tests import MIN_TESTED, Method
+from bench.stats.difference_tests import MIN_RELIABLE, MIN_TESTED, Method
 
 REAL = "biuf"  # kinds of numpy's dtypes of real numbers
 MAX_ROUNDING = 1e-6  # of values that must be equal, relative to a value above 1
@@ -115,14 +115,9 @@ def _influence_parts(
 def influence_problem(spec: MetricSpec, metric: Metric, data: MetricInput) -> str | None:
     """Return why the influence values of a metric cannot be used, or None.
 
-    Their standard error must be within `ERROR_RATIO` of that of a bootstrap with fixed samples, on
-    the images of as many classes as `MAX_CHECKED` allows. Classes of fewer than `MIN_TESTED` images
-    are left out, because linear approximations are poor there.
+    Their standard error must be within `ERROR_RATIO` of that of a bootstrap with fixed samples.
     """
-    counts = np.bincount(data.labels)
-    counts[counts < MIN_TESTED] = 0
-    used = (counts > 0) & (np.cumsum(counts) * len(data.classes) <= MAX_CHECKED)
-    part = data.take(np.flatnonzero(used[data.labels]))
+    part = data.take(_checked_images(data))
     if len(part) < MIN_CHECKED:
         return None
     values, estimates = None, list[float]()
@@ -137,6 +132,22 @@ def influence_problem(spec: MetricSpec, metric: Metric, data: MetricInput) -> st
     if ERROR_RATIO[0] * seen - MAX_ROUNDING <= stated <= ERROR_RATIO[1] * seen + MAX_ROUNDING:
         return None
     return f"the standard error by its influence values is {stated:.3g}, by a bootstrap {seen:.3g}"
+
+
+def _checked_images(data: MetricInput) -> Ints:
+    """Return the images of a bootstrap whose cost `MAX_CHECKED` bounds.
+
+    They are the first of each class, at least `MIN_RELIABLE`, of as many classes as possible.
+    Classes of fewer than `MIN_TESTED` images are left out: linear approximations are poor there.
+    """
+    labels, classes = data.labels, len(data.classes)
+    counts, order = np.bincount(labels), np.argsort(labels, kind="stable")
+    place = np.empty_like(order)  # of an image in its class
+    place[order] = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[order]]
+    most = max(MIN_RELIABLE, MAX_CHECKED // classes**2)
+    sizes = np.where(counts < MIN_TESTED, 0, np.minimum(counts, most))
+    used = (sizes > 0) & (np.cumsum(sizes) * classes <= MAX_CHECKED)
+    return np.flatnonzero(used[labels] & (place < most))
 
 
 def resampled(data: MetricInput) -> Iterator[MetricInput]:

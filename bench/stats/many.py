@@ -23,8 +23,8 @@ class MethodDifference(Document):
     b: str  # name of method B in tables
     runs: tuple[Positive, Positive]  # number of runs of A, number of runs of B
     difference: Difference  # metric of B minus metric of A, not corrected for multiple tests
-    p_holm: Share | None  # p corrected for all differences in the same table; None if not tested
-    different: bool  # whether the corrected p is at most 0.05
+    p_holm: Share | None = None  # p corrected for all differences of a table; None: not tested
+    different: bool = False  # whether the corrected p is at most 0.05
     margin: Share | None = None  # difference below which methods count as equal
     p_equal_holm: Share | None = None  # corrected p of the equivalence test; None without a margin
     equal: bool = False  # whether equality is shown, which is more than no significant difference
@@ -61,10 +61,7 @@ def compare_all(
                 b=b.name,
                 runs=(a.runs, b.runs),
                 difference=tested,
-                p_holm=tested.p,
-                different=tested.significant,
                 margin=margin,
-                p_equal_holm=tested.p_equal,
             )
         )
     return differences

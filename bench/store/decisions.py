@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ class Decisions:
     def right_by_id(self) -> dict[str, bool]:
         """Return whether each prediction is right, by sample id."""
         return dict(zip(self.sample_ids.to_pylist(), self.correct.tolist(), strict=True))
+
+    def right_in(self, order: Iterable[str]) -> Floats:
+        """Return whether images in this order are right, up to the first that is not decided."""
+        right = self.right_by_id()
+        return np.array([right[name] for name in takewhile(right.__contains__, order)], np.float64)
 
 
 def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:

@@ -5,7 +5,7 @@ Fields that this version does not know, from a newer version or a user, are kept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -207,6 +207,11 @@ class Manifest(Document):
     def total(self) -> int:
         """Number of images, including those of shards that were absent in a merge."""
         return self.asked or len(self.samples)
+
+    def narrowed(self, sample_ids: Iterable[str]) -> Self:
+        """Return a manifest that asks only for those of its images that are named."""
+        kept = set(sample_ids)
+        return self.model_copy(update={"samples": [name for name in self.samples if name in kept]})
 
     def with_unknowns_of(self, others: Sequence[Self]) -> Self:
         """Return a copy for the joined lines of this run and others.

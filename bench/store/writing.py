@@ -137,9 +137,7 @@ class RunFolder:
 
         Results on other samples stay in the journal but are no longer part of the run.
         """
-        kept = {*sample_ids, *self._asked_before}
-        samples = [sample_id for sample_id in self.manifest.samples if sample_id in kept]
-        self.manifest = self.manifest.model_copy(update={"samples": samples})
+        self.manifest = self.manifest.narrowed({*sample_ids, *self._asked_before})
         with self._writing():
             self._write_manifest()
 

@@ -16,7 +16,7 @@ from helpers.opened_here import opened_here as opened_here  # a report opens the
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import load_plugins
-from bench.errors import PluginError, UserError
+from bench.errors import BenchWarning, PluginError, UserError
 from bench.stats.checked import metric_parts
 from bench.stats.measures import make_metric, measure
 
@@ -270,6 +270,28 @@ def test_influence_values_that_cannot_be_right_are_not_used(
     assert all("'faulty'" in text and str(warning) in text for text in said)
     row = measure(spec, make_metric(spec), data, {})
     assert row.interval == method and row.ci95[0] < row.value < row.ci95[1]
+
+
+@pytest.mark.parametrize("classes", [2, 1000])
+def test_influence_values_are_checked_on_a_part_of_large_data(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def influence(self: Metric, data: MetricInput) -> Any:
+        sizes.append(len(data))
+        right = (data.predictions == data.labels).astype(float)
+        return right.mean() + 3 * (right - right.mean())
+
+    register(monkeypatch, "influence", influence)
+    labels = np.arange(60_000) % classes
+    wrong = np.random.default_rng(0).random(60_000) < 0.3
+    names = tuple(map(str, range(classes)))
+    data = MetricInput(names, labels, np.where(wrong, (labels + 1) % classes, labels))
+    spec = load_plugins().metrics.get("faulty")
+    with pytest.warns(BenchWarning, match="by a bootstrap"):
+        assert metric_parts(spec, make_metric(spec), data).method == "bootstrap"
+    assert 30 <= sizes[-1] <= 50_000 // classes
 
 
 def test_arrays_are_read_only_however_they_are_reached() -> None:

@@ -22,7 +22,7 @@ from bench.running.question import Resolved
 from bench.running.resolve import check_effect, resolve
 from bench.running.settings import SCORER_TEXT, RunConfig, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
-from bench.running.study.rounds import Methods, boards_of, expected_images, right_of
+from bench.running.study.rounds import Methods, boards_of, decisions_of, expected_images
 from bench.store.fields import Count, Document
 from bench.store.folder import MANIFEST
 from bench.store.studies import Published
@@ -235,7 +235,7 @@ def _shared_results(
         folder = Path(declared.cells[place].config.results, cells[place].run_id or "")
         if not (folder / MANIFEST).exists():
             return None
-        right[place] = right_of(folder)
+        right[place] = decisions_of(folder).right_by_id()
     shared = sorted(set.intersection(*(set(run) for run in right.values())))
     if not shared:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from bench.running.prepared import PreparedRun
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
-from bench.store.decisions import read_decisions
+from bench.store.decisions import Decisions, read_decisions
 from bench.store.folder import read_manifest
 from bench.store.studies import BoardStanding, MethodStanding
 
@@ -44,10 +43,7 @@ class Prefix:
 
     def narrowed(self, prepared: PreparedRun) -> PreparedRun:
         """Return a run restricted to these images."""
-        chosen = set(self.samples)
-        samples = [sample_id for sample_id in prepared.manifest.samples if sample_id in chosen]
-        manifest = prepared.manifest.model_copy(update={"samples": samples})
-        return replace(prepared, manifest=manifest)
+        return replace(prepared, manifest=prepared.manifest.narrowed(self.samples))
 
 
 def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
@@ -120,7 +116,7 @@ def board_standing(
     assert entries.stop is not None
     results: dict[str, Floats] = {}
     for method, places in methods.items():
-        columns = [_right(folders[place], prefix) for place in places]
+        columns = [decisions_of(folders[place]).right_in(prefix.samples) for place in places]
         shortest = min(map(len, columns))
         results[method] = np.mean([column[:shortest] for column in columns], axis=0)
     if len(results) == 1:
@@ -159,13 +155,6 @@ def _verdict(method: str, shown: Standings, stop: Stop) -> str:
     return "best" if method == shown.leader else "left"
 
 
-def right_of(folder: Path) -> dict[str, bool]:
-    """Return whether a run is right on each image that it has decided, by sample id."""
-    return read_decisions(folder, read_manifest(folder)).right_by_id()
-
-
-def _right(folder: Path, prefix: Prefix) -> Floats:
-    """Return whether a run is right, float64 [n], up to the first image that it has not decided."""
-    right = right_of(folder)
-    decided = takewhile(lambda sample_id: sample_id in right, prefix.samples)
-    return np.array([right[sample_id] for sample_id in decided], np.float64)
+def decisions_of(folder: Path) -> Decisions:
+    """Return the decisions of the run in a folder."""
+    return read_decisions(folder, read_manifest(folder))
