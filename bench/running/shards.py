@@ -25,6 +25,7 @@ from bench.running.risk_sweep import first_run
 from bench.running.settings import RunConfig
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
+from bench.store.decisions import read_decisions
 from bench.store.documents import mixed_code_warning
 from bench.store.folder import MANIFEST, read_manifest
 from bench.store.identity import digest
@@ -139,16 +140,16 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     mixed = mixed_code_warning([part.manifest for part in parts], "is not the same in all parts")
     if mixed:
         warn_user(mixed)
+    shards = [read_summary(part.path, part.manifest) for part in parts if part.path != target]
+    costs = _total_cost(shards or [read_summary(parts[0].path, manifest)])
     with RunFolder(target, manifest) as folder:
         if before not in (None, _state(target)):
             raise UserError(f"{target} changed while it was read. Merge again.")
         swept = (read_swept(part.path, part.manifest) for part in parts)
         folder.replace(planned, {k: v for of_part in swept for k, v in of_part.items()})
-        decided = planned.decisions()
+        decided = read_decisions(target, manifest, top=True)
         if not planned.complete:
             return Finished(manifest, summary_so_far(manifest, None, decided), target)
-        shards = [read_summary(part.path, part.manifest) for part in parts if part.path != target]
-        costs = _total_cost(shards or [read_summary(parts[0].path, manifest)])
         summary = summarize(manifest, decided, *costs)
         fits = [part.manifest.fitted for part in parts] + [s.fitted for s in shards if s]
         summary = summary.with_folder_and_fit(target, next(filter(None, fits), None))

@@ -77,19 +77,8 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     Undecided samples are left out. `margin_stderr` and `confidence` are NaN for a run without
     `Manifest.margin_errors_known`. `top` adds `in_top5` to `draws`, which takes 50 % longer.
     """
-    return read_parts([(path, manifest.samples)], manifest, top)
-
-
-def read_parts(
-    parts: Sequence[tuple[Path, Sequence[str]]], manifest: Manifest, top: bool = False
-) -> Decisions:
-    """Read a run's decisions from folders, each with its sample ids; see `read_decisions`."""
-    import pyarrow as pa
-
-    tables = [
-        _rows(read_table(path, len(manifest.classes), top), samples) for path, samples in parts
-    ]
-    decided = _from_table(_rows(pa.concat_tables(tables), manifest.samples))
+    table = read_table(path, len(manifest.classes), top)
+    decided = _from_table(_rows(table, manifest.samples))
     if manifest.margin_errors_known:
         return decided
     unknown = np.full(len(decided), np.nan)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeGuard, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Self, TypeGuard, cast
 
 from pydantic import (
     AfterValidator,
@@ -71,9 +71,6 @@ class FullDocument(Document):
     def plain(self) -> dict[str, Any]:
         """Return the content for JSON: every field."""
         return self.model_dump(mode="json")
-
-
-AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
 class MetricFields(BaseModel):
@@ -180,15 +177,21 @@ def _adapter(type_: Any) -> TypeAdapter[Any]:
     return TypeAdapter(type_)
 
 
-def validated(value: Any, type_: Any) -> Any:
-    """Return a value as an instance of a type, such as a TypedDict; raise ValidationError."""
-    return _adapter(type_).validate_python(value)
+def validated(value: Any, type_: Any, what: str) -> Any:
+    """Return a value as an instance of a type, such as a TypedDict.
+
+    Raises ValueError, "is not `what`", with the first problem.
+    """
+    try:
+        return _adapter(type_).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"is not {what}: {first_problem(error)}") from None
 
 
 def is_valid(value: Any, type_: Any) -> bool:
     """Return whether pydantic accepts a value as an instance of a type, such as a TypedDict."""
     try:
-        validated(value, type_)
+        _adapter(type_).validate_python(value)
     except ValidationError:
         return False
     return True
@@ -216,44 +219,11 @@ def read_json(root: Path, name: str) -> Any:
         raise UserError(f"{root / name} cannot be read: {error}.") from None
 
 
-def check_format(content: Mapping[str, Any], newest: int) -> None:
-    """Raise ValueError if the content of a file has a newer format than this version supports."""
-    written = content.get("format")
+def check_format(content: Any, newest: int, file: Path) -> None:
+    """Raise UserError if the content of a file has a newer format than this version supports."""
+    written = content.get("format") if isinstance(content, dict) else None
     if isinstance(written, int) and written > newest:
-        raise ValueError(
-            f"was written by a newer version of the toolkit (format {written}; this version"
+        raise UserError(
+            f"{file} was written by a newer version of the toolkit (format {written}; this version"
             f" supports at most {newest}). Update with: pip install -U diffusion-classifier-bench"
         )
-
-
-def read_document(
-    model: type[AnyDocument],
-    root: Path,
-    name: str,
-    *,
-    what: str,
-    newest: int,
-    advice: str = "",
-    migrate: Callable[[dict[str, Any]], Any] = dict,
-) -> AnyDocument:
-    """Return the document in the file `name` of the folder `root`.
-
-    `newest` is the highest supported format; `migrate` converts the content of an earlier one.
-    Error messages call the document `what`, such as "a study", and add the sentence `advice`.
-    Raises UserError as `read_json` does, or if the content is invalid or of a newer format.
-    """
-    try:
-        content = read_json(root, name)
-    except UserError as error:
-        raise UserError(f"{error} {advice}".rstrip()) from None
-    if isinstance(content, dict):
-        try:
-            check_format(content, newest)
-        except ValueError as error:
-            raise UserError(f"{root / name} {error}") from None
-        content = migrate(content)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        message = f"{root / name} is not {what}: {first_problem(error)}. {advice}"
-        raise UserError(message.rstrip()) from None

@@ -16,7 +16,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.store.cells import has_part_file
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
-from bench.store.fields import read_document
+from bench.store.fields import check_format, read_json, validated
 from bench.store.identity import BackboneIdentity, digest
 from bench.store.journal import JOURNAL, has_id, read_lines, read_table
 from bench.store.records import is_record
@@ -25,6 +25,10 @@ from bench.store.shipped import PUBLISHED_FOLDER, shipped_folder
 MANIFEST, SHARDS = "manifest.json", "shards"
 LATEST = "latest"  # names the newest run in commands
 MIN_PART_OF_ID = 4  # characters of a run's id that suffice to name it, if no other run has them
+REPAIR = (
+    "Delete the manifest and repeat the `bench run` that made it: it writes the manifest again and"
+    f" keeps the decisions in {JOURNAL}."
+)
 ADDING_PREFIX = ".adding-"  # of a folder that is being added and not validated yet
 
 
@@ -57,16 +61,16 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if not os.path.lexists(file):
         raise UserError(f"{path} is not a run: it has no {MANIFEST}.")
-    manifest = read_document(
-        Manifest,
-        path,
-        MANIFEST,
-        what="a run's manifest",
-        newest=MANIFEST_FORMAT,
-        advice="Delete the manifest and repeat the `bench run` that made it: it writes the"
-        f" manifest again and keeps the decisions in {JOURNAL}.",
-        migrate=migrate,
-    )
+    try:
+        content = read_json(path, MANIFEST)
+    except UserError as error:
+        raise UserError(f"{error} {REPAIR}") from None
+    check_format(content, MANIFEST_FORMAT, file)
+    try:
+        content = migrate(content) if isinstance(content, dict) else content
+        manifest: Manifest = validated(content, Manifest, "a run's manifest")
+    except ValueError as error:
+        raise UserError(f"{file} {error}. {REPAIR}") from None
     _warn_of_correction(path, manifest.identity.backbone)
     return manifest
 

@@ -15,7 +15,7 @@ from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import link_or_copy, regular_file
 from bench.store.cells import ERROR_FOLDERS, has_part_file, link_part
-from bench.store.decisions import FAILED, Decisions, read_parts
+from bench.store.decisions import FAILED
 from bench.store.documents import Manifest, with_code_of
 from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
@@ -85,11 +85,6 @@ class Merge:
                 journal = journals[int(self.source[index])]
                 journal.seek(self.start[index])
                 yield journal.read(self.length[index]).rstrip(b"\n") + b"\n"
-
-    def decisions(self) -> Decisions:
-        """Return the decisions with the columns of `top`; see `read_parts`."""
-        parts = [(s.path, self._samples_of(number)) for number, s in enumerate(self.sources)]
-        return read_parts(parts, self.manifest(), top=True)
 
     def copy_errors(self, target: Path) -> None:
         """Link or copy each image's errors, and the table of draws, into the folder `target`."""

@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
 from typing_extensions import TypedDict
 
 from bench.errors import UserError, warn_user
@@ -23,7 +22,6 @@ from bench.store.fields import (
     Count,
     Document,
     check_format,
-    first_problem,
     is_valid,
     read_json,
     to_json,
@@ -96,7 +94,7 @@ class Sidecar(Generic[Content]):
         def is_true(line: Any) -> bool:
             try:
                 entries.append(self._checked(line, path, settings))
-            except ValueError:
+            except (UserError, ValueError):
                 return False
             return True
 
@@ -121,7 +119,7 @@ class Sidecar(Generic[Content]):
         """Return the document of JSON content; raise ValueError with what is wrong with it."""
         content = content if isinstance(content, dict) else {}
         seal: Any = content.get("seal")
-        check_format(content, SIDECAR_FORMAT)
+        check_format(content, SIDECAR_FORMAT, path / self.name)
         if seal is not None or content.get("format") == SIDECAR_FORMAT:
             if not is_valid(seal, Seal) or _hash(content, seal) != seal["hash"]:
                 raise ValueError("was changed: its hash differs")
@@ -130,10 +128,7 @@ class Sidecar(Generic[Content]):
             if self.covers_records and covered(path, seal["bytes"])[1] != seal["records"]:
                 raise ValueError("is stale: the records that it is about were changed")
         plain = {name: value for name, value in content.items() if name not in ("format", "seal")}
-        try:
-            document: Content = validated(plain, self.model)
-        except ValidationError as error:
-            raise ValueError(f"is not {self.what}: {first_problem(error)}") from None
+        document: Content = validated(plain, self.model, self.what)
         if seal is None and not self.accepts_unsealed(document, settings):
             raise ValueError("was changed, or is not about this run")
         return document

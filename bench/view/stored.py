@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,18 +25,15 @@ from bench.render.study_figures import StudyPart, study_part
 from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison
 from bench.stats.shares import accuracy_interval
-from bench.store.calibrations import CALIBRATION, Calibrated, calibration_files, find_calibrations
-from bench.store.folder import MANIFEST, folders_with
-from bench.store.journal import JOURNAL
-from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS
+from bench.store.calibrations import CALIBRATION, Calibrated, find_calibrations
+from bench.store.folder import folders_with
 from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
-from bench.store.summary import AGAIN, AUDIT, SUMMARY
 
 LOADED = 4  # runs whose decisions stay in memory; 200,000 images take about 100 MB
 PAUSE = 10  # a growing run is read again after PAUSE times the duration of reading it
 
-Stamp = tuple[tuple[int, int], ...]  # modification time and size of each file
+Stamp = tuple[tuple[str, int, int], ...]  # name, modification time and size of each file
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
 
@@ -176,13 +174,10 @@ class Stored:
 
 
 def read_stamp(path: Path) -> Stamp:
-    """Return modification time and size of each of a run's files; 0, 0 if a file is missing."""
-    stamp = []
-    files = (SUMMARY, AGAIN, AUDIT, QUESTIONS, EARLIER_QUESTIONS)
-    for name in (MANIFEST, JOURNAL, *(f.name for f in files), *calibration_files(path)):
-        try:
-            status = (path / name).stat()
-            stamp.append((status.st_mtime_ns, status.st_size))
-        except (OSError, ValueError):
-            stamp.append((0, 0))
-    return tuple(stamp)
+    """Return name, modification time and size of each file in a run's folder, sorted."""
+    try:
+        with os.scandir(path) as entries:
+            files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    except (OSError, ValueError):
+        return ()
+    return tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in files))

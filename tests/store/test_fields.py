@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ from bench.store.fields import (
     Document,
     Interval,
     RunId,
-    read_document,
+    check_format,
     read_json,
     to_json,
+    validated,
     without_none,
 )
 
@@ -59,18 +59,18 @@ def test_what_is_not_json_is_named_by_its_file(content: str, tmp_path: Path) -> 
         read_json(tmp_path, "absent.json")
 
 
-def test_a_document_is_read_or_named_with_the_first_field_that_is_wrong(tmp_path: Path) -> None:
-    def read(content: object) -> Paper:
-        (tmp_path / "paper.json").write_text(json.dumps(content))
-        return read_document(Paper, tmp_path, "paper.json", what="a paper", newest=2, advice="Go.")
+def test_a_value_is_validated_or_named_with_the_first_field_that_is_wrong() -> None:
+    assert validated({"pages": 3}, Paper, "a paper").pages == 3
+    for wrong, problem in (({"title": "x"}, "is not a paper: pages: "), ([3], "is not a paper: ")):
+        with pytest.raises(ValueError, match=problem):
+            validated(wrong, Paper, "a paper")
 
-    assert read({"pages": 3, "format": 2}).pages == 3
-    with pytest.raises(UserError, match=r"paper\.json is not a paper: pages: .* Go\."):
-        read({"title": "x"})
-    with pytest.raises(UserError, match=r"a newer version .*format 3"):
-        read({"pages": 3, "format": 3})
-    with pytest.raises(UserError, match="a paper"):
-        read([3])
+
+def test_a_newer_format_is_refused() -> None:
+    for content in ({"format": 2}, {}, [3], {"format": "x"}):
+        check_format(content, 2, Path("paper.json"))
+    with pytest.raises(UserError, match=r"paper\.json .* a newer version .*format 3"):
+        check_format({"format": 3}, 2, Path("paper.json"))
 
 
 def test_json_is_indented_and_holds_no_nan() -> None:

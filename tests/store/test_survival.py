@@ -250,3 +250,55 @@ def test_a_journal_without_line_ends_fills_no_memory(tmp_path: Path) -> None:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 5 * MAX_LINE_BYTES
+
+
+SAVED = ("--save-errors",)
+READING = (
+    *(("show", "RUN"), ("show", "RUN", "--json"), ("show", "RUN", "--statistics")),
+    *(("leaderboard",), ("list", "runs"), ("compare", "RUN", "OTHER"), ("power", "RUN", "OTHER")),
+    *(("show", "RUN", "--metric", "accuracy", "--by", "shape"), ("study", "small", "--show")),
+    *(("report", "RUN", "--images", "0", "--out", "OUT"), ("learn", "OTHER", "order", "--json")),
+    *(("replay", "OTHER", "--strategy", "uniform", "--set", "samples=2", "--results", "ELSE"),),
+    *(("results", "export", "RUN", "--format", "csv"),),
+)
+WRITING = (
+    *(("results", "columns", "RUN", "FILE"), ("learn", "OTHER", "calibration")),
+    *(("show", "RUN", "--pictures"), ("results", "merge", "RUN"), ("study", "FILE.toml")),
+    *(("replay", "OTHER", "--strategy", "uniform", "--set", "samples=3"),),
+)
+
+
+def test_all_that_is_stored_is_read_on_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
+    """Whatever would write there says in one line that it cannot."""
+    subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
+    results = ("--results", small_disk)
+    digits = ("run", "digits", "--limit", LIMIT, "--set", "draws=4", *results)
+    second = ("--again", 2, "--audit", 2)
+    run, other = (
+        Path(bench(*digits, "--strategy", strategy, *more, "--json").json["results_dir"])
+        for strategy, more in (("uniform", ("--set", "samples=2", *second)), ("full", SAVED))
+    )
+    file, study = tmp_path / "column.csv", tmp_path / "small.toml"
+    file.write_text(f"sample_id,shape\n{read_manifest(run).samples[0]},round")
+    study.write_text('datasets = ["digits"]\nbackbones = ["random"]\nlimit = 4\n')
+    assert bench("results", "columns", run, file).code == 0
+    assert bench("learn", other, "calibration", *results).code == 0
+    assert bench("study", study, *results).code == 0
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+
+    places = {"RUN": run, "OTHER": other, "OUT": tmp_path / "page.html", "ELSE": tmp_path / "else"}
+    places |= {"FILE": file, "FILE.toml": study}
+
+    def words(asked: tuple[object, ...]) -> list[object]:
+        more = () if "--results" in asked or asked[:2] == ("results", "export") else results
+        return [places.get(str(word), word) for word in (*asked, *more)]
+
+    repeated = (*digits, "--strategy", "uniform", "--set", "samples=2", *second, "--json")
+    for asked in (*READING, repeated):
+        done = bench(*words(asked))
+        assert done.code == 0 and "cannot be written" not in done.err, (asked, done.err)
+    for asked in WRITING:
+        done = bench(*words(asked))
+        lines = [line for line in done.err.splitlines() if "cannot be written" in line]
+        assert done.code in (1, 2) and len(lines) == 1, (asked, done.err)
+        assert "Traceback" not in done.err and "Unexpected" not in done.err
