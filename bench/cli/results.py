@@ -219,11 +219,8 @@ def render_results(published: str, readme: str, check: bool) -> None:
     "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
 )
 @json_option
-@click.pass_context
 @offline()
 def leaderboard_command(
-    ctx: click.Context,
-    /,
     folders: tuple[str, ...],
     results: str,
     dataset: str | None,
@@ -242,7 +239,7 @@ def leaderboard_command(
     rank are not shown to be equal. The only run of its kind, subsets, replays and reported results
     have none.
     """
-    shipped = [] if options_of_user(ctx, {"results": results}) else shipped_rows(dataset)
+    shipped = [] if options_of_user({"results": results}) else shipped_rows(dataset)
     if params and metric is None:
         raise UserError("--set needs --metric.")
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
