@@ -32,10 +32,7 @@ from bench.running.settings import SETTINGS, about
 @config_options([n for n in SETTINGS if SETTINGS[n].in_classify and n not in about("data")])
 @click.option("--top", default=5, show_default=True, help="Number of classes shown per image.")
 @json_option
-@click.pass_context
 def classify_command(
-    ctx: click.Context,
-    /,
     images: tuple[str, ...],
     classes: str | None,
     dataset: str | None,
@@ -60,7 +57,7 @@ def classify_command(
     if missing := [path for path in images if not Path(path).is_file()]:
         inside = f" It is a folder; its files: {missing[0]}/*" if Path(missing[0]).is_dir() else ""
         raise UserError(f"There is no image {missing[0]}.{inside}")
-    config = config_from_options(ctx, dataset=dataset or "pictures", **options)
+    config = config_from_options(dataset=dataset or "pictures", **options)
     with count_images(console(stderr=True), shown=not wants_json()) as count:
         classified = classify(config, images, names, count)
     answers = classified.answers

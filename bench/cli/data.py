@@ -32,15 +32,14 @@ INTERVAL = 5.0  # seconds between lines of progress
 @click.argument("dataset")
 @config_options(about("data"))
 @json_option
-@click.pass_context
-def check_data_command(ctx: click.Context, /, **options: Any) -> int:
+def check_data_command(**options: Any) -> int:
     """Read every split of DATASET once and report problems.
 
     It checks the counts, and finds images that cannot be read, duplicates within and across splits,
     classes without images, class names that look like ids, and wrong checksums of the original
     download. The exit code is 4 if there is a problem.
     """
-    config = config_from_options(ctx, **options)
+    config = config_from_options(**options)
     data = find_dataset(config)
     printed = time.perf_counter()
 
@@ -75,13 +74,12 @@ def check_data_command(ctx: click.Context, /, **options: Any) -> int:
 @click.argument("dataset")
 @config_options([*about("data"), *options_of("prompts")])
 @json_option
-@click.pass_context
-def prompts_command(ctx: click.Context, /, **options: Any) -> None:
+def prompts_command(**options: Any) -> None:
     """Show the prompts of DATASET, with the number of tokens that the backbone counts.
 
     If the classes were renamed, their names in the data are shown too.
     """
-    config = config_from_options(ctx, **options)
+    config = config_from_options(**options)
     question = ask(config)
     named, prompts, name = question.named, question.prompts, question.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 @click.option("--speed", is_flag=True, help="Also measure evaluations per second by batch size.")
 @config_options(about("network"))
 @json_option
-@click.pass_context
-def doctor_command(ctx: click.Context, /, quick: bool, speed: bool, **options: Any) -> int:
+def doctor_command(quick: bool, speed: bool, **options: Any) -> int:
     """Check this installation, and print what a bug report needs.
 
     It prints versions, devices, sizes of caches and plugins, with those that failed, and scores a
@@ -40,9 +39,9 @@ def doctor_command(ctx: click.Context, /, quick: bool, speed: bool, **options: A
     best batch size, and its --dry-run estimates the time from this speed.
     """
     for name in () if speed else options:
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UserError(f"{option(name)} needs --speed, which measures a backbone.")
-    config = config_from_options(ctx, "-", **options) if speed else None
+    config = config_from_options("-", **options) if speed else None
     from bench.running.doctor import diagnose
     from bench.running.speed import measure_speed
 

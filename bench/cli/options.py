@@ -58,9 +58,10 @@ def results_and_json(function: Any) -> Any:
     return results_option(json_option(function))
 
 
-def options_of_user(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
+def options_of_user(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that the user set, on the command line or in an environment variable."""
-    return {n: v for n, v in options.items() if ctx.get_parameter_source(n) not in _UNSET}
+    source = click.get_current_context().get_parameter_source
+    return {name: value for name, value in options.items() if source(name) not in _UNSET}
 
 
 def _parse_assignments(

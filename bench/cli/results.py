@@ -234,11 +234,8 @@ def _name(results: str, row: LeaderboardRow) -> str:
     help="Also show replays, controls, corrupted runs, and boards of reported results alone.",
 )
 @json_option
-@click.pass_context
 @offline()
 def leaderboard_command(
-    ctx: click.Context,
-    /,
     folders: tuple[str, ...],
     results: str,
     dataset: str | None,
@@ -262,7 +259,7 @@ def leaderboard_command(
     if params and metric is None:
         raise UserError("--set needs --metric.")
     places = [Path(results), *map(Path, folders)]
-    if not options_of_user(ctx, {"results": results}) and not tags:
+    if not options_of_user({"results": results}) and not tags:
         places.append(shipped_folder())
     rows = leaderboard(places, dataset, tags)
     if metric is not None:

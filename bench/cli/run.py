@@ -66,10 +66,7 @@ from bench.running.shards import check_slurm, submit, write_script
     help="Validate the configuration and print the plan and estimated cost without running.",
 )
 @json_option
-@click.pass_context
 def run_command(
-    ctx: click.Context,
-    /,
     slurm: int | None,
     submit: bool,
     verbose: bool,
@@ -97,7 +94,7 @@ def run_command(
     missing, 3 if some images failed, 4 if the accuracy is below --min-accuracy.
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
     _check_modes(slurm, submit, only_warm_up, only_sweep)
-    config = config_from_options(ctx, **options)
+    config = config_from_options(**options)
     if verbose:
         print_log("bench.workers")
     if dry_run:

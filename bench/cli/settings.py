@@ -126,14 +126,14 @@ def config_options(names: Sequence[str] | None = None, variables: bool = True) -
 
 
 def config_from_options(
-    ctx: click.Context, dataset: str | None = None, config_file: str | None = None, **options: Any
+    dataset: str | None = None, config_file: str | None = None, **options: Any
 ) -> RunConfig:
     """Merge settings: options win over variables, then the config file, then the defaults.
 
     UserError: a setting is invalid, or there is no dataset.
     """
     settings = read_config_file(Path(config_file)) if config_file else {}
-    for name, value in options_of_user(ctx, options).items():
+    for name, value in options_of_user(options).items():
         if name == "params":
             value = {**settings.get("params", {}), **value}
         if name in _REPEATED:

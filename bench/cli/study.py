@@ -85,10 +85,7 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
 @json_option
-@click.pass_context
 def study_command(
-    ctx: click.Context,
-    /,
     study: str,
     dry_run: bool,
     pilot_only: bool,
@@ -122,12 +119,12 @@ def study_command(
     """
     if (rows is None) != (columns is None):
         raise UserError("--rows and --columns must be given together, each with an axis.")
-    if rows is None and options_of_user(ctx, {"value": value}):
+    if rows is None and options_of_user({"value": value}):
         raise UserError("--value needs --rows and --columns.")
     if reference is not None and not show:
         raise UserError("--reference needs --show.")
     check_pivoted(value)
-    settings = options_of_user(ctx, options)
+    settings = options_of_user(options)
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
     of_metric = params if show else metric_specs()[metric].parameters
     if of_runs := {name: value for name, value in params.items() if name not in of_metric}:

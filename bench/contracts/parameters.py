@@ -102,7 +102,7 @@ def _convert(adapter: Any, value: Any) -> Any:
 
 def as_text(value: Any) -> str:
     """Format a value as `--set` accepts it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")

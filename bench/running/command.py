@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Set
 from typing import Any
 
+from bench.contracts.parameters import as_text
 from bench.discovery.loading import exhaustive_strategy, load_plugins, non_default_params
 from bench.inputs.data import FOLDER
 from bench.running.parts.decision import make_decider
@@ -185,14 +186,10 @@ def option_words(settings: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for name, value in settings.items():
         if name == "params":
-            words += [w for key, v in value.items() for w in ("--set", f"{key}={_text(v)}")]
+            words += [w for key, v in value.items() for w in ("--set", f"{key}={as_text(v)}")]
         elif value is True:
             words.append(option(name))
         else:
             values = value if isinstance(value, list) else [value]
             words += [word for v in values for word in (option(name), str(v))]
     return words
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

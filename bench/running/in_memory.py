@@ -79,10 +79,10 @@ def with_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str,
     for name in about("network"):  # the precision can be changed after loading
         if SETTINGS[name].identity != "precision" and name not in made and settings.get(name):
             raise UserError(f"{name}= needs a backbone's name, not a loaded backbone.")
-    for name in ("weights", "device", "dtype"):
-        if settings.get(name) not in (None, made[name]):
+    for name, value in made.items():
+        if settings.get(name) not in (None, value):
             raise UserError(
-                f"{name}={settings[name]!r}: the backbone was loaded with {name}={made[name]!r}."
+                f"{name}={settings[name]!r}: the backbone was loaded with {name}={value!r}."
             )
     return backbone, {**settings, **made}
 

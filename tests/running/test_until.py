@@ -266,7 +266,7 @@ def test_what_makes_no_run_of_a_split_has_no_question(command: str, fresh: Path)
     refused = bench(command, fresh, "--until", "width 0.1")
     assert refused.code == 2 and "--until" in refused.err and not refused.out
     if command == "classify":
-        with pytest.raises(UserError, match="every image is classified"):
+        with pytest.raises(UserError, match="--until has no effect on images"):
             api.classify(["a.png"], dataset="digits", until="width 0.1")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.running.settings import about
+from bench.running.settings import SETTINGS
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
@@ -15,7 +15,7 @@ from bench.store.fields import without_none
 from bench.store.studies import STUDY, Study, StudyCell, study_folder
 
 # Settings that may differ between a cell and its stored run.
-RESUMABLE_CHANGES = {*about("machine"), "save_errors", "limit"}
+RESUMABLE_CHANGES = {name for name, setting in SETTINGS.items() if setting.identity is None}
 # Entries that `study.json` stores as they are; a stopping rule is left out if there is none.
 ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop", "strict"}
 
