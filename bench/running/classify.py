@@ -20,7 +20,7 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
-from bench.running.prepare import ask
+from bench.running.prepare import AtHand, ask
 from bench.running.question import RunQuestion
 from bench.running.risk import choose_setting
 from bench.running.settings import RunConfig
@@ -113,7 +113,7 @@ def classify(
             )
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    question = ask(config, pictures, loaded=loaded)
+    question = ask(config, AtHand(pictures, loaded=loaded))
     for warning in question.warnings:
         warn_user(warning)
     question.check()

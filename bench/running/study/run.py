@@ -17,6 +17,7 @@ from bench.errors import BenchError, StoreError, UserError, images_failed, warn_
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished
+from bench.running.prepare import AtHand
 from bench.running.risk_sweep import settled
 from bench.running.run import SharedBackbone, SharedCluster, prepare_run, run_prepared
 from bench.running.settings import RunConfig
@@ -182,7 +183,7 @@ class _Course:
             config = config.model_copy(update={"limit": self.declared.pilot})
         try:
             with offline(config.offline):
-                prepared = prepare_run(config, split=self.split.get(of_data(config)))
+                prepared = prepare_run(config, AtHand(split=self.split.get(of_data(config))))
                 self.split = {of_data(config): prepared.split}
                 prepared = settled(prepared)
                 if prefix is not None:
