@@ -99,7 +99,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
     weighting = parse_weighting(config.weighting)
     warnings = [
         out_of_domain_warning(resolved, chosen, len(named.names)),
-        text_score_warning(resolved, split)
+        text_score_warning(resolved, split.items)
         if split and split.items
         else uneven_prompts_warning(config, prompts),
     ]

@@ -30,7 +30,6 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
 
     Raises UserError if a setting is about classes.
     """
-    assert split.items is not None
     settings, name = changed(resolved.config), resolved.dataset.name
     for setting in CLASS_SETTINGS:
         if setting in settings:
@@ -122,10 +121,9 @@ def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
     )
 
 
-def text_score_warning(resolved: Resolved, split: Split) -> str | None:
+def text_score_warning(resolved: Resolved, items: ItemTable) -> str | None:
     """Return a warning if the strategy allows no image and group scores of items."""
-    assert split.items is not None
-    images, texts = split.items.shapes[0]
+    images, texts = items.shapes[0]
     if images == 1 or texts == 1 or resolved.strategy.same_draws:
         return None
     return (

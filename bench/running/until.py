@@ -161,8 +161,8 @@ class UntilAnswered(Until):
         def column(values: Mapping[str, float] | None) -> Floats | None:
             return None if values is None else np.array([values[i] for i in ids], dtype=float)
 
-        right, other, weights = map(column, (self._right, self.baseline, self.weights))
-        assert right is not None
+        right = np.array([self._right[i] for i in ids], dtype=float)
+        other, weights = map(column, (self.baseline, self.weights))
         return Results(right, other, self.total, weights, self._max_weight)
 
     @property
