@@ -22,7 +22,7 @@ from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
 from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source, find_dataset
-from bench.running.prepare import ask
+from bench.running.prepare import AtHand, ask
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.stats.metrics import summary_so_far
@@ -134,7 +134,7 @@ def run(
     names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     config = make_config({**names, "params": dict(params or {}), **settings})
     with show_progress(progress):
-        finished = run_config(config, spec, rows, loaded, calibrate_sweep)
+        finished = run_config(config, AtHand(spec, rows, loaded), calibrate_sweep)
     if spec is None:
         return RunResult(finished)
     data = data_source(config, spec)

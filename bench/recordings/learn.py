@@ -21,7 +21,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import conditions_of, decider_for, replay_samples
+from bench.recordings.replay import check_replayed, decider_for, replay_samples
 from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
 from bench.running.risk import risk_choices
 from bench.stats.paired import Bools, Difference, paired_test
@@ -152,7 +152,7 @@ def learn_settings(
         UserError: the run has no errors, the strategy does not fit it or fails on an image, or
             nothing can be learned.
     """
-    conditions_of(read_manifest(path)).check(make_decider(spec, params))
+    check_replayed(make_decider(spec, params), read_manifest(path))
     recording = open_draws(path, spec.recorder or None)
     samples, strategy = recording.samples(), decider_for(recording, spec.name, params).strategy
     statistics = [_sample_statistics(recording, sample, strategy) for sample in samples]

@@ -26,7 +26,7 @@ from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.command import recording_command
-from bench.running.conditions import Conditions
+from bench.running.conditions import check_strategy
 from bench.running.executors.protocol import Executable
 from bench.running.kinds.draws import weighting_identity
 from bench.running.parts.decision import Decider, make_decider
@@ -108,7 +108,7 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
             f" draws={strategy.draws}, because other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
-    conditions_of(recording.manifest).check(decider)
+    check_replayed(decider, recording.manifest)
     strategy.check(_largest_problem(recording))
     if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
@@ -125,13 +125,13 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
     return decider
 
 
-def conditions_of(manifest: Manifest) -> Conditions:
-    """Return the conditions under which a strategy decides what a run recorded."""
-    items, reduction = manifest.items, manifest.identity.scoring.reduction
-    return Conditions(
-        scorer=manifest.run_id if reduction is None else f"the likelihood of {manifest.run_id}",
+def check_replayed(decider: Decider, manifest: Manifest) -> None:
+    """Raise UserError if a strategy cannot decide what a run recorded."""
+    items, reduction, name = manifest.items, manifest.identity.scoring.reduction, manifest.run_id
+    check_strategy(
+        decider,
+        name if reduction is None else f"the likelihood of {name}",
         items=None if items is None else (items.images, items.texts),
-        candidates=False,
         reduction=reduction or MEAN,
         gradients=reduction is None,  # a likelihood has none
     )

@@ -21,7 +21,7 @@ from bench.machine.offline import offline_if_set
 from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
 from bench.running.parts.setting import option
-from bench.running.prepare import ask
+from bench.running.prepare import AtHand, ask
 from bench.running.question import RunQuestion
 from bench.running.risk import choose_setting
 from bench.running.settings import SETTINGS, RunConfig, changed
@@ -115,7 +115,7 @@ def classify(
             )
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    question = ask(config, pictures, loaded=loaded)
+    question = ask(config, AtHand(pictures, loaded=loaded))
     for warning in question.warnings:
         warn_user(warning)
     question.check()

@@ -22,7 +22,7 @@ from bench.running.kinds.draws import encode_texts
 from bench.running.parts.scorer import find_backbone, resolve_dtype
 from bench.running.prepared import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, about
-from bench.store.documents import Manifest, Probe
+from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
 
 # Backbone → the settings that it was made from, which enter the identity of a run.
@@ -105,8 +105,9 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
             " the pipeline with pipe.save_pretrained(FOLDER) and name the folder."
         )
     prepared.check()
-    stored = _stored_manifest(prepared)
-    earlier = None if stored is None else stored.probe
+    folder, fresh = prepared.folder, prepared.config.fresh
+    resumes = not fresh and missing_samples(folder, prepared.manifest, False) is not None
+    earlier = read_manifest(folder).probe if resumes else None
     sample = prepared.sample_ids[0] if earlier is None else earlier.sample
     probe = _probe(prepared, sample)
     difference = 0.0 if earlier is None else _difference(earlier, probe)
@@ -121,12 +122,6 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
     return replace(prepared, manifest=manifest)
 
 
-def _stored_manifest(prepared: PreparedRun) -> Manifest | None:
-    if prepared.config.fresh or missing_samples(prepared.folder, prepared.manifest, False) is None:
-        return None
-    return read_manifest(prepared.folder)
-
-
 def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
     import torch
 
@@ -135,8 +130,7 @@ def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
     from bench.engine.trees import mapped
     from bench.inputs.pixels import decode
 
-    denoiser: Any = prepared.kind.make(prepared)
-    assert isinstance(denoiser, CheckedDenoiser)
+    denoiser: CheckedDenoiser = prepared.kind.make(prepared)
     sample = next(prepared.samples([sample_id]))
     levels, count = denoiser.levels, min(PROBED_TEXTS, len(prepared.prompts.texts))
     level = np.repeat([int(fraction * len(levels)) for fraction in PROBED_LEVELS], count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from bench.running.borrowed import (
     learn_weighting,
     name_fit_split,
 )
-from bench.running.conditions import Conditions
+from bench.running.conditions import check_strategy
 from bench.running.executors.protocol import Swept
 from bench.running.manifest import make_manifest
 from bench.running.prepared import PreparedRun
@@ -45,35 +45,45 @@ if TYPE_CHECKING:
     import datasets
 
 
+@dataclass(frozen=True)
+class AtHand:
+    """What the caller has already, instead of what the settings of a run name."""
+
+    dataset: DatasetSpec | DataSource | None = None
+    rows: datasets.Dataset | None = None  # the images
+    loaded: Any = None  # the backbone
+    split: Split | None = None  # images that were read before with the same data settings
+    surveyed: tuple[str, bool] | None = None
+    """Fingerprint of the images, and whether all are ordinary, if another process has read them."""
+
+
+NOTHING = AtHand()
+
+
 @offline_if_set
-def ask(
-    config: RunConfig,
-    dataset: DatasetSpec | DataSource | None = None,
-    images: bool = False,
-    rows: datasets.Dataset | None = None,
-    loaded: Any = None,
-    surveyed: tuple[str, bool] | None = None,
-    split: Split | None = None,
-) -> RunQuestion:
+def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> RunQuestion:
     """Resolve and validate a run as far as that needs no manifest.
 
-    `dataset` replaces the one that `config` names. If no `images` are needed, a dataset that
-    declares its classes is not read. The images may be in memory (`rows`) or read before with the
-    same data settings (`split`); `loaded` is the backbone if the caller has loaded it. `surveyed`
-    is the fingerprint of the images, and whether all of them are ordinary, if another process has
-    read them.
-
-    Raises UserError if something in the settings, the data or the texts is invalid or does not fit.
+    If no `images` are needed, a dataset that declares its classes is not read. Raises UserError if
+    something in the settings, the data or the texts is invalid or does not fit.
     """
     started = time.perf_counter()
-    resolved, chosen = resolve(config, dataset), config.backbone is not None
+    resolved, chosen = resolve(config, at_hand.dataset), config.backbone is not None
+    split, surveyed, loaded = at_hand.split, at_hand.surveyed, at_hand.loaded
     check_effect(resolved)
     if images and split is None:
-        split = load_split(resolved.data, config.split, rows)
+        split = load_split(resolved.data, config.split, at_hand.rows)
         split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
     resolved = name_fit_split(resolved, split)
-    conditions_of(resolved, split).check(resolved.decider)
+    check_strategy(
+        resolved.decider,
+        f"backbone {resolved.backbone_name!r}",
+        items=split.items.shapes[0] if split and split.items else None,
+        candidates=config.candidates_from is not None,
+        reduction=resolved.kind.reduction(resolved),
+        gradients=resolved.strategy.linearises and backbones.can_linearise(resolved.backbone),
+    )
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)
     if shortlist is not None and shortlist.trained_on is not None:
@@ -88,7 +98,7 @@ def ask(
     weighting = config.weighting
     warnings = [
         out_of_domain_warning(resolved, chosen, len(named.names)),
-        text_score_warning(resolved, split)
+        text_score_warning(resolved, split.items)
         if split and split.items
         else uneven_prompts_warning(config, prompts),
     ]
@@ -115,19 +125,12 @@ def ask(
     )
 
 
-def prepare(
-    config: RunConfig,
-    dataset: DatasetSpec | DataSource | None = None,
-    rows: datasets.Dataset | None = None,
-    loaded: Any = None,
-    surveyed: tuple[str, bool] | None = None,
-    split: Split | None = None,
-) -> PreparedRun:
-    """Read the images of a run and validate it; the arguments are those of `ask`.
+def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
+    """Read the images of a run and validate it (UserError).
 
     A stated risk has chosen no parameters yet: see `bench.running.risk_sweep.settled`.
     """
-    return prepared_run(ask(config, dataset, True, rows, loaded, surveyed, split))
+    return prepared_run(ask(config, at_hand, images=True))
 
 
 def prepared_run(
@@ -156,19 +159,7 @@ def prepared_run(
 
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
     """Prepare another run with the images of `run`, and its backbone if that is loaded."""
-    return prepare(config, run.data, loaded=run.loaded, split=run.split)
-
-
-def conditions_of(resolved: Resolved, split: Split | None) -> Conditions:
-    """Return the conditions under which a run's strategy decides."""
-    linearises, spec = resolved.strategy.linearises, resolved.backbone
-    return Conditions(
-        scorer=f"backbone {resolved.backbone_name!r}",
-        items=split.items.shapes[0] if split and split.items else None,
-        candidates=resolved.config.candidates_from is not None,
-        reduction=resolved.kind.reduction(resolved),
-        gradients=linearises and backbones.can_linearise(spec),
-    )
+    return prepare(config, AtHand(run.data, loaded=run.loaded, split=run.split))
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:

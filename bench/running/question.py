@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
     CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 
+B = TypeVar("B", bound="CheckedBackbone")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
@@ -56,7 +58,7 @@ class Resolved:
     config: RunConfig  # settings as the user set them
     data: DataSource  # where the images are, and how they are read
     source: BackboneSource  # the backbone, and the weights that the user named
-    kind: ScorerKind  # kind of the backbone
+    kind: ScorerKind[Any]  # kind of the backbone
     backbone_parameters: Parameters  # all of the backbone's parameters
     trained_on: str | None
     """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
@@ -242,7 +244,7 @@ class RunQuestion(Resolved):
             raise RuntimeError(f"A run of {self.backbone_key} was given {backbone.key}.")
 
 
-class ScorerKind(ABC):
+class ScorerKind(ABC, Generic[B]):
     """What a run does differently for a denoiser, a classifier and a likelihood."""
 
     one_draw: ClassVar[bool] = False  # whether an image is scored once, without noise
@@ -285,10 +287,10 @@ class ScorerKind(ABC):
         """Return the identity of a run's errors and draws."""
 
     @abstractmethod
-    def checked(self, question: RunQuestion, backbone: Any) -> CheckedBackbone:
+    def checked(self, question: RunQuestion, backbone: Any) -> B:
         """Return a plugin's backbone with checks of every output."""
 
-    def make(self, question: RunQuestion) -> CheckedBackbone:
+    def make(self, question: RunQuestion) -> B:
         """Return the caller's backbone or a new one, whose network may not be loaded yet."""
         backbone = question.loaded
         if backbone is None:
@@ -303,15 +305,13 @@ class ScorerKind(ABC):
         checked.key = question.backbone_key
         return checked
 
-    def backbone_of(self, question: RunQuestion, loaded: CheckedBackbone | None) -> CheckedBackbone:
+    def backbone_of(self, question: RunQuestion, loaded: B | None) -> B:
         """Return the loaded backbone, which must be the run's, or else a new one."""
         backbone = loaded or self.make(question)
         question.check_key(backbone)
         return backbone
 
-    def load(
-        self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()
-    ) -> CheckedBackbone:
+    def load(self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()) -> B:
         """Return the backbone with its network loaded and set up.
 
         Prompts of `encoded_first` are encoded before, while the network is not in memory yet.
@@ -323,5 +323,5 @@ class ScorerKind(ABC):
         return []
 
     @abstractmethod
-    def open_engine(self, question: RunQuestion, backbone: CheckedBackbone | None = None) -> Engine:
+    def open_engine(self, question: RunQuestion, backbone: B | None = None) -> Engine:
         """Return the engine that scores with `backbone`, by default a new one."""

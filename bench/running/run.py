@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import stdout_to_stderr
 from bench.errors import UserError, warn_user
-from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
-from bench.running.prepare import ask, prepare
+from bench.running.prepare import NOTHING, AtHand, ask, prepare
 from bench.running.prepared import PreparedRun
 from bench.running.question import RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
@@ -28,8 +26,6 @@ from bench.running.until import until_of
 from bench.store.fields import without_none
 
 if TYPE_CHECKING:
-    import datasets
-
     from bench.running.question import CheckedBackbone
 
 Tell = Callable[[str], None]
@@ -41,21 +37,18 @@ SECOND_RUNS = {"again": (with_other_noise, decide_again), "audit": (as_full_swee
 @offline_if_set
 def run(
     config: RunConfig,
-    dataset: DatasetSpec | None = None,
-    rows: datasets.Dataset | None = None,
-    loaded: Any = None,
+    at_hand: AtHand = NOTHING,
     test: Test | None = None,
     tell: Tell = lambda text: None,
 ) -> Finished:
     """Make the run that `config` describes, or resume it.
 
-    The dataset, its `rows` and the `loaded` backbone may be objects in memory. A stated risk that
-    is not tested yet takes three steps, each of which resumes: some images are swept, `test` tests
-    the settings of the strategy on them, and the others are raced; `tell` is called with the plan.
-    Without a `test`, or for a shard, such a risk is refused. Raises UserError before anything is
-    scored; after a KeyboardInterrupt the same call resumes.
+    A stated risk that is not tested yet takes three steps, each of which resumes: some images are
+    swept, `test` tests the settings of the strategy on them, and the others are raced; `tell` is
+    called with the plan. Without a `test`, or for a shard, such a risk is refused. Raises UserError
+    before anything is scored; after a KeyboardInterrupt the same call resumes.
     """
-    prepared, shared = prepare_run(config, dataset, rows, loaded), None
+    prepared, shared = prepare_run(config, at_hand), None
     sweep = sweep_of(prepared)
     if sweep is not None and test is not None and config.shard is None and not sweep.calibration():
         _make_sweep(sweep, test, tell, shared := SharedBackbone())
@@ -98,22 +91,17 @@ def warm_up(config: RunConfig) -> str:
     return run.manifest.run_id
 
 
-def prepare_run(
-    config: RunConfig,
-    dataset: DatasetSpec | None = None,
-    rows: datasets.Dataset | None = None,
-    loaded: Any = None,
-    split: Split | None = None,
-) -> PreparedRun:
-    """Prepare a run and issue its warnings; the arguments are those of `prepare`."""
-    if config.executor == "ray" and not (dataset is rows is loaded is None):
+def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
+    """Prepare a run and issue its warnings."""
+    in_memory = (at_hand.dataset, at_hand.rows, at_hand.loaded)
+    if config.executor == "ray" and any(thing is not None for thing in in_memory):
         raise UserError(
             "--executor ray: workers load the dataset and the backbone by name, so objects in"
             " memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name the"
             " folder."
         )
     check_executor(config)
-    prepared = prepare(config, dataset, rows=rows, loaded=loaded, split=split)
+    prepared = prepare(config, at_hand)
     for warning in prepared.warnings:
         warn_user(warning)
     return prepared

@@ -14,7 +14,7 @@ from bench.machine.environment import remember_batch_size, remember_speed
 from bench.machine.offline import offline_if_set
 from bench.running.estimate import evaluation_flops
 from bench.running.kinds.draws import speed_key
-from bench.running.prepare import ask
+from bench.running.prepare import AtHand, ask
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
 
@@ -40,7 +40,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
     made_up = DatasetSpec(name="none", target="bench.running:none", classes=CLASSES)
-    question = ask(config.model_copy(update={"batch_size": 1}), made_up)
+    question = ask(config.model_copy(update={"batch_size": 1}), AtHand(made_up))
     name, dtype = question.backbone_name, question.dtype
     if not question.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")

@@ -28,7 +28,6 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
 
     Settings of classes and strategies that do not fit are refused elsewhere.
     """
-    assert split.items is not None
     sample_ids = select_subset(split.sample_ids, split.labels, resolved.config.limit)
     return split.collect_texts(sample_ids)
 
@@ -107,10 +106,9 @@ def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
     )
 
 
-def text_score_warning(resolved: Resolved, split: Split) -> str | None:
+def text_score_warning(resolved: Resolved, items: ItemTable) -> str | None:
     """Return a warning if the strategy allows no image and group scores of items."""
-    assert split.items is not None
-    images, texts = split.items.shapes[0]
+    images, texts = items.shapes[0]
     if images == 1 or texts == 1 or resolved.strategy.same_draws:
         return None
     return (

@@ -25,7 +25,7 @@ from bench.stats.questions import (
     decided_at,
     parse_question,
 )
-from bench.store.decisions import Decisions, read_decisions
+from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import find_run, missing_samples
 from bench.store.questions import QuestionAnswer, Verdict, keep_question, read_questions
@@ -93,7 +93,12 @@ class UntilAnswered(Until):
         """Take up the results of earlier calls, and write down the question if possible."""
         if missing_samples(folder, manifest, False) is None:
             return manifest
-        self._adopt(read_decisions(folder, manifest))
+        stored = read_decisions(folder, manifest)
+        rows = zip(stored.sample_ids.to_pylist(), stored.correct, stored.failed, strict=True)
+        # Failed images are scored again.
+        self._right |= {name: bool(right) for name, right, failed in rows if not failed}
+        self.post_hoc = bool(self._right)
+        self._advance()
         with suppress(StoreError):  # raised again if anything must be scored
             self._record_question(folder, manifest)
         return self._narrowed(manifest)
@@ -107,7 +112,7 @@ class UntilAnswered(Until):
     def ends(self, sample_id: str, right: bool) -> bool:
         """Add one image's result; return whether it answers the question."""
         self._right[sample_id] = right
-        if self._advance() and self.answered:
+        if self._advance() and self._verdict != "open":
             return True
         if time.monotonic() > self._next_event:
             p = current_p(self.question, self._prefix) if self._n else 1.0
@@ -134,15 +139,6 @@ class UntilAnswered(Until):
             warn_user(f"The answer to --until is not kept: {error}")
             return self.answer
 
-    def _adopt(self, decisions: Decisions) -> None:
-        """Add results from earlier calls, except those of failed images, which are scored again."""
-        ids, right = decisions.sample_ids.to_pylist(), decisions.correct
-        for sample_id, is_right, failed in zip(ids, right, decisions.failed, strict=True):
-            if not failed:
-                self._right[sample_id] = bool(is_right)
-        self.post_hoc = bool(self._right)
-        self._advance()
-
     def _advance(self) -> bool:
         """Extend the complete prefix; return whether it grew."""
         before = self._n
@@ -165,14 +161,9 @@ class UntilAnswered(Until):
         def column(values: Mapping[str, float] | None) -> Floats | None:
             return None if values is None else np.array([values[i] for i in ids], dtype=float)
 
-        right, other, weights = map(column, (self._right, self.baseline, self.weights))
-        assert right is not None
+        right = np.array([self._right[i] for i in ids], dtype=float)
+        other, weights = map(column, (self.baseline, self.weights))
         return Results(right, other, self.total, weights, self._max_weight)
-
-    @property
-    def answered(self) -> bool:
-        """Whether the question is answered."""
-        return self._verdict != "open"
 
     @property
     def answer(self) -> QuestionAnswer:
@@ -186,7 +177,7 @@ class UntilAnswered(Until):
         It is unchanged while the question is open and images are left. If none is left, it asks for
         all that can be compared.
         """
-        if not self.answered and self._n < len(self.order):
+        if self._verdict == "open" and self._n < len(self.order):
             return manifest
         return manifest.narrowed(self.order[: self._deciding])
 

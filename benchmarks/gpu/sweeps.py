@@ -15,7 +15,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
-from bench.running.prepare import ask
+from bench.running.prepare import AtHand, ask
 from bench.running.question import RunQuestion
 from bench.running.settings import make_config
 from benchmarks.gpu.machine import Machine
@@ -45,7 +45,7 @@ def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> RunQuestio
     settings = {"dataset": "-", "backbone": f"{folder}/", "device": device, "dtype": dtype}
     sweep = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": 2}
     spec = DatasetSpec(name="pictures", target="benchmarks.timing:pictures", classes=CLASSES)
-    return ask(make_config({**settings, **sweep, **more}), spec)
+    return ask(make_config({**settings, **sweep, **more}), AtHand(spec))
 
 
 def engine_of(run: RunQuestion, network: CheckedDenoiser | None = None) -> DenoisingEngine:

@@ -27,7 +27,7 @@ def prepared(**settings: Any) -> tuple[DenoisingEngine, PreparedRun, list[Sample
     base = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}, "batch_size": 16}
     run = prepare(make_config({**base, "limit": 4, **settings}))
     engine = run.open_engine()
-    assert isinstance(engine, DenoisingEngine) and run.split is not None
+    assert isinstance(engine, DenoisingEngine)
     return engine, run, list(run.samples(run.split.sample_ids[: run.config.limit]))
 
 

@@ -19,7 +19,7 @@ from helpers.given import spec_of
 from bench.errors import BenchError, PluginError
 from bench.inputs.data import load_split
 from bench.running.parts.data import find_dataset
-from bench.running.prepare import prepare
+from bench.running.prepare import AtHand, prepare
 from bench.running.settings import make_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
@@ -41,7 +41,7 @@ def describe(name: str, root: Path) -> Iterator[tuple[str, Any]]:
         else:
             config = make_config({"backbone": "random", **made, "split": split})
             spec = None
-        prepared = prepare(config, spec)
+        prepared = prepare(config, AtHand(spec))
         data = prepared.split
         assert data is not None
         samples = list(data.samples(data.sample_ids))

@@ -50,7 +50,7 @@ def prepare_job(job: Job) -> tuple[PreparedRun, tuple[str, ...]]:
     Also returns, as text, differing versions that cannot change numbers. Raises UserError if the
     run is invalid here, or its identity, code or libraries are not the driver's.
     """
-    from bench.running.prepare import prepare
+    from bench.running.prepare import AtHand, prepare
     from bench.running.settings import RunConfig
     from bench.stats.differences import differing_identity
     from bench.store.identity import Identity
@@ -58,7 +58,7 @@ def prepare_job(job: Job) -> tuple[PreparedRun, tuple[str, ...]]:
     with suppress(OSError):  # if the folder is missing here, the missing file is reported later
         os.chdir(job.folder)
     differences = _check_versions(job)
-    prepared = prepare(RunConfig.model_validate_json(job.settings), surveyed=job.surveyed)
+    prepared = prepare(RunConfig.model_validate_json(job.settings), AtHand(surveyed=job.surveyed))
     prepared.check()
     mine = prepared.manifest
     identity = Identity.model_validate(json.loads(job.identity))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from bench.contracts.decision import Decided
 from bench.engine.asking import Engine
 from bench.errors import UserError, quoted
+from bench.inputs.split import Split
 from bench.machine.environment import peak_memory
 from bench.machine.offline import offline
 from bench.running.executors.job import (
@@ -73,7 +74,6 @@ class Worker:
         self._torch = _Calls()
         self._offline = ExitStack()  # keeps `--offline` in force until the process ends
         self._prepared: PreparedRun | None = None
-        self._engine: Engine | None = None
         self._changed = Condition()
         self._feed: dict[str, str] = {}  # ids that the engine has not taken yet → hash of content
         self._last = 0  # number of waiting calls with an empty block
@@ -92,14 +92,15 @@ class Worker:
 
     def open(self, fetch: Fetch | None = None) -> Opened | Ended:
         """Load the engine; `fetch` is called if encoded prompts are missing on this machine."""
-        assert self._prepared is not None, "prepare comes first"
+        run = self._prepared
+        assert run is not None, "prepare comes first"
         try:
-            if lacks_texts(self._prepared) and fetch is not None:
-                keep_texts(self._prepared, fetch())
-            self._engine = engine = self._torch.call(self._prepared.open_engine).result()
+            if lacks_texts(run) and fetch is not None:
+                keep_texts(run, fetch())
+            engine = self._torch.call(run.open_engine).result()
         except Exception as error:
             return Ended.of(error)
-        self._torch.call(self._score)
+        self._torch.call(lambda: self._score(run, engine))
         return Opened(engine.problem, engine.levels, getattr(engine, "fitted", None))
 
     def texts(self) -> Texts:
@@ -130,19 +131,15 @@ class Worker:
             end = Ended.of(self._failed, again=True) if self._failed else None
         return Report(decided, end, peak_memory())
 
-    def _score(self) -> None:
+    def _score(self, run: PreparedRun, engine: Engine) -> None:
         """Score until the process ends; an empty block ends one pass of the engine."""
-        assert self._prepared is not None and self._engine is not None
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._feed)
             try:
-                samples = self._prepared.samples(self._arriving())
-                for decided in self._engine.score(samples, self._prepared.strategy):
+                for decided in engine.score(run.samples(self._arriving(run.split)), run.strategy):
                     with self._changed:
-                        self._decided.append(
-                            _without_images(decided, self._prepared.config.save_errors)
-                        )
+                        self._decided.append(_without_images(decided, run.save_errors))
                         self._changed.notify_all()
             except BaseException as error:
                 with self._changed:
@@ -150,9 +147,8 @@ class Worker:
                     self._changed.notify_all()
                 return
 
-    def _arriving(self) -> Iterator[str]:
+    def _arriving(self, split: Split) -> Iterator[str]:
         """Yield ids as they arrive, until none is left and a call with an empty block waits."""
-        assert self._prepared is not None
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._feed or self._last)
@@ -161,7 +157,7 @@ class Worker:
                 sample_id = next(iter(self._feed))
                 content = self._feed.pop(sample_id)
                 self._changed.notify_all()
-            if self._prepared.split.hash_sample(sample_id, read=True) != content:
+            if split.hash_sample(sample_id, read=True) != content:
                 raise UserError(
                     f"{quoted(sample_id)} is not the driver's: its image, label or texts differ."
                 )

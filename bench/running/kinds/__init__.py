@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from bench.contracts.specs import Scorer
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.question import ScorerKind
 
-KINDS: Final[dict[Scorer, ScorerKind]] = {
+KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
     "denoiser": DenoiserKind(),
     "classifier": ClassifierKind(),
     "likelihood": LikelihoodKind(),

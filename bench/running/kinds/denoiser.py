@@ -40,10 +40,9 @@ from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
-    from bench.running.question import CheckedBackbone
 
 
-class DenoiserKind(ScorerKind):
+class DenoiserKind(ScorerKind["CheckedDenoiser"]):
     """Runs of a denoiser, with noise levels, encoded prompts and latents of images."""
 
     batches_cells = True
@@ -102,8 +101,6 @@ class DenoiserKind(ScorerKind):
 
         The model is made on the CPU if its class declares no levels or `--noise` is set.
         """
-        from bench.engine.denoiser import CheckedDenoiser
-
         config = question.config
         weighted = question.weighting.name != "uniform"
         if not (config.noise or config.levels or config.plan or weighted):
@@ -112,7 +109,6 @@ class DenoiserKind(ScorerKind):
         if levels is None or config.noise:
             on_cpu = question.config.model_copy(update={"device": "cpu"})
             backbone = self.make(replace(question, config=on_cpu))
-            assert isinstance(backbone, CheckedDenoiser)
             levels = backbone.levels
             if config.noise:
                 read_noise(Path(config.noise), question.n_draws, backbone.latent_shape)
@@ -147,10 +143,7 @@ class DenoiserKind(ScorerKind):
         self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()
     ) -> CheckedDenoiser:
         """Return the denoiser; the runs' prompts are encoded before its network is loaded."""
-        from bench.engine.denoiser import CheckedDenoiser
-
         backbone = self.make(question)
-        assert isinstance(backbone, CheckedDenoiser)
         for run in encoded_first:
             with suppress(UserError):  # that run raises it again when it starts
                 encode_texts(run, backbone)
@@ -164,18 +157,16 @@ class DenoiserKind(ScorerKind):
         texts, with_null = question.prompts.texts, needs_null(question.config)
         return [conditioning_file(conditioning_key(question), texts, with_null)]
 
-    def open_engine(self, question: RunQuestion, backbone: CheckedBackbone | None = None) -> Engine:
+    def open_engine(self, question: RunQuestion, backbone: CheckedDenoiser | None = None) -> Engine:
         """Return the engine; prompts are encoded before the network is loaded."""
         from bench.engine.acceleration import compile_network
         from bench.engine.batching import settle_batch_size
-        from bench.engine.denoiser import CheckedDenoiser
         from bench.engine.denoising import DenoisingEngine
         from bench.engine.latents import Latents
         from bench.engine.scoring import Scoring, coefficients
 
         config = question.config
         denoiser = self.backbone_of(question, backbone)
-        assert isinstance(denoiser, CheckedDenoiser)
         columns = question.columns()
         problem = self.problem(question, columns, denoiser.levels)
         noise = run_noise(question, denoiser)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.contracts.backbone import Classifier, Likelihood
-from bench.contracts.levels import Levels
-from bench.contracts.strategy import Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.targets import load_target, offers
 from bench.engine.asking import Engine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
-from bench.inputs.templates import Columns
 from bench.running.borrowed import find_fit_split
 from bench.running.kinds.draws import views_identity
 from bench.running.parts.measure import view_of_each_draw
@@ -27,22 +21,15 @@ from bench.store.identity import ScoringIdentity
 if TYPE_CHECKING:
     from bench.engine.classifying import CheckedClassifier
     from bench.engine.likelihoods import CheckedLikelihood
-    from bench.running.question import CheckedBackbone
 
 
 IMAGES_PER_BATCH = 16
 
 
-class ClassifierKind(ScorerKind):
+class ClassifierKind(ScorerKind["CheckedClassifier"]):
     """Runs of a classifier, which may be fitted to another split first."""
 
     one_draw = True
-
-    def problem(
-        self, question: RunQuestion, columns: Columns, levels: Levels | None = None
-    ) -> Problem:
-        """Return the problem of an image on its only draw, which has no noise level."""
-        return replace(super().problem(question, columns), timesteps=np.zeros(1, np.int64))
 
     def scoring(self, question: RunQuestion) -> ScoringIdentity:
         """Return an empty entry, because no error is measured."""
@@ -54,13 +41,14 @@ class ClassifierKind(ScorerKind):
 
         return CheckedClassifier(backbone, question.backbone.label)
 
-    def open_engine(self, question: RunQuestion, backbone: CheckedBackbone | None = None) -> Engine:
+    def open_engine(
+        self, question: RunQuestion, backbone: CheckedClassifier | None = None
+    ) -> Engine:
         """Return the engine; a classifier that learns is fitted first."""
-        from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
+        from bench.engine.classifying import CheckedEnsemble, ClassifyingEngine
 
         prompts = question.prompts
         backbone = self.backbone_of(question, backbone)
-        assert isinstance(backbone, CheckedClassifier)
         columns = question.columns()
         if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
@@ -78,7 +66,7 @@ class ClassifierKind(ScorerKind):
 CELLS_PER_BATCH = 64
 
 
-class LikelihoodKind(ScorerKind):
+class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
     """Runs of a likelihood."""
 
     def reduction(self, question: Resolved) -> str:
@@ -111,13 +99,14 @@ class LikelihoodKind(ScorerKind):
 
         return CheckedLikelihood(backbone, question.backbone.label)
 
-    def open_engine(self, question: RunQuestion, backbone: CheckedBackbone | None = None) -> Engine:
+    def open_engine(
+        self, question: RunQuestion, backbone: CheckedLikelihood | None = None
+    ) -> Engine:
         """Return the engine of the likelihood."""
-        from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
+        from bench.engine.likelihoods import LikelihoodEngine
 
         prompts = question.prompts
         backbone = self.backbone_of(question, backbone)
-        assert isinstance(backbone, CheckedLikelihood)
         backbone.blind = question.config.control == TEXT_ONLY
         columns = question.columns()
         return LikelihoodEngine(

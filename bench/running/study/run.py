@@ -18,6 +18,7 @@ from bench.errors import BenchError, StoreError, UserError, images_failed, warn_
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished
+from bench.running.prepare import AtHand
 from bench.running.risk_sweep import settled
 from bench.running.run import SharedBackbone, SharedCluster, prepare_run, run_prepared
 from bench.running.settings import RunConfig, key_of
@@ -191,7 +192,7 @@ class _Course:
         try:
             with offline(config.offline):
                 data = key_of(config, "data")
-                prepared = prepare_run(config, split=self.split.get(data))
+                prepared = prepare_run(config, AtHand(split=self.split.get(data)))
                 self.split = {data: prepared.split}
                 prepared = settled(prepared)
                 if prefix is not None:

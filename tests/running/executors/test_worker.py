@@ -13,6 +13,8 @@ from helpers.sketch import sketched as sketched
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.engine.classifying import ClassifyingEngine
+from bench.engine.denoising import DenoisingEngine
 from bench.running.executors.dispatch import Dispatch
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import Ended, Opened, WorkerProcess
@@ -31,7 +33,6 @@ def a_run(**settings: Any) -> PreparedRun:
 
 def scored(run: PreparedRun, worker: Worker) -> dict[str, Decided]:
     """Have one worker score a run, as the driver does it."""
-    assert run.split is not None
     assert isinstance(worker.prepare(), WorkerProcess)
     assert isinstance(worker.open(), Opened)
     dispatch, decided, now = Dispatch(run.sample_ids, ["a"]), {}, 0.0
@@ -136,14 +137,13 @@ def test_a_block_is_there_before_the_engine_needs_it(monkeypatch: pytest.MonkeyP
     run = a_run(**{**BASE, "limit": 12})
     worker = Worker(job_of(run))
     assert isinstance(worker.prepare(), WorkerProcess) and isinstance(worker.open(), Opened)
-    assert run.split is not None and worker._engine is not None
-    passes, score = [0], type(worker._engine).score
+    passes, score = [0], DenoisingEngine.score
 
     def counted(*arguments: Any) -> Any:
         passes[0] += 1
         return score(*arguments)
 
-    monkeypatch.setattr(type(worker._engine), "score", counted)
+    monkeypatch.setattr(DenoisingEngine, "score", counted)
     decided = 0
     for start in range(0, 12, 4):
         block = tuple(run.sample_ids[start : start + 4])
@@ -158,7 +158,6 @@ def test_a_block_that_follows_an_empty_one_at_once_is_scored_and_so_are_those_be
     run = a_run(**BASE)
     worker = Worker(job_of(run))
     assert isinstance(worker.prepare(), WorkerProcess) and isinstance(worker.open(), Opened)
-    assert run.split is not None
     first, second = run.sample_ids[:1], run.sample_ids[1:]
     worker.score(tuple(first), tuple(map(run.split.hash_sample, first)))
     with ThreadPoolExecutor(2) as calls:
@@ -175,8 +174,7 @@ def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch)
     worker = Worker(job_of(run))
     worker.prepare()
     worker.open()
-    assert run.split is not None and worker._engine is not None
-    monkeypatch.setattr(type(worker._engine), "score", _fails(RuntimeError("no device")))
+    monkeypatch.setattr(ClassifyingEngine, "score", _fails(RuntimeError("no device")))
     name = run.sample_ids[0]
     report = worker.score((name,), (run.split.hash_sample(name),))
     report = report if report.end else worker.score((), ())
