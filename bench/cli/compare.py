@@ -10,23 +10,23 @@ Group: Look at results, 5.
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 import click
 
-from bench.boards.formats import value_text
+from bench.boards.comparisons import comparison_facts, comparison_tables
+from bench.boards.facts import difference_fact
 from bench.cli.options import results_and_json
 from bench.cli.output import next_steps, print_json, results_argument, run_name, say
 from bench.cli.settings import metric_options
-from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
-from bench.render.tables import print_rows
-from bench.stats.comparison import Comparison, MetricDifference, compare
-from bench.stats.paired import ALPHA
+from bench.render.tables import print_rows, print_table
+from bench.stats.comparison import Comparison, compare
 from bench.stats.power import Power, plan_power
 from bench.store.folder import find_run
+
+MOST_CLASSES = 10  # in the table, those whose accuracies differ most
 
 
 @click.command()
@@ -74,91 +74,21 @@ def compare_command(
     if gate and comparison.regression:
         tested = comparison.tested
         p = tested.p if tested else comparison.mcnemar_p
+        change = (tested or comparison).difference, (tested or comparison).difference_ci95
+        fact = difference_fact(metric_specs()[metric], *change)
         raise GateError(
-            f"{comparison.run_b} is significantly worse than {comparison.run_a}:"
-            f" {(tested or comparison).difference:+.4f} (p = {p:.2g})."
+            f"{comparison.run_b} is significantly worse than {comparison.run_a}: {fact.label}"
+            f" {fact.text} (p = {p:.2g})."
         )
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    low, high = comparison.difference_ci95
-    accuracy = metric_specs()["accuracy"]
-    verdict = _verdict(accuracy, comparison.mcnemar_p, comparison.difference)
-    cost, seconds, why = comparison.cost_ratio, comparison.seconds_ratio, comparison.not_divided
-    rows: list[list[Any]] = [
-        ["A", f"{comparison.accuracy_a:.4f}  {comparison.run_a}"],
-        ["B", f"{comparison.accuracy_b:.4f}  {comparison.run_b}"],
-        ["difference, B − A", f"{comparison.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
-        ["McNemar, exact", f"p = {comparison.mcnemar_p:.3g}: {verdict}"],
-        *_sequential_rows(comparison),
-        *_metric_rows(comparison.tested),
-        ["same prediction", f"{100 * comparison.agreement:.1f} % of {comparison.n:,} images"],
-        ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
-        ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
-    ]
-    print_rows(["", ""], rows)
-    changed = [row for row in comparison.per_class if row.wins or row.losses]
-    if changed:
-        print_rows(
-            ["class", "n", "A", "B", "difference", "wins, losses", "p, adjusted"],
-            [
-                [
-                    *(row.name, row.n, f"{row.accuracy_a:.3f}", f"{row.accuracy_b:.3f}"),
-                    *(f"{row.difference:+.3f}", f"{row.wins}, {row.losses}"),
-                    f"{row.p_adjusted:.2g}",
-                ]
-                for row in sorted(changed, key=lambda row: row.difference)
-            ],
-            title="Classes with images that exactly one run gets right",
-            right={"A", "B", "difference", "p, adjusted"},
-            optional=["p, adjusted", "n", "wins, losses"],
-        )
-    if comparison.differences:
-        rows = [
-            [name, *(value_text(value, "unset") for value in pair)]
-            for name, pair in comparison.differences.items()
-        ]
-        print_rows(["setting", "A", "B"], rows, title="Settings that differ")
+    print_rows(["", ""], [[fact.label, fact.line] for fact in comparison_facts(comparison)])
+    say("")
+    for table in comparison_tables(comparison, MOST_CLASSES):
+        print_table(table)
     for warning in comparison.warnings:
         say(f"Warning: {warning}", err=True)
-
-
-def _verdict(metric: MetricSpec, p: float, difference: float) -> str:
-    return "not significant" if p >= ALPHA else metric.verdict(difference)
-
-
-def _sequential_rows(comparison: Comparison) -> list[list[str]]:
-    """Return the rows of the anytime-valid test; none if it was not asked for."""
-    result = comparison.sequential
-    if result is None or result.difference_anytime_ci95 is None:
-        return []
-    low, high = result.difference_anytime_ci95
-    verdict = "not decided" if result.verdict == "open" else f"B is {result.verdict}"
-    return [
-        ["in random order", f"{verdict} after {result.n:,} of {result.total:,} images"],
-        ["at that image", f"p = {result.p:.3g}  (95 % {low:+.4f} – {high:+.4f})"],
-    ]
-
-
-_TESTS = {
-    "permutation": "permutation test",
-    "mcnemar": "McNemar, exact",
-    "influence": "z test of influence values",
-    "bootstrap": "bootstrap over images",
-}
-
-
-def _metric_rows(metric: MetricDifference | None) -> list[list[str]]:
-    if metric is None:
-        return []
-    (low, high), spec = metric.difference_ci95, metric_specs()[metric.metric]
-    verdict = _verdict(spec, metric.p, metric.difference)
-    return [
-        [spec.words, f"A {metric.a:.4f}, B {metric.b:.4f}"],
-        [f"{spec.words}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        [_TESTS.get(metric.test, metric.test), f"p = {metric.p:.3g}: {verdict}"],
-    ]
 
 
 @click.command()

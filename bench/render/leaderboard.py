@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.boards.columns import tabulate
-from bench.boards.formats import assignments, boards
+from bench.boards.formats import assignments, boards, percent_text
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
@@ -47,44 +47,41 @@ def print_boards(
 
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
-    """Print a table per folder of runs, or with `wide` one table with all columns."""
+    """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
     now = datetime.now(UTC)
+    head = ["run", "images", "accuracy, %", "age", "what differs"]
     if wide:
-        head = ["run", "dataset", "backbone", "strategy", "differs", "images", "accuracy", "age"]
-        print_rows(
-            [*head, "where"], [[*_cells(row, now), row.path] for row in rows], right={"accuracy"}
-        )
+        lines = []
+        for row in rows:
+            kind = [f"{row.dataset}/{row.split}", row.backbone, row.strategy]
+            lines.append([row.run_id, *kind, *_facts(row, now, row.shown_ci95), row.path])
+        head = [head[0], "dataset", "backbone", "strategy", *head[1:], "where"]
+        print_rows(head, lines)
         return
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
         lines = []
         for row in group:
-            name, *_, note, done, accuracy, started = _cells(row, now)
-            lines.append([f"{name}\n  {note}" if note else name, done, accuracy, started])
-        head = ["run", "images", "accuracy", "age"]
-        print_rows(head, lines, folder, right={"accuracy"}, optional=["age"])
+            name = row.run_id + (f" shard {row.shard}" if row.shard else "")
+            lines.append([name, *_facts(row, now)])
+        print_rows(head, lines, folder, {"images", "accuracy, %"}, ["age"], ["what differs"])
 
 
-def _cells(row: InventoryRow, now: datetime) -> list[str | None]:
-    name = row.run_id + (f" shard {row.shard}" if row.shard else "")
-    data = f"{row.dataset}/{row.split}" if row.dataset else None
-    facts = [assignments(row.differs), row.stopped, row.labels]
-    note = row.error or " · ".join(filter(None, facts))
-    done: str = row.status
-    if row.done is not None and row.total is not None:
-        done = f"{row.done:,}" if row.done == row.total else f"{row.done:,} of {row.total:,}"
-        done += f", {row.failed:,} failed" if row.failed else ""
-    accuracy = "–" if row.accuracy is None else f"{row.accuracy:.3f}"
-    return [name, data, row.backbone, row.strategy, note, done, accuracy, age(row, now)]
+def _facts(
+    row: InventoryRow, now: datetime, interval: tuple[float, float] | None = None
+) -> list[str]:
+    accuracy = "–" if row.accuracy is None else percent_text(row.accuracy, interval)
+    notes = row.error, row.labels, row.stopped, assignments(row.differs)
+    return [row.images, accuracy, age(row, now), " · ".join(filter(None, notes))]
 
 
 def age(row: InventoryRow, now: datetime) -> str:
-    """Return how long ago a run was started, in words: `3 days ago`."""
+    """Return how long ago a run was started, in words: `3 days`."""
     try:
         seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()
     except (ValueError, TypeError):  # the date is missing or has no time zone
         return "–"
-    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+    for unit, name in ((86400, "day"), (3600, "h"), (60, "min")):
         if seconds >= unit:
             count = int(seconds // unit)
-            return f"{count:,} {name}{'s' * (count > 1)} ago"
+            return f"{count:,} {name}{'s' * (name == 'day' and count > 1)}"
     return "now"

@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from helpers.runs import store
 
+from bench.boards.run_view import RunView, read_decided_run
 from bench.render.answer import BoardAnswer, answers, page_question
 from bench.render.board import make_boards
 from bench.render.page import write_report
-from bench.render.runs import RunData, read_decided_run
 from bench.render.sentences import make_opening
 from bench.store.runs import read_run
 
 LABELS = [0, 1, 2] * 20
-Make = Callable[..., RunData]
+Make = Callable[..., RunView]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Store a run of which the first images are wrong, and read it."""
 
-    def run(backbone: str, wrong: int, **more: Any) -> RunData:
+    def run(backbone: str, wrong: int, **more: Any) -> RunView:
         predictions = [(y + 1) % 3 if i < wrong else y for i, y in enumerate(LABELS)]
         path = store(tmp_path, LABELS, predictions, backbone=backbone, **more)
         return read_decided_run(read_run(path))
@@ -33,7 +33,7 @@ def make(tmp_path: Path) -> Make:
     return run
 
 
-def answered(runs: list[RunData]) -> list[BoardAnswer]:
+def answered(runs: list[RunView]) -> list[BoardAnswer]:
     by_anchor = {f"run-{number}": run for number, run in enumerate(runs)}
     openings = {
         anchor: make_opening(run.manifest, run.summary, run.decided)

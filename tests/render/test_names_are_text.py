@@ -14,10 +14,12 @@ import yaml
 from helpers.runs import a_manifest, a_record, store
 
 from bench.boards import text
-from bench.boards.exports import BEGIN, END, board_tables, render, to_csv
+from bench.boards.columns import board_tables
+from bench.boards.exports import BEGIN, END, render, to_csv
 from bench.boards.hub import model_index
 from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import REPORTED_FILE, LeaderboardRow
+from bench.boards.run_view import read_decided_run
 from bench.cli.output import print_json, say
 from bench.render.board import make_boards
 from bench.render.images import Images
@@ -25,7 +27,6 @@ from bench.render.page import make_section
 from bench.render.page import render as render_page
 from bench.render.pictures import confusion_figure, save_picture
 from bench.render.run import print_run
-from bench.render.runs import read_decided_run
 from bench.render.tables import print_rows
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json

@@ -18,6 +18,7 @@ from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError, warn_user
 from bench.inputs.subsets import select_subset
+from bench.inputs.survey import reading
 from bench.running.command import stored_settings
 from bench.running.execute import timed
 from bench.running.executors.protocol import LocalExecutor, OpenExecutor
@@ -61,11 +62,16 @@ def with_other_noise(prepared: Prepared) -> Prepared:
 
 
 def decided_again(
-    run: ModelRun, sample_ids: Sequence[str], open_executor: OpenExecutor
+    run: ModelRun, sample_ids: Sequence[str], open_executor: OpenExecutor, stage: str
 ) -> Iterator[tuple[Decided, float]]:
-    """Yield the decisions of a second run on these images, each with its seconds."""
-    with closing(open_executor(run)) as executor:
-        yield from timed(executor.score(sample_ids))
+    """Yield the decisions of a second run on these images, each with its seconds.
+
+    Progress is shown under the name `stage`.
+    """
+    with closing(open_executor(run)) as executor, reading.counting(stage, len(sample_ids)):
+        for decision in timed(executor.score(sample_ids)):
+            reading.done += 1
+            yield decision
 
 
 def decide_again(
@@ -85,7 +91,7 @@ def decide_again(
     seed = run.prepared.config.seed
     rows = np.sort(np.random.default_rng(seed).choice(good, count, replace=False))
     first = {decided.sample_ids[int(row)].as_py(): int(decided.predictions[row]) for row in rows}
-    images = list(decided_again(run, list(first), open_executor))
+    images = list(decided_again(run, list(first), open_executor, "Deciding again"))
     second = {
         image.sample.sample_id: int(image.outcome.ranking[0])
         for image, _ in images
@@ -157,7 +163,7 @@ def audit(
     outstanding = [name for name in first if name in answers and name not in swept]
     if outstanding:
         with RunFolder(path, read_manifest(path)) as folder:
-            for image, seconds in decided_again(run, outstanding, open_executor):
+            for image, seconds in decided_again(run, outstanding, open_executor, "Auditing"):
                 folder.append_swept(_line(image, answers[image.sample.sample_id], seconds))
     elif not answers:
         warn_user(

@@ -25,8 +25,9 @@ from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._latents import digits, order_of
 from bench_plugins.backbones._slots import SHORT, Slots
 
-diffusers.logging.set_verbosity_error()
-transformers.logging.set_verbosity_error()
+for _library in (diffusers, transformers):  # their messages would interrupt the run's own output
+    _library.logging.set_verbosity_error()
+    _library.logging.disable_progress_bar()
 
 # Keywords of `__call__` that switch guidance off.
 UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
