@@ -63,11 +63,11 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
     return labels
 
 
-def cost_text(row: LeaderboardRow, digits: int = 0) -> str:
+def cost_text(row: LeaderboardRow) -> str:
     """Return the cost per image: evaluation equivalents, or one pass of a classifier."""
     if row.cost is None:
         return "–"
-    return "1 pass" if row.classifier else f"{row.cost:,.{digits}f}"
+    return "1 pass" if row.classifier else f"{row.cost:,.0f}"
 
 
 def value_text(value: Any, missing: str = "–", separator: str = ",") -> str:

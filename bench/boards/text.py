@@ -52,6 +52,11 @@ def escape_html(text: object) -> str:
     return escape(escape_hidden(text))
 
 
+def prose_html(text: object) -> str:
+    """Return a sentence as HTML, with what stands in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape_html(text))
+
+
 def escape_markdown(text: object) -> str:
     """Escape a name for a line or a table cell of GitHub-flavoured Markdown."""
     return _MARKDOWN.sub(r"\\\g<0>", escape(escape_hidden(text), quote=False))
@@ -200,7 +205,7 @@ def html_part(table: TextTable) -> str:
     text = [f"<h2>{escape_html(table.title)}</h2>"]
     text += [f"<p>{escape_html(table.above)}</p>"] if table.above else []
     text += [html_table(table)]
-    text += [f"<p>{escape_html(text)}</p>" for text in (*table.numbered, *table.below)]
+    text += [f"<p>{prose_html(note)}</p>" for note in (*table.numbered, *table.below)]
     return "\n".join(text)
 
 

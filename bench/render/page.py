@@ -26,7 +26,7 @@ from bench.boards.formats import row_labels
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported
 from bench.boards.run_view import RunView, read_requested_run
-from bench.boards.text import escape_hidden, html_table, with_subject
+from bench.boards.text import escape_hidden, html_table, prose_html, with_subject
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
@@ -71,6 +71,7 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["prose"] = lambda text: Markup(prose_html(text))
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
