@@ -136,8 +136,7 @@ def describe(manifest: Manifest) -> list[Fact]:
         "blind control": identity.control,
         "corruption": identity.corrupt,
         "replayed from": manifest.replayed_from,
-        "tags": ", ".join(config.tags),
-        "note": config.note,
+        "note": config.labels,
         "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
     }
     return [Fact(name, text) for name, text in facts.items() if text]

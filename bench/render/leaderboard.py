@@ -48,30 +48,35 @@ def print_boards(
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
-    now = datetime.now(UTC)
-    head = ["run", "images", "accuracy, %", "age", "what differs"]
     if wide:
-        lines = []
-        for row in rows:
-            kind = [f"{row.dataset}/{row.split}", row.backbone, row.strategy]
-            lines.append([row.run_id, *kind, *_facts(row, now, row.shown_ci95), row.path])
-        head = [head[0], "dataset", "backbone", "strategy", *head[1:], "where"]
-        print_rows(head, lines)
+        now = datetime.now(UTC)
+        lines = [
+            [
+                *(row.run_id, f"{row.dataset}/{row.split}", row.backbone, row.strategy, row.images),
+                *(_accuracy(row, row.shown_ci95), age(row, now), _note(row), row.path),
+            ]
+            for row in rows
+        ]
+        head = ["run", "dataset", "backbone", "strategy", "images", "accuracy, %", "age"]
+        print_rows([*head, "what differs", "where"], lines)
         return
+    head = ["run", "images", "accuracy, %", "what differs"]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
         lines = []
         for row in group:
             name = row.run_id + (f" shard {row.shard}" if row.shard else "")
-            lines.append([name, *_facts(row, now)])
-        print_rows(head, lines, folder, {"images", "accuracy, %"}, ["age"], ["what differs"])
+            lines.append([name, row.images, _accuracy(row), _note(row)])
+        console().print(folder, style="bold")
+        print_rows(head, lines, right=head[1:3], cut=head[3:])
 
 
-def _facts(
-    row: InventoryRow, now: datetime, interval: tuple[float, float] | None = None
-) -> list[str]:
-    accuracy = "–" if row.accuracy is None else percent_text(row.accuracy, interval)
+def _accuracy(row: InventoryRow, interval: tuple[float, float] | None = None) -> str:
+    return "–" if row.accuracy is None else percent_text(row.accuracy, interval)
+
+
+def _note(row: InventoryRow) -> str:
     notes = row.error, row.labels, row.stopped, assignments(row.differs)
-    return [row.images, accuracy, age(row, now), " · ".join(filter(None, notes))]
+    return " · ".join(filter(None, notes))
 
 
 def age(row: InventoryRow, now: datetime) -> str:
