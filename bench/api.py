@@ -185,9 +185,9 @@ def tradeoff_figure(
     have each of them, and a warning names those without a decided image. `bench.errors.UserError`:
     there is no such run, or nothing of one that is named is decided.
     """
+    from bench.boards.run_view import read_decided_run, read_decided_runs
     from bench.render.board import make_boards
     from bench.render.figures import draw_tradeoff
-    from bench.render.runs import read_decided_run, read_decided_runs
 
     if runs is None:
         chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))

@@ -14,6 +14,7 @@ from helpers.sketch import sketched as sketched
 from PIL import Image
 
 import bench
+from bench.boards.formats import percent_text
 from bench.errors import BenchWarning, UserError
 from bench.store.runs import read_runs
 from bench.store.writing import RunFolder
@@ -51,10 +52,10 @@ def test_its_samples_are_a_table(run: Any) -> None:
 
 
 def test_a_notebook_shows_it(run: Any) -> None:
-    shown = f"accuracy {run.metrics.accuracy:.4f} of 12 of 360 images"
-    assert repr(run) == f"RunResult({run.run_id}: {shown})"
+    accuracy = percent_text(run.metrics.accuracy, run.metrics.accuracy_ci95)
+    assert repr(run).startswith(f"RunResult({run.run_id}: accuracy, % {accuracy}")
     shown = run._repr_html_()
-    assert run.run_id in shown and "guessing: 0.1000" in shown and "12 of 360" in shown
+    assert run.run_id in shown and "guessing: 10.0" in shown and "12 of 360" in shown
     assert run.confusion_figure().axes and run.examples_figure().axes
 
 
@@ -115,7 +116,7 @@ def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     compared = bench.compare(run, other)
     assert compared.plain()["difference"]["estimate"] == compared.difference.estimate
     for shown in (repr(compared), compared._repr_html_()):
-        assert f"{compared.difference.estimate:+.4f}" in shown and run.run_id in shown
+        assert f"{100 * compared.difference.estimate:+.1f} (" in shown and run.run_id in shown
     assert len(compared.to_pandas()) == len(compared.per_class)
     assert run.run_id in set(bench.leaderboard(results)["run_id"])
 

@@ -190,7 +190,7 @@ def test_a_metric_with_its_column_is_one_declaration(
     assert "f2_macro" in done["board csv"].out.split("\n")[0]
     for form in ("markdown", "html"):
         board = done[f"board {form}"].out
-        assert "macro F2" in board and f"{F2['a']:.4f}" in board
+        assert "macro F2" in board and f"{100 * F2['a']:.1f}" in board
     assert "macro F2, \\%" in done["latex"].out
     assert "F2, macro" in done["model-index"].out
     assert done["report"].code == 0, done["report"].err

@@ -12,6 +12,7 @@ from bench.boards.formats import (
     metric_head,
     percent_text,
     row_labels,
+    template_text,
     value_text,
 )
 from bench.boards.leaderboard import RANKED
@@ -162,7 +163,7 @@ def row_settings(row: LeaderboardRow) -> Settings:
     """
     settings = {
         "draws": None if row.classifier else row.params.get("draws"),
-        "template": f"“{row.template}”" if row.template else None,
+        "template": template_text(row.template),
         "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
         "seed": row.seed,
         "loss": row.loss,

@@ -5,20 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bench.boards.columns import board_tables, metric_columns, row_settings, tabulate
-from bench.boards.formats import (
-    assignments,
-    boards,
-    cost_text,
-    metric_head,
-    percent_text,
-    row_labels,
-)
+from bench.boards.columns import board_tables, tabulate
+from bench.boards.formats import assignments, boards
 from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import LeaderboardRow, run_row
-from bench.boards.text import TextTable, csv_text, format_tables, to_markdown
+from bench.boards.text import csv_text, format_tables, to_markdown
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.stats.many import rank_text
@@ -46,28 +40,11 @@ def to_latex(run: Path) -> str:
     """Return the metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
     stored = read_run(run)
     row = run_row(run, stored.manifest, stored.require_summary())
-    interval = row.shown_ci95 or (row.accuracy, row.accuracy)
-    images = f"{row.n_samples or 0:,}"
-    if row.n_samples != row.n_total:
-        images += f" of {row.n_total or 0:,}"
-    cells = {
-        "backbone": row.backbone,
-        "strategy": f"{row.strategy} {assignments(row.params)}".strip(),
-        "accuracy, % (95 % interval)": percent_text(row.accuracy, interval),
-    }
-    for metric in metric_columns([row]):
-        cells[metric_head(metric)] = metric.shown(row.metric(metric.name) or 0)
-    cells |= {"evaluations per image": cost_text(row, 1), "images": images}
-    head = list(cells)
-    labels, settings = row_labels(row).values(), assignments(row_settings(row))
-    facts = "; ".join([*labels, settings, f"run {row.run_id}"])
-    table = TextTable(
-        f"{row.dataset}/{row.split}",
-        head,
-        [list(cells.values())],
-        frozenset(head[2:]),
-        below=[facts],
-    )
+    table = tabulate([row], f"{row.dataset}/{row.split}")
+    units = "cost: evaluation equivalents per image; s: seconds per image"
+    below = [f"{table.above} · {units} · run {row.run_id}"]
+    without_rank = [line[1:] for line in table.rows]
+    table = replace(table, head=table.head[1:], rows=without_rank, above="", below=below)
     return format_tables([table], "latex")
 
 

@@ -63,11 +63,11 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
     return labels
 
 
-def cost_text(row: LeaderboardRow, digits: int = 0) -> str:
+def cost_text(row: LeaderboardRow) -> str:
     """Return the cost per image: evaluation equivalents, or one pass of a classifier."""
     if row.cost is None:
         return "–"
-    return "1 pass" if row.classifier else f"{row.cost:,.{digits}f}"
+    return "1 pass" if row.classifier else f"{row.cost:,.0f}"
 
 
 def value_text(value: Any, missing: str = "–", separator: str = ",") -> str:
@@ -85,10 +85,17 @@ def percent_text(share: float, interval: tuple[float, float] | None = None) -> s
     return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def points_text(difference: float, interval: tuple[float, float]) -> str:
+def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:
     """Return a difference of shares in points, with its interval: `+1.4 (-0.5 to +3.3)`."""
+    if interval is None:
+        return f"{100 * difference:+.1f}"
     low, high = interval
     return f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def template_text(template: str | None) -> str | None:
+    """Return a template in quotes, and the name of a file of templates without them."""
+    return f"“{template}”" if template and "{" in template else template
 
 
 def metric_head(metric: MetricSpec) -> str:
@@ -99,3 +106,13 @@ def metric_head(metric: MetricSpec) -> str:
 def assignments(params: Mapping[str, Any]) -> str:
     """Return parameters in the syntax of `--set`, such as `samples=5,50 keep=3,1`."""
     return " ".join(f"{k}={value_text(v)}" for k, v in params.items() if v is not None)
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration: 0.8 s, 12 s, 5 min, 3.4 h, 2.5 days."""
+    if seconds < 100:
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} days"

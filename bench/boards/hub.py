@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.boards.error_dataset import Sharing, write_error_dataset
-from bench.boards.formats import assignments
+from bench.boards.formats import assignments, percent_text
 from bench.boards.text import escape_hidden, escape_yaml
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs
@@ -134,13 +134,12 @@ def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
 
 def _notes(run: StoredRun) -> str:
     manifest, summary = run.manifest, run.require_summary()
-    data, strategy = summary.dataset, summary.strategy
-    low, high = summary.metrics.accuracy_ci95
+    data, strategy, accuracy = summary.dataset, summary.strategy, summary.metrics.accuracy
     scorer = "classifier" if manifest.classifier else "diffusion classifier"
     part = "" if data.n_samples == data.n_total else f" of {data.n_total:,}"
     facts = [
-        f"accuracy, 95 % interval {low:.4f}-{high:.4f}, {data.n_samples:,}{part} images of"
-        f" {data.split}",
+        f"accuracy, % (95 % interval): {percent_text(accuracy, summary.metrics.accuracy_ci95)},"
+        f" {data.n_samples:,}{part} images of {data.split}",
         f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
         f"strategy {strategy.name} {assignments(strategy.params)}".strip(),
         summary.cost.in_words(manifest.classifier),

@@ -11,7 +11,9 @@ from pydantic import BaseModel, Field
 
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
+from bench.running.command import reproducing_command
 from bench.stats.differences import Settings, differing, run_settings
+from bench.stats.shares import accuracy_interval
 from bench.store.folder import list_runs
 from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import StoredRun, list_shards, read_runs
@@ -30,8 +32,12 @@ class InventoryRow(BaseModel):
     shard: str | None = None  # number of the shard and of shards, such as 3/16; None: a whole run
     done: int | None = None  # number of decided images
     total: int | None = None  # number of images of the run
+    split_total: int | None = None  # number of images of the whole split
     failed: int | None = None  # number of decided images that failed
     accuracy: float | None = None  # accuracy on the decided images; None if there are none
+    accuracy_ci95: tuple[float, float] | None = None  # 95 % interval, for a fixed number of images
+    cost: float | None = None  # evaluation equivalents per image, 1 for a classifier
+    command: str | None = None  # command that makes the run again
     stopped: str | None = None  # where a stopping rule ended the run and what it shows, in words
     anytime_ci95: tuple[float, float] | None = None
     """Confidence sequence of the accuracy, 95 %; None if no stopping rule ended the run."""
@@ -42,6 +48,31 @@ class InventoryRow(BaseModel):
     error: str | None = None
     settings: Settings = Field({}, exclude=True)  # all settings of the run
     labels: str = Field("", exclude=True)  # tags and note, as one text
+
+    @property
+    def shown_ci95(self) -> tuple[float, float] | None:
+        """The 95 % interval of the accuracy, valid also if a stopping rule ended the run."""
+        return self.anytime_ci95 or self.accuracy_ci95
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether a complete run has only a part of the split."""
+        return self.status == "complete" and self.shard is None and self.total != self.split_total
+
+    @property
+    def state(self) -> str:
+        """The status in words; `subset` for a complete run on a part of the split."""
+        return "subset" if self.is_subset else self.status.replace("_", " ")
+
+    @property
+    def images(self) -> str:
+        """How many images are decided, of how many and how many failed, in words."""
+        if self.done is None or self.total is None:
+            return self.status
+        of = self.split_total if self.is_subset else self.total
+        text = f"{self.done:,}" + f" of {of:,}" * (self.done != of)
+        text += " so far" * (self.status == "incomplete")
+        return text + (f", {self.failed:,} failed" if self.failed else "")
 
 
 class RecordingRow(BaseModel):
@@ -133,21 +164,26 @@ def inventory_row(run: StoredRun) -> InventoryRow:
         strategy=manifest.strategy.name,
         shard=str(manifest.part) if manifest.part else None,
         total=manifest.total,
+        split_total=manifest.dataset.n_total,
         note=manifest.config.note,
         tags=manifest.config.tags,
         labels=manifest.config.labels,
         created=manifest.created,
         path=str(run.path),
         settings=run_settings(manifest),
+        command=reproducing_command(manifest),
     )
     if summary is not None and run.complete:
         row.status = "failed_samples" if summary.failed_samples else "complete"
         row.done, row.failed = manifest.total, summary.failed_samples
-        row.accuracy = summary.metrics.accuracy
+        row.accuracy, row.accuracy_ci95 = summary.metrics.accuracy, summary.metrics.accuracy_ci95
+        row.cost = summary.cost.per_image(manifest.classifier)
         if stop := ending_answer(read_questions(run.path, manifest), row.done):
             row.stopped, row.anytime_ci95 = stop.label, stop.interval
     else:
         decided = run.decided()
         row.done, row.failed = len(decided), int(decided.failed.sum())
-        row.accuracy = float(decided.correct.mean()) if len(decided) else None
+        if row.done:
+            row.accuracy = float(decided.correct.mean())
+            row.accuracy_ci95 = accuracy_interval(int(decided.correct.sum()), row.done)
     return row

@@ -52,6 +52,11 @@ def escape_html(text: object) -> str:
     return escape(escape_hidden(text))
 
 
+def prose_html(text: object) -> str:
+    """Return a sentence as HTML, with what stands in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape_html(text))
+
+
 def escape_markdown(text: object) -> str:
     """Escape a name for a line or a table cell of GitHub-flavoured Markdown."""
     return _MARKDOWN.sub(r"\\\g<0>", escape(escape_hidden(text), quote=False))
@@ -197,18 +202,24 @@ def to_html(tables: Sequence[TextTable], title: str) -> str:
 
 def html_part(table: TextTable) -> str:
     """Return a table with its heading and paragraphs as an HTML fragment, without a page."""
-    sides = ["right" if name in table.right else "left" for name in table.head]
     text = [f"<h2>{escape_html(table.title)}</h2>"]
     text += [f"<p>{escape_html(table.above)}</p>"] if table.above else []
-    head = "".join(f"<th>{escape_html(name)}</th>" for name in table.head)
-    text += [f"<table><thead><tr>{head}</tr></thead><tbody>"]
-    for row in table.rows:
-        cells = zip(sides, row, strict=True)
-        shown = "".join(f'<td class="{side}">{escape_html(cell)}</td>' for side, cell in cells)
-        text += [f"<tr>{shown}</tr>"]
-    paragraphs = (*table.numbered, *table.below)
-    text += ["</tbody></table>", *(f"<p>{escape_html(paragraph)}</p>" for paragraph in paragraphs)]
+    text += [html_table(table)]
+    text += [f"<p>{prose_html(note)}</p>" for note in (*table.numbered, *table.below)]
     return "\n".join(text)
+
+
+def html_table(table: TextTable) -> str:
+    """Return the head and the rows of a table as an HTML element."""
+    kinds = ["number" if name in table.right else "text" for name in table.head]
+
+    def row_html(tag: str, cells: Sequence[str]) -> str:
+        pairs = zip(kinds, cells, strict=True)
+        return "".join(f'<{tag} class="{kind}">{escape_html(text)}</td>' for kind, text in pairs)
+
+    head = row_html('th scope="col"', table.head).replace("</td>", "</th>")
+    rows = "\n".join(f"<tr>{row_html('td', row)}</tr>" for row in table.rows)
+    return f'<table class="plain"><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
 
 
 _PAGE = """<!doctype html>
@@ -217,5 +228,5 @@ _PAGE = """<!doctype html>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
 table { border-collapse: collapse }
 th, td { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left }
-.right { text-align: right; font-variant-numeric: tabular-nums }
+.number { text-align: right; font-variant-numeric: tabular-nums }
 </style></head><body><h1>TITLE</h1>"""

@@ -10,11 +10,11 @@ Group: Look at results, 5.
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 import click
 
-from bench.boards.formats import value_text
+from bench.boards.comparisons import comparison_facts, comparison_tables
+from bench.boards.facts import difference_fact
 from bench.boards.measured import compare
 from bench.cli.options import results_and_json
 from bench.cli.output import (
@@ -30,13 +30,12 @@ from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
-from bench.render.tables import print_rows
+from bench.render.tables import print_rows, print_table
 from bench.stats.comparison import Comparison
-from bench.stats.difference_tests import MIN_TESTED
-from bench.stats.measures import MetricDifference
-from bench.stats.paired import Difference
 from bench.stats.power import Power, plan_power
 from bench.store.folder import find_run
+
+MOST_CLASSES = 10  # in the table, those whose accuracies differ most
 
 
 @click.command()
@@ -83,87 +82,20 @@ def compare_command(
         next_steps(*steps)
     if gate and comparison.regression:
         tested = (comparison.tested or comparison).difference
+        fact = difference_fact(metric_specs()[metric], tested)
         raise GateError(
-            f"{comparison.run_b} is significantly worse than {comparison.run_a}:"
-            f" {tested.estimate:+.4f} (p = {tested.p:.2g})."
+            f"{comparison.run_b} is significantly worse than {comparison.run_a}: {fact.label}"
+            f" {fact.text} (p = {tested.p:.2g})."
         )
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    cost, seconds, why = comparison.cost_ratio, comparison.seconds_ratio, comparison.not_divided
-    rows: list[list[Any]] = [
-        ["A", f"{comparison.accuracy_a:.4f}  {comparison.run_a}"],
-        ["B", f"{comparison.accuracy_b:.4f}  {comparison.run_b}"],
-        ["difference, B − A", str(comparison.difference)],
-        ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
-        _test_row("accuracy", comparison.difference),
-        *_metric_rows(comparison.tested),
-        [
-            "same prediction",
-            f"{100 * comparison.agreement:.1f} % of {comparison.difference.n:,} images",
-        ],
-        ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
-        ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
-    ]
-    print_rows(["", ""], rows)
-    if comparison.sequential is not None:
-        say(f"In random order, {comparison.sequential.sentence}")
-    changed = [row for row in comparison.per_class if row.wins or row.losses]
-    if changed:
-        print_rows(
-            ["class", "n", "A", "B", "difference", "wins, losses", "p, adjusted"],
-            [
-                [
-                    *(row.name, row.difference.n),
-                    *(f"{row.accuracy_a:.3f}", f"{row.accuracy_b:.3f}"),
-                    *(f"{row.difference.estimate:+.3f}", f"{row.wins}, {row.losses}"),
-                    f"{row.p_adjusted:.2g}",
-                ]
-                for row in sorted(changed, key=lambda row: row.difference.estimate)
-            ],
-            title="Classes with images that exactly one run gets right",
-            right={"A", "B", "difference", "p, adjusted"},
-            optional=["p, adjusted", "n", "wins, losses"],
-        )
-    if comparison.differences:
-        rows = [
-            [name, *(value_text(value, "unset") for value in pair)]
-            for name, pair in comparison.differences.items()
-        ]
-        print_rows(["setting", "A", "B"], rows, title="Settings that differ")
+    print_rows(["", ""], [[fact.label, fact.line] for fact in comparison_facts(comparison)])
+    say("")
+    for table in comparison_tables(comparison, MOST_CLASSES):
+        print_table(table)
     for warning in comparison.warnings:
         say(f"Warning: {warning}", err=True)
-
-
-_TESTS = {
-    "permutation": "permutation test",
-    "mcnemar": "McNemar, exact",
-    "influence": "z test of influence values",
-    "approximate": "z test of influence values, approximate: fewer than 10 images in a class",
-    "bootstrap": "bootstrap over images",
-}
-
-
-def _test_row(metric: str, difference: Difference) -> list[str]:
-    """Return the row with the test of a difference in a metric, and its verdict."""
-    name = _TESTS.get(difference.method, difference.method)
-    if difference.p is None:
-        return [name, f"no p: fewer than {MIN_TESTED} images in a class"]
-    verdict = "not significant"
-    if difference.significant:
-        verdict = metric_specs()[metric].verdict(difference.estimate)
-    return [name, f"p = {difference.p:.3g}: {verdict}"]
-
-
-def _metric_rows(metric: MetricDifference | None) -> list[list[str]]:
-    if metric is None:
-        return []
-    words = metric_specs()[metric.metric].words
-    return [
-        [words, f"A {metric.a:.4f}, B {metric.b:.4f}"],
-        [f"{words}, B − A", str(metric.difference)],
-        _test_row(metric.metric, metric.difference),
-    ]
 
 
 @click.command()

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from bench.boards.formats import format_duration, percent_text
 from bench.boards.text import escape_hidden
 from bench.contracts.hooks import hookimpl
 from bench.inputs.survey import reading
@@ -125,8 +126,25 @@ def count_images(terminal: Console, shown: bool = True) -> Iterator[Callable[[in
             bar.stop()
 
 
+def stage_text(
+    stage: str, seconds: float, done: int = 0, total: int = 0, new: int | None = None
+) -> str:
+    """Return the progress of a stage: its name, its count and an estimate of its end.
+
+    `new` is the number of images done in these `seconds`, if some of `done` were done before.
+    """
+    if not total:
+        return f"{stage}: {format_duration(seconds)} so far"
+    text = f"{stage}: {done:,} of {total:,} images"
+    new = done if new is None else new
+    if not new or not seconds:
+        return f"{text}, {format_duration(seconds)} so far"
+    rate = new / seconds
+    return f"{text}, {rate:.1f} images/s, {format_duration((total - done) / rate)} left"
+
+
 class Progress(Listener):
-    """Progress of one run: a bar on a terminal, plain lines elsewhere."""
+    """Progress of one run: bars on a terminal, plain lines elsewhere."""
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
         super().__init__(manager)
@@ -135,6 +153,7 @@ class Progress(Listener):
         self.decided = 0  # images that this process decided
         self.question = ""  # progress of the question that ends the run, in words
         self.entered = self.started = self.printed = time.perf_counter()
+        self.stage, self.stage_started = "", self.entered  # a counted stage besides the scoring
         self.status = self.console.status(f"{reading.stage} …")
         self.left = Event()
         self.watch = Thread(target=self._watch, daemon=True)
@@ -147,21 +166,40 @@ class Progress(Listener):
         return self
 
     def _watch(self) -> None:
-        """Show that work continues while no image is decided; on a terminal beside the spinner."""
+        """Show that work continues while no image is decided, and stages besides the scoring."""
         wait = FIRST_INTERVAL
         while not self.left.wait(wait):
             wait = 1.0
             now = time.perf_counter()
-            doing = reading.stage
-            if reading.total:
-                doing = f"Reading images for the first time: {reading.done:,} of {reading.total:,}"
-            if self.console.is_terminal:
-                self.status.update(f"{doing} … {now - self.entered:.0f} s")
+            counted = bool(reading.total)
+            if counted and reading.stage != self.stage:
+                self.stage, self.stage_started = reading.stage, now
+                if self.bar is not None:
+                    self.task = self.bar.add_task(self.stage, total=None, rate="", accuracy="")
+            if counted and self.bar is not None:
+                self.bar.update(self.task, completed=reading.done, total=reading.total)
+            elif self.console.is_terminal:
+                self.status.update(f"{self._text(now)} …")
             elif self.printed <= self.entered or now - self.printed >= PLAIN_INTERVAL:
                 self.printed = now
-                if self.total:
-                    doing = f"{self.done} of {self.total} images decided; the next is under way"
-                self.console.print(f"{doing}, {now - self.entered:.0f} s so far")
+                self.console.print(self._text(now))
+
+    def _text(self, now: float) -> str:
+        """Return the progress of the current stage."""
+        if reading.total:
+            return stage_text(reading.stage, now - self.stage_started, reading.done, reading.total)
+        if self.done == self.total:  # nothing is scored yet, or everything
+            return stage_text(reading.stage, now - self.entered)
+        return self._scoring(now)
+
+    def _scoring(self, now: float) -> str:
+        text = stage_text("Scoring", now - self.started, self.done, self.total, self.decided)
+        facts = [text, self._accuracy if self.decided else "", self.question]
+        return ", ".join(filter(None, facts))
+
+    @property
+    def _accuracy(self) -> str:
+        return f"accuracy {percent_text(self.correct / self.done)} %"
 
     def __exit__(self, *error: object) -> None:
         super().__exit__()
@@ -178,11 +216,17 @@ class Progress(Listener):
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         """Show the bar."""
         super().run_started(manifest, done, total, correct)
+        self.decided = 0
         self.started = self.printed = time.perf_counter()
-        if done:
+        swept = manifest["identity"]["calibrated"]["images"] if manifest.get("sweep") else 0
+        if 0 < done <= swept:
+            self.console.print(f"{done} of {total} images are decided by the sweep for --risk.")
+        elif done:
             self.console.print(f"Resuming: {done} of {total} images are decided.")
         if self.console.is_terminal:
             self.status.stop()
+            if self.bar is not None:
+                self.bar.stop()
             self.console.print(escape_hidden(manifest["run_id"]), style="bold")
             self.bar = run_bar(self.console)
             self.task = self.bar.add_task(
@@ -198,18 +242,12 @@ class Progress(Listener):
         if record["error"]:
             self.console.print(f"{record['sample_id']}: {record['error']}", style="yellow")
         now = time.perf_counter()
-        per_second = self.decided / (now - self.started)
-        rate = f"{per_second:.1f} images/s"
-        accuracy = f"accuracy {self.correct / self.done:.3f}"
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, rate=rate, accuracy=accuracy)
+            rate = f"{self.decided / (now - self.started):.1f} images/s"
+            self.bar.update(self.task, completed=self.done, rate=rate, accuracy=self._accuracy)
         elif now - self.printed > PLAIN_INTERVAL or self.done == self.total:
             self.printed = now
-            left = (self.total - self.done) / per_second
-            self.console.print(
-                f"{self.done}/{self.total} images, {rate}, {left:.0f} s left, {accuracy}"
-                + (f", {self.question}" if self.question else "")
-            )
+            self.console.print(self._scoring(now))
 
     @hookimpl
     def question_checked(self, question: str, images: int, p: float | None) -> None:
@@ -238,7 +276,8 @@ class StudyProgress(Listener):
         )
         self.runs = self.bar.add_task("runs", total=None, note="")
         self.images = self.bar.add_task("images", total=None, note="")
-        self.printed = time.perf_counter()
+        self.started = self.printed = time.perf_counter()
+        self.decided = 0  # images of the current run that this process decided
         self.name = ""
 
     def __enter__(self) -> Self:
@@ -252,7 +291,7 @@ class StudyProgress(Listener):
 
     def __call__(self, step: Step) -> None:
         """Print the outcome of a run."""
-        from bench.render.plan import format_duration, step_line
+        from bench.render.plan import step_line
 
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
         self.console.print(step_line(step), style=style, soft_wrap=plain)
@@ -266,18 +305,22 @@ class StudyProgress(Listener):
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         """Show the run that begins."""
         super().run_started(manifest, done, total, correct)
-        self.name = escape_hidden(manifest["run_id"])
+        self.name, self.decided = escape_hidden(manifest["run_id"]), 0
+        self.started = time.perf_counter()
         self.bar.update(self.images, completed=done, total=total, note=self.name)
 
     @hookimpl
     def sample_scored(self, record: Mapping[str, Any]) -> None:
         """Advance the run's bar, or print a line now and then."""
         super().sample_scored(record)
+        self.decided += 1
         self.bar.update(self.images, completed=self.done)
         now = time.perf_counter()
         if not self.console.is_terminal and now - self.printed > STUDY_INTERVAL:
             self.printed = now
-            self.console.print(f"{self.name}: {self.done} of {self.total} images")
+            self.console.print(
+                stage_text(self.name, now - self.started, self.done, self.total, self.decided)
+            )
 
 
 def show_progress(

@@ -18,6 +18,7 @@ import click
 from bench.boards.adding import add_reported, publish_run
 from bench.boards.columns import NO_VALUE, board_tables
 from bench.boards.exports import find_stale, render, to_csv
+from bench.boards.formats import percent_text
 from bench.boards.leaderboard import leaderboard, with_metric
 from bench.boards.published import TRUST, validate
 from bench.boards.rows import LeaderboardRow
@@ -39,7 +40,9 @@ from bench.cli.output import (
     say,
     steps_after_run,
 )
+from bench.cli.progress import Progress
 from bench.cli.settings import config_options, metric_options
+from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
 from bench.render.leaderboard import print_boards
@@ -134,10 +137,10 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool) -> int:
     end_with_json(finished.plain(), code)
     if summary.status != INCOMPLETE:
         draw_pictures(finished.folder)
-    low, high = summary.metrics.accuracy_ci95
+    metrics, images = summary.metrics, f"{summary.dataset.n_samples:,} images"
+    accuracy = percent_text(metrics.accuracy, metrics.accuracy_ci95)
     say(
-        f"{summary.run_id}: {summary.dataset.n_samples:,} images, {summary.status}, accuracy"
-        f" {summary.metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), in"
+        f"{summary.run_id}: {images}, {summary.status}, accuracy, %: {accuracy}, in"
         f" {finished.folder}"
     )
     if summary.status == INCOMPLETE:
@@ -163,7 +166,8 @@ def audit_results(
     every number of images. A replay is audited with the model.
     """
     path = find_run(run, results)
-    audit = audit_stored(path, count, {"data_dir": data_dir, "device": device})
+    with Progress(load_plugins().manager):
+        audit = audit_stored(path, count, {"data_dir": data_dir, "device": device})
     end_with_json({"run_id": read_manifest(path).run_id, "audit": audit and audit.plain()})
     if audit is not None:
         say(audit_sentence(audit))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bench.boards.formats import percent_text
 from bench.cli.options import json_option
 from bench.cli.output import (
     draw_pictures,
@@ -135,7 +136,10 @@ def run_command(
                 say(f"Picture: {picture}")
     accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
-        raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")
+        raise GateError(
+            f"The accuracy of {percent_text(accuracy)} % ({accuracy:.6g}) is below"
+            f" --min-accuracy {config.min_accuracy}."
+        )
     return 3 if summary.failed_samples else 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,21 @@ CHECKING = "Checking"
 
 @dataclass
 class Reading:
-    """Progress of reading images; `total` is 0 while nothing is read."""
+    """Progress of a stage besides the scoring of a run; `total` is 0 if nothing is counted."""
 
-    done: int = 0
+    done: int = 0  # number of images that are through
     total: int = 0
-    stage: str = CHECKING  # any other work before the first image is scored
+    stage: str = CHECKING
+
+    @contextmanager
+    def counting(self, stage: str, total: int) -> Iterator[None]:
+        """Show a stage of `total` images while the block runs; it sets `done`."""
+        before = self.stage
+        self.stage, self.done, self.total = stage, 0, total
+        try:
+            yield
+        finally:
+            self.stage, self.done, self.total = before, 0, 0
 
 
 reading = Reading()
@@ -81,15 +92,12 @@ def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
         content = read_cached(memo) or b""
         if len(content) == len(images) * WIDTH and _is_current(content, images):
             return ImageSurvey(content)
-    reading.done, reading.total = 0, len(images)
-    try:
-        made = bytearray()
+    made = bytearray()
+    with reading.counting("Reading images for the first time", len(images)):
         for image in stored_images(images):
             made += bytes.fromhex(hash_image(image)) + bytes([is_ordinary(image)])
             if len(made) % (PROGRESS_STEP * WIDTH) == 0:
                 reading.done += PROGRESS_STEP
-    finally:
-        reading.done = reading.total = 0
     if memo is not None:
         write_cached(memo, bytes(made))
     return ImageSurvey(bytes(made))

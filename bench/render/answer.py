@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench.boards.run_view import RunView
 from bench.boards.text import shorten
 from bench.render.board import MOST_RUNS, Entry, PageBoard
-from bench.render.runs import RunData
 from bench.render.sentences import Opening
 from bench.render.svg import Drawing, Palette
 from bench.stats.many import holm
@@ -43,14 +43,14 @@ class BoardAnswer:
 
     board: PageBoard
     best: Entry
-    run: RunData
+    run: RunView
     opening: Opening
     intervals: Drawing
     rivals: list[Rival]
 
 
 def answers(
-    boards: Sequence[PageBoard], runs: Mapping[str, RunData], openings: Mapping[str, Opening]
+    boards: Sequence[PageBoard], runs: Mapping[str, RunView], openings: Mapping[str, Opening]
 ) -> list[BoardAnswer]:
     """Return the answer for each board; `runs` and `openings` are keyed by section id."""
     return [
@@ -71,7 +71,7 @@ def _accuracy_and_images(entry: Entry) -> tuple[float, int]:
     return entry.row.accuracy, entry.row.n_samples or 0
 
 
-def find_rivals(best: Entry, entries: Sequence[Entry], runs: Mapping[str, RunData]) -> list[Rival]:
+def find_rivals(best: Entry, entries: Sequence[Entry], runs: Mapping[str, RunView]) -> list[Rival]:
     """Return the rivals of the best run among the `MOST_RUNS` best others of its board."""
     others = [entry for entry in entries if entry.anchor and entry is not best][:MOST_RUNS]
     of_best, tested = runs[best.anchor].decided, []
@@ -87,7 +87,7 @@ def find_rivals(best: Entry, entries: Sequence[Entry], runs: Mapping[str, RunDat
     return [rival for rival in rivals if rival.p > ALPHA]
 
 
-def page_question(runs: Sequence[RunData]) -> str:
+def page_question(runs: Sequence[RunView]) -> str:
     """Return the question that a page about some runs answers."""
     datasets = list(dict.fromkeys(run.summary.dataset.name for run in runs))
     names = ", ".join(datasets)

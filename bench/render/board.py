@@ -14,10 +14,10 @@ from bench.boards.columns import describe_settings, metric_columns
 from bench.boards.formats import boards, row_labels
 from bench.boards.leaderboard import rank_boards
 from bench.boards.rows import LeaderboardRow
+from bench.boards.run_view import RunView
 from bench.contracts.metrics import MetricSpec
 from bench.errors import UserError
 from bench.render.gallery import Picture, make_pictures
-from bench.render.runs import RunData
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.paired import changed_samples
 
@@ -43,6 +43,27 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Blind:
+    """A run and its blind control; `control` says how the images were destroyed."""
+
+    seen: RunView
+    control: str
+    blind: RunView
+
+
+def find_blind_controls(runs: Iterable[RunView]) -> list[Blind]:
+    """Return the pairs of a run and its blind control among these runs."""
+    identities = [(run, run.manifest.identity.plain()) for run in runs]
+    return [
+        Blind(seen, identity["control"], blind)
+        for blind, identity in identities
+        if identity.get("control") is not None
+        for seen, other in identities
+        if other == {name: value for name, value in identity.items() if name != "control"}
+    ]
+
+
+@dataclass(frozen=True)
 class PageBoard:
     """The results on one split of one dataset, best accuracy first."""
 
@@ -60,7 +81,7 @@ class PageBoard:
         ]
 
 
-def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[PageBoard]:
+def make_boards(runs: Mapping[str, RunView], reported: Iterable[LeaderboardRow]) -> list[PageBoard]:
     """Return the ranked boards that have a run; `runs` is keyed by section id."""
     rows = [*(run.row for run in runs.values()), *reported]
     anchors = {str(run.path): anchor for anchor, run in runs.items()}
@@ -133,7 +154,7 @@ class PairwiseComparisons:
 
 
 def compare_runs(
-    boards: Sequence[PageBoard], runs: Mapping[str, RunData]
+    boards: Sequence[PageBoard], runs: Mapping[str, RunView]
 ) -> list[PairwiseComparisons]:
     """Return the comparisons for each board with at least two comparable runs."""
     tables = []
@@ -158,7 +179,7 @@ def compare_runs(
     return tables
 
 
-def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], comparison: Comparison) -> Pair:
+def _pair(a: Entry, b: Entry, runs: Mapping[str, RunView], comparison: Comparison) -> Pair:
     run_a, run_b = runs[a.anchor], runs[b.anchor]
     rows_a, rows_b = changed_samples(run_a.decided, run_b.decided)
     # Images that one run alone gets right come before those that both get wrong.

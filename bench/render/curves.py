@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.boards.run_view import RunView
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
-from bench.render.runs import RunData
 from bench.stats.questions import Results, parse_question
 from bench.stats.sequential import interval_course
 from bench.store.cells import read_cells, read_timesteps
@@ -37,7 +37,7 @@ class Curves:
     n_images: int  # number of images read
 
 
-def errors_by_timestep(run: RunData) -> Curves | None:
+def errors_by_timestep(run: RunView) -> Curves | None:
     """Return the errors by timestep, from draws on which both classes were evaluated.
 
     None if the run kept no errors, has a single timestep, or has items of several images.
@@ -119,7 +119,7 @@ class Course:
     bounds: tuple[float, ...]  # thresholds of the question
 
 
-def find_course(run: RunData) -> Course | None:
+def find_course(run: RunView) -> Course | None:
     """Return the intervals for a run's last tested question, or None if there is none.
 
     They are of the difference to the other run if that is stored in the same folder, and of the

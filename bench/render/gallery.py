@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.boards.run_view import RunView
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.render.images import Images, Thumbnail
-from bench.render.runs import RunData
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.folder import read_records
@@ -74,7 +74,7 @@ def _count_earlier(labels: Ints) -> Ints:
 
 
 def load_pictures(
-    run: RunData,
+    run: RunView,
     images: Images,
     most: int,
     warn: Callable[[str], None],
@@ -112,7 +112,7 @@ def load_pictures(
 
 
 def make_pictures(
-    run: RunData, rows: Ints, source: Callable[[str], Source], probable: Floats | None = None
+    run: RunView, rows: Ints, source: Callable[[str], Source], probable: Floats | None = None
 ) -> list[Picture]:
     """Return the pictures for these rows of a run's decisions, int64.
 

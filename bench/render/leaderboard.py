@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.boards.columns import tabulate
-from bench.boards.formats import assignments, boards
+from bench.boards.formats import assignments, boards, percent_text
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
@@ -47,44 +47,46 @@ def print_boards(
 
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
-    """Print a table per folder of runs, or with `wide` one table with all columns."""
-    now = datetime.now(UTC)
+    """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
     if wide:
-        head = ["run", "dataset", "backbone", "strategy", "differs", "images", "accuracy", "age"]
-        print_rows(
-            [*head, "where"], [[*_cells(row, now), row.path] for row in rows], right={"accuracy"}
-        )
+        now = datetime.now(UTC)
+        lines = [
+            [
+                *(row.run_id, f"{row.dataset}/{row.split}", row.backbone, row.strategy, row.images),
+                *(_accuracy(row, row.shown_ci95), age(row, now), _note(row), row.path),
+            ]
+            for row in rows
+        ]
+        head = ["run", "dataset", "backbone", "strategy", "images", "accuracy, %", "age"]
+        print_rows([*head, "what differs", "where"], lines)
         return
+    head = ["run", "images", "accuracy, %", "what differs"]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
         lines = []
         for row in group:
-            name, *_, note, done, accuracy, started = _cells(row, now)
-            lines.append([f"{name}\n  {note}" if note else name, done, accuracy, started])
-        head = ["run", "images", "accuracy", "age"]
-        print_rows(head, lines, folder, right={"accuracy"}, optional=["age"])
+            name = row.run_id + (f" shard {row.shard}" if row.shard else "")
+            lines.append([name, row.images, _accuracy(row), _note(row)])
+        console().print(folder, style="bold")
+        print_rows(head, lines, right=head[1:3], cut=head[3:])
 
 
-def _cells(row: InventoryRow, now: datetime) -> list[str | None]:
-    name = row.run_id + (f" shard {row.shard}" if row.shard else "")
-    data = f"{row.dataset}/{row.split}" if row.dataset else None
-    facts = [assignments(row.differs), row.stopped, row.labels]
-    note = row.error or " · ".join(filter(None, facts))
-    done: str = row.status
-    if row.done is not None and row.total is not None:
-        done = f"{row.done:,}" if row.done == row.total else f"{row.done:,} of {row.total:,}"
-        done += f", {row.failed:,} failed" if row.failed else ""
-    accuracy = "–" if row.accuracy is None else f"{row.accuracy:.3f}"
-    return [name, data, row.backbone, row.strategy, note, done, accuracy, age(row, now)]
+def _accuracy(row: InventoryRow, interval: tuple[float, float] | None = None) -> str:
+    return "–" if row.accuracy is None else percent_text(row.accuracy, interval)
+
+
+def _note(row: InventoryRow) -> str:
+    notes = row.error, row.labels, row.stopped, assignments(row.differs)
+    return " · ".join(filter(None, notes))
 
 
 def age(row: InventoryRow, now: datetime) -> str:
-    """Return how long ago a run was started, in words: `3 days ago`."""
+    """Return how long ago a run was started, in words: `3 days`."""
     try:
         seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()
     except (ValueError, TypeError):  # the date is missing or has no time zone
         return "–"
-    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+    for unit, name in ((86400, "day"), (3600, "h"), (60, "min")):
         if seconds >= unit:
             count = int(seconds // unit)
-            return f"{count:,} {name}{'s' * (count > 1)} ago"
+            return f"{count:,} {name}{'s' * (name == 'day' and count > 1)}"
     return "now"

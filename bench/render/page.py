@@ -21,15 +21,24 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Un
 from markupsafe import Markup
 
 from bench import __version__
-from bench.boards.formats import assignments, row_labels
+from bench.boards.comparisons import comparison_facts, comparison_tables
+from bench.boards.formats import row_labels
 from bench.boards.leaderboard import RANKED
-from bench.boards.rows import all_reported, user_template
-from bench.boards.text import escape_hidden, with_subject
+from bench.boards.rows import all_reported
+from bench.boards.run_view import RunView, read_requested_run
+from bench.boards.text import escape_hidden, html_table, prose_html, with_subject
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
 from bench.render.answer import MOST_INTERVALS, answers, page_question
-from bench.render.board import MOST_RUNS, PageBoard, PairwiseComparisons, compare_runs, make_boards
+from bench.render.board import (
+    MOST_RUNS,
+    PageBoard,
+    PairwiseComparisons,
+    compare_runs,
+    find_blind_controls,
+    make_boards,
+)
 from bench.render.curves import (
     MOST_CONFUSED,
     errors_by_timestep,
@@ -39,7 +48,6 @@ from bench.render.curves import (
 from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.render.images import Images
 from bench.render.risk import risk_sentence, risk_warning
-from bench.render.runs import RunData, find_blind_controls, list_scores, read_requested_run
 from bench.render.sentences import Opening, make_opening, probability_sentence
 from bench.render.study_figures import StudyPart, find_studies
 from bench.running.command import recording_command
@@ -55,7 +63,7 @@ from bench.store.summary import read_again, read_swept
 @cache
 def environment(*packages: str) -> Environment:
     """Return a Jinja environment: templates of these packages, then those of the report."""
-    return Environment(
+    templates = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.render")]),
         autoescape=True,
         finalize=_escape_controls,
@@ -63,6 +71,14 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["prose"] = lambda text: Markup(prose_html(text))
+    templates.globals |= {
+        "comparison_facts": comparison_facts,
+        "comparison_tables": comparison_tables,
+        "html_table": lambda table: Markup(html_table(table)),
+        "rank_text": rank_text,
+    }
+    return templates
 
 
 def read_template(name: str, *packages: str) -> str:
@@ -89,7 +105,7 @@ class Section:
     """A run's section of the page, with its id in the page and its opening sentences."""
 
     anchor: str
-    run: RunData
+    run: RunView
     html: Markup
     opening: Opening
 
@@ -172,7 +188,7 @@ def _pause_garbage_collector() -> Iterator[None]:
 
 
 def make_section(
-    run: RunData,
+    run: RunView,
     anchor: str,
     images: Images,
     most_images: int,
@@ -201,16 +217,7 @@ def make_section(
             summary=run.summary,
             anchor=anchor,
             opening=None if alone else sentences,
-            scores=list_scores(
-                run.summary.metrics,
-                len(run.classes),
-                run.manifest.items,
-                run.stop,
-                run.measured,
-            ),
             marks=row_labels(row),
-            params=assignments(run.summary.strategy.params),
-            template=user_template(run.manifest),
             again=row.command,
             recording=recording_command(run.manifest),
             most_prompts=MAX_PROMPTS,
@@ -264,7 +271,6 @@ def render(
         .get_template("page.html")
         .render(
             ranked=RANKED,
-            rank_text=rank_text,
             boards=[(b, figures.draw_tradeoff(b.entries)) for b in board],
             sections=sections,
             open_sections=sections[:MAX_OPEN],

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from bench.boards.formats import percent_text
 from bench.boards.text import escape_hidden, shorten
 from bench.errors import UserError
 from bench.inputs.corruptions import corrupt_samples
@@ -103,7 +104,7 @@ def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, widt
     names = " · ".join(part.name for part in parts)
     facts = f"{n:,} images"
     if summary:
-        facts += f", accuracy {summary.metrics.accuracy:.3f}"
+        facts += f", accuracy {percent_text(summary.metrics.accuracy)} %"
     if shown < len(manifest.classes):
         facts += f"; the {shown} most confused of {len(manifest.classes):,} classes"
     lines = (wrap(escape_hidden(line), width, break_long_words=False) for line in (names, facts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench.boards.formats import assignments
+from bench.boards.formats import assignments, format_duration
 from bench.boards.study.methods import varied_axes
 from bench.boards.study.published import published_tables
 from bench.boards.study.rows import StudyRow
@@ -172,13 +172,3 @@ def step_line(step: Step) -> str:
         text += f", {images_failed(summary.failed_samples)}"
     left = "" if step.left is None or not step.left else f"; {format_duration(step.left)} left"
     return f"{head}: {text}{left}"
-
-
-def format_duration(seconds: float) -> str:
-    """Format a duration: 0.8 s, 12 s, 5 min, 3.4 h, 2.5 days."""
-    if seconds < 100:
-        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.1f} days"

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.boards.comparisons import comparison_facts
+from bench.boards.facts import Fact
+from bench.boards.run_view import RunView, read_decided_run
 from bench.boards.samples import SAMPLE_COLUMNS, sample_rows
 from bench.boards.study.documents import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
@@ -20,6 +23,7 @@ from bench.stats.comparison import Comparison
 from bench.stats.many import MethodDifference
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
+from bench.store.runs import StoredRun
 from bench.store.summary import Summary
 
 if TYPE_CHECKING:
@@ -88,12 +92,9 @@ class RunResult(Fields):
         """Draw errors of the true and the best wrong class; UserError if no errors were kept."""
         from bench.render.curves import errors_by_timestep
         from bench.render.figures import draw_errors
-        from bench.render.runs import read_decided_run
         from bench.running.command import recording_command
-        from bench.store.runs import read_run
 
-        run = read_decided_run(read_run(self.folder))
-        curves = errors_by_timestep(run)
+        curves = errors_by_timestep(self._view)
         if curves is None:
             raise UserError(
                 f"{self.manifest.run_id} kept no errors by noise level. Record them with:"
@@ -115,32 +116,23 @@ class RunResult(Fields):
         decided = read_decisions(self.folder, self.manifest, top=True)
         return examples_figure(decided, self.manifest, self._data() if self._data else None)
 
+    @property
+    def _view(self) -> RunView:
+        return read_decided_run(StoredRun(self.folder, self.manifest, self.summary))
+
     def __repr__(self) -> str:
-        data, metrics = self.summary.dataset, self.summary.metrics
-        shown = f"accuracy {metrics.accuracy:.4f} of {data.n_samples:,} of {data.n_total:,} images"
+        run = self._view
+        facts = run.scores[0], run.images
+        shown = "; ".join(f"{fact.label} {fact.line}" for fact in facts)
         return f"RunResult({self.summary.run_id}: {shown})"
 
     def _repr_html_(self) -> str:
-        summary, manifest = self.summary, self.manifest
-        data, metrics = summary.dataset, summary.metrics
-        chance = metrics.chance or 1 / len(manifest.classes)
-        answer = self._finished.answer
-        ended = answer is not None and answer.ended(data.n_samples)
-        low, high = answer.interval if answer and ended else metrics.accuracy_ci95
-        valid = ", valid at any number of images" if ended else ""
-        lines = {
-            "dataset": f"{data.name}/{data.split}",
-            "images": f"{data.n_samples:,} of {data.n_total:,}",
-            "backbone": summary.backbone.name,
-            "strategy": summary.strategy.name,
-            "accuracy": f"{metrics.accuracy:.4f}"
-            f" (95 % interval {low:.4f} – {high:.4f}{valid}; guessing: {chance:.4f})",
-            "cost": summary.cost.in_words(manifest.classifier),
-        }
-        if summary.failed_samples:
-            lines["failed"] = f"{images_failed(summary.failed_samples)}, counted as wrong"
-        rows = [[name, value] for name, value in lines.items()]
-        return html_part(TextTable(summary.run_id, ["fact", "value"], rows))
+        run, failed = self._view, self.summary.failed_samples
+        facts = [*run.scores, run.cost, run.images, *run.description]
+        if failed:
+            facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
+        rows = [[fact.label, fact.line] for fact in facts]
+        return html_part(TextTable(self.summary.run_id, ["fact", "value"], rows))
 
 
 class ComparisonResult(Comparison):
@@ -154,21 +146,12 @@ class ComparisonResult(Comparison):
         return pd.DataFrame([_flat(row, "difference") for row in rows])
 
     def __repr__(self) -> str:
-        facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
-        return f"ComparisonResult({self.run_b} less {self.run_a}: {facts})"
+        facts = ", ".join(f"{fact.label}: {fact.line}" for fact in comparison_facts(self))
+        return f"ComparisonResult({facts})"
 
     def _repr_html_(self) -> str:
-        runs = {"A": self.run_a, "B": self.run_b}
-        rows = [[name, value] for name, value in (runs | self._facts()).items()]
+        rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
         return html_part(TextTable("B less A", ["fact", "value"], rows, below=self.warnings))
-
-    def _facts(self) -> dict[str, str]:
-        difference = self.difference
-        return {
-            "difference": str(difference),
-            "p": f"{difference.p:.3g}",
-            "images": f"{difference.n:,}",
-        }
 
 
 class AnswerList(list[Answer]):

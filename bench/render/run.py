@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.boards.formats import assignments
-from bench.boards.rows import other_settings, user_template
-from bench.contracts.specs import provenance
-from bench.discovery.loading import non_default_params
+from bench.boards.facts import Fact, metric_fact
+from bench.boards.formats import assignments, percent_text
+from bench.boards.rows import other_settings
+from bench.boards.run_view import RunView, describe
+from bench.discovery.loading import metric_specs, non_default_params
 from bench.errors import images_failed
 from bench.render.risk import risk_sentence, risk_warning
-from bench.render.runs import Score, list_scores
 from bench.render.sentences import make_opening, probability_sentence
 from bench.render.tables import console, print_explained, print_rows
 from bench.running.command import removed_from
@@ -23,12 +23,10 @@ from bench.stats.agreement import Audit, audit_of
 from bench.stats.measures import MeasuredMetric
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.probability import Probability
-from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_records
-from bench.store.questions import QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import read_run
-from bench.store.summary import Again, Cost, Ends, Metrics, Summary, read_again, read_swept
+from bench.store.summary import Again, Cost, Ends, Summary, read_again, read_swept
 
 
 def print_run(
@@ -49,22 +47,23 @@ def print_run(
     whole = stored.manifest
     if manifest is None or summary is None:
         manifest, summary = whole, stored.summary
-    decided = read_decisions(path, manifest, top=True)
+    stored = replace(stored, manifest=manifest, summary=summary)
+    decided = stored.decided(top=True)
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     complete = summary is not None and summary.dataset.n_samples == len(manifest.samples)
-    questions = read_questions(path, manifest)
     again = read_again(path, manifest, decided)
-    audit = audit_of(read_swept(path, manifest), manifest, decided)
+    audit, run = audit_of(read_swept(path, manifest), manifest, decided), None
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
-        for sentence in astuple(make_opening(manifest, summary, decided, again, audit, questions)):
+        run = RunView(path, manifest, decided, summary)
+        for sentence in astuple(
+            make_opening(manifest, summary, decided, again, audit, run.questions)
+        ):
             terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(manifest, len(decided)))
-    if labels := manifest.config.labels:
-        terminal.print(labels)
     if len(manifest.samples) < len(whole.samples):
         terminal.print(
             f"These are the {len(manifest.samples):,} images asked for; the stored run is about"
@@ -77,12 +76,10 @@ def print_run(
             f"{'.' if removed_from(manifest) else '; the same `bench run` resumes it.'}",
             style="yellow",
         )
-    if summary is None or not len(decided):
+    if summary is None or run is None:
         return
-    print_rows(
-        ["metric", "value"],
-        _metric_lines(summary.metrics, manifest, ending_answer(questions, len(decided))),
-    )
+    facts = [*run.scores[:1], *run.averages, *run.scores[1:]]
+    print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
     terminal.print()
     confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
     if confusions:
@@ -109,87 +106,42 @@ def print_run(
         terminal.print(f"Picture: {picture}", soft_wrap=True)
 
 
-def _metric_lines(
-    metrics: Metrics, manifest: Manifest, stop: QuestionAnswer | None
-) -> list[list[str]]:
-    shown = list_scores(metrics, len(manifest.classes), manifest.items, stop)
-    first, *others = [[score.name, _score_text(score)] for score in shown]
-    if manifest.items is not None:
-        return [first, *others]
-    in_scores = {"accuracy", "chance"}
-    averages = [
-        [name.replace("_", " "), f"{value:.4f}"]
-        for name, value in metrics
-        if isinstance(value, float) and name not in in_scores
-    ]
-    return [first, *averages, *others]
-
-
-def _score_text(score: Score) -> str:
-    low, high = score.ends
-    guessing = "" if score.guessing is None else f"; guessing: {score.guessing:.4f}"
-    note = f": {score.note}" if score.note else ""
-    return f"{score.share:.4f}  (95 % interval {low:.4f} – {high:.4f}{guessing}){note}"
-
-
 def _description(manifest: Manifest, decided: int) -> str:
-    dataset, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
-    source, identity = manifest.replayed_from, manifest.identity
-    settings = {
-        "seed": identity.seed,
-        "loss": identity.scoring.loss,
-        "space": identity.scoring.space,
-        "plan": identity.scoring.draw_plan,
-        **non_default_params("backbones", backbone.name, other_settings(manifest)),
-    }
-    prompt = user_template(manifest) or (manifest.prompts[0][0] if manifest.prompts else "")
-    return (
-        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} {_content(manifest)}"
-        f" · {backbone.name}"
-        f" ({provenance(backbone.trained_on)}, {backbone.dtype})"
-        f" · {strategy.name} {assignments(strategy.params)} · {assignments(settings)}"
-        + (f" · “{prompt}”" if prompt else "")
-        + (f" · replayed from {source}" if source else "")
-    )
+    backbone, scoring = manifest.backbone, manifest.identity.scoring
+    settings = {"loss": scoring.loss, "space": scoring.space, "plan": scoring.draw_plan}
+    settings |= non_default_params("backbones", backbone.name, other_settings(manifest))
+    facts = [f"{fact.name}: {fact.text}" for fact in describe(manifest) if fact.name != "started"]
+    images = f"{decided:,} of {manifest.dataset.n_total:,} {_content(manifest)}"
+    return " · ".join(filter(None, [images, *facts, assignments(settings)]))
 
 
 def _content(manifest: Manifest) -> str:
     if (items := manifest.items) is None:
-        return f"images, {len(manifest.classes)} classes"
+        return f"images, {len(manifest.classes):,} classes"
     images = "one image" if items.images == 1 else f"{items.images} images"
     return f"items, {images} and up to {items.texts} texts each, {items.pool:,} texts in all"
 
 
 def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
     """Print the statistics of classes, groups and probabilities, and a sentence about noise."""
+    head = ["class", "n", "predicted", "precision, %", "recall, %", "F1, %"]
     rows: list[list[Any]] = [
         [
-            row.name,
-            row.n,
-            row.predicted,
-            f"{row.precision:.3f}",
-            None if row.recall is None else f"{row.recall:.3f}",
-            _interval_text(row.recall_ci95 or ()) or None,
-            f"{row.f1:.3f}",
+            *(row.name, row.n, row.predicted, percent_text(row.precision)),
+            None if row.recall is None else percent_text(row.recall, row.recall_ci95),
+            percent_text(row.f1),
         ]
         for row in statistics.per_class
     ]
-    head = ["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"]
-    optional = ["predicted", "95 % interval", "F1"]
-    print_rows(head, rows, "Classes", optional=optional)
+    print_rows(head, rows, "Classes", {*head[3:4], *head[5:]}, ["predicted", "F1, %"])
     if statistics.per_group:
         rows = [
-            [g.group, g.n, f"{g.accuracy:.3f}", _interval_text(g.accuracy_ci95)]
-            for g in statistics.per_group
+            [g.group, g.n, percent_text(g.accuracy, g.accuracy_ci95)] for g in statistics.per_group
         ]
-        print_rows(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
+        print_rows(["group", "n", "accuracy, %"], rows, "Groups")
     _print_probability(statistics.probability)
     if noise:
         console().print(noise)
-
-
-def _interval_text(interval: Sequence[float]) -> str:
-    return "–".join(f"{end:.3f}" for end in interval)
 
 
 def _print_probability(skill: Probability | None) -> None:
@@ -200,17 +152,22 @@ def _print_probability(skill: Probability | None) -> None:
             style="dim",
         )
         return
-    rows = [[b.n, b.probability, b.accuracy, _interval_text(b.accuracy_ci95)] for b in skill.bins]
+    rows = [
+        [b.n, percent_text(b.probability), percent_text(b.accuracy, b.accuracy_ci95)]
+        for b in skill.bins
+    ]
     print_rows(
-        ["n", "probability", "accuracy", "95 % interval"],
+        ["n", "probability, %", "accuracy, %"],
         rows,
         title="Probability that a decision is right, against how often it was",
+        right={"probability, %"},
     )
     console().print(probability_sentence(skill))
     halves = [c for c in skill.coverage if c.coverage >= 0.5]
     console().print(
-        f"The most probable half of the decisions has an accuracy of {halves[0].accuracy:.3f}, all"
-        f" have {skill.accuracy:.3f}; the mean over all coverages is {skill.coverage_area:.3f}."
+        f"Of the most probable half of the decisions {percent_text(halves[0].accuracy)} % are"
+        f" right, of all {percent_text(skill.accuracy)} %; the mean over all coverages is"
+        f" {percent_text(skill.coverage_area)} %."
     )
 
 
@@ -257,30 +214,29 @@ INTERVALS = {
 
 def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | None) -> None:
     """Print a metric with its interval, for the run or for each value of the column `by`."""
+    facts = {name: row if isinstance(row, str) else _measured(row) for name, row in rows}
     if by is not None:
+        measured = next((fact for fact in facts.values() if isinstance(fact, Fact)), None)
         lines = [
-            [name, row, "", ""]
-            if isinstance(row, str)
-            else [name, f"{row.value:.4f}", _ci95(row), f"{row.images:,}"]
-            for name, row in rows
+            [name, fact, ""] if isinstance(fact, str) else [name, fact.text, fact.note]
+            for name, fact in facts.items()
         ]
-        measured = next((row for _, row in rows if not isinstance(row, str)), None)
-        words = measured.words if measured else "value"
-        print_rows([by, words, "95 % interval", "images"], lines, right={"images"})
+        head = [by, measured.label if measured else "value", "images"]
+        print_rows(head, lines, right={"images"})
         return
     for _, row in rows:
         if isinstance(row, str):
             continue
+        fact = _measured(row)
         over = INTERVALS[row.interval] + (" and raters" if row.raters else "")
-        facts = [
-            [row.words, f"{row.value:.4f}  (95 % interval {_ci95(row)})"],
-            ["images", f"{row.images:,}"],
-            ["interval from", over],
-            *([name, f"{value:.4f}"] for name, value in (row.raters or {}).items()),
+        lines = [
+            [fact.label, fact.text],
+            ["images", fact.note],
+            ["95 % interval from", over],
+            *([name, f"{value:.4g}"] for name, value in (row.raters or {}).items()),
         ]
-        print_rows(["", ""], facts)
+        print_rows(["", ""], lines)
 
 
-def _ci95(row: MeasuredMetric) -> str:
-    low, high = row.ci95
-    return f"{low:.4f} – {high:.4f}"
+def _measured(row: MeasuredMetric) -> Fact:
+    return metric_fact(metric_specs()[row.metric], row.value, row.ci95, f"{row.images:,}")

@@ -19,6 +19,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError, warn_user
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
+from bench.inputs.survey import reading
 from bench.running.command import stored_settings
 from bench.running.execute import timed
 from bench.running.executors.protocol import Executor, LocalExecutor
@@ -60,11 +61,19 @@ def with_other_noise(prepared: PreparedRun) -> PreparedRun:
 
 
 def decided_again(
-    run: PreparedRun, sample_ids: Sequence[str], open_executor: Callable[[PreparedRun], Executor]
+    run: PreparedRun,
+    sample_ids: Sequence[str],
+    open_executor: Callable[[PreparedRun], Executor],
+    stage: str,
 ) -> Iterator[tuple[Decided, float]]:
-    """Yield the decisions of a second run on these images, each with its seconds."""
-    with closing(open_executor(run)) as executor:
-        yield from timed(executor.score(sample_ids))
+    """Yield the decisions of a second run on these images, each with its seconds.
+
+    Progress is shown under the name `stage`.
+    """
+    with closing(open_executor(run)) as executor, reading.counting(stage, len(sample_ids)):
+        for decision in timed(executor.score(sample_ids)):
+            reading.done += 1
+            yield decision
 
 
 def decide_again(
@@ -88,7 +97,7 @@ def decide_again(
     seed = run.config.seed
     rows = np.sort(np.random.default_rng(seed).choice(good, count, replace=False))
     first = {decided.sample_ids[int(row)].as_py(): int(decided.predictions[row]) for row in rows}
-    images = list(decided_again(run, list(first), open_executor))
+    images = list(decided_again(run, list(first), open_executor, "Deciding again"))
     second = {
         image.sample.sample_id: int(image.outcome.ranking[0])
         for image, _ in images
@@ -163,7 +172,7 @@ def audit(
     outstanding = [name for name in first if name in answers and name not in swept]
     if outstanding:
         with RunFolder(path, read_manifest(path)) as folder:
-            for image, seconds in decided_again(run, outstanding, open_executor):
+            for image, seconds in decided_again(run, outstanding, open_executor, "Auditing"):
                 folder.append_swept(_line(image, answers[image.sample.sample_id], seconds))
     elif not answers:
         warn_user(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,9 +40,14 @@ def run_settings(manifest: Manifest) -> Settings:
     readable = _readable(manifest)
     for place, value in _flat(manifest.identity.plain()):
         prefix = next((prefix for prefix in _PREFIXES if place.startswith(prefix)), "")
-        if (shown := readable.get(place, value)) is not None:
+        if (shown := readable.get(place, value)) is not None and not _is_hash(shown):
             settings[_NAMES.get(place, place.removeprefix(prefix))] = shown
     return {**settings, "made": settings.get("made", "live")}
+
+
+def _is_hash(value: JsonValue) -> bool:
+    """Return whether a value is a SHA-256, which tells a reader nothing."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _readable(manifest: Manifest) -> Settings:
@@ -80,9 +86,13 @@ def differing(settings: Sequence[Settings]) -> list[Settings]:
 def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
     """Return the settings in which two runs differ: name → [A's value, B's value].
 
-    If the prompts differ, `prompt` has the first pair of different texts.
+    If the prompts differ, `prompt` has the first pair of different texts. Of a classifier and
+    another kind of model, only settings that both have are compared.
     """
     pairs = _pairs(run_settings(a), run_settings(b))
+    if a.classifier != b.classifier:
+        kinds = ["a classifier" if m.classifier else "scored on draws" for m in (a, b)]
+        pairs = {"kind of model": kinds} | {k: v for k, v in pairs.items() if None not in v}
     pairs.pop("prompts", None)
     if a.identity.prompts != b.identity.prompts:
         pairs = {"prompt": _first_prompts(a, b), **pairs}

@@ -15,12 +15,12 @@ import numpy as np
 from markupsafe import Markup
 
 from bench.boards.formats import assignments
+from bench.boards.run_view import RunView
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.render.gallery import Picture, make_pictures
 from bench.render.leaderboard import age
 from bench.render.page import environment, make_section, read_template
-from bench.render.runs import RunData
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
 from bench.store.columns import read_columns
@@ -106,32 +106,32 @@ class Pages:
             part=page,
             columns={name: next_order(name, query) for name in RUN_COLUMNS},
             statuses=STATUSES,
-            tags=sorted({tag for line in lines for tag in line.row.tags}),
-            ages={line.key: age(line.row, now) for line in page.rows},
-            differs={line.key: assignments(line.row.differs) for line in page.rows},
+            tags=sorted({tag for line in lines for tag in line.tags}),
+            key=self.stored.key,
+            ages={line.path: age(line, now) for line in page.rows},
+            differs={line.path: assignments(line.differs) for line in page.rows},
         )
 
     def run(self, query: Query) -> Response:
         """Return the page of a run: its results and its images."""
         key = query.get("run", "")
-        line = self.stored.line(key)
+        row = self.stored.line(key)
         if query.get("live"):
-            return self._live("run", query, line=line)
-        if not line.row.done:
-            return self._live("run", query, title=line.row.run_id, line=line, section="", rest="")
+            return self._live("run", query, row=row)
+        if not row.done:
+            return self._live("run", query, title=row.run_id, row=row, section="", rest="")
         run, path = self.stored.run(key), self.stored.path(key)
         calibrations = self.stored.calibrations()
         files = (path, *(calibration.path for calibration in calibrations))
         section = self._section(key, *map(read_stamp, files))
         rest = self._images(run, key, query)
-        title = line.row.run_id
-        return self._live("run", query, title=title, line=line, section=section, rest=rest)
+        return self._live("run", query, title=row.run_id, row=row, section=section, rest=rest)
 
     def _describe(self, key: str, *stamps: Stamp) -> Markup:
         run, calibrated = self.stored.run(key), self.stored.calibrations()
         return make_section(run, "run", self.stored.images, 0, calibrated=calibrated).html
 
-    def _images(self, run: RunData, key: str, query: Query) -> Markup:
+    def _images(self, run: RunView, key: str, query: Query) -> Markup:
         columns: dict[str, dict[str, str]] = {}
         warning = ""
         try:
@@ -210,7 +210,7 @@ class Pages:
 
 
 def _link_pictures(
-    run: RunData, rows: Sequence[int], key: str, probable: Floats | None = None
+    run: RunView, rows: Sequence[int], key: str, probable: Floats | None = None
 ) -> list[Picture]:
     def source(name: str) -> tuple[str, bool]:
         return address("/picture", {"run": key, "sample": name}), False

@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 import numpy as np
 
 from bench.boards.formats import assignments
+from bench.boards.inventory import InventoryRow
 from bench.contracts.strategy import Ints
 from bench.store.decisions import Decisions
-from bench.view.stored import Line
 
 RUNS, PICTURES = 100, 60  # per page
 ODD_BYTES = "surrogateescape"  # folder names need not be UTF-8
@@ -48,14 +48,14 @@ def address(path: str, query: Query, **changes: str | int | None) -> str:
 
 
 # Column → sort key; rows whose key is None come last.
-RUN_COLUMNS: dict[str, Callable[[Line], Any]] = {
-    "run": lambda line: line.row.run_id,
-    "status": lambda line: line.row.status,  # a phone shows the first columns alone
-    "dataset": lambda line: f"{line.row.dataset}/{line.row.split}",
-    "accuracy": lambda line: line.row.accuracy,
+RUN_COLUMNS: dict[str, Callable[[InventoryRow], Any]] = {
+    "run": lambda line: line.run_id,
+    "status": lambda line: line.status,  # a phone shows the first columns alone
+    "dataset": lambda line: f"{line.dataset}/{line.split}",
+    "accuracy": lambda line: line.accuracy,
     "cost": lambda line: line.cost,
-    "images": lambda line: line.row.done,
-    "started": lambda line: line.row.created,
+    "images": lambda line: line.done,
+    "started": lambda line: line.created,
 }
 _FIRST_DOWN = ("accuracy", "images", "started")  # sorted from the largest at first
 
@@ -68,15 +68,15 @@ def next_order(column: str, query: Query) -> str:
     return {"up": "down", "down": "up"}.get(query.get("order", first), first)
 
 
-def select_runs(lines: Sequence[Line], query: Query) -> list[Line]:
+def select_runs(lines: Sequence[InventoryRow], query: Query) -> list[InventoryRow]:
     """Return the runs that match the query's words, status and tag, sorted as it says."""
     words = query.get("find", "").lower().split()
     status, tag = query.get("status", ""), query.get("tag", "")
     matching = [
         line
         for line in lines
-        if status in ("", line.row.status)
-        and (not tag or tag in line.row.tags)
+        if status in ("", line.status)
+        and (not tag or tag in line.tags)
         and all(word in _searchable_text(line) for word in words)
     ]
     column = query.get("sort", "started")
@@ -87,8 +87,8 @@ def select_runs(lines: Sequence[Line], query: Query) -> list[Line]:
     return [*sorted(valued, key=value, reverse=down), *others]
 
 
-def _searchable_text(line: Line) -> str:
-    row = line.row
+def _searchable_text(line: InventoryRow) -> str:
+    row = line
     facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy, row.labels)
     return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 

@@ -18,13 +18,11 @@ from bench.boards.inventory import (
     unreadable_row,
 )
 from bench.boards.measured import compare
+from bench.boards.run_view import RunView, read_decided_run
 from bench.errors import UserError
 from bench.render.images import Images
-from bench.render.runs import RunData, read_decided_run
 from bench.render.study_figures import StudyPart, study_part
-from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison
-from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import CALIBRATION, Calibrated, find_calibrations
 from bench.store.folder import folders_with
 from bench.store.runs import read_run
@@ -36,17 +34,6 @@ PAUSE = 10  # a growing run is read again after PAUSE times the duration of read
 Stamp = tuple[tuple[str, int, int], ...]  # name, modification time and size of each file
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
-
-
-@dataclass
-class Line:
-    """A run on the list of runs."""
-
-    key: str  # folder relative to the results, as in addresses
-    row: InventoryRow
-    ends: tuple[float, float] | None = None  # 95 % interval of the accuracy
-    cost: float | None = None  # evaluation equivalents per image
-    command: str = ""  # command that makes the run again
 
 
 @dataclass(frozen=True)
@@ -92,7 +79,7 @@ class Stored:
     def __init__(self, results: Path, data_dirs: Mapping[str, str]) -> None:
         self.results = results
         self.images = Images(data_dirs)
-        self._lines: dict[Path, _Reading[Line]] = {}
+        self._lines: dict[Path, _Reading[InventoryRow]] = {}
         self._studies: dict[str, _Reading[StudyPart]] = {}
         # Read again where the stamp of a file changed.
         self._runs = lru_cache(LOADED)(lambda path, stamp: read_decided_run(read_run(path)))
@@ -101,7 +88,7 @@ class Stored:
             lambda *stamps: list(find_calibrations(results, lambda path, error: None))
         )
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[InventoryRow]:
         """Return the current runs, sorted by path."""
         paths = run_folders(self.results)
         self._lines = {path: self._lines[path] for path in paths if path in self._lines}
@@ -109,23 +96,18 @@ class Stored:
             _read_if_changed(self._lines, path, read_stamp(path), partial(self._read, path))
             for path in paths
         ]
-        set_differing(line.row for line in lines)
+        set_differing(lines)
         return lines
 
-    def _read(self, path: Path) -> Line:
-        key = path.relative_to(self.results).as_posix()
+    def _read(self, path: Path) -> InventoryRow:
         try:
-            run = read_run(path)
-            row = inventory_row(run)
+            return inventory_row(read_run(path))
         except UserError as error:
-            return Line(key, unreadable_row(path, error))
-        summary = run.summary if run.complete else None
-        cost = summary.cost.per_image(run.manifest.classifier) if summary else None
-        ends = row.anytime_ci95
-        if ends is None and row.accuracy is not None and row.done:
-            ends = accuracy_interval(round(row.accuracy * row.done), row.done)
-        command = reproducing_command(run.manifest)
-        return Line(key, row, ends, cost, command)
+            return unreadable_row(path, error)
+
+    def key(self, row: InventoryRow) -> str:
+        """Return a run's folder relative to the results, as in addresses."""
+        return Path(row.path).relative_to(self.results).as_posix()
 
     def studies(self) -> dict[str, ListedStudy]:
         """Return the current studies by folder name."""
@@ -147,14 +129,14 @@ class Stored:
             self._studies, name, listed.changed, lambda: study_part(listed.folder)
         )
 
-    def line(self, key: str) -> Line:
+    def line(self, key: str) -> InventoryRow:
         """Return a run of the list; UserError if there is none with this key."""
-        lines = {line.key: line for line in self.lines()}
+        lines = {self.key(row): row for row in self.lines()}
         if key not in lines:
             raise UserError(f"There is no run {key!r} in {self.results}.")
         return lines[key]
 
-    def run(self, key: str) -> RunData:
+    def run(self, key: str) -> RunView:
         """Return a run with its decisions; UserError if it is missing, damaged, or undecided."""
         path = self.path(key)
         return self._runs(path, read_stamp(path))
@@ -170,7 +152,7 @@ class Stored:
 
     def path(self, key: str) -> Path:
         """Return a run's folder; UserError if there is none with this key."""
-        return Path(self.line(key).row.path)
+        return Path(self.line(key).path)
 
 
 def read_stamp(path: Path) -> Stamp:

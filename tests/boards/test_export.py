@@ -69,7 +69,7 @@ def test_latex_is_a_table_whose_names_are_text(run: Path) -> None:
     out = bench("results", "export", run, "--format", "latex").out
     assert out.count(r"\begin{tabular}") == out.count(r"\end{tabular}") == 1
     row = next(line for line in out.splitlines() if line.startswith(r"a\_b\%"))
-    assert row.endswith(r"\\") and row.count(" & ") == 6 and "50.0 (15.0--85.0)" in row
+    assert row.endswith(r"\\") and row.count(" & ") == 7 and "50.0 (15.0--85.0)" in row
     assert out.count(r"\label{tab:") == 1 and out.index(r"\caption") < out.index(r"\label")
 
 

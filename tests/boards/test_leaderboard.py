@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.boards.columns import describe_settings, tabulate
+from bench.boards.formats import percent_text
 from bench.boards.leaderboard import _ranks, add_ranks, leaderboard
 from bench.errors import BenchWarning
 from bench.stats.many import holm, ranks
@@ -101,8 +102,8 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
     ]
     assert listed["stopped"] == mark and listed["anytime_ci95"] == [low, high]
     whole_run = " ".join(bench("show", path).out.split())
-    fixed = "{:.4f} – {:.4f}".format(*ended.accuracy_ci95)
-    assert f"95 % interval {low:.4f} – {high:.4f}" in whole_run
+    fixed = percent_text(ended.accuracy, ended.accuracy_ci95)
+    assert percent_text(ended.accuracy, answer.interval) in whole_run
     assert f"valid at any number of images; of a fixed one: {fixed}" in whole_run
 
 

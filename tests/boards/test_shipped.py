@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.command import bench
@@ -50,6 +51,26 @@ def test_the_leaderboard_shows_them_anywhere(
     assert [1, 2] in [row["rank"] for row in rows]
     named = bench("leaderboard", "--results", "nowhere")
     assert named.code == 2 and "nowhere" in named.err
+
+
+def test_a_day_s_work_fits_a_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = [n % 3 for n in range(30)]
+    for n in range(18):
+        tried: dict[str, Any] = {"scoring": {"loss": ("l1", "l2")[n % 2]}, "seed": n}
+        store(tmp_path / "many", labels, labels, backbone="a-model-with-a-long-name", **tried)
+    race, probe = "ucmerced-tiny-landuse-race-a8ce4419", "ucmerced-linear-probe-full-69e2383a"
+    for most, command in (
+        (60, ("leaderboard",)),
+        (24, ("runs", "--results", "many")),
+        (45, ("compare", race, probe)),
+    ):
+        shown = bench(*command, COLUMNS="80")
+        lines = shown.out.splitlines()
+        assert shown.code == 0 and len(lines) <= most, command
+        printed = [line for line in lines if "bench " not in line]  # commands are not wrapped
+        assert max(len(line.rstrip()) for line in printed) <= 80, command
+    assert "kind of model" in shown.out and "unset" not in shown.out
 
 
 COMMANDS = (

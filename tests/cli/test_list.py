@@ -101,7 +101,7 @@ def test_an_interrupted_run_shows_the_metrics_of_what_was_decided(tmp_path: Path
     (run / "samples.jsonl").write_text("".join(lines[:3]))
     shown = bench("show", run)
     assert shown.code == 0
-    assert "Partial: 3 of 4 images" in shown.out and "0.6667" in shown.out
+    assert "Partial: 3 of 4 images" in shown.out and "66.7 (20.8–93.9)" in shown.out
     summary = bench("show", run, "--json").json
     assert summary["status"] == "incomplete" and summary["dataset"]["n_samples"] == 3
     assert summary["metrics"]["accuracy"] == pytest.approx(2 / 3)

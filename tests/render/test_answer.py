@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +11,22 @@ from typing import Any
 import pytest
 from helpers.runs import store
 
+from bench.boards.run_view import RunView, read_decided_run
 from bench.render.answer import BoardAnswer, answers, page_question
 from bench.render.board import make_boards
 from bench.render.page import write_report
-from bench.render.runs import RunData, read_decided_run
 from bench.render.sentences import make_opening
 from bench.store.runs import read_run
 
 LABELS = [0, 1, 2] * 20
-Make = Callable[..., RunData]
+Make = Callable[..., RunView]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Store a run of which the first images are wrong, and read it."""
 
-    def run(backbone: str, wrong: int, **more: Any) -> RunData:
+    def run(backbone: str, wrong: int, **more: Any) -> RunView:
         predictions = [(y + 1) % 3 if i < wrong else y for i, y in enumerate(LABELS)]
         path = store(tmp_path, LABELS, predictions, backbone=backbone, **more)
         return read_decided_run(read_run(path))
@@ -33,7 +34,7 @@ def make(tmp_path: Path) -> Make:
     return run
 
 
-def answered(runs: list[RunData]) -> list[BoardAnswer]:
+def answered(runs: list[RunView]) -> list[BoardAnswer]:
     by_anchor = {f"run-{number}": run for number, run in enumerate(runs)}
     openings = {
         anchor: make_opening(run.manifest, run.summary, run.decided)
@@ -44,7 +45,8 @@ def answered(runs: list[RunData]) -> list[BoardAnswer]:
 
 def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -> None:
     """20 of 20 images are no better than 58 of 60: on the same 20, both are right."""
-    few = store(tmp_path, LABELS[:20], LABELS[:20], backbone="few", n_total=60)
+    noisy: dict[str, Any] = {"strategy": "race", "scoring": {"loss": "l2"}}
+    few = store(tmp_path, LABELS[:20], LABELS[:20], backbone="few", n_total=60, **noisy)
     wrong = [*LABELS[:-2], *((y + 1) % 3 for y in LABELS[-2:])]
     most = store(tmp_path, LABELS, wrong, backbone="most")
     runs = [read_decided_run(read_run(path)) for path in (few, most)]
@@ -55,6 +57,8 @@ def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -
     page = tmp_path / "page.html"
     write_report([few, most], page, most_images=0)
     assert f"not told apart from {rival}." in page.read_text()
+    shown = re.sub(r"<(style|script)\b.*?</\1>", "", page.read_text(), flags=re.S)
+    assert "<code>bench run … --again 60</code>" in shown and "`" not in shown
 
 
 def test_runs_that_are_worse_are_no_rivals(make: Make) -> None:

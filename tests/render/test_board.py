@@ -14,10 +14,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.transforms import Bbox
 
 from bench.boards.rows import reported_rows
+from bench.boards.run_view import read_decided_run
 from bench.render.board import letter_key, make_boards, pareto_front
 from bench.render.curves import errors_by_timestep
 from bench.render.figures import draw_tradeoff
-from bench.render.runs import read_decided_run
 from bench.store.runs import read_run
 
 

@@ -20,6 +20,7 @@ from bench.boards.exports import BEGIN, END, render, to_csv
 from bench.boards.hub import model_index
 from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import REPORTED_FILE, LeaderboardRow
+from bench.boards.run_view import read_decided_run
 from bench.cli.output import print_json, say
 from bench.render.board import make_boards
 from bench.render.images import Images
@@ -27,7 +28,6 @@ from bench.render.page import make_section
 from bench.render.page import render as render_page
 from bench.render.pictures import as_png, confusion_figure
 from bench.render.run import print_run
-from bench.render.runs import read_decided_run
 from bench.render.tables import print_rows
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json

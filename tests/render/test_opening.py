@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bench.boards.run_view import read_decided_run
 from bench.render.page import write_report
-from bench.render.runs import read_decided_run
 from bench.render.sentences import Opening, make_opening
 from bench.store.folder import list_runs
 from bench.store.runs import read_run

@@ -21,11 +21,11 @@ from helpers.reporting import save_pictures, store_reported, store_run
 from helpers.runs import store
 from helpers.studies import store_study
 
+from bench.boards.run_view import read_decided_run
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
 from bench.render.curves import find_course
 from bench.render.page import write_report
-from bench.render.runs import read_decided_run
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
 

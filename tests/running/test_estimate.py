@@ -126,7 +126,7 @@ def test_a_backbone_far_from_its_training_says_so(backbone: str | None, image_fo
 def test_the_run_warns_of_it_too(image_folder: Path, tmp_path: Path) -> None:
     done = bench("run", image_folder, "--limit", 2, "--results", tmp_path / "results")
     assert "Warning: Backbone 'tiny-digits' was trained only on digits/train" in done.err
-    assert "guessing: 0.5000" in done.out
+    assert "guessing: 50.0" in done.out
 
 
 def test_the_plan_of_a_long_run_names_hours_on_other_devices() -> None:

@@ -146,10 +146,10 @@ def test_pairs_have_text_image_and_group_scores(
     chances = metrics["chance"], metrics["image_chance"], metrics["group_chance"]
     assert chances == (0.25, 0.25, pytest.approx(1 / 6))
     shown = bench("show", done.json["run_id"], "--results", tmp_path)
-    assert "guessing: 0.1667" in shown.out
+    assert "guessing: 16.7" in shown.out
     page = tmp_path / "page.html"
     reported = bench("report", done.json["run_id"], "--results", tmp_path, "--out", page, "--json")
-    assert reported.json["left_out"] == [] and "<dt>Group score</dt>" in page.read_text()
+    assert reported.json["left_out"] == [] and "<dt>Group score, %</dt>" in page.read_text()
     assert page.read_text().count("data:image/") >= 8
     raced = run(tmp_path, "race", draws=few)
     assert "no image and group score" in raced.err and "image_score" not in raced.json["metrics"]

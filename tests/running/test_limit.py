@@ -182,5 +182,5 @@ def test_the_command_and_python_say_the_same(
     assert done.code == 0 and done.json["metrics"] == wanted
     assert done.json["dataset"]["n_samples"] == 20 and "images," not in done.err
     shown = bench(*arguments, "--results", tmp_path).out
-    assert f"{wanted['accuracy']:.4f}" in shown and "20 of 360 images" in shown
-    assert "guessing: 0.1000" in shown and "the stored run is about 40" in shown
+    assert f"{100 * wanted['accuracy']:.1f} (" in shown and "20 of 360 images" in shown
+    assert "guessing: 10.0" in shown and "the stored run is about 40" in shown

@@ -145,7 +145,7 @@ def test_stale_further_labels_are_a_warning_beside_the_run(tmp_path: Path) -> No
 def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:
     page = site.ask("/compare?a=zero&b=trained").text
     found = bench("compare", site.results / "zero", site.results / "trained", "--json").json
-    assert f"{100 * found['difference']['estimate']:+.1f} points" in page
+    assert f"{100 * found['difference']['estimate']:+.1f} (" in page
     wins = site.ask("/compare?a=zero&b=trained&show=wins").text
     assert f"<output>{found['wins']} images</output>" in wins
     assert wins.count("B: ✓") == wins.count("A: ✗") == found["wins"] > 0
@@ -161,14 +161,14 @@ def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
     stored = Stored(tmp_path, {})
     pages = Pages(stored)
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "2 of 4" in page and "100.0 %" in page
+    assert "2 of 4" in page and "<b>100.0</b> <small>(34.2–100.0)</small>" in page
     same = stored.lines()[0]
     assert stored.lines()[0] is same
     with (path / "samples.jsonl").open("ab") as file:
         file.writelines(lines[2:])
     stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "4 of 4" not in page and "75.0 %" in page
+    assert "4 of 4" not in page and "<b>75.0</b>" in page
 
 
 def test_an_audit_that_was_made_since_is_shown(tmp_path: Path) -> None:
