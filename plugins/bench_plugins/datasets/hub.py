@@ -19,7 +19,7 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, is_cached, read_cached, write_cached
 from bench.machine.files import open_regular, resolve_inside
-from bench.machine.hub import Commit, absent, find_commit
+from bench.machine.hub import Commit, absent, ask_again, find_commit
 from bench_plugins.datasets._arrow import reading
 from bench_plugins.datasets._columns import NamedColumns, standard_rows
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
@@ -94,7 +94,7 @@ class Hub:
         """Return a split, downloaded unless it is in the cache, with its name (UserError)."""
         try:
             commit = find_commit(self.place.repository, self.place.revision, "dataset")
-            return _read(commit, self.place, split)
+            return ask_again(lambda: _read(commit, self.place, split))
         except UserError:
             raise
         except Exception as error:  # the Hub's client raises many kinds
