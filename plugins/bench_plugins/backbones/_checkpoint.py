@@ -16,7 +16,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
