@@ -20,13 +20,7 @@ from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows, 
 from bench.boards.published import TRUST, validate
 from bench.boards.text import format_tables
 from bench.cli.export import columns, export, push
-from bench.cli.options import (
-    json_option,
-    options_of_user,
-    results_and_json,
-    results_option,
-    tags_option,
-)
+from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
 from bench.cli.output import (
     draw_pictures,
     end_with_json,
@@ -202,7 +196,6 @@ def render_results(published: str, readme: str, check: bool) -> None:
 
 @click.command()
 @click.argument("folders", nargs=-1)
-@results_option
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
 @click.option(
@@ -218,7 +211,7 @@ def render_results(published: str, readme: str, check: bool) -> None:
 @click.option(
     "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
 )
-@json_option
+@results_and_json
 @offline()
 def leaderboard_command(
     folders: tuple[str, ...],
