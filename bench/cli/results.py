@@ -24,13 +24,7 @@ from bench.boards.published import TRUST, validate
 from bench.boards.rows import LeaderboardRow
 from bench.boards.text import format_tables
 from bench.cli.export import columns, export, push
-from bench.cli.options import (
-    json_option,
-    options_of_user,
-    results_and_json,
-    results_option,
-    tags_option,
-)
+from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
 from bench.cli.output import (
     draw_pictures,
     end_with_json,
@@ -215,7 +209,6 @@ def _name(results: str, row: LeaderboardRow) -> str:
 
 @click.command()
 @click.argument("folders", nargs=-1)
-@results_option
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
 @click.option(
@@ -237,7 +230,7 @@ def _name(results: str, row: LeaderboardRow) -> str:
     is_flag=True,
     help="Also show replays, controls, corrupted runs, and boards of reported results alone.",
 )
-@json_option
+@results_and_json
 @offline()
 def leaderboard_command(
     folders: tuple[str, ...],

@@ -27,8 +27,7 @@ from bench.render.svg import Drawing, save_figure
 from bench.render.tables import print_table
 from bench.running.command import option_words
 from bench.running.settings import about
-from bench.running.study.changes import CHANGES
-from bench.running.study.file import find_state, read_study_file
+from bench.running.study.file import CHANGES, find_state, read_study_file
 from bench.running.study.plan import plan_study
 from bench.running.study.run import run_study
 from bench.store.studies import study_folder

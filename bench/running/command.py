@@ -143,7 +143,9 @@ def _not_at_default(settings: Mapping[str, Any], names: Set[str]) -> dict[str, A
 def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> str:
     """Return the `bench run` command, or the Python call for a backbone handed over in memory."""
     dataset = str(settings["dataset"])
-    shared = _not_at_default(settings, _question(manifest) - {"dataset", "backbone", *chosen})
+    refining = {name for name, setting in SETTINGS.items() if setting.needs in chosen}
+    names = (_question(manifest) | refining) - {"dataset", "backbone", *chosen}
+    shared = _not_at_default(settings, names)
     own = _effective(without_none(backbone=settings.get("backbone"), **chosen, **shared))
     if (thing := manifest.backbone.in_memory) is None:
         return shlex.join(["bench", "run", dataset, *option_words(own)])
