@@ -127,10 +127,13 @@ class RunFolder:
             self.manifest = now
             if now.plain() == earlier.plain():
                 return
-        self._write_manifest()
-
-    def _write_manifest(self) -> None:
         self._folder.write(MANIFEST, self.manifest)
+
+    def _change(self, **changes: object) -> None:
+        """Change fields of the manifest, and write it."""
+        self.manifest = self.manifest.model_copy(update=changes)
+        with self._writing():
+            self._folder.write(MANIFEST, self.manifest)
 
     def narrow(self, sample_ids: Sequence[str]) -> None:
         """Limit the manifest to these samples and those that earlier commands asked for.
@@ -139,9 +142,7 @@ class RunFolder:
         """
         kept = {*sample_ids, *self._asked_before}
         samples = [sample_id for sample_id in self.manifest.samples if sample_id in kept]
-        self.manifest = self.manifest.model_copy(update={"samples": samples})
-        with self._writing():
-            self._write_manifest()
+        self._change(samples=samples)
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
         """Return the samples that are not decided, or lack errors with `save_errors`."""
@@ -156,9 +157,7 @@ class RunFolder:
 
     def keep_fitted(self, fitted: Fitted) -> None:
         """Write the report of the backbone's fit into the manifest."""
-        self.manifest = self.manifest.model_copy(update={"fitted": fitted})
-        with self._writing():
-            self._write_manifest()
+        self._change(fitted=fitted)
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
         """Store one image's record and, unless `decided` is None, its errors.
@@ -206,10 +205,9 @@ class RunFolder:
             with replacing(self.path / JOURNAL) as file:
                 file.writelines(merge.lines())
             self.manifest = merge.manifest()
-            self._write_manifest()
+            self._folder.write(MANIFEST, self.manifest)
             if swept:
-                self._folder.remove(AUDIT.name)
-                AUDIT.append(self._folder, digest(self.manifest.identity), *swept.values())
+                AUDIT.rewrite(self._folder, digest(self.manifest.identity), swept.values())
 
     def finish(self, summary: Summary) -> None:
         """Write the summary atomically. It must come last, since it marks the run as finished."""
