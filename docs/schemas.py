@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.boards.rows import LeaderboardRow, ReportedResult
 from bench.boards.study.documents import StudyReport
+from bench.discovery.loading import metric_specs
 from bench.recordings.learn import Learned
 from bench.running.classify import Answer
 from bench.running.estimate import Plan
@@ -30,7 +31,7 @@ from bench.stats.metrics import Statistics
 from bench.stats.power import Power
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest, StoredConfig
-from bench.store.fields import MAX_INT
+from bench.store.fields import MAX_INT, MetricFields, insert_after
 from bench.store.looks import Look
 from bench.store.questions import AskedQuestion
 from bench.store.records import Record
@@ -172,9 +173,14 @@ class _WithDocstrings(GenerateJsonSchema):
         """Omit titles, which would repeat the names of the fields."""
         return False
 
+    def ser_schema(self, schema: Any) -> Schema | None:
+        """Ignore the serializer of documents with metrics, which only orders their fields."""
+        return None
+
     def model_schema(self, schema: Any) -> Schema:
         """Return the schema of a pydantic model."""
-        return _described(super().model_schema(schema), schema["cls"])
+        made, cls = super().model_schema(schema), schema["cls"]
+        return _described(_with_metrics(made, cls) if issubclass(cls, MetricFields) else made, cls)
 
     def typed_dict_schema(self, schema: Any) -> Schema:
         """Return the schema of a typed dictionary."""
@@ -200,6 +206,24 @@ COMMON = {
     "strategy": "Strategy that decided.",
     "version": "Version of the definition, raised when results change.",
 }  # descriptions of fields that have none of their own, by name
+
+
+def _with_metrics(schema: Schema, cls: type[MetricFields]) -> Schema:
+    """Return the schema of a document with a field for each metric of summaries."""
+    metrics: Schema = {}
+    required = [*schema.get("required", [])]
+    for name, metric in metric_specs().items():
+        if name in schema["properties"] or not metric.in_summaries:
+            continue
+        low, high = metric.range
+        type_: Schema = {"type": "number", "minimum": low, "maximum": high}
+        if cls.every_run and metric.required:
+            required.append(name)
+        else:
+            type_ = {"anyOf": [type_, {"type": "null"}], "default": None}
+        metrics[name] = {**type_, "description": metric.summary}
+    properties = insert_after(schema["properties"], "accuracy_ci95", metrics)
+    return {**schema, "properties": properties, "required": required}
 
 
 def _common(cls: type, name: str) -> str | None:

@@ -7,21 +7,20 @@ from collections.abc import Mapping
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeGuard, cast
+from typing import Annotated, Any, ClassVar, Self, TypeGuard
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, from_json
+from pydantic_core import PydanticCustomError, from_json
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
@@ -121,36 +120,14 @@ class MetricFields(BaseModel):
             if name not in type(self).model_fields
             and (name in content or (full and metric.in_summaries))
         }
-        return _insert_after(content, "accuracy_ci95", metrics)
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, object]:
-        core: dict[str, Any] = dict(core_schema)
-        core["schema"] = {k: v for k, v in core["schema"].items() if k != "serialization"}
-        reference = handler(cast("CoreSchema", core))
-        schema = handler.resolve_ref_schema(reference)
-        metrics: dict[str, object] = {}
-        for name, metric in metric_specs().items():
-            if name in schema["properties"] or not metric.in_summaries:
-                continue
-            low, high = metric.range
-            type_: dict[str, Any] = {"type": "number", "minimum": low, "maximum": high}
-            if cls.every_run and metric.required:
-                schema["required"].append(name)
-            else:
-                type_ = {"anyOf": [type_, {"type": "null"}], "default": None}
-            metrics[name] = {**type_, "description": metric.summary}
-        schema["properties"] = _insert_after(schema["properties"], "accuracy_ci95", metrics)
-        return reference
+        return insert_after(content, "accuracy_ci95", metrics)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def _insert_after(
+def insert_after(
     content: Mapping[str, Any], name: str, added: Mapping[str, Any]
 ) -> dict[str, object]:
     """Return the content with fields added after the field `name`, or at the end without it."""

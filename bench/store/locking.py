@@ -43,11 +43,10 @@ class LockedFolder:
         regular_file(self.path, name)
         return Journal(self.path / name)
 
-    def append(self, name: str, *lines: Any) -> None:
-        """Append lines to a file of lines."""
+    def append(self, name: str, line: Any) -> None:
+        """Append one line to a file of lines."""
         with closing(self.journal(name)) as journal:
-            for line in lines:
-                journal.append(line)
+            journal.append(line)
 
     def remove(self, *names: str) -> None:
         """Remove files and folders, as far as they exist."""

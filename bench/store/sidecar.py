@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -105,10 +105,14 @@ class Sidecar(Generic[Content]):
             warn_user(f"Left out: {error}")
         return entries
 
-    def append(self, folder: LockedFolder, settings: str, *contents: Content) -> None:
-        """Append lines."""
+    def append(self, folder: LockedFolder, settings: str, content: Content) -> None:
+        """Append a line."""
+        folder.append(self.name, self._sealed(_plain(content), folder.path, settings))
+
+    def rewrite(self, folder: LockedFolder, settings: str, contents: Iterable[Content]) -> None:
+        """Replace all lines atomically."""
         lines = (self._sealed(_plain(content), folder.path, settings) for content in contents)
-        folder.append(self.name, *lines)
+        folder.write(self.name, "".join(f"{json.dumps(line)}\n" for line in lines))
 
     def _sealed(self, content: Raw, path: Path, settings: str) -> Raw:
         length, records = covered(path) if self.covers_records else (0, "")

@@ -127,19 +127,21 @@ class RunFolder:
             self.manifest = now
             if now.plain() == earlier.plain():
                 return
-        self._write_manifest()
-
-    def _write_manifest(self) -> None:
         self._folder.write(MANIFEST, self.manifest)
+
+    def _change(self, **changes: object) -> None:
+        """Change fields of the manifest, and write it."""
+        self.manifest = self.manifest.model_copy(update=changes)
+        with self._writing():
+            self._folder.write(MANIFEST, self.manifest)
 
     def narrow(self, sample_ids: Sequence[str]) -> None:
         """Limit the manifest to these samples and those that earlier commands asked for.
 
         Results on other samples stay in the journal but are no longer part of the run.
         """
-        self.manifest = self.manifest.narrowed({*sample_ids, *self._asked_before})
-        with self._writing():
-            self._write_manifest()
+        kept = self.manifest.narrowed({*sample_ids, *self._asked_before})
+        self._change(samples=kept.samples)
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
         """Return the samples that are not decided, or lack errors with `save_errors`."""
@@ -154,9 +156,7 @@ class RunFolder:
 
     def keep_fitted(self, fitted: Fitted) -> None:
         """Write the report of the backbone's fit into the manifest."""
-        self.manifest = self.manifest.model_copy(update={"fitted": fitted})
-        with self._writing():
-            self._write_manifest()
+        self._change(fitted=fitted)
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
         """Store one image's record and, unless `decided` is None, its errors.
@@ -204,10 +204,9 @@ class RunFolder:
             with replacing(self.path / JOURNAL) as file:
                 file.writelines(merge.lines())
             self.manifest = merge.manifest()
-            self._write_manifest()
+            self._folder.write(MANIFEST, self.manifest)
             if swept:
-                self._folder.remove(AUDIT.name)
-                AUDIT.append(self._folder, digest(self.manifest.identity), *swept.values())
+                AUDIT.rewrite(self._folder, digest(self.manifest.identity), swept.values())
 
     def finish(self, summary: Summary) -> None:
         """Write the summary atomically. It must come last, since it marks the run as finished."""

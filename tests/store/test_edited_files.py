@@ -135,3 +135,15 @@ def test_an_edited_file_is_not_believed_and_stops_nothing(
         believed += after[name] == before[name]
         shutil.rmtree(results)
     assert believed < count / 4  # such as a changed space, a repeated line or an added empty one
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/" not in name])
+def test_a_damaged_file_is_named_and_the_run_is_shown(
+    name: str, made: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(made, results)
+    (results / "run" / name).write_text("{}\n")
+    done = bench("show", results / "run", "--statistics", "--results", results)
+    assert done.code == 0 and "was right for" in done.out
+    assert name in done.err or name == "columns.json", "no command has asked for labels"
