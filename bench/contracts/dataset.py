@@ -15,7 +15,7 @@ from math import factorial
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    import datasets
+    import pyarrow
 
 MOST_ANSWERS = 4096  # maximum per item; a decision ranks all of them
 
@@ -60,7 +60,7 @@ class Listing:
     """What `load` may return in place of a `datasets.Dataset`: rows, and what their labels mean.
 
     Attributes:
-        rows: the rows, or a dataset with their columns.
+        rows: the rows, or an Arrow table of their columns as `datasets` stores it.
         split: name of the split.
         where: place of the rows in messages.
         class_names: returns the names of all classes in order, or None if they are those of the
@@ -70,7 +70,7 @@ class Listing:
         files: files that determine the rows completely, if there are such.
     """
 
-    rows: list[Row] | datasets.Dataset
+    rows: list[Row] | pyarrow.Table
     split: str | None = None
     where: str = ""
     class_names: Callable[[], Sequence[str] | None] = lambda: None

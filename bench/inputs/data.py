@@ -36,7 +36,6 @@ from bench.machine.offline import hub_silence, offline
 if TYPE_CHECKING:
     import datasets
 
-COLUMNS = ("image", "label")
 FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
 
 
@@ -198,7 +197,7 @@ def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dat
     column = find_image_column(rows.column_names, where)
     rows = disable_decoding(rows, column, where)
     ids = make_item_ids(rows, where)
-    items = read_items(rows, ids, where)
+    items = read_items(rows, column, ids, where)
     columns = {"sample_id": (ids, datasets.Value("string"))}
     return check_rows(rows, column, where, source.root, columns, split), items
 
@@ -263,11 +262,14 @@ def find_source(source: str) -> tuple[DatasetSpec, str]:
 
 
 def find_path_reader() -> DatasetSpec:
-    """Return the dataset that reads paths (UserError if its plugin is not loaded)."""
-    reader = next((spec for spec in load_plugins().datasets if spec.paths), None)
-    if reader is None:
-        raise UserError("No dataset that is registered reads folders; `bench plugins` says why.")
-    return reader
+    """Return the dataset that reads paths (UserError if there is not exactly one)."""
+    readers = [spec for spec in load_plugins().datasets if spec.paths]
+    if len(readers) != 1:
+        raise UserError(
+            "One dataset must read folders and files; those that are registered:"
+            f" {', '.join(spec.label for spec in readers) or 'none'}. `bench plugins` shows why."
+        )
+    return readers[0]
 
 
 def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | None:
@@ -309,7 +311,7 @@ def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
 def _check_columns(rows: Any, source: DataSource) -> None:
     import datasets
 
-    for column in COLUMNS:
+    for column in ("image", "label"):
         check_column(column, rows.column_names, source.label)
     if not isinstance(rows.features["image"], datasets.Image):
         holds = f"its column 'image' holds {rows.features['image']}, not images"

@@ -30,7 +30,7 @@ from bench.contracts.dataset import (
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import ClassNames, normalise_text
 from bench.inputs.parsing import check_column, join_names
-from bench.inputs.rows import check_ids, find_image_column, get_images, make_unique
+from bench.inputs.rows import check_ids, get_images, make_unique
 from bench.inputs.survey import hash_image
 from bench.machine.files import LINES, has_control
 
@@ -75,24 +75,24 @@ class ItemTable:
         return Chance(answer, image, group)
 
 
-def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> ItemTable:
+def read_items(rows: datasets.Dataset, column: str, ids: Sequence[str], where: str) -> ItemTable:
     """Read and validate the texts and answers of items, whose columns are listed above.
 
-    `names` are the items in messages. Raises UserError if a column is missing or an item invalid.
+    `column` holds the images, and `ids` are the items in messages. Raises UserError if a column is
+    missing or an item invalid.
     """
     columns = rows.column_names
-    column = find_image_column(columns, where)
     check_column("texts", columns, where)
     answer = next((name for name in ("pairing", "label") if name in columns), None)
     if answer is None:
         raise UserError(
             f"{where} has no column 'label' or 'pairing'; its columns: {join_names(columns)}."
         )
-    counts: Iterable[int] = (1 for _ in names) if column == "image" else _count_images(rows, column)
+    counts: Iterable[int] = (1 for _ in ids) if column == "image" else _count_images(rows, column)
     shapes: list[tuple[int, int]] = []
     answers: list[int] = []
     texts: list[tuple[str, ...]] = []
-    fields = zip(names, counts, rows["texts"], rows[answer], strict=True)
+    fields = zip(ids, counts, rows["texts"], rows[answer], strict=True)
     for name, images, candidates, right in fields:
         at = f"{where}, item {quoted(name)}"
         texts.append(_check_candidates(candidates, at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
@@ -83,16 +83,26 @@ def _check_indices(
 def _read_texts(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
     texts = [value if isinstance(value, str) and value.strip() else None for value in values]
     names = tuple(declared) if declared else tuple(sorted({v for v in texts if v is not None}))
-    index = {name: position for position, name in enumerate(names)}
-    if declared:  # the author's spelling, or one that differs in case and punctuation only
-        similar = {keep_alphanumeric(name): position for position, name in enumerate(names)}
-        index = {
-            v: index.get(v, similar.get(keep_alphanumeric(v), -1)) for v in texts if v is not None
-        }
-        unknown = next((v for v, position in index.items() if position < 0), None)
-        if unknown is not None:
-            raise UserError(f"{where}: the label {quoted(unknown)} is not one of its classes.")
-    return names, tuple(None if v is None else index[v] for v in texts)
+    position_of = _find_positions({v for v in texts if v is not None}, [*enumerate(names)])
+    unknown = next((v for v, position in position_of.items() if position == OTHER), None)
+    if unknown is not None:
+        raise UserError(f"{where}: the label {quoted(unknown)} is not one of its classes.")
+    return names, tuple(None if v is None else position_of[v] for v in texts)
+
+
+def _find_positions(names: Iterable[str], spelt: Sequence[tuple[int, str]]) -> dict[str, int]:
+    """Return the position of each name among those `spelt`, or `OTHER`.
+
+    They are equal, or differ only in case and punctuation.
+    """
+    position_of: dict[str, int] = {}
+    for key in (str, keep_alphanumeric):
+        for position, name in spelt:
+            position_of.setdefault(key(name), position)
+    return {
+        name: position_of.get(name, position_of.get(keep_alphanumeric(name), OTHER))
+        for name in names
+    }
 
 
 def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
@@ -142,17 +152,11 @@ def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[in
     UserError is raised.
     """
     classes = spec.classes or ()
-    position_of: dict[str, int] = {}
-    spelt = [*enumerate(spec.found), *enumerate(classes)]
-    for key in (str, keep_alphanumeric):
-        for position, name in spelt:
-            position_of.setdefault(key(name), position)
-    if all(name.isdecimal() for name in names) and not set(names) <= position_of.keys():
+    position_of = _find_positions(names, [*enumerate(spec.found), *enumerate(classes)])
+    others = [name for name in names if position_of[name] == OTHER]
+    if others and all(name.isdecimal() for name in names):
         return _shift_numbers([int(name) for name in names], len(classes), where)
-    positions = [
-        position_of.get(name, position_of.get(keep_alphanumeric(name), OTHER)) for name in names
-    ]
-    others = [name for name, position in zip(names, positions, strict=True) if position == OTHER]
+    positions = [position_of[name] for name in names]
     if spec.leave_out_others:
         return positions
     if others == list(names):

@@ -50,17 +50,13 @@ class PixelsError(ValueError):
 class Header:
     """Properties of an image that are known before its pixels are decoded."""
 
-    size: tuple[int, int]  # width, height
+    pixels: int
+    elongated: bool  # whether it is cut to its middle
     mode: str
     turn: Image.Transpose | None  # transposition that turns it upright; None if it is upright
     transparent: bool  # whether pixels may be transparent
     white: int | None  # value of white of integers with more than 8 bits; None if unknown
     inverted: bool  # whether 0 is white
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels."""
-        return self.size[0] * self.size[1]
 
     @cached_property
     def is_ordinary(self) -> bool:
@@ -70,7 +66,7 @@ class Header:
             or self.transparent
             or _is_deep(self.mode)
             or self.pixels > LARGE_PIXELS
-            or max(self.size) > MAX_ELONGATION * min(self.size)
+            or self.elongated
         )
 
 
@@ -163,7 +159,8 @@ def _read_header(image: Image.Image) -> Header:
     elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, in older versions of PIL
         white = 2**16 - 1
     return Header(
-        size=image.size,
+        pixels=image.width * image.height,
+        elongated=max(image.size) > MAX_ELONGATION * min(image.size),
         mode=image.mode,
         turn=_find_transposition(image),
         transparent=image.mode[-1] in "Aa" or "transparency" in image.info,

@@ -76,8 +76,9 @@ def check_rows(
     if isinstance(features[column], datasets.Image):
         features[column] = datasets.Image(decode=False)
     for name, (values, feature) in replaced.items():
-        columns[name] = pa.array(_scatter(values, places, len(table)), feature.pa_type)
-        features[name] = feature
+        value_of = dict(zip(places, values, strict=True))
+        spread = [value_of.get(place) for place in range(len(table))]
+        columns[name], features[name] = pa.array(spread, feature.pa_type), feature
     dataset = make_dataset(pa.table(columns), datasets.Features(features), split, files)
     return dataset if places == range(len(table)) else dataset.select(places)
 
@@ -116,7 +117,7 @@ def as_dataset(listing: Listing) -> datasets.Dataset:
     if isinstance(rows, list):
         table, places = tabulate(rows) if rows else pa.table({}), [row.at for row in rows]
     else:
-        table, places = rows.data.table, [where] * len(rows)
+        table, places = rows, [where] * len(rows)
     features = datasets.Features.from_arrow_schema(table.schema)
     if features.get("label") == datasets.Value("string"):
         labels = table["label"].to_pylist()
@@ -208,14 +209,6 @@ def find_stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
     if len(set(places)) < len(places):  # a row that is selected twice needs two ids
         return table.take(places), range(len(places))
     return table, places
-
-
-def _scatter(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
-    """Return a list of `length` with the values at their places, and None elsewhere."""
-    spread: list[Any] = [None] * length
-    for place, value in zip(places, values, strict=True):
-        spread[place] = value
-    return spread
 
 
 def find_image_column(columns: Sequence[str], where: str) -> str:

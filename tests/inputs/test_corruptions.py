@@ -8,8 +8,13 @@ from PIL import Image
 
 from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.errors import UserError
-from bench.inputs.corruption_kinds import CORRUPTIONS
-from bench.inputs.corruptions import corrupt, corrupt_samples, expand_corruptions, parse_corruption
+from bench.inputs.corruptions import (
+    CORRUPTIONS,
+    corrupt,
+    corrupt_samples,
+    expand_corruptions,
+    parse_corruption,
+)
 from bench.inputs.pixels import decode
 
 
@@ -74,7 +79,7 @@ def test_light_and_contrast_are_those_of_the_definitions() -> None:
 def test_a_blur_keeps_the_sum_and_a_defocused_point_is_a_disk() -> None:
     point = np.zeros((224, 224, 3), np.uint8)
     point[112, 112] = 255
-    from bench.inputs.corruption_kinds import _defocus_blur, _motion_blur
+    from bench.inputs.corruptions import _defocus_blur, _motion_blur
 
     rng = np.random.default_rng(0)
     disk = _defocus_blur(point / 255, rng, (6, 0.5))[..., 0]

@@ -14,8 +14,7 @@ from PIL import Image
 from bench.contracts.dataset import Sample
 from bench.engine.images import open_images, resize_and_crop
 from bench.inputs import pixels
-from bench.inputs.corruption_kinds import CORRUPTIONS
-from bench.inputs.corruptions import CORRUPTED_ELONGATION, CORRUPTED_SIDE
+from bench.inputs.corruptions import CORRUPTED_ELONGATION, CORRUPTED_SIDE, CORRUPTIONS
 from bench.inputs.pixels import MAX_ELONGATION, decode, is_ordinary
 
 

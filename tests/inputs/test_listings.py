@@ -10,9 +10,12 @@ from helpers.data_sources import pictures, stored
 from helpers.given import spec_of
 
 from bench.contracts.dataset import Listing, Row, file_image
+from bench.discovery.loading import load_plugins
 from bench.errors import PluginError, UserError
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
+from bench.running.parts.data import find_dataset
+from bench.running.settings import make_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
 
@@ -112,3 +115,17 @@ def test_an_item_is_a_row_with_texts() -> None:
     choices = [Row("x", stored(1), 1, texts=("a", "b")), Row("y", stored(2), 0, texts=("c",))]
     with pytest.raises(UserError, match="'y': with one image and one text"):
         load_split(DataSource(replace(spec_of(Listing(choices)), items=True)))
+
+
+def test_one_dataset_reads_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    registry = load_plugins().datasets
+    other = replace(registry.get("digits"), name="other", paths=True)
+    monkeypatch.setitem(registry._specs, "other", other)
+    with pytest.raises(UserError, match=r"dataset 'folder' .* dataset 'other'"):
+        find_dataset(make_config({"dataset": str(tmp_path)}))
+    monkeypatch.delitem(registry._specs, "other")
+    monkeypatch.delitem(registry._specs, "folder")
+    with pytest.raises(UserError, match="registered: none"):
+        find_dataset(make_config({"dataset": str(tmp_path)}))

@@ -81,7 +81,7 @@ def load_parquet(source: Path, split: str | None, named: NamedColumns = UNNAMED)
         rows = datasets.Dataset.from_file(arrow)
         others = [resolve_inside(root, str(path)) for path in others]
         names = _all_classes(rows, others, columns, source)
-    return Listing(rows, chosen, class_names=lambda: names, files=(arrow,))
+    return Listing(rows.data.table, chosen, class_names=lambda: names, files=(arrow,))
 
 
 def _all_classes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.contracts.dataset import Listing, Row, file_image
@@ -62,7 +62,7 @@ def load_table(folder: Path, table: Path, split: str, named: NamedColumns = UNNA
         rows.append(Row(own_id, file_image(folder / name), text, at=at, kept=kept))
     if not rows:
         raise UserError(f"{table} lists no images.")
-    _check_folders(line_of, [str(row.label) for row in rows], table)
+    _check_folders(line_of, rows)
     left_out = LeftOut()
     images = find_images(folder, left_out, expected=table.suffix.lower())
     paths = (path.relative_to(folder).as_posix() for path in images)
@@ -85,17 +85,17 @@ def _name(folder: Path, name: str, at: str) -> str:
     return Path(os.path.normpath(name)).as_posix()
 
 
-def _check_folders(line_of: Mapping[str, int], labels: Sequence[str], table: Path) -> None:
+def _check_folders(names: Iterable[str], rows: Sequence[Row]) -> None:
     """Raise UserError if the label of an image contradicts the class folder it lies in."""
+    labels = [str(row.label) for row in rows]
     classes = {normalise_text(word) for word in convert_to_words(sorted(set(labels)))}
-    for (name, line), label in zip(line_of.items(), labels, strict=True):
+    for name, label, row in zip(names, labels, rows, strict=True):
         if "/" not in name:
             continue
-        folder, own = (
-            normalise_text(convert_to_words([word])[0]) for word in (name.split("/")[0], label)
-        )
+        words = convert_to_words([name.split("/")[0]]) + convert_to_words([label])
+        folder, own = map(normalise_text, words)
         if folder in classes and folder != own:
             raise UserError(
-                f"{table}:{line}: {quoted(name)} lies in the folder of another class than its label"
+                f"{row.at}: {quoted(name)} lies in the folder of another class than its label"
                 f" {quoted(label)}. Correct one of them."
             )

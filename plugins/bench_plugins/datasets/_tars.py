@@ -25,7 +25,7 @@ from bench.inputs.parsing import (
     read_lines,
     strip_text,
 )
-from bench.inputs.rows import make_dataset, tabulate
+from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import SAMPLE_ID, UNNAMED, NamedColumns
@@ -70,10 +70,8 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
 
     arrow = str(converted("tars", files, repr(named), schema, tables))
     table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table, files)
-    features = datasets.Features.from_arrow_schema(schema)
     names = partial(_names_of_numbers, root, by_split[chosen][0])
-    rows = make_dataset(table, features, chosen, [arrow])
-    return Listing(rows, chosen, str(source), class_names=names, numbered=True)
+    return Listing(table, chosen, str(source), names, numbered=True, files=(arrow,))
 
 
 def _names_of_numbers(root: Path, first: Path) -> list[str] | None:

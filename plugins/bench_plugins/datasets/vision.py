@@ -107,14 +107,11 @@ class TorchVision:
                 f"torchvision:{self.name} is not complete {where}:"
                 f" {' '.join(str(error).split())[:300]}"
             ) from error
-        return self._rows(made, chosen, root)
-
-    def _rows(self, made: Any, split: str, root: Path) -> Listing:
-        rows = list(_list_rows(made, split, root))
+        rows = list(_list_rows(made, chosen, root))
         if not rows:
-            raise UserError(f"torchvision:{self.name}: there are no images of {split} in {root}.")
+            raise UserError(f"torchvision:{self.name}: there are no images of {chosen} in {root}.")
         names = self._classes(made, max(int(str(row.label)) for row in rows))
-        return Listing(rows, split, class_names=lambda: names, numbered=True)
+        return Listing(rows, chosen, class_names=lambda: names, numbered=True)
 
     def _classes(self, made: Any, largest: int) -> list[str] | None:
         """Return the class names from torchvision, or None if it has none for these labels."""
