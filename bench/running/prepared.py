@@ -12,7 +12,7 @@ from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.survey import CHECKING, reading
-from bench.running.executors.protocol import Executable
+from bench.running.executors.protocol import Executable, Executor
 from bench.running.question import RunQuestion
 
 if TYPE_CHECKING:
@@ -60,3 +60,6 @@ class PreparedRun(RunQuestion, Executable):
         finally:
             # Not the previous stage, since runs may begin at the same time.
             reading.stage = CHECKING
+
+
+OpenExecutor = Callable[[PreparedRun], Executor]

@@ -17,7 +17,7 @@ from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
 from bench.running.prepare import NOTHING, AtHand, ask, prepare
-from bench.running.prepared import PreparedRun
+from bench.running.prepared import OpenExecutor, PreparedRun
 from bench.running.question import RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
@@ -141,7 +141,7 @@ def executor_of(
     shared: SharedBackbone | None,
     later: Iterable[RunConfig] = (),
     cluster: SharedCluster | None = None,
-) -> Callable[[PreparedRun], Executor]:
+) -> OpenExecutor:
     """Return what opens a run's executor; `later` runs will share its backbone."""
     if prepared.config.executor == "ray":
         from bench.running.executors.driver import open_ray

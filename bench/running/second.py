@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from bench.inputs.subsets import select_subset
 from bench.inputs.survey import reading
 from bench.running.command import stored_settings
 from bench.running.execute import timed
-from bench.running.executors.protocol import Executor, LocalExecutor
+from bench.running.executors.protocol import LocalExecutor
 from bench.running.parts.decision import backbone_params, make_decider
 from bench.running.prepare import prepare, prepare_again
-from bench.running.prepared import PreparedRun
+from bench.running.prepared import OpenExecutor, PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.differences import differing_identity
@@ -61,10 +61,7 @@ def with_other_noise(prepared: PreparedRun) -> PreparedRun:
 
 
 def decided_again(
-    run: PreparedRun,
-    sample_ids: Sequence[str],
-    open_executor: Callable[[PreparedRun], Executor],
-    stage: str,
+    run: PreparedRun, sample_ids: Sequence[str], open_executor: OpenExecutor, stage: str
 ) -> Iterator[tuple[Decided, float]]:
     """Yield the decisions of a second run on these images, each with its seconds.
 
@@ -77,11 +74,7 @@ def decided_again(
 
 
 def decide_again(
-    run: PreparedRun,
-    manifest: Manifest,
-    path: Path,
-    count: int,
-    open_executor: Callable[[PreparedRun], Executor],
+    run: PreparedRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
 ) -> Again | None:
     """Decide `count` random images of a stored run again, unless that is stored already.
 
@@ -148,11 +141,7 @@ def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
 
 
 def audit(
-    run: PreparedRun,
-    manifest: Manifest,
-    path: Path,
-    count: int,
-    open_executor: Callable[[PreparedRun], Executor],
+    run: PreparedRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
 ) -> Audit | None:
     """Sweep images of a stored run until the first `count` of a fixed permutation are swept.
 

@@ -50,6 +50,16 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return bench.run("digits", pipe, results=results, save_errors=True, **FULL)
 
 
+def test_a_pipeline_is_swept_and_raced_where_a_risk_is_stated(pipe: Any, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"params": {"draws": 8}, "risk": 0.3, "limit": 2, "batch_size": 64}
+    raced = bench.run("digits", pipe, "race", **settings, results=tmp_path)
+    stated = read_manifest(raced.folder).identity.calibrated
+    assert stated is not None and stated.of == 360
+    assert read_manifest(tmp_path / stated.run_id).probe is not None
+    again = bench.run("digits", pipe, "race", **settings, results=tmp_path)
+    assert again.run_id == raced.run_id and again["resumed"] == "complete"
+
+
 def test_a_pipeline_is_a_backbone_as_it_is(run: Any, pipe: Any, folder: Path) -> None:
     """Errors are those of the family that reads the folder, and the run resumes."""
     kept: dict[str, Any] = {**FULL, "results": run.folder.parent, "save_errors": True}
