@@ -65,6 +65,7 @@ class DenoisingEngine(CellEngine):
         # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
         self.evaluated = 0.0
         self.depth = 2 if backbone.device.type == "cuda" else 1
+        self.warnings: tuple[str, ...] = ()  # about the model; kept with the run
         self.one_shape = False  # whether all batches are filled up, for a compiled network
 
     def arriving(

@@ -89,6 +89,8 @@ def print_run(
         terminal.print(risk_sentence(stated, manifest.sweep, summary))
         if warning := risk_warning(audit, stated):
             terminal.print(warning, style="yellow")
+    for warning in summary.warnings or ():
+        terminal.print(f"Warning: {warning}", style="yellow")
     if summary.decided_by is not None:
         _print_ends(summary.decided_by)
     if summary.fitted:

@@ -119,8 +119,12 @@ def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
 
 
 def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
-    """Return `manifest` with the stored run's linearisation cost, which merged shards may lack."""
-    return manifest.model_copy(update={"linearisation_cost": stored.linearisation_cost})
+    """Return `manifest` with what only the stored one may have: price of a gradient and warnings.
+
+    Merged shards may lack the price.
+    """
+    names = ("linearisation_cost", "warnings")
+    return manifest.model_copy(update={name: getattr(stored, name) for name in names})
 
 
 def _score(
@@ -134,6 +138,8 @@ def _score(
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
         folder.keep_fitted(Fitted.model_validate(executor.fitted))
+    if executor.warnings:
+        folder.keep_warnings(executor.warnings)
     if run.save_errors and executor.levels is not None:
         folder.keep_draws(draw_table(executor.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()

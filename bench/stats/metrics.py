@@ -166,7 +166,9 @@ def summarize(
         metrics=metrics(decided, manifest.classes, manifest.items),
         cost=cost(manifest, decided, total_seconds, peak_memory),
         failed_samples=failed,
-        **without_none(decided_by=ends, replayed_from=manifest.replayed_from),
+        **without_none(
+            decided_by=ends, replayed_from=manifest.replayed_from, warnings=manifest.warnings
+        ),
     )
 
 

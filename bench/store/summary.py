@@ -135,6 +135,7 @@ class Summary(Document):
     decided_by: Ends | None = None  # number of images by the reason why scoring ended
     replayed_from: str | None = None
     fitted: Fitted | None = None
+    warnings: list[str] | None = None  # that the model does not seem to fit; None: none
     results_dir: str | None = None  # folder in which the run was made
 
     def ended_by(self, answer: QuestionAnswer | None) -> Summary:

@@ -117,7 +117,9 @@ class RunFolder:
             # While a question is open, the stored manifest asks for all samples of the split.
             if not any(question.answer is None for question in read_questions(self.path, earlier)):
                 self._asked_before = earlier.samples
-            update = without_none(created=earlier.created, fitted=earlier.fitted)
+            update = without_none(
+                created=earlier.created, fitted=earlier.fitted, warnings=earlier.warnings
+            )
             now = joined_manifest(earlier, self.manifest).with_unknowns_of([earlier])
             now = now.model_copy(update=update)
             if (self.path / JOURNAL).is_file() and (self.path / JOURNAL).stat().st_size:
@@ -157,6 +159,10 @@ class RunFolder:
     def keep_fitted(self, fitted: Fitted) -> None:
         """Write the report of the backbone's fit into the manifest."""
         self._change(fitted=fitted)
+
+    def keep_warnings(self, warnings: Sequence[str]) -> None:
+        """Write warnings about the model into the manifest."""
+        self._change(warnings=list(warnings))
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
         """Store one image's record and, unless `decided` is None, its errors.

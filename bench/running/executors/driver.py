@@ -65,7 +65,7 @@ class Driver(Executor):
             self.close()
             raise
         self.problem, self.levels = self._opened.problem, self._opened.levels
-        self.fitted = self._opened.fitted
+        self.fitted, self.warnings = self._opened.fitted, self._opened.warnings
 
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,7 @@ class Opened:
     problem: Problem
     levels: Levels | None
     fitted: Mapping[str, Any] | None
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

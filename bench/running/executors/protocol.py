@@ -56,6 +56,7 @@ class Executor(ABC):
     problem: Problem  # problem of every image
     levels: Levels | None = None  # noise levels of the model, if it has any
     fitted: Mapping[str, Any] | None = None  # report of the fit of a backbone that learns
+    warnings: Sequence[str] = ()  # about the model
     device: str | None = None  # device type whose speed is to be remembered, if any
     peak_memory: int | None = None  # largest peak memory of any worker so far, in bytes
 
@@ -75,6 +76,7 @@ class LocalExecutor(Executor):
         self._run, self._engine = run, engine or run.open_engine()
         self.problem, self.levels = self._engine.problem, self._engine.levels
         self.device, self.fitted = self._engine.device, getattr(self._engine, "fitted", None)
+        self.warnings = getattr(self._engine, "warnings", ())
 
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided."""

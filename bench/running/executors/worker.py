@@ -101,7 +101,8 @@ class Worker:
         except Exception as error:
             return Ended.of(error)
         self._torch.call(lambda: self._score(run, engine))
-        return Opened(engine.problem, engine.levels, getattr(engine, "fitted", None))
+        fitted, warnings = getattr(engine, "fitted", None), getattr(engine, "warnings", ())
+        return Opened(engine.problem, engine.levels, fitted, warnings)
 
     def texts(self) -> Texts:
         """Return the encoded prompts, for a worker without access to this cache folder."""

@@ -30,6 +30,7 @@ from bench.running.kinds.draws import (
     weighting_identity,
     weights_of_draws,
 )
+from bench.running.kinds.model_check import check_model
 from bench.running.kinds.precision import check_precision
 from bench.running.parts.measure import view_of_each_draw
 from bench.running.prepared import PreparedRun
@@ -204,8 +205,10 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
         if config.compile:
             compile_network(denoiser)
             engine.one_shape = True
-        if isinstance(question, PreparedRun) and question.checks_dtype:
-            for warning in filter(None, [check_precision(question, engine)]):
+        if isinstance(question, PreparedRun):
+            checks = [check_model, *([check_precision] if question.checks_dtype else [])]
+            engine.warnings = tuple(filter(None, (check(question, engine) for check in checks)))
+            for warning in engine.warnings:
                 warn_user(warning)
         return engine
 

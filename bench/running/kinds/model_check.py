@@ -1,0 +1,64 @@
+"""A check without labels of whether the model fits its noise levels and the images of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.running.prepared import PreparedRun
+from bench.running.settings import key_of
+from bench.store.identity import digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.engine.denoising import DenoisingEngine
+
+VERSION = 1  # of what is measured
+SHARE = 0.02  # largest share of the run's own evaluations
+
+
+def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
+    """Return a warning if the model does not seem to fit its noise levels or the run's images.
+
+    See `bench.engine.sanity`. What was measured is remembered for the same weights and images. Runs
+    of a few evaluations and controls, whose images are altered on purpose, are not checked.
+    """
+    import torch
+
+    from bench.engine.sanity import Fit, affordable, check_fit
+
+    least = run.strategy.at_least(engine.problem) or 0.0
+    images, scaled = affordable(SHARE * least * len(run.sample_ids))
+    if not images or run.config.control is not None:
+        return None
+    loaded = [*map(str, run.backbone_key), run.split.fingerprint]
+    settings = key_of(run.config, "data", "images", "network")
+    key = digest({"measured": [VERSION, *loaded, settings, images, scaled]})
+    path = cache_dir("fit") / f"{key}.json"
+    if (stored := read_cached(path)) is not None:
+        return Fit(**json.loads(stored)).problem
+    latents = list(islice(_latents(run, engine), images))
+    if not latents:
+        return None
+    prompt = engine.evaluator.pool.part(slice(0, 1))
+    size = engine.batch_size
+    try:
+        fit = check_fit(engine.backbone, torch.stack(latents), prompt, size, scaled)
+    except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
+        return None
+    if fit is None:
+        return None
+    write_cached(path, json.dumps(asdict(fit)))
+    return fit.problem
+
+
+def _latents(run: PreparedRun, engine: DenoisingEngine) -> Iterator[torch.Tensor]:
+    """Yield the latent of the first view of each readable image, float32 [C, H, W]."""
+    for _, of_images in engine.latents.of(run.samples(run.sample_ids)):
+        if not isinstance(of_images, str):
+            yield of_images[0][0].float()
