@@ -100,8 +100,9 @@ def load_split(
     rows = _call_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
-    asked = split or spec.split
-    name = str((asked or rows.split if spec.source else rows.split or asked) or "all")
+    requested = split or spec.split  # a declaration names its splits, another reader what it read
+    names = (requested, rows.split) if spec.source else (rows.split, requested)
+    name = str(next(filter(None, names), "all"))
     items = None
     if spec.items:
         rows, items = _read_items(rows, source, name)
