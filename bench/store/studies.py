@@ -29,7 +29,8 @@ from bench.store.sidecar import Sidecar
 
 STUDIES, DECLARED = "studies", "study.toml"
 SETTINGS_OF_CELLS = (
-    *("run_id", "dataset", "split", "backbone", "weights", "strategy", "seed", "corrupt"),
+    *("run_id", "dataset", "split", "backbone", "weights", "strategy"),
+    *("template", "seed", "corrupt"),
 )
 
 
