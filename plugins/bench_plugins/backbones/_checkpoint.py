@@ -30,7 +30,7 @@ FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 INDEX_DTYPES = ("I64", "I32", "BOOL")  # of tables of positions and the like
 # Ends of names that no class describes and older files have: positions 0, 1, 2 … of CLIP, and the
 # head of a language model whose embeddings are used.
-UNUSED = ("position_ids", "lm_head.weight")
+LEFT_OVER = ("position_ids", "lm_head.weight")
 # Held while models are created, because the libraries' loaders patch torch for all threads. If two
 # threads used them at the same time, torch would stay patched.
 LOADING = RLock()
@@ -79,7 +79,7 @@ def load_model(
         )
     for tensor, shape, expected in report["mismatched_keys"]:
         raise _misshapen(weights, f"{name}/", tensor, shape, expected)
-    left = [tensor for tensor in report["unexpected_keys"] if not tensor.endswith(UNUSED)]
+    left = [tensor for tensor in report["unexpected_keys"] if not tensor.endswith(LEFT_OVER)]
     check_names(weights, name, report["missing_keys"], left)
     check_values(weights, name, module, headers)
     return module.to(device).eval().requires_grad_(False)
@@ -102,7 +102,7 @@ def check_headers(weights: Weights, name: str, module: nn.Module) -> None:
     left = [
         tensor
         for tensor in headers.keys() - state.keys()
-        if not tensor.endswith(UNUSED) and not any(re.search(key, tensor) for key in ignored)
+        if not tensor.endswith(LEFT_OVER) and not any(re.search(key, tensor) for key in ignored)
     ]
     missing = _missing(module, headers.keys())
     if not (left and missing):

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from diffusers.loaders import single_file_utils
 from torch import nn
 
 from bench.errors import UserError
-from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, advise_format
+from bench.inputs.weights import HAND_OVER, Weights
 from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
     INDEX_DTYPES,
@@ -32,15 +31,12 @@ from bench_plugins.backbones._checkpoint import (
 )
 from bench_plugins.backbones._components import (
     AUTOENCODER,
-    IMAGE_COMPONENTS,
     NETWORKS,
     PIPELINE_INDEX,
     build_on_meta,
-    component_class,
     components_of,
     make_pipeline,
 )
-from bench_plugins.backbones._configs import check_not_quantised
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import class_problem
 
@@ -82,41 +78,22 @@ def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
     return {**index, "_class_name": str(name).replace("Img2Img", "") if pipelines else name}
 
 
-def tensor_bytes(weights: Weights, dtype: torch.dtype) -> int | None:
-    """Return the bytes of all tensors in a local folder, or None if the size is unknown.
+def empty_models(weights: Weights, index: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """Return the models of a pipeline of any class without their tensors, by name.
 
-    The VAE counts in float32, and all others in `dtype`.
+    Raises UserError if a component is of an unknown class or quantised, or, unless the tensors are
+    in a single file, its files cannot hold its tensors.
     """
-    if weights.revision is not None or weights.file is not None:
-        return None
-    total = 0
-    for component in weights.read(PIPELINE_INDEX):
-        for file in Path(weights.location, component).glob("*.safetensors"):
-            sizes = (prod(shape) for _, shape in header(file).values())
-            total += sum(sizes) * (4 if component == "vae" else dtype.itemsize)
-    return total or None
+    models: dict[str, nn.Module] = {}
 
+    def model_of(name: str, component_cls: Any) -> nn.Module:
+        models[name] = build_on_meta(weights, name, component_cls)
+        if weights.file is None:
+            check_headers(weights, name, models[name])
+        return models[name]
 
-def check_components(weights: Weights, index: Mapping[str, Any], with_tensors: bool) -> None:
-    """Raise UserError if a component is of an unknown class, is quantised or has no safetensors.
-
-    Files with tensors are looked for in a local folder only, and not if `with_tensors` is False.
-    """
-    pipeline_cls = pipeline_class(weights, index)
-    for component, entry in index.items():
-        config = f"{component}/config.json"
-        if not isinstance(entry, list) or not entry[0] or component in IMAGE_COMPONENTS:
-            continue
-        component_class(weights, pipeline_cls, index, component)
-        if weights.find(config) is None:
-            continue
-        check_not_quantised(weights, config, weights.read(config))
-        folder = Path(weights.location, component)
-        if with_tensors and folder.is_dir() and not [*folder.glob(f"*{SINGLE_FILE}")]:
-            other = advise_format(folder.iterdir())
-            raise weights.error(
-                f"{component}/", f"has no safetensors{f'; {other}' if other else ''}"
-            )
+    components_of(weights, pipeline_class(weights, index), index, (), model_of)
+    return models
 
 
 def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:

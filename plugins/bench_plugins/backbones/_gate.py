@@ -27,7 +27,7 @@ MOVING_HOOKS = (
     "diffusers.hooks.group_offloading",
     "diffusers.hooks.layerwise_casting",
 )
-LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
+HOOKING_LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
 FREEU_SCALES = ("s1", "s2", "b1", "b2")  # attributes that FreeU sets in blocks of a UNet
 
 
@@ -119,7 +119,7 @@ def _alteration(module: nn.Module) -> str | None:
         if hook is not None and not type(hook).__module__.startswith(MOVING_HOOKS):
             return type(hook).__name__
     for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
-        if not str(getattr(hook, "__module__", "")).startswith(LIBRARIES):
+        if not str(getattr(hook, "__module__", "")).startswith(HOOKING_LIBRARIES):
             return f"the forward hook {getattr(hook, '__name__', type(hook).__name__)}"
     forward: Any = vars(module).get("_old_forward" if own_hook else "forward")
     is_wrapper = bool(registry) or type(module).__module__.startswith("torch._")  # by torch.compile

@@ -39,12 +39,11 @@ from bench_plugins.backbones._configs import (
 from bench_plugins.backbones._counting import operations, peak_of_cell, peak_of_image, size
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import (
-    check_components,
     check_files,
     config_source,
+    empty_models,
     pipeline_class,
     read_index,
-    tensor_bytes,
 )
 from bench_plugins.backbones._gate import UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
@@ -98,9 +97,10 @@ class InspectedFolder(PipelineDenoiser):
 
         Warns about pipeline classes that have no family, and about adapters in the folder.
         """
-        check_components(weights, read_index(weights, cls.pipelines), weights.file is None)
         check_files(weights)
         meta = cls.checked(weights, dtype, **settings)
+        if meta is None:
+            empty_models(weights, read_index(weights, cls.pipelines))
         if weights.loras or weights.file:
             return
         if not cls.pipelines:
@@ -192,7 +192,10 @@ class InspectedFolder(PipelineDenoiser):
         """
         meta = cls.on_meta(weights, dtype, **settings)
         if meta is None:
-            return tensor_bytes(weights, TORCH_DTYPES[dtype])
+            models = empty_models(weights, read_index(weights, cls.pipelines))
+            for name, model in models.items():
+                model.to(torch.float32 if name == AUTOENCODER else TORCH_DTYPES[dtype])
+            return sum(map(size, models.values()))
         encoding = sum(size(getattr(meta.pipe, name)) for name in meta.encoders)
         scoring = size(meta.network) + size(meta.vae)
         return scoring + encoding if cls.keeps_encoders else max(scoring, encoding)

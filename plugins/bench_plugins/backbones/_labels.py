@@ -23,8 +23,8 @@ def labels_in_memory(pipe: Any, texts: Sequence[str]) -> list[int]:
     """Return the label of each text, as `labels_of` does, for a pipeline with its own names."""
     count = int(pipe.transformer.config.num_embeds_ada_norm)
     names = {_normalised(name): {int(label)} for name, label in pipe.labels.items()}
-    known = {name: {label} for name, label in _imagenet().items()}
-    names |= known if count == IMAGENET_CLASSES else {}
+    if count == IMAGENET_CLASSES:
+        names |= {name: {label} for name, label in _imagenet().items()}
     return _labels(f"The pipeline {type(pipe).__name__} is", count, names, texts)
 
 

@@ -116,7 +116,7 @@ OTHER_CLASSES: dict[str, tuple[str, Damage, str]] = {
     "a network in a pickle": (
         "StableDiffusionPAGPipeline",
         pickles(UNET, "diffusion_pytorch_model.bin"),
-        "unet/ has no safetensors; diffusion_pytorch_model.bin is a pickle",
+        "unet/ has no diffusion_pytorch_model.safetensors; diffusion_pytorch_model.bin is a pickle",
     ),
     "inpainting": (
         "StableDiffusionInpaintPipeline",
