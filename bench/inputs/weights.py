@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
 from bench.machine.hub import Commit, absent, find_commit
+from bench.machine.hub import advise_licence as advise_licence
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")  # of configs and tokenizers
@@ -30,7 +31,7 @@ MAX_WEIGHT_FILES = 20_000  # in the folder of one model
 MAX_CONFIG_BYTES = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE_BYTES = 50_000_000  # bytes above which a hash is cached
 SINGLE_FILE = ".safetensors"
-SHARD = re.compile(r"-\d+-of-\d+")  # in the name of a file with a part of the tensors
+MODEL_FILE = re.compile(r"/(diffusion_pytorch_)?model(\.fp16)?(-\d+-of-\d+)?(\.fp16)?\.safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened, because they can run code
 HAND_OVER = "load it with diffusers and hand it over: bench.run(DATASET, backbone=pipe)"
 
@@ -199,12 +200,10 @@ class Weights:
 
         Of two precisions, that of the variant `fp16` is preferred if `half` is set.
         """
-        form = rf"{re.escape(part)}/(diffusion_pytorch_)?model[-.\w]*\.safetensors"
-        names = [name for name in self.listing or () if re.fullmatch(form, name)]
-        variants = [name for name in names if ".fp16" in name]
-        others = [name for name in names if ".fp16" not in name]
-        chosen = (variants or others) if half else (others or variants)
-        return [name for name in chosen if not SHARD.search(name)] or chosen
+        inside = (name for name in self.listing or () if name.startswith(f"{part}/"))
+        names = [name for name in inside if MODEL_FILE.fullmatch(name, len(part))]
+        preferred = [name for name in names if (".fp16" in name) == half] or names
+        return [name for name in preferred if "-of-" not in name] or preferred  # not in shards
 
     def _texts(self, folder: str = "") -> list[str]:
         """Return the names of the configs and tokenizers in a folder of the Hub, or in all."""

@@ -325,7 +325,7 @@ def _listing(repository: str, commit: str, kind: str) -> dict[str, int] | None:
         return files
     try:
         tree = huggingface_hub.get_cached_repo_tree(repository, repo_type=kind, revision=commit)
-    except Exception:  # not stored, or a version before 2.0, which stores none
+    except Exception:  # not stored, or a version before 1.23
         return None
     return {file.path: file.size for file in tree}
 

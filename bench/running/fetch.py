@@ -13,10 +13,8 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
 from bench.inputs.data import DataSource, find_scheme, load_split
-from bench.inputs.weights import HASHED_SUFFIXES, Weights, resolve
+from bench.inputs.weights import HASHED_SUFFIXES, Weights, advise_licence, resolve
 from bench.machine.files import read_toml
-from bench.machine.hub import advise_licence
-from bench.running.borrowed import name_fit_split
 from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
 from bench.running.parts.scorer import find_backbone
 from bench.running.prepare import find_weights
@@ -65,9 +63,9 @@ def _fetch_study(name: str) -> Iterator[Fetched]:
     """Fetch the data and weights of a study's runs, each only once."""
     done: set[object] = set()
     for cell in read_study_file(name, {}).cells:
-        run = name_fit_split(resolve_run(cell.config), None)
-        splits = [cell.config.split, *([run.config.fit_split] if run.backbone.learns else [])]
-        for split in splits:
+        run, config = resolve_run(cell.config), cell.config
+        fitted = [config.fit_split or "train"] if run.backbone.learns else []
+        for split in (config.split, *fitted):
             data = repr((run.data, split))
             if data not in done:
                 yield _fetch_data(run.data, split)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import huggingface_hub
 import pytest
 import torch
 from helpers.damage import TEXT, UNET, VAE, copy_pipeline
@@ -207,4 +208,27 @@ def test_without_a_network_as_with_one(
         (unlisted.root / UNET).unlink()
         with pytest.raises(UserError, match=r"unet/ has no .*; the Hub was not asked which files"):
             StableDiffusion(unlisted)
+        assert hub.log == []
+
+
+@pytest.mark.skipif(
+    not hasattr(huggingface_hub, "get_cached_repo_tree"), reason="the client stores no listing"
+)
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_half_precision_without_a_network_of_what_another_program_fetched(
+    is_listed: bool, hub: Hub, name: str, tmp_path: Path
+) -> None:
+    """Full precision is taken where the stored listing has no other, and only there."""
+    hub.add(f"models/{name}", copy_pipeline(TINY, tmp_path / "tiny"))
+    half = UNET.replace(".safetensors", ".fp16.safetensors")
+    if is_listed:
+        hub.files[f"models/{name}"][half] = b"not fetched"
+    huggingface_hub.snapshot_download(name, ignore_patterns=["*.fp16.safetensors"])
+    with offline():
+        hub.log.clear()
+        if is_listed:
+            with pytest.raises(UserError, match=f"{half} is not on this machine, and the Hub was"):
+                StableDiffusion(resolve(name), dtype="float16")
+        else:
+            _ = StableDiffusion(resolve(name), dtype="float16").network
         assert hub.log == []

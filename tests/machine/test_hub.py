@@ -21,11 +21,16 @@ from helpers.given import picture, write_parquet
 from helpers.hub import Fault, Hub, a_hub, point_datasets
 from huggingface_hub import constants
 
+from bench.contracts.specs import DatasetSpec
 from bench.errors import AbsentError, BenchError, UserError
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.weights import resolve
 from bench.machine import hub as hub_module
 from bench.machine.offline import offline
 from bench.recordings.recording import find_recording
+from bench.running.prepare import find_weights
+from bench.running.resolve import resolve as resolve_run
+from bench.running.settings import RunConfig
 from bench_plugins.datasets.hub import Hub as Dataset
 
 NOWHERE = "http://127.0.0.1:9"  # a port on which nothing listens
@@ -52,6 +57,22 @@ def read_model(revision: str | None) -> object:
     return weights.fingerprint, path.read_bytes(), weights.read("config.json")
 
 
+def read_named_weights(revision: str | None) -> object:
+    """Read what `--backbone clip --weights owner/name --revision` names."""
+    named: dict[str, Any] = {"dataset": "digits", "backbone": "clip", "weights": NAME}
+    weights = find_weights(resolve_run(RunConfig(**named, revision=revision)))
+    assert weights is not None
+    path = weights.find(WAYS["--weights"].file)
+    assert path is not None
+    return weights.fingerprint, path.read_bytes()
+
+
+def read_declared(revision: str | None) -> object:
+    spec = DatasetSpec(name="pets", summary="three", source=f"hf:{at(revision)}", split="test")
+    split = load_split(DataSource(spec))
+    return split.class_names.names, split.labels
+
+
 def read_recording(revision: str | None) -> object:
     folder = find_recording(f"hf:{at(revision)}", "results")
     return folder.name, (folder / "errors/part-0.parquet").read_bytes()
@@ -59,6 +80,9 @@ def read_recording(revision: str | None) -> object:
 
 WAYS = {
     "model": Way(f"models/{NAME}", "unet/diffusion_pytorch_model.safetensors", read_model),
+    "--weights": Way(
+        f"models/{NAME}", "unet/diffusion_pytorch_model.safetensors", read_named_weights
+    ),
     "dataset": Way(
         f"datasets/{NAME}",
         "data/test.parquet",
@@ -69,6 +93,7 @@ WAYS = {
         "data/test.parquet",
         lambda revision: Dataset(f"{at(revision)}:/test[:2]").load(None, None)["label"][:],
     ),
+    "declared dataset": Way(f"datasets/{NAME}", "data/test.parquet", read_declared),
     "recording": Way(f"datasets/{NAME}", "errors/part-0.parquet", read_recording),
 }
 REVISIONS = (None, "main", "v1", "refs/pr/1", "commit")
@@ -82,7 +107,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     pets = tmp_path / "pets"
     for number, label in enumerate("abc"):
         write_parquet(
-            pets / str(number) / "data/test.parquet", {"image": IMAGES, "label": [label] * 3}
+            pets / str(number) / "data/test.parquet",
+            {"image": IMAGES, "label": [label, label, "z"]},
         )
     with a_hub() as served:
         point_datasets(served, tmp_path / "cache", monkeypatch)

