@@ -55,7 +55,7 @@ class QuestionSettings(Chapter):
         ability="uses_hierarchy",
         excludes={
             "prompts": "the file has no prompts for inner nodes; use --template",
-            "candidates_from": "it leaves out classes of the tree",
+            "candidates_from": "a shortlist leaves out classes of the tree",
         },
     )
     """A tree of the classes, for strategies that descend one: CSV with the columns

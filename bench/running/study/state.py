@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.running.settings import SETTINGS
+from bench.running.settings import SETTINGS, about
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
@@ -15,7 +15,7 @@ from bench.store.fields import without_none
 from bench.store.studies import STUDY, Study, StudyCell, study_folder
 
 # Settings that may differ between a cell and its stored run.
-RESUMABLE_CHANGES = {name for name, setting in SETTINGS.items() if setting.identity is None}
+RESUMABLE_CHANGES = {n for n, s in SETTINGS.items() if s.identity is None} - {*about("data")}
 # Entries that `study.json` stores as they are; a stopping rule is left out if there is none.
 ENTRIES = {*Study.model_fields} & {*Entries.model_fields} - {"stop", "strict"}
 
