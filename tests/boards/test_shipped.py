@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.command import bench
@@ -56,7 +57,7 @@ def test_a_day_s_work_fits_a_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     labels = [n % 3 for n in range(30)]
     for n in range(18):
-        tried = {"scoring": {"loss": ("l1", "l2")[n % 2]}, "seed": n}
+        tried: dict[str, Any] = {"scoring": {"loss": ("l1", "l2")[n % 2]}, "seed": n}
         store(tmp_path / "many", labels, labels, backbone="a-model-with-a-long-name", **tried)
     race, probe = "ucmerced-tiny-landuse-race-a8ce4419", "ucmerced-linear-probe-full-69e2383a"
     for most, command in (
