@@ -133,8 +133,10 @@ def _widths(
     if spare < 0:
         return None
     widths = list(least)
-    for place in sorted(range(len(columns)), key=lambda place: most[place] - least[place]):
-        extra = min(most[place] - least[place], spare)  # small requests are met first
+    order = sorted(range(len(columns)), key=lambda place: most[place] - least[place])
+    for position, place in enumerate(order):  # small requests are met first
+        sharing = len(columns) - position if columns[place] in cut else 1
+        extra = min(most[place] - least[place], spare // sharing)
         widths[place] += extra
         spare -= extra
     return widths

@@ -49,13 +49,13 @@ def address(path: str, query: Query, **changes: str | int | None) -> str:
 
 # Column → sort key; rows whose key is None come last.
 RUN_COLUMNS: dict[str, Callable[[InventoryRow], Any]] = {
-    "run": lambda line: line.run_id,
-    "status": lambda line: line.status,  # a phone shows the first columns alone
-    "dataset": lambda line: f"{line.dataset}/{line.split}",
-    "accuracy": lambda line: line.accuracy,
-    "cost": lambda line: line.cost,
-    "images": lambda line: line.done,
-    "started": lambda line: line.created,
+    "run": lambda row: row.run_id,
+    "accuracy": lambda row: row.accuracy,  # a phone shows the first columns alone
+    "images": lambda row: row.done,
+    "status": lambda row: row.state,
+    "dataset": lambda row: f"{row.dataset}/{row.split}",
+    "cost": lambda row: row.cost,
+    "started": lambda row: row.created,
 }
 _FIRST_DOWN = ("accuracy", "images", "started")  # sorted from the largest at first
 

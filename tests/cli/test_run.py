@@ -81,7 +81,7 @@ def test_the_main_job_shows_a_table_and_goes_on(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     for text in ("accuracy", "95 % interval", "evaluations per image", "trained on digits/train"):
         assert text in done.out
-    assert "20/20 images" in done.err
+    assert "20 of 20 images" in done.err
     again = bench(*arguments)
     assert again.code == 0 and "This run is complete" in again.out and "20/20" not in again.err
     summary = bench(*arguments, "--json").json

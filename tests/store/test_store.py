@@ -110,7 +110,7 @@ def test_fresh_starts_over(tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 2)
     bench(*arguments)
     done = bench(*arguments, "--fresh")
-    assert "2/2 images" in done.err and "This run is complete" not in done.out
+    assert "2 of 2 images" in done.err and "This run is complete" not in done.out
 
 
 def test_journal_drops_a_torn_line_only(tmp_path: Path) -> None:
