@@ -8,6 +8,8 @@ v-prediction); both with 77 tokens and a text width that the UNet's cross-attent
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from helpers.parts import clip_config, kl_config, save_clip_tokenizer
 from transformers import CLIPTextModel
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY_DIGITS = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 
 BLOCKS: dict[str, Any] = {
     "in_channels": 4,
@@ -82,3 +87,11 @@ def scheduler(prediction_type: str) -> DDPMScheduler:
         clip_sample=False,
         prediction_type=prediction_type,
     )
+
+
+def altered(folder: Path, part: str, changes: Mapping[str, Any]) -> Path:
+    """Return a copy of tiny-digits with changes in the configuration of a part."""
+    shutil.copytree(TINY_DIGITS, folder)
+    (file,) = (folder / part).glob("*config.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return folder

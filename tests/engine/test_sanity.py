@@ -1,0 +1,107 @@
+"""A model that does not fit its noise levels or images is found without labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.pipelines import TINY_DIGITS, altered
+
+import bench as toolkit
+from bench.contracts.levels import Levels, answer_of
+from bench.engine.sanity import Fit, _affine_errors, affordable, check_fit
+from bench.inputs.pixels import decode
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+
+LINEAR = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
+WRONG: dict[str, Mapping[str, Any]] = {
+    "sample": {"prediction_type": "sample"},
+    "velocity": {"prediction_type": "v_prediction"},
+    "linear betas": LINEAR,
+    "other ends of the betas": {"beta_start": 0.0001, "beta_end": 0.02},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "500 steps": {"num_train_timesteps": 500},
+}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Any]:
+    run = prepare(make_config({"dataset": "digits", "backbone": "random"}))
+    return [decode(sample.image) for sample in run.samples(run.sample_ids[:8])]
+
+
+@torch.inference_mode()
+def fit_of(backbone: Any, pictures: list[Any], text: str | None = None, scaled: bool = True) -> Fit:
+    latents = backbone.encode_images(pictures).float()
+    prompt = backbone.encode_null() if text is None else backbone.encode_prompts([text])
+    fit = check_fit(backbone, latents, prompt, 5, scaled)
+    assert fit is not None
+    return fit
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_schedule_is_found(name: str, tmp_path: Path, pictures: list[Any]) -> None:
+    backbone = toolkit.load_backbone(str(altered(tmp_path / "m", "scheduler", WRONG[name])))
+    assert fit_of(backbone, pictures).problem is not None
+
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3])
+def test_a_wrong_scaling_factor_is_found(
+    factor: float, tmp_path: Path, pictures: list[Any]
+) -> None:
+    right = json.loads((TINY_DIGITS / "vae" / "config.json").read_text())["scaling_factor"]
+    folder = altered(tmp_path / "m", "vae", {"scaling_factor": factor * right})
+    problem = fit_of(toolkit.load_backbone(str(folder)), pictures, scaled=False).problem
+    assert problem is not None and "linear guess" in problem
+
+
+@pytest.mark.parametrize("text", [None, "a photo of a dog", "xyzzy"])
+def test_the_right_model_fits_with_any_prompt(text: str | None, pictures: list[Any]) -> None:
+    backbone = toolkit.load_backbone("tiny-digits")
+    assert fit_of(backbone, pictures, text).problem is None
+    assert fit_of(backbone, pictures[:4], text).problem is None
+    for picture in pictures:
+        assert fit_of(backbone, [picture], text, scaled=False).problem is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_noise_in_the_weights_and_rounding_are_no_reason(dtype: str, pictures: list[Any]) -> None:
+    backbone = toolkit.load_backbone("tiny-digits", dtype=dtype)
+    noise = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weights in backbone.network.parameters():
+            scale = 0.1 * weights.float().std().nan_to_num()
+            weights.add_(scale * torch.randn(weights.shape, generator=noise))
+    assert fit_of(backbone, pictures).problem is None
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_no_affine_guess_is_better_than_the_yardstick(kind: str) -> None:
+    """Least squares of the target on x_t, for Gaussian latents, gives the same error."""
+    rng, alpha = np.random.default_rng(0), np.array([0.95, 0.7, 0.3])
+    sigma = np.sqrt(1 - alpha**2)
+    levels = Levels(alpha, sigma, np.arange(3), *answer_of(kind, alpha, sigma))
+    latents = torch.from_numpy(rng.normal(0.4, 1.7, (4, 1, 150, 150)))
+    expected = _affine_errors(levels, latents)
+    x_0 = latents.numpy().ravel()
+    eps = rng.normal(size=x_0.size)
+    for row in range(3):
+        x_t = alpha[row] * x_0 + sigma[row] * eps
+        target = levels.p[row] * x_0 + levels.q[row] * eps
+        slope, offset = np.polyfit(x_t, target, 1)
+        found = np.mean((target - slope * x_t - offset) ** 2)
+        assert found == pytest.approx(expected[row], rel=0.02)
+
+
+def test_what_is_affordable() -> None:
+    assert affordable(4.9) == (0, False)
+    assert affordable(5) == (1, False)
+    assert affordable(139) == (8, False)
+    assert affordable(140) == (4, True)
+    assert affordable(1e9) == (8, True)
