@@ -87,6 +87,7 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/cli/settings.py": "text on the terminal",
     "bench/machine/cache.py": "the cache",
     "bench/machine/files.py": "the functions that all others call",
+    "bench/machine/hub.py": "the Hub's cache",
     "bench/recordings/sweep.py": "a figure that the user names",
     "bench/render/page.py": "a page that the user names",
     "bench/render/pictures.py": "a figure in memory",
@@ -99,6 +100,7 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/store/locking.py": "the files of a locked folder",
     "bench/store/merging.py": "the errors of a merge, for `RunFolder`",
     "bench/store/packed.py": "the errors of an exported dataset",
+    "bench/store/shipped.py": "the published runs, in the cache",
     "bench/store/writing.py": "`RunFolder`",
 }
 

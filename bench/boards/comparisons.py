@@ -30,12 +30,8 @@ def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
     yield difference_fact(accuracy, c.difference)
     yield Fact("wins, losses, ties", f"{c.wins:,}, {c.losses:,}, {c.ties:,}")
     yield Fact(TESTS["mcnemar"], _verdict(accuracy, c.difference))
-    if (result := c.sequential) is not None and result.difference_anytime_ci95 is not None:
-        verdict = "not decided" if result.verdict == "open" else f"B is {result.verdict}"
-        after = f"{verdict} after {result.n:,} of {result.total:,} images, p = {result.p:.3g}"
-        yield Fact("in random order", after)
-        low, high = result.difference_anytime_ci95
-        yield Fact("95 % at that image, points", f"{100 * low:+.1f} to {100 * high:+.1f}")
+    if c.sequential is not None:
+        yield Fact("in random order", c.sequential.sentence)
     if (tested := c.tested) is not None:
         metric = metric_specs()[tested.metric]
         a, b = (metric_fact(metric, value) for value in (tested.a, tested.b))

@@ -40,7 +40,7 @@ def affordable(evaluations: float) -> tuple[int, bool]:
 
 
 @dataclass(frozen=True)
-class Fit:
+class ModelFit:
     """How well a denoiser fits its noise levels and images."""
 
     guess: float  # median of W over images and levels
@@ -71,7 +71,7 @@ def _neighbours_below(ratios: tuple[float, ...]) -> bool:
 @torch.inference_mode()
 def check_fit(
     denoiser: CheckedDenoiser, latents: torch.Tensor, prompt: Tree, batch_size: int, scaled: bool
-) -> Fit | None:
+) -> ModelFit | None:
     """Return how well a denoiser fits its levels and `latents`, float32 [n, C, H, W] on its device.
 
     `prompt` is the conditioning of one prompt. It costs n · 5 evaluations, and seven times as many
@@ -90,9 +90,9 @@ def check_fit(
         ratios = [inputs.errors(factor).mean(axis=0) / errors.mean(axis=0) for factor in factors]
         sides.append(np.min(ratios, axis=0))
     if not sides:
-        return Fit(guess, ())
+        return ModelFit(guess, ())
     worst = min(sides, key=lambda side: np.min(np.maximum(side[:-1], side[1:]), initial=np.inf))
-    return Fit(guess, tuple(worst.tolist()))
+    return ModelFit(guess, tuple(worst.tolist()))
 
 
 def _chosen_levels(levels: Levels) -> NDArray[np.int64]:

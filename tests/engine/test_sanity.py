@@ -14,7 +14,7 @@ from helpers.pipelines import TINY_DIGITS, altered
 
 import bench as toolkit
 from bench.contracts.levels import Levels, answer_of
-from bench.engine.sanity import Fit, _affine_errors, affordable, check_fit
+from bench.engine.sanity import ModelFit, _affine_errors, affordable, check_fit
 from bench.inputs.pixels import decode
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
@@ -37,7 +37,9 @@ def pictures() -> list[Any]:
 
 
 @torch.inference_mode()
-def fit_of(backbone: Any, pictures: list[Any], text: str | None = None, scaled: bool = True) -> Fit:
+def fit_of(
+    backbone: Any, pictures: list[Any], text: str | None = None, scaled: bool = True
+) -> ModelFit:
     latents = backbone.encode_images(pictures).float()
     prompt = backbone.encode_null() if text is None else backbone.encode_prompts([text])
     fit = check_fit(backbone, latents, prompt, 5, scaled)

@@ -101,7 +101,7 @@ def test_commands_show_items(tmp_path: Path) -> None:
     listed = bench("list", "datasets", "captions", "--json").json
     assert listed["items"] and listed["template"] is None
     compared = bench("compare", a, b, "--results", tmp_path, "--json").json
-    assert compared["n"] == 12 and compared["agreement"] == 1
+    assert compared["difference"]["n"] == 12 and compared["agreement"] == 1
     swept = bench("sweep", Path(tmp_path, a), "--results", tmp_path, "--limit", 3, "--json")
     assert swept.code == 0, swept.err
     page = tmp_path / "page.html"

@@ -209,7 +209,7 @@ def test_one_after_another_in_the_order_of_the_dataset(tmp_path: Path) -> None:
     assert ends and others == pytest.approx([-end for end in ends[::-1]])
     assert "sequential" not in compare(a, b).plain()
     shown = bench("compare", a, b, "--sequential")
-    assert f"In random order, {answer.sentence}" in " ".join(shown.out.split())
+    assert f"in random order {answer.sentence}" in " ".join(shown.out.split())
 
 
 def test_a_fitted_model_asks_with_no_prompts(tmp_path: Path) -> None:

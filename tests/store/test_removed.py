@@ -85,7 +85,7 @@ def test_they_are_shown_compared_and_reported(example: str, results: Path) -> No
     if example != "growth":
         assert f"{OPTIONS[example]} was removed" in shown.out and "repeat it" not in shown.out
     compared = bench("compare", path, other, "--json")
-    assert compared.code == 0 and compared.json["n"] == 6
+    assert compared.code == 0 and compared.json["difference"]["n"] == 6
     page = results.parent / "page.html"
     assert bench("report", path, "--out", page, "--images", 0).code == 0
 

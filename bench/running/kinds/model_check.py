@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from bench.engine.denoising import DenoisingEngine
 
-VERSION = 1  # of what is measured
-SHARE = 0.02  # largest share of the run's own evaluations
+FIT_VERSION = 1  # of what is measured
+CHECK_SHARE = 0.02  # largest share of the run's own evaluations
 
 
 def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
@@ -30,18 +30,19 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     """
     import torch
 
-    from bench.engine.sanity import Fit, affordable, check_fit
+    from bench.engine.sanity import ModelFit, affordable, check_fit
 
-    least = run.strategy.at_least(engine.problem) or 0.0
-    images, scaled = affordable(SHARE * least * len(run.sample_ids))
+    least = run.strategy.at_least(engine.problem)  # None if the cost is always the same
+    cost = run.strategy.at_most(engine.problem) if least is None else least
+    images, scaled = affordable(CHECK_SHARE * cost * len(run.sample_ids))
     if not images or run.config.control is not None:
         return None
     loaded = [*map(str, run.backbone_key), run.split.fingerprint]
     settings = key_of(run.config, "data", "images", "network")
-    key = digest({"measured": [VERSION, *loaded, settings, images, scaled]})
+    key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled]})
     path = cache_dir("fit") / f"{key}.json"
     if (stored := read_cached(path)) is not None:
-        return Fit(**json.loads(stored)).problem
+        return ModelFit(**json.loads(stored)).problem
     latents = list(islice(_latents(run, engine), images))
     if not latents:
         return None

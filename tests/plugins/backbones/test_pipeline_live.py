@@ -14,6 +14,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from helpers.command import bench as command
 from helpers.families import save
 from helpers.loras import save_lora
@@ -84,7 +85,7 @@ def test_what_no_command_can_repeat(run: Any) -> None:
     assert "save_errors=True" in recording_command(manifest)
     assert "split='OTHER'" in other_images_command(manifest)
     assert called in command("show", run.folder, COLUMNS="400").out
-    board = command("leaderboard", run.folder.parent)
+    board = command("leaderboard", run.folder.parent, "--wide", COLUMNS="400")
     assert "StableDiffusionXLPipeline in memory" in " ".join(board.out.split())
     shown = command("leaderboard", run.folder.parent, "--json").json
     assert "StableDiffusionXLPipeline" in {row["in_memory"] for row in shown}
@@ -131,7 +132,7 @@ def other_betas(pipe: Any) -> None:
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, beta_end=0.02)
 
 
-class OtherAttention(diffusers.models.attention_processor.AttnProcessor2_0):  # type: ignore[misc]  # Any to mypy
+class OtherAttention(AttnProcessor2_0):  # type: ignore[misc]  # Any to mypy
     """Attention of which nothing is known."""
 
 

@@ -40,7 +40,7 @@ def test_a_race_with_odds_is_shown_compared_and_ranked(run: Path) -> None:
     assert "odds=-1.0,-0.5,0.1,-0.1,-0.2,0.1,0.05" in "".join(bench("show", run).out.split())
     other = next(path for path in run.parent.glob("*random*"))
     compared = bench("compare", run, other, "--json")
-    assert compared.code == 0 and compared.json["n"] == 10, compared.err
+    assert compared.code == 0 and compared.json["difference"]["n"] == 10, compared.err
     ranked = bench("leaderboard", run.parent, "--json")
     assert ranked.code == 0 and run.name in ranked.out, ranked.err
     page = run.parent / "page.html"
