@@ -75,11 +75,12 @@ def check_fit(
     """Return how well a denoiser fits its levels and `latents`, float32 [n, C, H, W] on its device.
 
     `prompt` is the conditioning of one prompt. It costs n · 5 evaluations, and seven times as many
-    with `scaled`, which asks for S. None if no noise level is fit for it.
+    with `scaled`, which asks for S. None if no noise level is fit for it, or all latents are the
+    same number.
     """
     levels = denoiser.levels
     chosen = _chosen_levels(levels)
-    if not len(chosen) or len(levels) < 2:
+    if not len(chosen) or len(levels) < 2 or not latents.var() > 0:
         return None
     eps = torch.from_numpy(_noise(tuple(latents.shape))).to(latents.device)
     inputs = _Inputs(denoiser, latents, eps, levels.rows(chosen), prompt, batch_size)

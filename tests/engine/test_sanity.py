@@ -107,3 +107,9 @@ def test_what_is_affordable() -> None:
     assert affordable(139) == (8, False)
     assert affordable(140) == (4, True)
     assert affordable(1e9) == (8, True)
+
+
+def test_pictures_of_one_colour_are_not_judged() -> None:
+    backbone: Any = toolkit.load_backbone("tiny-digits")
+    latents = torch.zeros(8, *backbone.latent_shape)
+    assert check_fit(backbone, latents, backbone.encode_null(), 5, True) is None

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from bench.contracts.backbone import Denoiser
+from bench.discovery.targets import offers
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.running.prepared import PreparedRun
 from bench.running.settings import key_of
@@ -25,8 +27,9 @@ CHECK_SHARE = 0.02  # largest share of the run's own evaluations
 def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     """Return a warning if the model does not seem to fit its noise levels or the run's images.
 
-    See `bench.engine.sanity`. What was measured is remembered for the same weights and images. Runs
-    of a few evaluations and controls, whose images are altered on purpose, are not checked.
+    See `bench.engine.sanity`. What was measured is remembered for the same weights and images. Not
+    checked are runs of a few evaluations, controls, whose images are altered on purpose, and models
+    without a null prompt, which may rightly be worse than a guess under another class's prompt.
     """
     import torch
 
@@ -35,7 +38,8 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     least = run.strategy.at_least(engine.problem)  # None if the cost is always the same
     cost = run.strategy.at_most(engine.problem) if least is None else least
     images, scaled = affordable(CHECK_SHARE * cost * len(run.sample_ids))
-    if not images or run.config.control is not None:
+    has_null = offers(engine.backbone.backbone, Denoiser.encode_null)
+    if not images or run.config.control is not None or not has_null:
         return None
     loaded = [*map(str, run.backbone_key), run.split.fingerprint]
     settings = key_of(run.config, "data", "images", "network")
