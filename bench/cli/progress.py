@@ -194,10 +194,9 @@ class Progress(Listener):
 
     def _scoring(self, now: float) -> str:
         text = stage_text("Scoring", now - self.started, self.done, self.total, self.decided)
-        facts = [text, self._accuracy if self.decided else "", self.question]
+        facts = [text, self._accuracy() if self.decided else "", self.question]
         return ", ".join(filter(None, facts))
 
-    @property
     def _accuracy(self) -> str:
         return f"accuracy {percent_text(self.correct / self.done)} %"
 
@@ -244,7 +243,7 @@ class Progress(Listener):
         now = time.perf_counter()
         if self.bar is not None:
             rate = f"{self.decided / (now - self.started):.1f} images/s"
-            self.bar.update(self.task, completed=self.done, rate=rate, accuracy=self._accuracy)
+            self.bar.update(self.task, completed=self.done, rate=rate, accuracy=self._accuracy())
         elif now - self.printed > PLAIN_INTERVAL or self.done == self.total:
             self.printed = now
             self.console.print(self._scoring(now))

@@ -67,6 +67,9 @@ def test_sixty_four_cells_are_compared_with_float32(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", BenchWarning)
+        warnings.filterwarnings(
+            "ignore", "The model predicts these images"
+        )  # its weights are random
         engine = in_half.open_engine()
     assert isinstance(engine, DenoisingEngine)
     monkeypatch.setattr(precision, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that

@@ -28,7 +28,7 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     """Return a warning if the model does not seem to fit its noise levels or the run's images.
 
     See `bench.engine.sanity`. What was measured is remembered for the same weights and images. Not
-    checked are runs of a few evaluations, controls, whose images are altered on purpose, and models
+    checked are runs of a few evaluations, items, controls, whose images are altered, and models
     without a null prompt, which may rightly be worse than a guess under another class's prompt.
     """
     import torch
@@ -39,7 +39,7 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     cost = run.strategy.at_most(engine.problem) if least is None else least
     images, scaled = affordable(CHECK_SHARE * cost * len(run.sample_ids))
     has_null = offers(engine.backbone.backbone, Denoiser.encode_null)
-    if not images or run.config.control is not None or not has_null:
+    if not images or not has_null or run.split.items or run.config.control is not None:
         return None
     loaded = [*map(str, run.backbone_key), run.split.fingerprint]
     settings = key_of(run.config, "data", "images", "network")
