@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from helpers.damage import TEXT, UNET, copy_pipeline, every, sets, tensors, truncates
 from helpers.places import ROOT
@@ -26,6 +27,8 @@ TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 
 @pytest.mark.parametrize("command", ["run", "classify", "dry-run"])
 def test_the_command_ends_with_2_before_scoring(command: str, tmp_path: Path) -> None:
+    if command != "classify" and int(transformers.__version__.partition(".")[0]) < 5:
+        pytest.skip("transformers 4 renames these tensors, so that loading decides what is missing")
     folder = copy_pipeline(TINY, tmp_path / "pipeline")
     tensors(TEXT, lambda content: content.pop(sorted(content)[0]))(folder)
     arguments = {
