@@ -11,7 +11,8 @@ and at scaled ones. Two figures are compared with what any denoiser that fits wo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
 from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.scoring import coefficients, mixed, times
 from bench.engine.trees import Tree, rows
+from bench.inputs.estimand import cell_loss
 
 Errors = NDArray[np.float64]
 
@@ -51,8 +54,8 @@ class ModelFit:
         """What does not fit, as a sentence; None if nothing was found."""
         if self.guess >= WORST_GUESS:
             return (
-                "The model predicts these images no better than a linear guess"
-                f" ({self.guess:.2g} of its squared error): its prediction type, scaling factor,"
+                "The model predicts these images no better than a linear guess (with"
+                f" {self.guess:.2g} times its squared error): its prediction type, scaling factor,"
                 " weights or the images do not fit."
             )
         if _neighbours_below(self.elsewhere):
@@ -78,17 +81,16 @@ def check_fit(
     with `scaled`, which asks for S. None if no noise level is fit for it, or all latents are the
     same number.
     """
-    levels = denoiser.levels
-    chosen = _chosen_levels(levels)
-    if not len(chosen) or len(levels) < 2 or not latents.var() > 0:
+    chosen = _chosen_levels(denoiser.levels)
+    if not len(chosen) or len(denoiser.levels) < 2 or not latents.var() > 0:
         return None
-    eps = torch.from_numpy(_noise(tuple(latents.shape))).to(latents.device)
-    inputs = _Inputs(denoiser, latents, eps, levels.rows(chosen), prompt, batch_size)
-    errors = inputs.errors(1.0)  # [n, L]
-    guess = float(np.median(errors / _affine_errors(levels.rows(chosen), latents)))
+    levels = denoiser.levels.rows(chosen)
+    cells = _Cells.of(denoiser, latents, levels, prompt, batch_size)
+    errors = cells.errors(1.0)
+    guess = float(np.median(errors / _affine_errors(levels, latents)))
     sides: list[Errors] = []
     for factors in (SLOWER, FASTER) if scaled else ():
-        ratios = [inputs.errors(factor).mean(axis=0) / errors.mean(axis=0) for factor in factors]
+        ratios = [cells.errors(factor).mean(axis=0) / errors.mean(axis=0) for factor in factors]
         sides.append(np.min(ratios, axis=0))
     if not sides:
         return ModelFit(guess, ())
@@ -106,10 +108,6 @@ def _chosen_levels(levels: Levels) -> NDArray[np.int64]:
     return np.asarray(nearest[usable[nearest]], np.int64)
 
 
-def _noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-
-
 def _affine_errors(levels: Levels, latents: torch.Tensor) -> Errors:
     """Return the mean squared error, float64 [L], of the best affine guess of the target from x_t.
 
@@ -125,40 +123,54 @@ def _affine_errors(levels: Levels, latents: torch.Tensor) -> Errors:
 
 
 @dataclass(frozen=True)
-class _Inputs:
-    """The same noisy latents for every time."""
+class _Cells:
+    """Each of n images at each of L levels with one noise; the same for every time."""
 
     denoiser: CheckedDenoiser
-    latents: torch.Tensor  # [n, C, H, W]
-    eps: torch.Tensor
-    levels: Levels  # the L chosen ones
+    levels: Levels
     prompt: Tree
     batch_size: int
+    draw: torch.Tensor  # level of each cell, int64 [n · L]
+    x_t: torch.Tensor  # [n · L, C, H, W]
+    wanted: torch.Tensor  # what a perfect model answers, [n · L, C, H, W]
+
+    @classmethod
+    def of(
+        cls,
+        denoiser: CheckedDenoiser,
+        latents: torch.Tensor,
+        levels: Levels,
+        prompt: Tree,
+        batch_size: int,
+    ) -> Self:
+        """Return the cells of these latents."""
+        device = latents.device
+        noise = np.random.default_rng(0).standard_normal(latents.shape, dtype=np.float32)
+        draws = coefficients(levels, np.arange(len(levels)), "prediction", device)
+        draw = torch.arange(len(levels), device=device).repeat(len(latents))
+        x_0, eps = (
+            tensor.repeat_interleave(len(levels), dim=0)
+            for tensor in (latents, torch.from_numpy(noise).to(device))
+        )
+        x_t = mixed(x_0, eps, draws.alpha[draw], draws.sigma[draw])
+        wanted = mixed(x_0, eps, draws.p[draw], draws.q[draw])
+        return cls(denoiser, levels, prompt, batch_size, draw, x_t, wanted)
 
     def errors(self, factor: float) -> Errors:
-        """Return the squared errors, float64 [n, L], at `factor` times the declared times."""
-        return np.stack([self._of_level(row, factor) for row in range(len(self.levels))], axis=1)
-
-    def _of_level(self, row: int, factor: float) -> Errors:
-        level = self.levels
-        x_t = level.alpha[row] * self.latents + level.sigma[row] * self.eps
-        wanted = level.p[row] * self.latents + level.q[row] * self.eps
-        time = self._time(level.time[row] * factor)
+        """Return the mean squared errors, float64 [n, L], at `factor` times the declared times."""
+        time = self._times(factor).to(self.draw.device)[self.draw]
+        batches = (torch.split(cells, self.batch_size) for cells in (self.x_t, time, self.wanted))
         errors = []
-        for start in range(0, len(x_t), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            count = len(x_t[part])
-            conditioning = rows(
-                self.prompt, torch.zeros(count, dtype=torch.int64, device=x_t.device)
-            )
-            answer = self.denoiser.denoise(x_t[part], time.expand(count), conditioning)
-            errors.append((answer.float() - wanted[part]).double().square().mean(dim=(1, 2, 3)))
-        return torch.cat(errors).cpu().numpy()
+        for x_t, t, wanted in zip(*batches, strict=True):
+            prompt = rows(self.prompt, torch.zeros(len(t), dtype=torch.int64, device=t.device))
+            answer = self.denoiser.denoise(x_t, t, prompt)
+            errors.append(cell_loss(answer.float() - wanted, "l2"))
+        return torch.cat(errors).double().cpu().numpy().reshape(-1, len(self.levels))
 
-    def _time(self, time: float) -> torch.Tensor:
-        """Return a time within those of the table, [1]: int64 if they are whole, else float32."""
+    def _times(self, factor: float) -> torch.Tensor:
+        """Return the scaled time of each level, within those of the model's table."""
         table = self.denoiser.levels.time
-        clipped = np.clip(time, table.min(), table.max())
-        whole = np.issubdtype(table.dtype, np.integer)
-        tensor = torch.tensor([round(float(clipped)) if whole else float(clipped)])
-        return (tensor if whole else tensor.float()).to(self.latents.device)
+        scaled = np.clip(self.levels.time * factor, table.min(), table.max())
+        scaled = np.rint(scaled) if np.issubdtype(table.dtype, np.integer) else scaled
+        levels = replace(self.levels, time=scaled.astype(table.dtype))
+        return times(levels, np.arange(len(levels)))

@@ -21,7 +21,6 @@ from bench.errors import UserError
 from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
 from bench.machine.hub import Commit, absent, find_commit
-from bench.machine.hub import advise_licence as advise_licence
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")  # of configs and tokenizers

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bench.errors import AbsentError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
@@ -235,7 +235,7 @@ def ask_again(ask: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
 
 def hub_status(error: BaseException | None) -> int | None:
     """Return the HTTP status with which the Hub refused a request; None if it did not answer."""
-    response = getattr(_refused(error), "response", None)
+    response = _response(error)
     return None if response is None else int(response.status_code)
 
 
@@ -264,6 +264,11 @@ def _refused(error: BaseException | None) -> BaseException | None:
     return cause or error
 
 
+def _response(error: BaseException | None) -> Any:
+    """Return the answer of the Hub that caused an error, of httpx or requests; None without one."""
+    return getattr(_refused(error), "response", None)
+
+
 def _is_hidden(error: BaseException | None) -> bool:
     """Return whether the Hub says that there is no such repository, or hides it."""
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -273,11 +278,10 @@ def _is_hidden(error: BaseException | None) -> bool:
 
 def _retry_after(error: BaseException) -> float | None:
     """Return the seconds after which the Hub wants to be asked again, if it names them."""
-    try:
-        headers: Mapping[str, str] = getattr(_refused(error), "response").headers  # noqa: B009
-        return max(0.0, float(headers["Retry-After"]))
-    except (AttributeError, KeyError, ValueError):
-        return None
+    response = _response(error)
+    with suppress(KeyError, ValueError):
+        return None if response is None else max(0.0, float(response.headers["Retry-After"]))
+    return None
 
 
 def _folder(repository: str, kind: str) -> Path:

@@ -13,8 +13,9 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
 from bench.inputs.data import DataSource, find_scheme, load_split
-from bench.inputs.weights import HASHED_SUFFIXES, Weights, advise_licence, resolve
+from bench.inputs.weights import HASHED_SUFFIXES, Weights, resolve
 from bench.machine.files import read_toml
+from bench.machine.hub import advise_licence
 from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
 from bench.running.parts.scorer import find_backbone
 from bench.running.prepare import find_weights

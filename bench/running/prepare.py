@@ -14,8 +14,9 @@ from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.split import Split
-from bench.inputs.weights import Weights, advise_licence, locate
+from bench.inputs.weights import Weights, locate
 from bench.inputs.weights import resolve as resolve_weights
+from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
 from bench.running.borrowed import (
     find_candidates,

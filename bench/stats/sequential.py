@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Floats, Ints
 from bench.stats.many import holm
 from bench.stats.paired import ALPHA
 
@@ -193,11 +193,19 @@ def count_interval(count: int, n: int, population: int) -> tuple[int, int]:
     the prior-posterior ratio of Waudby-Smith & Ramdas, "Confidence sequences for sampling without
     replacement", NeurIPS 2020: prior(K) / posterior(K), which is a test martingale for any prior.
     """
-    from scipy.stats import betabinom, hypergeom
+    from scipy.special import betaln  # importing scipy.stats takes a second
 
+    def choices(total: Ints | int, chosen: Ints | int) -> Floats:
+        """Return the logarithms of binomial coefficients."""
+        return np.asarray(-np.log1p(total) - betaln(total - chosen + 1, chosen + 1))
+
+    a, b = SHARE_PRIOR
     counts = np.arange(count, population - (n - count) + 1)
-    likelihood = hypergeom.logpmf(count, population, counts, n)
-    capital = betabinom.logpmf(count, n, *SHARE_PRIOR) - likelihood
+    # Of `count` by the hypergeometric distribution of each count, and by the beta-binomial one.
+    likelihood = choices(counts, count) + choices(population - counts, n - count)
+    likelihood -= choices(population, n)
+    mixture = choices(n, count) + betaln(count + a, n - count + b) - betaln(a, b)
+    capital = mixture - likelihood
     plausible = counts[capital < log(1 / ALPHA)]
     return int(plausible[0]), int(plausible[-1])
 

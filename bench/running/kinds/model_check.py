@@ -35,7 +35,7 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
 
     from bench.engine.sanity import ModelFit, affordable, check_fit
 
-    least = run.strategy.at_least(engine.problem)  # None if the cost is always the same
+    least = run.strategy.at_least(engine.problem)  # None: the highest cost stands for it
     cost = run.strategy.at_most(engine.problem) if least is None else least
     images, scaled = affordable(CHECK_SHARE * cost * len(run.sample_ids))
     has_null = offers(engine.backbone.backbone, Denoiser.encode_null)

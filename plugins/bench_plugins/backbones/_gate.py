@@ -28,6 +28,7 @@ MOVING_HOOKS = (
     "diffusers.hooks.layerwise_casting",
 )
 HOOKING_LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
+NO_AUTOENCODER = "it has no vae: models of pixels are not supported"
 FREEU_SCALES = ("s1", "s2", "b1", "b2")  # attributes that FreeU sets in blocks of a UNet
 
 
@@ -66,7 +67,7 @@ def class_problem(pipeline_cls: Any) -> str | None:
     if not {*NETWORKS} & parts:
         return "it has no transformer and no unet"
     if AUTOENCODER not in parts:
-        return "it has no vae: models of pixels are not supported"
+        return NO_AUTOENCODER
     return None
 
 
@@ -93,7 +94,7 @@ def check_pipeline(pipe: Any, who: str) -> None:
                 " predict at all noise levels."
             )
     if getattr(pipe, AUTOENCODER, None) is None:
-        raise UserError(f"{who} cannot be used: it has no vae: models of pixels are not supported.")
+        raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
 
 
 def check_unaltered(pipe: Any, who: str) -> None:
