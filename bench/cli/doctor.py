@@ -16,7 +16,7 @@ from bench.cli.output import PROBLEMS_FOUND, end_with_json, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.render.tables import print_rows
+from bench.reports.terminal.tables import print_rows
 from bench.running.parts.setting import option
 from bench.running.settings import about
 
