@@ -24,7 +24,9 @@ import numpy as np
 
 import bench
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.sweep import SweepSetting, plot_sweep, sweep
+from bench.recordings.sweep import SweepSetting, sweep
+from bench.reports.figures.cost import draw_cost, sweep_panels
+from bench.reports.figures.svg import save_figure
 from bench.stats.risk import RISKS
 from bench.stats.shares import accuracy_interval
 from bench_plugins.strategies.race import Race
@@ -201,7 +203,7 @@ def main() -> None:
         "rows": [row.plain() for row in rows],
     }
     (out / "screening.json").write_text(json.dumps(evidence, indent=1), "utf-8")
-    plot_sweep(rows, out / "screening.png")
+    save_figure(draw_cost(sweep_panels(rows)).figure(), out / "screening.png")
 
 
 if __name__ == "__main__":

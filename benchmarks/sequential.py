@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
-from bench.reports.measured import compare
+from bench.reports.comparisons import compare
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed
 from bench.stats.sequential import BETS, LOG_PRIOR, log_capital
