@@ -92,7 +92,7 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/render/page.py": "a page that the user names",
     "bench/render/pictures.py": "a figure in memory",
     "bench/render/svg.py": "a figure that the user names",
-    "bench/running/study/run.py": "the folder of a study, which it locks",
+    "bench/running/study/course.py": "the folder of a study, which it locks",
     "bench/running/shards.py": "the script of a job, in a folder of its own",
     "bench/store/cells.py": "the parts of errors, for `RunFolder`",
     "bench/store/draw_table.py": "the table of draws, for `RunFolder`",

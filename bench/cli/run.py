@@ -33,7 +33,7 @@ from bench.recordings.calibrate import calibrate_sweep
 from bench.render.plan import print_plan
 from bench.render.run import print_run
 from bench.running.estimate import make_plan
-from bench.running.run import run, sweep_only, warm_up
+from bench.running.lifecycle import run, sweep_only, warm_up
 from bench.running.settings import RunConfig
 from bench.running.shards import check_slurm, submit, write_script
 

@@ -25,7 +25,7 @@ from bench.render.curves import MAX_CLASSES, MOST_CONFUSED, most_confused_classe
 from bench.render.gallery import choose_images
 from bench.render.images import Images
 from bench.render.sample_process import join_images
-from bench.running.parts.data import find_dataset
+from bench.running.finders import find_dataset
 from bench.running.settings import data_config
 from bench.stats.metrics import confusion
 from bench.store.arrow import indices

@@ -13,8 +13,8 @@ from bench.errors import images_failed
 from bench.machine.devices import PEAK_UTILISATION
 from bench.render.tables import cell_text, console, print_explained, print_rows, print_table
 from bench.running.risk_sweep import SweepPlan
+from bench.running.study.course import PILOT, Step
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
-from bench.running.study.run import PILOT, Step
 
 PER_IMAGE = "evaluations_per_image"
 _ELSEWHERE = "seconds_elsewhere"

@@ -9,7 +9,8 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.parts.decision import DecisionSettings, backbone_params, find_strategy
+from bench.running.decider import backbone_params, find_strategy
+from bench.running.settings.fields import DecisionSettings
 
 PLUGINS = load_plugins()
 BACKBONE = PLUGINS.backbones.get("tiny-digits")

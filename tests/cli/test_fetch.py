@@ -20,10 +20,10 @@ from helpers.hub import Hub, a_hub, point_datasets
 from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
 
+from bench.cli.fetch import fetch
 from bench.discovery.loading import load_plugins
 from bench.inputs.weights import Weights
 from bench.machine import hub as hub_module
-from bench.running.fetch import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

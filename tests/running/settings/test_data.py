@@ -7,7 +7,7 @@ from helpers.command import bench
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.parts.data import expand_datasets
+from bench.running.finders import expand_datasets
 
 
 def test_names_and_collections_are_those_of_registered_datasets() -> None:

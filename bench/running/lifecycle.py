@@ -17,8 +17,7 @@ from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
 from bench.running.prepare import NOTHING, AtHand, ask, prepare
-from bench.running.prepared import OpenExecutor, PreparedRun
-from bench.running.question import RunQuestion
+from bench.running.question import OpenExecutor, PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig

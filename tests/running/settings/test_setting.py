@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from bench.contracts.strategy import Strategy
-from bench.running.parts.measure import MeasureSettings
-from bench.running.parts.setting import ALL, DeclaredSetting, help_of, setting_of
 from bench.running.settings import (
     CHAPTERS,
     SETTINGS,
@@ -14,6 +12,8 @@ from bench.running.settings import (
     identity_settings,
     make_config,
 )
+from bench.running.settings.declaration import ALL, DeclaredSetting, help_of, setting_of
+from bench.running.settings.fields import MeasureSettings
 
 
 def test_every_setting_is_declared_in_one_part() -> None:

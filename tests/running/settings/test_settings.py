@@ -11,7 +11,7 @@ from helpers.command import bench
 
 from bench.contracts.specs import Parameter, StrategySpec
 from bench.errors import UserError
-from bench.running.resolve import resolve
+from bench.running.prepare import resolve
 from bench.running.settings import make_config
 
 

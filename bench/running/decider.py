@@ -1,11 +1,13 @@
-"""Prompt and strategy settings, and the strategy that they name."""
+"""The strategy of a run: how it is found, made, and refused where it cannot decide."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from bench.contracts.dataset import asks_for_images
+from bench.contracts.decision import MEAN
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
 from bench.discovery.guard import one_line
@@ -14,82 +16,9 @@ from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
-from bench.running.parts.setting import Chapter, Text, default_of, setting
+from bench.running.finders import default_of
+from bench.running.settings.fields import DecisionSettings
 from bench.store.identity import StrategyIdentity
-
-Rule = Literal["best", "mean"]
-
-
-class QuestionSettings(Chapter):
-    """Settings of the prompts."""
-
-    title = "What is asked"
-
-    template: Text | list[Text] | None = setting(
-        "prompts",
-        identity="resolved",
-        commands="prompts",
-        most_used=True,
-        of_classes=True,
-        learns=False,
-    )
-    """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
-    the dataset's)."""
-    prompts: Text | None = setting(
-        "prompts",
-        identity="content",
-        commands="prompts",
-        of_classes=True,
-        learns=False,
-        excludes={"template": "the file contains complete prompts"},
-    )
-    """A CSV file of prompts with the columns prompt,classname,classidx; a class may have
-    several."""
-    template_rule: Rule = setting("score", default="best", identity="run", of_classes=True)
-    """How the prompts of a class are combined into its score: best (the best prompt's score), or
-    mean (of their errors)."""
-    hierarchy: Text | None = setting(
-        "prompts",
-        identity="content",
-        commands="study",
-        ability="uses_hierarchy",
-        excludes={
-            "prompts": "the file has no prompts for inner nodes; use --template",
-            "candidates_from": "a shortlist leaves out classes of the tree",
-        },
-    )
-    """A tree of the classes, for strategies that descend one: CSV with the columns
-    node,parent,words, or TOML."""
-    candidates_from: Text | None = setting("score", identity="content", of_split=True)
-    """A stored run on the same images; only its --top best classes per image are scored."""
-    top: int = setting(
-        "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
-    )
-    """Number of classes per image that --candidates-from keeps."""
-
-
-class DecisionSettings(Chapter):
-    """Settings of the strategy and its risk."""
-
-    title = "How it decides"
-
-    strategy: Text | None = setting(
-        "strategy", identity="resolved", commands="study", most_used=True
-    )
-    """A registered strategy (default: the backbone's)."""
-    params: Parameters = setting(
-        "strategy", default={}, identity="resolved", commands="study", most_used=True
-    )
-    """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
-    risk: float | None = setting("strategy", identity="content", gt=0, lt=1)
-    """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
-    strategy's parameters are chosen by a calibration on other images (`bench learn`) or,
-    without one, by sweeping some of the run's own images."""
-    risk_else: Literal["full", "schedule"] = setting(
-        "strategy", default="full", identity="content", needs="risk", of_split=True
-    )
-    """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
-    full (every prompt on every draw) or schedule (the published schedule, without a promise)."""
 
 
 @dataclass(frozen=True)
@@ -174,3 +103,44 @@ def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
         )
     recorded = {**spec.recorded(parameters), **strategy.settled, "draws": strategy.draws}
     return Decider(spec, recorded, strategy)
+
+
+def check_strategy(
+    decider: Decider,
+    scorer: str,  # the backbone or the recorded run, for messages
+    *,
+    items: tuple[int, int] | None,  # images and texts of an item; None: images share the prompts
+    candidates: bool = False,  # whether each image has candidate classes of its own
+    reduction: str = MEAN,  # how draws are combined into a score
+    gradients: bool = True,  # whether errors can be linearised
+) -> None:
+    """Raise UserError if a strategy cannot decide under these conditions."""
+    strategy = decider.strategy
+    linearises, same_draws = strategy.linearises, strategy.same_draws
+    own = "items have texts of their own" if items else "candidates differ between images"
+    asks_images = items is not None and asks_for_images(*items)
+    for refused, reason in (
+        (strategy.uses_hierarchy and items, "descends a tree of classes, but items have none"),
+        (
+            linearises and (items or candidates),
+            f"linearises at a mixture of prompts that all images share, but {own}. `race` needs no"
+            " gradients",
+        ),
+        (
+            linearises and not gradients,
+            f"needs gradients with respect to the text conditioning, which {scorer} does not offer."
+            " `race` needs none",
+        ),
+        (
+            not same_draws and asks_images,
+            "compares texts of one image only, but the items ask which image fits a text. Use"
+            " --strategy full",
+        ),
+        (
+            not same_draws and reduction != MEAN,
+            f"compares means over draws, but {scorer} combines draws by {reduction}. Use --strategy"
+            " full or uniform",
+        ),
+    ):
+        if refused:
+            raise UserError(f"Strategy {decider.spec.name!r} cannot be used here: it {reason}.")

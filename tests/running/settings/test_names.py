@@ -8,7 +8,7 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.parts.setting import default_of, is_path, registered
+from bench.running.finders import default_of, is_path, registered
 
 
 def test_a_slash_makes_a_path() -> None:

@@ -8,8 +8,8 @@ import pytest
 from helpers.command import bench
 from helpers.plugins import load_hooks
 
+from bench.cli.doctor import diagnose, self_test
 from bench.discovery.loading import Plugins, load_plugins
-from bench.running.doctor import diagnose, self_test
 
 
 def test_a_working_installation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,5 +39,5 @@ def test_what_is_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         def __call__(self, config: object) -> None:
             raise OSError("the disk is gone")
 
-    monkeypatch.setattr("bench.running.run.run", Gone())
+    monkeypatch.setattr("bench.running.lifecycle.run", Gone())
     assert self_test(load_plugins()).said == "OSError: the disk is gone"

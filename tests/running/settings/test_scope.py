@@ -10,8 +10,8 @@ import pytest
 from helpers.command import bench
 
 from bench.contracts.specs import Scorer
-from bench.running.parts.setting import ALL, help_of
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, make_config, unread
+from bench.running.settings.declaration import ALL, help_of
 from bench.store.folder import MANIFEST, read_manifest
 
 NETWORK = {

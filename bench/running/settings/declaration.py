@@ -1,4 +1,4 @@
-"""Declarations of settings on their fields, and look-ups of registered names.
+"""Declarations of settings on their fields.
 
 Help, checks, the options of commands, the identity of a run, what runs share and what a suggested
 command repeats are queries over these declarations (`bench.running.settings`), so that a setting
@@ -16,16 +16,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from bench.contracts.parameters import Parameters, Spec
 from bench.contracts.specs import Scorer
-from bench.discovery.registry import Registry, SpecT
-from bench.errors import UserError
-from bench.machine.files import path_exists
 
 T = TypeVar("T")
+
 DENOISERS: tuple[Scorer, ...] = ("denoiser",)
+
 WITH_DRAWS: tuple[Scorer, ...] = ("denoiser", "likelihood")
+
 ALL: tuple[Scorer, ...] = ("denoiser", "classifier", "likelihood")
+
 DECLARED_KEY = "declared"  # in the `json_schema_extra` of a field
 
 About = Literal[
@@ -46,6 +46,7 @@ About = Literal[
 Runs share a dataset in memory, encoded prompts and a loaded network unless they differ in a setting
 about it. A suggested command repeats the first five, and the file of a study has no `one run`.
 """
+
 IdentityRole = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 """How a setting enters the identity of a run.
 
@@ -183,44 +184,3 @@ class Parsed(Generic[T]):
 def option(name: str) -> str:
     """Return the option of a setting: `--data-dir`."""
     return "--" + name.replace("_", "-")
-
-
-def passed_to(spec: Spec, settings: Chapter) -> Parameters:
-    """Return the settings that a dataset or backbone gets as parameters.
-
-    Raises UserError if one is set that it has no parameter for.
-    """
-    chosen: Parameters = {}
-    for name, declared in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if setting_of(declared).passed_to == spec.kind and value is not None:
-            if name not in spec.parameters:
-                kind = spec.kind.capitalize()
-                raise UserError(f"{kind} {spec.name!r} does not support {option(name)}.")
-            chosen[name] = value
-    return chosen
-
-
-def is_path(name: str) -> bool:
-    """Return whether a name is a path: it has a slash, or is `.` or `..`."""
-    return "/" in name or "\\" in name or name in (".", "..")
-
-
-def registered(registry: Registry[SpecT], name: str) -> SpecT:
-    """Return a registered spec; the error for an unknown name hints at a file of that name."""
-    try:
-        return registry.get(name)
-    except UserError as error:
-        if path_exists(name):
-            raise UserError(
-                f"{error}\nTo use the folder or file of that name, write ./{name}"
-            ) from None
-        raise
-
-
-def default_of(registry: Registry[SpecT]) -> SpecT:
-    """Return the registry's default spec."""
-    if (spec := registry.default()) is not None:
-        return spec
-    kind = registry.spec_class.kind
-    raise UserError(f"No plugin registers a default {kind}; choose one with --{kind}.")

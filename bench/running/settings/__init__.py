@@ -15,19 +15,22 @@ from pydantic import ValidationError
 from bench.contracts.specs import Scorer
 from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.files import read_toml
-from bench.running.parts.data import DataSettings
-from bench.running.parts.decision import DecisionSettings, QuestionSettings
-from bench.running.parts.keep import KeepSettings
-from bench.running.parts.measure import MeasureSettings
-from bench.running.parts.place import PlaceSettings
-from bench.running.parts.scorer import ScorerSettings
-from bench.running.parts.setting import (
+from bench.running.settings.declaration import (
     About,
     Chapter,
     DeclaredSetting,
     IdentityRole,
     option,
     setting_of,
+)
+from bench.running.settings.fields import (
+    DataSettings,
+    DecisionSettings,
+    KeepSettings,
+    MeasureSettings,
+    PlaceSettings,
+    QuestionSettings,
+    ScorerSettings,
 )
 from bench.store.documents import StoredConfig
 
