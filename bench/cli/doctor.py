@@ -28,7 +28,7 @@ from bench.discovery.loading import Plugins, load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment
-from bench.render.tables import print_rows
+from bench.reports.terminal.tables import print_rows
 from bench.running.settings import about
 from bench.running.settings.declaration import option
 from bench.running.speed import Speed, measure_speed

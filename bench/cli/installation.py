@@ -70,7 +70,7 @@ def plugins_command() -> None:
         for plugin in load_plugins().loaded
     ]
     end_with_json(rows)
-    from bench.render.tables import print_rows
+    from bench.reports.terminal.tables import print_rows
 
     keys = ("name", "distribution", "version", "status")
     print_rows(

@@ -22,7 +22,7 @@ FORKS.set_forkserver_preload(
     [
         "bench.cli.main",
         "bench.cli.run",
-        "bench.render.pictures",
+        "bench.reports.figures.pictures",
         "bench.running.lifecycle",
         "bench_plugins.backbones.families",
         "datasets",
