@@ -15,7 +15,7 @@ PROMISED = {
     ("bench/api.py", "one"): "the parameter of the public `bench.compare`",
     ("bench/contracts/specs.py", "found"): "a key of dataset.toml and of plugins' registrations",
     ("bench/inputs/checking.py", "said"): "a key of `bench check-data --json`",
-    ("bench/running/doctor.py", "said"): "a key of `bench doctor --json`",
+    ("bench/cli/doctor.py", "said"): "a key of `bench doctor --json`",
     ("bench/store/documents.py", "asked"): "a key of manifest.json",
     ("bench/testing/strategies.py", "asked"): "a field that the tests of plugins read",
 }

@@ -28,10 +28,10 @@ from analyse import analyse
 from measuring import read_results
 
 import bench
-from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.errors import UserError
 from bench.machine.devices import PEAKS
 from bench.machine.files import write_atomically
+from bench.reports.error_dataset import Sharing, write_error_dataset
 from bench.running.estimate import make_plan
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
