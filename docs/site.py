@@ -100,4 +100,5 @@ def place_of(path: str) -> str:
 
 
 def _within(folder: str, pattern: str) -> list[str]:
-    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / folder).glob(pattern))]
+    paths = sorted(path for path in (ROOT / folder).glob(pattern) if path.is_file())
+    return [path.relative_to(ROOT).as_posix() for path in paths]

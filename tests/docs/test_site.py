@@ -10,7 +10,7 @@ from helpers.pages import hook
 from helpers.places import ROOT
 
 NAVIGATION = re.findall(
-    r"^ +- (?:[^:\n]+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M
+    r"^ +- (?:.+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M
 )
 
 
