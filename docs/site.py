@@ -1,9 +1,10 @@
 """MkDocs hooks: add pages from outside docs/, adapt links, and generate the reference pages.
 
 The README, which is the first page, the README of the results, the design notes, CONTRIBUTING and
-the changelog stay where people and other tools expect them, and are added to the site. A link to a file that is not a page of the site
-is replaced by its label, because the site is read without the repository. The reference pages with
-all options and documents, and the files of the schemas, are generated from the code.
+the changelog stay where people and other tools expect them, and are added to the site. A link to a
+file that is not a page of the site is replaced by its label, because the site is read without the
+repository. The reference pages with all options and documents, and the files of the schemas, are
+generated from the code.
 """
 
 from __future__ import annotations

@@ -9,9 +9,7 @@ import pytest
 from helpers.pages import hook
 from helpers.places import ROOT
 
-NAVIGATION = re.findall(
-    r"^ +- (?:.+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M
-)
+NAVIGATION = re.findall(r"^ +- (?:.+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
 
 
 @pytest.fixture(scope="module")

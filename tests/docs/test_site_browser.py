@@ -56,7 +56,9 @@ def test_every_link_leads_to_a_page(browser: Any, site: Path) -> None:
 
 @needs_chromium
 @pytest.mark.parametrize("viewport", [{"width": 1400, "height": 900}, PHONE], ids=["wide", "phone"])
-def test_the_first_page_shows_a_first_run_and_where_to_read_on(browser: Any, site: Path, viewport: Any) -> None:
+def test_the_first_page_shows_a_run_and_where_to_go(
+    browser: Any, site: Path, viewport: Any
+) -> None:
     with opened(browser, site, "index.html", viewport=viewport) as page:
         content = page.locator(".md-content article")
         assert content.locator("h1").count() == 1
@@ -93,9 +95,9 @@ def test_search_finds_a_page(browser: Any, site: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", ["index.html", "concepts/racing.html", "settings.html", "reference/cli.html"])
+@pytest.mark.parametrize("name", ["index", "concepts/racing", "settings", "reference/cli"])
 def test_a_phone_scrolls_down_only(browser: Any, site: Path, name: str) -> None:
-    with opened(browser, site, name, viewport=PHONE) as page:
+    with opened(browser, site, f"{name}.html", viewport=PHONE) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
