@@ -6,7 +6,7 @@
 
 Steps: what is needed is here; the device computes what a CPU does, and how fast; a pilot; bfloat16
 against float32; the recordings, in the hours that are left; what to send back. A step that does not
-show what it should ends the night, and says why. The same command resumes. docs/gpu-night.md
+show what it should ends the night, and says why. The same command resumes. night.md
 explains each of them.
 """
 
