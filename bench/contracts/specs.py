@@ -65,7 +65,7 @@ class SourceColumns(TypedDict, total=False):
     id: str
 
 
-class Layout(TypedDict, total=False):
+class DownloadLayout(TypedDict, total=False):
     """Layout of a copy of the original download: one of the forms that the documentation lists."""
 
     root: str
@@ -154,7 +154,7 @@ class DatasetSpec(Spec):
     within: Mapping[str, str] = field(default_factory=dict)
     duplicates: Mapping[str, int] = field(default_factory=dict)
     columns: SourceColumns = field(default_factory=SourceColumns)
-    layout: Layout = field(default_factory=Layout)
+    layout: DownloadLayout = field(default_factory=DownloadLayout)
     item: ItemFields = field(default_factory=ItemFields)
     templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import pytest
 from helpers.command import bench
 from helpers.given import make_folder
 
-from bench.contracts.specs import Layout
+from bench.contracts.specs import DownloadLayout
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs.checking import check_data
@@ -96,7 +96,9 @@ def test_a_file_that_the_user_names_may_lead_elsewhere_and_says_so(data: Path) -
         {"reader": "hf:a/b", "marker": "../out"},
     ],
 )
-def test_a_layout_leads_from_the_folder_that_the_user_names(layout: Layout, data: Path) -> None:
+def test_a_layout_leads_from_the_folder_that_the_user_names(
+    layout: DownloadLayout, data: Path
+) -> None:
     (data / "birds.toml").write_text(f'{HEAD}source = "download"\n{CLASSES}')
     spec = load_spec(data / "birds.toml")
     spec.layout.update(layout)
