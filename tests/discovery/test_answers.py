@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.contracts.backbone import Backbone
 from bench.contracts.levels import flow_levels
 from bench.contracts.specs import BackboneSpec, Parameter
 from bench.discovery import answers, backbones, sources
@@ -108,13 +109,13 @@ def ask(side: int, of: str) -> tuple[list[str], Any]:
     weights = Weights("/weights", None, of)
     with warnings.catch_warnings(record=True) as issued:
         warnings.simplefilter("always")
-        levels = backbones.level_table(SPEC, weights, side=side)
+        levels = backbones.fact(SPEC, Backbone.level_table, weights, side=side)
         assert levels is not None
         answered = (
             backbones.recorded_parameters(SPEC, weights, {"side": side}),
             backbones.count_tokens(SPEC, weights, ["one", "three"]),
             backbones.can_linearise(SPEC),
-            backbones.linearisation_cost(SPEC, weights, side),
+            backbones.fact(SPEC, Backbone.linearisation_cost, weights, side),
             [(name, column.dtype, column.tolist()) for name, column in levels.columns().items()],
         )
     return [str(one.message) for one in issued if one.category is BenchWarning], answered

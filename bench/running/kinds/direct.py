@@ -74,7 +74,7 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
 
     def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
         """Raise UserError for views of a latent or a large seed."""
-        super().check(question, backbones.offers(question.backbone, Likelihood.prior))
+        super().check(question, backbones.has_own(question.backbone, Likelihood.prior))
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")

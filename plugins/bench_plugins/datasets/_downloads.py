@@ -57,9 +57,9 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
     """
     layout = spec.layout
     table = resolve_inside(folder, layout["lists"][split])
-    form = str(layout.get("line", "{label}/{file}"))
+    form = layout.get("line", "{label}/{file}")
     pattern = compile_line(form)
-    images = str(layout.get("images", "{label}/{file}"))
+    images = layout.get("images", "{label}/{file}")
     first = layout.get("first_label")
     rows: list[Row] = []
     for number, line in enumerate(_read_lossy(table).split("\n"), 1):
