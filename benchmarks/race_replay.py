@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scipy.special import digamma, polygamma, stdtr, stdtrit
 
 from bench.inputs.draws import sub_grid
-from bench_plugins.strategies._bounds import POOLED_DOF
 from bench_plugins.strategies._elimination import order_by_bands
 from bench_plugins.strategies._published import (
     MIN_TOTAL_DOF,
@@ -24,7 +23,7 @@ from bench_plugins.strategies._published import (
     first_stage_size,
     staged_order,
 )
-from bench_plugins.strategies._racing import GROWTH
+from bench_plugins.strategies._racing import GROWTH, POOLED_DOF
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
