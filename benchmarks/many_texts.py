@@ -26,10 +26,10 @@ from helpers.encoders import save_clip
 RUN = """
 import json, resource, sys, time
 begin = time.perf_counter()
-import bench.running.run, datasets, torch, transformers
+import bench.running.lifecycle, datasets, torch, transformers
 from bench import hookimpl
 from bench.discovery.loading import load_plugins
-from bench.running.run import run
+from bench.running.lifecycle import run
 from bench.running.settings import make_config
 from bench_plugins.backbones._encoders import Encoder
 imported, cpu = time.perf_counter(), time.process_time()

@@ -23,10 +23,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.runs import a_manifest
 
-from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.recordings.recording import open_recording
 from bench.recordings.replay import decider_for, prepare_replay, replay_samples
 from bench.recordings.sweep import default_grid
+from bench.reports.error_dataset import Sharing, write_error_dataset
 from bench.running.execute import execute
 from bench.store.fields import to_json
 from bench.store.packed import write_packed

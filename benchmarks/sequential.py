@@ -32,9 +32,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.measured import compare
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
+from bench.reports.measured import compare
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed
 from bench.stats.sequential import BETS, LOG_PRIOR, log_capital

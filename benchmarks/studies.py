@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.running.study.course import Step, run_study
 from bench.running.study.file import read_study_file
-from bench.running.study.run import Step, run_study
 
 FILE = """
 datasets = ["digits"]

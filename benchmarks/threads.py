@@ -2,8 +2,8 @@
 
     python benchmarks/threads.py [--pairs 5] [--images 30] [--draws 60] [--loops 0 2]
 
-`bench run digits` is timed in a process of its own, once with as many threads as torch chooses and
-`bench.engine.threads` changes, once with that number in OMP_NUM_THREADS, which is then left alone.
+`bench run digits` is timed in a process of its own, once with as many threads as torch chooses
+and the engine changes, once with that number in OMP_NUM_THREADS, which is then left alone.
 The two follow each other in turns, first beside nothing, then beside two busy loops. CPU time has
 the spinning of threads that wait for each other; the load says how quiet the machine was.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
@@ -15,8 +16,11 @@ from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
 
 UNKNOWN = "unknown"  # `trained_on` of the user's own weights
+
 ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
+
 UNDECLARED = "undeclared"  # `trained_on` of a spec that does not declare it
+
 FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
 
 
@@ -41,8 +45,10 @@ def training_group(trained_on: str | None, weights: str) -> tuple[str, str]:
 
 
 Scorer = Literal["denoiser", "classifier", "likelihood"]
+
 # Target of a dataset that declares a source instead of a class.
 DECLARED = "bench.inputs.data:make_declared"
+
 COLUMN_PARAMETERS = {
     "image_column": Parameter(None, help="the column of the images"),
     "label_column": Parameter(None, help="the column of the labels"),
@@ -281,3 +287,37 @@ class ViewsSpec(Spec):
     """
 
     kind: ClassVar[str] = "views"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionSpec(Spec):
+    """A named list of registered datasets, written `@NAME` on the command line."""
+
+    kind: ClassVar[str] = "collection"
+
+    target: str = "bench.running.finders:expand_datasets"
+    datasets: tuple[str, ...] = ()
+
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
+        if not self.datasets or len(set(self.datasets)) < len(self.datasets):
+            yield f"datasets must be one or more different names, got {self.datasets!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec(Spec):
+    """A study's file in an installed package, run by `bench study NAME`.
+
+    Attributes:
+        file: the TOML file, such as `importlib.resources.files(__package__) / "mine.toml"`.
+    """
+
+    kind: ClassVar[str] = "study"
+
+    target: str = "bench.running.study.course:run_study"
+    file: Traversable
+
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
+        if self.name.endswith(".toml"):
+            yield "the name must not end with .toml, which would make it the name of a file"

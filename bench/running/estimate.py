@@ -17,13 +17,12 @@ from bench.inputs.data import explain_missing_data
 from bench.machine.devices import seconds_on_devices
 from bench.machine.environment import device_memory, estimate_speed, likely_device, pick_device
 from bench.machine.offline import offline_if_set
-from bench.running.parts.data import find_dataset
-from bench.running.parts.scorer import AUTO
+from bench.running.finders import find_dataset
 from bench.running.prepare import ask, prepared_run
-from bench.running.prepared import PreparedRun
-from bench.running.question import RunQuestion
+from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.settings import RunConfig
+from bench.running.settings.fields import AUTO
 from bench.running.until import until_of
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples

@@ -6,7 +6,7 @@
 
 Steps: what is needed is here; the device computes what a CPU does, and how fast; a pilot; bfloat16
 against float32; the recordings, in the hours that are left; what to send back. A step that does not
-show what it should ends the night, and says why. The same command resumes. docs/gpu-night.md
+show what it should ends the night, and says why. The same command resumes. night.md
 explains each of them.
 """
 
@@ -28,10 +28,10 @@ from analyse import analyse
 from measuring import read_results
 
 import bench
-from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.errors import UserError
 from bench.machine.devices import PEAKS
 from bench.machine.files import write_atomically
+from bench.reports.error_dataset import Sharing, write_error_dataset
 from bench.running.estimate import make_plan
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy

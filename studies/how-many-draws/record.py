@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.cli.fetch import fetch
 from bench.errors import BenchError, UserError
 from bench.machine.devices import PEAK_UTILISATION, PEAKS, assumed_speed
 from bench.machine.files import write_atomically
-from bench.running.fetch import fetch
 from bench.running.study.file import DeclaredStudy, read_study_file
 from bench.running.study.plan import plan_study
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench.boards.rows import LeaderboardRow, ReportedResult
-from bench.boards.study.rows import StudyRow
 from bench.contracts.metrics import F1, RECALL, RESERVED, MetricSpec
+from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
+from bench.reports.study.rows import StudyRow
 from bench.store.fields import MetricFields
 from bench.store.summary import Metrics
 

@@ -12,8 +12,7 @@ from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
 from bench.running.borrowed import find_fit_split
-from bench.running.kinds.draws import views_identity
-from bench.running.parts.measure import view_of_each_draw
+from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.question import Resolved, RunQuestion, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity

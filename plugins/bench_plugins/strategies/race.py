@@ -54,8 +54,8 @@ class Race(Strategy):
     along the timesteps, are independent, normal and about equally variable. There is no correction
     for the number of looks and prompts. With `order`, the first draws represent all of them only if
     the prompts have the same order at all timesteps. So `delta` is a dial and not a promise. Among
-    tied classes the race loses the winner far more often, 16 to 75 % at 0.02 (docs/promises.md).
-    `bench sweep` measures which share of decisions it keeps.
+    tied classes the race loses the winner far more often, 16 to 75 % at 0.02; see
+    docs/concepts/racing.md. `bench sweep` measures which share of decisions it keeps.
 
     `betting`, with `span`. Draws come in uniformly random order. Over that order, the decision of
     an image differs from the exhaustive one with probability at most `delta`, *provided that* the
