@@ -75,15 +75,15 @@ class Declared:
                 )
             return call_reader(reader, parameters, source_split, source)
         folder = Path(data_dir)
-        if split in layout.get("lists", {}) and _has_file(folder, layout["lists"][split]):
+        if (file := layout.get("lists", {}).get(str(split))) and _has_file(folder, file):
             return read_list(folder, str(split), spec)
         if "table" in layout and _has_file(folder, layout["table"]):
             return read_table(folder, str(split), spec)
         if "reader" in layout and _has_file(folder, layout["marker"]):
-            reader, source = find_source(str(layout["reader"]))
+            reader, source = find_source(layout["reader"])
             source_split = None if split is None else layout.get("splits", {}).get(split, split)
             return call_reader(reader, {"source": source}, source_split, data_dir)
-        root = str(layout.get("root", ""))
+        root = layout.get("root", "")
         reader = find_path_reader()
         place = folder / root if _has_file(folder, root) and (folder / root).is_dir() else folder
         chosen = self._split_of(place, split, source_split)
@@ -146,9 +146,9 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
     """
     layout = spec.layout
     table = resolve_inside(folder, layout["lists"][split])
-    form = str(layout.get("line", "{label}/{file}"))
+    form = layout.get("line", "{label}/{file}")
     pattern = compile_line(form)
-    images = str(layout.get("images", "{label}/{file}"))
+    images = layout.get("images", "{label}/{file}")
     first = layout.get("first_label")
     rows: list[Row] = []
     for number, line in enumerate(_read_lossy(table).split("\n"), 1):
