@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.discovery import backbones
+from bench.discovery.backbones import can_linearise
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
@@ -159,7 +159,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         items=split.items.shapes[0] if split and split.items else None,
         candidates=config.candidates_from is not None,
         reduction=resolved.kind.reduction(resolved),
-        gradients=resolved.strategy.linearises and backbones.can_linearise(resolved.backbone),
+        gradients=resolved.strategy.linearises and can_linearise(resolved.backbone),
     )
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery import backbones
+from bench.discovery.backbones import count_tokens, fact
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.errors import AbsentError, UserError
@@ -193,7 +194,8 @@ class RunQuestion(Resolved):
         if self.absent is not None:
             raise self.absent
         prompts, spec = self.prompts, self.backbone
-        backbones.check_weights(spec, self.weights, dtype=self.dtype, **self.backbone_parameters)
+        parameters = self.backbone_parameters
+        fact(spec, Backbone.check_weights, self.weights, dtype=self.dtype, **parameters)
         self.kind.check(self)
         if (counted := self.token_counts()) is not None:
             counts, limit = counted
@@ -207,7 +209,7 @@ class RunQuestion(Resolved):
 
     def token_counts(self) -> tuple[list[int], int] | None:
         """Return the tokens per prompt and the limit; None if the backbone counts no tokens."""
-        return backbones.count_tokens(self.backbone, self.weights, self.prompts.texts)
+        return count_tokens(self.backbone, self.weights, self.prompts.texts)
 
     def problems(self) -> list[tuple[Problem, int]]:
         """Return the problems that the strategy solves, each with its number of images.

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery import backbones
-from bench.discovery.backbones import encoder_key
+from bench.discovery.backbones import can_linearise, encoder_key, fact
 from bench.discovery.targets import load_target, offers
 from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
@@ -58,7 +57,7 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             problem,
             timesteps=draw_rows(question, levels),
             weights=weights_of_draws(question, levels),
-            can_linearise=backbones.can_linearise(question.backbone),
+            can_linearise=can_linearise(question.backbone),
         )
 
     def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
@@ -211,7 +210,7 @@ def linearisation_cost(question: RunQuestion) -> float:
     if not question.strategy.linearises:
         return LINEARISATION_COST
     resolution = question.backbone_parameters.get("resolution")
-    cost = backbones.linearisation_cost(question.backbone, question.weights, resolution)
+    cost = fact(question.backbone, Denoiser.linearisation_cost, question.weights, resolution)
     null = question.config.guidance is not None
     return (LINEARISATION_COST if cost is None else cost) + null
 
@@ -249,9 +248,8 @@ def weights_of_draws(prepared: RunQuestion, levels: Levels) -> Column:
 
 def level_table(prepared: RunQuestion) -> Levels | None:
     """Return the backbone's noise levels; None if only the model itself knows them."""
-    return backbones.level_table(
-        prepared.backbone, prepared.weights, **prepared.backbone_parameters
-    )
+    parameters = prepared.backbone_parameters
+    return fact(prepared.backbone, Denoiser.level_table, prepared.weights, **parameters)
 
 
 def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:
