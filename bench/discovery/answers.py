@@ -23,8 +23,8 @@ from bench.errors import recorded_warnings, warn_user
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.environment import installed_distributions
 
-FOLDER = "answers"  # in the cache
-SHIPPED = ".answers.json"  # suffix of the file beside a folder of weights
+ANSWERS_FOLDER = "answers"  # in the cache
+ANSWERS_SUFFIX = ".answers.json"  # suffix of the file beside a folder of weights
 T = TypeVar("T")
 
 _asked: set[str] = set()  # modules that this process imported because an answer was missing
@@ -79,7 +79,7 @@ def _place(spec: Spec, question: str) -> Path | None:
         return None
     code = source_hashes(plugins, [owner])
     state = json.dumps([text, question, code, installed_distributions(), sys.version])
-    return cache_dir(FOLDER) / f"{hashlib.sha256(state.encode()).hexdigest()}.json"
+    return cache_dir(ANSWERS_FOLDER) / f"{hashlib.sha256(state.encode()).hexdigest()}.json"
 
 
 def _read(content: bytes | None) -> Mapping[str, Any] | None:

@@ -23,7 +23,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec
 from bench.contracts.typed import mismatch
 from bench.discovery import targets
-from bench.discovery.answers import SHIPPED, remember
+from bench.discovery.answers import ANSWERS_SUFFIX, remember
 from bench.discovery.guard import guard
 from bench.discovery.targets import load_target, with_defaults
 from bench.errors import PluginError
@@ -90,8 +90,8 @@ def _shipped_with(spec: BackboneSpec, weights: Any) -> Path | None:
     package, _, folder = (spec.weights or "").partition(":")
     if not folder or weights is None or (found := find_spec(package)) is None:
         return None
-    file = Path(str(found.origin)).resolve().parent / f"{folder}{SHIPPED}"
-    return file if str(file) == weights.location + SHIPPED else None
+    file = Path(str(found.origin)).resolve().parent / f"{folder}{ANSWERS_SUFFIX}"
+    return file if str(file) == weights.location + ANSWERS_SUFFIX else None
 
 
 def can_linearise(spec: BackboneSpec) -> bool:
