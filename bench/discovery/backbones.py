@@ -88,9 +88,9 @@ def _unpacked(text: str) -> Column:
 def _shipped_with(spec: BackboneSpec, weights: Any) -> Path | None:
     """Return the file of answers beside the weights, if they are in the package that has them."""
     package, _, folder = (spec.weights or "").partition(":")
-    if not folder or weights is None or (found := find_spec(package)) is None:
+    if not folder or weights is None or (module := find_spec(package)) is None:
         return None
-    file = Path(str(found.origin)).resolve().parent / f"{folder}{ANSWERS_SUFFIX}"
+    file = Path(str(module.origin)).resolve().parent / f"{folder}{ANSWERS_SUFFIX}"
     return file if str(file) == weights.location + ANSWERS_SUFFIX else None
 
 
