@@ -20,10 +20,10 @@ from bench.reports.comparisons import compare as compare_runs
 from bench.reports.result import AnswerList, ComparisonResult, RunResult
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
+from bench.running.finders import data_source, find_dataset
 from bench.running.in_memory import load_named, take_object, with_loaded
-from bench.running.parts.data import data_source, find_dataset
+from bench.running.lifecycle import run as run_config
 from bench.running.prepare import AtHand, ask
-from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs

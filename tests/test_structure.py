@@ -92,7 +92,7 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/reports/page/page.py": "a page that the user names",
     "bench/reports/samples.py": "an exported table, in memory",
     "bench/running/shards.py": "the script of a job, in a folder of its own",
-    "bench/running/study/run.py": "the folder of a study, which it locks",
+    "bench/running/study/course.py": "the folder of a study, which it locks",
     "bench/store/cells.py": "the parts of errors, for `RunFolder`",
     "bench/store/draw_table.py": "the table of draws, for `RunFolder`",
     "bench/store/journal.py": "lines, for `LockedFolder`",

@@ -210,7 +210,7 @@ def columns(run: str, file: str | None, names: tuple[str, ...], results: str) ->
     if file is not None:
         added = read_columns_csv(Path(file))
     else:
-        from bench.running.columns import dataset_columns
+        from bench.running.dataset_columns import dataset_columns
 
         added = dataset_columns(manifest, names)
     columns_of_run = add_columns(path, manifest, added)

@@ -20,8 +20,7 @@ import click
 
 from bench.cli.options import json_option, results_and_json, tags_option
 from bench.cli.output import end_with_json, next_steps, run_name, say
-from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
-from bench.contracts.studies import StudySpec
+from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, provenance
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry
 from bench.errors import UserError

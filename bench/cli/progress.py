@@ -29,7 +29,7 @@ from bench.reports.terminal.tables import console
 from bench.reports.text import escape_hidden
 
 if TYPE_CHECKING:
-    from bench.running.study.run import Step
+    from bench.running.study.course import Step
 
 PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
 STUDY_INTERVAL = 30.0  # the same for one run of a study

@@ -34,7 +34,7 @@ from bench.reports.run_view import view_of
 from bench.reports.terminal.plan import print_plan
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
-from bench.running.run import run, sweep_only, warm_up
+from bench.running.lifecycle import run, sweep_only, warm_up
 from bench.running.settings import RunConfig
 from bench.running.shards import check_slurm, submit, write_script
 

@@ -27,9 +27,9 @@ from bench.reports.terminal.plan import print_study_plan
 from bench.reports.terminal.tables import print_table
 from bench.running.command import option_words
 from bench.running.settings import about
+from bench.running.study.course import run_study
 from bench.running.study.file import CHANGES, find_state, read_study_file
 from bench.running.study.plan import plan_study
-from bench.running.study.run import run_study
 from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")

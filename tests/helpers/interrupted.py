@@ -23,7 +23,7 @@ FORKS.set_forkserver_preload(
         "bench.cli.main",
         "bench.cli.run",
         "bench.reports.figures.pictures",
-        "bench.running.run",
+        "bench.running.lifecycle",
         "bench_plugins.backbones.families",
         "datasets",
         "diffusers",

@@ -25,7 +25,7 @@ from bench.reports.figures.images import Images
 from bench.reports.figures.sample_process import join_images
 from bench.reports.formats import percent_text
 from bench.reports.text import escape_hidden, shorten
-from bench.running.parts.data import find_dataset
+from bench.running.finders import find_dataset
 from bench.running.settings import data_config
 from bench.stats.metrics import confusion
 from bench.store.arrow import indices

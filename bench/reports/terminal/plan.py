@@ -19,8 +19,8 @@ from bench.reports.terminal.tables import (
 )
 from bench.reports.text import cell_text
 from bench.running.risk_sweep import SweepPlan
+from bench.running.study.course import PILOT, Step
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
-from bench.running.study.run import PILOT, Step
 
 PER_IMAGE = "evaluations_per_image"
 _ELSEWHERE = "seconds_elsewhere"
