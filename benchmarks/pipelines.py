@@ -123,7 +123,9 @@ def row_of(exact: PipelineDenoiser, half: PipelineDenoiser) -> str:
 @torch.inference_mode()
 def deviations(backbone: PipelineDenoiser) -> tuple[float, float]:
     """Return the largest relative deviation from its own sampling, alone and in a batch."""
-    conditioning = backbone.encode_prompts([PROMPT, "a cat"] if backbone.learned.slots else ["11", "3"])
+    conditioning = backbone.encode_prompts(
+        [PROMPT, "a cat"] if backbone.learned.slots else ["11", "3"]
+    )
     alone, mixed = [], []
     for answer, t, sample in sampled(backbone, PROMPT):
         x_t, wanted = unpacked(backbone, sample), unpacked(backbone, answer).float()
