@@ -76,16 +76,16 @@ class EmptyPipeline:
         """Return modules that raise UserError if they are called, as they have no values."""
         return {name: _placeholder(self.weights, name, getattr(self.pipe, name)) for name in names}
 
-    def check_tensors(self) -> None:
-        """Raise UserError unless the folder's files can hold the tensors of the components."""
+    def check_tensors(self, weights: Weights) -> None:
+        """Raise UserError unless the files of `weights` can hold the components' tensors."""
         modules = {name: getattr(self.pipe, name) for name in self.classes}
-        self.weights.prefetch(
+        weights.prefetch(
             file
             for name, module in modules.items()
-            for file in self.weights.model_files(name, half=module.dtype == torch.float16)
+            for file in weights.model_files(name, half=module.dtype == torch.float16)
         )
         for name, module in modules.items():
-            check_headers(self.weights, name, module)
+            check_headers(weights, name, module)
 
 
 @lru_cache(maxsize=8)

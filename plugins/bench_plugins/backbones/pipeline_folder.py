@@ -138,7 +138,7 @@ class FolderPipeline(PipelineDenoiser):
         inspected = cls.inspected(folder, dtype, **settings)
         empty = inspected.empty if inspected else cls.empty(folder, dtype, **settings)
         if weights.file is None:
-            empty.check_tensors()
+            empty.check_tensors(folder)
         return empty, inspected
 
     @classmethod
@@ -394,7 +394,7 @@ def _inspect(
             raise
         if not family.pipelines:  # perhaps the code needs real values: fall back to loading
             return None
-        empty.check_tensors()  # may name the component at fault
+        empty.check_tensors(weights)  # may name the component at fault
         raise weights.error(
             f"{part}/", f"does not fit the other components: {first_line(error)}"
         ) from error
