@@ -11,7 +11,7 @@ MOST = 25_000_000  # bytes of the wheel, both backbones included
 NEEDED = (
     "bench/py.typed",
     "bench/store/published.zip",
-    "bench/render/templates/page.html",
+    "bench/reports/page/templates/page.html",
     "bench/authoring/templates/pyproject.toml.jinja",
     "bench_plugins/backbones/models.toml",
     "bench_plugins/backbones/weights/tiny_digits/unet/diffusion_pytorch_model.safetensors",

@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.boards.measured import compare as compare_runs
 from bench.cli.progress import show_progress
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError
@@ -17,13 +16,14 @@ from bench.inputs.items import has_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
-from bench.render.result import AnswerList, ComparisonResult, RunResult
+from bench.reports.measured import compare as compare_runs
+from bench.reports.result import AnswerList, ComparisonResult, RunResult
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
+from bench.running.finders import data_source, find_dataset
 from bench.running.in_memory import load_named, take_object, with_loaded
-from bench.running.parts.data import data_source, find_dataset
+from bench.running.lifecycle import run as run_config
 from bench.running.prepare import AtHand, ask
-from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from bench.render.result import StudyResult
+    from bench.reports.result import StudyResult
     from bench.running.classify import Picture
 
 
@@ -165,8 +165,8 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
     `study` is the file that declares it, its name, or its folder. `bench.errors.UserError`: there
     is no such study, or it was not started yet.
     """
-    from bench.boards.study.report import study_report
-    from bench.render.result import StudyResult
+    from bench.reports.result import StudyResult
+    from bench.reports.study.report import study_report
     from bench.running.study.file import find_state
 
     folder = find_state(str(study), Path(results))
@@ -185,9 +185,9 @@ def tradeoff_figure(
     have each of them, and a warning names those without a decided image. `bench.errors.UserError`:
     there is no such run, or nothing of one that is named is decided.
     """
-    from bench.boards.run_view import read_decided_run, read_decided_runs
-    from bench.render.board import make_boards
-    from bench.render.figures import draw_tradeoff
+    from bench.reports.figures.plots import draw_tradeoff
+    from bench.reports.page.board import make_boards
+    from bench.reports.run_view import read_decided_run, read_decided_runs
 
     if runs is None:
         chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))
@@ -260,7 +260,7 @@ def leaderboard(
     """
     import pandas as pd
 
-    from bench.boards.leaderboard import leaderboard as rank_runs
+    from bench.reports.leaderboard.ranking import leaderboard as rank_runs
 
     return pd.DataFrame([row.plain() for row in rank_runs(Path(results), dataset, tags=tags)])
 

@@ -60,10 +60,10 @@ print(json.dumps({
 RUN = """
 import json, resource, sys, time
 begin = time.perf_counter()
-import bench.running.run, datasets, torch
+import bench.running.lifecycle, datasets, torch
 from bench import hookimpl
 from bench.discovery.loading import load_plugins
-from bench.running.run import run
+from bench.running.lifecycle import run
 from bench.running.settings import make_config
 imported, cpu = time.perf_counter(), time.process_time()
 class Watch:

@@ -44,7 +44,7 @@ from bench.engine.scoring import cell_errors, mixed
 from bench.engine.trees import Tree, count
 from bench.inputs.pixels import decode
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from benchmarks.timing import Work, bare, in_turns, ratio, scoring
 

@@ -17,14 +17,14 @@ import griffe
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from bench.boards.rows import LeaderboardRow, ReportedResult
-from bench.boards.study.documents import StudyReport
 from bench.discovery.loading import metric_specs
 from bench.recordings.learn import Learned
+from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
+from bench.reports.study.documents import StudyReport
 from bench.running.classify import Answer
 from bench.running.estimate import Plan
-from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig
+from bench.running.settings.declaration import help_of
 from bench.stats.agreement import Audit
 from bench.stats.comparison import Comparison
 from bench.stats.metrics import Statistics

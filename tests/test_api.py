@@ -14,8 +14,8 @@ from helpers.sketch import sketched as sketched
 from PIL import Image
 
 import bench
-from bench.boards.formats import percent_text
 from bench.errors import BenchWarning, UserError
+from bench.reports.formats import percent_text
 from bench.store.runs import read_runs
 from bench.store.writing import RunFolder
 

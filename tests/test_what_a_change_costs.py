@@ -107,8 +107,8 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     copy = folder / "bench"
     shutil.copytree(ROOT / "bench", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    measure = copy / "running" / "parts" / "measure.py"
-    replaced(measure, '\n    @field_validator("plan")\n', SETTING)
+    fields = copy / "running" / "settings" / "fields.py"
+    replaced(fields, '\n    @field_validator("plan")\n', SETTING)
     losses = copy / "inputs" / "estimand.py"
     replaced(losses, 'Loss = Literal["l2", ', 'Loss = Literal["l4", "l2", ')
     replaced(losses, "        case _:\n", f"{LOSS}        case _:\n")

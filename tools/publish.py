@@ -16,15 +16,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from bench.boards.adding import publish_run
 from bench.cli.progress import Progress
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.machine.files import read_toml
 from bench.recordings.replay import prepare_replay
+from bench.reports.leaderboard.adding import publish_run
 from bench.running.execute import execute
-from bench.running.run import run
+from bench.running.lifecycle import run
 from bench.running.second import audit_stored
 from bench.running.settings import make_config
 from bench.store.fields import first_problem

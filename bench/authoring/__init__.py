@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from bench import __version__
 from bench.discovery.loading import Plugins
 from bench.discovery.registry import Registry
@@ -103,6 +101,8 @@ def _check_module(module: str, distribution: str) -> None:
 def _render(
     name: str, distribution: str, module: str, kinds: tuple[str, ...]
 ) -> Iterable[tuple[str, str]]:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("bench.authoring"),
         undefined=StrictUndefined,

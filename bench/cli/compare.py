@@ -13,9 +13,6 @@ import shlex
 
 import click
 
-from bench.boards.comparisons import comparison_facts, comparison_tables
-from bench.boards.facts import difference_fact
-from bench.boards.measured import compare
 from bench.cli.options import results_and_json
 from bench.cli.output import (
     end_with_json,
@@ -30,7 +27,10 @@ from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
-from bench.render.tables import print_rows, print_table
+from bench.reports.comparisons import comparison_facts, comparison_tables
+from bench.reports.facts import difference_fact
+from bench.reports.measured import compare
+from bench.reports.terminal.tables import print_rows, print_table
 from bench.stats.comparison import Comparison
 from bench.stats.power import Power, plan_power
 from bench.store.folder import find_run

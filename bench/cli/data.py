@@ -19,9 +19,9 @@ from bench.cli.options import json_option
 from bench.cli.output import PROBLEMS_FOUND, end_with_json, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.inputs.checking import check_data
-from bench.render.tables import print_rows
+from bench.reports.terminal.tables import print_rows
 from bench.running.command import same_options
-from bench.running.parts.data import find_dataset
+from bench.running.finders import find_dataset
 from bench.running.prepare import ask
 from bench.running.settings import about, options_of
 

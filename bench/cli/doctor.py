@@ -5,23 +5,33 @@ Group: See what is there, 3.
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
+from pydantic import BaseModel
 
+from bench import __version__
 from bench.cli.options import json_option
 from bench.cli.output import PROBLEMS_FOUND, end_with_json, next_steps, say
 from bench.cli.settings import config_from_options, config_options
-from bench.discovery.loading import load_plugins
-from bench.errors import UserError
-from bench.render.tables import print_rows
-from bench.running.parts.setting import option
+from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
+from bench.discovery.loading import Plugins, load_plugins
+from bench.errors import BenchError, UserError
+from bench.machine.cache import cache_dir
+from bench.machine.environment import devices, environment
+from bench.reports.terminal.tables import print_rows
 from bench.running.settings import about
-
-if TYPE_CHECKING:
-    from bench.running.doctor import Diagnosis
+from bench.running.settings.declaration import option
+from bench.running.speed import Speed, measure_speed
 
 
 @click.command()
@@ -42,8 +52,6 @@ def doctor_command(quick: bool, speed: bool, **options: Any) -> int:
         if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UserError(f"{option(name)} needs --speed, which measures a backbone.")
     config = config_from_options("-", **options) if speed else None
-    from bench.running.doctor import diagnose
-    from bench.running.speed import measure_speed
 
     if not quick:
         say("Scoring a few images …", err=True)
@@ -85,3 +93,150 @@ def _print_diagnosis(report: Diagnosis) -> None:
         "\nNothing is wrong." if report.well else "\nSomething is wrong: see the words in capitals."
     )
     next_steps(("report a problem with all of the above", "bench doctor --json > doctor.json"))
+
+
+IMAGES = 20  # number of images in the self-test
+
+# Environment variables besides BENCH_… that affect the libraries. None of them holds a secret.
+SHOWN_VARIABLES = (
+    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "NO_COLOR", "COLUMNS"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"),
+)
+
+
+class Cache(BaseModel):
+    """A folder whose content can be recreated or downloaded again."""
+
+    name: str
+    folder: str
+    bytes: int
+
+
+class SelfTest(BaseModel):
+    """A small run of the default backbone on the dataset it was trained on."""
+
+    status: Literal["passed", "failed", "left out"]
+    said: str
+    seconds: float | None = None
+
+
+class Diagnosis(BaseModel):
+    """The report of `bench doctor`."""
+
+    bench: str
+    git: str | None
+    python: str
+    platform: str
+    cpus: int | None
+    packages: dict[str, str | None]
+    """Versions of requirements and installed extras; None for a missing requirement."""
+    devices: list[str]
+    caches: list[Cache]
+    variables: dict[str, str]
+    plugins: list[Plugin]
+    self_test: SelfTest
+    speed: Speed | None = None  # of a backbone; None if it was not measured
+
+    @property
+    def well(self) -> bool:
+        """Whether no package is missing, no plugin failed, and the self-test did not fail."""
+        failed = any(plugin.error for plugin in self.plugins) or self.self_test.status == "failed"
+        return None not in self.packages.values() and not failed
+
+
+def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
+    """Describe this installation. With `testing`, also score a few images."""
+    here = environment({}, {})
+    return Diagnosis(
+        bench=__version__,
+        **{name: here[name] for name in ("git", "python", "platform", "cpus")},
+        packages=_packages(),
+        devices=devices(),
+        caches=_caches(),
+        variables={
+            name: _short(value)
+            for name, value in sorted(os.environ.items())
+            if name.startswith("BENCH_") or name in SHOWN_VARIABLES
+        },
+        plugins=plugins.loaded,
+        self_test=self_test(plugins)
+        if testing
+        else SelfTest(status="left out", said="it was not asked for"),
+    )
+
+
+def self_test(plugins: Plugins) -> SelfTest:
+    """Score a few images with the default backbone in a temporary folder."""
+    from bench.running.lifecycle import run
+    from bench.running.settings import make_config
+
+    backbone = plugins.backbones.default()
+    if backbone is None or not backbone.trained_on:
+        return SelfTest(status="left out", said="there is no default backbone with a dataset")
+    dataset = backbone.trained_on.partition("/")[0]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        settings = {"dataset": dataset, "backbone": backbone.name, "limit": IMAGES}
+        try:
+            summary = run(make_config({**settings, "batch_size": "64", "results": folder})).summary
+        except BenchError as error:
+            return SelfTest(status="failed", said=str(error))
+        except Exception as error:  # the report includes any failure
+            return SelfTest(status="failed", said=f"{type(error).__name__}: {error}")
+    metrics, n = summary.metrics, summary.dataset.n_samples
+    right = round(metrics.accuracy * n)
+    better = metrics.accuracy_ci95[0] > (metrics.chance or 0)
+    return SelfTest(
+        status="passed" if better and not summary.failed_samples else "failed",
+        said=f"{right} of {n} images of {dataset} right with {backbone.name}",
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _packages() -> dict[str, str | None]:
+    """Return the versions of this distribution's requirements; extras only if installed."""
+    packages: dict[str, str | None] = {}
+    try:
+        required = requires(OWN_DISTRIBUTION) or []
+    except PackageNotFoundError:  # a checkout that is not installed
+        required = []
+    for line in required:
+        name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            if "extra ==" not in line:
+                packages[name] = None
+    packages.pop(OWN_DISTRIBUTION, None)
+    return packages
+
+
+def _caches() -> list[Cache]:
+    from huggingface_hub import constants
+
+    folders = {
+        "bench": cache_dir(),
+        "Hugging Face Hub": Path(constants.HF_HUB_CACHE),
+        "datasets": Path(
+            os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets"
+        ),
+    }
+    return [
+        Cache(name=name, folder=_short(str(folder)), bytes=_size(folder))
+        for name, folder in folders.items()
+    ]
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):  # the file was just removed
+                total += Path(parent, name).lstat().st_size
+    return total
+
+
+def _short(text: str) -> str:
+    """Replace the home folder, and so the user's name, by `~`."""
+    home = str(Path.home())
+    return text.replace(home, "~") if len(home) > 1 else text

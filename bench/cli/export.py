@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from bench.boards.error_dataset import Sharing, write_error_dataset
-from bench.boards.every_eval_ever import write_every_eval_ever
-from bench.boards.exports import to_latex
-from bench.boards.hub import eval_results, model_index, prepare_push, send
-from bench.boards.samples import to_csv, to_parquet
 from bench.cli.options import results_and_json, results_option
 from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.machine.offline import offline
+from bench.reports.error_dataset import Sharing, write_error_dataset
+from bench.reports.every_eval_ever import write_every_eval_ever
+from bench.reports.hub import eval_results, model_index, prepare_push, send
+from bench.reports.leaderboard.exports import to_latex
+from bench.reports.samples import to_csv, to_parquet
 from bench.store.columns import add_columns, read_columns_csv
 from bench.store.folder import find_run, read_manifest
 from bench.store.runs import read_run
@@ -210,7 +210,7 @@ def columns(run: str, file: str | None, names: tuple[str, ...], results: str) ->
     if file is not None:
         added = read_columns_csv(Path(file))
     else:
-        from bench.running.columns import dataset_columns
+        from bench.running.dataset_columns import dataset_columns
 
         added = dataset_columns(manifest, names)
     columns_of_run = add_columns(path, manifest, added)

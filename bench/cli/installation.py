@@ -1,4 +1,8 @@
-"""`bench plugins`. List installed plugins, and what failed to load.
+"""`bench new`. Create a plugin package, ready to test.
+
+Group: Make it yours, 1.
+
+`bench plugins`. List installed plugins, and what failed to load.
 
 Group: See what is there, 2.
 
@@ -9,17 +13,45 @@ Group: Make it yours, 2.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
+from bench.authoring import PACKAGE_KINDS, Kind, write_package
 from bench.cli.options import json_option
 from bench.cli.output import end_with_json, next_steps, say
 from bench.discovery.loading import load_plugins
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(PACKAGE_KINDS))
+@click.argument("name")
+@click.option("--into", default=".", help="Folder in which the package is created.")
+@json_option
+def new_command(kind: Kind, name: str, into: str) -> None:
+    """Create a package with a dataset, backbone, strategy or metric, or all of them (plugin).
+
+    It can be installed and passes its tests as it is; then replace the example's code by your own.
+    NAME is what `bench run` will call it. The package is bench-NAME, in a folder of that name.
+    """
+    package = write_package(kind, name, Path(into), load_plugins())
+    end_with_json({**asdict(package), "folder": str(package.folder.resolve())})
+    say(f"Wrote {package.folder}:")
+    for file in package.files:
+        say(f"  {file}")
+    next_steps(
+        ("go there", f"cd {shlex.quote(str(package.folder))}"),
+        ("install it", "pip install -e '.[test]'"),
+        ("test it", "pytest"),
+        ("next, read", "README.md there"),
+    )
+
 
 # Shell → the command that enables completion in every new shell.
 _AT_EVERY_START = {
@@ -38,7 +70,7 @@ def plugins_command() -> None:
         for plugin in load_plugins().loaded
     ]
     end_with_json(rows)
-    from bench.render.tables import print_rows
+    from bench.reports.terminal.tables import print_rows
 
     keys = ("name", "distribution", "version", "status")
     print_rows(

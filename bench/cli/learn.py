@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from bench.boards.formats import assignments, percent_text
 from bench.cli.options import results_and_json, set_option
 from bench.cli.output import end_with_json, next_steps, results_argument, say
 from bench.contracts.parameters import as_text
 from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
-from bench.render.tables import print_rows
+from bench.reports.formats import assignments, percent_text
+from bench.reports.terminal.tables import print_rows
 from bench.running.command import other_images_command
 from bench.stats.risk import upper_limit
 from bench.store.calibrations import Calibration

@@ -18,15 +18,14 @@ from typing import Any
 
 import click
 
-from bench.boards.formats import assignments, value_text
 from bench.cli.options import json_option, results_and_json, tags_option
 from bench.cli.output import end_with_json, next_steps, run_name, say
-from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
-from bench.contracts.studies import StudySpec
+from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, provenance
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry
 from bench.errors import UserError
 from bench.inputs.weights import locate
+from bench.reports.formats import assignments, value_text
 
 _DATASET_FACTS = (
     "classes splits evaluated items template backbone homepage source unverified templates groups"
@@ -58,7 +57,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
     The settings that distinguish a run from others of the same dataset, backbone and strategy are
     shown below its id.
     """
-    from bench.boards.inventory import stored_runs
+    from bench.reports.inventory import stored_runs
 
     rows = [
         row
@@ -66,7 +65,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
         if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
     ]
     end_with_json([row.model_dump() for row in rows])
-    from bench.render.leaderboard import print_runs
+    from bench.reports.terminal.leaderboard import print_runs
 
     if rows:
         print_runs(rows, wide)
@@ -85,11 +84,11 @@ def recordings(results: str) -> None:
 
     Folders that `bench results export --format errors` wrote are listed, too.
     """
-    from bench.boards.inventory import stored_recordings
+    from bench.reports.inventory import stored_recordings
 
     rows = stored_recordings(Path(results))
     end_with_json([row.model_dump() | {"bytes_per_image": row.bytes_per_image} for row in rows])
-    from bench.render.tables import print_rows
+    from bench.reports.terminal.tables import print_rows
 
     lines = [
         [
@@ -175,7 +174,7 @@ def _print_specs(
     listed = _listed(registry)
     rows = [row(spec) for spec in listed]
     end_with_json(rows)
-    from bench.render.tables import print_rows
+    from bench.reports.terminal.tables import print_rows
 
     columns = (*columns, "summary")
     print_rows(
@@ -249,7 +248,7 @@ for _kind, (_help, _columns, _of) in _LISTINGS.items():
 
 
 def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
-    from bench.render.tables import console
+    from bench.reports.terminal.tables import console
 
     names: dict[str, list[str]] = defaultdict(list)
     for spec in backbones:
@@ -261,7 +260,7 @@ def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
 
 
 def _print_spec(spec: Spec, row: Mapping[str, Any]) -> None:
-    from bench.render.tables import print_rows
+    from bench.reports.terminal.tables import print_rows
 
     say(f"{spec.label}: {row['summary']}")
     left_out = ("name", "summary", "parameters", "help")

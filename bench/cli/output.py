@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from bench.boards.text import escape_message
 from bench.cli.options import AS_JSON
 from bench.errors import warn_user
+from bench.reports.text import escape_message
 from bench.store.shipped import is_shipped
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def has_pictures(run: Path) -> bool:
 
 def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
     """Draw the pictures of a finished run; warn if one cannot be drawn."""
-    from bench.render.pictures import write_pictures
+    from bench.reports.figures.pictures import write_pictures
 
     try:
         few = len(write_pictures(run, manifest)) < len(RUN_PICTURES)

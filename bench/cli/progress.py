@@ -22,14 +22,14 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from bench.boards.formats import format_duration, percent_text
-from bench.boards.text import escape_hidden
 from bench.contracts.hooks import hookimpl
 from bench.inputs.survey import reading
-from bench.render.tables import console
+from bench.reports.formats import format_duration, percent_text
+from bench.reports.terminal.tables import console
+from bench.reports.text import escape_hidden
 
 if TYPE_CHECKING:
-    from bench.running.study.run import Step
+    from bench.running.study.course import Step
 
 PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
 STUDY_INTERVAL = 30.0  # the same for one run of a study
@@ -290,7 +290,7 @@ class StudyProgress(Listener):
 
     def __call__(self, step: Step) -> None:
         """Print the outcome of a run."""
-        from bench.render.plan import step_line
+        from bench.reports.terminal.plan import step_line
 
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
         self.console.print(step_line(step), style=style, soft_wrap=plain)

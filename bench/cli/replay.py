@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 
-from bench.boards.formats import assignments, percent_text
 from bench.cli.options import figure_file, limit_option, parse_names, results_and_json, set_option
 from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
 from bench.discovery.loading import non_default_params
@@ -28,9 +27,10 @@ from bench.recordings.sweep import (
     plot_sweep,
     sweep,
 )
-from bench.render.run import print_run
-from bench.render.sentences import probability_sentence
-from bench.render.tables import print_explained, print_rows
+from bench.reports.formats import assignments, percent_text
+from bench.reports.sentences import probability_sentence
+from bench.reports.terminal.run import print_run
+from bench.reports.terminal.tables import print_explained, print_rows
 from bench.running.execute import execute
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
-from bench.boards.text import with_subject
 from bench.cli.options import output_file, results_and_json, results_option, tags_option
 from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
 from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.machine.offline import offline
-from bench.render.page import write_report
+from bench.reports.page.page import write_report
+from bench.reports.text import with_subject
 from bench.stats.measures import make_metric
 from bench.store.folder import find_run, list_runs
 from bench.store.runs import with_tags

@@ -15,14 +15,6 @@ from pathlib import Path
 
 import click
 
-from bench.boards.adding import add_reported, publish_run
-from bench.boards.columns import NO_VALUE, board_tables
-from bench.boards.exports import find_stale, render, to_csv
-from bench.boards.formats import percent_text
-from bench.boards.leaderboard import leaderboard, with_metric
-from bench.boards.published import TRUST, validate
-from bench.boards.rows import LeaderboardRow
-from bench.boards.text import format_tables
 from bench.cli.export import columns, export, push
 from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
 from bench.cli.output import (
@@ -39,8 +31,16 @@ from bench.cli.settings import config_options, metric_options
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
-from bench.render.leaderboard import print_boards
-from bench.render.sentences import audit_sentence
+from bench.reports.formats import percent_text
+from bench.reports.leaderboard.adding import add_reported, publish_run
+from bench.reports.leaderboard.columns import NO_VALUE, board_tables
+from bench.reports.leaderboard.exports import find_stale, render, to_csv
+from bench.reports.leaderboard.published import TRUST, validate
+from bench.reports.leaderboard.ranking import leaderboard, with_metric
+from bench.reports.leaderboard.rows import LeaderboardRow
+from bench.reports.sentences import audit_sentence
+from bench.reports.terminal.leaderboard import print_boards
+from bench.reports.text import format_tables
 from bench.running.second import audit_stored
 from bench.running.shards import merge
 from bench.stats.metrics import INCOMPLETE

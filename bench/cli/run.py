@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from bench.boards.formats import percent_text
 from bench.cli.options import json_option
 from bench.cli.output import (
     draw_pictures,
@@ -30,10 +29,11 @@ from bench.cli.settings import Sectioned, config_from_options, config_options, n
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
-from bench.render.plan import print_plan
-from bench.render.run import print_run
+from bench.reports.formats import percent_text
+from bench.reports.terminal.plan import print_plan
+from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
-from bench.running.run import run, sweep_only, warm_up
+from bench.running.lifecycle import run, sweep_only, warm_up
 from bench.running.settings import RunConfig
 from bench.running.shards import check_slurm, submit, write_script
 

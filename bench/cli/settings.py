@@ -13,8 +13,8 @@ from pydantic.fields import FieldInfo
 from bench.cli.options import Option, options_of_user, set_option
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
-from bench.running.parts.setting import help_of, option
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
+from bench.running.settings.declaration import help_of, option
 
 WHOLE_HELP = "bench.help_all"  # key in a command's context: show every option
 _REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}

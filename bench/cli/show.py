@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from bench.boards.measured import measure_run
 from bench.cli.options import results_and_json
 from bench.cli.output import (
     end_with_json,
@@ -24,9 +23,10 @@ from bench.cli.output import (
 from bench.cli.settings import metric_options
 from bench.errors import UserError
 from bench.machine.offline import offline
-from bench.render.pictures import write_pictures
-from bench.render.run import print_measured, print_run, print_statistics
-from bench.render.sentences import estimate_repeatability, noise_details
+from bench.reports.figures.pictures import write_pictures
+from bench.reports.measured import measure_run
+from bench.reports.sentences import estimate_repeatability, noise_details
+from bench.reports.terminal.run import print_measured, print_run, print_statistics
 from bench.running.command import removed_from, reproducing_command
 from bench.stats.agreement import audit_of
 from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far

@@ -11,25 +11,25 @@ from pathlib import Path
 
 import click
 
-from bench.boards.study.documents import StudyReport
-from bench.boards.study.report import study_report
-from bench.boards.study.tables import check_pivoted, pivot, study_tables
-from bench.boards.text import format_tables
 from bench.cli.options import figure_file, json_option, options_of_user, parse_names
 from bench.cli.output import end_with_json, next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options, metric_options, names_of
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
-from bench.render.plan import print_study_plan
-from bench.render.study_figures import corruption_plot, forest_plot
-from bench.render.svg import Drawing, save_figure
-from bench.render.tables import print_table
+from bench.reports.figures.svg import Drawing, save_figure
+from bench.reports.study.documents import StudyReport
+from bench.reports.study.figures import corruption_plot, forest_plot
+from bench.reports.study.report import study_report
+from bench.reports.study.tables import check_pivoted, pivot, study_tables
+from bench.reports.terminal.plan import print_study_plan
+from bench.reports.terminal.tables import print_table
+from bench.reports.text import format_tables
 from bench.running.command import option_words
 from bench.running.settings import about
+from bench.running.study.course import run_study
 from bench.running.study.file import CHANGES, find_state, read_study_file
 from bench.running.study.plan import plan_study
-from bench.running.study.run import run_study
 from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")

@@ -17,8 +17,15 @@ import pluggy
 from bench.contracts import hooks as hookspecs
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
-from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
-from bench.contracts.studies import CollectionSpec, StudySpec
+from bench.contracts.specs import (
+    BackboneSpec,
+    CollectionSpec,
+    DatasetSpec,
+    Spec,
+    StrategySpec,
+    StudySpec,
+    ViewsSpec,
+)
 from bench.discovery.commands import own_commands
 from bench.discovery.finding import GROUP, Plugin, find_plugins
 from bench.discovery.guard import guard, stdout_to_stderr

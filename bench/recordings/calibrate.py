@@ -12,15 +12,11 @@ from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for, replay_samples
-from bench.running.parts.decision import usual_parameters, usual_strategy
+from bench.running.decider import usual_parameters, usual_strategy
 from bench.running.risk_sweep import PlannedSweep
 from bench.stats.probability import fit_probability, held_out_skill
 from bench.stats.risk import LEVEL
-from bench.store.calibrations import (
-    CalibratedSetting,
-    Calibration,
-    write_calibration,
-)
+from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.fields import without_none
 from bench.store.folder import requested_records

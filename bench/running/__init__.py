@@ -1,25 +1,25 @@
 """Make runs: from the settings to the stored result. Data goes one way.
 
-    RunConfig                 settings, validated                             settings.py, parts/
-      │ resolve               names become specs; the kind of the backbone    resolve.py, kinds/
+    RunConfig              settings, validated                             settings/
+      │ resolve            names become specs; the kind of the backbone    finders, decider, kinds/
       ▼
     Resolved
-      │ ask                   classes, prompts, located weights               prepare.py, texts.py
+      │ ask                classes, prompts, located weights               prepare, texts, borrowed
       ▼
-    RunQuestion               no image needed: checks, problems, price        question.py
-      │ prepared_run          images, identity, folder                        manifest.py
+    RunQuestion            no image needed: checks, problems, price        question.py
+      │ prepared_run       images, identity, folder                        manifest.py
       ▼
-    PreparedRun               all that a run is; nothing heavy is loaded      prepared.py
-      │ settled               `--risk`: the strategy that a test chose        risk.py, risk_sweep.py
+    PreparedRun            all that a run is; nothing heavy is loaded
+      │ settled            `--risk`: the strategy that a test chose        risk.py, risk_sweep.py
       ▼
-    execute                   Until: the order of the images, and the end     execute.py, until.py
+    execute                Until: the order of the images, and the end     execute.py, until.py
       │ ids                      ▲ decisions: one durable line each
       ▼                          │
     Executor ── samples ──▶ Engine.score(samples, strategy)                   executors/
       │
       ▼
-    Finished                  manifest, summary, answer, comparisons
+    Finished               manifest, summary, answer, comparisons
 
-`run.run` is all of this, for `bench run`, Python and the self-test; a study makes its runs by the
-same steps. Other modules plan, classify, merge or decide again with a question or a run.
+`lifecycle.run` is all of this, for `bench run`, Python and the self-test; a study makes its runs by
+the same steps. Other modules plan, classify, merge or decide again with a question or a run.
 """

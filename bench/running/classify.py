@@ -18,13 +18,13 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
+from bench.running.decider import make_decider
 from bench.running.manifest import make_manifest
-from bench.running.parts.decision import make_decider
-from bench.running.parts.setting import option
 from bench.running.prepare import AtHand, ask
 from bench.running.question import RunQuestion
 from bench.running.risk import choose_setting
 from bench.running.settings import SETTINGS, RunConfig, changed
+from bench.running.settings.declaration import option
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import as_decisions

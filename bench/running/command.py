@@ -9,9 +9,9 @@ from typing import Any
 from bench.contracts.parameters import as_text
 from bench.discovery.loading import exhaustive_strategy, load_plugins, non_default_params
 from bench.inputs.data import FOLDER
-from bench.running.parts.decision import make_decider
-from bench.running.parts.setting import option
+from bench.running.decider import make_decider
 from bench.running.settings import DEFAULTS, REMOVED, SETTINGS, RunConfig, about, removed_message
+from bench.running.settings.declaration import option
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 

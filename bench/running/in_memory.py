@@ -18,9 +18,9 @@ from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
-from bench.running.kinds.draws import encode_texts
-from bench.running.parts.scorer import find_backbone, resolve_dtype
-from bench.running.prepared import PreparedRun
+from bench.running.finders import find_backbone, resolve_dtype
+from bench.running.kinds.denoiser import encode_texts
+from bench.running.question import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, about
 from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest

@@ -14,10 +14,9 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.running.kinds.denoiser import linearisation_cost
-from bench.running.parts.setting import IdentityRole
-from bench.running.question import RunQuestion
-from bench.running.resolve import owners_of
+from bench.running.question import Resolved, RunQuestion
 from bench.running.settings import RunConfig, identity_settings
+from bench.running.settings.declaration import IdentityRole
 from bench.running.texts import describe_items
 from bench.store import identity as ids
 from bench.store.documents import (
@@ -151,3 +150,14 @@ def _samples(
     in_shard = set(samples)
     places = [place for place, name in enumerate(split.sample_ids) if name in in_shard]
     return samples, ShardPart(index=shard.index, count=shard.count, asked=n_asked, places=places)
+
+
+def owners_of(resolved: Resolved) -> list[str | None]:
+    """Return the distribution behind each part of a run, or None for an unregistered part."""
+    plugins = load_plugins()
+    return [
+        plugins.datasets.owner(resolved.dataset.name),
+        plugins.backbones.owner(resolved.backbone.name),
+        plugins.strategies.owner(resolved.decider.spec.name),
+        *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.discovery import backbones
+from bench.discovery.backbones import can_linearise
 from bench.errors import AbsentError, UserError
 from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
@@ -24,13 +24,25 @@ from bench.running.borrowed import (
     learn_weighting,
     name_fit_split,
 )
-from bench.running.conditions import check_strategy
+from bench.running.decider import Decider, backbone_params, check_strategy, find_strategy
 from bench.running.executors.protocol import Swept
+from bench.running.finders import (
+    BackboneSource,
+    data_source,
+    find_backbone,
+    find_dataset,
+    find_plan,
+    passed_to,
+    resolve_dtype,
+    resolve_views,
+)
+from bench.running.kinds import KINDS
 from bench.running.manifest import make_manifest
-from bench.running.prepared import PreparedRun
-from bench.running.question import Resolved, RunQuestion
-from bench.running.resolve import check_effect, resolve
-from bench.running.settings import RunConfig
+from bench.running.question import PreparedRun, Resolved, RunQuestion
+from bench.running.risk import StatedRisk
+from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
+from bench.running.settings.declaration import option
+from bench.running.settings.fields import AUTO
 from bench.running.texts import (
     item_texts,
     make_prompts,
@@ -60,6 +72,71 @@ class AtHand:
 NOTHING = AtHand()
 
 
+def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
+    """Resolve every name in the settings; `dataset` replaces the one that they name.
+
+    Raises UserError if a name is unknown, or settings contradict each other or the backbone.
+    """
+    if dataset is None:
+        dataset = find_dataset(config)
+    data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
+    source = find_backbone(config, data.spec)
+    dtype = resolve_dtype(config.dtype, source.spec, config.device)
+    decider = find_strategy(config, source.spec)
+    options = passed_to(source.spec, config)
+    return Resolved(
+        config=config,
+        data=data,
+        source=source,
+        kind=KINDS[source.spec.scorer],
+        backbone_parameters=source.spec.resolve_parameters(
+            {**backbone_params(config, source.spec, decider.spec), **options}
+        ),
+        trained_on=source.trained_on,
+        dtype=dtype,
+        template=config.template or (None if config.prompts else source.spec.template),
+        decider=decider,
+        risk=None if config.risk is None else _state_risk(config.risk, config, source, decider),
+        plan=find_plan(config, source.spec),
+        views=None if config.views is None else resolve_views(config.views),
+        checks_dtype=config.dtype == AUTO and dtype != "float32",
+    )
+
+
+def _state_risk(
+    risk: float, config: RunConfig, source: BackboneSource, decider: Decider
+) -> StatedRisk:
+    """Return the risk of the settings; UserError if nothing can be risked with the backbone."""
+    if source.spec.draws == 1 or KINDS[source.spec.scorer].one_draw:
+        raise UserError(
+            f"--risk {risk:g}: backbone {source.name!r} has one draw, on which every strategy"
+            " decides as the full sweep does. Leave --risk out."
+        )
+    return StatedRisk(risk, decider, config.params, Path(config.results))
+
+
+def check_effect(resolved: Resolved) -> None:
+    """Raise UserError if the user changed a setting that cannot change anything in this run."""
+    backbone = f"Backbone {resolved.backbone_name!r}"
+    for name in changed(resolved.config):
+        declared, why = SETTINGS[name], ""
+        if resolved.backbone.scorer not in declared.scorers:
+            why = f"is for {declared.scope}. {backbone} {SCORER_TEXT[resolved.backbone.scorer]}."
+        elif declared.ability and not getattr(resolved.strategy, declared.ability):
+            why = f"has no effect with strategy {resolved.decider.spec.name!r}."
+        elif declared.of_classes and resolved.dataset.items:
+            why = (
+                f"is about classes, but every item of dataset {resolved.dataset.name!r} has texts"
+                " of its own."
+            )
+        elif declared.learns is True and not resolved.backbone.learns:
+            why = f"has no effect: {backbone} is not trainable."
+        elif declared.learns is False and resolved.backbone.learns:
+            why = f"has no effect: {backbone} learns classes from images and reads no prompts."
+        if why:
+            raise UserError(f"{option(name)} {why}")
+
+
 @offline_if_set
 def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> RunQuestion:
     """Resolve and validate a run as far as that needs no manifest.
@@ -82,7 +159,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         items=split.items.shapes[0] if split and split.items else None,
         candidates=config.candidates_from is not None,
         reduction=resolved.kind.reduction(resolved),
-        gradients=resolved.strategy.linearises and backbones.can_linearise(resolved.backbone),
+        gradients=resolved.strategy.linearises and can_linearise(resolved.backbone),
     )
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)

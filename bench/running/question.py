@@ -1,42 +1,48 @@
-"""What a run asks, as far as no image is needed: names, prompts, levels, checks and prices.
+"""A run: what it asks, and its images.
 
 `Resolved` holds what the names in the settings stand for, `RunQuestion` also the prompts and the
-located weights. `ScorerKind` is everything that depends on the kind of the backbone.
+located weights: names, prompts, levels, checks and prices, as far as no image is needed.
+`PreparedRun` has the images and the manifest too, and can be scored. `ScorerKind` is everything
+that depends on the kind of the backbone.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from bench.contracts.backbone import Backbone
+from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery import backbones
+from bench.discovery.backbones import count_tokens, fact
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
+from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
-from bench.inputs.replaced import TEXT_ONLY
+from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
+from bench.inputs.survey import CHECKING, reading
 from bench.inputs.templates import Columns, make_columns
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
-from bench.running.parts.decision import Decider
-from bench.running.parts.measure import ResolvedViews
-from bench.running.parts.scorer import BackboneSource
+from bench.running.decider import Decider
+from bench.running.executors.protocol import Executable, Executor
+from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
 from bench.running.settings import RunConfig, loading_settings
 from bench.store.identity import Candidates, ScoringIdentity
@@ -188,7 +194,8 @@ class RunQuestion(Resolved):
         if self.absent is not None:
             raise self.absent
         prompts, spec = self.prompts, self.backbone
-        backbones.check_weights(spec, self.weights, dtype=self.dtype, **self.backbone_parameters)
+        parameters = self.backbone_parameters
+        fact(spec, Backbone.check_weights, self.weights, dtype=self.dtype, **parameters)
         self.kind.check(self)
         if (counted := self.token_counts()) is not None:
             counts, limit = counted
@@ -202,7 +209,7 @@ class RunQuestion(Resolved):
 
     def token_counts(self) -> tuple[list[int], int] | None:
         """Return the tokens per prompt and the limit; None if the backbone counts no tokens."""
-        return backbones.count_tokens(self.backbone, self.weights, self.prompts.texts)
+        return count_tokens(self.backbone, self.weights, self.prompts.texts)
 
     def problems(self) -> list[tuple[Problem, int]]:
         """Return the problems that the strategy solves, each with its number of images.
@@ -242,6 +249,49 @@ class RunQuestion(Resolved):
         """Raise RuntimeError if the run would score or encode prompts with another's backbone."""
         if backbone.key != self.backbone_key:
             raise RuntimeError(f"A run of {self.backbone_key} was given {backbone.key}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRun(RunQuestion, Executable):
+    """A validated run, before anything heavy is loaded."""
+
+    split: Split  # the images
+
+    def check(self) -> None:
+        """Validate the run before it is scored; see `RunQuestion.check`."""
+        assert self.risk is None, "`settled` chooses the strategy of a stated risk"
+        super().check()
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """Ids of the images asked for."""
+        return self.manifest.samples
+
+    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
+        """Yield images with the control, corruption and candidates of the run's settings applied.
+
+        An id is consumed only when its image is.
+        """
+        split, control, shortlist = self.split, self.config.control, self.shortlist
+        if control is None or control == TEXT_ONLY:
+            samples = split.samples(sample_ids, self.prompts)
+        else:
+            samples = blind_samples(split, sample_ids, self.prompts, control)
+        samples = corrupt_samples(samples, self.config.corrupt)
+        if shortlist is None:
+            return samples
+        return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
+
+    def open_engine(
+        self, shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None
+    ) -> Engine:
+        """Load the backbone, unless it is shared, and return the engine that fits it."""
+        reading.stage = f"Loading {self.backbone_name}"
+        try:
+            return self.kind.open_engine(self, shared_backbone())
+        finally:
+            # Not the previous stage, since runs may begin at the same time.
+            reading.stage = CHECKING
 
 
 class ScorerKind(ABC, Generic[B]):
@@ -325,3 +375,6 @@ class ScorerKind(ABC, Generic[B]):
     @abstractmethod
     def open_engine(self, question: RunQuestion, backbone: B | None = None) -> Engine:
         """Return the engine that scores with `backbone`, by default a new one."""
+
+
+OpenExecutor = Callable[[PreparedRun], Executor]

@@ -11,7 +11,7 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
-from bench.running.parts.decision import Decider
+from bench.running.decider import Decider
 from bench.stats.risk import RISKS, images_needed, passing
 from bench.store.calibrations import (
     Calibrated,

@@ -13,11 +13,9 @@ from pathlib import Path
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import draw_sample
-from bench.running.parts.decision import Decider, backbone_params, make_decider
-from bench.running.parts.setting import option
+from bench.running.decider import Decider, backbone_params, make_decider
 from bench.running.prepare import prepared_run
-from bench.running.prepared import PreparedRun
-from bench.running.question import RunQuestion
+from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk import (
     StatedRisk,
     calibrated_on,
@@ -26,6 +24,7 @@ from bench.running.risk import (
     has_calibration,
     risk_choices,
 )
+from bench.running.settings.declaration import option
 from bench.stats.risk import choose_sweep
 from bench.store.calibrations import Calibration, calibrations_of
 from bench.store.documents import Sweep

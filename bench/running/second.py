@@ -21,11 +21,11 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.survey import reading
 from bench.running.command import stored_settings
+from bench.running.decider import backbone_params, make_decider
 from bench.running.execute import timed
 from bench.running.executors.protocol import LocalExecutor
-from bench.running.parts.decision import backbone_params, make_decider
 from bench.running.prepare import prepare, prepare_again
-from bench.running.prepared import OpenExecutor, PreparedRun
+from bench.running.question import OpenExecutor, PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.differences import differing_identity

@@ -19,10 +19,10 @@ from bench.machine.offline import offline_if_set
 from bench.running.command import run_command
 from bench.running.execute import Finished
 from bench.running.executors.cluster import PASSED_ON
-from bench.running.parts.scorer import AUTO
 from bench.running.prepare import prepare
 from bench.running.risk_sweep import first_run
 from bench.running.settings import RunConfig
+from bench.running.settings.fields import AUTO
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
 from bench.store.decisions import read_decisions

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from timeit import repeat
-
-import torch
+from typing import TYPE_CHECKING
 
 from bench.contracts.specs import DatasetSpec
-from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
-from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.machine.environment import remember_batch_size, remember_speed
 from bench.machine.offline import offline_if_set
 from bench.running.estimate import evaluation_flops
-from bench.running.kinds.draws import speed_key
+from bench.running.kinds.denoiser import speed_key
 from bench.running.prepare import AtHand, ask
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
+
+if TYPE_CHECKING:
+    import torch
 
 CLASSES = ("0", "1")  # texts to any model, and labels to a class-conditional one
 
@@ -39,6 +39,11 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
+    import torch
+
+    from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
+    from bench.engine.denoising import DenoisingEngine
+
     made_up = DatasetSpec(name="none", target="bench.running:none", classes=CLASSES)
     question = ask(config.model_copy(update={"batch_size": 1}), AtHand(made_up))
     name, dtype = question.backbone_name, question.dtype
@@ -67,6 +72,8 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) 
 
     n is doubled until a product takes `seconds`, or to 16,384.
     """
+    import torch
+
     best, shortest, side = 0.0, 0.0, 512
     while side <= 16_384 and shortest < seconds:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

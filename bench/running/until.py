@@ -14,7 +14,7 @@ from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import StoreError, UserError, warn_user
 from bench.inputs.subsets import shuffle_samples
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.stats.comparison import check_comparable
 from bench.stats.questions import (
     Results,

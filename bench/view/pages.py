@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from bench.boards.formats import assignments
-from bench.boards.run_view import RunView
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.render.gallery import Picture, make_pictures
-from bench.render.leaderboard import age
-from bench.render.page import environment, make_section, read_template
+from bench.reports.figures.gallery import Picture, make_pictures
+from bench.reports.formats import assignments
+from bench.reports.page.page import environment, make_section, read_template
+from bench.reports.run_view import RunView
+from bench.reports.terminal.leaderboard import age
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
 from bench.store.columns import read_columns

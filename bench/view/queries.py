@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from bench.boards.formats import assignments
-from bench.boards.inventory import InventoryRow
 from bench.contracts.strategy import Ints
+from bench.reports.formats import assignments
+from bench.reports.inventory import InventoryRow
 from bench.store.decisions import Decisions
 
 RUNS, PICTURES = 100, 60  # per page

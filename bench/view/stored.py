@@ -10,18 +10,18 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from bench.boards.inventory import (
+from bench.errors import UserError
+from bench.reports.figures.images import Images
+from bench.reports.inventory import (
     InventoryRow,
     inventory_row,
     run_folders,
     set_differing,
     unreadable_row,
 )
-from bench.boards.measured import compare
-from bench.boards.run_view import RunView, read_decided_run
-from bench.errors import UserError
-from bench.render.images import Images
-from bench.render.study_figures import StudyPart, study_part
+from bench.reports.measured import compare
+from bench.reports.run_view import RunView, read_decided_run
+from bench.reports.study.figures import StudyPart, study_part
 from bench.stats.comparison import Comparison
 from bench.store.calibrations import CALIBRATION, Calibrated, find_calibrations
 from bench.store.folder import folders_with

@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide
 from bench.recordings.sweep import default_grid
-from bench.running.parts.decision import make_decider
+from bench.running.decider import make_decider
 from bench.stats.shares import accuracy_interval
 from bench.store.folder import list_runs
 from bench.store.records import make_record

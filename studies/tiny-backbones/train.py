@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import bench
 from bench.engine.images import preprocess
-from bench.render.result import RunResult
+from bench.reports.result import RunResult
 
 PER_CLASS = 8  # samples on the model card
 CARD = Path(__file__).with_name("card.md.jinja")

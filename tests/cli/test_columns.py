@@ -13,7 +13,7 @@ from helpers.runs import store
 from PIL import Image
 
 from bench.errors import UserError
-from bench.running.columns import dataset_columns
+from bench.running.dataset_columns import dataset_columns
 from bench.store.columns import read_columns
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest

@@ -7,7 +7,7 @@ from helpers.command import bench
 
 from bench.cli.explain import find_words, glossary
 from bench.errors import UserError
-from bench.render.tables import EXPLAINED, print_explained
+from bench.reports.terminal.tables import EXPLAINED, print_explained
 
 
 def test_a_word_has_its_meaning() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.cli import progress
 from bench.cli.progress import Progress, count_images, stage_text
 from bench.inputs.survey import reading
-from bench.render.tables import PlainConsole
+from bench.reports.terminal.tables import PlainConsole
 
 
 class Waits:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.engine import threads
-from bench.engine.threads import Threads, threads_for
+from bench.engine import denoising as threads
+from bench.engine.denoising import Threads, threads_for
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters
+from bench.running.settings.declaration import help_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN, END = "<!-- made from the settings: python tests/helpers/docs.py -->", "<!-- end -->"

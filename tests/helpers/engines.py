@@ -17,7 +17,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench_plugins.backbones.families import StableDiffusion
 

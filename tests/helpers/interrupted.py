@@ -22,8 +22,8 @@ FORKS.set_forkserver_preload(
     [
         "bench.cli.main",
         "bench.cli.run",
-        "bench.render.pictures",
-        "bench.running.run",
+        "bench.reports.figures.pictures",
+        "bench.running.lifecycle",
         "bench_plugins.backbones.families",
         "datasets",
         "diffusers",

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bench.machine.offline import offline
-from bench.render import images
-from bench.render.images import Thumbnail, decode_answer
-from bench.render.sample_process import answer_request, load
+from bench.reports.figures import images
+from bench.reports.figures.images import Thumbnail, decode_answer
+from bench.reports.figures.sample_process import answer_request, load
 
 
 class Opened:
@@ -36,7 +36,7 @@ def opened_here() -> Iterator[None]:
     """Open data in this process, for the tests of a module.
 
     A `conftest.py` imports it for all modules beside it; a module that wants the process itself, as
-    `tests/render/test_images.py` does, has a fixture of this name.
+    `tests/reports/test_images.py` does, has a fixture of this name.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "_Process", Opened)

@@ -18,7 +18,7 @@ from bench.inputs.draws import (
     parse_plan,
     read_noise,
 )
-from bench.running.resolve import resolve
+from bench.running.prepare import resolve
 from bench.running.settings import RunConfig, make_config
 
 SHAPE = (4, 8, 8)

@@ -19,7 +19,7 @@ from helpers.given import spec_of
 
 from bench.errors import BenchError, PluginError
 from bench.inputs.data import load_split
-from bench.running.parts.data import find_dataset
+from bench.running.finders import find_dataset
 from bench.running.prepare import AtHand, prepare
 from bench.running.settings import make_config
 

@@ -29,7 +29,7 @@ from bench.machine import hub as hub_module
 from bench.machine.offline import offline
 from bench.recordings.recording import find_recording
 from bench.running.prepare import find_weights
-from bench.running.resolve import resolve as resolve_run
+from bench.running.prepare import resolve as resolve_run
 from bench.running.settings import RunConfig
 from bench_plugins.datasets.hub import Hub as Dataset
 

@@ -15,10 +15,10 @@ from helpers.sketch import Sketch
 from numpy.typing import NDArray
 
 import bench as toolkit
-from bench.boards.formats import row_labels
-from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_draws, open_recording
+from bench.reports.formats import row_labels
+from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.cells import read_first_order
 from bench.store.folder import read_manifest, read_records
 from bench.store.runs import read_run

@@ -15,7 +15,7 @@ from bench.recordings.calibrate import calibrate
 from bench.recordings.learn import learn
 from bench.recordings.recording import open_recording
 from bench.recordings.sweep import sweep
-from bench.render.page import write_report
+from bench.reports.page.page import write_report
 
 
 def test_a_run_without_its_errors_is_refused(recording: Path, tmp_path: Path) -> None:

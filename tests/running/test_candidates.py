@@ -10,7 +10,7 @@ import pytest
 from helpers.command import bench
 from PIL import Image
 
-from bench.boards.leaderboard import leaderboard
+from bench.reports.leaderboard.ranking import leaderboard
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.cells import read_cells

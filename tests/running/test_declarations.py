@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from bench.errors import UserError
 from bench.running.classify import classify
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, key_of, make_config
 from bench.store.identity import digest
 

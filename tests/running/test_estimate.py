@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from bench.errors import UserError
 from bench.inputs.data import slugify
 from bench.machine.devices import assumed_speed
-from bench.render.plan import print_plan
+from bench.reports.terminal.plan import print_plan
 from bench.running.estimate import make_plan
 from bench.running.prepare import prepare
 from bench.running.settings import make_config

@@ -16,7 +16,7 @@ from bench.errors import BenchWarning, UserError
 from bench.running.execute import execute
 from bench.running.executors.protocol import Executable, Executor
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench.store.writing import RunFolder

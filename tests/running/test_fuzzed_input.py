@@ -22,7 +22,7 @@ from helpers.surfaces import READERS, SURFACES, Surface, read_with
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
-from bench.render import images
+from bench.reports.figures import images
 
 SECONDS, BYTES = 20, 2 * 2**30  # processor time and memory that one case may take
 PATIENCE = 10 * SECONDS  # for one that waits, on a machine that is busy with other things

@@ -16,7 +16,7 @@ from bench.discovery.loading import load_plugins
 from bench.engine.asking import Engine
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records
 from bench.store.summary import read_summary

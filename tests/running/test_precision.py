@@ -13,12 +13,11 @@ from helpers.command import bench
 from bench.contracts.specs import BackboneSpec
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchWarning
-from bench.running.kinds import precision
+from bench.running import finders
+from bench.running.kinds import checks
 from bench.running.kinds.denoiser import DenoiserKind
-from bench.running.parts import scorer
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
-from bench.running.question import RunQuestion
+from bench.running.question import PreparedRun, RunQuestion
 from bench.running.settings import make_config
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}
@@ -40,8 +39,8 @@ def test_auto_is_bfloat16_where_spec_and_device_allow_it(
     asked: str | None, trained_in: str, has: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = BackboneSpec(name="mine", target="a:B", dtype=trained_in)  # type: ignore[arg-type]
-    monkeypatch.setattr(scorer, "has_bfloat16", lambda device: has)
-    assert scorer.resolve_dtype(asked, spec, "cpu") == wanted
+    monkeypatch.setattr(finders, "has_bfloat16", lambda device: has)
+    assert finders.resolve_dtype(asked, spec, "cpu") == wanted
 
 
 def test_the_command_takes_auto() -> None:
@@ -72,11 +71,11 @@ def test_sixty_four_cells_are_compared_with_float32(
         )  # its weights are random
         engine = in_half.open_engine()
     assert isinstance(engine, DenoisingEngine)
-    monkeypatch.setattr(precision, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
-    said = precision.check_precision(in_half, engine) or ""
+    monkeypatch.setattr(checks, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
+    said = checks.check_precision(in_half, engine) or ""
     assert "chose bfloat16" in said and "(56 differences" in said  # 8 prompts on 8 draws
     whole = replace(in_half, prompts=replace(in_half.prompts, texts=in_half.prompts.texts[:1]))
-    assert precision.check_precision(whole, engine) is None  # nothing to confuse
+    assert checks.check_precision(whole, engine) is None  # nothing to confuse
 
 
 def test_a_check_without_memory_is_said(

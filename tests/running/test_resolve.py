@@ -10,9 +10,8 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.prepare import prepare
+from bench.running.prepare import check_effect, prepare, resolve
 from bench.running.question import Resolved
-from bench.running.resolve import check_effect, resolve
 from bench.running.settings import make_config
 from bench.running.texts import make_prompts
 

@@ -15,7 +15,7 @@ from helpers.unsealed import write_unsealed
 
 from bench import load_dataset, load_run
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.risk_sweep import PlannedSweep, settled, sweep_of
 from bench.running.settings import make_config
 from bench.stats.risk import most_differing, passing

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.running import run as module
-from bench.running.run import SharedCluster
+from bench.running import lifecycle as module
+from bench.running.lifecycle import SharedCluster
 from bench.running.settings import RunConfig
 
 

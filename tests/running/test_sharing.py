@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from bench.running.lifecycle import SharedBackbone
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
-from bench.running.run import SharedBackbone
+from bench.running.question import PreparedRun
 from bench.running.settings import RunConfig
 
 

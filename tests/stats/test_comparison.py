@@ -10,8 +10,8 @@ import pytest
 from helpers.command import bench
 from helpers.runs import a_manifest, store
 
-from bench.boards.measured import compare
 from bench.errors import UserError
+from bench.reports.measured import compare
 from bench.stats.differences import differing, run_settings
 from bench.stats.paired import difference_interval
 from bench.store.documents import Manifest

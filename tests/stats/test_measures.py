@@ -12,13 +12,13 @@ from helpers.recorded import N_DRAWS, record
 from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
-from bench.boards.measured import compare, measure_run
 from bench.contracts.levels import diffusion_levels
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.problem import Floats
 from bench.discovery.loading import metric_specs
 from bench.errors import PluginError, UserError
+from bench.reports.measured import compare, measure_run
 from bench.stats.checked import metric_parts, metric_value
 from bench.stats.measures import (
     MeasuredMetric,

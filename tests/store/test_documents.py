@@ -18,10 +18,10 @@ from helpers.runs import a_record, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
-from bench.render.run import print_run
+from bench.reports.leaderboard.ranking import leaderboard
+from bench.reports.terminal.run import print_run
 from bench.stats.metrics import summarize
 from bench.store.cells import part_path, read_cells, read_first_order, read_timesteps
 from bench.store.decisions import read_decisions

@@ -26,7 +26,7 @@ from helpers.runs import store
 from helpers.studies import store_study
 
 from bench.errors import UserError
-from bench.render.images import Images
+from bench.reports.figures.images import Images
 from bench.store.columns import FURTHER_LABELS, add_columns
 from bench.store.folder import read_manifest
 from bench.view.pages import Pages

@@ -21,7 +21,7 @@ from bench.running.executors.job import job_of
 from bench.running.executors.messages import Answer, Ended, Opened, Report, WorkerProcess
 from bench.running.executors.protocol import Executor
 from bench.running.executors.ray import Actors
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.store.records import is_record, make_record
 
 logger = logging.getLogger("bench.workers")

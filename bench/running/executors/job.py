@@ -18,7 +18,7 @@ from bench.machine.environment import installed_packages
 from bench.running.executors.messages import Job, Texts
 
 if TYPE_CHECKING:
-    from bench.running.prepared import PreparedRun
+    from bench.running.question import PreparedRun
 
 # Libraries whose version may change scores.
 NUMERICAL = ("diffusers", "numpy", "torch", "transformers")

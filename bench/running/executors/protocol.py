@@ -13,7 +13,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.engine.asking import CheckedStrategy, Engine
-from bench.running.parts.decision import Decider
+from bench.running.decider import Decider
 from bench.store.documents import Manifest
 
 Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images

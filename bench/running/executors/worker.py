@@ -34,7 +34,7 @@ from bench.running.executors.messages import (
     Texts,
     WorkerProcess,
 )
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 
 T = TypeVar("T")
 CALLS = 4  # concurrent calls: two blocks, one for encoded prompts, and one to spare

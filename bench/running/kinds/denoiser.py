@@ -1,7 +1,11 @@
-"""Runs of denoisers: diffusion models, scored by the error of their predictions."""
+"""Runs of denoisers: diffusion models, scored by the error of their predictions.
+
+Also the values, cache keys and entries of the identity of their draws and encoded prompts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -9,38 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
-from bench.contracts.levels import Levels
-from bench.contracts.strategy import Problem
-from bench.discovery import backbones
-from bench.discovery.targets import load_target, offers
+from bench.contracts.levels import Column, Levels
+from bench.contracts.strategy import Ints, Problem
+from bench.discovery.backbones import can_linearise, encoder_key, fact, has_own
 from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
+from bench.inputs.estimand import Weighting, draw_weights
 from bench.inputs.templates import Columns
-from bench.running.kinds.draws import (
-    conditioning_key,
-    draw_rows,
-    encode_texts,
-    level_table,
-    needs_null,
-    noise_identity,
-    run_noise,
-    speed_key,
-    views_identity,
-    weighting_identity,
-    weights_of_draws,
-)
-from bench.running.kinds.model_check import check_model
-from bench.running.kinds.precision import check_precision
-from bench.running.parts.measure import view_of_each_draw
-from bench.running.prepared import PreparedRun
-from bench.running.question import RunQuestion, ScorerKind
-from bench.running.settings import identity_settings
+from bench.running.finders import view_of_each_draw, views_identity
+from bench.running.kinds.checks import check_model, check_precision
+from bench.running.question import PreparedRun, RunQuestion, ScorerKind
+from bench.running.settings import RunConfig, about, identity_settings, loading_settings
 from bench.store.fields import without_none
-from bench.store.identity import ScoringIdentity
+from bench.store.identity import ScoringIdentity, digest
 
 if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
+    from bench.engine.scoring import Noise
+    from bench.engine.trees import Tree
 
 
 class DenoiserKind(ScorerKind["CheckedDenoiser"]):
@@ -65,20 +56,20 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             problem,
             timesteps=draw_rows(question, levels),
             weights=weights_of_draws(question, levels),
-            can_linearise=backbones.can_linearise(question.backbone),
+            can_linearise=can_linearise(question.backbone),
         )
 
     def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
         """Raise UserError if the backbone lacks a null, a posterior or levels that are needed."""
         super().check(question)
         config, split = question.config, question.split
-        target, name = load_target(question.backbone), question.backbone_name
+        spec, name = question.backbone, question.backbone_name
         if config.subtract_null and (not split or not split.items or split.items.shapes[0][0] == 1):
             raise UserError(
                 "--subtract-null needs items with several images: it changes no decision among the"
                 " texts of one image."
             )
-        if needs_null(config) and not offers(target, Denoiser.encode_null):
+        if needs_null(config) and not has_own(spec, Denoiser.encode_null):
             option = "--subtract-null" if config.subtract_null else "--guidance"
             raise UserError(
                 f"{option} needs a null conditioning, but backbone {name!r} has no `encode_null`."
@@ -88,7 +79,8 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             raise UserError(
                 f"--views {config.views} are samples of the latent; leave --latent out."
             )
-        if (of_latents or config.latent == "sample") and not offers(target, Denoiser.posterior):
+        needs_posterior = of_latents or config.latent == "sample"
+        if needs_posterior and not has_own(spec, Denoiser.posterior):
             option = f"--views {config.views}" if of_latents else "--latent sample"
             raise UserError(
                 f"{option} needs the distribution of the latent, but backbone {name!r} has no"
@@ -218,7 +210,7 @@ def linearisation_cost(question: RunQuestion) -> float:
     if not question.strategy.linearises:
         return LINEARISATION_COST
     resolution = question.backbone_parameters.get("resolution")
-    cost = backbones.linearisation_cost(question.backbone, question.weights, resolution)
+    cost = fact(question.backbone, Denoiser.linearisation_cost, question.weights, resolution)
     null = question.config.guidance is not None
     return (LINEARISATION_COST if cost is None else cost) + null
 
@@ -241,3 +233,82 @@ def _set_up(question: RunQuestion, backbone: CheckedDenoiser) -> None:
     if question.backbone.objects:  # the caller's object is left unchanged
         return
     accelerate(backbone, config.layout, config.attention, config.compile)
+
+
+def draw_rows(prepared: RunQuestion, levels: Levels) -> Ints:
+    """Return int64 [N], the row of each draw in the level table."""
+    return prepared.plan.assign_levels(prepared.n_draws, len(levels))
+
+
+def weights_of_draws(prepared: RunQuestion, levels: Levels) -> Column:
+    """Return float64 [N], the weight of each draw; raises UserError for levels out of range."""
+    rows, space = draw_rows(prepared, levels), prepared.config.space
+    return draw_weights(prepared.weighting, levels.rows(rows), space, rows, len(levels))
+
+
+def level_table(prepared: RunQuestion) -> Levels | None:
+    """Return the backbone's noise levels; None if only the model itself knows them."""
+    parameters = prepared.backbone_parameters
+    return fact(prepared.backbone, Denoiser.level_table, prepared.weights, **parameters)
+
+
+def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:
+    """Return the noise of the draws, from the seed or a file, shared by images or one per image."""
+    from bench.engine.scoring import OwnNoise, SharedNoise
+
+    config, plan, shape = prepared.config, prepared.plan, backbone.latent_shape
+    n_draws = prepared.n_draws
+    if config.noise_per == "image":
+        return OwnNoise(plan, config.seed, shape, backbone.device)
+    if config.noise:
+        bank = read_noise(Path(config.noise), n_draws, shape)
+    else:
+        bank = plan.make_noise(config.seed, n_draws, shape)
+    return SharedNoise(bank, backbone.device)
+
+
+def encode_texts(prepared: RunQuestion, backbone: CheckedDenoiser) -> Tree:
+    """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
+    from bench.engine.embeddings import embed_prompts
+
+    prepared.check_key(backbone)
+    texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
+    return embed_prompts(backbone, conditioning_key(prepared), texts, with_null)
+
+
+def needs_null(config: RunConfig) -> bool:
+    """Return whether the null conditioning is used."""
+    return config.subtract_null or config.guidance is not None
+
+
+def speed_key(prepared: RunQuestion) -> str:
+    """Return the cache key of the best batch size: all that affects speed except the device."""
+    spec, weights = prepared.backbone, prepared.weights
+    resolution = prepared.backbone_parameters.get("resolution")
+    fingerprint, loading = weights.fingerprint if weights else "", loading_settings(prepared.config)
+    of_network = [value for name, value in loading if name != "device"]
+    return f"{spec.name} {spec.version} {fingerprint} {prepared.dtype} {resolution} {of_network}"
+
+
+def conditioning_key(prepared: RunQuestion) -> str:
+    """Return the cache key of encoded prompts: all that affects them except their texts."""
+    own = encoder_key(prepared.backbone, prepared.weights, prepared.backbone_parameters)
+    loading = [pair for pair in loading_settings(prepared.config) if pair[0] in about("prompts")]
+    return f"{own} {prepared.dtype} {loading}"
+
+
+def noise_identity(config: RunConfig, n_draws: int) -> str:
+    """Return the entry of the identity for the noise: the seed, or the hash of the file."""
+    if config.noise is None:
+        return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
+    bank = read_noise(Path(config.noise), n_draws)
+    return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
+
+
+def weighting_identity(weighting: Weighting) -> str | None:
+    """Return a formula as written, or the hash of listed weights; None for equal weights."""
+    if weighting.name == "uniform":
+        return None
+    if weighting.weights is None:
+        return str(weighting)
+    return f"sha256 {digest({'weights': sorted(weighting.weights.items())})}"

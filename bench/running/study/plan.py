@@ -15,11 +15,11 @@ from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.machine.devices import PEAKS
 from bench.running.borrowed import name_fit_split
+from bench.running.decider import backbone_params
 from bench.running.estimate import make_plan
 from bench.running.executors.cluster import check_executor
-from bench.running.parts.decision import backbone_params
+from bench.running.prepare import check_effect, resolve
 from bench.running.question import Resolved
-from bench.running.resolve import check_effect, resolve
 from bench.running.settings import SCORER_TEXT, RunConfig, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.running.study.rounds import Methods, boards_of, decisions_of, expected_images

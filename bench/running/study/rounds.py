@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.inputs.subsets import shuffle_samples
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings

@@ -17,9 +17,9 @@ from helpers.encoders import save_clip, save_dinov2, save_naflex, save_siglip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.inputs.weights import resolve
+from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
 from bench.testing.classifiers import TEXTS, pictures
 from bench_plugins.backbones._encoders import DINOV2, Encoder

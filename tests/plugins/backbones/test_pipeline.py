@@ -27,7 +27,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import rows
 from bench.errors import UserError
 from bench.inputs.weights import resolve
-from bench.running.parts.scorer import family_of
+from bench.running.finders import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 

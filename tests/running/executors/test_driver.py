@@ -25,7 +25,7 @@ from bench.running.executors.dispatch import DispatchRules
 from bench.running.executors.driver import Driver
 from bench.running.executors.messages import Answer, Ended, Report
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 

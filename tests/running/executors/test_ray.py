@@ -23,8 +23,8 @@ from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning
 from bench.running.execute import execute
 from bench.running.executors.driver import Driver, open_ray
+from bench.running.lifecycle import run as run_config
 from bench.running.prepare import prepare
-from bench.running.run import run as run_config
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 

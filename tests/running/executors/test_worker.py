@@ -20,7 +20,7 @@ from bench.running.executors.job import job_of
 from bench.running.executors.messages import Ended, Opened, WorkerProcess
 from bench.running.executors.worker import Worker
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 
 BASE: dict[str, Any] = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}}

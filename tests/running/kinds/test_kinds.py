@@ -13,7 +13,7 @@ from bench.contracts.specs import Scorer
 from bench.errors import UserError
 from bench.running.kinds import KINDS
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 
 

@@ -15,10 +15,10 @@ from helpers.loras import save_lora
 from helpers.pipelines import save_indexed
 from PIL import Image
 
-from bench.running.kinds.draws import encode_texts
+from bench.running.kinds.denoiser import encode_texts
+from bench.running.lifecycle import SharedBackbone, run
 from bench.running.prepare import prepare
-from bench.running.prepared import PreparedRun
-from bench.running.run import SharedBackbone, run
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench.store.studies import read_study, study_folder
 

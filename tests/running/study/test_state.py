@@ -9,7 +9,7 @@ import pytest
 from helpers.command import bench
 from helpers.studies import GRID
 
-from bench.running.study.state import Clock
+from bench.running.study.course import Clock
 
 
 def test_what_is_left_is_what_cells_took_so_far() -> None:

@@ -1,1 +1,0 @@
-"""Leaderboards: published and reported results, and how they are written down."""

@@ -1,0 +1,181 @@
+"""`bench fetch`. Download models and data for offline use.
+
+Group: See what is there, 5.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from bench.cli.options import json_option
+from bench.cli.output import end_with_json, next_steps, print_log, say, wants_json
+from bench.contracts.backbone import Backbone
+from bench.contracts.specs import BackboneSpec
+from bench.discovery.backbones import fact
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import load_target, offers
+from bench.errors import AbsentError, UserError
+from bench.inputs.data import DataSource, find_scheme, load_split
+from bench.inputs.weights import HASHED_SUFFIXES, Weights, resolve
+from bench.machine.files import read_toml
+from bench.machine.hub import advise_licence
+from bench.running.finders import DECLARATION, expand_datasets, find_backbone, find_dataset
+from bench.running.prepare import find_weights
+from bench.running.prepare import resolve as resolve_run
+from bench.running.settings import RunConfig
+from bench.running.study.file import read_study_file
+from bench.store.fields import Document
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.option("--revision", help="The Hub revision of weights; only with a single NAME.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Precision to download if the Hub has several [default: the backbone's].",
+)
+@json_option
+def fetch_command(names: tuple[str, ...], revision: str | None, dtype: str | None) -> None:
+    """Download the weights or data of each NAME, and check them.
+
+    NAME is a backbone, a Hub id, a dataset (also hf:OWNER/NAME or @COLLECTION), or a study, whose
+    data and weights are all fetched. Their sizes are printed before. They are kept in the caches of
+    the Hub's libraries; afterwards `bench run --offline` needs no network.
+    """
+    if revision and len(names) > 1:
+        raise UserError("--revision needs a single NAME.")
+    print_log("bench.hub")
+    fetched: list[Fetched] = []
+    for name in names:
+        for part in fetch(name, revision, dtype):
+            fetched.append(part)
+            say(f"{part.name}: {_describe(part)}.", err=wants_json())
+    end_with_json([part.plain() for part in fetched])
+    models = [part.name for part in fetched if part.weights]
+    data = [part.name for part in fetched if part.kind == "dataset"]
+    more = {
+        "--backbone": models[-1] if models else None,
+        "--revision": revision,
+        "--dtype": dtype,
+    }
+    words = [word for name, value in more.items() if value for word in (name, value)]
+    again = ["bench", "run", data[-1] if data else "DATASET", *words, "--offline"]
+    if models or data:
+        next_steps(("score with it", shlex.join(again)))
+
+
+def _describe(part: Fetched) -> str:
+    where = "it has no weights of its own"
+    if part.images is not None:
+        where = f"{part.images:,} images are on this machine"
+    elif part.weights:
+        where = f"{part.weights} is in {part.folder}"
+    return where + (f" (licence: {part.licence})" if part.licence else "")
+
+
+class Fetched(Document):
+    """A backbone or dataset that is on this machine."""
+
+    name: str
+    kind: Literal["backbone", "dataset"]
+    weights: str | None = None  # Hub id or folder; None for a dataset, and for no weights
+    revision: str | None = None  # commit on the Hub
+    licence: str | None = None
+    folder: str | None = None  # folder of the weights
+    images: int | None = None  # in the split of a dataset
+
+
+def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Iterator[Fetched]:
+    """Download what a run or a study reads, check it as before a run, and yield each part.
+
+    `name` is a backbone, a Hub id of weights, a dataset or a study. `dtype` selects among several
+    stored precisions of weights. Raises UserError, which is an AbsentError if the Hub refuses; the
+    message names the page of a licence to accept.
+    """
+    plugins = load_plugins()
+    is_file = name.endswith(DECLARATION)
+    if name in plugins.studies or (is_file and "source" not in read_toml(Path(name))):
+        yield from _fetch_study(name)
+    elif (
+        is_file
+        or name.startswith("@")
+        or (name in plugins.datasets and name not in plugins.backbones)
+        or find_scheme(name, plugins.datasets) is not None
+    ):
+        for dataset in expand_datasets([name]):
+            yield _fetch_data(find_dataset(RunConfig(dataset=dataset)))
+    else:
+        yield _fetch_backbone(name, revision, dtype)
+
+
+def _fetch_study(name: str) -> Iterator[Fetched]:
+    """Fetch the data and weights of a study's runs, each only once."""
+    done: set[object] = set()
+    for cell in read_study_file(name, {}).cells:
+        run, config = resolve_run(cell.config), cell.config
+        fitted = [config.fit_split or "train"] if run.backbone.learns else []
+        for split in (config.split, *fitted):
+            data = repr((run.data, split))
+            if data not in done:
+                yield _fetch_data(run.data, split)
+            done.add(data)
+        if run.backbone_key not in done:
+            weights = find_weights(run)
+            _read(run.backbone, weights, run.dtype, **run.backbone_parameters)
+            yield _fetched(run.backbone_name, run.backbone, weights)
+        done.add(run.backbone_key)
+
+
+def _fetch_data(data: DataSource, split: str | None = None) -> Fetched:
+    loaded = load_split(data, split)
+    images = len(loaded.sample_ids)
+    name, licence = data.name or data.title, data.spec.licence or None
+    return Fetched(name=name, kind="dataset", licence=licence, images=images)
+
+
+def _fetch_backbone(name: str, revision: str | None, dtype: str | None) -> Fetched:
+    backbone = find_backbone(RunConfig(dataset="-", backbone=name, revision=revision))
+    spec, source = backbone.spec, backbone.weights or backbone.spec.weights
+    weights = None
+    try:
+        if source is not None:
+            weights = resolve(source, revision or spec.revision)
+        _read(spec, weights, dtype or spec.dtype, **spec.resolve_parameters({}))
+    except AbsentError as error:
+        if spec.gated and not backbone.weights and advise_licence(str(source)) not in str(error):
+            advice = advise_licence(str(source), spec.licence)
+            raise AbsentError(f"{error}\n{advice}") from None
+        raise
+    return _fetched(name, spec, weights)
+
+
+def _read(spec: BackboneSpec, weights: Weights | None, dtype: str, **parameters: Any) -> None:
+    """Check weights, for which those that are read are downloaded."""
+    if weights is None:
+        return
+    if offers(load_target(spec), Backbone.check_weights):
+        fact(spec, Backbone.check_weights, weights, dtype=dtype, **parameters)
+        return
+    files = [name for name in weights.listing or () if name.endswith(tuple(HASHED_SUFFIXES))]
+    weights.prefetch(files)
+    for file in files:
+        weights.find(file)
+
+
+def _fetched(name: str, spec: BackboneSpec, weights: Weights | None) -> Fetched:
+    if weights is None:
+        return Fetched(name=name, kind="backbone", licence=spec.licence)
+    return Fetched(
+        name=name,
+        kind="backbone",
+        weights=weights.location,
+        revision=weights.revision,
+        licence=spec.licence,
+        folder=str(weights.root),
+    )

@@ -1,1 +1,0 @@
-"""Output for people: tables on a terminal, HTML pages, figures and pictures."""

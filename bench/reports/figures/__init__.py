@@ -1,0 +1,1 @@
+"""Figures of reports, and pictures of the images of a run."""

@@ -1,0 +1,1 @@
+"""The leaderboard: its rows and columns, how they are ranked, and the published results."""

@@ -1,0 +1,162 @@
+"""Export the leaderboard as Markdown, CSV, HTML and a plot, and a run as a LaTeX table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.machine.files import write_atomically, writing
+from bench.reports.formats import assignments, boards
+from bench.reports.leaderboard.columns import board_tables, tabulate
+from bench.reports.leaderboard.ranking import leaderboard
+from bench.reports.leaderboard.rows import LeaderboardRow, run_row
+from bench.reports.text import csv_text, format_tables, to_markdown
+from bench.stats.many import rank_text
+from bench.store.runs import read_run
+from bench.store.shipped import is_packed, pack
+
+
+def to_csv(rows: Sequence[LeaderboardRow]) -> str:
+    """Return all boards as one CSV table, with a column per field and numbers not rounded."""
+    if not rows:
+        return ""
+    lines = []
+    for row in rows:
+        line = row.plain()
+        low, high = line.pop("accuracy_ci95") or (None, None)
+        test = row.against_first
+        line |= {name: assignments(line[name]) for name in ("params", "parameters")}
+        line |= {"rank": rank_text(row.rank) if row.rank else None}
+        line |= {"against_first": test and test.difference.estimate}
+        lines.append({**line, "accuracy_low": low, "accuracy_high": high})
+    return csv_text(lines[0], (line.values() for line in lines))
+
+
+def to_latex(run: Path) -> str:
+    """Return the metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
+    stored = read_run(run)
+    row = run_row(run, stored.manifest, stored.require_summary())
+    table = tabulate([row], f"{row.dataset}/{row.split}")
+    units = "cost: evaluation equivalents per image; s: seconds per image"
+    below = [f"{table.above} · {units} · run {row.run_id}"]
+    without_rank = [line[1:] for line in table.rows]
+    table = replace(table, head=table.head[1:], rows=without_rank, above="", below=below)
+    return format_tables([table], "latex")
+
+
+# Lines around the table in a README.
+BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderboard -->"
+PICTURE = "leaderboard.png"
+
+
+def render(published: Path, readme: Path, archive: Path | None = None) -> list[Path]:
+    """Write the leaderboard of the published results, and return the written files (UserError).
+
+    In `readme`, what is between the lines `BEGIN` and `END` is replaced. `archive` is the file of
+    the published runs that comes with the package; None: not written.
+    """
+    rows = own_boards(published)
+    contents: dict[Path, str | bytes] = {readme: _with_table(readme, rows)}
+    if archive and not is_packed(published, archive):
+        contents[archive] = pack(published)
+    with writing("The leaderboard"):
+        for file, content in contents.items():
+            write_atomically(file, content)
+        if rows:
+            draw(rows, published / PICTURE)
+    return [*contents, *([published / PICTURE] if rows else [])]
+
+
+def find_stale(published: Path, readme: Path, archive: Path | None = None) -> list[str]:
+    """Return the files that `render` would change, as one sentence each."""
+    rows = own_boards(published)
+    changes = []
+    if _read(readme) != _with_table(readme, rows):
+        changes.append(f"{readme} does not show the results in {published}")
+    if archive and not is_packed(published, archive):
+        changes.append(f"{archive} does not have the results in {published}")
+    if rows and _read_digest(published / PICTURE) != _compute_digest(rows):
+        changes.append(f"{published / PICTURE} was not drawn from these results")
+    return changes
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} cannot be read: {error}. This command works in a clone of the repository."
+        ) from None
+
+
+def own_boards(published: Path) -> list[LeaderboardRow]:
+    """Return the rows of the boards that have a run of this toolkit, not only reported results."""
+    rows = leaderboard(published)
+    own = {r.board[:3] for r in rows if r.kind != "reported"}
+    return [r for r in rows if r.board[:3] in own]
+
+
+def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:
+    before, begin, rest = _read(readme).partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{readme} needs the lines {BEGIN!r} and {END!r} around the table.")
+    return f"{before}{BEGIN}\n{to_markdown(board_tables(rows))}{END}{after}"
+
+
+def _compute_digest(rows: Sequence[LeaderboardRow]) -> str:
+    shown = []
+    for title, board in boards(rows):
+        table = tabulate(board)
+        content = {"above": table.above, "head": table.head, "cells": table.rows}
+        shown.append([title, {**content, "sources": table.sources}])
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
+
+def _read_digest(picture: Path) -> str | None:
+    from PIL import Image
+
+    if not picture.is_file():
+        return None
+    with Image.open(picture) as image:
+        return image.info.get("Source")
+
+
+def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
+    """Plot accuracy with its interval against evaluation equivalents per image, a panel per board.
+
+    The digest of the rows is in the picture's metadata, so that `find_stale` can compare it.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    panels = list(boards(rows))
+    figure = Figure(figsize=(6.5 * len(panels), 5), layout="constrained")
+    columns = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, board) in zip(columns, panels, strict=True):
+        costed = [(r.cost, r.shown_ci95, r) for r in board if r.cost and r.shown_ci95]
+        for cost, (low, high), row in sorted(costed, key=lambda point: point[0]):
+            value = row.accuracy
+            live = row.kind == "measured"
+            suffix = "" if live else f" ({row.kind})"
+            axes.errorbar(
+                cost,
+                value,
+                [[max(0, value - low)], [max(0, high - value)]],
+                fmt="o" if live else "s",
+                markerfacecolor=None if live else "white",
+                capsize=3,
+                label=f"{row.backbone} · {row.strategy}{suffix}",
+            )
+        axes.set_xscale("log")
+        axes.set_title(title, fontsize=10)
+        axes.xaxis.set_minor_formatter(NullFormatter())  # minor labels would overlap
+        axes.set_xlabel("evaluation equivalents per image; a classifier: one pass")
+        axes.set_ylabel("accuracy, 95 % interval")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    figure.savefig(file, dpi=110, metadata={"Source": _compute_digest(rows)})

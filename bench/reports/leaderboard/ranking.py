@@ -1,0 +1,216 @@
+"""Rank stored runs on leaderboards, beside published runs and results that others reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.discovery.loading import metric_of_runs
+from bench.errors import UserError, warn_user
+from bench.reports.leaderboard.rows import MEASURED, REPLAYED, REPORTED, Rows, all_reported, run_row
+from bench.reports.leaderboard.rows import LeaderboardRow as Row
+from bench.reports.measured import measure_run
+from bench.stats.many import Rank, holm, ranks
+from bench.stats.measures import make_metric
+from bench.stats.paired import ALPHA, mcnemar, paired_test, paired_wins
+from bench.store.decisions import Decisions, read_decisions, shared_rows
+from bench.store.folder import list_runs, read_manifest
+from bench.store.runs import read_runs, with_tags
+
+RANKED = (
+    "A rank is a range: from 1 + the runs that are significantly better, to the number of runs −"
+    " those that are significantly worse (McNemar's exact test on the same images, 5 %, Holm over"
+    " all pairs), among complete runs that are zero-shot, or trained on the same data. Published"
+    " runs are ranked among themselves; each other run (yours) and each replay as if it alone were"
+    " added. Runs without a rank have a difference in points from the first ranked one, on the"
+    " images of both (95 % interval)."
+)
+
+
+def leaderboard(
+    folders: Path | Sequence[Path],
+    dataset: str | None = None,
+    tags: Collection[str] = (),
+) -> list[Row]:
+    """Return the rows of all boards, grouped by board, best accuracy first.
+
+    Rows of one board have the same dataset, version, split and data (by fingerprint). The ranks are
+    those of `add_ranks`. `folders` are searched for runs and `reported.json` files at any depth; a
+    run is included once, and a published one again if it was also made here. With `tags`, only runs
+    that have all of them are included, without reported results. Raises UserError if no folder
+    exists.
+    """
+    folders = [folders] if isinstance(folders, Path) else folders
+    existing = [folder for folder in folders if folder.is_dir()]
+    if not existing:
+        raise UserError(
+            f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
+        )
+    rows = list(_stored_rows(existing, dataset, tags))
+    if not tags:
+        rows += (row for row in all_reported(existing) if dataset in (None, row.dataset))
+    return rank_boards(rows)
+
+
+def rank_boards(
+    rows: Iterable[Row], decided: Callable[[str], Decisions] | None = None
+) -> list[Row]:
+    """Return the rows grouped by board, best accuracy first, with ranks; see `add_ranks`.
+
+    `decided` returns the decisions of the run in a folder; None: they are read from there.
+    """
+    rows = _assign_boards(list(rows))
+    rows.sort(key=lambda row: (*row.board, -row.accuracy, row.cost or 0))
+    boards = groupby(rows, key=lambda row: row.board)
+    return [row for _, board in boards for row in add_ranks(list(board), decided or _read)]
+
+
+def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Row]:
+    """Return the rows with another metric, computed from the stored runs (UserError).
+
+    A warning is issued for each run that lacks what the metric needs.
+    """
+    spec = metric_of_runs(name)
+    make_metric(spec, parameters)
+    results = []
+    for row in rows:
+        value = row.metric(name) if spec.in_summaries else None
+        if row.path is not None and value is None:
+            try:
+                [(_, result)] = measure_run(Path(row.path), name, parameters)
+                value = None if isinstance(result, str) else result.value
+            except UserError as error:
+                warn_user(str(error))
+        results.append(row.with_metric(name, value))
+    return results
+
+
+def _read(path: str) -> Decisions:
+    folder = Path(path)
+    return read_decisions(folder, read_manifest(folder))
+
+
+def _stored_rows(
+    folders: Sequence[Path], dataset: str | None, tags: Collection[str]
+) -> Iterator[Row]:
+    seen = set()
+    for run in read_runs(p for folder in folders for p in with_tags(list_runs(folder), tags)):
+        if run.summary is None or dataset not in (None, run.manifest.dataset.name):
+            continue
+        row = run_row(run.path, run.manifest, run.summary)
+        key = (row.run_id, row.n_samples, row.published)
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+def _assign_boards(rows: Rows) -> list[Row]:
+    """Assign reported results, which state no version or data, to the newest matching board."""
+    newest: dict[tuple[str, str], tuple[int, str]] = {}
+    for row in rows:
+        if row.kind != REPORTED:
+            key, (_, version, _, data) = (row.dataset, row.split), row.board
+            newest[key] = max(newest.get(key, (0, "")), (version, data))
+    placed = []
+    for row in rows:
+        board = newest.get((row.dataset, row.split)) if row.kind == REPORTED else None
+        if board:
+            place = {"version": board[0] or None, "fingerprint": board[1] or None}
+            row = row.model_copy(update=place)
+        placed.append(row)
+    return placed
+
+
+def add_ranks(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[Row]:
+    """Return the rows of one board with their ranks.
+
+    Rivals are complete runs on the whole split whose backbones are zero-shot or trained on the same
+    data: the published ones if there are any, which no other run can move then. A rank counts the
+    rivals that are significantly better or worse, by McNemar's exact test on the same images, with
+    Holm's correction for all pairs (5 %). Another complete run or a replay gets the rank that it
+    would have if it alone were added. All other runs have no rank, but their difference from the
+    first rival of the board on the images of both.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, row in enumerate(board):
+        if row.kind in (MEASURED, REPLAYED) and row.path is not None:
+            groups.setdefault(row.training, []).append(index)
+    rank_of: dict[int, Rank | None] = {}
+    for indices in groups.values():
+        measured = [index for index in indices if board[index].kind == MEASURED]
+        rivals = [index for index in measured if board[index].published] or measured
+        guests = [index for index in indices if index not in rivals]
+        members = [*rivals, *guests]
+        ranges = _ranks([board[index] for index in members], len(rivals), decided)
+        rank_of |= zip(members, ranges, strict=True)
+    ranked = [row.model_copy(update={"rank": rank_of.get(i)}) for i, row in enumerate(board)]
+    first = next((row for row in ranked if row.kind == MEASURED and row.path), None)
+    return [_with_difference(row, first, decided) for row in ranked]
+
+
+def _with_difference(row: Row, first: Row | None, decided: Callable[[str], Decisions]) -> Row:
+    """Return a row that is no rival with its difference from the first one on shared images."""
+    if first is None or row.rank is not None or row.kind == MEASURED or row.path is None:
+        return row
+    a, b = decided(first.path or ""), decided(row.path)
+    rows_a, rows_b = shared_rows(a, b)
+    if not len(rows_a):
+        return row
+    test = paired_test(a.correct[rows_a], b.correct[rows_b])
+    return row.model_copy(update={"against_first": test})
+
+
+def _ranks(rows: Rows, rivals: int, decided: Callable[[str], Decisions]) -> list[Rank | None]:
+    """Return the ranks of the first `rivals` rows, and of each other row if it alone were added."""
+    better, p = compare_pairs(rows, rivals, decided)
+    upper = np.triu_indices(rivals, 1)
+    between = np.sort(p[upper])
+    results = ranks(better[:rivals, :rivals] & _rejected(p[:rivals, :rivals], between))
+    for guest in range(rivals, len(rows)):
+        family = np.ix_([*range(rivals), guest], [*range(rivals), guest])
+        tested = np.concatenate([between, p[guest, :rivals]])
+        results.append(ranks(better[family] & _rejected(p[family], tested))[-1])
+    return results
+
+
+def _rejected(p: NDArray[np.float64], tested: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of the p-values, any shape, Holm's method rejects in the family `tested`."""
+    rejected = tested[holm(tested) <= ALPHA]
+    return p <= np.max(rejected, initial=-1.0)
+
+
+def compare_pairs(
+    rows: Rows, rivals: int, decided: Callable[[str], Decisions]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return whether row i is better than row j, bool [R, R], and the p-values, float64 [R, R].
+
+    Each pair of the first `rivals` rows is tested, and each of them with each other row. Decisions
+    are read only of runs with similar accuracies. The p-value of a pair is largest if as few images
+    as possible are right in both runs. If even this bound is significant after Bonferroni's
+    correction, it stands for the p-value: Holm's procedure rejects the pair either way, and its
+    result for the other pairs is the same.
+    """
+    n = np.array([row.n_samples or 0 for row in rows])
+    right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])
+    members = min(rivals + 1, len(rows))
+    pairs = members * (members - 1) // 2
+    # The bound depends only on these two counts, which many runs have in common.
+    (counts, sizes), kind = np.unique(np.stack([right, n]), axis=1, return_inverse=True)
+    kind = kind.reshape(-1)
+    both = np.maximum(0, counts[:, None] + counts - np.minimum(sizes[:, None], sizes))
+    bound = mcnemar(counts[:, None] - both, (counts[:, None] - both).T)
+    p = bound[kind][:, kind]
+    unsure = p * pairs > ALPHA
+    np.fill_diagonal(unsure, False)
+    unsure[rivals:, rivals:] = False
+    needed = np.flatnonzero(unsure.any(axis=1))
+    if len(needed):
+        wins = paired_wins(decided(rows[index].path or "") for index in needed.tolist())
+        block = np.ix_(needed, needed)
+        p[block] = np.where(unsure[block], mcnemar(wins, wins.T), p[block])
+    return right[:, None] > right, p

@@ -1,0 +1,1 @@
+"""The HTML page of `bench report`, and the templates of all pages."""

@@ -1,0 +1,291 @@
+"""Write the self-contained HTML page of `bench report`; load the templates of all pages."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import gzip
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, UndefinedError
+from markupsafe import Markup
+
+from bench import __version__
+from bench.errors import UserError
+from bench.machine.files import write_atomically, writing
+from bench.reports.comparisons import comparison_facts, comparison_tables
+from bench.reports.figures import plots
+from bench.reports.figures.curves import (
+    MOST_CONFUSED,
+    errors_by_timestep,
+    find_course,
+    most_confused_classes,
+)
+from bench.reports.figures.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
+from bench.reports.figures.images import Images
+from bench.reports.formats import row_labels
+from bench.reports.leaderboard.ranking import RANKED
+from bench.reports.leaderboard.rows import all_reported
+from bench.reports.page.answer import MOST_INTERVALS, answers, page_question
+from bench.reports.page.board import (
+    MOST_RUNS,
+    PageBoard,
+    PairwiseComparisons,
+    compare_runs,
+    find_blind_controls,
+    make_boards,
+)
+from bench.reports.risk import risk_sentence, risk_warning
+from bench.reports.run_view import RunView, read_requested_run
+from bench.reports.sentences import Opening, make_opening, probability_sentence
+from bench.reports.study.figures import StudyPart, find_studies
+from bench.reports.text import escape_hidden, html_table, prose_html, with_subject
+from bench.running.command import recording_command
+from bench.stats.agreement import audit_of
+from bench.stats.many import rank_text
+from bench.stats.metrics import confusion, per_class, worst_confusions
+from bench.stats.probability import known_probabilities, probability_skill
+from bench.store.calibrations import Calibrated, find_calibrations
+from bench.store.runs import read_runs
+from bench.store.summary import read_again, read_swept
+
+
+@cache
+def environment(*packages: str) -> Environment:
+    """Return a Jinja environment: templates of these packages, then those of the report."""
+    templates = Environment(
+        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.reports.page")]),
+        autoescape=True,
+        finalize=_escape_controls,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["prose"] = lambda text: Markup(prose_html(text))
+    templates.globals |= {
+        "comparison_facts": comparison_facts,
+        "comparison_tables": comparison_tables,
+        "html_table": lambda table: Markup(html_table(table)),
+        "rank_text": rank_text,
+    }
+    return templates
+
+
+def read_template(name: str, *packages: str) -> str:
+    """Return the source of a template, such as a style sheet."""
+    templates = environment(*packages)
+    assert templates.loader is not None
+    return templates.loader.get_source(templates, name)[0]
+
+
+def _escape_controls(value: object) -> object:
+    """Escape control characters of a template's values; Jinja escapes HTML afterwards."""
+    return value if isinstance(value, Markup) else escape_hidden(value)
+
+
+MAX_PICTURES = 240  # on a page, shared among its runs
+MIN_PICTURES = 12  # per run
+MAX_PROMPTS = 200  # shown per run
+MAX_OPEN = 100  # runs in the page's HTML; the others are unpacked on demand
+DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UndefinedError)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A run's section of the page, with its id in the page and its opening sentences."""
+
+    anchor: str
+    run: RunView
+    html: Markup
+    opening: Opening
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """What was written on a page, and what was left out."""
+
+    size: int  # bytes
+    runs: list[str]  # ids of the runs
+    notes: list[tuple[str, str]]  # (run or file, reason) of what was left out
+
+
+def write_report(
+    paths: Sequence[Path],
+    out: Path,
+    results: Path | None = None,
+    data_dirs: Mapping[str, str] | None = None,
+    most_images: int = MAX_PICTURES,
+    notes: Iterable[tuple[str, str]] = (),
+    metric: tuple[str, Mapping[str, Any]] | None = None,
+    label: tuple[str, str] | None = None,
+) -> WrittenReport:
+    """Write the page of some runs.
+
+    Unreadable runs are left out and listed on the page, together with `notes`, (name, reason).
+    `metric`, with its parameters, is shown for runs that have what it needs. With `label`, (column,
+    value), the page covers only images that have this further label. Reported results and studies
+    are read from the folder `results`; `data_dirs` is as for `Images`. UserError if no run can be
+    read or the file cannot be written.
+    """
+    reasons = list(notes)
+    images = Images(data_dirs or {})
+    share = max(MIN_PICTURES, most_images // max(1, len(paths))) if most_images else 0
+    sections: list[Section] = []
+    calibrated = list(find_calibrations(results)) if results else []
+
+    def left_out(path: Path, error: UserError) -> None:
+        reasons.append((str(path), str(error)))
+
+    for stored in read_runs(paths, left_out):
+        anchor = f"run-{len(sections) + 1}"
+        try:
+            with _pause_garbage_collector():
+                run = read_requested_run(stored, metric, label, left_out)
+                section = make_section(run, anchor, images, share, len(paths) == 1, calibrated)
+        except UserError as error:
+            left_out(stored.path, error)
+        except DAMAGE as error:
+            left_out(stored.path, UserError(f"It is damaged: {type(error).__name__}: {error}"))
+        else:
+            sections.append(section)
+    if not sections:
+        raise UserError("\n".join(["There is no run to report.", *starmap(with_subject, reasons)]))
+    reported = list(all_reported([results], left_out)) if results else []
+    runs = {section.anchor: section.run for section in sections}
+    boards = make_boards(runs, reported)
+    ids = [run.manifest.run_id for run in runs.values()]
+    studies = find_studies(results, set(ids), left_out) if results else []
+    page = render(boards, sections, reasons, compare_runs(boards, runs), studies)
+    with writing(f"--out {out}"):
+        write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
+    return WrittenReport(len(page.encode()), ids, reasons)
+
+
+@contextmanager
+def _pause_garbage_collector() -> Iterator[None]:
+    """Pause the garbage collector, which would traverse millions of live objects repeatedly.
+
+    A report of 200,000 images with 1,000 classes takes 5.9 s of CPU without it and 9.9 s with it,
+    start-up aside.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def make_section(
+    run: RunView,
+    anchor: str,
+    images: Images,
+    most_images: int,
+    alone: bool = False,
+    calibrated: Sequence[Calibrated] = (),
+) -> Section:
+    """Return a run's section; without its opening sentences if the run is `alone` on the page."""
+    notes: list[str] = []
+    decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
+    again = read_again(run.path, run.manifest, decided)
+    audit = audit_of(read_swept(run.path, run.manifest), run.manifest, decided)
+    sentences = make_opening(run.manifest, run.summary, decided, again, audit, run.questions)
+    matrix = confusion(decided, len(run.classes))
+    shown = most_confused_classes(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
+    names = [run.classes[index] for index in shown]
+    counts, totals = matrix[np.ix_(shown, shown)].tolist(), matrix[shown].sum(axis=1).tolist()
+    classes = per_class(decided, run.classes)
+    classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
+    curves, probable = errors_by_timestep(run), probability_skill(decided, run.manifest, calibrated)
+    course = find_course(run)
+    html = (
+        environment()
+        .get_template("run.html")
+        .render(
+            run=run,
+            summary=run.summary,
+            anchor=anchor,
+            opening=None if alone else sentences,
+            marks=row_labels(row),
+            again=row.command,
+            recording=recording_command(run.manifest),
+            most_prompts=MAX_PROMPTS,
+            classes=classes,
+            names=names,
+            matrix=list(zip(names, counts, totals, strict=True)),
+            worst=worst_confusions(matrix, run.classes, most=10),
+            risk=risk_sentence(stated, run.manifest.sweep, run.summary),
+            risk_warning=risk_warning(audit, stated),
+            probability=probability_sentence(probable) if probable else None,
+            worth=plots.draw_reliability(probable).inline(f"{anchor}-worth") if probable else None,
+            curves=plots.draw_errors(curves).inline(f"{anchor}-curves") if curves else None,
+            course=course,
+            course_figure=plots.draw_course(course).inline(f"{anchor}-course") if course else None,
+            curve_images=curves.n_images if curves else 0,
+            pictures=load_pictures(
+                run,
+                images,
+                most_images,
+                notes.append,
+                known_probabilities(decided, run.manifest, calibrated),
+            ),
+            at_once=PICTURES_AT_ONCE,
+            on_paper=ON_PAPER,
+            mistakes=int((~decided.correct).sum()),
+            notes=notes,  # filled by `load_pictures`, above
+        )
+    )
+    return Section(anchor, run, Markup(html), sentences)
+
+
+def render(
+    board: Sequence[PageBoard],
+    sections: Sequence[Section],
+    notes: Sequence[tuple[str, str]],
+    compared: Sequence[PairwiseComparisons] = (),
+    studies: Sequence[StudyPart] = (),
+) -> str:
+    """Return the page."""
+    runs = {section.anchor: section.run for section in sections}
+    openings = {section.anchor: section.opening for section in sections}
+    further = Markup("\n").join(section.html for section in sections[MAX_OPEN:])
+    packed = base64.b64encode(gzip.compress(further.encode(), mtime=0)).decode() if further else ""
+    script, style = read_template("report.js"), read_template("report.css")
+    page: str = (
+        environment()
+        .get_template("page.html")
+        .render(
+            ranked=RANKED,
+            boards=[(b, plots.draw_tradeoff(b.entries)) for b in board],
+            sections=sections,
+            open_sections=sections[:MAX_OPEN],
+            packed=packed,
+            question=page_question(list(runs.values())),
+            answers=answers(board, runs, openings),
+            most_intervals=MOST_INTERVALS,
+            against=compared,
+            most_runs=MOST_RUNS,
+            studies=studies,
+            blind=find_blind_controls(section.run for section in sections),
+            notes=notes,
+            datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
+            version=__version__,
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            script=Markup(script),
+            # With this hash, the browser blocks all other scripts and the network.
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            style=Markup(style),
+        )
+    )
+    return page

@@ -1,0 +1,237 @@
+"""Objects for Python and notebooks: results of runs, comparisons and studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.errors import UserError, images_failed
+from bench.reports.comparisons import comparison_facts
+from bench.reports.facts import Fact
+from bench.reports.run_view import RunView, read_decided_run
+from bench.reports.samples import SAMPLE_COLUMNS, sample_rows
+from bench.reports.study.documents import StudyMethod, StudyReport
+from bench.reports.study.figures import forest_plot
+from bench.reports.study.rows import StudyRow
+from bench.reports.study.tables import study_tables
+from bench.reports.text import TextTable, escape_html, html_part
+from bench.running.classify import Answer
+from bench.running.execute import Finished
+from bench.stats.comparison import Comparison
+from bench.stats.many import MethodDifference
+from bench.store.decisions import read_decisions
+from bench.store.documents import Manifest
+from bench.store.runs import StoredRun
+from bench.store.summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from bench.inputs.split import Split
+
+
+class Fields(dict[str, Any]):
+    """A dictionary whose items can also be read as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"there is no {name!r}; there are: {', '.join(self)}") from None
+        return Fields(value) if isinstance(value, Mapping) else value
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
+
+
+class RunResult(Fields):
+    """The object behind `--json`; `run["metrics"]["accuracy"]` is `run.metrics.accuracy` too."""
+
+    def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:
+        super().__init__(finished.plain())
+        self.__dict__.update(folder=finished.folder, _finished=finished, _data=data)
+
+    folder: Path  # where the run is stored
+    _finished: Finished
+    _data: Callable[[], Split] | None
+
+    @property
+    def samples(self) -> DataFrame:
+        """One row per image: sample_id, label, prediction (class names), correct, margin, …."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            list(sample_rows(self.folder, self._finished.manifest)), columns=list(SAMPLE_COLUMNS)
+        )
+
+    def to_pandas(self) -> DataFrame:
+        """Return `samples`."""
+        return self.samples
+
+    @property
+    def manifest(self) -> Manifest:
+        """Settings, identity, classes, prompts and versions of the run."""
+        return self._finished.manifest
+
+    @property
+    def summary(self) -> Summary:
+        """Metrics and cost."""
+        return self._finished.summary
+
+    @property
+    def command(self) -> str:
+        """The command that makes the run again."""
+        from bench.running.command import reproducing_command
+
+        return reproducing_command(self.manifest)
+
+    def error_figure(self) -> Figure:
+        """Draw errors of the true and the best wrong class; UserError if no errors were kept."""
+        from bench.reports.figures.curves import errors_by_timestep
+        from bench.reports.figures.plots import draw_errors
+        from bench.running.command import recording_command
+
+        curves = errors_by_timestep(self._view)
+        if curves is None:
+            raise UserError(
+                f"{self.manifest.run_id} kept no errors by noise level. Record them with:"
+                f" {recording_command(self.manifest)}"
+            )
+        return draw_errors(curves).figure()
+
+    def confusion_figure(self) -> Figure:
+        """Draw the confusion matrix."""
+        from bench.reports.figures.pictures import confusion_figure
+
+        decided = read_decisions(self.folder, self.manifest)
+        return confusion_figure(decided, self.manifest, self.summary)
+
+    def examples_figure(self) -> Figure:
+        """Draw images with their classes; UserError if the data is not on this machine."""
+        from bench.reports.figures.pictures import examples_figure
+
+        decided = read_decisions(self.folder, self.manifest, top=True)
+        return examples_figure(decided, self.manifest, self._data() if self._data else None)
+
+    @property
+    def _view(self) -> RunView:
+        return read_decided_run(StoredRun(self.folder, self.manifest, self.summary))
+
+    def __repr__(self) -> str:
+        run = self._view
+        facts = run.scores[0], run.images
+        shown = "; ".join(f"{fact.label} {fact.line}" for fact in facts)
+        return f"RunResult({self.summary.run_id}: {shown})"
+
+    def _repr_html_(self) -> str:
+        run, failed = self._view, self.summary.failed_samples
+        facts = [*run.scores, run.cost, run.images, *run.description]
+        if failed:
+            facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
+        rows = [[fact.label, fact.line] for fact in facts]
+        return html_part(TextTable(self.summary.run_id, ["fact", "value"], rows))
+
+
+class ComparisonResult(Comparison):
+    """The comparison of two runs, as `bench compare --json` prints it."""
+
+    def to_pandas(self) -> DataFrame:
+        """Return one row per class with images."""
+        import pandas as pd
+
+        rows = [row.model_dump(mode="json", by_alias=True) for row in self.per_class]
+        return pd.DataFrame([_flat(row, "difference") for row in rows])
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{fact.label}: {fact.line}" for fact in comparison_facts(self))
+        return f"ComparisonResult({facts})"
+
+    def _repr_html_(self) -> str:
+        rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
+        return html_part(TextTable("B less A", ["fact", "value"], rows, below=self.warnings))
+
+
+class AnswerList(list[Answer]):
+    """The answers of `bench.classify`, one per image."""
+
+    def to_pandas(self) -> DataFrame:
+        """Return one row per image, without the ranking."""
+        import pandas as pd
+
+        left_out = {"ranking", "confidence"}
+        return pd.DataFrame([answer.model_dump(exclude=left_out) for answer in self])
+
+    def _repr_html_(self) -> str:
+        lines = [dict(answer.__repr_args__()) for answer in self]
+        head = list(dict.fromkeys(str(name) for line in lines for name in line))
+        rows = [[str(line.get(name, "–")) for name in head] for line in lines]
+        return html_part(TextTable("AnswerList", head, rows))
+
+
+@dataclass(repr=False, eq=False)
+class StudyResult:
+    """A study: its runs, its methods with their spread, and their differences."""
+
+    folder: Path  # where it is stored
+    report: StudyReport  # all of it, as `bench study FILE --show --json` prints it
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.report.name
+
+    @property
+    def runs(self) -> list[StudyRow]:
+        """One row per declared run, made or not."""
+        return self.report.rows
+
+    @property
+    def methods(self) -> list[StudyMethod]:
+        """One row per method and dataset."""
+        return self.report.methods
+
+    @property
+    def differences(self) -> dict[str, list[MethodDifference]]:
+        """Dataset and split → the differences of its methods."""
+        return {board.board: board.differences for board in self.report.differences}
+
+    def to_pandas(self, table: Literal["runs", "methods", "differences"] = "runs") -> DataFrame:
+        """Return a table of the runs, with a column per axis, or of the methods or differences."""
+        import pandas as pd
+
+        if table == "runs":
+            return pd.DataFrame([_flat(row.plain(), "axes") for row in self.runs])
+        if table == "methods":
+            plain = [method.model_dump(mode="json") for method in self.methods]
+            return pd.DataFrame([_flat(row, "axes", "spread") for row in plain])
+        if table == "differences":
+            pairs = [(board, pair) for board, of in self.differences.items() for pair in of]
+            plain = [{"board": board, **pair.model_dump(mode="json")} for board, pair in pairs]
+            return pd.DataFrame([_flat(row, "difference") for row in plain])
+        raise UserError(f"to_pandas({table!r}): expected 'runs', 'methods' or 'differences'.")
+
+    def forest_figure(self) -> Figure:
+        """Draw the accuracy of every method with its interval; UserError if nothing is decided."""
+        return forest_plot(self.report).figure()
+
+    def __repr__(self) -> str:
+        report = self.report
+        return f"StudyResult({report.name!r}, {report.done} of {report.cells} runs)"
+
+    def _repr_html_(self) -> str:
+        progress = (
+            f"<p>{escape_html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
+        )
+        return "\n".join([progress, *map(html_part, study_tables(self.report))])
+
+
+def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name in names:
+        part = row[name]
+        assert isinstance(part, dict)
+        flat |= part
+    return {**flat, **{n: v for n, v in row.items() if n not in flat and n not in names}}

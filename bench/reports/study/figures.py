@@ -1,0 +1,129 @@
+"""Figures of studies (forest, corruption), and studies for pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from bench.discovery.loading import metric_specs
+from bench.errors import UserError
+from bench.reports.figures.svg import Drawing, Palette
+from bench.reports.study.documents import StudyReport
+from bench.reports.study.report import study_report
+from bench.reports.study.tables import error_words, study_tables
+from bench.reports.text import TextTable, shorten
+from bench.store.studies import list_studies, read_study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class StudyPart:
+    """The content of a study on a page."""
+
+    report: StudyReport
+    tables: list[TextTable]
+    figure: Markup  # the forest plot; empty if nothing is decided yet
+    folder: Path  # where it is stored
+
+
+def study_part(folder: Path) -> StudyPart:
+    """Return a study for a page; UserError if it does not exist or is damaged."""
+    report = study_report(folder)
+    name = re.sub(r"\W", "-", f"study-{folder.name}")
+    figure = forest_plot(report).inline(name) if report.methods else Markup("")
+    return StudyPart(report, study_tables(report), figure, folder)
+
+
+def find_studies(
+    results: Path, runs: Collection[str], left_out: Callable[[Path, UserError], None]
+) -> list[StudyPart]:
+    """Return the studies in a results folder that include any of these run ids."""
+    parts = []
+    for folder in list_studies(results):
+        try:
+            if any(cell.run_id in runs for cell in read_study(folder).cells):
+                parts.append(study_part(folder))
+        except UserError as error:
+            left_out(folder, error)
+    return parts
+
+
+MOST_LABEL = 44  # characters of a method's name that are shown
+
+
+def forest_plot(report: StudyReport) -> Drawing:
+    """Draw the metric of every method, one panel per dataset; UserError if nothing is decided."""
+    if not report.methods:
+        raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
+    boards = list(dict.fromkeys(method.board for method in report.methods))
+    counts = [sum(m.board == board for m in report.methods) for board in boards]
+    metric = metric_specs()[report.metric]
+    scale, unit = (100, ", %") if metric.unit == "share" else (1, "")
+    over = "other images and seeds" if report.tests_over == "seeds" else "other images"
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        all_axes = figure.subplots(
+            len(boards), 1, sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in counts]
+        )[:, 0]
+        for axes, board in zip(all_axes, boards, strict=True):
+            methods = [m for m in report.methods if m.board == board][::-1]
+            for place, method in enumerate(methods):
+                low, high = (scale * end for end in method.shown.interval)
+                colour = colours.right if method.trained_on is None else colours.wrong
+                axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
+                axes.plot([scale * method.shown.value], [place], "o", color=colour, markersize=5)
+            axes.set_yticks(
+                range(len(methods)), [shorten(method.method, MOST_LABEL) for method in methods]
+            )
+            axes.set_ylim(-0.6, len(methods) - 0.4)
+            axes.set_title(board, loc="left", fontsize=10.5)
+            axes.grid(axis="y", visible=False)
+        all_axes[-1].set_xlabel(f"{metric.words}{unit}, with its 95 % interval\nover {over}")
+
+    label = "The value of every method with its interval; the values are in the table."
+    return Drawing(plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards)), label)
+
+
+def corruption_plot(report: StudyReport) -> Drawing:
+    """Draw error against severity; UserError if there are no complete runs on corrupted images."""
+    if not report.corruption:
+        raise UserError(
+            f"The study {report.name} has no complete runs on corrupted images; nothing to draw."
+        )
+    boards = list(dict.fromkeys(errors.board for errors in report.corruption))
+    styles = ("-", "--", ":", "-.")
+    metric = metric_specs()[report.metric]
+    scale = 100 if metric.unit == "share" else 1
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        all_axes = figure.subplots(1, len(boards), sharey=True, squeeze=False)[0]
+        for axes, board in zip(all_axes, boards, strict=True):
+            methods = [errors for errors in report.corruption if errors.board == board]
+            for number, method in enumerate(methods):
+                shares = {int(name): error for name, error in method.severities.items()}
+                shares |= {} if method.clean is None else {0: method.clean}
+                places = sorted(shares)
+                axes.plot(
+                    places,
+                    [scale * shares[place] for place in places],
+                    marker="o",
+                    markersize=4,
+                    linestyle=styles[number % len(styles)],
+                    color=(colours.right, colours.wrong, colours.muted)[number % 3],
+                    label=shorten(method.method, MOST_LABEL),
+                )
+            axes.set_title(f"{board}, {methods[0].images:,} images", loc="left", fontsize=10.5)
+            axes.set_xlabel("severity (0: as they are)")
+            axes.legend(fontsize=9)
+        all_axes[0].set_ylabel(f"{error_words(metric)}, mean over corruptions")
+        all_axes[0].set_ylim(0, scale * (metric.range[1] - metric.range[0]))
+
+    label = "The error of every method by severity; the values are in the table."
+    return Drawing(plot, (4.6 * len(boards), 3.4), label)

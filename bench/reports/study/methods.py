@@ -1,0 +1,241 @@
+"""Group the runs of a study by method, and read their results into arrays over images.
+
+In shapes, S is the number of seeds, T the number of templates and n the number of images.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bench.contracts.measuring import Metric
+from bench.contracts.metrics import MetricSpec
+from bench.contracts.strategy import Floats, Ints
+from bench.errors import UserError
+from bench.reports.study.rows import StudyRow, StudyRun
+from bench.running.study.rounds import DATA, OVER
+from bench.stats.checked import metric_parts
+from bench.stats.crossed import MIN_SEEDS
+from bench.stats.difference_tests import Answers, Method
+from bench.store.arrow import values
+from bench.store.decisions import Decisions
+from bench.store.metric_inputs import metric_input
+from bench.store.runs import StoredRun
+from bench.store.studies import Study
+
+NONE = "–"  # shown if a run has no value on an axis
+
+
+@dataclass(frozen=True)
+class MethodRuns:
+    """The runs of one method on one dataset: all seeds with all templates, on the same images."""
+
+    name: str  # name in tables
+    axes: dict[str, str]  # axis → value
+    members: list[StudyRun]  # the S × T runs
+    predictions: Ints  # predicted classes, int64 [S, T, n]
+    measured: Floats  # values of the images whose mean is the tested metric, float64 [S, T, n]
+    method: Method  # kind of the values in `measured`
+    seeds: tuple[str, ...]  # seeds, in the order of the arrays
+    decided: Decisions  # decisions of the first run, whose images have the order of the arrays
+
+    @property
+    def answers(self) -> Answers:
+        """The arrays as input of a test."""
+        return Answers(self.name, self.predictions, self.measured, self.method)
+
+    @property
+    def right(self) -> Floats:
+        """Whether each prediction is right, 0 or 1, float64 [S, T, n]."""
+        return np.asarray(self.predictions == self.decided.labels, dtype=np.float64)
+
+    def mapped(self, function: Callable[[Any], Any]) -> MethodRuns:
+        """Return a copy with a function applied to `predictions` and `measured`."""
+        predictions, measured = function(self.predictions), function(self.measured)
+        return replace(self, predictions=predictions, measured=measured)
+
+    @property
+    def cost(self) -> float:
+        """Evaluation equivalents per image, mean over the runs."""
+        return float(np.mean([member.row.cost or 0.0 for member in self.members]))
+
+
+def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the axes whose value differs between runs; `cells` has axis → value for each run."""
+    return [name for name in names if len({cell.get(name, NONE) for cell in cells}) > 1]
+
+
+def read_methods(
+    runs: Iterable[StudyRun], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
+) -> dict[str, list[MethodRuns]]:
+    """Return the methods that have decided images, by the name of their dataset and split.
+
+    The runs of a method are pooled over the axes `over`. Raises UserError if a run lacks what the
+    tested metric needs.
+    """
+    boards: dict[str, dict[str, list[StudyRun]]] = {}
+    apart = [name for name in study.axes if name not in (*DATA, *over)]
+    varied = varied_axes(apart, [cell.axes for cell in study.cells])
+    stored = [run for run in runs if run.run is not None and run.row.dataset is not None]
+    labels: dict[str, set[str]] = {}  # board → names of its dataset in the study
+    for run in stored:
+        labels.setdefault(board_name(run.row), set()).add(run.row.axes.get("dataset", NONE))
+    for run in stored:
+        board = board_name(run.row)
+        if len(labels[board]) > 1:
+            board = f"{board} ({run.row.axes.get('dataset', NONE)})"
+        axes = run.row.axes
+        name = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
+        boards.setdefault(board, {}).setdefault(name, []).append(run)
+    decided: dict[str, list[MethodRuns]] = {}
+    for board, methods in boards.items():
+        for name, members in methods.items():
+            if (method := _read_method(name, members, apart, over, spec, metric)) is not None:
+                decided.setdefault(board, []).append(method)
+    return decided
+
+
+def board_name(row: StudyRow) -> str:
+    """Return the dataset and split of a run, as a name."""
+    return f"{row.dataset}/{row.split}"
+
+
+def _read_method(
+    name: str,
+    members: Sequence[StudyRun],
+    apart: Sequence[str],
+    over: Sequence[str],
+    spec: MetricSpec,
+    metric: Metric,
+) -> MethodRuns | None:
+    """Read the runs of a method with the most images; None if they are on different images.
+
+    `apart` are the axes that distinguish methods.
+    """
+    most = max(member.row.n or 0 for member in members)
+    grid: dict[tuple[str, str], StudyRun] = {}
+    for member in members:
+        if member.row.n == most:
+            seed, template = (
+                member.row.axes.get(axis, NONE) if axis in over else NONE for axis in OVER
+            )
+            grid.setdefault((seed, template), member)
+    seeds, templates = _complete_grid(set(grid))
+    used = [grid[seed, template] for seed in seeds for template in templates]
+    first: Decisions | None = None
+    predictions, measured = [], []
+    method: Method = "images"
+    for run in (member.run for member in used if member.run is not None):
+        decided, image_values, kind = _read_values(run, spec, metric)
+        first = first or decided
+        if (rows := _rows_of(first, decided)) is None:
+            return None
+        predictions.append(decided.predictions[rows])
+        measured.append(image_values[rows])
+        method = kind if method == "images" else method
+    if first is None:
+        return None
+    shape = len(seeds), len(templates), len(first)
+    cell = members[0].row.axes
+    return MethodRuns(
+        name,
+        {axis: cell[axis] for axis in apart if axis in cell},
+        used,
+        np.reshape(predictions, shape),
+        np.reshape(measured, shape),
+        method,
+        tuple(seeds),
+        first,
+    )
+
+
+def _read_values(
+    run: StoredRun, spec: MetricSpec, metric: Metric
+) -> tuple[Decisions, Floats, Method]:
+    """Return a run's decisions, and values of its images, float64 [n], whose mean is the metric.
+
+    The method says whether these are the images' own values or influence values. Raises UserError
+    if the run lacks something that the metric needs, or if the metric is not such a mean.
+    """
+    decided = run.decided(top="top5" in spec.needs)
+    data = metric_input(run.path, run.manifest, decided, spec, metric)
+    _, values, method, _ = metric_parts(spec, metric, data)
+    if values is None:
+        raise UserError(
+            f"A study needs a metric that is a mean over images, and {spec.words} is not one."
+            f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
+        )
+    return decided, values, method
+
+
+def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return seeds and templates whose combinations are all among `cells`.
+
+    The seed or template that lacks the largest share of them is dropped until none is missing.
+    """
+    seeds, templates = ({key[axis] for key in cells} for axis in (0, 1))
+    while missing := [(s, t) for s in seeds for t in templates if (s, t) not in cells]:
+        worst_seed = max(sorted(seeds), key=lambda s: sum(key[0] == s for key in missing))
+        worst_template = max(sorted(templates), key=lambda t: sum(key[1] == t for key in missing))
+        share_seed = sum(key[0] == worst_seed for key in missing) / len(templates)
+        share_template = sum(key[1] == worst_template for key in missing) / len(seeds)
+        if share_seed >= share_template:
+            seeds.remove(worst_seed)
+        else:
+            templates.remove(worst_template)
+    return sorted(seeds), sorted(templates)
+
+
+def _rows_of(first: Decisions, other: Decisions) -> Ints | None:
+    """Return the rows of the images of `first` in `other`; None if an image or a label differs."""
+    import pyarrow.compute as pc
+
+    matches = pc.index_in(first.sample_ids, value_set=other.sample_ids)
+    if matches.null_count:
+        return None
+    rows = values(matches)
+    return rows if np.array_equal(other.labels[rows], first.labels) else None
+
+
+def select_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
+    """Return the methods that have the most images, if these are those of the first such method.
+
+    The images of all returned methods have the order of the first one.
+    """
+    most = max((len(method.decided) for method in members), default=0)
+    largest = [method for method in members if len(method.decided) == most]
+    same = []
+    for method in largest:
+        first = largest[0].decided
+        if (rows := _rows_of(first, method.decided)) is not None:
+            ordered = method.mapped(partial(np.take, indices=rows, axis=2))
+            same.append(replace(ordered, decided=first))
+    return same
+
+
+def select_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
+    """Return the methods that can be compared over seeds.
+
+    These are the methods with the most common set of at least `MIN_SEEDS` seeds, and those that
+    do not depend on a seed, whose decisions are repeated for each seed.
+    """
+    counts = Counter(m.seeds for m in members if len(m.seeds) >= MIN_SEEDS)
+    usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=())
+    return [
+        m if m.seeds == usual else m.mapped(partial(np.repeat, repeats=len(usual), axis=0))
+        for m in members
+        if usual and m.seeds in (usual, (NONE,))
+    ]
+
+
+def image_clusters(members: Sequence[MethodRuns]) -> Ints | None:
+    """Return the group of each image as a number, int64 [n], or None if images have no groups."""
+    if not members or members[0].decided.groups is None:
+        return None
+    _, codes = np.unique(members[0].decided.groups, return_inverse=True)
+    return np.asarray(codes, dtype=np.int64)

@@ -1,0 +1,205 @@
+"""Make the report of a study: its methods on each dataset, their spread and their differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.contracts.metrics import MetricSpec
+from bench.discovery.loading import metric_of_runs
+from bench.errors import UserError
+from bench.reports.study.corruption import (
+    corruption_changes,
+    corruption_errors,
+    is_clean,
+    read_corrupted,
+)
+from bench.reports.study.documents import (
+    BoardDifferences,
+    StudyMethod,
+    StudyReport,
+    report_notes,
+)
+from bench.reports.study.methods import (
+    MethodRuns,
+    board_name,
+    image_clusters,
+    read_methods,
+    select_most_images,
+    select_same_seeds,
+)
+from bench.reports.study.rows import study_run
+from bench.reports.study.shifts import Change, dataset_changes
+from bench.running.study.rounds import DATA, OVER
+from bench.stats.crossed import spread
+from bench.stats.many import Rank, compare_all, corrected, ranks
+from bench.stats.measures import make_metric
+from bench.stats.shares import Estimate, per_group
+from bench.store.looks import count_looks, is_test, look_of
+from bench.store.studies import Study, read_study, results_of
+
+
+def study_report(
+    folder: Path,
+    over: Sequence[str] = OVER,
+    metric: str = "accuracy",
+    margin: float | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    reference: Path | None = None,
+) -> StudyReport:
+    """Return the report of a study, based on the runs that are stored so far.
+
+    The runs of a method are pooled over the axes `over`, of `seed` and `template`. `metric`, with
+    its `parameters`, is the one whose differences are tested; those below `margin` count as equal
+    (None: the margin in the study's file). `reference` is a file of other models' accuracies for
+    `reference_line`; None for no effective robustness. Raises UserError if the study is missing,
+    runs cannot be pooled over these axes, the reference does not fit the study, or a run lacks what
+    the metric needs.
+    """
+    spec = metric_of_runs(metric)
+    metric_instance = make_metric(spec, parameters)
+    study = read_study(folder)
+    for name in over:
+        if name not in OVER:
+            raise UserError(f"--over {name}: runs can be pooled over {' and '.join(OVER)}.")
+    if study.over == "seeds" and "seed" not in over:
+        raise UserError('The study tests over seeds (over = "seeds"), so --over must include seed.')
+    if reference is not None and (metric != "accuracy" or not study.shifts):
+        raise UserError(
+            "--reference gives accuracies on the datasets of a study's shifts: its file must have"
+            " `shifts`, and --metric must be accuracy."
+        )
+    margin = study.margin if margin is None else margin
+    runs = [study_run(cell, results_of(folder)) for cell in study.cells]
+    clean = [run for run in runs if is_clean(run)]
+    boards = read_methods(clean, study, over, spec, metric_instance)
+    methods: list[StudyMethod] = []
+    between_methods: list[BoardDifferences] = []
+    tested_names: dict[str, list[str]] = {}  # board → methods whose differences are tested
+    counts = count_looks([results_of(folder)])
+    looks = {
+        board_name(run.row): counts[key]
+        for run in runs
+        if run.run is not None and (key := look_of(run.run.manifest).key) in counts
+    }
+    for board, members in boards.items():
+        largest = select_most_images(members)
+        clusters = image_clusters(largest) if study.whole_groups else None
+        tested = select_same_seeds(largest) if study.over == "seeds" else largest
+        tested_names[board] = [method.name for method in tested]
+        methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
+        if study.stop is not None:  # tests that assume a fixed number of images would be invalid
+            continue
+        answers, labels = [method.answers for method in tested], largest[0].decided.labels
+        differences = compare_all(answers, labels, spec, margin, clusters, study.over)
+        between_methods.append(
+            BoardDifferences(board=board, metric=metric, differences=differences)
+        )
+    between_methods = _correct_p_values(between_methods)
+    corrupted = read_corrupted(runs, study, over, spec, metric_instance)
+    changes: list[Change] = []
+    if study.stop is None:
+        changes += dataset_changes(_estimates(methods, between_methods), study.shifts, reference)
+        changes += corruption_changes(corrupted, study.whole_groups)
+    sign = spec.sign
+    rank_of = {
+        board.board: _ranks(board, tested_names[board.board], sign) for board in between_methods
+    }
+    methods = [
+        m.model_copy(update={"rank": rank_of.get(m.board, {}).get(m.method)}) for m in methods
+    ]
+    order = {board: index for index, board in enumerate(boards)}
+    methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.value))
+    report = StudyReport(
+        name=study.name,
+        file=study.file,
+        updated=study.updated,
+        axes=study.axes,
+        over=[name for name in OVER if name in over and name in study.axes],
+        metric=metric,
+        metric_parameters=dict(parameters or {}),
+        tests_over=study.over,
+        cells=len(study.cells),
+        done=study.done,
+        failed=study.failed,
+        rows=[run.row for run in runs],
+        methods=methods,
+        differences=between_methods,
+        changes=changes,
+        corruption=corruption_errors(corrupted, spec),
+        looks=looks,
+        stop=study.stop,
+        standings=study.standings,
+    )
+    return report.model_copy(update={"notes": report_notes(report, margin)})
+
+
+def _method(
+    board: str, method: MethodRuns, study: Study, metric: MetricSpec, looks: int | None
+) -> StudyMethod:
+    rows = [member.row for member in method.members]
+    clusters = image_clusters([method]) if study.whole_groups else None
+    seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
+    first = rows[0]
+    cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
+    groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
+    tested = None
+    if metric.name != "accuracy":
+        tested = spread(method.measured, clusters, study.over, metric.range)
+    return StudyMethod(
+        board=board,
+        method=method.name,
+        axes=method.axes,
+        trained_on=first.trained_on,
+        runs=len(rows),
+        declared=sum(
+            all(cell.axes.get(name) == value for name, value in cell_axes.items())
+            for cell in study.cells
+        ),
+        spread=spread(method.right, clusters, study.over),
+        tested=tested,
+        balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
+        cost=method.cost,
+        seconds_per_image=float(np.mean(seconds)) if seconds else None,
+        worst_group=next(iter(groups), None),
+        looks=looks if first.split is not None and is_test(first.split) else None,
+    )
+
+
+def _estimates(
+    methods: Sequence[StudyMethod], differences: Sequence[BoardDifferences]
+) -> dict[str, dict[tuple[str, str | None], Estimate]]:
+    """Return the values of methods and the differences of pairs, as for `dataset_changes`."""
+    boards: dict[str, dict[tuple[str, str | None], Estimate]] = {}
+    for method in methods:
+        value = Estimate(method.shown.value, method.shown.interval)
+        boards.setdefault(method.board, {})[method.method, None] = value
+    for board in differences:
+        for pair in board.differences:
+            change = pair.difference
+            boards[board.board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
+    return boards
+
+
+def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
+    flat = iter(corrected([pair for board in boards for pair in board.differences]))
+    return [
+        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
+        for board in boards
+    ]
+
+
+def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, Rank | None]:
+    """Return ranks; `sign` is 1 if larger values are better, -1 if smaller; with 0, none."""
+    if not sign:
+        return {}
+    index = {name: row for row, name in enumerate(names)}
+    better = np.zeros((len(names), len(names)), dtype=bool)
+    for pair in board.differences:
+        b_wins = sign * pair.difference.estimate > 0
+        winner, loser = (pair.b, pair.a) if b_wins else (pair.a, pair.b)
+        better[index[winner], index[loser]] = pair.different
+    return dict(zip(names, ranks(better), strict=True))

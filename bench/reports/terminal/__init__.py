@@ -1,0 +1,1 @@
+"""Runs, plans and the leaderboard on a terminal: tables fit its width."""

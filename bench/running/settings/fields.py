@@ -1,0 +1,354 @@
+"""All settings of a run, one field each, by the chapters of `bench run --help-all`."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from operator import attrgetter
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from bench.contracts.parameters import Parameters
+from bench.inputs.corruptions import parse_corruption
+from bench.inputs.draws import DrawPlan, parse_levels, parse_plan
+from bench.inputs.estimand import Loss, Space, Weighting, check_estimand, parse_weighting
+from bench.inputs.subsets import Shard, parse_shard
+from bench.running.settings.declaration import DENOISERS, WITH_DRAWS, Chapter, Parsed, Text, setting
+from bench.stats.questions import StopQuestion, parse_question
+
+Fit = Literal["crop", "squash"]
+
+Control = Literal["grey", "noise", "shuffled-images", "text-only"]
+
+LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
+
+
+class DataSettings(Chapter):
+    """Settings of the images and of how they are shown to the model."""
+
+    title = "What is scored"
+
+    dataset: Text = setting("data", "prompts", default=..., identity="content")
+    """A registered dataset, a folder or file of images, a declaration (.toml), or a URI such as
+    hf:owner/name."""
+    split: Text | None = setting("data", identity="resolved", most_used=True)
+    """The split to evaluate (default: the dataset's)."""
+    data_dir: Text | None = setting("data", identity="content", commands="study", most_used=True)
+    """A local copy of the dataset."""
+    limit: int | None = setting(
+        "images", of_split=True, commands="study", most_used=True, gt=0, lt=2**63
+    )
+    """Score only N images: a stratified sample, the same every time."""
+    labels: Text | None = setting("data", "prompts", identity="content", passed_to="dataset")
+    """A CSV or JSONL file that maps image files to labels, for a folder of images."""
+    image_column: Text | None = setting("data", identity="content", passed_to="dataset")
+    """The column of the images, if a file has several (default: image)."""
+    label_column: Text | None = setting("data", "prompts", identity="content", passed_to="dataset")
+    """The column of the labels, if a file has several (default: label)."""
+    id_column: Text | None = setting("data", identity="content", passed_to="dataset")
+    """The column with the sample ids (default: sample_id)."""
+    class_names: Text | None = setting("data", "prompts", identity="content", of_classes=True)
+    """A file with readable class names: JSON or CSV (name, words), or one name per line in class
+    order."""
+    skip_unlabelled: bool = setting("data", default=False, of_classes=True)
+    """Skip images without a label instead of rejecting the dataset."""
+    shard: Annotated[Shard, Parsed(parse_shard)] | None = setting("one run")
+    """Score only part I of N, such as 3/16, into a separate folder; `bench results merge` joins the
+    parts into one run."""
+    fit: Fit = setting("images", default="crop", scorers=DENOISERS, identity="scoring")
+    """How a non-square image is made square: crop (its centre), or squash (the whole image, with
+    its aspect ratio changed)."""
+    resolution: int | None = setting(
+        "network", "prompts", identity="resolved", passed_to="backbone", gt=0, le=LARGEST_SIDE
+    )
+    """Image side in pixels (default: the model's own)."""
+    normalize: Text | None = setting("network", identity="resolved", passed_to="backbone")
+    """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
+    views: Text | None = setting("images", scorers=WITH_DRAWS, identity="resolved")
+    """Views of an image, among which its draws are divided: flip, turns8, crop:5 or posterior;
+    `bench list views` shows all (default: the image itself)."""
+    control: Control | None = setting("images", identity="run", of_split=True)
+    """A blind control: replace every image with grey, noise or another sample's image
+    (shuffled-images), or score the texts without an image (text-only), if the backbone can."""
+    corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(
+        "images", identity="run", of_split=True
+    )
+    """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
+    fog or gaussian-noise, with a severity from 1 to 5."""
+
+
+Rule = Literal["best", "mean"]
+
+
+class QuestionSettings(Chapter):
+    """Settings of the prompts."""
+
+    title = "What is asked"
+
+    template: Text | list[Text] | None = setting(
+        "prompts",
+        identity="resolved",
+        commands="prompts",
+        most_used=True,
+        of_classes=True,
+        learns=False,
+    )
+    """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
+    the dataset's)."""
+    prompts: Text | None = setting(
+        "prompts",
+        identity="content",
+        commands="prompts",
+        of_classes=True,
+        learns=False,
+        excludes={"template": "the file contains complete prompts"},
+    )
+    """A CSV file of prompts with the columns prompt,classname,classidx; a class may have
+    several."""
+    template_rule: Rule = setting("score", default="best", identity="run", of_classes=True)
+    """How the prompts of a class are combined into its score: best (the best prompt's score), or
+    mean (of their errors)."""
+    hierarchy: Text | None = setting(
+        "prompts",
+        identity="content",
+        commands="study",
+        ability="uses_hierarchy",
+        excludes={
+            "prompts": "the file has no prompts for inner nodes; use --template",
+            "candidates_from": "a shortlist leaves out classes of the tree",
+        },
+    )
+    """A tree of the classes, for strategies that descend one: CSV with the columns
+    node,parent,words, or TOML."""
+    candidates_from: Text | None = setting("score", identity="content", of_split=True)
+    """A stored run on the same images; only its --top best classes per image are scored."""
+    top: int = setting(
+        "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
+    )
+    """Number of classes per image that --candidates-from keeps."""
+
+
+AUTO = "auto"
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class ScorerSettings(Chapter):
+    """Settings of the backbone, its weights and its precision."""
+
+    title = "What scores it"
+
+    backbone: Text | None = setting(
+        "network", "prompts", identity="content", commands="study prompts", most_used=True
+    )
+    """A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline
+    (default: the dataset's)."""
+    weights: Text | None = setting(
+        "network", "prompts", identity="content", commands="study prompts"
+    )
+    """A Hub id, a folder or a single .safetensors file, instead of the backbone's own weights."""
+    lora: Text | list[Text] | None = setting(
+        "network", "prompts", scorers=DENOISERS, identity="content"
+    )
+    """A LoRA to add to the pipeline, PATH or PATH:SCALE (default scale: 1); repeat for more."""
+    revision: Text | None = setting("network", "prompts", identity="content", commands="prompts")
+    """The Hub revision of the weights."""
+    dtype: Dtype | None = setting("network", "prompts", identity="resolved", commands="study")
+    """The model's dtype; errors are always float32. auto: bfloat16 if the model was trained in it
+    and the GPU supports it, else float32 (default: the backbone's, usually float32)."""
+    fit_split: Text | None = setting("network", identity="content", learns=True)
+    """The split that a trainable backbone is fitted on (default: train)."""
+
+
+NoisePer = Literal["run", "image"]
+
+Latent = Literal["mean", "sample"]
+
+_LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
+
+_of_errors = partial(setting, "score", scorers=DENOISERS)
+
+
+class MeasureSettings(Chapter):
+    """Settings of the denoising error and of the draws."""
+
+    title = "How an error is measured"
+
+    loss: Loss = _of_errors(default="l2", identity="resolved")
+    """The loss between prediction and target that gives a cell's error."""
+    space: Space = _of_errors(default="prediction", identity="resolved")
+    """The space in which the error is measured; prediction: that of the model's output."""
+    weighting: Annotated[Weighting, Parsed(parse_weighting)] = _of_errors(
+        default=Weighting(), identity="resolved"
+    )
+    """The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the x_0 error),
+    learned:RUN, or a CSV file level,weight."""
+    guidance: float | None = _of_errors("prompts", identity="scoring", allow_inf_nan=False)
+    """The scale of classifier-free guidance, for a backbone with a null conditioning; costs one
+    more evaluation per draw of a request (default: no guidance)."""
+    subtract_null: bool = _of_errors(
+        "prompts", default=False, identity="scoring", ability="same_draws", of_split=True
+    )
+    """Subtract the error of the empty prompt. This affects comparisons across images only, never
+    the choice among the texts of one image."""
+    latent: Latent = _of_errors(default="mean", identity="scoring")
+    """The latent of an image: the mean of the autoencoder's posterior, or a sample."""
+    levels: Annotated[DrawPlan, _LEVELS] | None = _of_errors(identity="resolved")
+    """The noise levels of the draws: a half-open range such as 100-700, a list such as
+    32,65,98, or grid for all of them (default: the backbone's, or all)."""
+    noise: Text | None = _of_errors(identity="content")
+    """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
+    noise_per: NoisePer = _of_errors(
+        default="run",
+        identity="resolved",
+        excludes={"noise": "the noise of an image is generated from the seed"},
+    )
+    """Whether all images share the noise of a draw (run), or each has its own (image)."""
+    plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
+    """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or
+    grid)."""
+    seed: int = setting("score", default=0, identity="resolved", ge=0, lt=2**63)
+    """The seed of the noise."""
+
+    @field_validator("plan")
+    @classmethod
+    def _is_possible(cls, value: DrawPlan | None, info: ValidationInfo) -> DrawPlan | None:
+        if value is not None and value.name == "antithetic" and info.data.get("noise"):
+            raise ValueError("antithetic noise is generated from the seed; leave --noise out")
+        return value
+
+    @field_validator("weighting")
+    @classmethod
+    def _fits_the_error(cls, value: Weighting, info: ValidationInfo) -> Weighting:
+        loss, space = info.data.get("loss", "l2"), info.data.get("space", "prediction")
+        check_estimand(loss, space, value)
+        return value
+
+    @field_validator("guidance")
+    @classmethod
+    def _without_unit_scale(cls, value: float | None) -> float | None:
+        return None if value == 1 else value  # scale 1 is the unguided prediction
+
+
+class DecisionSettings(Chapter):
+    """Settings of the strategy and its risk."""
+
+    title = "How it decides"
+
+    strategy: Text | None = setting(
+        "strategy", identity="resolved", commands="study", most_used=True
+    )
+    """A registered strategy (default: the backbone's)."""
+    params: Parameters = setting(
+        "strategy", default={}, identity="resolved", commands="study", most_used=True
+    )
+    """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
+    risk: float | None = setting("strategy", identity="content", gt=0, lt=1)
+    """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
+    strategy's parameters are chosen by a calibration on other images (`bench learn`) or,
+    without one, by sweeping some of the run's own images."""
+    risk_else: Literal["full", "schedule"] = setting(
+        "strategy", default="full", identity="content", needs="risk", of_split=True
+    )
+    """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
+    full (every prompt on every draw) or schedule (the published schedule, without a promise)."""
+
+
+Layout = Literal["auto", "contiguous", "channels-last"]
+
+Executors = Literal["local", "ray"]
+
+Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
+
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
+
+
+class PlaceSettings(Chapter):
+    """Settings of the machine that scores the images."""
+
+    title = "Where it runs"
+
+    device: Text | None = setting("machine", "network")
+    """The device, such as cpu, cuda, cuda:1 or mps (default: the best of this machine)."""
+    batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
+        "machine", default="auto"
+    )
+    """Cells (image, draw, prompt) per batch; auto: measured once, then cached."""
+    executor: Executors = setting("machine", default="local", of_split=True)
+    """Where images are scored: local (in this process), or ray (by Ray workers)."""
+    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
+        "machine", needs="executor", of_split=True
+    )
+    """Number of Ray workers; auto: one per GPU, or one per machine if there are no GPUs (default:
+    auto)."""
+    ray_address: Text | None = setting("machine", needs="executor", of_split=True)
+    """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
+    this machine)."""
+    offline: bool = setting("machine", default=False)
+    """Do not use the network, only files on this machine."""
+    tf32: bool = setting(
+        "network", "prompts", default=False, scorers=DENOISERS, identity="precision"
+    )
+    """Allow a GPU to compute float32 products in TF32."""
+    compile: bool = setting("network", default=False, scorers=DENOISERS, identity="half")
+    """Compile the network with torch.compile; takes a minute or more before the first image."""
+    layout: Layout = setting("network", default="auto", scorers=DENOISERS, identity="half")
+    """Memory layout of the network (auto: channels-last on a GPU)."""
+    attention: Attention = setting("network", default="auto", scorers=DENOISERS, identity="half")
+    """The attention kernel (auto: chosen by torch)."""
+
+    @field_validator("batch_size", "workers", mode="before")
+    @classmethod
+    def _is_number(cls, value: Any) -> Any:
+        """Convert digits from a command line or variable to int; leave `auto` as it is."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", value):
+            raise ValueError(
+                f"must be one of {', '.join(DEVICES)}, optionally with an index such as cuda:1"
+            )
+        return value
+
+
+class KeepSettings(Chapter):
+    """Settings of the results."""
+
+    title = "What is kept"
+
+    results: Text = setting("machine", default="results")
+    """The folder that runs are stored in."""
+    note: Text | None = setting("record")
+    """A note that is shown with the run; it changes no results."""
+    tag: Text | list[Text] | None = setting("record")
+    """A tag to find runs by (`bench runs --tag`); repeat for more."""
+    save_errors: bool = setting("record", default=False, commands="study")
+    """Store the error of every evaluated cell (image, draw, prompt)."""
+    again: int | None = setting(
+        "one run",
+        scorers=WITH_DRAWS,
+        excludes={"noise": "the file fixes the noise", "shard": "merge the shards first"},
+        gt=0,
+        lt=2**31,
+    )
+    """Decide N randomly chosen images again with other noise, to measure how many decisions change.
+    Stored results stay as they are."""
+    audit: int | None = setting("one run", scorers=WITH_DRAWS, gt=0, lt=2**31)
+    """Also run a full sweep (every prompt on every draw) on N random images among those that took
+    fewer evaluations, to measure how many decisions agree. Stored results stay as they are."""
+    until: Annotated[StopQuestion, Parsed(parse_question, attrgetter("text"))] | None = setting(
+        "one run",
+        excludes={
+            "shard": "a shard does not see the results of the others",
+            "limit": "the question ends the run, not a number of images",
+        },
+    )
+    """Score images in random order until a question is answered: "differs from RUN", "better than
+    RUN by 0.02", "within 0.02 of RUN" or "width 0.05"."""
+    fresh: bool = setting("one run", default=False)
+    """Start over instead of resuming a stored run."""
+    min_accuracy: float | None = setting("one run", ge=0, le=1)
+    """Exit with code 4 if the accuracy is lower."""

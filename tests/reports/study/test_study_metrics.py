@@ -1,0 +1,108 @@
+"""A study in a metric on request: its values, its test, and what a run lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+from helpers.scores import LABELS, some_scores, stored
+from helpers.studies import store_study
+
+from bench.contracts.metrics import MetricSpec
+from bench.discovery.loading import metric_specs
+from bench.errors import UserError
+from bench.reports.measured import compare, measure_run
+from bench.reports.study import methods
+from bench.reports.study.documents import StudyReport
+from bench.reports.study.report import study_report
+from bench.reports.study.tables import study_tables
+from bench.stats.measures import MeasuredMetric
+from bench.store.columns import add_columns
+from bench.store.folder import read_manifest
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    return [
+        stored(tmp_path, sign * some_scores(seed), seed=seed, backbone=name)
+        for name, seed, sign in (("good", 0, 1), ("other", 3, 1), ("bad", 5, -1))
+    ]
+
+
+def value(path: Path, metric: str, parameters: dict[str, Any] | None = None) -> MeasuredMetric:
+    [(_, row)] = measure_run(path, metric, parameters or {})
+    assert not isinstance(row, str)
+    return row
+
+
+def report_of(runs: list[Path], metric: str, **parameters: Any) -> StudyReport:
+    folder = store_study(runs[0].parent, runs)
+    return study_report(folder, metric=metric, parameters=parameters)
+
+
+@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+def test_a_metric_with_influence_values_is_tested_as_two_runs_are(
+    runs: list[Path], metric: str
+) -> None:
+    report = report_of(runs, metric)
+    paths = {read_manifest(path).backbone.name: path for path in runs}
+    for method in report.methods:
+        row = value(paths[method.method], metric)
+        assert method.shown.value == pytest.approx(row.value)
+        assert method.shown.interval == pytest.approx(row.ci95)
+    pair = report.differences[0].differences[1]
+    alone = compare(runs[0], runs[2], metric).tested
+    assert alone is not None and (pair.a, pair.b) == ("good", "bad")
+    assert pair.difference == alone.difference and alone.difference.method == "influence"
+    assert {method.method: method.rank for method in report.methods}["bad"] == (3, 3)
+    assert any("z test of the images' influence values" in note for note in report.notes)
+
+
+def test_a_mean_over_images_is_tested_as_accuracies_are(runs: list[Path]) -> None:
+    for path in runs:
+        manifest = read_manifest(path)
+        names = (f"class {label}" for label in LABELS)
+        add_columns(path, manifest, {"classes": dict(zip(manifest.samples, names, strict=True))})
+    same, accuracy = (report_of(runs, name) for name in ("multilabel_accuracy", "accuracy"))
+    assert same.differences[0].differences == accuracy.differences[0].differences
+    assert [method.rank for method in same.methods] == [method.rank for method in accuracy.methods]
+
+
+def test_a_metric_of_which_more_is_not_better_gives_no_ranks(runs: list[Path]) -> None:
+    report = report_of(runs, "association_rate", first="class 0", second="class 1")
+    assert [method.rank for method in report.methods] == [None] * 3
+    row = value(runs[0], "association_rate", {"first": "class 0", "second": "class 1"})
+    [good] = [method for method in report.methods if method.method == "good"]
+    assert good.shown.value == pytest.approx(row.value)
+    assert report.metric_parameters == {"first": "class 0", "second": "class 1"}
+    tables = study_tables(report)
+    assert "rank" not in tables[0].head and "A rank is" not in str(tables)
+    assert metric_specs()["association_rate"].verdict(0.5) == "they differ"
+
+
+def test_what_a_run_lacks_is_said(runs: list[Path]) -> None:
+    with pytest.raises(UserError, match="no shape bias: there is no column 'shape'"):
+        report_of(runs, "shape_bias")
+    with pytest.raises(UserError, match="There is no rater here"):
+        report_of(runs, "error_consistency")
+    folder = store_study(runs[0].parent, runs)
+    refused = bench("study", folder.name, "--show", "--results", runs[0].parent, "--set", "a=1")
+    assert refused.code == 2 and "has no parameter 'a'" in refused.err
+
+
+def test_a_metric_without_values_of_the_images_is_refused(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "metric_parts", lambda *_: (0.5, None, "bootstrap", 45))
+    with pytest.raises(UserError, match=r"AUROC is not one.*compare A B --metric auroc"):
+        report_of(runs, "auroc")
+
+
+def test_a_number_is_shown_as_it_is_and_a_share_in_per_cent() -> None:
+    number, share = (
+        MetricSpec(name="m", target="a.b:C", unit=unit) for unit in ("number", "share")
+    )
+    assert (number.shown(0.12345), number.shown(2, "+")) == ("0.1235", "+2")
+    assert (share.shown(0.12345), share.shown(0.1, "+")) == ("12.3", "+10.0")

@@ -1,0 +1,190 @@
+"""A study's table: in every format, and pivoted."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.runs import store
+from helpers.studies import GRID, store_study
+from helpers.unsealed import write_unsealed
+
+from bench.reports.study.methods import MethodRuns, select_same_seeds
+from bench.reports.study.report import study_report
+from bench.reports.study.tables import study_tables
+from bench.reports.text import TextTable, to_latex
+from bench.store.decisions import as_decisions
+from bench.store.locking import locked
+from bench.store.studies import read_study, write_study
+
+ODD = TextTable(
+    "Runs_of 10 %",
+    ["run", "gain"],
+    [["a_b & 50 %", "-1.5"], ["#1 $x$ {y}", "2"], [r"“a\b” ~^ – ± ≤", "−0.3"]],
+    frozenset({"gain"}),
+    below=["a & b_c"],
+)
+FORMATS = ("markdown", "latex", "html", "csv", "json")
+
+
+def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
+    study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
+    study.write_text(GRID)
+    bench("study", study, *results, "--pilot")
+    shown = {f: bench("study", "small", *results, "--show", "--format", f).out for f in FORMATS}
+    assert "| backbone |" in shown["markdown"] and r"\toprule" in shown["latex"]
+    assert shown["html"].startswith("<!doctype html>")
+    assert shown["csv"].splitlines()[0].startswith("backbone,")
+    assert json.loads(shown["json"])["done"] == 0  # pilots alone
+    axes = ("--rows", "backbone", "--columns", "seed", "--value", "n", "--format", "csv")
+    pivot = bench("study", study, *results, "--show", *axes).out
+    assert pivot.splitlines() == ["backbone,0,1", "random,10,10", "majority,10,–"]
+    drawn = bench("study", study, *results, "--show", "--figure", tmp_path / "f.svg")
+    assert drawn.code == 0 and f"Wrote {tmp_path / 'f.svg'}" in drawn.err
+    assert "digits/test" in (tmp_path / "f.svg").read_text()
+    flat = bench("study", study, *results, "--show", "--value", "n")
+    assert flat.code == 2 and "--value needs --rows and --columns" in flat.err
+    wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
+    assert wrong.code == 2 and "'seed'" in wrong.err
+
+
+def test_a_board_of_a_folder_has_the_name_of_the_folder(tmp_path: Path) -> None:
+    run = store(tmp_path, [0, 1, 1], [0, 1, 0])
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["dataset"]["name"], manifest["identity"]["dataset"]["name"] = "photos", "folder"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    write_unsealed(run / "summary.json", json.loads((run / "summary.json").read_text()))
+    report = study_report(store_study(tmp_path, [run]))
+    (method,) = report.methods
+    assert method.board == f"photos/{manifest['dataset']['split']}" and method.looks == 1
+    assert report.looks == {method.board: 1}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no TeX on this machine")
+def test_latex_compiles(tmp_path: Path) -> None:
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
+    page = rf"{head}\begin{{document}}{to_latex([ODD, ODD])}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "page.pdf").is_file(), done.stdout[-2000:]
+
+
+def test_latex_is_balanced_and_escaped() -> None:
+    text = to_latex([ODD])
+    open_environments: list[str] = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if kind == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert not open_environments and r"\begin{tabular}{lr}" in text
+    lines = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert len(lines) == 4
+    for line in lines:  # one separator between two columns; every other & is escaped
+        assert len(re.findall(r"(?<!\\)&", line)) == 1
+    printed = re.sub(r"\\(label|begin|end)\{[^}]*\}(\{lr\})?", "", text)
+    printed = re.sub(r"(?<!\\)\$(-|\\pm|\\leq)\$", "", printed)
+    assert not re.search(r"(?<!\\)[%#$_]", printed)
+    assert r"\{y\}" in printed
+
+
+def test_another_metric_is_shown_and_tested(tmp_path: Path) -> None:
+    study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
+    study.write_text(GRID)
+    bench("study", study, *results)
+    shown = ("study", study, *results, "--show", "--margin", "0.5", "--metric", "f1_macro")
+    report = bench(*shown, "--json").json
+    by = {one["method"]: one for one in report["methods"]}
+    f1 = [row["f1_macro"] for row in report["rows"] if row["backbone"] == "random"]
+    assert by["random"]["tested"]["value"] == pytest.approx(sum(f1) / len(f1))
+    assert by["random"]["tested"]["of_seeds"] is not None
+    (of_board,) = report["differences"]
+    assert of_board["metric"] == "f1_macro"
+    (one,) = of_board["differences"]
+    known = by["majority"]["tested"]["value"] - by["random"]["tested"]["value"]
+    assert (one["b"], one["difference"]["method"]) == ("majority", "permutation")
+    assert one["difference"]["estimate"] == pytest.approx(known)
+    text = bench(*shown, "--figure", tmp_path / "f.svg").out
+    assert "macro F1" in text and "differences in macro F1" in text
+    assert "macro F1, %" in (tmp_path / "f.svg").read_text()
+
+
+def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
+    """One method is better in these runs, by less than the runs of the other differ."""
+    labels, rng = [0, 1, 2, 1] * 50, np.random.default_rng(0)
+    runs = []
+    for backbone, shares in (("a", (0.6, 0.7, 0.8)), ("b", (0.79, 0.8, 0.81))):
+        for seed, share in enumerate(shares):
+            said: list[int | None] = [y if rng.random() < share else (y + 1) % 3 for y in labels]
+            runs.append(store(tmp_path, labels, said, backbone=backbone, seed=seed))
+    shown = ("study", "small", "--show", "--results", tmp_path)
+    intervals, p = {}, {}
+    for over in ("images", "seeds"):
+        store_study(tmp_path, runs, over=over)
+        report = bench(*shown, "--json").json
+        (one,) = report["differences"][0]["differences"]
+        assert report["tests_over"] == over and one["runs"] == [3, 3]
+        found = one["difference"]
+        assert found["method"] == {"images": "permutation", "seeds": "seeds"}[over]
+        low, high = found["interval"]
+        assert (found["p"] <= 0.05) == one["different"] == (low > 0 or high < 0)
+        (a, b) = sorted(report["methods"], key=lambda method: method["method"])
+        assert (a["rank"], b["rank"]) == (
+            ([2, 2], [1, 1]) if one["different"] else ([1, 2], [1, 2])
+        )
+        intervals[over], p[over] = a["spread"]["interval"], found["p"]
+    assert p["images"] < 0.01 < 0.05 < p["seeds"]
+    (low, high), (lowest, highest) = intervals["images"], intervals["seeds"]
+    assert lowest < low - 0.05 and high + 0.05 < highest
+    text = " ".join(bench(*shown).out.split())
+    assert "over other images and other seeds, for these templates" in text
+    assert "A rank is a range: from 1 + the methods" in text
+    apart = bench(*shown, "--over", "template")
+    assert apart.code == 2 and "--over must include seed" in apart.err
+
+
+def test_the_range_over_templates_is_beside_the_accuracy(tmp_path: Path) -> None:
+    labels = [0, 1, 2, 1] * 5
+    runs = []
+    for seed, wrong in enumerate((2, 5, 8)):  # one run for each template
+        answers: list[int | None] = [*labels]
+        answers[:wrong] = [(label + 1) % 3 for label in labels[:wrong]]
+        runs.append(store(tmp_path, labels, answers, seed=seed))
+    folder = store_study(tmp_path, runs)
+    study = read_study(folder)
+    cells = [
+        cell.model_copy(update={"axes": {**cell.axes, "template": f"{place} {{class}}"}})
+        for place, cell in enumerate(study.cells)
+    ]
+    axes = [*study.axes, "template"]
+    with locked(folder) as writable:
+        write_study(writable, study.model_copy(update={"cells": cells, "axes": axes}))
+    table = study_tables(study_report(folder))[0]
+    place = table.head.index("templates")
+    assert table.head[place - 1] == "acc"
+    assert table.rows[0][place - 1 : place + 1] == ["75.0", "60.0–90.0"]
+    apart = study_tables(study_report(folder, over=["seed"]))[0]
+    assert "templates" not in apart.head and len(apart.rows) == 3
+
+
+def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
+    """While a study runs, some have fewer."""
+    seeds = {"a": "012", "b": "012", "c": "01", "d": "123"}
+    nothing = as_decisions([])
+    members = [
+        MethodRuns(
+            *(name, {}, [], np.zeros((len(of), 1, 0), np.int64), np.zeros((len(of), 1, 0))),
+            *("images", tuple(of), nothing),
+        )
+        for name, of in seeds.items()
+    ]
+    assert [one.name for one in select_same_seeds(members)] == ["a", "b"]
+    assert select_same_seeds(members[2:3]) == []

@@ -1,0 +1,254 @@
+"""Results are added whole and checked, or not at all; nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+from helpers.places import ROOT
+from helpers.runs import store
+from helpers.unsealed import write_unsealed
+
+from bench.errors import UserError
+from bench.reports.hub import model_index
+from bench.reports.leaderboard.adding import add_reported, publish_run
+from bench.reports.leaderboard.published import Totals, find_problems, validate
+from bench.stats.metrics import summarize
+from bench.store.decisions import as_decisions
+from bench.store.fields import to_json
+from bench.store.folder import read_manifest, requested_records
+
+LABELS = [i % 3 for i in range(30)]
+PUBLISHED = ROOT / "results" / "published"
+DIGITS = PUBLISHED / "digits-tiny-digits-race-6a72ea9d"
+REPORTED: dict[str, Any] = {
+    "dataset": "ucmerced",
+    "split": "test",
+    "backbone": "clip",
+    "strategy": "none",
+    "accuracy": 0.6,
+    "source": "A. Author, a paper, table 2",
+}
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "accepted"),
+    [
+        ({}, "'d', which is not a registered dataset", {"private": True}),
+        ({"n_total": 60}, "30 of the split's 60 images", {"private": True, "subset": True}),
+        ({"dataset": "digits"}, "n_total is 30, but digits/test has 360", {"private": True}),
+    ],
+)
+def test_what_others_cannot_make_again_needs_a_word(
+    tmp_path: Path, changes: dict[str, Any], words: str, accepted: dict[str, bool]
+) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS, **changes)
+    with pytest.raises(UserError, match=words):
+        publish_run(run, tmp_path / "published")
+    assert not (tmp_path / "published").exists()
+    copy = publish_run(run, tmp_path / "published", **accepted)
+    assert read_manifest(copy).private_data and validate(tmp_path / "published") == []
+
+
+def test_a_registered_dataset_s_whole_split_needs_none(tmp_path: Path) -> None:
+    copy = publish_run(DIGITS, tmp_path)
+    assert (
+        list(find_problems(copy, Totals(copy.parent))) == []
+        and not read_manifest(copy).private_data
+    )
+
+
+@pytest.mark.parametrize("run_id", ["../../x", "/tmp/x", "", ".", "..", "a/b", "x\0y"])
+def test_a_run_s_id_leads_nowhere_else(tmp_path: Path, run_id: str) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS)
+    for name in ("manifest.json", "summary.json"):
+        content = {**json.loads((run / name).read_text()), "run_id": run_id}
+        (run / name).write_text(json.dumps(content))
+    before = everything(tmp_path)
+    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
+    assert done.code == 2 and str(run) in done.err
+    assert everything(tmp_path) == before
+
+
+def test_a_published_run_is_not_overwritten(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    run = store(tmp_path / "mine", LABELS, LABELS)
+    publish_run(run, published, private=True)
+    before = everything(published)
+    publish_run(run, published, private=True)  # the same again
+    other = store(tmp_path / "theirs", LABELS, LABELS[1:] + LABELS[:1])
+    with pytest.raises(UserError, match="other content"):
+        publish_run(other, published, private=True)
+    assert everything(published) == before
+    publish_run(other, published, private=True, replace=True)
+    assert everything(published) != before and validate(published) == []
+
+
+def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS)
+    content = json.loads((run / "summary.json").read_text())
+    content["cost"]["evaluations"] += 1
+    write_unsealed(run / "summary.json", content)
+    with pytest.raises(UserError, match=r"cost\.evaluations is"):
+        publish_run(run, tmp_path / "published", private=True)
+    assert list((tmp_path / "published").iterdir()) == []
+
+
+def test_a_link_in_the_place_of_a_run_stays(tmp_path: Path) -> None:
+    run, elsewhere = store(tmp_path / "results", LABELS, LABELS), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / run.name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link or a file, not a folder"):
+        publish_run(run, tmp_path / "published", private=True, replace=True)
+    assert list(elsewhere.iterdir()) == []
+
+
+FORGED: dict[str, tuple[dict[str, Any], str]] = {
+    "a subset as the whole": ({"samples": 20}, "n_total is 20, but .* 360"),
+    "no training data": ({"trained_on": None}, "trained_on is None, but .* for tiny-digits"),
+    "reversed classes": ({"classes": "reversed"}, "class 0 is 'nine', but .* 'zero'"),
+    "reversed prompts": ({"prompts": "reversed"}, "prompts' hash is"),
+}
+
+
+def forged(folder: Path, name: str) -> Path:
+    """Return a copy of a published run whose documents and records agree, and are not true."""
+    run = folder / DIGITS.name
+    shutil.copytree(DIGITS, run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    change = FORGED[name][0]
+    if count := change.get("samples"):
+        manifest["samples"] = manifest["samples"][:count]
+        manifest["dataset"]["n_total"] = count
+    if "trained_on" in change:
+        manifest["backbone"]["trained_on"] = None
+    for key in ("classes", "prompts"):
+        if key in change:
+            manifest[key] = manifest[key][::-1]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    known = read_manifest(run)
+    summary = summarize(known, as_decisions(requested_records(run, known)), 1.0, None)
+    (run / "summary.json").write_text(to_json(summary.plain()))
+    return run
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_figure_made_by_hand_is_refused(tmp_path: Path, name: str) -> None:
+    run, words = forged(tmp_path, name), FORGED[name][1]
+    published = tmp_path / "published"
+    shutil.copytree(DIGITS, published / DIGITS.name)
+    before = everything(published)
+    for replace in (False, True):
+        with pytest.raises(UserError, match=words if replace else f"{words}|other content"):
+            publish_run(run, published, replace=replace)
+    assert everything(published) == before
+    shutil.rmtree(published / DIGITS.name)
+    shutil.copytree(run, published / DIGITS.name)
+    done = bench("results", "validate", "--into", published)
+    assert done.code == 1
+    with pytest.raises(AssertionError, match=words):
+        assert not done.err, done.err.replace("\n", " ")
+
+
+def test_runs_on_the_same_images_say_the_same_total(tmp_path: Path) -> None:
+    """Images are the same by fingerprint, also where another total than the registered is known."""
+    for run in sorted(PUBLISHED.glob("ucmerced-*-full-*"))[:3]:
+        shutil.copytree(run, tmp_path / run.name)
+    assert validate(tmp_path) == []  # of a smaller copy of UC Merced, all of them
+    for name in ("manifest.json", "summary.json"):
+        content = json.loads((tmp_path / run.name / name).read_text())
+        content["dataset"]["n_total"] = 211
+        (tmp_path / run.name / name).write_text(json.dumps(content))
+    found = " ".join(validate(tmp_path))
+    assert "n_total is 211, but other runs on the same images have 210" in found
+
+
+def test_what_is_taken_on_trust_is_said(tmp_path: Path) -> None:
+    done = bench("results", "add", DIGITS, "--into", tmp_path)
+    assert done.code == 0 and "on trust: the records of" in done.out, done.err
+    assert "on trust: the records of" in bench("results", "validate", "--into", tmp_path).out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"margin_stderr": 2**63},
+        {"margin": 2**53 + 1},
+        {"score": 10**400},
+        {"evaluations": 2**62},
+        {"equivalents": 2**53 + 1},
+        {"seconds": 1e308},
+        {"top": [[0, 2**53 + 1, 2**62], [1, 3, 4]]},
+    ],
+)
+def test_numbers_that_no_column_holds_are_refused_or_read(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS)
+    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    lines[3] |= change
+    (run / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
+    assert done.code in (0, 2) and "Unexpected" not in done.err, done.err
+    for command in (("show", run), ("leaderboard", "--results", run.parent)):
+        done = bench(*command)
+        assert done.code in (0, 2) and "Unexpected" not in done.err, done.err
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: str) -> None:
+    copy = publish_run(store(tmp_path / "results", LABELS, LABELS), tmp_path / "p", private=True)
+    if kind == "fifo":
+        os.mkfifo(copy / "odd")
+    elif kind == "folder":
+        (copy / "odd").mkdir()
+    else:
+        (copy / "odd").symlink_to("/etc/passwd")
+    assert any(
+        "odd does not belong there" in problem
+        for problem in find_problems(copy, Totals(copy.parent))
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accuracy": 7}, "accuracy"),
+        ({"accuracy": float("nan")}, "cannot be read"),
+        ({"accuracy": True}, "accuracy"),
+        ({"accuracy_ci95": [5, -3]}, "accuracy_ci95"),
+        ({"accuracy_ci95": [0.9, 0.1]}, "lower end must come first"),
+        ({"source": "a paper, table 1\n<!-- end of leaderboard -->"}, "one line"),
+        ({"backbone": "\x1b[31mred"}, "one line"),
+        ({"evaluations_per_image": 1e999}, "evaluations_per_image|cannot be read"),
+        ({"n_samples": 0}, "n_samples"),
+        ({"version": "1"}, "version"),
+    ],
+)
+def test_a_reported_result_out_of_range_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({**REPORTED, **change}))
+    with pytest.raises(UserError, match=f"mine.json.*({words})"):
+        add_reported(file, tmp_path / "published")
+    assert not (tmp_path / "published").exists()
+
+
+def test_a_model_card_says_what_the_backbone_is(tmp_path: Path) -> None:
+    """A run without a draw plan is a classifier's."""
+    trained = store(tmp_path, LABELS, LABELS, trained_on="d/train", scoring={"loss": "l2"})
+    classifier = store(tmp_path, LABELS, LABELS, seed=1)
+    assert "trained on d/train" in model_index(trained)
+    assert "Diffusion classifier" in model_index(trained)
+    assert "iffusion" not in model_index(classifier) and "zero-shot" in model_index(classifier)

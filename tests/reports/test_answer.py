@@ -1,0 +1,99 @@
+"""The head of a report: its question, and what its answer claims."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.runs import store
+
+from bench.reports.page.answer import BoardAnswer, answers, page_question
+from bench.reports.page.board import make_boards
+from bench.reports.page.page import write_report
+from bench.reports.run_view import RunView, read_decided_run
+from bench.reports.sentences import make_opening
+from bench.store.runs import read_run
+
+LABELS = [0, 1, 2] * 20
+Make = Callable[..., RunView]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Store a run of which the first images are wrong, and read it."""
+
+    def run(backbone: str, wrong: int, **more: Any) -> RunView:
+        predictions = [(y + 1) % 3 if i < wrong else y for i, y in enumerate(LABELS)]
+        path = store(tmp_path, LABELS, predictions, backbone=backbone, **more)
+        return read_decided_run(read_run(path))
+
+    return run
+
+
+def answered(runs: list[RunView]) -> list[BoardAnswer]:
+    by_anchor = {f"run-{number}": run for number, run in enumerate(runs)}
+    openings = {
+        anchor: make_opening(run.manifest, run.summary, run.decided)
+        for anchor, run in by_anchor.items()
+    }
+    return answers(make_boards(by_anchor, ()), by_anchor, openings)
+
+
+def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -> None:
+    """20 of 20 images are no better than 58 of 60: on the same 20, both are right."""
+    noisy: dict[str, Any] = {"strategy": "race", "scoring": {"loss": "l2"}}
+    few = store(tmp_path, LABELS[:20], LABELS[:20], backbone="few", n_total=60, **noisy)
+    wrong = [*LABELS[:-2], *((y + 1) % 3 for y in LABELS[-2:])]
+    most = store(tmp_path, LABELS, wrong, backbone="most")
+    runs = [read_decided_run(read_run(path)) for path in (few, most)]
+    (answer,) = answered([*runs, make("poor", 40)])
+    assert answer.best.row.backbone == "few"
+    (rival,) = answer.rivals
+    assert str(rival) == "B (20 against 20 of the 20 images of both, p = 1)"
+    page = tmp_path / "page.html"
+    write_report([few, most], page, most_images=0)
+    assert f"not told apart from {rival}." in page.read_text()
+    shown = re.sub(r"<(style|script)\b.*?</\1>", "", page.read_text(), flags=re.S)
+    assert "<code>bench run … --again 60</code>" in shown and "`" not in shown
+
+
+def test_runs_that_are_worse_are_no_rivals(make: Make) -> None:
+    (answer,) = answered([make("best", 0), make("close", 2), make("poor", 40)])
+    assert answer.best.row.backbone == "best"
+    assert [rival.key for rival in answer.rivals] == ["B"]
+
+
+def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> None:
+    run = make("best", 0)
+    (answer,) = answered([run])
+    few = answer.best.row.model_copy(update={"n_samples": 20})
+    entries = [replace(answer.best, row=few), answer.best]
+    board = replace(answer.board, entries=entries)
+    (chosen,) = answers([board], {"run-0": run}, {"run-0": answer.opening})
+    assert chosen.best is entries[1]
+
+
+def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
+    (answer,) = answered([make("best", 0)])
+    assert answer.best.row.rank is None and answer.rivals == []
+
+
+def test_the_question_fits_the_runs(make: Make) -> None:
+    one, other = make("best", 0), make("close", 2)
+    assert page_question([one]) == "How well does best classify d?"
+    assert page_question([one, other]) == "Which of 2 runs classifies d best?"
+    elsewhere = make("best", 0, dataset="e")
+    assert page_question([one, elsewhere]) == "How well do 2 runs classify d, e?"
+
+
+def test_the_picture_shows_every_interval(make: Make) -> None:
+    (answer,) = answered([make("best", 0), make("poor", 40)])
+    texts = [text.get_text() for text in answer.intervals.figure().axes[0].texts]
+    assert any("best" in text for text in texts) and any("100.0 % (94.0–100.0)" in t for t in texts)
+    assert any("33.3 % (22.7–45.9)" in text for text in texts)
+    points = [line for line in answer.intervals.figure().axes[0].lines if line.get_marker() == "o"]
+    assert points and not any(point.get_clip_on() for point in points)  # whole at 0 and 100 %

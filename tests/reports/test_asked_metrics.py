@@ -1,0 +1,80 @@
+"""A metric on request on boards and in the report, which may be of one further label alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.runs import store
+from helpers.scores import LABELS, some_scores, stored
+from sklearn.metrics import roc_auc_score
+
+from bench.errors import BenchWarning, UserError
+from bench.reports.leaderboard.columns import board_tables
+from bench.reports.leaderboard.exports import to_csv
+from bench.reports.leaderboard.ranking import leaderboard, with_metric
+from bench.reports.page.page import write_report
+from bench.reports.text import format_tables
+from bench.store.columns import add_columns
+from bench.store.folder import read_manifest
+
+PLACES = np.array(["sea", "land", ""])[np.arange(45) // 5 % 3]  # five images of each in turn
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = stored(tmp_path, some_scores(), backbone="good")
+    manifest = read_manifest(path)
+    add_columns(
+        path, manifest, {"place": dict(zip(manifest.samples, PLACES.tolist(), strict=True))}
+    )
+    return path
+
+
+def area(rows: np.ndarray) -> float:
+    scores = some_scores()
+    relative = (scores.mean(axis=1)[:, None] - scores)[rows]
+    return float(np.mean([roc_auc_score(LABELS[rows] == c, relative[:, c]) for c in range(3)]))
+
+
+def test_a_board_has_a_column_of_the_metric(run: Path) -> None:
+    """In every format; a run that lacks what it needs has none, and a warning says why."""
+    store(run.parent, LABELS.tolist(), LABELS.tolist(), backbone="poor")
+    with pytest.warns(BenchWarning, match=r"d-poor-full-\w+ has no AUROC"):
+        rows = with_metric(leaderboard(run.parent), "auroc", {"across": "difference"})
+    known = area(np.ones(45, dtype=bool))
+    assert {row.backbone: row.metric("auroc") for row in rows} == {
+        "good": pytest.approx(known),
+        "poor": None,
+    }
+    assert rows[0].plain()["auroc"] is None and "auroc" in to_csv(rows).splitlines()[0]
+    for text in (format_tables(board_tables(rows), form) for form in ("markdown", "html")):
+        assert "AUROC" in text and f"{100 * known:.1f}" in text
+    assert "AUROC" not in format_tables(board_tables(leaderboard(run.parent)), "markdown")
+    asked = with_metric(leaderboard(run.parent), "precision_macro", {})
+    assert "macro precision" in format_tables(board_tables(asked), "markdown")
+
+
+def test_the_command_shows_it_too(run: Path) -> None:
+    shown = bench("leaderboard", "--results", run.parent, "--metric", "auroc")
+    assert f"{100 * area(np.ones(45, dtype=bool)):.1f}" in shown.out, shown.err
+    for words in (("--set", "across=softmax"), ("--metric", "error_consistency")):
+        refused = bench("leaderboard", "--results", run.parent, *words)
+        assert refused.code == 2, words
+
+
+def test_a_report_has_the_metric_and_is_of_one_label(run: Path) -> None:
+    out, at_sea = run.parent / "r.html", PLACES == "sea"
+    written = write_report([run], out, metric=("auroc", {}), label=("place", "sea"), most_images=0)
+    page = re.sub(r"\s+", " ", out.read_text())
+    assert not written.notes and f"<dt>AUROC, %</dt><dd>{100 * area(at_sea):.1f} (" in page
+    assert re.search(r"<dt>Images</dt><dd>15 of 45<small>", page) and "place=sea" in page
+    with pytest.raises(UserError, match=r"place=see. Did you mean 'sea'\? Labels: land, sea"):
+        write_report([run], out, label=("place", "see"))
+    lacking = write_report([run], out, metric=("shape_bias", {}), most_images=0)
+    assert [("no shape bias" in reason) for _, reason in lacking.notes] == [True]
+    refused = bench("report", run, "--out", out, "--only", "place")
+    assert refused.code == 2 and "expected COLUMN=VALUE" in refused.err

@@ -1,0 +1,108 @@
+"""The report's boards and figures."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.reporting import N_DRAWS
+from matplotlib.collections import LineCollection
+from matplotlib.transforms import Bbox
+
+from bench.reports.figures.curves import errors_by_timestep
+from bench.reports.figures.plots import draw_tradeoff
+from bench.reports.leaderboard.rows import reported_rows
+from bench.reports.page.board import letter_key, make_boards, pareto_front
+from bench.reports.run_view import read_decided_run
+from bench.store.runs import read_run
+
+
+def test_errors_by_timestep_by_hand(stored: Path) -> None:
+    run = read_decided_run(read_run(stored / "results" / "zero"))
+    curves = errors_by_timestep(run)
+    assert curves is not None and curves.n_images == 30
+    assert curves.timestep == pytest.approx(25 + 50 * np.arange(N_DRAWS), abs=1)
+    # The errors that `store_run` made up, made up again.
+    gaps = []
+    labels = run.decided.labels.tolist()
+    for position in range(30):
+        rng = np.random.default_rng(position)
+        errors = (0.5 + 0.05 * rng.standard_normal((3, N_DRAWS))).astype(np.float64)
+        label = labels[position]
+        errors[label] -= 0.02
+        wrong = min((c for c in range(3) if c != label), key=lambda c: errors[c].mean())
+        gaps.append(errors[wrong] - errors[label])
+    assert curves.gap == pytest.approx(np.mean(gaps, axis=0), abs=1e-6)
+    assert curves.gap_stderr == pytest.approx(np.std(gaps, axis=0, ddof=1) / 30**0.5, abs=1e-6)
+    assert errors_by_timestep(read_decided_run(read_run(stored / "results" / "trained"))) is None
+
+
+def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
+    results = stored / "results"
+    runs = {
+        name: read_decided_run(read_run(results / name))
+        for name in ("zero", "trained", "subset", "replayed")
+    }
+    [board] = make_boards(runs, reported_rows(results / "reported.json"))
+    ranks = {entry.anchor: entry.row.rank for entry in board.entries}
+    alone = ("zero", "trained", "subset", "replayed", "")  # each in its kind, or in none
+    assert ranks == {**dict.fromkeys(alone), "replayed": ranks["replayed"]}
+    assert ranks["replayed"]  # as if it were added to the zero-shot run
+    accuracies = [entry.row.accuracy for entry in board.entries]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert [entry.key for entry in board.entries] == list("ABCDE")
+    known = [entry for entry in board.entries if entry.row.cost is not None]
+    for best in pareto_front(board.entries):
+        assert not [
+            entry
+            for entry in known
+            if (entry.row.cost or 0) <= (best.row.cost or 0)
+            and entry.row.accuracy > best.row.accuracy
+        ]
+    assert make_boards({}, reported_rows(results / "reported.json")) == []
+    assert [letter_key(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+def test_keys_lie_on_no_error_bar(stored: Path) -> None:
+    results = stored / "results"
+    [board] = make_boards({"zero": read_decided_run(read_run(results / "zero"))}, [])
+    chance, first = np.random.default_rng(3), board.entries[0]
+    entries = []
+    for place in range(10):
+        accuracy, cost = chance.uniform(0.45, 0.6), 10 ** chance.uniform(0.5, 2)
+        figures = {"accuracy": accuracy, "accuracy_ci95": (accuracy - 0.1, accuracy + 0.1)}
+        row = first.row.model_copy(update={**figures, "evaluation_equivalents_per_image": cost})
+        entries.append(replace(first, key=letter_key(place), row=row))
+    drawing = draw_tradeoff(entries)
+    assert drawing is not None
+    figure = drawing.figure()
+    figure.savefig(BytesIO())
+    (axes,) = figure.axes
+    bars = [
+        Bbox(axes.transData.transform(segment))
+        for bar in axes.collections
+        if isinstance(bar, LineCollection)
+        for segment in bar.get_segments()
+    ]
+    texts = [text.get_window_extent() for text in axes.texts]
+    assert len(bars) == 10 and texts
+    assert [text.count_overlaps(bars) for text in texts] == [0] * len(texts)
+    assert [text.count_overlaps(texts) for text in texts] == [1] * len(texts)  # itself
+
+
+def test_figures_take_the_pages_colours(stored: Path) -> None:
+    results = stored / "results"
+    runs = {
+        name: read_decided_run(read_run(results / name)) for name in ("zero", "trained", "replayed")
+    }
+    [board] = make_boards(runs, reported_rows(results / "reported.json"))
+    drawing = draw_tradeoff(board.entries)
+    assert drawing is not None
+    svg = drawing.inline("x")
+    assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
+    assert "<style" not in svg and "<metadata" not in svg
+    assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))

@@ -1,0 +1,55 @@
+"""Of many classes, the confusion matrix shows those that are confused most."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from helpers.runs import a_manifest, a_record
+from PIL import Image
+
+from bench.reports.figures.curves import most_confused_classes
+from bench.reports.figures.pictures import as_png, confusion_figure
+from bench.reports.text import shorten
+from bench.store.decisions import as_decisions
+
+
+def test_the_most_confused_classes_by_hand() -> None:
+    matrix = np.diag(np.full(8, 9))
+    matrix[5, 2] = 4
+    matrix[2, 5] = 3
+    matrix[7, 1] = 2
+    assert most_confused_classes(matrix, 2).tolist() == [2, 5]
+    assert most_confused_classes(matrix, 4).tolist() == [1, 2, 5, 7]
+    assert most_confused_classes(matrix, 6).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        5,
+        7,
+    ]  # filled up from the first
+    assert most_confused_classes(matrix, 20).tolist() == list(range(8))
+
+
+def test_a_single_true_class_with_many_mistakes() -> None:
+    matrix = np.zeros((50, 50), np.int64)
+    matrix[49, :40] = 1
+    assert most_confused_classes(matrix, 10).tolist() == [*range(9), 49]
+
+
+@pytest.mark.parametrize(
+    "classes", [2, 41, 1000, *(pytest.param(n, marks=pytest.mark.slow) for n in (40, 100, 101))]
+)
+def test_the_picture_has_an_end(classes: int) -> None:
+    name = "a name that is long " * 5
+    described = a_manifest(["1", "2"], n_classes=classes, backbone=name)
+    records = [a_record("1", 0, classes - 1), a_record("2", classes - 1, classes - 1)]
+    figure = confusion_figure(as_decisions(records), described, None)
+    with Image.open(BytesIO(as_png(figure))) as image:
+        assert max(image.size) < 3000
+
+
+def test_a_long_name_is_cut_and_never_lost() -> None:
+    assert shorten("x" * 100) == "x" * 23 + "…" and shorten("cat") == "cat"

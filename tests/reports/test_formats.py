@@ -1,0 +1,70 @@
+"""Rows of the leaderboard in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.runs import store
+
+from bench.reports.formats import (
+    assignments,
+    boards,
+    cost_text,
+    percent_text,
+    points_text,
+    row_labels,
+    value_text,
+)
+from bench.reports.leaderboard.columns import board_labels
+from bench.reports.leaderboard.ranking import leaderboard
+from bench.reports.leaderboard.rows import LeaderboardRow
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> LeaderboardRow:
+    store(tmp_path, [0, 1, 2], [0, 1, 1], scoring={"loss": "l2"})
+    [only] = leaderboard(tmp_path)
+    return only
+
+
+def test_a_title_names_the_data_only_where_it_differs(row: LeaderboardRow) -> None:
+    other = row.model_copy(update={"fingerprint": "e" * 64})
+    assert [title for title, _ in boards([row, row])] == ["d/test, version 1"]
+    titles = [title for title, _ in boards([row, other])]
+    assert titles == ["d/test, version 1, data ffffffff", "d/test, version 1, data eeeeeeee"]
+
+
+def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
+    assert list(row_labels(row)) == ["zero-shot"]
+    changes = {"kind": "subset", "n_total": 1000, "trained_on": "d/train", "failed_samples": 2}
+    changed = row.model_copy(update={**changes, "draw_plan": "grid:0-200", "cost_timed": True})
+    kinds = row_labels(changed)
+    assert list(kinds) == ["subset", "trained", "draws", "timed", "failed"]
+    assert "1,000" in kinds["subset"] and "d/train" in kinds["trained"]
+
+
+def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
+    sources: list[str] = []
+    reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
+    _, marks = board_labels([row, *reported], sources)
+    assert marks == [[], ["reported (1)"], ["reported (2)"], ["reported (1)"]]
+    assert sources == ["a", "b"]
+
+
+def test_a_row_is_marked_by_what_it_does_not_share(row: LeaderboardRow) -> None:
+    trained = row.model_copy(update={"trained_on": "d/train"})
+    failed = row.model_copy(update={"failed_samples": 2, "published": True})
+    common, marks = board_labels([row, failed, trained], [])
+    assert common == ["zero-shot unless marked"]
+    assert marks == [["yours"], ["2 failed"], ["trained on d/train", "yours"]]
+    assert board_labels([row, row], []) == (["zero-shot"], [[], []])
+
+
+def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
+    assert assignments({"samples": (5, 50), "keep": None, "delta": 0.1}) == "samples=5,50 delta=0.1"
+    assert value_text(None) == "–" and value_text((1, 2), separator=" ") == "1 2"
+    assert cost_text(row) == "50"
+    assert percent_text(0.8619, (0.8087, 0.90213)) == "86.2 (80.9–90.2)"
+    assert percent_text(0.8619) == "86.2"
+    assert points_text(0.0139, (-0.005, 0.0333)) == "+1.4 (-0.5 to +3.3)"

@@ -1,0 +1,162 @@
+"""A stored run's data is opened by a process with limits, whatever the run says that it is."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import PATIENCE, bench
+from helpers.opened_here import Opened
+from helpers.reporting import save_pictures, store_run
+from helpers.runs import a_manifest
+from PIL import Image
+
+from bench.errors import UserError
+from bench.reports.figures import images, sample_process
+from bench.reports.figures.images import Images
+from bench.store.documents import Manifest
+
+CLASSES = ["ant", "bee"]
+# In the place of the process: its first line says that it is ready, then it reads a request.
+STUBBORN = {
+    "sleeps": "import time; print('ready', flush=True); time.sleep(1000)",
+    "ends": "print('ready', flush=True); input()",
+}
+
+
+@pytest.fixture(scope="module")
+def opened_here() -> None:
+    """Replace nothing: most of these are about the process."""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open data in this process."""
+    monkeypatch.setattr(images, "_Process", Opened)
+
+
+def naming(**config: Any) -> Manifest:
+    return a_manifest(["ant/0.png"], config={"limit": None, **config})
+
+
+def children() -> list[str]:
+    """Return the command lines of this process's children that open data."""
+    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    lines = [Path(f"/proc/{child}/cmdline").read_text() for child in found]
+    return [line for line in lines if "\0-P\0" in line]
+
+
+def test_images_come_from_a_process_with_label_and_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No code of the current folder is run."""
+    data = save_pictures(tmp_path / "data", CLASSES, 2)
+    (data / "bee" / "1.png").write_bytes(b"rubbish")
+    for module in ("datasets", "json", "resource"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
+    manifest, ids = naming(dataset="folder", data_dir="data"), ["bee/0.png", "bee/1.png", "no"]
+    asked = Images({})
+    found = asked.of(manifest, ids)
+    assert list(found) == ids[:2] and found["bee/0.png"].label == 1
+    assert max(Image.open(BytesIO(found["bee/0.png"].content)).size) == 128
+    assert found["bee/1.png"].kind is None
+    assert children()
+    del asked
+    assert not children()
+
+
+def test_pictures_have_the_side_that_is_asked_for(here: None, tmp_path: Path) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 1)
+    asked = Images({"d": str(data)}, side=50)
+    found = asked.of(naming(dataset="folder", data_dir="elsewhere"), ["bee/0.png"])
+    assert max(Image.open(BytesIO(found["bee/0.png"].content)).size) == 50
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("sleeps", "could not be read within 1 s. --data-dir FOLDER"),
+        ("ends", "the process that reads the images ended"),
+    ],
+)
+def test_a_process_that_does_not_answer_is_given_up(
+    does: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "SERVE", STUBBORN[does])
+    monkeypatch.setattr(images, "DATA_TIMEOUT", 0.1 if does == "sleeps" else 100.0)
+    asked = Images({})
+    for _ in range(2):  # the second time at once
+        with pytest.raises(UserError, match=f"(?i){reason}"):
+            asked.of(naming(dataset="folder"), ["x"])
+    assert not children()
+
+
+def limited() -> None:
+    """Take a third more than the limit, in a process that had memory before."""
+    sample_process._limit_memory()
+    held = bytearray(sample_process.MEMORY // 3)
+    with pytest.raises(MemoryError):
+        bytearray(sample_process.MEMORY)
+    assert held
+
+
+def test_memory_has_a_limit_and_what_libraries_took_is_not_counted() -> None:
+    before = bytearray(sample_process.MEMORY // 3)
+    process = multiprocessing.get_context("fork").Process(target=limited)
+    process.start()
+    process.join(PATIENCE)
+    assert process.exitcode == 0 and before
+    reason = sample_process._reason(MemoryError())
+    assert reason == "The images take more than 2 GiB of memory."
+
+
+def a_pipe(path: Path) -> str:
+    os.mkfifo(path)
+    return str(path)
+
+
+HOSTILE: dict[str, Callable[[Path], dict[str, str]]] = {
+    "a pipe for the data": lambda folder: {"data_dir": a_pipe(folder / "data.csv")},
+    "a pipe as a tar": lambda folder: {"data_dir": a_pipe(folder / "data.tar")},
+    "a device as the labels": lambda folder: {"data_dir": str(folder), "labels": "/dev/zero"},
+    "a pipe as the labels": lambda folder: {
+        "data_dir": str(folder),
+        "labels": a_pipe(folder / "labels.csv"),
+    },
+    "a pipe for the names of classes": lambda folder: {
+        "data_dir": str(save_pictures(folder / "pictures", CLASSES, 1)),
+        "class_names": a_pipe(folder / "names.txt"),
+    },
+    "a device for the names of classes": lambda folder: {
+        "data_dir": str(save_pictures(folder / "pictures", CLASSES, 1)),
+        "class_names": "/dev/zero",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_data_is_refused(kind: str, here: None, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        Images({}).of(naming(dataset="folder", **HOSTILE[kind](tmp_path)), ["ant/0.png"])
+
+
+def test_a_report_of_a_run_that_names_hostile_data_is_written_without_its_pictures(
+    here: None, tmp_path: Path
+) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 3)
+    run = store_run(tmp_path / "results", "run", data, CLASSES)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["config"] |= HOSTILE["a pipe for the data"](tmp_path)
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    out = tmp_path / "page.html"
+    done = bench("report", run, "--out", out)
+    assert done.code == 0 and "<img" not in out.read_text(), done.err
+    done = bench("show", run, "--pictures")
+    assert done.code == 0, done.err

@@ -1,0 +1,57 @@
+"""The list of stored runs: complete, incomplete and unreadable ones, and what tells them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.command import bench
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
+from helpers.runs import store
+
+from bench.reports.inventory import inventory_row, stored_runs
+from bench.store.runs import read_run
+
+
+def test_every_folder_has_a_row_whatever_its_state(tmp_path: Path) -> None:
+    store(tmp_path, [0, 1, 2, 0], [0, 1, 1, None])
+    store(tmp_path, [0, 1], [0, 0], complete=False, backbone="stopped")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{")
+    rows = {row.backbone: row for row in stored_runs(tmp_path)}
+    assert rows["b"].status == "failed_samples" and rows["b"].failed == 1
+    assert (rows["stopped"].status, rows["stopped"].done) == ("incomplete", 2)
+    assert rows["stopped"].accuracy == 0.5
+    assert rows[None].status == "unreadable" and "manifest.json" in str(rows[None].error)
+
+
+def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
+    path = store(tmp_path, [0], [0], complete=False)
+    (path / "samples.jsonl").write_text("")
+    row = inventory_row(read_run(path))
+    assert (row.done, row.accuracy) == (0, None)
+
+
+def test_runs_of_one_kind_are_told_apart_by_their_settings(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        store(tmp_path, [0], [0], seed=seed)
+    store(tmp_path, [0], [0], backbone="other")
+    rows = stored_runs(tmp_path)
+    assert sorted(str(row.differs["seed"]) for row in rows if row.backbone == "b") == ["0", "1"]
+    assert [row.differs for row in rows if row.backbone == "other"] == [{}]
+
+
+def test_recordings_are_listed_with_their_size_and_other_runs_are_not(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    store(tmp_path, [0, 1], [0, 1])
+    shared = tmp_path / "shared"
+    assert bench("results", "export", path, "--format", "errors", "--out", shared).code == 0
+    done = bench("list", "recordings", "--results", tmp_path, "--json")
+    assert done.code == 0, done.err
+    own, exported = sorted(done.json, key=lambda row: str(row["path"]) == str(shared))
+    size = sum(file.stat().st_size for file in (path / "errors").iterdir())
+    assert (own["bytes"], own["bytes_per_image"]) == (size, size / N_IMAGES)
+    assert (own["prompts"], own["draws"], own["images"]) == (N_CLASSES, N_DRAWS, N_IMAGES)
+    assert exported["run_id"] == own["run_id"] and exported["bytes"] < size
+    assert "per image" in bench("list", "recordings", "--results", tmp_path).out
+    empty = bench("list", "recordings", "--results", tmp_path / "nothing")
+    assert empty.code == 0 and "--save-errors" in empty.out

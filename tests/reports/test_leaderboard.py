@@ -1,0 +1,374 @@
+"""The leaderboard never ranks together what does not compare; pictures are made of a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers.command import bench
+from helpers.places import ROOT
+from helpers.questions import store_ended
+from helpers.runs import store
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bench.errors import BenchWarning
+from bench.reports.formats import percent_text
+from bench.reports.leaderboard.columns import describe_settings, tabulate
+from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
+from bench.stats.many import holm, ranks
+from bench.stats.metrics import confusion, metrics, worst_confusions
+from bench.stats.paired import ALPHA, mcnemar
+from bench.stats.shares import accuracy_interval
+from bench.store.decisions import Decisions, as_decisions, read_decisions
+from bench.store.folder import read_manifest
+
+LABELS = [i % 3 for i in range(100)]
+REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
+
+
+def right(share: float) -> list[int | None]:
+    """Predictions of which the first so many are right: nested, so that pairs tell."""
+    return [y if i < share * len(LABELS) else (y + 1) % 3 for i, y in enumerate(LABELS)]
+
+
+def put(results: Path, accuracy: float, **changes: Any) -> str:
+    return store(results, LABELS, right(accuracy), **changes).name
+
+
+def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
+    wanted = {
+        (put(tmp_path, 0.5, backbone="zero-shot-a"), (2, 2)),
+        (put(tmp_path, 0.6, backbone="zero-shot-b"), (1, 1)),
+        (put(tmp_path, 0.9, backbone="trained", trained_on="d/train"), (1, 1)),
+        (put(tmp_path, 0.7, backbone="trained-too", trained_on="d/train"), (2, 2)),
+        (put(tmp_path, 0.8, backbone="unknown", trained_on="unknown"), None),
+        (put(tmp_path, 0.7, backbone="unknown-too", trained_on="unknown"), None),
+        (put(tmp_path, 0.6, backbone="undeclared", trained_on="undeclared"), None),
+        (put(tmp_path, 0.5, backbone="undeclared-too", trained_on="undeclared"), None),
+        (put(tmp_path, 0.99, backbone="subset", n_total=200), None),
+        (put(tmp_path, 0.95, backbone="replay", replayed_from="x"), (1, 1)),  # no rival
+        (put(tmp_path, 0.55, backbone="blind", control="noise"), None),
+        (put(tmp_path, 0.4, version=2), None),
+        (put(tmp_path, 0.3, backbone="other-pictures", fingerprint="0" * 64), None),
+        ("", None),
+    }
+    store(tmp_path, LABELS, right(1), backbone="incomplete", complete=False)
+    reported = [{**REPORTED, "source": "a paper, table 1"}]
+    (tmp_path / "reported.json").write_text(json.dumps(reported))
+    assert {(row.run_id or "", row.rank) for row in leaderboard(tmp_path)} == wanted
+    shown = bench("leaderboard", "--results", tmp_path)
+    assert "trained on d/train" in shown.out and "(1) a paper, table 1" in shown.out
+    assert "subset of 200, +" in shown.out and "replayed" not in shown.out.partition("A rank")[0]
+    everything = bench("leaderboard", "--results", tmp_path, "--all")
+    assert "--all: 2 more rows" in shown.out and "replayed" in everything.out
+    assert "control, -" in everything.out
+    for title in ("version 1, data ffffffff", "version 1, data 00000000", "d/test, version 2"):
+        assert title in shown.out
+
+
+def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -> None:
+    predictions = [y if i % 10 else (y + 1) % 3 for i, y in enumerate(LABELS)]
+    path, answer = store_ended(tmp_path, LABELS, predictions, backbone="ended")
+    put(tmp_path, 0.5, backbone="whole")
+    rows = {row.backbone: row for row in leaderboard(tmp_path)}
+    ended, whole = rows["ended"], rows["whole"]
+    assert (ended.rank, whole.rank, rows["always-wrong"].rank) == (None, (1, 1), (2, 2))
+    assert ended.against_first is not None and ended.against_first.difference.n == answer.n
+    assert answer.n < 20 and ended.anytime_ci95 == answer.anytime_ci95 and not whole.anytime_ci95
+    assert ended.accuracy_ci95 and ended.accuracy_ci95[0] > answer.interval[0]
+    run_id = next(row.run_id for row in rows.values() if row.backbone == "always-wrong")
+    mark = f"stopped at {answer.n} of 100 images: better than {run_id} (anytime-valid, 5 %)"
+    assert ended.stopped == mark and whole.stopped is None
+    low, high = answer.interval
+    for form in ("table", "markdown", "html"):
+        shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
+        assert f"({100 * low:.1f}–{100 * high:.1f})" in shown
+        assert f"stopped at {answer.n} of 100" in shown
+    [listed] = [
+        r
+        for r in bench("list", "runs", "--results", tmp_path, "--json").json
+        if r["run_id"] == path.name
+    ]
+    assert listed["stopped"] == mark and listed["anytime_ci95"] == [low, high]
+    whole_run = " ".join(bench("show", path).out.split())
+    fixed = percent_text(ended.accuracy, ended.accuracy_ci95)
+    assert percent_text(ended.accuracy, answer.interval) in whole_run
+    assert f"valid at any number of images; of a fixed one: {fixed}" in whole_run
+
+
+def test_a_rank_counts_the_runs_that_are_better_among_all_pairs(tmp_path: Path) -> None:
+    """90 and 84 right of 100: six differ, p = 0.03 of this pair alone. 80: ten do, p = 0.002."""
+    for backbone, share in (("a", 0.9), ("b", 0.89), ("c", 0.84), ("d", 0.8), ("e", 0.5)):
+        put(tmp_path, share, backbone=backbone)
+    rank_of = {row.backbone: row.rank for row in leaderboard(tmp_path)}
+    assert rank_of == {"a": (1, 3), "b": (1, 3), "c": (1, 4), "d": (3, 4), "e": (5, 5)}
+    explanation = "A rank is a range: from 1 + the runs that are significantly better"
+    for form in ("table", "markdown", "html"):
+        shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
+        assert shown.count(explanation) == 1
+
+
+def test_no_other_run_moves_a_published_one(tmp_path: Path) -> None:
+    for backbone, share in (("a", 0.9), ("b", 0.86), ("c", 0.5)):
+        put(tmp_path / "published", share, backbone=backbone)
+    before = {row.run_id: row.rank for row in leaderboard(tmp_path)}
+    assert sorted(rank for rank in before.values() if rank) == [(1, 2), (1, 2), (3, 3)]
+    added: dict[str, Any] = {}
+    for backbone, share in (("best", 1.0), ("worst", 0.1), ("between", 0.87), ("too", 0.88)):
+        alone = tmp_path / "alone" / backbone
+        run_id = put(alone, share, backbone=backbone)
+        rows = {r.run_id: r for r in leaderboard([alone, tmp_path / "published"])}
+        added[run_id] = rows[run_id].rank
+        put(tmp_path / "mine", share, backbone=backbone)
+    rows = {row.run_id: row for row in leaderboard(tmp_path)}
+    assert {run_id: rows[run_id].rank for run_id in before} == before
+    assert {run_id: rows[run_id].rank for run_id in added} == added
+    assert sorted(added.values()) == [(1, 1), (1, 3), (1, 3), (4, 4)]
+    shown = bench("leaderboard", tmp_path / "published", "--results", tmp_path / "mine").out
+    marked = [line for line in shown.splitlines() if line.rstrip().endswith("yours")]
+    assert len(marked) == 4
+
+
+def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
+    """On nine images disjoint intervals prove nothing; the worst case of a pair does."""
+    rng = np.random.default_rng(0)
+    for n, shares in ((9, (1.0, 0.3, 0.6)), (400, (0.95, 0.9, 0.6, 0.2, 0.93))):
+        labels = [i % 3 for i in range(n)]
+        right = rng.random((len(shares), n)) < np.array(shares)[:, None]
+        for row, name in zip(right, "abcdefgh", strict=False):
+            said: list[int | None] = [
+                y if r else (y + 1) % 3 for y, r in zip(labels, row, strict=True)
+            ]
+            store(tmp_path / str(n), labels, said, backbone=name)
+        pairs = list(combinations(range(len(shares)), 2))
+        counts = [((right[i] & ~right[j]).sum(), (right[j] & ~right[i]).sum()) for i, j in pairs]
+        better = np.zeros((len(shares), len(shares)), dtype=bool)
+        for (i, j), (won, lost), p in zip(
+            pairs, counts, holm([mcnemar(*one) for one in counts]), strict=True
+        ):
+            better[(i, j) if won > lost else (j, i)] = p <= 0.05
+        wanted = dict(zip("abcdefgh", ranks(better), strict=False))
+        read: list[str] = []
+
+        def decided(path: str, read: list[str] = read) -> Decisions:
+            read.append(path)
+            return read_decisions(Path(path), read_manifest(Path(path)))
+
+        rows = add_ranks(leaderboard(tmp_path / str(n)), decided)
+        assert {row.backbone: row.rank for row in rows} == wanted
+        assert len(read) == 3  # of nine images all; of 400 those that are close to another
+
+
+def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:
+    put(tmp_path / "mine", 0.9)
+    put(tmp_path / "theirs", 0.9)
+    put(tmp_path / "theirs", 0.8, seed=1)
+    rows = leaderboard([tmp_path / "mine", tmp_path / "theirs", tmp_path / "not there"])
+    assert len(rows) == 2
+    listed = bench("leaderboard", tmp_path / "theirs", "--results", tmp_path / "mine", "--json")
+    assert len(listed.json) == 2
+
+
+def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    put(tmp_path, 0.9)
+    broken = tmp_path / put(tmp_path, 0.8, seed=1)
+    (broken / "manifest.json").write_text('{"identity": ')
+    shown = bench("leaderboard", "--results", tmp_path)
+    assert shown.code == 0 and "90.0 (" in shown.out and "80.0 (" not in shown.out
+    assert "Left out" in shown.err and "keeps the decisions in samples.jsonl" in shown.err
+
+
+def test_formats(tmp_path: Path) -> None:
+    put(tmp_path, 0.9, backbone="a<b>|c")
+    put(tmp_path, 0.5, seed=1)
+    shown = {f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS}
+    assert all(done.code == 0 for done in shown.values())
+    assert json.loads(shown["json"].out)[0]["accuracy"] == 0.9
+    lines = list(csv.DictReader(io.StringIO(shown["csv"].out)))
+    assert [line["accuracy"] for line in lines] == ["0.9", "0.5"]
+    assert [line["rank"] for line in lines] == ["1", "2"]
+    assert [row["rank"] for row in json.loads(shown["json"].out)] == [[1, 1], [2, 2]]
+    assert "a&lt;b&gt;|c" in shown["html"].out and "<b>" not in shown["html"].out
+    rows = [line for line in shown["markdown"].out.splitlines() if line.startswith("|")]
+    assert len(rows) == 4 and len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_rows_that_differ_look_different(tmp_path: Path) -> None:
+    """What differs is a column; what all share stands above, once; defaults are not there."""
+    scoring = {"loss": "l2", "space": "prediction", "draw_plan": "grid"}
+    for seed, loss in ((0, "l2"), (7, "l2"), (0, "l1")):
+        put(tmp_path, 0.9, seed=seed, scoring={**scoring, "loss": loss})
+    shown = {
+        "table": bench("leaderboard", "--results", tmp_path),
+        "wide": bench("leaderboard", "--results", tmp_path, "--wide"),
+        **{f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS},
+    }
+    for name in ("table", "wide", "markdown", "html"):
+        assert shown[name].out.count("space=prediction") == 1, name
+        assert shown[name].out.count("a class 0") == 1, name
+        assert "draws=5" in shown[name].out, name
+    assert "seed=7" in shown["table"].out and "loss=l1" in shown["table"].out
+    assert re.search(r"\| seed \| loss \|", shown["markdown"].out)
+    rows = json.loads(shown["json"].out)
+    assert {(row["seed"], row["loss"]) for row in rows} == {(0, "l2"), (7, "l2"), (0, "l1")}
+    wanted = {"template", "prompt", "space", "draw_plan", "dtype", "parameters"}
+    columns = shown["csv"].out.splitlines()[0].split(",")
+    assert wanted <= rows[0].keys() <= {*columns, "accuracy_ci95"}
+
+
+FORMATS = ("table", "markdown", "csv", "json", "html")
+
+
+def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
+    (tmp_path / "reported.json").write_text('[{"dataset": "d"}]')
+    put(tmp_path, 0.9)
+    with pytest.warns(BenchWarning, match=r"reported.json does not hold .*0.split: Field required"):
+        assert len(leaderboard(tmp_path)) == 1
+
+
+def test_the_published_start_stands_on_ours() -> None:
+    published = ROOT / "results" / "published"
+    [row] = [r for r in leaderboard(published, "ucmerced") if r.kind == "reported"]
+    names = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+    assert [row.metric(name) for name in names] == [0.5012, 0.5349, 0.5012, 0.4881]
+    assert row.n_samples == 421
+
+
+def record(sample_id: str, label: int, prediction: int | None) -> dict[str, Any]:
+    top = [] if prediction is None else [[prediction, 0.1, 5], [(prediction + 1) % 3, 0.2, 5]]
+    return {"sample_id": sample_id, "label": label, "prediction": prediction, "top": top}
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"weighting": "exp:-7"},
+    {"weighting": f"sha256 {'a' * 64}"},
+    {"guidance": 2.0},
+    {"latent": "sample"},
+    {"fit": "squash"},
+    {"noise": "seed 0 per image"},
+]
+
+
+@pytest.mark.parametrize("changed", SETTINGS, ids=lambda changed: next(iter(changed)))
+def test_runs_that_differ_in_one_setting_look_different(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    usual = {"loss": "l2", "space": "prediction", "draw_plan": "grid", "noise": "seed 0"}
+    store(tmp_path, LABELS, right(0.8), scoring=usual)
+    file = {"dataset": "d", "weighting": "mine.csv", "template": ["a {class}", "the {class}"]}
+    path = store(tmp_path, LABELS, right(0.9), scoring={**usual, **changed}, config=file)
+    [(name, value)] = changed.items()
+    said = "mine.csv" if str(value).startswith("sha256") else str(value)
+    plain, other = sorted(leaderboard(tmp_path), key=lambda row: row.accuracy)
+    assert name not in plain.parameters and str(other.parameters[name]) == said
+    assert other.template == "a {class} · the {class}"
+    for command in (("leaderboard", tmp_path), ("show", path)):
+        assert f"{name}={said}" in bench(*command).out.replace("\n", " "), command
+
+
+def test_metrics_by_hand() -> None:
+    """Four of class 0 (three right), two of class 1 (one failed, one right)."""
+    said = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
+    records: Any = [record(str(i), label, p) for i, (label, p) in enumerate(said)]
+    found = metrics(as_decisions(records), "abc").plain()
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert found["precision_weighted"] == pytest.approx((4 * 1 + 2 * 0.5) / 6)
+    assert found["top5_accuracy"] is None  # of three classes, five are all
+    assert metrics(as_decisions(records), "abcdef").plain()["top5_accuracy"] == pytest.approx(4 / 6)
+    assert found["chance"] == pytest.approx(1 / 3)
+    assert worst_confusions(confusion(as_decisions(records), 3), ["a", "b", "c"]) == [("a", "b", 1)]
+    # Wilson 1927, checked against the closed form by hand for 4 of 6.
+    low, high = accuracy_interval(4, 6)
+    assert (round(low, 4), round(high, 4)) == (0.3, 0.9032)
+
+
+def test_a_run_ends_with_pictures(tmp_path: Path) -> None:
+    done = bench("run", "digits", "--limit", 12, "--results", tmp_path)
+    assert done.code == 0, done.err
+    pictures = {path.name: path for path in tmp_path.rglob("*.png")}
+    assert set(pictures) == {"confusion.png", "examples.png"}
+    for path in pictures.values():
+        assert str(path) in done.out
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 8
+
+
+def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path: Path) -> None:
+    usual = {"loss": "l2", "space": "prediction", "draw_plan": "grid"}
+    store(tmp_path, LABELS, right(0.8), scoring=usual)
+    store(tmp_path, LABELS, right(0.7), scoring=usual, strategy="race")
+    once = store(tmp_path, LABELS, right(0.9), backbone="c", draws=1)
+    assert "Cost: 1 pass per image," in bench("show", once).out
+    above = "prompt=“a class 0” seed=0 dtype=float32 · rows with draws: draws=5 loss=l2"
+    above += " space=prediction plan=grid"
+    for wide in ((), ("--wide",)):
+        out = bench("leaderboard", tmp_path, "--dataset", "d", *wide).out
+        assert above in " ".join(out.split()), out
+        assert out.count("loss") == 1 and out.count("draws=") == 1
+        assert [line.split().count("pass") for line in out.splitlines() if " 90.0 (" in line] == [1]
+
+
+def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_path: Path) -> None:
+    put(tmp_path, 0.9, backbone="a")
+    put(tmp_path, 0.8, backbone="b")
+    (tmp_path / "reported.json").write_text(json.dumps({**REPORTED, "source": "a paper, table 1"}))
+    board = [
+        row.model_copy(update={"seed": 7, "loss": "l1"}) if row.kind == "reported" else row
+        for row in leaderboard(tmp_path)
+    ]
+    table = tabulate(board)
+    assert "seed=0" in table.above and "loss" not in table.above
+    cells = [dict(zip(table.head, line, strict=True)) for line in table.rows]
+    assert [(line["seed"], line["loss"]) for line in cells] == [("–", "–"), ("–", "–"), ("7", "l1")]
+    _, texts = describe_settings(board)
+    assert texts[:2] == ["", ""] and set(texts[2].split()) == {"seed=7", "loss=l1"}
+
+
+@pytest.mark.parametrize(("draws", "shown"), [(1, False), (2, True)])
+def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> None:
+    scoring = {"noise": "seed 0", "reduction": "mean"}
+    store(tmp_path, [0, 1], [0, 1], scoring=scoring, draws=draws)
+    above, _ = describe_settings(leaderboard(tmp_path))
+    assert ("reduction=mean" in above) == shown
+
+
+@given(
+    counts=st.lists(st.lists(st.booleans(), min_size=12, max_size=12), min_size=2, max_size=9),
+    repeats=st.integers(1, 30),
+)
+@settings(max_examples=60, deadline=None)
+def test_significant_pairs_are_those_of_the_plain_correction(
+    counts: list[list[bool]], repeats: int
+) -> None:
+    """Pairs that are significant by a bound are not read, which changes no other pair."""
+    right = np.repeat(np.array(counts), repeats, axis=1)
+    ids = pa.array([str(image) for image in range(right.shape[1])])
+    rows: Any = [
+        SimpleNamespace(n_samples=len(ids), accuracy=float(run.mean()), path=str(place))
+        for place, run in enumerate(right)
+    ]
+
+    def decided(path: str) -> Any:
+        return SimpleNamespace(sample_ids=ids, correct=right[int(path)])
+
+    wins = right.astype(np.int32) @ (~right).astype(np.int32).T
+    first, second = np.triu_indices(len(wins), 1)
+    significant = np.zeros(wins.shape, dtype=bool)
+    significant[first, second] = holm(mcnemar(wins, wins.T)[first, second]) <= ALPHA
+    significant |= significant.T
+    wanted = ranks((wins > wins.T) & significant)
+    assert _ranks(rows, len(rows), decided) == wanted
+    assert _ranks(rows, len(rows) - 1, decided)[-1] == wanted[-1]  # as if it alone were added

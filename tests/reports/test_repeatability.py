@@ -1,0 +1,147 @@
+"""What is said of other noise: a number where it is right, and else what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.runs import store
+
+from bench.contracts.dataset import Sample
+from bench.contracts.strategy import Problem
+from bench.inputs.draws import timestep_grid
+from bench.recordings.replay import decide
+from bench.reports.sentences import estimate_repeatability, noise_sentence
+from bench.running.second import strategy_of
+from bench.stats.agreement import flip_probability
+from bench.store.decisions import Decisions, as_decisions, read_decisions
+from bench.store.documents import Manifest
+from bench.store.folder import read_manifest
+from bench.store.records import make_record
+from bench.store.summary import Again, read_again, write_again
+
+RACE = {"delta": 0.02, "first": 4, "growth": 8, "order": "even", "draws": 40}
+STOPPED: dict[str, dict[str, Any]] = {
+    "race": RACE,
+    "screen-race": {**RACE, "reach": 1.5, "samples": 4, "screens": 1},
+    "paired-ttest": {"min_scores": 20, "cutoff": 0.002, "draws": 40},
+    "adaptive": {"samples": [4, 40], "keep": [5, 1], "draws": 40},
+    "halving": {"budget": 8, "draws": 40},
+}
+
+
+def stored_run(
+    results: Path, strategy: str, params: dict[str, Any], **more: Any
+) -> tuple[Path, Manifest, Decisions]:
+    top = [[0, 0.1, 20], [1, 0.12, 20]]
+    record = {"top": top, **more}
+    path = store(results, [0, 1, 2] * 20, [0, 1, 2] * 20, record, scoring={"loss": "l2"})
+    manifest = read_manifest(path)
+    described = {"name": strategy, "version": 1, "params": params}
+    manifest = Manifest.model_validate({**manifest.plain(), "strategy": described})
+    (path / "manifest.json").write_text(manifest.model_dump_json(by_alias=True, exclude_unset=True))
+    return path, manifest, read_decisions(path, manifest, top=True)
+
+
+@pytest.mark.parametrize("strategy", STOPPED)
+def test_no_number_is_made_of_the_margins_of_a_strategy_that_stops(
+    tmp_path: Path, strategy: str
+) -> None:
+    path, manifest, decided = stored_run(tmp_path, strategy, STOPPED[strategy])
+    assert estimate_repeatability(manifest, decided) is None
+    sentence = noise_sentence(manifest, decided, None)
+    assert sentence is not None and "is not known" in sentence and "--again 60" in sentence
+    level = STOPPED[strategy].get("delta") or STOPPED[strategy].get("cutoff")
+    assert (f"at level {level}" in sentence) == (level is not None)
+    shown = " ".join(bench("show", path, "--statistics").out.split())
+    assert sentence in shown and "would change about" not in shown and "flip" not in shown
+    statistics = bench("show", path, "--statistics", "--json").json["statistics"]
+    assert statistics["repeatability"] is None
+
+
+def test_a_fixed_sweep_says_how_many_and_which_are_not_known(tmp_path: Path) -> None:
+    path, manifest, decided = stored_run(tmp_path, "full", {"draws": 20})
+    estimate = estimate_repeatability(manifest, decided)
+    assert estimate is not None and 0 < estimate.expected_flips < 10
+    number = f"{estimate.expected_flips:.1f}"
+    sentence = noise_sentence(manifest, decided, None)
+    assert sentence == f"Other random noise would change about {number} of 60 answers."
+    statistics = bench("show", path, "--statistics", "--json").json["statistics"]
+    assert statistics["repeatability"] == estimate.plain()
+    assert "share the noise" in " ".join(bench("show", path, "--statistics").out.split())
+    unknown = as_decisions([_without_error(path, manifest)] * 3 + _records(path, manifest))
+    assert "; of the other 3 nothing is known" in str(noise_sentence(manifest, unknown, None))
+
+
+def test_many_changes_are_a_lower_end(tmp_path: Path) -> None:
+    """Where most classes are tied, the estimate is known to be too low."""
+    tied = {"margin_stderr": 9.0, "top": [[c % 3, 0.1, 20] for c in range(10)]}
+    _, manifest, decided = stored_run(tmp_path, "full", {"draws": 20}, **tied)
+    assert "would change at least about" in str(noise_sentence(manifest, decided, None))
+
+
+def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
+    path, manifest, decided = stored_run(tmp_path, "race", RACE)
+    again = Again(
+        of=60,
+        images=20,
+        changed=["s0001"],
+        expected=3.0,
+        expected_ci95=(0.08, 14.9),
+        seed=5,
+        evaluations=100,
+        evaluation_equivalents=100.0,
+        seconds=1.0,
+    )
+    assert write_again(path, manifest, again, decided) == again
+    smaller = again.model_copy(update={"images": 10})
+    assert write_again(path, manifest, smaller, decided) == again
+    shown = " ".join(bench("show", path).out.split())
+    assert "1 changed: about 3.0 of 60 answers would (95 % interval 0 to 15)" in shown
+    assert "20 images decided again: 100 more evaluation equivalents" in shown
+    assert bench("show", path, "--json").json["again"]["changed"] == ["s0001"]
+    fewer = as_decisions(_records(path, manifest)[:30])
+    assert read_again(path, manifest, decided) == again
+    assert read_again(path, manifest, fewer) is None
+
+
+def test_the_margins_of_a_race_would_mislead() -> None:
+    """Why a race gets no number: its margins say a third of what two of its runs differ in."""
+    rng = np.random.default_rng(0)
+    images, prompts, draws = 150, 10, 40
+    expected = 0.02 * rng.standard_normal((images, prompts, 1))
+    problem = Problem(np.arange(prompts), timestep_grid(draws, 1000), np.ones(draws))
+    hasty = {**RACE, "first": 2, "delta": 0.2}
+    strategy = strategy_of(_manifest_of("race", hasty))
+    assert strategy is not None and not strategy.same_draws
+    runs = []
+    for _ in range(2):
+        noise = 0.02 * rng.standard_normal((images, prompts, draws))
+        tables = (expected + noise).astype(np.float32)
+        decided = [
+            decide(Sample(str(i), 0, {}), e, strategy, problem) for i, e in enumerate(tables)
+        ]
+        runs.append(as_decisions([make_record(one, 0.0) for one in decided]))
+    differ = (runs[0].predictions != runs[1].predictions).sum()
+    predicted = flip_probability(runs[0].margins, runs[0].margin_stderr).sum()
+    assert predicted < 0.5 * differ
+
+
+def _manifest_of(strategy: str, params: dict[str, Any]) -> Manifest:
+    from helpers.runs import a_manifest
+
+    described = {"name": strategy, "version": 1, "params": params}
+    return Manifest.model_validate({**a_manifest(["a"]).plain(), "strategy": described})
+
+
+def _records(path: Path, manifest: Manifest) -> list[Any]:
+    from bench.store.folder import requested_records
+
+    return requested_records(path, manifest)
+
+
+def _without_error(path: Path, manifest: Manifest) -> Any:
+    return {**_records(path, manifest)[0], "margin_stderr": None}

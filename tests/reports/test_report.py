@@ -1,0 +1,324 @@
+"""The report says what the runs hold, whole, safely, and whatever else lies in the folder."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.places import ROOT
+from helpers.questions import store_ended
+from helpers.reporting import save_pictures, store_reported, store_run
+from helpers.runs import store
+from helpers.studies import store_study
+
+from bench.inputs.subsets import shuffle_samples
+from bench.machine.files import write_atomically
+from bench.reports.figures.curves import find_course
+from bench.reports.page.page import write_report
+from bench.reports.run_view import read_decided_run
+from bench.store.folder import list_runs, read_manifest
+from bench.store.runs import read_run
+
+CLASSES = ["ant", "bee", "cat"]
+PUBLISHED = ROOT / "results" / "published"
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: its elements with their attributes, and its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._raw = False
+        self.feed(path.read_text("utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+        self._raw = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._raw:
+            self.text += " " + " ".join(data.split())
+
+    def attributes(self, name: str) -> list[str]:
+        return [attributes[name] for _, attributes in self.elements if name in attributes]
+
+    def tags(self, name: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def report(folder: Path, **changes: Any) -> Page:
+    """Report all runs in a folder, in this process."""
+    results = folder / "results"
+    write_report(list_runs(results), folder / "page.html", results, **changes)
+    return Page(folder / "page.html")
+
+
+@pytest.fixture(scope="module")
+def page(stored: Path) -> Page:
+    return report(stored)
+
+
+def test_the_page_asks_for_nothing_beyond_itself(page: Page) -> None:
+    urls = [*page.attributes("src"), *page.attributes("href"), *page.attributes("xlink:href")]
+    assert len(urls) > 30
+    assert all(url.startswith(("data:", "#")) for url in urls), urls
+    [policy] = [m["content"] for m in page.tags("meta") if "http-equiv" in m]
+    assert policy.startswith("default-src 'none'; img-src data:")
+
+
+def test_runs_beyond_the_first_are_packed(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.reports.page.page.MAX_OPEN", 1)
+    out = tmp_path / "page.html"
+    write_report(list_runs(stored / "results"), out, most_images=0)
+    page = out.read_text("utf-8")
+    [packed] = re.findall("Show 3 more runs.*<template>(.+)</template>", page)
+    further = gzip.decompress(base64.b64decode(packed)).decode()
+    runs = '<section class="run" aria-labelledby="(run-.)'
+    assert re.findall(runs, page) == ["run-1"]
+    assert re.findall(runs, further) == ["run-2", "run-3", "run-4"]
+
+
+def test_ids_are_unique_and_references_lead_somewhere(page: Page) -> None:
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids)) > 20
+    assert {url[1:] for url in page.attributes("href") if url.startswith("#")} <= set(ids)
+    named = page.attributes("aria-labelledby")
+    assert named and {i for value in named for i in value.split()} <= set(ids)
+    clips = [c for v in page.attributes("clip-path") for c in re.findall(r"url\(#(.+?)\)", v)]
+    assert clips and set(clips) <= set(ids)
+
+
+def test_every_kind_of_result_has_its_mark(page: Page) -> None:
+    for text in (
+        "zero-shot",
+        "trained on pictures/train",
+        "subset of 30",
+        "replayed",
+        "reported",
+        "draws grid:0-200",
+    ):
+        assert text in page.text
+    kinds = {a["class"] for a in page.tags("tr") if a.get("class", "").startswith("kind-")}
+    assert kinds == {f"kind-{k}" for k in ("measured", "subset", "replayed", "reported")}
+
+
+def test_pictures_are_in_the_page_and_described(page: Page) -> None:
+    pictures = page.tags("img")
+    assert len(pictures) == 30 + 30 + 15 + 30
+    for picture in pictures:
+        assert picture["src"].startswith("data:image/webp;base64,")
+        assert re.search(r"an image of (ant|bee|cat)$", picture["alt"])
+
+
+def test_errors_are_drawn_or_it_says_how_to_record_them(page: Page) -> None:
+    assert "over 30 images" in page.text
+    assert page.text.count("--strategy full --save-errors") == 2
+    assert "they are with the run it replays" in page.text
+
+
+def test_a_run_says_how_to_make_it_again(page: Page) -> None:
+    assert page.text.count("The command that makes this run again") == 4
+    assert "--strategy full" in page.text and "bench replay zero --strategy full" in page.text
+    assert page.text.count(" Seed 0 ") == 4 and "a photo of bee" in page.text
+
+
+def test_runs_stand_against_each_other(page: Page, stored: Path) -> None:
+    results = stored / "results"
+    found = bench("compare", results / "zero", results / "trained", "--json").json
+    assert f"{100 * found['difference']['estimate']:+.1f}" in page.text
+    assert f"{-100 * found['difference']['estimate']:+.1f}" in page.text
+    (best,) = [a for a in page.attributes("id") if a == "against"]
+    assert best and "images decided otherwise" in page.text
+
+
+def test_a_study_is_on_the_page_of_its_runs(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    runs = [
+        store(results, [0, 1, 2] * 8, [0, 1, said] * 8, backbone=name)
+        for name, said in (("poor", 0), ("good", 2))
+    ]
+    store_study(results, runs, "<b>small")
+    (results / "studies" / "broken").mkdir()
+    (results / "studies" / "broken" / "study.json").write_text("{")
+    page = report(tmp_path, most_images=0)
+    assert "Study <b>small" in page.text and "2 of 2 runs" in page.text
+    assert "card forest" in [a.get("class") for a in page.tags("figure")]
+    assert "broken" in page.text  # among what is left out
+    alone = store(tmp_path / "other" / "results", [0, 1], [0, 1])
+    write_report([alone], tmp_path / "alone.html", results, most_images=0)
+    assert "Study" not in Page(tmp_path / "alone.html").text
+
+
+def test_what_users_wrote_stays_text(tmp_path: Path) -> None:
+    bad = ["<img src=x onerror=alert(1)>", "<script>alert(2)<", "\"' onload='x"]
+    data = save_pictures(tmp_path / "data", bad, 3)
+    bad.sort()
+    store_run(tmp_path / "results", "bad", data, bad, backbone="<b>bold</b>", gap=0.0)
+    store_reported(tmp_path / "results", source="</script><u>a paper</u>")
+    shown = report(tmp_path, notes=[("<i>nowhere<i>", "a <i>reason</i>")])
+    assert not [tag for tag, _ in shown.elements if tag in ("u", "i")]
+    assert not [a for _, a in shown.elements if "onerror" in a or "onload" in a]
+    assert len(shown.tags("script")) == 1  # ours
+    for text in (
+        *bad,
+        "<b>bold</b>",
+        "</script><u>a paper</u>",
+        "<i>nowhere<i>",
+        "a <i>reason</i>",
+    ):
+        assert text in shown.text
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_reported(tmp_path: Path) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 4)
+    results = tmp_path / "results"
+    store_run(results, "good", data, CLASSES)
+    (store_run(results, "no-manifest", data, CLASSES) / "manifest.json").write_text("{")
+    odd = store_run(results, "no-labels", data, CLASSES) / "samples.jsonl"
+    odd.write_text(re.sub(r'"label": \d, ', "", odd.read_text()))
+    short = store_run(results, "few-classes", data, CLASSES) / "manifest.json"
+    short.write_text(short.read_text().replace('"cat"\n', '"cat", 7\n').replace('"bee",', ""))
+    (results / "reported.json").write_text('[{"dataset": "pictures"}]')
+    (results / "empty").mkdir()
+    empty = {"run_id": "empty", "identity": {}, "samples": []}
+    (results / "empty" / "manifest.json").write_text(json.dumps(empty))
+    store_run(results, "stopped", data, CLASSES, complete=False)
+    out = tmp_path / "page.html"
+    done = bench("report", "--results", results, "--out", out, "--images", 0, "--json")
+    assert done.code == 0
+    assert set(done.json["runs"]) >= {"good", "stopped"}
+    left_out = {Path(entry["name"]).name for entry in done.json["left_out"]}
+    assert left_out >= {"no-manifest", "no-labels", "empty", "reported.json"}
+    page = Page(out)
+    for name in left_out:
+        assert name in page.text and name in done.err
+    assert "incomplete" in page.text
+    misspelt = bench("report", "goood", "good", "--results", results, "--out", out, "--images", 0)
+    assert misspelt.code == 0 and "goood" in misspelt.err and "goood" in Page(out).text
+
+
+def test_without_the_data_the_page_says_so(tmp_path: Path) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 4)
+    store_run(tmp_path / "results", "run", data, CLASSES)
+    moved = data.rename(tmp_path / "elsewhere")
+    without = report(tmp_path)
+    assert not without.tags("img")
+    assert "does not exist" in without.text and "--data-dir" in without.text
+    assert len(report(tmp_path, data_dirs={"": str(moved)}).tags("img")) == 12
+    assert len(report(tmp_path, data_dirs={"pictures": str(moved)}).tags("img")) == 12
+    bare = report(tmp_path, data_dirs={"": str(moved)}, most_images=0)
+    assert not bare.tags("img") and "Pictures:" not in bare.text
+    (moved / "cat" / "0.png").write_bytes(b"not a picture")
+    assert len(report(tmp_path, data_dirs={"": str(moved)}).tags("img")) == 11
+    other = save_pictures(tmp_path / "other", ["aaa", *CLASSES], 4)
+    assert "labels differ" in report(tmp_path, data_dirs={"": str(other)}).text
+
+
+def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
+    many = [f"class {index:03d}" for index in range(160)]
+    data = save_pictures(tmp_path / "data", many, 1)
+    store_run(tmp_path / "results", "many", data, many, draws=4, gap=0.0)
+    page = report(tmp_path, most_images=0)
+    assert "The 40 most confused of 160 classes" in page.text
+    assert "The worst confusions" in page.text
+    heads = [t for t in page.tags("th") if t.get("scope") == "row"]
+    assert len(heads) >= 40 + 160  # every class has its line of recall and precision
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "nowhere/page.html"], "there is no folder"),
+        (["--out", "."], "expected a file, got a folder"),
+        (["--data-dir", "nowhere"], "--data-dir nowhere: there is no folder"),
+        (["unknown-run"], "There is no run to report.\nThere is no run 'unknown-run'"),
+        (["--results", "nowhere"], "There is no run in nowhere"),
+        (["--images", "-1"], "--images"),
+    ],
+)
+def test_what_cannot_work_is_said(
+    stored: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    given = ["--results", stored / "results", "--out", tmp_path / "p.html", *arguments]
+    done = bench("report", *given)
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_regular_file_is_replaced(stored: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for special in (Path("/dev/null"), tmp_path / "pipe"):
+        done = bench("report", "--results", stored / "results", "--out", special)
+        assert done.code == 2 and "expected a regular file" in done.err
+        with pytest.raises(OSError, match="not a regular file"):
+            write_atomically(special, "text")
+    assert Path("/dev/null").is_char_device() and (tmp_path / "pipe").is_fifo()
+    (tmp_path / "page.html").write_text("earlier")
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    link = tmp_path / "link.html"
+    done = bench("report", "zero", "--results", stored / "results", "--out", link, "--images", 0)
+    assert done.code == 0 and link.is_symlink()
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_nothing_is_said_of_the_noise_of_a_classifier(tmp_path: Path) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 2)
+    store_run(tmp_path / "results", "classifier", data, CLASSES, loss=None)
+    page = report(tmp_path, most_images=0)
+    assert "random noise" not in page.text and "onfidence" not in page.text
+
+
+def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
+    labels = [i % 3 for i in range(60)]
+    predictions = [y if i % 5 else (y + 1) % 3 for i, y in enumerate(labels)]
+    path, answer = store_ended(tmp_path / "results", labels, predictions, backbone="ended")
+    course = find_course(read_decided_run(read_run(path)))
+    assert course and course.what == "difference of accuracies" and course.bounds == (0.0,)
+    assert course.ends[-1, 0] == answer.n and tuple(course.ends[-1, 1:]) == pytest.approx(
+        answer.difference_anytime_ci95
+    )
+    assert (np.diff(course.ends[:, 0]) > 0).all() and (course.ends[:-1, 1] < 0).all()
+    page = report(tmp_path)
+    assert "The question that was to end the run" in page.text and "stopped at" in page.text
+    labelled = [svg["aria-label"] for svg in page.tags("svg")]
+    assert "The 95 % interval of the difference of accuracies by images." in labelled
+    low, high = (f"{100 * end:.1f}" for end in answer.interval)
+    assert page.text.count(f"{low}–{high}") == 3, (
+        "in the answer, on the board and in the run's section"
+    )
+    shutil.rmtree(tmp_path / "results" / answer.question.split()[-1])
+    alone = find_course(read_decided_run(read_run(path)))
+    assert alone and alone.what == "accuracy"
+    assert tuple(alone.ends[-1, 1:]) == pytest.approx(answer.anytime_ci95)
+    known = read_manifest(path)
+    first = shuffle_samples(known.samples, known.identity.dataset.fingerprint)[0]
+    journal = path / "samples.jsonl"
+    lines = [line for line in journal.read_text().splitlines() if f'"{first}"' not in line]
+    journal.write_text("".join(f"{line}\n" for line in lines))
+    assert find_course(read_decided_run(read_run(path))) is None  # nothing is known in random order
+
+
+def test_every_published_run_with_a_tree_of_classes_is_on_the_page(tmp_path: Path) -> None:
+    runs = [run for run in list_runs(PUBLISHED) if read_manifest(run).parents is not None]
+    report = write_report(runs, tmp_path / "page.html", most_images=0)
+    assert report.runs == [run.name for run in runs] and len(runs) >= 2
+    assert Page(tmp_path / "page.html").text.count("an inner node") >= 2

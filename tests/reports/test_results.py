@@ -1,0 +1,251 @@
+"""Published results: small, checked, and what is generated from them is up to date."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+from helpers.places import ROOT
+from helpers.runs import store
+from huggingface_hub import ModelCard, ModelCardData
+from PIL import Image
+
+from bench.errors import UserError
+from bench.reports.formats import row_labels
+from bench.reports.leaderboard.adding import add_reported, publish_run
+from bench.reports.leaderboard.exports import BEGIN, END, find_stale, render
+from bench.reports.leaderboard.published import Totals, find_problems, validate
+from bench.reports.leaderboard.ranking import leaderboard
+from bench.store.folder import read_manifest
+from bench.store.identity import digest
+from bench.store.summary import AUDIT, permuted
+
+PUBLISHED = ROOT / "results" / "published"
+LABELS = [i % 3 for i in range(30)]
+REPORTED = {
+    "dataset": "ucmerced",
+    "split": "test",
+    "backbone": "clip",
+    "strategy": "none",
+    "accuracy": 0.6,
+    "source": "A. Author, a paper, table 2",
+}
+
+
+def test_what_is_published_here_is_well() -> None:
+    assert validate(PUBLISHED) == []
+    done = bench("results", "validate", "--into", PUBLISHED)
+    assert done.code == 0 and "are valid" in done.out
+
+
+def test_the_readme_shows_what_is_published() -> None:
+    assert find_stale(PUBLISHED, ROOT / "results" / "README.md") == []
+    done = bench(
+        "results",
+        "render",
+        "--check",
+        "--into",
+        PUBLISHED,
+        "--readme",
+        ROOT / "results" / "README.md",
+    )
+    assert done.code == 0, done.err
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with a third of a digit too many, a path of this machine, and a picture."""
+    predictions = [y if i % 4 else (y + 1) % 3 for i, y in enumerate(LABELS)]
+    path = store(tmp_path / "results", LABELS, predictions, {"score": 1 / 3})
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["config"]["data_dir"] = "/home/somebody/data"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "examples.png").write_bytes(b"pixels")
+    return path
+
+
+def test_a_run_is_published_small_and_without_paths_or_pixels(run: Path, tmp_path: Path) -> None:
+    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
+    assert done.code == 0, done.err
+    copy = tmp_path / "published" / run.name
+    assert {p.name for p in copy.iterdir()} == {"manifest.json", "samples.jsonl", "summary.json"}
+    assert "/home" not in (copy / "manifest.json").read_text()
+    assert '"score": 0.333333,' in (copy / "samples.jsonl").read_text()
+    one, other = (json.loads((p / "summary.json").read_text()) for p in (run, copy))
+    assert one["metrics"] == other["metrics"]
+    assert publish_run(
+        copy, tmp_path / "again", private=True
+    ).is_dir()  # what is published can be published
+
+
+def edit(file: Path, **changes: Any) -> None:
+    content = json.loads(file.read_text())
+    for name, value in changes.items():
+        *outer, last = name.split("__")
+        place = content
+        for key in outer:
+            place = place[key]
+        place[last] = value
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        (
+            "summary.json",
+            {"metrics__accuracy": 0.99},
+            "accuracy is 0.7.* by its records, 0.99",
+        ),
+        (
+            "summary.json",
+            {"cost__evaluations": 1},
+            "evaluations is 1500 by its records, 1 by",
+        ),
+        ("summary.json", {"dataset__n_samples": 10}, "30 records for 30 samples"),
+        (
+            "summary.json",
+            {"backbone__name": "c"},
+            "name is b by its manifest, c by its summary",
+        ),
+        ("summary.json", {"cost": {}}, "cost.evaluations: Field required"),
+        ("manifest.json", {"identity__seed": 7}, "by its identity it is d-b-full-"),
+        ("summary.json", {"cost__evaluations_per_image": 0.001}, "evaluations_per_image is 50"),
+        ("summary.json", {"cost__evaluation_equivalents": 3.0}, "evaluation_equivalents is 1500"),
+        ("summary.json", {"cost__images_per_second": 9.0}, "images_per_second is 2"),
+        ("summary.json", {"metrics__accuracy_ci95": [0.9, 1.0]}, "accuracy_ci95 is"),
+        ("summary.json", {"metrics__precision": 1.0}, "metrics.precision is None"),
+        ("summary.json", {"failed_samples": 3}, "failed_samples is 0"),
+        ("summary.json", {"status": "failed_samples"}, "status is complete"),
+        ("summary.json", {"decided_by": {"bound": 30}}, "decided_by is None"),
+        ("summary.json", {"strategy__params": {"draws": 1}}, "strategy.params.draws is 5"),
+        ("manifest.json", {"dataset__n_total": 0}, "dataset.n_total"),
+        ("manifest.json", {"dataset__n_total": 20}, "30 samples, but only 20 images"),
+        ("manifest.json", {"dataset__split": "train"}, "split is 'train', but 'test' by"),
+        ("manifest.json", {"backbone__dtype": "float16"}, "dtype is 'float16', but .* by its"),
+        ("manifest.json", {"strategy__params": {"draws": 1}}, "strategy is .* by its identity"),
+        ("manifest.json", {"prompts": [["x", 0]]}, "prompts' hash is"),
+        ("manifest.json", {"samples": ["s0000"] * 30}, "lists a sample twice"),
+        ("manifest.json", {"format": 99}, "newer version"),
+    ],
+)
+def test_what_is_wrong_is_found(
+    run: Path, tmp_path: Path, file: str, changes: dict[str, Any], words: str
+) -> None:
+    copy = publish_run(run, tmp_path / "published", private=True)
+    assert list(find_problems(copy, Totals(copy.parent))) == []
+    edit(copy / file, **changes)
+    done = bench("results", "validate", "--into", tmp_path / "published")
+    assert done.code == 1
+    with pytest.raises(AssertionError, match=words):
+        assert not done.err, done.err.replace("\n", " ")
+
+
+def test_a_picture_and_a_changed_line_are_found(run: Path, tmp_path: Path) -> None:
+    copy = publish_run(run, tmp_path / "published", private=True)
+    (copy / "examples.png").write_bytes(b"pixels")
+    journal = copy / "samples.jsonl"
+    journal.write_text(journal.read_text().replace('"prediction": 1', '"prediction": 0', 1))
+    found = "; ".join(find_problems(copy, Totals(copy.parent)))
+    assert "examples.png does not belong there" in found and "by its records" in found
+
+
+def test_an_incomplete_run_is_not_published(tmp_path: Path) -> None:
+    path = store(tmp_path / "results", LABELS, LABELS, complete=False)
+    with pytest.raises(UserError, match="not complete"):
+        publish_run(path, tmp_path / "published")
+
+
+def test_reported_results_are_added_once(tmp_path: Path) -> None:
+    file, published = tmp_path / "mine.json", tmp_path / "published"
+    file.write_text(json.dumps(REPORTED))
+    done = bench("results", "add", file, "--into", published)
+    assert done.code == 0, done.err
+    file.write_text(json.dumps([{**REPORTED, "accuracy": 0.5}]))
+    add_reported(file, published)
+    assert [r["accuracy"] for r in json.loads((published / "reported.json").read_text())] == [
+        0.6,
+        0.5,
+    ]
+    with pytest.raises(UserError, match="already has this result"):
+        add_reported(file, published)
+    for change, words in (
+        ({"accuracy": 60.0}, "0.accuracy"),
+        ({"acuracy": 0.5}, "0: acuracy is neither a field nor a metric"),
+        ({"source": ""}, "0.source"),
+    ):
+        file.write_text(json.dumps({**REPORTED, **change}))
+        with pytest.raises(UserError, match=words):
+            add_reported(file, published)
+    assert validate(published) == []
+
+
+def test_the_hub_reads_what_is_exported(run: Path) -> None:
+    done = bench("results", "export", run)
+    assert done.code == 0, done.err
+    data = ModelCard(f"---\n{done.out}\n---\n# A card\n").data
+    assert isinstance(data, ModelCardData)  # not only the fields that every card has
+    results = {(r.metric_type, r.metric_name): r for r in data.eval_results or ()}
+    accuracy = results["accuracy", "Accuracy"]
+    assert accuracy.metric_value == pytest.approx(22 / 30)
+    assert accuracy.task_type == "zero-shot-image-classification"
+    assert accuracy.dataset_split == "test" and data.model_name == "b"
+    assert accuracy.dataset_args is not None and accuracy.dataset_args["n_samples"] == 30
+    assert accuracy.metric_args is not None and accuracy.metric_args["run_id"] == run.name
+
+
+def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> None:
+    published, readme = tmp_path / "published", tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    copy = publish_run(run, published, private=True)
+    assert len(find_stale(published, readme)) == 2
+    render(published, readme)
+    assert find_stale(published, readme) == []
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "73.3 (" in text
+    with Image.open(published / "leaderboard.png") as picture:
+        assert min(picture.size) > 200
+    shutil.rmtree(copy)
+    store_again = publish_run(
+        store(tmp_path / "r", LABELS, LABELS, seed=3), published, private=True
+    )
+    assert store_again.is_dir() and len(find_stale(published, readme)) == 2
+    readme.write_text("no place")
+    with pytest.raises(UserError, match="needs the lines"):
+        render(published, readme)
+
+
+def test_the_entry_that_the_results_page_shows_is_accepted(tmp_path: Path) -> None:
+    text = (ROOT / "results" / "README.md").read_text("utf-8")
+    file = tmp_path / "entry.json"
+    file.write_text(text.partition("```json\n")[2].partition("```")[0])
+    assert len(add_reported(file, tmp_path / "published")) == 1
+
+
+def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
+    """Of the swept images, a chosen few are refused: they must begin the run's random order."""
+    cheap = {"evaluations": 6, "decided_by": "bound"}
+    path = store(tmp_path / "results", LABELS, LABELS, cheap, draws=10, scoring={"loss": "l2"})
+    manifest, cost = read_manifest(path), {"evaluations": 30, "equivalents": 30.0, "seconds": 0.5}
+    names = permuted(manifest.samples, digest(manifest.identity))
+    lines = [
+        json.dumps({"sample_id": name, "prediction": LABELS[int(name[1:])], "regret": 0.0, **cost})
+        for name in names[:20]
+    ]
+    (path / AUDIT.name).write_text("\n".join(lines) + "\n")
+    published = tmp_path / "published"
+    copy = publish_run(path, published, private=True)
+    assert (copy / AUDIT.name).read_text() == (path / AUDIT.name).read_text() and validate(
+        published
+    ) == []
+    (row,) = leaderboard(published)
+    assert (row.audited, row.audited_same) == (20, 20) and row.agreement_ci95 is not None
+    least = 100 * row.agreement_ci95[0]
+    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in row_labels(row)["audited"]
+    (copy / AUDIT.name).write_text("\n".join(lines[1:]) + "\n")
+    (wrong,) = validate(published)
+    assert "has 19 images, of which 0 are the first of its random order" in wrong

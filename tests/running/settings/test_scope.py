@@ -1,0 +1,84 @@
+"""Which kinds of scorers a setting is for: refused alone, ignored with a note in a study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from helpers.command import bench
+
+from bench.contracts.specs import Scorer
+from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, make_config, unread
+from bench.running.settings.declaration import ALL, help_of
+from bench.store.folder import MANIFEST, read_manifest
+
+NETWORK = {
+    "tf32": ("--tf32",),
+    "compile": ("--compile",),
+    "layout": ("--layout", "channels-last"),
+    "attention": ("--attention", "math"),
+}
+
+
+@pytest.mark.parametrize("option", NETWORK.values(), ids=NETWORK)
+def test_a_classifier_has_no_network_to_run_otherwise(
+    option: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = ("run", "digits", "--backbone", "random", "--limit", 2, "--results", tmp_path)
+    done = bench(*run, *option)
+    assert done.code == 2 and f"{option[0]} is for denoisers. Backbone 'random' is a" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_views_are_for_those_that_have_several_draws(tmp_path: Path) -> None:
+    done = bench("run", "digits", "--backbone", "random", "--views", "flip", "--results", tmp_path)
+    assert done.code == 2 and "--views is for denoisers and likelihoods" in done.err
+
+
+def test_what_a_kind_of_scorer_does_not_read_follows_from_the_fields() -> None:
+    config = make_config({"dataset": "x", "loss": "l1", "views": "flip", "tf32": True, "seed": 3})
+    assert unread(config, "denoiser") == []
+    assert set(unread(config, "likelihood")) == {"loss", "tf32"}
+    assert set(unread(config, "classifier")) == {"loss", "views", "tf32"}
+    assert set(SCORER_TEXT) == set(get_args(Scorer))
+    assert help_of(RunConfig.model_fields["seed"]) == "The seed of the noise."
+    shown = " ".join(bench("run", "--help-all", COLUMNS="200").out.split())
+    for name, field in RunConfig.model_fields.items():
+        if SETTINGS[name].scorers != ALL:
+            assert help_of(field) in shown, name
+
+
+def test_a_study_ignores_what_some_of_its_runs_do_not_read_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.toml"
+    grid = 'datasets = ["digits"]\nlimit = 4\npilot = 0\nstrategies = ["full"]\n'
+    grid += '[params]\ndraws = 2\n[[grid]]\nlayout = "contiguous"\nbackbones = '
+    file.write_text(grid + '["random", "tiny-digits"]')
+    study = ("study", file, "--results", tmp_path / "r", "--json")
+    done = bench(*study)
+    assert done.code == 0, done.err
+    assert "The runs of backbone 'random' ignore layout: it is a classifier" in done.err
+    planned = bench(*study, "--dry-run")
+    assert "ignore layout" in " ".join(planned.json["warnings"])
+    assert planned.json["runs_there"] == 2
+    alone = bench("run", "digits", "--backbone", "random", "--strategy", "full", "--limit", 4,
+                  "--set", "draws=2", "--results", tmp_path / "alone", "--json")  # fmt: skip
+    assert Path(tmp_path / "r" / alone.json["run_id"]).is_dir()  # the same run as without it
+    file.write_text(grid + '["random"]')
+    refused = bench(*study)
+    assert refused.code == 2 and "--layout is for denoisers" in refused.err
+    file.write_text(grid.replace("layout =", "loss = 'l1' #") + '["random", "tiny-digits"]')
+    assert "--loss is for denoisers" in bench(*study).err  # another question, and no speed
+
+
+def test_a_stored_run_of_a_classifier_with_such_a_setting_still_loads(tmp_path: Path) -> None:
+    done = bench(
+        "run", "digits", "--backbone", "random", "--limit", 2, "--results", tmp_path, "--json"
+    )
+    folder = Path(done.json["results_dir"])
+    stored = json.loads((folder / MANIFEST).read_text())
+    stored["config"] |= {"tf32": True, "compile": True, "layout": "contiguous"}
+    (folder / MANIFEST).write_text(json.dumps(stored))
+    assert read_manifest(folder).config.plain()["tf32"] is True
+    assert bench("show", done.json["run_id"], "--results", tmp_path).code == 0

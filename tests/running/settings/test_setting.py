@@ -1,0 +1,54 @@
+"""What is declared of a setting on its field, and what is derived from it."""
+
+from __future__ import annotations
+
+from bench.contracts.strategy import Strategy
+from bench.running.settings import (
+    CHAPTERS,
+    SETTINGS,
+    RunConfig,
+    changed,
+    chapters,
+    identity_settings,
+    make_config,
+)
+from bench.running.settings.declaration import ALL, DeclaredSetting, help_of, setting_of
+from bench.running.settings.fields import MeasureSettings
+
+
+def test_every_setting_is_declared_in_one_part() -> None:
+    names = [name for part in CHAPTERS for name in part.model_fields]
+    assert sorted(names) == sorted(RunConfig.model_fields) == sorted(SETTINGS)
+    assert len({part.title for part in CHAPTERS}) == len(CHAPTERS)
+
+
+def test_declarations_name_settings_and_abilities_that_exist() -> None:
+    for declared in SETTINGS.values():
+        assert {*declared.excludes, *filter(None, [declared.needs])} <= SETTINGS.keys()
+        assert declared.ability is None or hasattr(Strategy, declared.ability)
+
+
+def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument() -> None:
+    shown = [name for _, names in chapters() for name in names]
+    assert sorted([*shown, "dataset"]) == sorted(SETTINGS)
+
+
+def test_help_names_the_backbones_that_read_a_setting() -> None:
+    fields = MeasureSettings.model_fields
+    assert help_of(fields["loss"]).endswith("[for denoisers]")
+    declared = DeclaredSetting(("score",), ALL, "resolved")
+    assert setting_of(fields["seed"]) == declared
+    assert help_of(fields["seed"]) == "The seed of the noise."
+
+
+def test_only_what_differs_from_its_default_enters_the_identity() -> None:
+    config = make_config({"dataset": "x", "guidance": 3.0, "control": "grey", "tf32": True})
+    assert changed(config).keys() == {"dataset", "guidance", "control", "tf32"}
+    assert identity_settings(config, "scoring") == {"guidance": 3.0}
+    assert identity_settings(config, "run") == {"control": "grey"}
+    assert identity_settings(config, "precision", "half") == {"tf32": True}
+    assert identity_settings(make_config({"dataset": "x", "latent": "mean"}), "scoring") == {}
+
+
+def test_a_guidance_of_one_is_the_prediction_itself() -> None:
+    assert make_config({"dataset": "x", "guidance": 1.0}).guidance is None

@@ -1,0 +1,133 @@
+"""What a setting or a parameter may be: one border, whoever gives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+
+from bench.contracts.specs import Parameter, StrategySpec
+from bench.errors import UserError
+from bench.running.prepare import resolve
+from bench.running.settings import make_config
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("limit", True, "valid integer"),
+        ("limit", 2.5, "valid integer"),
+        ("limit", 0, "greater than 0"),
+        ("limit", 10**40, "less than"),
+        ("batch_size", "many", "valid integer"),
+        ("batch_size", 10**12, "less than"),
+        ("seed", "3", "valid integer"),
+        ("fresh", 1, "valid boolean"),
+        ("resolution", 1_000_000, "less than or equal to 8192"),
+        ("template", "a {class} \ud800", "unpaired surrogate"),
+        ("template", "", "must not be empty"),
+        ("results", "a\0b", "NUL"),
+        ("device", "banana", "one of cpu, cuda"),
+        ("device", "cuda:", "one of cpu, cuda"),
+        ("levels", "7-3", "has no valid levels"),
+        ("plan", "gird", "not a draw plan"),
+        ("params", ["draws=3"], "valid dictionary"),
+        ("dataset", 3, "valid string"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(setting: str, value: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        make_config({"dataset": "digits", setting: value})
+    message = str(caught.value)
+    assert message.startswith(f"--{setting.replace('_', '-')}: ")
+    assert "\n" not in message and len(message) < 200
+
+
+def test_text_paths_and_numbers_are_taken_as_they_are_meant(tmp_path: Path) -> None:
+    config = make_config({"dataset": "digits", "batch_size": "16", "results": tmp_path})
+    assert (config.batch_size, config.results) == (16, str(tmp_path))
+
+
+@pytest.mark.parametrize("line", ["limit = true", "limit = 1.0", "fresh = 'yes'", "seed = '1'"])
+def test_a_file_is_checked_as_options_are(line: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(line)
+    done = bench("run", "digits", "--config", tmp_path / "run.toml", "--dry-run")
+    assert done.code == 2 and done.err.startswith("Error: --") and done.err.count("\n") == 1
+
+
+TYPED = {
+    "whole": Parameter(500),
+    "real": Parameter(0.5),
+    "flag": Parameter(False),
+    "word": Parameter("t"),
+    "list": Parameter((5, 1)),
+    "later": Parameter(None, type=int),
+    "stages": Parameter(None, type=tuple[int, ...]),
+}
+SPEC = StrategySpec(name="s", target="a:B", parameters=TYPED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("whole", "7", 7),
+        ("whole", np.int64(7), 7),
+        ("real", "1", 1.0),
+        ("real", 1, 1.0),
+        ("flag", "yes", True),
+        ("word", "x", "x"),
+        ("list", "3, 1", (3, 1)),
+        ("list", [3, 1], (3, 1)),
+        ("later", "3", 3),
+        ("stages", "4,40", (4, 40)),
+        ("whole", None, 500),
+    ],
+)
+def test_a_parameter_is_converted(name: str, value: Any, parsed: Any) -> None:
+    found = SPEC.resolve_parameters({name: value})[name]
+    assert found == parsed and type(found) is type(parsed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("whole", "1e22", "a value like 500"),
+        ("whole", 1e22, "a value like 500"),
+        ("whole", True, "a value like 500"),
+        ("whole", 7.5, "a value like 500"),
+        ("real", "nan", "a value like 0.5"),
+        ("real", float("inf"), "a value like 0.5"),
+        ("real", True, "a value like 0.5"),
+        ("flag", "maybe", "a value like False"),
+        ("word", 3, "a value like t"),
+        ("word", "\ud800", "a value like t"),
+        ("list", "3,x", "a value like 5,1"),
+        ("list", 3, "a value like 5,1"),
+        ("later", "x", "a whole number"),
+        ("stages", "x", "a list, each a whole number"),
+    ],
+)
+def test_a_parameter_that_does_not_fit(name: str, value: Any, wanted: str) -> None:
+    with pytest.raises(UserError, match=f"invalid value .* for '{name}': expected {wanted}"):
+        SPEC.resolve_parameters({name: value})
+
+
+@pytest.mark.parametrize("draws", [0, -1, 10**8])
+def test_draws_have_a_bound(draws: int) -> None:
+    config = {"dataset": "digits", "strategy": "race", "params": {"draws": draws}}
+    with pytest.raises(UserError, match="draws"):
+        resolve(make_config(config))
+
+
+@pytest.mark.parametrize(
+    "strategy", ["full", "adaptive", "uniform", "halving", "paired-ttest", "race", "screen-race"]
+)
+def test_strategies_get_the_backbones_number_of_draws(strategy: str) -> None:
+    settings = {"dataset": "ucmerced", "backbone": "tiny-landuse", "strategy": strategy}
+    resolved = resolve(make_config(settings))
+    assert resolved.decider.parameters["draws"] == resolved.backbone.draws == 40
+    resolved = resolve(make_config({**settings, "params": {"draws": 60}}))
+    assert resolved.decider.parameters["draws"] == 60
