@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery.backbones import can_linearise, encoder_key, fact
-from bench.discovery.targets import load_target, offers
+from bench.discovery.backbones import can_linearise, encoder_key, fact, has_own
 from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
@@ -64,13 +63,13 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
         """Raise UserError if the backbone lacks a null, a posterior or levels that are needed."""
         super().check(question)
         config, split = question.config, question.split
-        target, name = load_target(question.backbone), question.backbone_name
+        spec, name = question.backbone, question.backbone_name
         if config.subtract_null and (not split or not split.items or split.items.shapes[0][0] == 1):
             raise UserError(
                 "--subtract-null needs items with several images: it changes no decision among the"
                 " texts of one image."
             )
-        if needs_null(config) and not offers(target, Denoiser.encode_null):
+        if needs_null(config) and not has_own(spec, Denoiser.encode_null):
             option = "--subtract-null" if config.subtract_null else "--guidance"
             raise UserError(
                 f"{option} needs a null conditioning, but backbone {name!r} has no `encode_null`."
@@ -80,7 +79,8 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             raise UserError(
                 f"--views {config.views} are samples of the latent; leave --latent out."
             )
-        if (of_latents or config.latent == "sample") and not offers(target, Denoiser.posterior):
+        needs_posterior = of_latents or config.latent == "sample"
+        if needs_posterior and not has_own(spec, Denoiser.posterior):
             option = f"--views {config.views}" if of_latents else "--latent sample"
             raise UserError(
                 f"{option} needs the distribution of the latent, but backbone {name!r} has no"

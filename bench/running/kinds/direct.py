@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.backbone import Classifier, Likelihood
-from bench.discovery.backbones import read_reduction
-from bench.discovery.targets import load_target, offers
+from bench.discovery import backbones
+from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
@@ -70,11 +70,11 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
 
     def reduction(self, question: Resolved) -> str:
         """Return how the likelihood's class reduces draws; PluginError if that is invalid."""
-        return read_reduction(load_target(question.backbone), question.backbone.label)
+        return backbones.reduction_of(question.backbone)
 
     def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
         """Raise UserError for views of a latent or a large seed."""
-        super().check(question, offers(load_target(question.backbone), Likelihood.prior))
+        super().check(question, backbones.has_own(question.backbone, Likelihood.prior))
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
