@@ -26,7 +26,7 @@ MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one 
 
 
 @dataclass(frozen=True)
-class Learned:
+class CallFacts:
     """What trial calls of a pipeline teach. It does not depend on the device.
 
     Attributes:
@@ -59,7 +59,7 @@ class Learned:
         return shape[0], shape[1], shape[2]
 
 
-def learn(runner: Runner, resolution: int | None = None, levels: Levels | None = None) -> Learned:
+def learn(runner: Runner, resolution: int | None = None, levels: Levels | None = None) -> CallFacts:
     """Return what trial calls of a pipeline teach.
 
     Its noise levels are not read from its scheduler if `levels` has them. Raises UserError if it
@@ -89,7 +89,7 @@ def learn(runner: Runner, resolution: int | None = None, levels: Levels | None =
             f"--resolution must be {own}, got {resolution}: {who} makes images of that size only."
         )
     call, slots = runner.call, runner.slots
-    return Learned(
+    return CallFacts(
         call, slots, sample_shape, levels, normalisation, order, own, facts.times
     )  # fmt: skip
 
@@ -125,7 +125,7 @@ def _checked_shape(shape: tuple[int, ...], who: str) -> tuple[int, ...]:
 
 
 def _order(runner: Runner, sample_shape: tuple[int, ...], levels: Levels) -> Tensor | None:
-    """Return `Learned.order`."""
+    """Return `CallFacts.order`."""
     latents = digits(prod(sample_shape))
     encodings, prompts = runner.short_prompts(len(latents))
     time = torch.as_tensor(levels.time[len(levels) // 2 :][:1])

@@ -22,7 +22,7 @@ from bench.engine.images import preprocess
 from bench.engine.trees import Tree
 from bench_plugins.backbones._gate import check_pipeline, network_of, supported
 from bench_plugins.backbones._labels import labels_in_memory
-from bench_plugins.backbones._learning import Learned, learn, posterior_of
+from bench_plugins.backbones._learning import CallFacts, learn, posterior_of
 from bench_plugins.backbones._probing import check_assumptions, check_times, times_of
 from bench_plugins.backbones._runner import UNGUIDED, Runner, at_step, default_call, parameters_of
 
@@ -59,7 +59,7 @@ class PipelineDenoiser(Denoiser):
         call: Mapping[str, Any] | None = None,
         device: torch.device | None = None,
         levels: Levels | None = None,
-        learned: Learned | None = None,
+        learned: CallFacts | None = None,
     ) -> None:
         self.pipe, self.normalize = pipe, normalize
         if learned is not None:
@@ -74,14 +74,15 @@ class PipelineDenoiser(Denoiser):
         who, is_declared = self.runner.who, self.runner.declared is not None
         with torch.no_grad(), supported(who, "several samples cannot be predicted as one is"):
             if not is_declared:
-                self._follow(replace(self.learned, times=times_of(self)), device)
+                times = times_of(self, self.runner.shortest)
+                self._follow(replace(self.learned, times=times), device)
             if self.learned.times == "each":
                 check_times(self.runner, self.levels)
         with supported(who, "its noise levels and autoencoder cannot be checked"):
             if not is_declared:
-                check_assumptions(self)
+                check_assumptions(self, self.runner, normalize)
 
-    def _follow(self, learned: Learned, device: torch.device | None) -> None:
+    def _follow(self, learned: CallFacts, device: torch.device | None) -> None:
         """Run the pipeline as trial calls taught."""
         self.learned, self.call = learned, dict(learned.call)
         self.runner = Runner(self.pipe, self.call, device, learned.slots)
@@ -123,13 +124,6 @@ class PipelineDenoiser(Denoiser):
         pixels = pixels.unsqueeze(2) if normalisation.has_frames else pixels
         mean, deviation = normalisation.latents(*posterior_of(self.vae, pixels))
         return mean.view(-1, *self.latent_shape), deviation.view(-1, *self.latent_shape)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the image of one latent, [1, C, H, W], float32 [1, 3, H, W]."""
-        last = torch.as_tensor(self.levels.time[-1:])
-        denormalised = self.runner.decoder_input(latents.double(), last)
-        image: Tensor = self.vae.decode(denormalised.to(self.vae.dtype), return_dict=False)[0]
-        return image.reshape(1, 3, *image.shape[-2:]).float()
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""

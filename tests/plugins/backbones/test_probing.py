@@ -51,13 +51,13 @@ def test_a_class_of_which_nothing_is_declared_is_probed_and_runs(probed: Pipelin
 def test_a_wrong_sign_is_found(probed: PipelineDenoiser) -> None:
     probed.levels = replace(probed.levels, p=-probed.levels.p, q=-probed.levels.q)
     with pytest.raises(UserError, match="For the clean sample at time"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_a_wrong_scale_of_the_time_is_found(probed: PipelineDenoiser) -> None:
     probed.levels = replace(probed.levels, time=probed.levels.time / 1000)
     with pytest.raises(UserError, match="its scheduler's own step"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
@@ -65,7 +65,7 @@ def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
     sigma = probed.levels.sigma**0.75
     probed.levels = replace(probed.levels, alpha=alpha, sigma=sigma)
     with pytest.raises(UserError, match="its scheduler's own step"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_a_wrong_mean_of_the_autoencoder_is_found(probed: PipelineDenoiser) -> None:
@@ -73,7 +73,7 @@ def test_a_wrong_mean_of_the_autoencoder_is_found(probed: PipelineDenoiser) -> N
     wrong = replace(own, shift=own.shift + 3 / probed.vae.config.scaling_factor)
     probed.learned = replace(probed.learned, normalisation=wrong)
     with pytest.raises(UserError, match="loses"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
@@ -84,7 +84,7 @@ def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
     turned = probed.levels.rows(np.arange(len(probed.levels))[::-1].copy())
     probed.levels = turned
     with pytest.raises(UserError, match="does not decrease with the noise"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 @pytest.fixture(scope="module")
