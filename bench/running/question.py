@@ -24,7 +24,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import count_tokens, fact
-from bench.discovery.targets import make
+from bench.discovery.targets import load_target, make, offers
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
@@ -44,7 +44,8 @@ from bench.running.decider import Decider
 from bench.running.executors.protocol import Executable, Executor
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
-from bench.running.settings import RunConfig, loading_settings
+from bench.running.settings import SETTINGS, RunConfig, changed, loading_settings
+from bench.running.settings.declaration import option
 from bench.store.identity import Candidates, ScoringIdentity
 
 if TYPE_CHECKING:
@@ -196,6 +197,10 @@ class RunQuestion(Resolved):
         prompts, spec = self.prompts, self.backbone
         parameters = self.backbone_parameters
         fact(spec, Backbone.check_weights, self.weights, dtype=self.dtype, **parameters)
+        for name, value in changed(self.config).items():
+            methods = SETTINGS[name].methods
+            if (method := methods.get("") or methods.get(str(value))) is not None:
+                self.check_offers(f"{option(name)} {'' if '' in methods else value}", method)
         self.kind.check(self)
         if (counted := self.token_counts()) is not None:
             counts, limit = counted
@@ -206,6 +211,14 @@ class RunQuestion(Resolved):
                         f" {text!r}."
                     )
         self.strategy.check(self.problems()[-1][0])
+
+    def check_offers(self, words: str, method: Callable[..., object]) -> None:
+        """Raise UserError if the backbone's class lacks an optional method that an option needs."""
+        if not offers(load_target(self.backbone), method):
+            raise UserError(
+                f"{words.strip()} needs {method.__name__}(), which backbone {self.backbone_name!r}"
+                " does not have."
+            )
 
     def token_counts(self) -> tuple[list[int], int] | None:
         """Return the tokens per prompt and the limit; None if the backbone counts no tokens."""
@@ -320,13 +333,9 @@ class ScorerKind(ABC, Generic[B]):
         """Return how the errors of a text are combined into its score."""
         return MEAN
 
-    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError if settings or the strategy do not fit the backbone's class."""
-        if question.config.control == TEXT_ONLY and not scores_texts:
-            raise UserError(
-                f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
-                f" {question.backbone_name!r} is not. --control grey works with every backbone."
-            )
+    def check(self, question: RunQuestion) -> None:
+        """Raise UserError if settings do not fit the backbone's class."""
+        return None
 
     def check_draws(self, question: RunQuestion) -> None:
         """Raise UserError if levels, weights or noise of the user do not fit the backbone."""

@@ -16,7 +16,6 @@ from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import can_linearise, encoder_key, fact
-from bench.discovery.targets import load_target, offers
 from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
@@ -60,32 +59,21 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             can_linearise=can_linearise(question.backbone),
         )
 
-    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError if the backbone lacks a null, a posterior or levels that are needed."""
-        super().check(question)
+    def check(self, question: RunQuestion) -> None:
+        """Raise UserError if the backbone lacks a posterior or levels that are needed."""
         config, split = question.config, question.split
-        target, name = load_target(question.backbone), question.backbone_name
         if config.subtract_null and (not split or not split.items or split.items.shapes[0][0] == 1):
             raise UserError(
                 "--subtract-null needs items with several images: it changes no decision among the"
                 " texts of one image."
-            )
-        if needs_null(config) and not offers(target, Denoiser.encode_null):
-            option = "--subtract-null" if config.subtract_null else "--guidance"
-            raise UserError(
-                f"{option} needs a null conditioning, but backbone {name!r} has no `encode_null`."
             )
         of_latents = question.views is not None and question.views.views.of_latents
         if of_latents and config.latent == "sample":
             raise UserError(
                 f"--views {config.views} are samples of the latent; leave --latent out."
             )
-        if (of_latents or config.latent == "sample") and not offers(target, Denoiser.posterior):
-            option = f"--views {config.views}" if of_latents else "--latent sample"
-            raise UserError(
-                f"{option} needs the distribution of the latent, but backbone {name!r} has no"
-                " `posterior`."
-            )
+        if of_latents:
+            question.check_offers(f"--views {config.views}", Denoiser.posterior)
         if (levels := level_table(question)) is not None:
             weights_of_draws(question, levels)
 

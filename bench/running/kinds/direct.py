@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.backbone import Classifier, Likelihood
+from bench.contracts.backbone import Classifier
 from bench.discovery.backbones import read_reduction
 from bench.discovery.targets import load_target, offers
 from bench.engine.asking import Engine
@@ -72,9 +72,8 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
         """Return how the likelihood's class reduces draws; PluginError if that is invalid."""
         return read_reduction(load_target(question.backbone), question.backbone.label)
 
-    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
+    def check(self, question: RunQuestion) -> None:
         """Raise UserError for views of a latent or a large seed."""
-        super().check(question, offers(load_target(question.backbone), Likelihood.prior))
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
