@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Sample
@@ -176,8 +177,8 @@ class RunQuestion(Resolved):
     shortlist: Shortlist | None  # the candidates of each image; None to score all classes
 
     @property
+    @override
     def backbone_key(self) -> tuple[object, ...]:
-        """What is loaded, with the content of the weights in the place of their name."""
         weights = self.weights
         content = weights and (weights.location, weights.revision, weights.fingerprint)
         return (*super().backbone_key[:-1], content)
@@ -270,8 +271,8 @@ class PreparedRun(RunQuestion, Executable):
 
     split: Split  # the images
 
+    @override
     def check(self) -> None:
-        """Validate the run before it is scored; see `RunQuestion.check`."""
         assert self.risk is None, "`settled` chooses the strategy of a stated risk"
         super().check()
 
@@ -280,6 +281,7 @@ class PreparedRun(RunQuestion, Executable):
         """Ids of the images asked for."""
         return self.manifest.samples
 
+    @override
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield images with the control, corruption and candidates of the run's settings applied.
 
@@ -295,10 +297,10 @@ class PreparedRun(RunQuestion, Executable):
             return samples
         return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
 
+    @override
     def open_engine(
         self, shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None
     ) -> Engine:
-        """Load the backbone, unless it is shared, and return the engine that fits it."""
         reading.stage = f"Loading {self.backbone_name}"
         try:
             return self.kind.open_engine(self, shared_backbone())
