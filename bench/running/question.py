@@ -45,7 +45,7 @@ from bench.running.decider import Decider
 from bench.running.executors.protocol import Executable, Executor
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
-from bench.running.settings import SETTINGS, RunConfig, changed, loading_settings
+from bench.running.settings import SETTINGS, RunConfig, Values, changed, loading_settings
 from bench.running.settings.declaration import option
 from bench.store.identity import Candidates, ScoringIdentity
 
@@ -135,7 +135,7 @@ class Resolved:
         changes = {"risk": None, "strategy": decider.spec.name, "params": params}
         return self.config.model_copy(update=changes)
 
-    def recorded_settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> Values:
         """Return the settings for the manifest, with resolved names."""
         return {
             **self.config.model_dump(),

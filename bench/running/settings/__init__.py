@@ -35,8 +35,9 @@ SCORER_TEXT = {
 SETTINGS: dict[str, DeclaredSetting] = {
     name: setting_of(field) for name, field in RunConfig.model_fields.items()
 }
+Values = dict[str, Any]  # values of settings by name, not validated
 # Settings → their defaults, as stored runs have them.
-DEFAULTS: dict[str, object] = RunConfig(dataset="-").model_dump()
+DEFAULTS: Values = RunConfig(dataset="-").model_dump()
 
 # Setting → its value that only stored runs have; None: the setting itself was removed.
 REMOVED: dict[str, str | None] = {"guidance_null": None, "template_rule": "spread"}
@@ -98,7 +99,7 @@ def key_of(config: RunConfig, *subjects: About) -> str:
     return repr([getattr(config, name) for name in about(*subjects)])
 
 
-def changed(config: RunConfig) -> dict[str, object]:
+def changed(config: RunConfig) -> Values:
     """Return the settings that differ from their defaults."""
     return {
         name: value
@@ -107,7 +108,7 @@ def changed(config: RunConfig) -> dict[str, object]:
     }
 
 
-def identity_settings(config: RunConfig, *roles: IdentityRole) -> dict[str, Any]:
+def identity_settings(config: RunConfig, *roles: IdentityRole) -> Values:
     """Return the settings that enter the identity as `roles` by their value, without defaults."""
     return {
         name: value for name, value in changed(config).items() if SETTINGS[name].identity in roles
@@ -173,7 +174,7 @@ def data_config(stored: StoredConfig) -> RunConfig:
     return make_config({name: content.get(name) for name in (*about("data"), "offline")})
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
+def read_config_file(path: Path) -> Values:
     """Return the settings of a TOML file, not yet validated; parameters are in a table `[params]`.
 
     Raises UserError if the file does not exist, is not TOML, or has an unknown setting.
