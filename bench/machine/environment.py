@@ -119,6 +119,19 @@ def installed_packages() -> dict[str, str]:
 
 
 @cache
+def installed_distributions() -> list[str]:
+    """Return the installed distributions with their versions, which every upgrade changes.
+
+    They are names of folders such as `torch-2.6.0.dist-info`, in the order of the search path.
+    """
+    names: list[str] = []
+    for folder in filter(Path.is_dir, map(Path, sys.path)):
+        suffixes = (".dist-info", ".egg-info")
+        names += sorted(path.name for path in folder.iterdir() if path.suffix in suffixes)
+    return names
+
+
+@cache
 def _git_state() -> str | None:
     """Return the toolkit's commit, with `+dirty` if files are modified; None outside a checkout.
 

@@ -137,9 +137,9 @@ def _score(
 ) -> None:
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
-        folder.keep_fitted(Fitted.model_validate(executor.fitted))
+        folder.change(fitted=Fitted.model_validate(executor.fitted))
     if executor.warnings:
-        folder.keep_warnings(executor.warnings)
+        folder.change(warnings=list(executor.warnings))
     if run.save_errors and executor.levels is not None:
         folder.keep_draws(draw_table(executor.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()

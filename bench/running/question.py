@@ -24,8 +24,8 @@ from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery.backbones import count_tokens, fact
-from bench.discovery.targets import load_target, make, offers
+from bench.discovery.backbones import count_tokens, fact, has_own
+from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
@@ -215,7 +215,7 @@ class RunQuestion(Resolved):
 
     def check_offers(self, words: str, method: Callable[..., object]) -> None:
         """Raise UserError if the backbone's class lacks an optional method that an option needs."""
-        if not offers(load_target(self.backbone), method):
+        if not has_own(self.backbone, method):
             raise UserError(
                 f"{words.strip()} needs {method.__name__}(), which backbone {self.backbone_name!r}"
                 " does not have."

@@ -40,14 +40,10 @@ def run_settings(manifest: Manifest) -> Settings:
     readable = _readable(manifest)
     for place, value in _flat(manifest.identity.plain()):
         prefix = next((prefix for prefix in _PREFIXES if place.startswith(prefix)), "")
-        if (shown := readable.get(place, value)) is not None and not _is_hash(shown):
+        shown = readable.get(place, value)
+        if shown is not None and not re.fullmatch("[0-9a-f]{64}", str(shown)):  # a SHA-256
             settings[_NAMES.get(place, place.removeprefix(prefix))] = shown
     return {**settings, "made": settings.get("made", "live")}
-
-
-def _is_hash(value: JsonValue) -> bool:
-    """Return whether a value is a SHA-256, which tells a reader nothing."""
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _readable(manifest: Manifest) -> Settings:
@@ -95,7 +91,9 @@ def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
         pairs = {"kind of model": kinds} | {k: v for k, v in pairs.items() if None not in v}
     pairs.pop("prompts", None)
     if a.identity.prompts != b.identity.prompts:
-        pairs = {"prompt": _first_prompts(a, b), **pairs}
+        prompts = zip(a.prompts, b.prompts, strict=False)
+        first = next(([of_a[0], of_b[0]] for of_a, of_b in prompts if of_a != of_b), None)
+        pairs = {"prompt": first or [f"{len(m.prompts)} prompts" for m in (a, b)], **pairs}
         if a.config.template != b.config.template:
             pairs["template"] = [a.config.template, b.config.template]
     return pairs
@@ -109,13 +107,6 @@ def differing_identity(a: Manifest, b: Manifest) -> dict[str, Pair]:
 def _pairs(*settings: Settings) -> dict[str, Pair]:
     a, b = differing(settings)
     return {name: [a.get(name), b.get(name)] for name in {**a, **b}}
-
-
-def _first_prompts(a: Manifest, b: Manifest) -> Pair:
-    for (text_a, class_a), (text_b, class_b) in zip(a.prompts, b.prompts, strict=False):
-        if (text_a, class_a) != (text_b, class_b):
-            return [text_a, text_b]
-    return [f"{len(m.prompts)} prompts" for m in (a, b)]
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

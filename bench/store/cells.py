@@ -77,13 +77,12 @@ def write_cells(
     `cells` are requests with their errors, float32 [prompts, draws] of the request. `timesteps` and
     `times` [N] are the level of each draw and the time passed to the model.
     """
-    prompts = [np.repeat(request.prompts, len(request.draws)) for request, _ in cells]
-    draws = [np.tile(request.draws, len(request.prompts)) for request, _ in cells]
-    errors = [values.ravel() for _, values in cells]
-    prompt, draw, error = (
-        np.concatenate(column) if column else np.zeros(0, np.int64)
-        for column in (prompts, draws, errors)
-    )
+    empty = np.zeros(0, np.int64)
+    blocks = [(empty, empty, np.zeros(0, np.float32))]
+    for request, values in cells:
+        prompts, draws = np.meshgrid(request.prompts, request.draws, indexing="ij")
+        blocks.append((prompts.ravel(), draws.ravel(), values.ravel()))
+    prompt, draw, error = (np.concatenate(column) for column in zip(*blocks, strict=True))
     columns = {"prompt": prompt, "draw": draw, "timestep": timesteps[draw], "error": error}
     if times is not None:
         columns["time"] = times[draw]

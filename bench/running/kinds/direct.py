@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
-from bench.discovery.backbones import read_reduction
-from bench.discovery.targets import load_target, offers
+from bench.discovery.backbones import reduction_of
+from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
@@ -72,7 +72,7 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
 
     @override
     def reduction(self, question: Resolved) -> str:
-        return read_reduction(load_target(question.backbone), question.backbone.label)
+        return reduction_of(question.backbone)
 
     @override
     def check(self, question: RunQuestion) -> None:
