@@ -25,7 +25,7 @@ from bench.engine.linearising import Lineariser
 from bench.engine.scoring import Evaluator, Scoring
 from bench.engine.transfer import fetch, to_device
 from bench.engine.trees import Tree
-from bench.inputs.templates import Columns
+from bench.inputs.prompts import Columns
 
 
 class DenoisingEngine(CellEngine):

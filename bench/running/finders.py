@@ -23,7 +23,6 @@ from bench.discovery.registry import Registry, SpecT
 from bench.discovery.targets import load_target, make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import AbsentError, PluginError, UserError
-from bench.inputs.altered import parse_lora
 from bench.inputs.data import (
     FOLDER,
     DataSource,
@@ -38,6 +37,7 @@ from bench.inputs.weights import (
     Lora,
     find_file,
     locate,
+    parse_lora,
     read_object,
     resolve,
 )

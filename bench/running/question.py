@@ -34,11 +34,10 @@ from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
-from bench.inputs.prompts import Prompts
+from bench.inputs.prompts import Columns, Prompts, make_columns
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.survey import CHECKING, reading
-from bench.inputs.templates import Columns, make_columns
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.running.decider import Decider

@@ -28,7 +28,7 @@ from bench.running.prepare import prepare, prepare_again
 from bench.running.question import OpenExecutor, PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, Values, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
-from bench.stats.differences import differing_identity
+from bench.stats.comparison import differing_identity
 from bench.stats.shares import exact_interval
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest

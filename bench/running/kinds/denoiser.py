@@ -22,7 +22,7 @@ from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
-from bench.inputs.templates import Columns
+from bench.inputs.prompts import Columns
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.kinds.checks import check_model, check_precision
 from bench.running.question import PreparedRun, RunQuestion, ScorerKind

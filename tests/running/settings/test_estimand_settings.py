@@ -13,7 +13,7 @@ from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
-from bench.store.draw_table import read_draws
+from bench.store.cells import read_draws
 
 FULL = ("--strategy", "full", "--set", "draws=8")
 
