@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from bench.contracts.metrics import MetricSpec
 from bench.reports.formats import NONE, percent_text, points_text
-from bench.stats.paired import Difference
+
+if TYPE_CHECKING:  # so that listings, which import this module, load neither numpy nor pydantic
+    from bench.stats.paired import Difference
 
 # fmt: off
 Unit = Literal[

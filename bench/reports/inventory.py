@@ -14,7 +14,7 @@ from bench.recordings.recording import open_recording
 from bench.reports.facts import Fact
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
-from bench.stats.differences import differing, run_settings
+from bench.stats.comparison import differing, run_settings
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import list_runs
 from bench.store.runs import StoredRun, list_shards, read_runs

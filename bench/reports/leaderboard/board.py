@@ -26,7 +26,7 @@ from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
 from bench.reports.rows import accuracy_fact
 from bench.reports.text import Table, make_table
-from bench.stats.differences import Settings
+from bench.stats.comparison import Settings
 
 PROMPT_SETTINGS = ("prompt", "template")
 DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
