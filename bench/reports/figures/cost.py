@@ -12,7 +12,7 @@ from bench.contracts.strategy import Floats
 from bench.recordings.sweep import SweepRow
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
-from bench.reports.leaderboard.board import Board, Line, comparable
+from bench.reports.leaderboard.board import Board, BoardLine, comparable
 from bench.reports.leaderboard.rows import REPORTED
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def board_panel(board: Board, named: bool = False) -> Panel | None:
     Hollow points cover a part of the split. `named` points have their model in a legend.
     """
 
-    def point(line: Line) -> Point:
+    def point(line: BoardLine) -> Point:
         row = line.row
         colour = "right" if row.trained_on is None else "wrong"
         return Point(

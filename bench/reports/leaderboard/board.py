@@ -36,7 +36,7 @@ Layout = Literal["narrow", "wide", "page"]
 
 
 @dataclass(frozen=True)
-class Line:
+class BoardLine:
     """A row of a board, with what tells it apart from the others."""
 
     row: LeaderboardRow
@@ -52,7 +52,7 @@ class Board:
 
     title: str
     shared: list[str]  # what all rows have in common
-    lines: list[Line]
+    lines: list[BoardLine]
     metrics: list[MetricSpec]  # metrics of which a row has a value, besides the accuracy
     sources: list[str]  # of reported results; marks refer to their numbers
 
@@ -70,7 +70,7 @@ class Board:
         section on a page.
         """
         page, narrow = layout == "page", layout == "narrow"
-        columns: list[Column[Line]] = []
+        columns: list[Column[BoardLine]] = []
         if page:
             columns += [Column("key", lambda line: Fact("key", line.key))]
         columns += [Column("rank", lambda line: line.row.rank, "rank")]
@@ -109,11 +109,11 @@ class Board:
         counts = {line.row.n_samples for line in self.lines}
         return [f"{n:,} images" for n in counts if n and len(counts) == 1]
 
-    def _own_first(self) -> list[Line]:
+    def _own_first(self) -> list[BoardLine]:
         return sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
 
 
-def _run_fact(line: Line, link: Callable[[LeaderboardRow], str] | None) -> Fact:
+def _run_fact(line: BoardLine, link: Callable[[LeaderboardRow], str] | None) -> Fact:
     row, address = line.row, link(line.row) if link else ""
     options = assignments({**line.params, **line.settings})
     note = row.source if row.kind == REPORTED else options
@@ -121,25 +121,25 @@ def _run_fact(line: Line, link: Callable[[LeaderboardRow], str] | None) -> Fact:
     return Fact("run", name, note=note, link=address, marks=line.marks)
 
 
-def _strategy(line: Line, all_settings: bool) -> str:
+def _strategy(line: BoardLine, all_settings: bool) -> str:
     options = {**line.params, **(line.settings if all_settings else {})}
     return f"{line.row.strategy} {assignments(options)}".strip()
 
 
-def _cost(line: Line) -> Fact:
+def _cost(line: BoardLine) -> Fact:
     return Fact("cost", line.row.cost, "passes" if line.row.classifier else "cost")
 
 
-def _metric_column(metric: MetricSpec) -> Column[Line]:
+def _metric_column(metric: MetricSpec) -> Column[BoardLine]:
     unit = metric_fact(metric, None).unit
     return Column(metric.words, lambda line: line.row.metric(metric.name), unit)
 
 
-def _setting_column(name: str) -> Column[Line]:
+def _setting_column(name: str) -> Column[BoardLine]:
     return Column(name, lambda line: value_text(line.settings.get(name)))
 
 
-def _marks(line: Line, left_out: frozenset[str]) -> str:
+def _marks(line: BoardLine, left_out: frozenset[str]) -> str:
     return ", ".join(text for kind, text in line.marks.items() if kind not in left_out)
 
 
@@ -195,7 +195,7 @@ def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
     lines = []
     for position, (row, own, options) in enumerate(zip(rows, marks, differing, strict=True)):
         params = {name: options.pop(name) for name in _chosen_params(row) if name in options}
-        lines.append(Line(row, letter_key(position), own, params, options))
+        lines.append(BoardLine(row, letter_key(position), own, params, options))
     return Board(title, [*common, *shared], lines, metrics, sources)
 
 
@@ -338,9 +338,9 @@ def _chosen_params(row: LeaderboardRow) -> Parameters:
     return {name: value for name, value in params.items() if name != "draws"}
 
 
-def comparable(lines: Sequence[Line]) -> Iterator[list[Line]]:
+def comparable(lines: Sequence[BoardLine]) -> Iterator[list[BoardLine]]:
     """Yield the lines that have the same training data, number of images and unit of cost."""
-    groups: dict[tuple[tuple[str, str], int | None, bool], list[Line]] = {}
+    groups: dict[tuple[tuple[str, str], int | None, bool], list[BoardLine]] = {}
     for line in lines:
         row = line.row
         if row.kind in ("measured", SUBSET, "replayed"):

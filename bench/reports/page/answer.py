@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.formats import percent_text
-from bench.reports.leaderboard.board import Board, Line
+from bench.reports.leaderboard.board import Board, BoardLine
 from bench.reports.leaderboard.rows import SUBSET
 from bench.reports.page.pairs import runs_of
 from bench.reports.run_view import RunView
@@ -45,7 +45,7 @@ class BoardAnswer:
     """The answer for one board: its best run, described in sentences, and all intervals."""
 
     board: Board
-    best: Line
+    best: BoardLine
     intervals: Drawing
     rivals: list[Rival]
 
@@ -69,11 +69,11 @@ def answers(boards: Sequence[Board]) -> list[BoardAnswer]:
     ]
 
 
-def _accuracy_and_images(line: Line) -> tuple[float, int]:
+def _accuracy_and_images(line: BoardLine) -> tuple[float, int]:
     return line.row.accuracy, line.row.n_samples or 0
 
 
-def find_rivals(best: Line, lines: Sequence[Line]) -> list[Rival]:
+def find_rivals(best: BoardLine, lines: Sequence[BoardLine]) -> list[Rival]:
     """Return the rivals of the best run among some lines of its board."""
     of_best, tested = best.row.run.decided, []
     for line in lines:
@@ -101,7 +101,7 @@ def page_question(runs: Sequence[RunView]) -> str:
     return f"How well do {len(runs)} runs classify {names}?"
 
 
-def draw_intervals(lines: Sequence[Line], chance: float | None) -> Drawing:
+def draw_intervals(lines: Sequence[BoardLine], chance: float | None) -> Drawing:
     """Draw a board's accuracies with 95 % intervals, and `chance`, the accuracy of guessing."""
     shown = lines[:MOST_INTERVALS]
 

@@ -12,7 +12,7 @@ import numpy as np
 from bench.errors import UserError
 from bench.reports.facts import Column
 from bench.reports.figures.gallery import Picture, make_pictures
-from bench.reports.leaderboard.board import Board, Line
+from bench.reports.leaderboard.board import Board, BoardLine
 from bench.reports.run_view import RunView
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Comparison, compare_decided
@@ -50,12 +50,12 @@ class PairwiseComparisons:
     """Pairwise comparisons of the best runs of one board, best first."""
 
     name: str
-    lines: list[Line]
+    lines: list[BoardLine]
     comparisons: list[list[Comparison | None]]  # row less column; None if not comparable
     pairs: list[Pair]  # the best run against each of the next ones
 
 
-def runs_of(board: Board) -> list[Line]:
+def runs_of(board: Board) -> list[BoardLine]:
     """Return the lines of the best runs of a board, without reported results, best first."""
     return [line for line in board.lines if line.row.path is not None][:MOST_RUNS]
 
@@ -84,7 +84,7 @@ def compare_runs(boards: Sequence[Board]) -> list[PairwiseComparisons]:
     return tables
 
 
-def _pair(a: Line, b: Line, comparison: Comparison) -> Pair:
+def _pair(a: BoardLine, b: BoardLine, comparison: Comparison) -> Pair:
     run_a, run_b = a.row.run, b.row.run
     rows_a, rows_b = changed_samples(run_a.decided, run_b.decided)
     # Images that one run alone gets right come before those that both get wrong.
