@@ -21,9 +21,8 @@ from bench.stats.measures import (
 )
 from bench.stats.questions import Results, StopQuestion, answer
 from bench.store.arrow import indices
-from bench.store.columns import column_values, read_columns
+from bench.store.columns import column_values, metric_input, read_columns, read_raters
 from bench.store.decisions import shared_rows
-from bench.store.metric_inputs import metric_input, read_raters
 from bench.store.runs import read_run
 
 

@@ -20,7 +20,7 @@ from bench.reports.text import TextTable, escape_html, html_part
 from bench.running.classify import Answer
 from bench.running.execute import Finished
 from bench.stats.comparison import Comparison
-from bench.stats.many import MethodDifference
+from bench.stats.difference_tests import MethodDifference
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.runs import StoredRun

@@ -17,10 +17,9 @@ from bench.reports.leaderboard.rows import LeaderboardRow, run_row, user_templat
 from bench.reports.text import escape_hidden
 from bench.stats.measures import MeasuredMetric, make_metric, measure
 from bench.stats.metrics import INCOMPLETE, summarize, summary_so_far
-from bench.store.columns import labelled_samples
+from bench.store.columns import labelled_samples, metric_input
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
-from bench.store.metric_inputs import metric_input
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import LeftOut, StoredRun, read_runs, warn_left_out
 from bench.store.summary import Summary

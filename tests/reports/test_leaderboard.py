@@ -26,7 +26,7 @@ from bench.errors import BenchWarning
 from bench.reports.formats import percent_text
 from bench.reports.leaderboard.columns import describe_settings, tabulate
 from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
-from bench.stats.many import holm, ranks
+from bench.stats.difference_tests import holm, ranks
 from bench.stats.metrics import confusion, metrics, worst_confusions
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval

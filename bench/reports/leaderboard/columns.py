@@ -23,7 +23,7 @@ from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow
 from bench.reports.text import TextTable
 from bench.stats.comparison import Settings
-from bench.stats.many import rank_text
+from bench.stats.difference_tests import rank_text
 
 # `cost` is evaluation equivalents per image, `n` the number of images and `s` seconds per image.
 RIGHT_ALIGNED = ("rank", "n", "cost", "s")

@@ -15,7 +15,7 @@ from bench.reports.leaderboard.columns import board_tables, tabulate
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow, run_row
 from bench.reports.text import csv_text, format_tables, to_markdown
-from bench.stats.many import rank_text
+from bench.stats.difference_tests import rank_text
 from bench.store.runs import read_run
 from bench.store.shipped import is_packed, pack
 

@@ -15,7 +15,7 @@ from bench.errors import UserError, warn_user
 from bench.reports.leaderboard.rows import MEASURED, REPLAYED, REPORTED, Rows, all_reported, run_row
 from bench.reports.leaderboard.rows import LeaderboardRow as Row
 from bench.reports.measured import measure_run
-from bench.stats.many import Rank, holm, ranks
+from bench.stats.difference_tests import Rank, holm, ranks
 from bench.stats.measures import make_metric
 from bench.stats.paired import ALPHA, mcnemar, paired_test, paired_wins
 from bench.store.decisions import Decisions, read_decisions, shared_rows

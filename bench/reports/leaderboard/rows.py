@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.machine.files import has_control
 from bench.running.command import reproducing_command
 from bench.stats.agreement import audit_of
-from bench.stats.many import Rank
+from bench.stats.difference_tests import Rank
 from bench.stats.paired import Paired
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest

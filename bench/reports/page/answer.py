@@ -11,7 +11,7 @@ from bench.reports.page.board import MOST_RUNS, Entry, PageBoard
 from bench.reports.run_view import RunView
 from bench.reports.sentences import Opening
 from bench.reports.text import shorten
-from bench.stats.many import holm
+from bench.stats.difference_tests import holm
 from bench.stats.paired import ALPHA, mcnemar
 from bench.store.decisions import shared_rows
 

@@ -52,7 +52,7 @@ from bench.reports.study.figures import StudyPart, find_studies
 from bench.reports.text import escape_hidden, html_table, prose_html, with_subject
 from bench.running.command import recording_command
 from bench.stats.agreement import audit_of
-from bench.stats.many import rank_text
+from bench.stats.difference_tests import rank_text
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
