@@ -129,6 +129,7 @@ def describe(manifest: Manifest) -> list[Fact]:
     facts = {
         "dataset": f"{data.name}/{data.split}",
         "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
+        "LoRA": backbone.adapters,
         "strategy": f"{strategy.name} {assignments(strategy.params)}".strip(),
         "seed": str(identity.seed),
         "template": template_text(user_template(manifest)),

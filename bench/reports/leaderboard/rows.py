@@ -92,6 +92,7 @@ class LeaderboardRow(MetricFields, FullDocument):
     """Comparison of a run that has no rank with the first ranked one, on the images of both."""
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored, if it exists only in memory
+    adapters: str | None = None  # LoRAs and their scales, such as `style × 0.5`
     run_id: str | None = None  # id of the run
     command: str | None = None  # command that repeats the run
     source: str  # `run ID`, or where a result was reported
@@ -205,6 +206,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         published=is_published(path),
         private_data=manifest.private_data,
         in_memory=(manifest.backbone.in_memory or {}).get("class"),
+        adapters=manifest.backbone.adapters,
         run_id=manifest.run_id,
         command=reproducing_command(manifest),
         source=f"run {manifest.run_id}",
