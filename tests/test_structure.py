@@ -82,7 +82,6 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/machine/cache.py": "the cache",
     "bench/machine/files.py": "the functions that all others call",
     "bench/machine/hub.py": "the Hub's cache",
-    "bench/recordings/sweep.py": "a figure that the user names",
     "bench/reports/error_dataset.py": "an exported dataset",
     "bench/reports/every_eval_ever.py": "exported files",
     "bench/reports/figures/pictures.py": "a figure in memory",
