@@ -73,8 +73,9 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
         return read_reduction(load_target(question.backbone), question.backbone.label)
 
     def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError for views of a latent or a large seed."""
-        super().check(question, offers(load_target(question.backbone), Likelihood.prior))
+        """Raise UserError for views of a latent, a large seed, or draws that are the same."""
+        model = load_target(question.backbone)
+        super().check(question, offers(model, Likelihood.prior))
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
@@ -82,6 +83,12 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
             raise UserError(
                 f"--views {question.config.views} are samples of a latent, but backbone {name!r} is"
                 " a likelihood, which scores images."
+            )
+        most = 1 if views is None else views.views.count
+        if getattr(model, "draws_are_equal", False) and question.n_draws > most:
+            raise UserError(
+                f"draws={question.n_draws}: backbone {name!r} has nothing random, so that an image,"
+                f" or each of its --views, has a single draw. Use {most}."
             )
 
     def scoring(self, question: RunQuestion) -> ScoringIdentity:
