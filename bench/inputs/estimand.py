@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, assert_never
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
-from bench.inputs.parsing import join_names, read_csv_file
+from bench.inputs.parsing import read_csv_file
 
 if TYPE_CHECKING:
     import torch
@@ -69,10 +69,7 @@ def parse_weighting(text: str) -> Weighting:
     if text in ("uniform", "snr"):
         return Weighting(text)
     if name in ("exp", "min-snr") and colon:
-        try:
-            number = float(rest)
-        except ValueError:
-            number = float("nan")
+        number = _parse_number(rest)
         if not isfinite(number) or (name == "min-snr" and number <= 0):
             example = "a finite number, as in exp:-7"
             if name == "min-snr":
@@ -96,9 +93,7 @@ def read_weights(path: Path) -> dict[int, float]:
     0, or there are no rows.
     """
     weights: dict[int, float] = {}
-    head, rows = read_csv_file(path)
-    if set(head) != {"level", "weight"}:
-        raise UserError(f"{path}:1: the columns must be level and weight, got {join_names(head)}.")
+    _, rows = read_csv_file(path, ("level", "weight"), others=())
     for line, row in rows:
         level, where = row["level"], f"{path}:{line}"
         if not level.strip().isdecimal():
@@ -111,11 +106,16 @@ def read_weights(path: Path) -> dict[int, float]:
     return weights
 
 
-def _parse_weight(text: str, where: str) -> float:
+def _parse_number(text: str) -> float:
+    """Return the number that a text is, NaN if it is none."""
     try:
-        weight = float(text)
+        return float(text)
     except ValueError:
-        weight = float("nan")
+        return nan
+
+
+def _parse_weight(text: str, where: str) -> float:
+    weight = _parse_number(text)
     if not (isfinite(weight) and weight > 0):
         raise UserError(
             f"{where}: the weight must be a finite number above 0, got {text!r}. To leave out a"

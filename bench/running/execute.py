@@ -21,9 +21,9 @@ from bench.running.executors.protocol import Executable, Executor, LocalExecutor
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
+from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
-from bench.store.draw_table import draw_table
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.locking import refuse_in_use
 from bench.store.looks import record_look
@@ -137,9 +137,9 @@ def _score(
 ) -> None:
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
-        folder.keep_fitted(Fitted.model_validate(executor.fitted))
+        folder.change(fitted=Fitted.model_validate(executor.fitted))
     if executor.warnings:
-        folder.keep_warnings(executor.warnings)
+        folder.change(warnings=list(executor.warnings))
     if run.save_errors and executor.levels is not None:
         folder.keep_draws(draw_table(executor.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()

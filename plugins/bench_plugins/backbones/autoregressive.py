@@ -68,27 +68,20 @@ class Autoregressive(Likelihood):
         model = load_model(_named(self.weights), HERE, model_cls, self.dtype, self.device)
         return kind(model, self._processor)
 
-    @classmethod
-    def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
+    @staticmethod
+    def check_weights(weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
         """Validate the weights without reading tensors. Raises UserError if they are unusable."""
         empty = _empty(weights)
         check_headers(_named(weights), HERE, empty.model.to(getattr(torch, dtype)))
 
-    @classmethod
-    def memory(cls, weights: Weights | None, dtype: str, **parameters: Any) -> int:
+    @staticmethod
+    def memory(weights: Weights | None, dtype: str, **parameters: Any) -> int:
         """Return the bytes of the model's parameters."""
         itemsize: int = getattr(torch, dtype).itemsize
         return sum(tensor.numel() * itemsize for tensor in _empty(weights).model.parameters())
 
-    @classmethod
-    def weight_parameters(cls, weights: Weights | None, **parameters: Any) -> Mapping[str, Any]:
-        """Return how the model's own files wrap a prompt, which their hash does not cover."""
-        return {"prompt": _kind(weights).wrapped(_processor(weights), "{}")}
-
-    @classmethod
-    def token_counts(
-        cls, weights: Weights | None, texts: Sequence[str]
-    ) -> tuple[list[int], int] | None:
+    @staticmethod
+    def token_counts(weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the number of tokens of each text, wrapped, and how many fit before an image."""
         empty = _empty(weights)
         wrapped = [empty.wrapped(empty.processor, text) for text in texts]
@@ -96,10 +89,8 @@ class Autoregressive(Likelihood):
         positions: int = empty.model.config.text_config.max_position_embeddings
         return counts, positions - empty.least_tokens
 
-    @classmethod
-    def evaluation_flops(
-        cls, weights: Weights | None, resolution: int | None = None
-    ) -> float | None:
+    @staticmethod
+    def evaluation_flops(weights: Weights | None, resolution: int | None = None) -> float | None:
         """Return the operations of scoring an image for one prompt, without its encoding."""
         empty = _empty(weights)
         length, width = empty.least_tokens, empty.model.config.text_config.hidden_size

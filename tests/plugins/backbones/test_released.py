@@ -73,9 +73,10 @@ class TestEveryRelease(DenoiserContract):
 @pytest.mark.parametrize("kind", [kind for kind in RELEASED if not kind.startswith("LatentC")])
 def test_declared_levels_are_those_of_its_own_steps(kind: str, driven: Driven) -> None:
     backbone = driven(kind)
-    schedule = backbone.first_latents(PROBED_STEPS).schedule or {}
-    if backbone.facts.steps:  # its shift depends on their number
-        declared = backbone.first_latents(backbone.facts.steps).schedule or {}
+    schedule = backbone.runner.first_latents(PROBED_STEPS).schedule or {}
+    facts = backbone.runner.declared
+    if facts and facts.steps:  # its shift depends on their number
+        declared = backbone.runner.first_latents(facts.steps).schedule or {}
         schedule = {**schedule, "mu": declared["mu"]}
     check_steps(backbone.pipe.scheduler, backbone.levels, schedule, kind)
     check_shift(backbone.pipe.scheduler, backbone.levels, schedule, kind)
@@ -95,7 +96,7 @@ def test_each_declaration_is_of_a_class_and_says_where_diffusers_says_it() -> No
 
 
 def test_the_table_on_the_page_has_a_row_for_each_declared_class() -> None:
-    page = (Path(__file__).parents[3] / "docs/backbones/README.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "design/pipelines.md").read_text("utf-8")
     table = page.partition("<!-- pipelines -->")[2].partition("<!-- /pipelines -->")[0]
     named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert named == DECLARED
