@@ -128,7 +128,7 @@ def _tokenizer(
     special: list[str], named: dict[str, str], bos: bool = False
 ) -> PreTrainedTokenizerFast:
     """Return a tokenizer of a few words, with named special tokens."""
-    words = [*special, *WORDS, "User", ":", "."]
+    words = [*special, *WORDS, "User", "Picture", ":", "."]
     vocabulary = {word: n for n, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

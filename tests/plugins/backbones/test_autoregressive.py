@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.autoregressive import save_emu3, save_janus
+from helpers.autoregressive import TEMPLATE, save_emu3, save_janus
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
@@ -179,10 +179,20 @@ def test_a_folder_is_run_by_the_class_it_names(
         image = sample["image"]
         errors = backbone.evaluate([image] * 10, toolkit.prompts("digits"), np.zeros(10, np.int64))
         assert decision.prediction == names[int(errors.argmin())]
-    assert (
-        run.manifest.identity.backbone.parameters["prompt"]
-        == Autoregressive.weight_parameters(resolve(str(folders[name])))["prompt"]
+
+
+def test_another_template_is_another_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    other = save_janus(tmp_path / "janus", TEMPLATE.replace("User", "Picture"))
+    assert resolve(str(other)).fingerprint != resolve(str(folders["janus"])).fingerprint
+    with_other, without = (
+        Autoregressive(resolve(str(folder)), device="cpu", dtype="float32")
+        for folder in (other, folders["janus"])
     )
+    errors = [
+        model.evaluate([picture(16, 16)], [TEXT], np.zeros(1, np.int64))
+        for model in (with_other, without)
+    ]
+    assert errors[0] != errors[1]
 
 
 def test_draws_that_are_the_same_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
