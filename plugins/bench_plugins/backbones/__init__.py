@@ -59,6 +59,14 @@ def register_backbones(register: Callable[..., None]) -> None:
     _register_declared(register, classifiers, **_CLASSIFIER)
     _register_declared(register, _read("autoregressive.toml"), **_TOKENS)
     register(
+        "tokens",
+        target=_target("autoregressive:LiveAutoregressive"),
+        summary="a pipeline object of transformers with Janus or Emu3, in Python: backbone=pipe",
+        trained_on="unknown",
+        objects=("transformers.AnyToAnyPipeline", "transformers.ImageTextToTextPipeline"),
+        **_TOKENS,
+    )
+    register(
         "random",
         target=_target("chance:Random"),
         summary="random guesses, the chance baseline",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.contracts.backbone import Likelihood
 from bench.errors import UserError
-from bench.inputs.weights import Weights
+from bench.inputs.weights import InMemory, Weights
 from bench_plugins.backbones._checkpoint import check_headers, from_library, load_model
 from bench_plugins.backbones._components import build_on_meta
+from bench_plugins.backbones._gate import check_unaltered
 from bench_plugins.backbones._image_tokens import KINDS, ImageTokens, TokenModel
+from bench_plugins.backbones.pipeline_live import check_evaluating, content_hash
 
 HERE = "."  # the model's files are in the folder itself, not in a subfolder
 POSITIONS_AT_ONCE = 1024  # whose logits are in memory at a time
@@ -83,11 +86,7 @@ class Autoregressive(Likelihood):
     @staticmethod
     def token_counts(weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the number of tokens of each text, wrapped, and how many fit before an image."""
-        empty = _empty(weights)
-        wrapped = [empty.wrapped(empty.processor, text) for text in texts]
-        counts = [len(empty.processor.tokenizer(text).input_ids) for text in wrapped]
-        positions: int = empty.model.config.text_config.max_position_embeddings
-        return counts, positions - empty.least_tokens
+        return _token_counts(_empty(weights), texts)
 
     @staticmethod
     def evaluation_flops(weights: Weights | None, resolution: int | None = None) -> float | None:
@@ -169,6 +168,82 @@ class Autoregressive(Likelihood):
         return error
 
 
+class LiveAutoregressive(Autoregressive):
+    """A pipeline object of transformers with such a model and its processor, as it is.
+
+    Raises UserError if the model is in training mode, altered by a hook, or of another kind.
+    """
+
+    def __init__(self, pipe: Any, *, guidance: float = 1.0, relative: bool = False) -> None:
+        self.modules = {"model": pipe.model}
+        kind = {kind.architecture: kind for kind in KINDS}.get(type(pipe.model).__name__)
+        if kind is None:
+            raise UserError(
+                f"The pipeline's {type(pipe.model).__name__} does not generate images token by"
+                f" token. Supported are {', '.join(kind.architecture for kind in KINDS)}."
+            )
+        check_evaluating(self.modules, "pipe")
+        check_unaltered(self.modules, f"The pipeline {type(pipe).__name__}")
+        self.guidance, self.relative = guidance, relative
+        self.device, self.dtype = str(pipe.model.device), pipe.model.dtype
+        self._processor, self._own = pipe.processor, kind(pipe.model, pipe.processor)
+
+    @property
+    def tokens(self) -> TokenModel:
+        """The pipeline's model."""
+        return self._own
+
+    @property
+    def label(self) -> str:
+        """Name of the model in runs: that of its source or, if unknown, of its class."""
+        source = getattr(self._own.model, "name_or_path", None)
+        return Path(source).name if source else self._own.architecture
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of a run that are fixed by the pipeline."""
+        return {"device": self.device, "dtype": str(self.dtype).removeprefix("torch.")}
+
+    def content(self) -> InMemory:
+        """Describe and hash the model and its processor. Every tensor is read."""
+        chosen = {"guidance": self.guidance, "relative": self.relative}
+        images = self._processor.image_processor
+        facts = {**chosen, "prompt": self._own.wrapped(self._processor, "{}")}
+        fingerprint = content_hash(
+            {**self.modules, "tokenizer": self._processor.tokenizer},
+            {**facts, "images": images.to_dict(), "class": type(images).__name__},
+        )
+        described = {"class": self._own.architecture, **facts}
+        return InMemory(self.label, None, fingerprint, backbone=self, description=described)
+
+    @staticmethod
+    def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
+        """Raise UserError if the weights are a name, and not a pipeline object."""
+        if not isinstance(weights, InMemory):
+            raise UserError(
+                "Backbone 'tokens' is for a pipeline object, which only Python can pass:"
+                " bench.run(DATASET, backbone=pipe). For a folder use --backbone FOLDER"
+            )
+
+    @staticmethod
+    def weight_parameters(weights: InMemory, **parameters: Any) -> Mapping[str, Any]:
+        """Return the model's class and how the pipeline is used."""
+        return dict(weights.description)
+
+    @staticmethod
+    def memory(weights: InMemory, dtype: str, **parameters: Any) -> None:
+        """Return None: the model is in memory already."""
+
+    @staticmethod
+    def token_counts(weights: InMemory, texts: Sequence[str]) -> tuple[list[int], int]:
+        """Return the number of tokens of each text, wrapped, and how many fit before an image."""
+        return _token_counts(weights.backbone.tokens, texts)
+
+    @staticmethod
+    def evaluation_flops(weights: InMemory, resolution: int | None = None) -> None:
+        """Return None: operations are counted on folders."""
+
+
 def _named(weights: Weights | None) -> Weights:
     if weights is None:
         raise UserError(
@@ -200,6 +275,13 @@ def _empty(weights: Weights | None) -> TokenModel:
     kind = _kind(weights)
     model = build_on_meta(_named(weights), HERE, getattr(transformers, kind.architecture))
     return kind(model, _processor(weights))
+
+
+def _token_counts(model: TokenModel, texts: Sequence[str]) -> tuple[list[int], int]:
+    wrapped = [model.wrapped(model.processor, text) for text in texts]
+    counts = [len(model.processor.tokenizer(text).input_ids) for text in wrapped]
+    positions: int = model.model.config.text_config.max_position_embeddings
+    return counts, positions - model.least_tokens
 
 
 def _log_likelihood(logits: torch.Tensor, codes: torch.Tensor) -> float:

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     Emu3ForConditionalGeneration,
     Emu3Processor,
+    ImageTextToTextPipeline,
     JanusForConditionalGeneration,
     JanusProcessor,
     LogitsProcessor,
@@ -30,6 +31,8 @@ from bench.testing import LikelihoodContract
 from bench_plugins.backbones.autoregressive import TEXT_TOKENS, Autoregressive
 
 SAVERS = {"janus": save_janus, "emu3": save_emu3}
+MODELS = {"janus": JanusForConditionalGeneration, "emu3": Emu3ForConditionalGeneration}
+PROCESSORS = {"janus": JanusProcessor, "emu3": Emu3Processor}
 TEXT = "a photo of cat"
 GUIDANCE = 5.0
 
@@ -179,6 +182,27 @@ def test_a_folder_is_run_by_the_class_it_names(
         image = sample["image"]
         errors = backbone.evaluate([image] * 10, toolkit.prompts("digits"), np.zeros(10, np.int64))
         assert decision.prediction == names[int(errors.argmin())]
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_a_pipeline_in_memory_has_the_numbers_of_its_folder(
+    name: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    def pipe(changed: bool = False) -> Any:
+        model = MODELS[name].from_pretrained(folders[name]).eval()
+        processor = PROCESSORS[name].from_pretrained(folders[name], backend="pil")
+        if changed:
+            model.lm_head.weight.data[0] += 1
+        return ImageTextToTextPipeline(model=model, processor=processor)
+
+    def run(backbone: Any) -> Any:
+        return toolkit.run("digits", backbone=backbone, limit=1, results=tmp_path, progress=False)
+
+    folder, memory, again, other = map(run, (str(folders[name]), pipe(), pipe(), pipe(True)))
+    errors = [result.samples.margin.tolist() for result in (folder, memory)]
+    assert errors[0] == errors[1]
+    assert memory.folder == again.folder != other.folder
+    assert memory.manifest.probe == again.manifest.probe
 
 
 def test_another_template_is_another_model(folders: dict[str, Path], tmp_path: Path) -> None:
