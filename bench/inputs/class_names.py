@@ -233,8 +233,8 @@ def read_labels(
     """Return the classes in label order, and the class index of each image or None without a label.
 
     `feature` is the type of the column: a `datasets.ClassLabel`, or a `datasets.Value` of text,
-    whole numbers or truth values. If no classes are `declared`, those in the data are used. Raises UserError if the
-    labels have another type or do not match the declared classes.
+    whole numbers or truth values. If no classes are `declared`, those in the data are used. Raises
+    UserError if the labels have another type or do not match the declared classes.
     """
     import datasets
 
@@ -248,7 +248,7 @@ def read_labels(
     if isinstance(feature, datasets.Value) and dtype in ("string", "large_string"):
         return _read_texts(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype == "bool":  # false is class 0
-        values = [None if value is None else int(value) for value in values]
+        values = [None if value is None else int(value is True) for value in values]
         return _read_numbers(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype.lstrip("u").startswith("int"):
         return _read_numbers(values, declared, where)

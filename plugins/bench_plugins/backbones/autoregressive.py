@@ -78,7 +78,7 @@ class Autoregressive(Likelihood):
         check_headers(_named(weights), HERE, empty.model.to(getattr(torch, dtype)))
 
     @staticmethod
-    def memory(weights: Weights | None, dtype: str, **parameters: Any) -> int:
+    def memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
         """Return the bytes of the model's parameters."""
         itemsize: int = getattr(torch, dtype).itemsize
         return sum(tensor.numel() * itemsize for tensor in _empty(weights).model.parameters())
@@ -231,16 +231,16 @@ class LiveAutoregressive(Autoregressive):
         return dict(weights.description)
 
     @staticmethod
-    def memory(weights: InMemory, dtype: str, **parameters: Any) -> None:
+    def memory(weights: Any, dtype: str, **parameters: Any) -> None:
         """Return None: the model is in memory already."""
 
     @staticmethod
-    def token_counts(weights: InMemory, texts: Sequence[str]) -> tuple[list[int], int]:
+    def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int]:
         """Return the number of tokens of each text, wrapped, and how many fit before an image."""
         return _token_counts(weights.backbone.tokens, texts)
 
     @staticmethod
-    def evaluation_flops(weights: InMemory, resolution: int | None = None) -> None:
+    def evaluation_flops(weights: Any, resolution: int | None = None) -> None:
         """Return None: operations are counted on folders."""
 
 
