@@ -81,7 +81,7 @@ class Autoregressive(Likelihood):
     def memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
         """Return the bytes of the model's parameters."""
         itemsize: int = getattr(torch, dtype).itemsize
-        return sum(tensor.numel() * itemsize for tensor in _empty(weights).model.parameters())
+        return itemsize * sum(int(part.numel()) for part in _empty(weights).model.parameters())
 
     @staticmethod
     def token_counts(weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int] | None:
