@@ -152,6 +152,12 @@ class Lora:
     path: str  # absolute
     scale: float
 
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix; that of its folder if the name is diffusers' own."""
+        path = Path(self.path)
+        return path.parent.name if path.stem == "pytorch_lora_weights" else path.stem
+
 
 @dataclass(frozen=True)
 class Weights:

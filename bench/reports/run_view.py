@@ -195,6 +195,7 @@ class RunView:
         facts = {
             "dataset": f"{data.name}/{data.split}",
             "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
+            "LoRA": backbone.adapters,
             "strategy": strategy,
             "seed": str(identity.seed),
             "template": template_text(self.template),
