@@ -187,4 +187,4 @@ class Emu3(TokenModel):
         return torch.nn.functional.linear(states, self.model.lm_head.weight[self._visual])
 
 
-KINDS: tuple[type[TokenModel], ...] = (Janus, Emu3)
+TOKEN_MODELS: tuple[type[TokenModel], ...] = (Janus, Emu3)

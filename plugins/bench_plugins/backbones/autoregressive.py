@@ -23,13 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.contracts.backbone import Likelihood
 from bench.errors import UserError
 from bench.inputs.weights import InMemory, Weights
-from bench_plugins.backbones._checkpoint import check_headers, from_library, load_model
+from bench_plugins.backbones._checkpoint import HERE, check_headers, from_library, load_model
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._gate import check_unaltered
-from bench_plugins.backbones._image_tokens import KINDS, ImageTokens, TokenModel
+from bench_plugins.backbones._image_tokens import TOKEN_MODELS, ImageTokens, TokenModel
 from bench_plugins.backbones.pipeline_live import check_evaluating, content_hash
 
-HERE = "."  # the model's files are in the folder itself, not in a subfolder
 POSITIONS_AT_ONCE = 1024  # whose logits are in memory at a time
 TEXT_TOKENS = 32  # of the prompt whose operations are counted
 
@@ -176,11 +175,11 @@ class LiveAutoregressive(Autoregressive):
 
     def __init__(self, pipe: Any, *, guidance: float = 1.0, relative: bool = False) -> None:
         self.modules = {"model": pipe.model}
-        kind = {kind.architecture: kind for kind in KINDS}.get(type(pipe.model).__name__)
+        kind = {kind.architecture: kind for kind in TOKEN_MODELS}.get(type(pipe.model).__name__)
         if kind is None:
             raise UserError(
                 f"The pipeline's {type(pipe.model).__name__} does not generate images token by"
-                f" token. Supported are {', '.join(kind.architecture for kind in KINDS)}."
+                f" token. Supported are {', '.join(kind.architecture for kind in TOKEN_MODELS)}."
             )
         check_evaluating(self.modules, "pipe")
         check_unaltered(self.modules, f"The pipeline {type(pipe).__name__}")
@@ -256,7 +255,7 @@ def _named(weights: Weights | None) -> Weights:
 def _kind(weights: Weights | None) -> type[TokenModel]:
     """Return how the model in a folder works. Raises UserError if it is of another kind."""
     names = _named(weights).read("config.json").get("architectures")
-    kinds = {kind.architecture: kind for kind in KINDS}
+    kinds = {kind.architecture: kind for kind in TOKEN_MODELS}
     if not isinstance(names, list) or names[:1] not in [[name] for name in kinds]:
         raise _named(weights).error(
             "config.json", f"has architectures {names!r:.100}; expected one of {', '.join(kinds)}"
