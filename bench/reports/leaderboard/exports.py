@@ -15,7 +15,7 @@ from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.text import csv_text, to_markdown
-from bench.stats.many import rank_text
+from bench.stats.difference_tests import rank_text
 from bench.store.shipped import is_packed, pack
 
 
