@@ -15,9 +15,8 @@ from bench.reports.comparisons import compare
 from bench.reports.figures.images import Images
 from bench.reports.inventory import (
     InventoryRow,
-    inventory_row,
+    read_row,
     run_folders,
-    unreadable_row,
     with_differing,
 )
 from bench.reports.run_view import RunView, read_decided_run
@@ -93,16 +92,10 @@ class Stored:
         paths = run_folders(self.results)
         self._lines = {path: self._lines[path] for path in paths if path in self._lines}
         lines = [
-            _read_if_changed(self._lines, path, read_stamp(path), partial(self._read, path))
+            _read_if_changed(self._lines, path, read_stamp(path), partial(read_row, path))
             for path in paths
         ]
         return with_differing(lines)
-
-    def _read(self, path: Path) -> InventoryRow:
-        try:
-            return inventory_row(read_run(path))
-        except UserError as error:
-            return unreadable_row(path, error)
 
     def key(self, row: InventoryRow) -> str:
         """Return a run's folder relative to the results, as in addresses."""
