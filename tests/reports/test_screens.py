@@ -28,9 +28,16 @@ def test_a_newcomer_sees_the_published_runs_and_can_name_each(
         assert lines(*words)
 
 
-def test_eighteen_runs_take_a_line_each(tmp_path: Path) -> None:
+def test_eighteen_runs_take_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for seed in range(18):
         calibrated = {"calibrated": "f" * 64} if seed % 2 else {}
-        store(tmp_path, [0, 1, 2], [0, 1, 2], seed=seed, config={"dataset": "d", **calibrated})
-    shown = lines("runs", "--results", tmp_path)
+        store(
+            tmp_path / "results",
+            [0, 1, 2],
+            [0, 1, 2],
+            seed=seed,
+            config={"dataset": "d", **calibrated},
+        )
+    shown = lines("runs")
     assert len(shown) <= 24 and not any("f" * 10 in line for line in shown)
