@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.places import ROOT
 
 KINDS = ("dataset", "backbone", "strategy", "metric", "plugin")
 
