@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_of_runs, metric_specs
 from bench.errors import UserError
@@ -91,14 +92,19 @@ class RunView:
 
     @property
     def averages(self) -> list[Fact]:
-        """The other metrics of a run of images; there are none of items."""
+        """The other metrics of a run of images; there are none of items.
+
+        An average of classes that repeats an earlier metric is left out, and so is what is nearly
+        certain: the true class among the five best of fewer than ten.
+        """
         values = self.summary.metrics.summary_metrics() if self.manifest.items is None else {}
-        specs = metric_specs()
-        return [
-            metric_fact(specs[name], value)
-            for name, value in values.items()
-            if value is not None and name != "accuracy"
-        ]
+        shown: dict[object, tuple[MetricSpec, float]] = {}
+        for name, value in values.items():
+            spec = metric_specs()[name]
+            if value is not None and ("top5" not in spec.needs or len(self.classes) >= 10):
+                figure = (spec.ratio, spec.by_support) if spec.ratio else name
+                shown.setdefault(figure, (spec, value))
+        return [metric_fact(spec, value) for spec, value in shown.values() if spec.name != "accuracy"]
 
     @property
     def cost(self) -> Fact:
