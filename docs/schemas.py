@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.discovery.loading import metric_specs
 from bench.recordings.learn import Learned
+from bench.reports.inventory import InventoryRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.study.documents import StudyReport
 from bench.running.classify import Answer
@@ -73,6 +74,7 @@ KINDS = {
         Kind("reported", "An entry of `reported.json`", ReportedResult),
     ),
     "What commands print": (
+        Kind("run-row", "A row of `bench runs --json`", InventoryRow),
         Kind("leaderboard-row", "A row of `bench leaderboard --json`", LeaderboardRow),
         Kind("comparison", "`bench compare --json`", Comparison),
         Kind("statistics", "`bench show --statistics --json`: `statistics`", Statistics),

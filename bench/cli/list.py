@@ -64,7 +64,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
         for row in stored_runs(Path(results))
         if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
     ]
-    end_with_json([row.model_dump() for row in rows])
+    end_with_json([row.plain() for row in rows])
     from bench.reports.terminal.leaderboard import print_runs
 
     if rows:

@@ -17,7 +17,7 @@ from math import exp
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Column = NDArray[np.float64]
 PATH_TOLERANCE = 1e-6  # of alpha² + sigma², or alpha + sigma, around 1
@@ -50,14 +50,14 @@ class Levels:
     progress: Column | None = None
 
     def __post_init__(self) -> None:
-        for name, values in self._columns().items():
+        for name, values in self.columns().items():
             column = np.asarray(values)
             whole = name == "time" and np.issubdtype(column.dtype, np.integer)
             object.__setattr__(self, name, column.astype(np.int64 if whole else np.float64))
         self._check()
 
     def _check(self) -> None:
-        for name, column in self._columns().items():
+        for name, column in self.columns().items():
             if column.ndim != 1 or len(column) != len(self) or not len(self):
                 raise ValueError(
                     f"level table: {name} has shape {column.shape} and alpha {self.alpha.shape};"
@@ -116,13 +116,14 @@ class Levels:
 
     def rows(self, chosen: NDArray[np.int64]) -> Levels:
         """Return the table of the rows with these indices, which may repeat."""
-        return Levels(**{name: column[chosen] for name, column in self._columns().items()})
+        return Levels(**{name: column[chosen] for name, column in self.columns().items()})
 
     def answering(self, p: Column, q: Column) -> Levels:
         """Return the same levels for a model with the target p·x_0 + q·eps."""
         return replace(self, p=p, q=q)
 
-    def _columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns by name, without an absent `progress`."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in columns.items() if column is not None}
 
@@ -151,29 +152,17 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
     return kinds[kind]
 
 
-def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
+def diffusion_levels(alphas_cumprod: ArrayLike, prediction_type: str) -> Levels:
     """Return the levels of a DDPM-like schedule with integer timesteps 0 … T − 1.
 
     `alphas_cumprod` is alpha², float [T], descending: an attribute of diffusers' schedulers. The
     `prediction_type` is `epsilon`, `sample` or `v_prediction`. Levels are computed in float64. The
     reference implementation computes them in float16, which is wrong by 7 % at t = 0 and 1.
     """
-    abar = np.asarray(alphas_cumprod, np.float64)
+    abar = np.asarray(alphas_cumprod).astype(np.float64)  # a tensor cannot be copied by asarray
     alpha, sigma = np.sqrt(abar), np.sqrt(1.0 - abar)
     steps = np.arange(len(abar))
     return Levels(alpha, sigma, steps, *answer_of(prediction_type, alpha, sigma), steps / len(abar))
-
-
-def levels_of_schedule(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
-    """Return the levels of a denoiser that declares a schedule instead of levels.
-
-    See `diffusion_levels` for the arguments. For `flow`, `alphas_cumprod` is 1 − sigma.
-    """
-    if prediction_type != "flow":
-        return diffusion_levels(alphas_cumprod, prediction_type)
-    alpha = np.asarray(alphas_cumprod, np.float64)
-    sigma = 1.0 - alpha
-    return Levels(alpha, sigma, np.arange(len(alpha)), *answer_of("flow", alpha, sigma), sigma)
 
 
 def flow_levels(

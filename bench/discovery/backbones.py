@@ -1,19 +1,29 @@
-"""Ask the class of a backbone for facts, for which no backbone object is needed."""
+"""Ask the class of a backbone for facts, for which no backbone object is needed.
+
+What it answered is remembered (`bench.discovery.answers`), except about an object in memory, about
+weights whose files the Hub never listed, and the check of weights on the Hub, which fetches them.
+"""
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from inspect import getattr_static
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.decision import Reduction
-from bench.contracts.levels import Levels
+from bench.contracts.levels import Column, Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec
 from bench.contracts.typed import mismatch
+from bench.discovery import targets
+from bench.discovery.answers import ANSWERS_SUFFIX, remember
 from bench.discovery.guard import guard
 from bench.discovery.targets import load_target, with_defaults
 from bench.errors import PluginError
@@ -29,22 +39,76 @@ def fact(spec: BackboneSpec, method: Callable[P, R], *arguments: P.args, **keywo
     returns must have the type of its annotation. Raises PluginError if it has not, or the class
     fails. A UserError of the class, such as about unsuitable weights, is raised unchanged.
     """
-    name = method.__name__
+    name, weights = method.__name__, next(iter(arguments), None)
     kind = get_type_hints(method, localns={"Levels": Levels}, include_extras=True)["return"]
-    backbone_class = with_defaults(load_target(spec), Backbone)
-    with guard(spec.label, f"{name}()"):
-        value: Any = getattr(backbone_class, name)(*arguments, **keywords)
-        value = value.item() if isinstance(value, np.generic) else value
-        wrong = mismatch(value, kind, f"what {name}() returns")
-    if wrong is not None:
-        raise PluginError(spec.label, wrong)
-    result: R = value
+
+    def ask() -> Any:
+        backbone_class = with_defaults(load_target(spec), Backbone)
+        with guard(spec.label, f"{name}()"):
+            value: Any = getattr(backbone_class, name)(*arguments, **keywords)
+            value = value.item() if isinstance(value, np.generic) else value
+            wrong = mismatch(value, kind, f"what {name}() returns")
+        if wrong is not None:
+            raise PluginError(spec.label, wrong)
+        return _plain(value)
+
+    fetches = name == "check_weights" and getattr(weights, "revision", None)
+    if spec.objects or fetches or getattr(weights, "is_partial", False):
+        result: R = _revived(name, ask())
+        return result
+    settings = [arguments[1:], sorted(keywords.items())]
+    question = f"{name} {getattr(weights, 'fingerprint', None)} {settings}"
+    result = _revived(name, remember(spec, question, ask, _shipped_with(spec, weights)))
     return result
+
+
+def _plain(value: Any) -> Any:
+    """Return a fact as JSON values, from which `_revived` makes it again."""
+    if not isinstance(value, Levels):
+        return list(value) if isinstance(value, tuple) else value
+    return {name: _packed(column) for name, column in value.columns().items()}
+
+
+def _revived(name: str, value: Any) -> Any:
+    if name == "level_table" and value is not None:
+        return Levels(**{column: _unpacked(text) for column, text in value.items()})
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _packed(column: Column) -> str:
+    """Return a column as text: its dtype, and its compressed values in base64."""
+    return f"{column.dtype.str} {base64.b64encode(zlib.compress(column.tobytes())).decode()}"
+
+
+def _unpacked(text: str) -> Column:
+    dtype, _, values = text.partition(" ")
+    return np.frombuffer(zlib.decompress(base64.b64decode(values)), dtype)
+
+
+def _shipped_with(spec: BackboneSpec, weights: Any) -> Path | None:
+    """Return the file of answers beside the weights, if they are in the package that has them."""
+    package, _, folder = (spec.weights or "").partition(":")
+    if not folder or weights is None or (module := find_spec(package)) is None:
+        return None
+    file = Path(str(module.origin)).resolve().parent / f"{folder}{ANSWERS_SUFFIX}"
+    return file if str(file) == weights.location + ANSWERS_SUFFIX else None
 
 
 def can_linearise(spec: BackboneSpec) -> bool:
     """Return whether the backbone has gradients with respect to its conditioning."""
-    return getattr_static(load_target(spec), "can_linearise", False) is True
+    name = "can_linearise"
+    return remember(spec, name, lambda: getattr_static(load_target(spec), name, False) is True)
+
+
+def has_own(spec: BackboneSpec, default: Callable[..., Any]) -> bool:
+    """Return whether the backbone's class has its own version of `default`, a contract's method."""
+    question = f"has its own {default.__name__}"
+    return remember(spec, question, lambda: targets.offers(load_target(spec), default))
+
+
+def reduction_of(spec: BackboneSpec) -> Reduction:
+    """Return how the class of a likelihood reduces draws; see `read_reduction`."""
+    return remember(spec, "reduction", lambda: read_reduction(load_target(spec), spec.label))
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:

@@ -15,8 +15,13 @@ from bench.contracts.strategy import Problem
 from bench.discovery.backbones import fact
 from bench.errors import UserError
 from bench.inputs.data import explain_missing_data
-from bench.machine.devices import seconds_on_devices
-from bench.machine.environment import device_memory, estimate_speed, likely_device, pick_device
+from bench.machine.environment import (
+    device_memory,
+    estimate_speed,
+    likely_device,
+    pick_device,
+    seconds_on_devices,
+)
 from bench.machine.offline import offline_if_set
 from bench.running.finders import find_dataset
 from bench.running.prepare import ask, check_chosen, prepared_run

@@ -21,9 +21,9 @@ from bench.running.executors.protocol import Executable, Executor, LocalExecutor
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
+from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
-from bench.store.draw_table import draw_table
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.locking import refuse_in_use
 from bench.store.looks import record_look

@@ -12,10 +12,9 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.backbones import can_linearise
 from bench.discovery.loading import load_plugins
 from bench.errors import AbsentError, UserError
-from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.split import Split
-from bench.inputs.weights import Weights, locate
+from bench.inputs.weights import Weights, add_files, locate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.hub import advise_licence

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Sample
@@ -23,7 +24,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery.backbones import count_tokens, fact
+from bench.discovery.backbones import count_tokens, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.errors import AbsentError, UserError
@@ -33,18 +34,18 @@ from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
-from bench.inputs.prompts import Prompts
+from bench.inputs.prompts import Columns, Prompts, make_columns
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.survey import CHECKING, reading
-from bench.inputs.templates import Columns, make_columns
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.running.decider import Decider
 from bench.running.executors.protocol import Executable, Executor
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
-from bench.running.settings import RunConfig, loading_settings
+from bench.running.settings import SETTINGS, RunConfig, Values, changed, loading_settings
+from bench.running.settings.declaration import option
 from bench.store.identity import Candidates, ScoringIdentity
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Resolved:
         changes = {"risk": None, "strategy": decider.spec.name, "params": params}
         return self.config.model_copy(update=changes)
 
-    def recorded_settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> Values:
         """Return the settings for the manifest, with resolved names."""
         return {
             **self.config.model_dump(),
@@ -175,8 +176,8 @@ class RunQuestion(Resolved):
     shortlist: Shortlist | None  # the candidates of each image; None to score all classes
 
     @property
+    @override
     def backbone_key(self) -> tuple[object, ...]:
-        """What is loaded, with the content of the weights in the place of their name."""
         weights = self.weights
         content = weights and (weights.location, weights.revision, weights.fingerprint)
         return (*super().backbone_key[:-1], content)
@@ -196,6 +197,10 @@ class RunQuestion(Resolved):
         prompts, spec = self.prompts, self.backbone
         parameters = self.backbone_parameters
         fact(spec, Backbone.check_weights, self.weights, dtype=self.dtype, **parameters)
+        for name, value in changed(self.config).items():
+            methods = SETTINGS[name].methods
+            if (method := methods.get("") or methods.get(str(value))) is not None:
+                self.check_offers(f"{option(name)} {'' if '' in methods else value}", method)
         self.kind.check(self)
         if (counted := self.token_counts()) is not None:
             counts, limit = counted
@@ -206,6 +211,14 @@ class RunQuestion(Resolved):
                         f" {text!r}."
                     )
         self.strategy.check(self.problems()[-1][0])
+
+    def check_offers(self, words: str, method: Callable[..., object]) -> None:
+        """Raise UserError if the backbone's class lacks an optional method that an option needs."""
+        if not has_own(self.backbone, method):
+            raise UserError(
+                f"{words.strip()} needs {method.__name__}(), which backbone {self.backbone_name!r}"
+                " does not have."
+            )
 
     def token_counts(self) -> tuple[list[int], int] | None:
         """Return the tokens per prompt and the limit; None if the backbone counts no tokens."""
@@ -257,8 +270,8 @@ class PreparedRun(RunQuestion, Executable):
 
     split: Split  # the images
 
+    @override
     def check(self) -> None:
-        """Validate the run before it is scored; see `RunQuestion.check`."""
         assert self.risk is None, "`settled` chooses the strategy of a stated risk"
         super().check()
 
@@ -267,6 +280,7 @@ class PreparedRun(RunQuestion, Executable):
         """Ids of the images asked for."""
         return self.manifest.samples
 
+    @override
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield images with the control, corruption and candidates of the run's settings applied.
 
@@ -282,10 +296,10 @@ class PreparedRun(RunQuestion, Executable):
             return samples
         return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
 
+    @override
     def open_engine(
         self, shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None
     ) -> Engine:
-        """Load the backbone, unless it is shared, and return the engine that fits it."""
         reading.stage = f"Loading {self.backbone_name}"
         try:
             return self.kind.open_engine(self, shared_backbone())
@@ -320,13 +334,9 @@ class ScorerKind(ABC, Generic[B]):
         """Return how the errors of a text are combined into its score."""
         return MEAN
 
-    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError if settings or the strategy do not fit the backbone's class."""
-        if question.config.control == TEXT_ONLY and not scores_texts:
-            raise UserError(
-                f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
-                f" {question.backbone_name!r} is not. --control grey works with every backbone."
-            )
+    def check(self, question: RunQuestion) -> None:
+        """Raise UserError if settings do not fit the backbone's class."""
+        return None
 
     def check_draws(self, question: RunQuestion) -> None:
         """Raise UserError if levels, weights or noise of the user do not fit the backbone."""

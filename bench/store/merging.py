@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from bench.errors import UserError, quoted
 from bench.machine.files import link_or_copy, regular_file
-from bench.store.cells import ERROR_FOLDERS, has_part_file, link_part
+from bench.store.cells import DRAWS, ERROR_FOLDERS, has_part_file, link_part
 from bench.store.decisions import FAILED
 from bench.store.documents import Manifest, with_code_of
-from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
 from bench.store.folder import MANIFEST, read_manifest, shards_of, whole_manifest
 from bench.store.journal import JOURNAL, read_lines

@@ -14,9 +14,17 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import regular_file, replacing
-from bench.store.cells import ERROR_FOLDERS, Times, link_part, write_cells, write_first_order
+from bench.store.cells import (
+    DRAWS,
+    ERROR_FOLDERS,
+    DrawTable,
+    Times,
+    link_part,
+    write_cells,
+    write_draws,
+    write_first_order,
+)
 from bench.store.documents import Manifest, StoredConfig, mixed_code_warning, with_code_of
-from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.fields import without_none
 from bench.store.folder import (
     MANIFEST,

@@ -29,7 +29,7 @@ from measuring import read_results
 
 import bench
 from bench.errors import UserError
-from bench.machine.devices import PEAKS
+from bench.machine.environment import PEAKS
 from bench.machine.files import write_atomically
 from bench.reports.error_dataset import Sharing, write_error_dataset
 from bench.running.estimate import make_plan

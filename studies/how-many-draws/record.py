@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.cli.fetch import fetch
 from bench.errors import UserError
-from bench.machine.devices import PEAKS, assumed_speed
+from bench.machine.environment import PEAKS, assumed_speed
 from bench.machine.files import write_atomically
 from bench.running.study.file import DeclaredStudy, read_study_file
 from bench.running.study.plan import plan_study

@@ -11,8 +11,8 @@ from helpers.command import bench
 from helpers.runs import a_manifest, store
 
 from bench.errors import UserError
-from bench.reports.measured import compare
-from bench.stats.differences import differing, run_settings
+from bench.reports.comparisons import compare
+from bench.stats.comparison import differing, run_settings
 from bench.stats.paired import difference_interval
 from bench.store.documents import Manifest
 from bench.store.runs import read_run

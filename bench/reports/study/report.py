@@ -142,7 +142,7 @@ def _method(
 ) -> StudyMethod:
     rows = [member.row for member in method.members]
     clusters = image_clusters([method]) if study.whole_groups else None
-    seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
+    seconds = [row.seconds_per_image for row in rows if row.seconds_per_image]
     first = rows[0]
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
     groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))

@@ -52,7 +52,7 @@ def prepare_job(job: Job) -> tuple[PreparedRun, tuple[str, ...]]:
     """
     from bench.running.prepare import AtHand, prepare
     from bench.running.settings import RunConfig
-    from bench.stats.differences import differing_identity
+    from bench.stats.comparison import differing_identity
     from bench.store.identity import Identity
 
     with suppress(OSError):  # if the folder is missing here, the missing file is reported later

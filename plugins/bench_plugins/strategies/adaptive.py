@@ -62,11 +62,15 @@ class Adaptive(Strategy):
                 names = ", ".join(SCHEDULES)
                 raise ValueError(f"schedule must be one of {names}, got {schedule}")
             own_samples, own_keep = SCHEDULES[schedule]
-            # A recorded run states the schedule and its values, so these are accepted.
-            if samples is not None and tuple(samples) != own_samples:
-                raise ValueError(_clash(schedule, "samples", own_samples, samples))
-            if tuple(keep) not in ((5, 1), own_keep):  # (5, 1): the default
-                raise ValueError(_clash(schedule, "keep", own_keep, keep))
+            for name, own, value, default in (
+                ("samples", own_samples, tuple(samples or ()), ()),
+                ("keep", own_keep, tuple(keep), (5, 1)),
+            ):
+                if value not in (own, default):  # a recorded run states the schedule and its values
+                    raise ValueError(
+                        f"schedule={schedule} sets {name}={_text(own)}, so leave out {name} or"
+                        f" schedule; got {name}={_text(value)}"
+                    )
             samples, keep = own_samples, own_keep
         if samples is None:
             n_draws = 500 if draws is None else draws
@@ -141,13 +145,6 @@ class AdaptiveSession(Elimination):
         while self.stages and not self.stages[0][0]:
             _, keep = self.stages.pop(0)
         return self.best(keep)
-
-
-def _clash(schedule: str, name: str, own: Sequence[int], value: Sequence[int]) -> str:
-    return (
-        f"schedule={schedule} sets {name}={_text(own)}, so leave out {name} or schedule; got"
-        f" {name}={_text(value)}"
-    )
 
 
 def _text(values: Sequence[int]) -> str:

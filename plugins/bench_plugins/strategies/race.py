@@ -18,7 +18,6 @@ PUBLISHED_CEILING = "published"
 OTHERS = "Other values of earlier versions were removed"
 MAX_PARTS = 20  # maximum number of parts of the draws; Clark & Jaini learn as many weights
 Z = 3.0  # standard errors at which a race is assumed to drop a rival
-UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED_CEILING, "first": 2, "delta": 0.001}
 
 
 class ImageStatistics(NamedTuple):
@@ -106,7 +105,6 @@ class Race(Strategy):
         "name": "race",
         "summary": "drop a prompt as soon as its paired difference from the leader is significant",
         "default": True,
-        # A copy of UNPROVEN, because a spec must be a literal.
         "unproven": {"ceiling": "published", "first": 2, "delta": 0.001},
         # A low delta costs little if prompts are far apart, and an early first look saves most. So
         # the first look comes earlier while delta is low, and then delta rises.
@@ -181,7 +179,7 @@ class Race(Strategy):
         deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
         settings: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
         settings += [{"delta": delta, "first": 2} for delta in (0.02, 0.005)]
-        settings += [{**UNPROVEN, "delta": delta} for delta in (0.02, 1e-3)]
+        settings += [{**Race.spec["unproven"], "delta": delta} for delta in (0.02, 1e-3)]
         if deviation := learned.get("deviation"):
             first = {"first": 1, "deviation": deviation}
             settings += [{**first, "delta": delta} for delta in (0.02, 0.005, 0.001)]
@@ -206,7 +204,8 @@ class Race(Strategy):
         """Return the default schedule of `adaptive`, or None if the ceiling is its cost already."""
         if self.ceiling is not None:
             return None
-        settings = {**UNPROVEN, "delta": min(self.delta, UNPROVEN["delta"])}
+        unproven = self.spec["unproven"]
+        settings = {**unproven, "delta": min(self.delta, unproven["delta"])}
         if self.bound != "t":
             settings["bound"] = "t"
         return Replaced("adaptive", published_cost(problem), settings)
