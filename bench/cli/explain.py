@@ -50,8 +50,8 @@ def find_words(word: str) -> dict[str, str]:
     """Return the words that `word` may mean, in singular or plural, and their meanings.
 
     Returns the word itself if it has an entry, otherwise the entries of which it is another name,
-    otherwise those whose names contain it; and of several words that are no name together, what each
-    of them may mean. Raises UserError if there are none.
+    otherwise those whose names contain it; and of several words that are no name together, what
+    each of them may mean. Raises UserError if there are none.
     """
     wanted, meanings = _strip_plural(word), glossary()
     names = {name: [_strip_plural(name)] for name in meanings}

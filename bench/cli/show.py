@@ -54,7 +54,9 @@ SECOND_RESULTS = "again"  # results folder that is suggested for making a run ag
     metavar="RUN",
     help="Another run to compare with, or a CSV of answers: subject, sample_id, answer.",
 )
-@click.option("--by", help="Show the metric [accuracy] of each value of this column, or of each `group`.")
+@click.option(
+    "--by", help="Show the metric [accuracy] of each value of this column, or of each `group`."
+)
 @results_and_json
 @offline()
 def show_command(

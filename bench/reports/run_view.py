@@ -167,7 +167,9 @@ class RunView:
             if value is not None and ("top5" not in spec.needs or len(self.classes) >= 10):
                 figure = (spec.ratio, spec.by_support) if spec.ratio else name
                 shown.setdefault(figure, (spec, value))
-        return [metric_fact(spec, value) for spec, value in shown.values() if spec.name != "accuracy"]
+        return [
+            metric_fact(spec, value) for spec, value in shown.values() if spec.name != "accuracy"
+        ]
 
     @property
     def cost(self) -> Fact:

@@ -280,14 +280,13 @@ def check_chosen(resolved: Resolved) -> None:
     slow = pick_device(config.device) == "cpu" and config.limit is None
     commands = [
         same_options(config, *(["--limit", "20"] if slow and not one_draw else []), backbone=name)
-        for (_, one_draw), name in sorted(named.items(), key=lambda pair: (slow and not pair[0][1]))
+        for (_, one_draw), name in sorted(named.items(), key=lambda pair: slow and not pair[0][1])
     ]
     raise UserError(
         f"--backbone was not given, and the default, {resolved.backbone_name!r}, was trained only"
         f" on {resolved.trained_on}. `bench list backbones` shows all; for a start:\n  "
         + "\n  ".join(commands)
     )
-
 
 
 def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
