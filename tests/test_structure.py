@@ -96,7 +96,7 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/store/cells.py": "the parts of errors and the table of draws, for `RunFolder`",
     "bench/store/journal.py": "lines, for `LockedFolder`",
     "bench/store/locking.py": "the files of a locked folder",
-    "bench/store/looks.py": "the uses of test splits, in the folder of results",
+    "bench/store/runs.py": "the uses of test splits, in the folder of results",
     "bench/store/merging.py": "the errors of a merge, for `RunFolder`",
     "bench/store/packed.py": "the errors of an exported dataset",
     "bench/store/shipped.py": "the published runs, in the cache",

@@ -22,8 +22,8 @@ from bench.stats.measures import make_metric, measured_difference
 from bench.stats.paired import ClassDifference, Difference
 from bench.stats.questions import Results, StopQuestion, answer
 from bench.store.arrow import indices
+from bench.store.columns import metric_input
 from bench.store.decisions import shared_rows
-from bench.store.metric_inputs import metric_input
 from bench.store.runs import read_run
 
 TESTS = {

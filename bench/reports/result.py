@@ -21,7 +21,7 @@ from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
 from bench.running.execute import Finished
 from bench.stats.comparison import Comparison
-from bench.stats.many import MethodDifference
+from bench.stats.difference_tests import MethodDifference
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.summary import Summary

@@ -21,10 +21,15 @@ from bench.reports.text import escape_hidden
 from bench.stats.agreement import Audit, audit_of
 from bench.stats.measures import MeasuredMetric, make_metric, measure
 from bench.stats.metrics import summarize, summary_so_far
-from bench.store.columns import column_values, labelled_samples, read_columns
+from bench.store.columns import (
+    column_values,
+    labelled_samples,
+    metric_input,
+    read_columns,
+    read_raters,
+)
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
-from bench.store.metric_inputs import metric_input, read_raters
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_out
 from bench.store.summary import Again, Summary, read_again, read_swept
@@ -198,6 +203,7 @@ class RunView:
         facts = {
             "dataset": f"{data.name}/{data.split}",
             "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
+            "LoRA": backbone.adapters,
             "strategy": strategy,
             "seed": str(identity.seed),
             "template": template_text(self.template),

@@ -27,7 +27,7 @@ from bench.reports.formats import percent_text
 from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
 from bench.reports.run_view import RunView
-from bench.stats.many import holm, ranks
+from bench.stats.difference_tests import holm, ranks
 from bench.stats.metrics import confusion, metrics, worst_confusions
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval

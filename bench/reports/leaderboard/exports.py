@@ -17,7 +17,7 @@ from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow, board_row
 from bench.reports.run_view import read_view
 from bench.reports.text import csv_text, to_latex, to_markdown
-from bench.stats.many import rank_text
+from bench.stats.difference_tests import rank_text
 from bench.store.shipped import is_packed, pack
 
 

@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.machine.files import has_control
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
-from bench.stats.many import Rank
+from bench.stats.difference_tests import Rank
 from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import Paired
 from bench.store.fields import (

@@ -13,7 +13,7 @@ from bench.reports.leaderboard.rows import SUBSET
 from bench.reports.page.pairs import runs_of
 from bench.reports.run_view import RunView
 from bench.reports.text import shorten
-from bench.stats.many import holm
+from bench.stats.difference_tests import holm
 from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import ALPHA, mcnemar
 from bench.store.decisions import shared_rows

@@ -24,8 +24,8 @@ from bench.stats.checked import metric_parts
 from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
 from bench.store.arrow import values
+from bench.store.columns import metric_input
 from bench.store.decisions import Decisions
-from bench.store.metric_inputs import metric_input
 from bench.store.runs import StoredRun
 from bench.store.studies import Study
 

@@ -17,7 +17,7 @@ from bench.reports.study.published import published_tables
 from bench.reports.study.rows import StudyRow
 from bench.reports.study.shifts import Change
 from bench.reports.text import Table
-from bench.stats.many import MethodDifference, rank_text
+from bench.stats.difference_tests import MethodDifference, rank_text
 from bench.stats.paired import ALPHA, Difference
 from bench.store.studies import BoardStanding, MethodStanding
 

@@ -18,9 +18,8 @@ from bench import load_dataset
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
 from bench.discovery.loading import load_plugins
-from bench.inputs.class_names import check_names
+from bench.inputs.class_names import check_names, find_indices
 from bench.inputs.data import DataSource, find_source, load_split
-from bench.inputs.labels import find_indices
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template, from_templates
 from bench_plugins.datasets._declared import compile_line
@@ -257,6 +256,15 @@ def test_groups_of_waterbirds_are_label_and_place(tmp_path: Path) -> None:
     write(tmp_path / "metadata.csv", head + "1,gone.jpg,0,2,1,x\n")
     wrong = bench("run", "waterbirds", "--data-dir", tmp_path)
     assert "metadata.csv:2: there is no file 'gone.jpg'" in wrong.err
+
+
+def test_a_truth_value_of_celeba_is_a_class_and_a_group(tmp_path: Path) -> None:
+    rows = {"image": [picture(1), picture(2)], "Blond_Hair": [True, False], "Male": [False, False]}
+    write_parquet(tmp_path / "test.parquet", rows)
+    split = load_split(DataSource(load_plugins().datasets.get("celeba"), str(tmp_path)))
+    assert split.labels == (1, 0)
+    groups = [sample.group for sample in split.samples(split.sample_ids)]
+    assert groups == ["Blond_Hair True, Male False", "Blond_Hair False, Male False"]
 
 
 @pytest.mark.skipif(not CALTECH101.is_dir(), reason=f"no {CALTECH101}")
