@@ -35,6 +35,7 @@ from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_
 from bench.store.summary import Again, Summary, read_again, read_swept
 
 if TYPE_CHECKING:
+    from bench.recordings.recording import Recording
     from bench.reports.sentences import Opening
     from bench.running.execute import Finished
 
@@ -123,6 +124,12 @@ class RunView:
         """Agreement with the full sweep of images that were swept; None if none were."""
         swept = read_swept(self.path, self.manifest)
         return audit_of(swept, self.manifest, self.decisions()) if swept else None
+
+    def recording(self) -> Recording:
+        """Return the recorded errors; UserError if there are none, or not those of all classes."""
+        from bench.recordings.recording import open_recording
+
+        return open_recording(self.path)
 
     @cached_property
     def opening(self) -> Opening:
