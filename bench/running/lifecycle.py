@@ -17,7 +17,7 @@ from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
-from bench.running.prepare import NOTHING, AtHand, ask, prepare
+from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
 from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
@@ -102,6 +102,7 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
         )
     check_executor(config)
     prepared = prepare(config, at_hand)
+    check_chosen(prepared)
     for warning in prepared.warnings:
         warn_user(warning)
     return prepared
