@@ -63,6 +63,13 @@ class MethodRuns:
         """Evaluation equivalents per image, mean over the runs."""
         return float(np.mean([member.row.cost or 0.0 for member in self.members]))
 
+    @property
+    def tflop(self) -> float | None:
+        """10¹² floating-point operations per image, mean over the runs; None if unknown."""
+        counts = [member.row.flop_per_image for member in self.members]
+        known = [count for count in counts if count is not None]
+        return float(np.mean(known)) / 1e12 if len(known) == len(counts) else None
+
 
 def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the axes whose value differs between runs; `cells` has axis → value for each run."""
