@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import Connection, check_executor, connect
 from bench.running.executors.protocol import Executor, LocalExecutor
 from bench.running.in_memory import with_probe
-from bench.running.prepare import NOTHING, AtHand, ask, prepare
-from bench.running.question import OpenExecutor, PreparedRun, RunQuestion
+from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
+from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
@@ -50,7 +51,7 @@ def run(
     prepared, shared = prepare_run(config, at_hand), None
     sweep = sweep_of(prepared)
     if sweep is not None and test is not None and config.shard is None and not sweep.calibration():
-        _make_sweep(sweep, test, tell, shared := SharedBackbone())
+        _make_sweep(sweep, test, tell, shared := Shared())
     return run_prepared(settled(prepared), shared)
 
 
@@ -66,7 +67,7 @@ def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) ->
 
 
 def _make_sweep(
-    sweep: PlannedSweep, test: Test, tell: Tell, shared: SharedBackbone | None = None
+    sweep: PlannedSweep, test: Test, tell: Tell, shared: Shared | None = None
 ) -> Finished:
     """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
     untested = sweep.calibration() is None
@@ -101,21 +102,20 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
         )
     check_executor(config)
     prepared = prepare(config, at_hand)
+    check_chosen(prepared)
     for warning in prepared.warnings:
         warn_user(warning)
     return prepared
 
 
 def run_prepared(
-    prepared: PreparedRun,
-    shared: SharedBackbone | None = None,
-    later: Iterable[RunConfig] = (),
-    cluster: SharedCluster | None = None,
+    prepared: PreparedRun, shared: Shared | None = None, later: Iterable[RunConfig] = ()
 ) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time.
 
-    Its backbone is `shared` with earlier runs, and with `later` ones; so is a Ray `cluster`.
+    What it loads is `shared` with earlier runs, and with `later` ones.
     """
+    shared = shared or Shared()
     if prepared.backbone.objects:
         prepared = with_probe(prepared)
     until = until_of(prepared)
@@ -124,48 +124,40 @@ def run_prepared(
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
-    if after:
-        shared, own = shared or SharedBackbone(), [other.config for _, other, _ in after.values()]
-        later = chain(own, later)
-    finished = execute(prepared, executor_of(prepared, shared, later, cluster), until)
+    later = chain([other.config for _, other, _ in after.values()], later)
+    finished = execute(prepared, partial(shared.open_executor, later=later), until)
     second = {
-        name: decide(other, finished.manifest, finished.folder, count, executor_of(other, shared))
+        name: decide(other, finished.manifest, finished.folder, count, shared.open_executor)
         for name, (count, other, decide) in after.items()
     }
     return replace(finished, second=without_none(**second))
 
 
-def executor_of(
-    prepared: PreparedRun,
-    shared: SharedBackbone | None,
-    later: Iterable[RunConfig] = (),
-    cluster: SharedCluster | None = None,
-) -> OpenExecutor:
-    """Return what opens a run's executor; `later` runs will share its backbone."""
-    if prepared.config.executor == "ray":
-        from bench.running.executors.driver import open_ray
+class Shared:
+    """What the last run loaded, kept for further runs that load the same: a backbone, and Ray.
 
-        def opened(run: PreparedRun) -> Executor:
-            if cluster is not None:
-                cluster.connect(run.config)
-            return open_ray(run)
-
-        return opened
-    if shared is None:
-        return LocalExecutor
-    return lambda run: LocalExecutor(run, run.open_engine(lambda: shared.of(run, later)))
-
-
-class SharedBackbone:
-    """The backbone of the last run, kept for further runs that load it with the same settings.
-
-    Only one is in memory at a time. A backbone that learns is made anew for every run.
+    Only one backbone is in memory at a time. One that learns is made anew for every run. A
+    connection to Ray is kept only if `keeps_ray`, as in a study; otherwise each run makes its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keeps_ray: bool = False) -> None:
+        self.keeps_ray = keeps_ray
         self._backbone: CheckedBackbone | None = None
+        self._ray: tuple[object, Connection] | None = None
 
-    def of(self, prepared: RunQuestion, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
+    def open_executor(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> Executor:
+        """Open a run's executor; `later` runs will share its backbone."""
+        if run.config.executor != "ray":
+            return LocalExecutor(run, run.open_engine(lambda: self.backbone_of(run, later)))
+        from bench.running.executors.driver import open_ray
+
+        if self.keeps_ray:
+            self.connect(run.config)
+        return open_ray(run)
+
+    def backbone_of(
+        self, prepared: RunQuestion, others: Iterable[RunConfig] = ()
+    ) -> CheckedBackbone | None:
         """Return the loaded backbone of a run, or None if the run must make its own.
 
         `others` are settings of later runs. Prompts of those that will use the backbone too are
@@ -180,6 +172,21 @@ class SharedBackbone:
             sharing = (other for other in _asked(others) if other.backbone_key == key)
             self._backbone = prepared.kind.load(prepared, chain([prepared], sharing))
         return self._backbone
+
+    def connect(self, config: RunConfig) -> None:
+        """Connect to the Ray that the settings name, unless that is connected."""
+        key = config.ray_address, config.workers
+        if self._ray is None or self._ray[0] != key:
+            self.disconnect()
+            with stdout_to_stderr():  # Ray prints messages
+                self._ray = key, connect(*key)
+
+    def disconnect(self) -> None:
+        """Disconnect from Ray, and stop it if it was started here."""
+        ray, self._ray = self._ray, None
+        if ray is not None:
+            with stdout_to_stderr():
+                ray[1].close()
 
     def free(self) -> None:
         """Drop the backbone and free its memory."""
@@ -197,27 +204,3 @@ def _asked(configs: Iterable[RunConfig]) -> Iterator[RunQuestion]:
     for config in configs:
         with suppress(UserError):
             yield ask(config)
-
-
-class SharedCluster:
-    """The Ray connection of the last run, kept for further runs with the same Ray settings."""
-
-    def __init__(self) -> None:
-        self._key: object = None
-        self._connection: Connection | None = None
-
-    def connect(self, config: RunConfig) -> None:
-        """Connect to the Ray that the settings name, unless that is connected."""
-        key = config.ray_address, config.workers
-        if key != self._key:
-            self.close()
-            with stdout_to_stderr():  # Ray prints messages
-                self._connection = connect(*key)
-            self._key = key
-
-    def close(self) -> None:
-        """Disconnect, and stop a Ray that was started here."""
-        connection, self._connection, self._key = self._connection, None, None
-        if connection is not None:
-            with stdout_to_stderr():
-                connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.running import lifecycle as module
-from bench.running.lifecycle import SharedCluster
+from bench.running.lifecycle import Shared
 from bench.running.settings import RunConfig
 
 
@@ -27,9 +27,9 @@ def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> No
         return Connection(said, f"{address} {workers}")
 
     monkeypatch.setattr(module, "connect", connect)
-    shared = SharedCluster()
+    shared = Shared()
     for workers in (2, 2, 3):
         shared.connect(RunConfig(dataset="digits", ray_address="auto", workers=workers))
-    shared.close()
-    shared.close()
+    shared.disconnect()
+    shared.disconnect()
     assert said == ["open auto 2", "close auto 2", "open auto 3", "close auto 3"]
