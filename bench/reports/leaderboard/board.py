@@ -121,8 +121,9 @@ class Board:
         """The board with costs in operations, if those of several networks are all known."""
         rows = [line.row for line in self.lines]
         several = len({row.backbone for row in rows}) > 1
-        known = several and all(row.flop_per_image is not None for row in rows)
-        return replace(self, currency="flop") if known else self
+        if several and all(row.flop_per_image is not None for row in rows):
+            return replace(self, currency="flop")
+        return self
 
     def _own_first(self) -> list[BoardLine]:
         return sorted(self.lines, key=lambda line: line.row.kind == REPORTED)

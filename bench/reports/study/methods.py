@@ -67,8 +67,9 @@ class MethodRuns:
     def tflop(self) -> float | None:
         """10¹² floating-point operations per image, mean over the runs; None if unknown."""
         counts = [member.row.flop_per_image for member in self.members]
-        known = [count for count in counts if count is not None]
-        return float(np.mean(known)) / 1e12 if len(known) == len(counts) else None
+        if any(count is None for count in counts):
+            return None
+        return float(np.mean(np.array(counts, np.float64))) / 1e12
 
 
 def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
