@@ -1,23 +1,25 @@
-"""Make a run from its settings; share a backbone or a Ray connection among several runs."""
+"""Make a run from its settings; share a backbone and executors among several runs."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.discovery.guard import stdout_to_stderr
+from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
+from bench.contracts.parameters import Parameters
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make, with_defaults
 from bench.errors import UserError, warn_user
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
-from bench.running.executors.cluster import Connection, check_executor, connect
-from bench.running.executors.protocol import Executor, LocalExecutor
+from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
 from bench.running.prepare import NOTHING, AtHand, ask, prepare
-from bench.running.question import OpenExecutor, PreparedRun, RunQuestion
+from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
@@ -93,13 +95,7 @@ def warm_up(config: RunConfig) -> str:
 def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
     """Prepare a run and issue its warnings."""
     in_memory = (at_hand.dataset, at_hand.rows, at_hand.loaded)
-    if config.executor == "ray" and any(thing is not None for thing in in_memory):
-        raise UserError(
-            "--executor ray: workers load the dataset and the backbone by name, so objects in"
-            " memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name the"
-            " folder."
-        )
-    check_executor(config)
+    check_executor(config, any(thing is not None for thing in in_memory))
     prepared = prepare(config, at_hand)
     for warning in prepared.warnings:
         warn_user(warning)
@@ -110,11 +106,11 @@ def run_prepared(
     prepared: PreparedRun,
     shared: SharedBackbone | None = None,
     later: Iterable[RunConfig] = (),
-    cluster: SharedCluster | None = None,
+    executors: Executors | None = None,
 ) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time.
 
-    Its backbone is `shared` with earlier runs, and with `later` ones; so is a Ray `cluster`.
+    Its backbone is `shared` with earlier runs, and with `later` ones; so are `executors`.
     """
     if prepared.backbone.objects:
         prepared = with_probe(prepared)
@@ -127,33 +123,67 @@ def run_prepared(
     if after:
         shared, own = shared or SharedBackbone(), [other.config for _, other, _ in after.values()]
         later = chain(own, later)
-    finished = execute(prepared, executor_of(prepared, shared, later, cluster), until)
-    second = {
-        name: decide(other, finished.manifest, finished.folder, count, executor_of(other, shared))
-        for name, (count, other, decide) in after.items()
-    }
+    with closing(Executors()) if executors is None else nullcontext(executors) as executors:
+        prepared = shared.lent(prepared, later) if shared else prepared
+        finished = execute(prepared, executors.open, until)
+        second = {
+            name: decide(
+                shared.lent(other) if shared else other,
+                finished.manifest,
+                finished.folder,
+                count,
+                executors.open,
+            )
+            for name, (count, other, decide) in after.items()
+        }
     return replace(finished, second=without_none(**second))
 
 
-def executor_of(
-    prepared: PreparedRun,
-    shared: SharedBackbone | None,
-    later: Iterable[RunConfig] = (),
-    cluster: SharedCluster | None = None,
-) -> OpenExecutor:
-    """Return what opens a run's executor; `later` runs will share its backbone."""
-    if prepared.config.executor == "ray":
-        from bench.running.executors.driver import open_ray
+def check_executor(config: RunConfig, in_memory: bool = False) -> None:
+    """Raise UserError if a run's executor is unknown, or something does not fit it.
 
-        def opened(run: PreparedRun) -> Executor:
-            if cluster is not None:
-                cluster.connect(run.config)
-            return open_ray(run)
+    `in_memory` is whether the caller has handed over its dataset or backbone.
+    """
+    spec = load_plugins().executors.get(config.executor)
+    if in_memory and not spec.in_process:
+        raise UserError(
+            f"--executor {spec.name}: workers load the dataset and the backbone by name, so objects"
+            " in memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name"
+            " the folder."
+        )
+    _make_executor(*_executor_of(config))
 
-        return opened
-    if shared is None:
-        return LocalExecutor
-    return lambda run: LocalExecutor(run, run.open_engine(lambda: shared.of(run, later)))
+
+def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
+    spec = load_plugins().executors.get(config.executor)
+    return spec, {"device": config.device, **passed_to(spec, config)}
+
+
+def _make_executor(spec: ExecutorSpec, parameters: Parameters) -> Executor[PreparedRun]:
+    executor: Executor[PreparedRun] = with_defaults(make(spec, **parameters), Executor)
+    return executor
+
+
+class Executors:
+    """The executor of the last run, kept for further runs with the same settings of it."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._executor: Executor[PreparedRun] | None = None
+
+    def open(self, run: PreparedRun) -> OpenRun:
+        """Open a run with the executor that its settings name."""
+        key = _executor_of(run.config)
+        if self._executor is None or key != self._key:
+            self.close()
+            self._executor, self._key = _make_executor(*key), key
+        return self._executor.open(run)
+
+    def close(self) -> None:
+        """Stop what the executor started."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
 
 
 class SharedBackbone:
@@ -181,6 +211,15 @@ class SharedBackbone:
             self._backbone = prepared.kind.load(prepared, chain([prepared], sharing))
         return self._backbone
 
+    def lent(self, run: PreparedRun, others: Iterable[RunConfig] = ()) -> PreparedRun:
+        """Return the run with this backbone; an executor that opens it twice loads another."""
+        once = iter([others])
+
+        def lend(run: PreparedRun) -> CheckedBackbone | None:
+            return next((self.of(run, later) for later in once), None)
+
+        return replace(run, lend=lend)
+
     def free(self) -> None:
         """Drop the backbone and free its memory."""
         device = getattr(self._backbone, "device", None)
@@ -197,27 +236,3 @@ def _asked(configs: Iterable[RunConfig]) -> Iterator[RunQuestion]:
     for config in configs:
         with suppress(UserError):
             yield ask(config)
-
-
-class SharedCluster:
-    """The Ray connection of the last run, kept for further runs with the same Ray settings."""
-
-    def __init__(self) -> None:
-        self._key: object = None
-        self._connection: Connection | None = None
-
-    def connect(self, config: RunConfig) -> None:
-        """Connect to the Ray that the settings name, unless that is connected."""
-        key = config.ray_address, config.workers
-        if key != self._key:
-            self.close()
-            with stdout_to_stderr():  # Ray prints messages
-                self._connection = connect(*key)
-            self._key = key
-
-    def close(self) -> None:
-        """Disconnect, and stop a Ray that was started here."""
-        connection, self._connection, self._key = self._connection, None, None
-        if connection is not None:
-            with stdout_to_stderr():
-                connection.close()

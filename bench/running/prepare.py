@@ -25,7 +25,7 @@ from bench.running.borrowed import (
     name_fit_split,
 )
 from bench.running.decider import Decider, backbone_params, check_strategy, find_strategy
-from bench.running.executors.protocol import Swept
+from bench.running.executable import Swept
 from bench.running.finders import (
     BackboneSource,
     data_source,

@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN
+from bench.contracts.executor import OpenRun
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
@@ -40,7 +41,7 @@ from bench.inputs.templates import Columns, make_columns
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.running.decider import Decider
-from bench.running.executors.protocol import Executable, Executor
+from bench.running.executable import Executable
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
 from bench.running.settings import RunConfig, loading_settings
@@ -254,6 +255,8 @@ class PreparedRun(RunQuestion, Executable):
     """A validated run, before anything heavy is loaded."""
 
     split: Split  # the images
+    lend: Callable[[PreparedRun], CheckedBackbone | None] = lambda run: None
+    """Returns a loaded backbone that the run shares with others, or None if there is none."""
 
     def check(self) -> None:
         """Validate the run before it is scored; see `RunQuestion.check`."""
@@ -280,13 +283,11 @@ class PreparedRun(RunQuestion, Executable):
             return samples
         return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
 
-    def open_engine(
-        self, shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None
-    ) -> Engine:
-        """Load the backbone, unless it is shared, and return the engine that fits it."""
+    def open_engine(self) -> Engine:
+        """Load the backbone, unless it is lent, and return the engine that fits it."""
         reading.stage = f"Loading {self.backbone_name}"
         try:
-            return self.kind.open_engine(self, shared_backbone())
+            return self.kind.open_engine(self, self.lend(self))
         finally:
             # Not the previous stage, since runs may begin at the same time.
             reading.stage = CHECKING
@@ -375,4 +376,4 @@ class ScorerKind(ABC, Generic[B]):
         """Return the engine that scores with `backbone`, by default a new one."""
 
 
-OpenExecutor = Callable[[PreparedRun], Executor]
+Opener = Callable[[PreparedRun], OpenRun]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from bench.running.lifecycle import SharedBackbone
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
@@ -28,8 +26,8 @@ def test_a_shared_backbone_decides_as_one_of_the_runs_own() -> None:
     settings = {"strategy": "full", "params": {"draws": 2}}
     runs = [prepared("tiny-digits", template=t, **settings) for t in ("{class}", "a {class}")]
     for run in runs:
-        ids, taken = run.sample_ids, partial(shared.of, run, [r.config for r in runs])
-        engines = (run.open_engine(), run.open_engine(taken))
+        ids = run.sample_ids
+        engines = (run.open_engine(), shared.lent(run, [r.config for r in runs]).open_engine())
         own, its = (
             [d.outcome.scores for d in e.score(run.samples(ids), run.strategy) if d.outcome]
             for e in engines

@@ -19,7 +19,7 @@ from bench.errors import BenchError, StoreError, UserError, images_failed, warn_
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished
-from bench.running.lifecycle import SharedBackbone, SharedCluster, prepare_run, run_prepared
+from bench.running.lifecycle import Executors, SharedBackbone, prepare_run, run_prepared
 from bench.running.prepare import AtHand
 from bench.running.risk_sweep import settled
 from bench.running.settings import SETTINGS, RunConfig, about, key_of
@@ -99,7 +99,7 @@ class _Course:
     ) -> None:
         self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
         self.cells = list(self.study.cells)
-        self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
+        self.shared, self.executors, self.clock = SharedBackbone(), Executors(), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
         self.prefix = Prefix()  # the images of the last round
         self.written = 0.0
@@ -116,7 +116,7 @@ class _Course:
             elif not pilot_only:
                 self._stage(WHOLE, self._order(), last=True)
         finally:
-            self.cluster.close()
+            self.executors.close()
             self._write()
         return self.study
 
@@ -203,13 +203,13 @@ class _Course:
                     self.prefix = prefix.of(prepared)
                     prepared = self.prefix.narrowed(prepared)
                 later = self._later(place, rest)
-                finished = run_prepared(prepared, self.shared, later, self.cluster)
+                finished = run_prepared(prepared, self.shared, later, self.executors)
         except StoreError:
             raise
         except Exception as error:
             interrupts.check()  # a library may have replaced an interrupt by another exception
             self.shared.free()
-            self.cluster.close()
+            self.executors.close()
             unexpected = (
                 "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
             )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.running.executors.dispatch import Dispatch, DispatchRules
+from bench_plugins.executors.dispatch import Dispatch, DispatchRules
 
 IDS = [f"s{number:03d}" for number in range(200)]
 
@@ -96,18 +96,31 @@ def test_an_image_that_ends_workers_fails_alone() -> None:
     assert dispatch.left == 0
 
 
-def test_a_worker_with_images_ends_them_before_it_gets_one_alone() -> None:
-    dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(together=1, block_seconds=0.1))
-    dispatch.decided("b", dispatch.give("b", 0.0), 0.01)
-    taken = dispatch.give("b", 0.02)
-    [lone] = dispatch.give("a", 0.02)
+def test_an_image_that_ended_workers_comes_alone_after_all_others() -> None:
+    dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(together=1))
+    [lone] = dispatch.give("a", 0.0)
     dispatch.lost("a")
-    assert dispatch.give("b", 0.03) == ()
+    taken = dispatch.give("b", 0.1)
+    ids: tuple[str, ...] = ()
+    while lone not in ids:
+        dispatch.decided("a", ids, 0.2)
+        ids = dispatch.give("a", 0.1)
+    assert ids == (lone,) and dispatch.left == 1 + len(taken)
+    assert dispatch.give("a", 1.0) == dispatch.give("b", 1.0) == ()
     dispatch.decided("b", taken, 1.0)
-    assert dispatch.give("b", 1.0) == (lone,)
-    assert dispatch.give("b", 1.0) == ()
-    assert dispatch.decided("b", [lone], 2.0) == (lone,)
-    assert dispatch.give("b", 2.0)  # the others
+    assert dispatch.decided("a", [lone], 2.0) == (lone,)
+    assert dispatch.left == 0
+
+
+def test_a_worker_is_not_given_up_for_images_that_fail() -> None:
+    """Three images end every worker twice with others and three times alone."""
+    dispatch, failed = Dispatch(IDS[:3], ["a"], DispatchRules(deaths=10)), 0
+    while dispatch.left:
+        dispatch.give("a", 0.0)
+        loss = dispatch.lost("a")
+        assert loss.restart
+        failed += len(loss.failed)
+    assert failed == 3
 
 
 def test_a_worker_that_only_ends_is_given_up() -> None:

@@ -24,7 +24,7 @@ class DispatchRules:
 
     block_seconds: float = 1.0  # work of one block
     together: int = 2  # workers lost while holding an image, after which it is scored alone
-    alone: int = 3  # workers lost while scoring an image alone, after which it fails
+    alone: int = 3  # workers lost while scoring an image alone at the end, after which it fails
     deaths: int = 8  # times that a worker ends without a decision, after which it is given up
 
     @staticmethod
@@ -46,7 +46,6 @@ class Loss:
 class _Worker:
     held: dict[str, None] = field(default_factory=dict)  # its undecided images, in order
     alone: bool = False  # whether it scores a single image alone
-    emptying: bool = False  # whether it gets no more images until it can score one alone
     since: float | None = None  # time of its first block
     images: int = 0  # number of images decided
     seconds: float = 0.0  # from `since` to its last decision
@@ -64,7 +63,7 @@ class Dispatch:
         self.left = 0  # images that are neither decided nor failed
         self.add(ids)
         self._workers = {name: _Worker() for name in workers}
-        self._suspects: deque[str] = deque()  # images to be scored alone
+        self._suspects: deque[str] = deque()  # images to be scored alone, after all others
         self._ended: Counter[str] = Counter()  # image → workers that ended with it among others
         self._ended_alone: Counter[str] = Counter()  # image → workers that ended with it alone
 
@@ -86,17 +85,13 @@ class Dispatch:
     def give(self, worker: str, now: float) -> tuple[str, ...]:
         """Return a worker's next images, maybe none; `now` is in seconds of any monotonic clock."""
         state = self._workers[worker]
-        # A restarted worker first gets other images, to show that it works: the suspect may end it
-        # again.
-        if self._suspects and not state.alone and (state.deaths == 0 or not self._pending):
-            if not state.held:
-                state.emptying, state.alone = False, True
-                return self._hand_out(state, [self._suspects.popleft()], now)
-            emptying = sum(other.emptying for other in self._workers.values())
-            state.emptying |= emptying < len(self._suspects)
-        if state.alone or (state.emptying and self._suspects):
+        if state.alone:
             return ()
-        state.emptying = False
+        if self._suspects and not self._pending:
+            if state.held:
+                return ()
+            state.alone = True
+            return self._hand_out(state, [self._suspects.popleft()], now)
         share = -(-self.left // len(self._workers))
         most = share if len(self._workers) == 1 else max(1, share // 2)
         timed = max(1, round((self.speed(worker) or 0) * self.rules.block_seconds))
@@ -127,7 +122,7 @@ class Dispatch:
         again = tuple(name for name in state.held if name not in failed)
         self.left -= len(failed)
         self._take_back(again)
-        deaths = state.deaths + 1
+        deaths = 0 if failed else state.deaths + 1  # an image that fails is to blame for its own
         self._workers[worker] = _Worker(deaths=deaths)
         if deaths >= self.rules.deaths:
             del self._workers[worker]
@@ -140,8 +135,10 @@ class Dispatch:
     def _take_back(self, ids: Iterable[str]) -> None:
         """Queue images again; those that several workers ended with will be scored alone."""
         for name in ids:
-            alone = self._ended[name] >= self.rules.together
-            (self._suspects if alone else self._pending).append(name)
+            if self._ended[name] >= self.rules.together:
+                self._suspects.appendleft(name)
+            else:
+                self._pending.append(name)
 
     @staticmethod
     def _hand_out(state: _Worker, ids: Sequence[str], now: float) -> tuple[str, ...]:

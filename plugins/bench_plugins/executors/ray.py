@@ -1,27 +1,34 @@
-"""Connect to Ray or start it, and plan how many workers there are and what each gets."""
+"""Ray: the connection, how many workers there are, and the workers, which are its actors.
+
+Ray restarts nothing; the driver does, because images must be repeated, not calls.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from threading import Event, Thread, current_thread, main_thread
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Any
 
-from bench.errors import BenchError, UserError
+from bench.discovery.finding import PLUGIN_VARIABLES
+from bench.discovery.guard import one_line, stdout_to_stderr
+from bench.errors import BenchError, UserError, WorkersLostError
+from bench_plugins.executors.messages import Answer, Block, Ended, Fetch, Job, Texts, WorkerProcess
+from bench_plugins.executors.worker import Worker
 
-if TYPE_CHECKING:
-    from bench.running.settings import RunConfig
-
-EXTRA = "pip install 'diffusion-classifier-bench[ray]'"
+logger = logging.getLogger("bench.workers")
 SOCKET_TIMEOUT = 5.0  # seconds until an address must accept a connection
 CONNECT_TIMEOUT = 20.0  # seconds until an existing Ray must answer
 LAUNCH_TIMEOUT = 120.0  # seconds until a new Ray must have started
+CLOSE_TIMEOUT = 30.0  # seconds until a connection must be closed
 POLL_INTERVAL = 2.0  # seconds between checks that Ray is alive
 LOST_AFTER = 60.0  # seconds without an answer until Ray counts as lost
 OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, as may be a container's /dev/shm
@@ -30,6 +37,7 @@ RAY_VARIABLES = {  # settings of Ray that exist only as environment variables
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a deprecation warning
     "RAY_worker_niceness": "0",  # the default of 15 starves workers on a busy machine
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a call after `ray.shutdown` would start another Ray
     # The driver reports a worker that ended; Ray would repeat it in ten lines.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
 }
@@ -40,11 +48,13 @@ WORKER_DEFAULTS = {  # defaults in the environment of a worker
     "MALLOC_ARENA_MAX": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-PASSED_ON = (  # variables passed on to workers and Slurm jobs
-    "BENCH_LOAD_PLUGINS",
-    "BENCH_BLOCK_PLUGINS",
-    "BENCH_STRICT_PLUGINS",
-)
+CALLS = {"texts": 2}  # concurrent calls of a worker besides its answers and the next block
+NEVER_BEGAN = re.compile(r"in its creation task.*?pid=(?P<pid>\d+), ip=(?P<ip>[^,)]+)", re.DOTALL)
+ENDED = {
+    "OutOfMemoryError": "it ran out of memory",
+    "NodeDiedError": "its machine left the cluster",
+    "ActorUnschedulableError": "no machine has the resources for it",
+}
 
 
 @dataclass(frozen=True)
@@ -63,25 +73,6 @@ class Layout:
     cpus: int
     gpus: int
     threads: int
-
-
-def check_executor(config: RunConfig) -> None:
-    """Raise UserError if the executor is not installed or its settings do not fit it."""
-    if config.executor == "local":
-        return
-    if find_spec("ray") is None:
-        raise UserError(f"--executor ray needs the extra `ray`: {EXTRA}")
-    if config.device is not None and ":" in config.device:
-        kind = config.device.partition(":")[0]
-        raise UserError(
-            f"--device {config.device} names one device, but every Ray worker gets its own: use"
-            f" --device {kind}."
-        )
-    if config.ray_address is not None and "://" in config.ray_address:
-        raise UserError(
-            f"--ray-address {config.ray_address}: Ray's client is not supported. Run this command"
-            " on a machine of the cluster, with --ray-address auto or HOST:PORT."
-        )
 
 
 def plan_workers(
@@ -116,7 +107,7 @@ def environment(layout: Layout) -> dict[str, str]:
     # All variables get one default, because torch uses MKL's number if it differs.
     default = os.environ.get("OMP_NUM_THREADS", str(layout.threads))
     threads = {name: os.environ.get(name, default) for name in THREADS}
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    passed = {name: os.environ[name] for name in PLUGIN_VARIABLES if name in os.environ}
     others = {name: os.environ.get(name, value) for name, value in WORKER_DEFAULTS.items()}
     return {**threads, **passed, **others}
 
@@ -124,10 +115,10 @@ def environment(layout: Layout) -> dict[str, str]:
 class Connection:
     """A connection to Ray, from `ray.init` to `ray.shutdown`.
 
-    `ray.init` runs in a thread, where it leaves our signal handlers alone and can have a timeout.
-    The thread lives as long as the connection, because the kernel kills what Ray started when the
-    thread that started it ends. Meanwhile it polls whether Ray's node on this machine is alive: a
-    node dies with its dashboard agent, after which no worker starts, without any exception.
+    Both run in a thread, where they can have a timeout, and which lives as long as the connection,
+    because the kernel kills what Ray started when the thread that started it ends. Meanwhile it
+    polls whether Ray's node on this machine is alive: a node dies with its dashboard agent, after
+    which no worker starts, without any exception.
 
     `failure` begins error messages. `options` are the arguments of `ray.init`; without any, the
     caller of the toolkit has connected already and will disconnect. Raises UserError if nothing
@@ -140,7 +131,14 @@ class Connection:
         self._options = options
         self._answered, self._dead = monotonic(), False
         Thread(target=self._hold, daemon=True).start()
-        if not self._tried.wait(limit):
+        try:
+            answered = self._tried.wait(limit)
+        except BaseException:  # a signal, maybe while Ray's handler was in force
+            signal.alarm(0)
+            raise
+        finally:
+            _restore_handlers()
+        if not answered:
             raise UserError(f"{failure} within {limit:.0f} s.")
         error = self._failed
         if error is not None:
@@ -148,11 +146,6 @@ class Connection:
             if isinstance(error, ConnectionError):
                 raise UserError(f"{failure}: {first}")
             raise BenchError(f"{failure}: {type(error).__name__}: {first}")
-        if current_thread() is main_thread():
-            # Ray's own handlers, in C, abort the process on SIGTERM.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if (handler := signal.getsignal(number)) is not None:
-                    signal.signal(number, handler)
 
     @property
     def lost(self) -> bool:
@@ -161,12 +154,9 @@ class Connection:
 
     def close(self) -> None:
         """Disconnect, and stop Ray if it was started here."""
-        import ray
-
         self._closing.set()
-        if self._options:
-            ray.shutdown()
-        self._over.set()
+        self._over.wait(CLOSE_TIMEOUT)
+        _restore_handlers()
 
     def _hold(self) -> None:
         import ray
@@ -184,7 +174,21 @@ class Connection:
             with suppress(Exception):
                 alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
                 self._answered, self._dead = monotonic(), here not in alive
-        self._over.wait()
+        if self._options and self._failed is None:
+            ray.shutdown()
+        self._over.set()
+
+
+def _restore_handlers() -> None:
+    """Take back the signals that `ray.init` and `ray.shutdown` take.
+
+    Ray's handler of SIGTERM calls ours, and aborts the process three seconds later by an alarm;
+    after a shutdown, SIGTERM ends the process at once.
+    """
+    if current_thread() is main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
 
 
 def connect(address: str | None, workers: int | str | None) -> Connection:
@@ -230,3 +234,116 @@ def nodes() -> list[Node]:
 
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
+
+
+class Actors:
+    """At most `most` workers as actors of a connected Ray, each with the resources of `layout`."""
+
+    count: int
+    needs: str  # resources of one worker, as text
+
+    def __init__(self, connection: Connection, layout: Layout, most: int) -> None:
+        self._connection, self._layout = connection, layout
+        self.count = min(layout.workers, most)
+        self.needs = f"{layout.cpus} CPU" + (" and a GPU" if layout.gpus else "")
+        self._actors: dict[str, Any] = {}
+        self._streams: dict[Any, str] = {}  # stream of answers → the worker's name
+        self._stdout = ExitStack()  # Ray prints messages, but stdout is for results
+        self._stdout.enter_context(stdout_to_stderr())
+
+    def start(self, name: str, job: Job, first: str | None) -> None:
+        """Start a worker as soon as resources are free; it asks the `first` for encoded prompts."""
+        import ray
+
+        made = ray.remote(concurrency_groups=CALLS)(Worker).options(
+            num_cpus=self._layout.cpus,
+            num_gpus=self._layout.gpus,
+            max_restarts=0,
+            max_task_retries=0,  # a retry would repeat the whole stream of answers
+            max_concurrency=2,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": environment(self._layout)},
+        )
+        fetch: Fetch | None = None if first is None else partial(_texts, self._actors[first])
+        self._actors[name] = made.remote(job, fetch)
+        self._streams[self._actors[name].answers.remote()] = name
+
+    def score(self, name: str, block: Block) -> None:
+        """Call `score` of a worker without waiting."""
+        self._actors[name].score.options(num_returns=0).remote(block)
+
+    def end(self, name: str) -> None:
+        """End a worker, even if it has already ended."""
+        import ray
+
+        actor = self._actors.pop(name)
+        self._streams = {key: other for key, other in self._streams.items() if other != name}
+        with suppress(Exception):
+            ray.kill(actor, no_restart=True)
+
+    def answers(self) -> list[tuple[str, Answer]]:
+        """Return the next answers after at most a second; WorkersLostError if Ray ended."""
+        import ray
+
+        streams = list(self._streams)
+        if not streams:
+            return []
+        try:
+            ready, _ = ray.wait(streams, num_returns=1, timeout=1.0)
+            if ready and len(streams) > 1:
+                ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
+        except ray.exceptions.RayError as error:
+            raise WorkersLostError(f"Ray ended: {_ended(error).reason}.") from error
+        if not ready and self._connection.lost:
+            raise WorkersLostError("Ray on this machine ended. The same command resumes.")
+        return [(self._streams[stream], _answer(stream)) for stream in ready]
+
+    def close(self) -> None:
+        """End the workers."""
+        for name in list(self._actors):
+            self.end(name)
+        self._stdout.close()
+
+
+def _texts(actor: Any, names: Iterable[str]) -> Texts:
+    """Return an actor's encoded prompts; empty if the actor has ended."""
+    import ray
+
+    with suppress(ray.exceptions.RayError):
+        call = actor.texts.options(concurrency_group="texts")
+        texts: Texts = ray.get(call.remote(names))
+        return texts
+    return {}
+
+
+def _answer(stream: Any) -> Answer:
+    import ray
+
+    try:
+        answer: Answer = ray.get(next(stream))
+    except ray.exceptions.RayError as error:
+        return never_began(str(error)) or _ended(error)
+    return answer
+
+
+def never_began(message: str) -> Ended | None:
+    """Return why a worker's process cannot load the toolkit; None if the message is another."""
+    process = NEVER_BEGAN.search(message)
+    if process is None:
+        return None
+    last = message.strip().splitlines()[-1].strip()
+    place = WorkerProcess(process["ip"], int(process["pid"]))
+    reason = f"the toolkit cannot be loaded: {one_line(last)}."
+    return Ended(reason, UserError.exit_code, place, again=False)
+
+
+def _ended(error: Exception) -> Ended:
+    logger.debug("%s", error)
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        reason = f"unexpected {type(cause).__name__}: {one_line(cause)}"
+        return Ended(reason, BenchError.exit_code)
+    for kind, reason in ENDED.items():
+        if type(error).__name__ == kind or kind in str(error):
+            return Ended(reason)
+    return Ended("its process was killed")
