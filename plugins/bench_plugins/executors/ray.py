@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -126,26 +127,23 @@ class Connection:
     """
 
     def __init__(self, limit: float, failure: str, **options: object) -> None:
-        self._tried, self._closing, self._over = Event(), Event(), Event()
-        self._failed: BaseException | None = None
+        self._here: Future[str] = Future()  # id of the node on this machine
+        self._closing, self._over = Event(), Event()
         self._options = options
         self._answered, self._dead = monotonic(), False
         Thread(target=self._hold, daemon=True).start()
         try:
-            answered = self._tried.wait(limit)
+            self._here.result(limit)
+        except TimeoutError:
+            raise UserError(f"{failure} within {limit:.0f} s.") from None
+        except Exception as error:
+            kind = UserError if isinstance(error, ConnectionError) else BenchError
+            raise kind(f"{failure}: {type(error).__name__}: {one_line(error)}") from error
         except BaseException:  # a signal, maybe while Ray's handler was in force
             signal.alarm(0)
             raise
         finally:
             _restore_handlers()
-        if not answered:
-            raise UserError(f"{failure} within {limit:.0f} s.")
-        error = self._failed
-        if error is not None:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            if isinstance(error, ConnectionError):
-                raise UserError(f"{failure}: {first}")
-            raise BenchError(f"{failure}: {type(error).__name__}: {first}")
 
     @property
     def lost(self) -> bool:
@@ -166,15 +164,15 @@ class Connection:
                 ray.init(**self._options)
             here = ray.get_runtime_context().get_node_id()
         except BaseException as error:
-            self._failed = error
-            self._closing.set()
+            self._here.set_exception(error)
+            return
         self._answered = monotonic()
-        self._tried.set()
+        self._here.set_result(here)
         while not self._closing.wait(POLL_INTERVAL):
             with suppress(Exception):
                 alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
                 self._answered, self._dead = monotonic(), here not in alive
-        if self._options and self._failed is None:
+        if self._options:
             ray.shutdown()
         self._over.set()
 

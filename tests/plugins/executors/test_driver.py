@@ -27,7 +27,7 @@ from bench.store.folder import read_records
 from bench_plugins.executors import driver as module
 from bench_plugins.executors.dispatch import DispatchRules
 from bench_plugins.executors.driver import Driver, RayExecutor
-from bench_plugins.executors.messages import Answer, Ended, Job, Report
+from bench_plugins.executors.messages import Answer, Job, Report
 from bench_plugins.executors.ray import never_began
 from bench_plugins.executors.worker import Worker
 
