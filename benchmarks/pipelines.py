@@ -1,6 +1,6 @@
 """The table of pipelines, and what their own code costs beside the network that it calls.
 
-    python benchmarks/pipelines.py [--write docs/backbones/README.md]
+    python benchmarks/pipelines.py [--write design/pipelines.md]
     python benchmarks/pipelines.py --pairs 7 [--side 512] [--batch 4] [--device cuda]
 
 The table is of small pipelines with random weights: the largest deviation of a prediction from

@@ -23,7 +23,7 @@ a best one. *images*: the mean of all methods' images to the end, without and wi
 
 *table*: what each question bounds, over what, and in which share of simulations it was false: the
 largest share of several cases, all with runs or methods that are tied or exactly at the limit; of
-audits it is exact. It is the table of docs/promises.md.
+audits it is exact. It is the table of docs/concepts/racing.md.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ BOUNDS = (
         "the images, on each dataset",
     ),
     (
-        "an [audit](stability.md)",
+        "an [audit](../trust.md#an-audit)",
         "the interval of the agreement",
         "the random order of the run's images",
     ),

@@ -1,9 +1,10 @@
 """MkDocs hooks: add pages from outside docs/, adapt links, and generate the reference pages.
 
-The README of the results, the design notes, CONTRIBUTING and the changelog stay where people and
-other tools expect them, and are added to the site. A link to a file that is not a page of the site
-is replaced by its label, because the site is read without the repository. The reference pages with
-all options and documents, and the files of the schemas, are generated from the code.
+The README, which is the first page, the README of the results, the design notes, CONTRIBUTING and
+the changelog stay where people and other tools expect them, and are added to the site. A link to a
+file that is not a page of the site is replaced by its label, because the site is read without the
+repository. The reference pages with all options and documents, and the files of the schemas, are
+generated from the code.
 """
 
 from __future__ import annotations
@@ -21,12 +22,10 @@ from schemas import schemas, tables
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
 MOVED = {
-    "README.md": "overview.md",
+    "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "results.md",
-    "studies/how-many-draws/README.md": "studies/how-many-draws/plan.md",
-    "studies/tiny-backbones/README.md": "studies/tiny-backbones.md",
     "bench/cli/glossary.md": "glossary.md",
 }
 SCHEMAS = "reference/schemas"
@@ -102,4 +101,5 @@ def place_of(path: str) -> str:
 
 
 def _within(folder: str, pattern: str) -> list[str]:
-    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / folder).glob(pattern))]
+    paths = sorted(path for path in (ROOT / folder).glob(pattern) if path.is_file())
+    return [path.relative_to(ROOT).as_posix() for path in paths]

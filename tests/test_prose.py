@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from helpers.places import ROOT
 from helpers.sources import Nodes, modules, parsed
 
 # A verb or a number word says how a value came about, and not what it is.
@@ -72,3 +73,8 @@ def test_names_say_what_a_value_is() -> None:
 def test_docstrings_begin_with_a_subject() -> None:
     opened = {file: without_subject(nodes) for file, nodes in modules().items()}
     assert {file: texts for file, texts in opened.items() if texts} == {}
+
+
+def test_the_changelog_is_one_page() -> None:
+    """A merge of an older branch restores lines that left: keep what it adds, and drop these."""
+    assert len((ROOT / "CHANGELOG.md").read_text("utf-8").splitlines()) <= 60

@@ -16,7 +16,7 @@ from bench.cli.options import json_option
 from bench.cli.output import end_with_json, next_steps, print_log, say, wants_json
 from bench.contracts.backbone import Backbone
 from bench.contracts.specs import BackboneSpec
-from bench.discovery import backbones
+from bench.discovery.backbones import fact
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError, UserError
@@ -160,7 +160,7 @@ def _read(spec: BackboneSpec, weights: Weights | None, dtype: str, **parameters:
     if weights is None:
         return
     if offers(load_target(spec), Backbone.check_weights):
-        backbones.check_weights(spec, weights, dtype=dtype, **parameters)
+        fact(spec, Backbone.check_weights, weights, dtype=dtype, **parameters)
         return
     files = [name for name in weights.listing or () if name.endswith(tuple(HASHED_SUFFIXES))]
     weights.prefetch(files)

@@ -114,7 +114,7 @@ def cli(ctx: click.Context) -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     # Waiting OpenMP threads spin 300,000 times by default, and steal the cores they wait for when
-    # other processes are busy: design/engine-and-store.md has the figures.
+    # other processes are busy: design/engine.md has the figures.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     warnings.showwarning = warning_printer()
     out = prepare_streams()

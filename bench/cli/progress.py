@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from typing_extensions import override
 
 from bench.contracts.hooks import hookimpl
 from bench.inputs.survey import reading
@@ -212,8 +213,8 @@ class Progress(Listener):
             self.console.print(f"{self.done} of {self.total} images are decided and kept.")
 
     @hookimpl
+    @override
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
-        """Show the bar."""
         super().run_started(manifest, done, total, correct)
         self.decided = 0
         self.started = self.printed = time.perf_counter()
@@ -234,8 +235,8 @@ class Progress(Listener):
             self.bar.start()
 
     @hookimpl
+    @override
     def sample_scored(self, record: Mapping[str, Any]) -> None:
-        """Advance the bar, or print a line now and then."""
         super().sample_scored(record)
         self.decided += 1
         if record["error"]:
@@ -301,16 +302,16 @@ class StudyProgress(Listener):
         )
 
     @hookimpl
+    @override
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
-        """Show the run that begins."""
         super().run_started(manifest, done, total, correct)
         self.name, self.decided = escape_hidden(manifest["run_id"]), 0
         self.started = time.perf_counter()
         self.bar.update(self.images, completed=done, total=total, note=self.name)
 
     @hookimpl
+    @override
     def sample_scored(self, record: Mapping[str, Any]) -> None:
-        """Advance the run's bar, or print a line now and then."""
         super().sample_scored(record)
         self.decided += 1
         self.bar.update(self.images, completed=self.done)

@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.typed import Positive
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -33,7 +35,8 @@ LINEARISATION_COST = 3.0
 class Backbone:
     """Facts that any backbone class can report before its weights are loaded.
 
-    The methods may read configuration files and the headers of weight files, but no tensors.
+    The methods may read configuration files and the headers of weight files, but no tensors. What
+    they return is checked by its annotation here.
     """
 
     @staticmethod
@@ -54,17 +57,17 @@ class Backbone:
         return None
 
     @staticmethod
-    def evaluation_flops(weights: Any, resolution: int | None = None) -> float | None:
+    def evaluation_flops(weights: Any, resolution: int | None = None) -> Positive | None:
         """Return the floating-point operations of one evaluation, or None if unknown."""
         return None
 
     @staticmethod
-    def memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
+    def memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
         """Return the peak memory of the weights in bytes, or None if unknown."""
         return None
 
     @staticmethod
-    def working_memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
+    def working_memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
         """Return the bytes that one cell and one image need beyond the weights; None if unknown."""
         return None
 
@@ -84,7 +87,7 @@ class Backbone:
         return f"{getattr(weights, 'fingerprint', '')} {sorted(parameters.items())}"
 
     @staticmethod
-    def linearisation_cost(weights: Any, resolution: int | None = None) -> float | None:
+    def linearisation_cost(weights: Any, resolution: int | None = None) -> Positive | None:
         """Return the cost of a forward pass with its gradient, in evaluations.
 
         It is counted in operations, not timed. None if unknown; then it is `LINEARISATION_COST`.

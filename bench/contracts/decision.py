@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,9 @@ from bench.contracts.strategy import (
     paired_mean,
 )
 
-MEAN = "mean"
-REDUCTIONS = (MEAN, "mean-softmax", "logsumexp")
+Reduction = Literal["mean", "mean-softmax", "logsumexp"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+MEAN: Final = "mean"
 
 
 def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32]]]) -> Outcome:

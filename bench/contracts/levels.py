@@ -50,14 +50,14 @@ class Levels:
     progress: Column | None = None
 
     def __post_init__(self) -> None:
-        for name, values in self._columns().items():
+        for name, values in self.columns().items():
             column = np.asarray(values)
             whole = name == "time" and np.issubdtype(column.dtype, np.integer)
             object.__setattr__(self, name, column.astype(np.int64 if whole else np.float64))
         self._check()
 
     def _check(self) -> None:
-        for name, column in self._columns().items():
+        for name, column in self.columns().items():
             if column.ndim != 1 or len(column) != len(self) or not len(self):
                 raise ValueError(
                     f"level table: {name} has shape {column.shape} and alpha {self.alpha.shape};"
@@ -116,13 +116,14 @@ class Levels:
 
     def rows(self, chosen: NDArray[np.int64]) -> Levels:
         """Return the table of the rows with these indices, which may repeat."""
-        return Levels(**{name: column[chosen] for name, column in self._columns().items()})
+        return Levels(**{name: column[chosen] for name, column in self.columns().items()})
 
     def answering(self, p: Column, q: Column) -> Levels:
         """Return the same levels for a model with the target p·x_0 + q·eps."""
         return replace(self, p=p, q=q)
 
-    def _columns(self) -> dict[str, NDArray[Any]]:
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns by name, without an absent `progress`."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in columns.items() if column is not None}
 

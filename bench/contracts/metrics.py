@@ -87,7 +87,7 @@ class MetricSpec(Spec):
 
     target: str = BY_CLASS
     words: str = ""
-    needs: tuple[str, ...] = ("prediction",)
+    needs: tuple[Need, ...] = ("prediction",)
     range: tuple[float, float] = (0.0, 1.0)
     direction: Literal["higher", "lower", "neither"] = "higher"
     unit: Literal["share", "number"] = "share"
@@ -97,7 +97,7 @@ class MetricSpec(Spec):
     on_request: bool = False
     required: bool = False
     column: bool = False
-    hub: tuple[str, ...] = ()
+    hub: tuple[str, str] | None = None
     hub_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -135,9 +135,7 @@ class MetricSpec(Spec):
             yield "required is for metrics with a ratio, which have a value for every run"
         if self.name in RESERVED:
             yield "the name is reserved: results have a field of this name"
-        if not self.needs or not set(self.needs) <= set(NEEDS):
-            yield f"needs must be one or more of {', '.join(NEEDS)}, got {self.needs!r}"
+        if not self.needs:
+            yield f"needs must be one or more of {', '.join(NEEDS)}"
         if not self.range[0] < self.range[1]:
             yield f"range must be the smallest and the largest value, got {self.range!r}"
-        if self.hub and len(self.hub) != 2:
-            yield f"hub must be the Hub's metric and its name on a model card, got {self.hub!r}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from math import isfinite
-from types import UnionType
-from typing import Any, ClassVar, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, get_args, get_origin
 
+from bench.contracts.typed import annotations_of, described, mismatch
 from bench.errors import UserError, did_you_mean
 
 LATER: Final = "later"
@@ -54,11 +53,7 @@ class Parameter:
         """Description of the values that it accepts, for messages."""
         if self.default is not None:
             return f"a value like {as_text(self.default)}"
-        if isinstance(self.kind, UnionType) or get_origin(self.kind) is Union:
-            return " or ".join(map(_describe_type, get_args(self.kind)))
-        several = get_origin(self.kind) is tuple
-        value = _describe_type(get_args(self.kind)[0] if several else self.kind)
-        return f"a list, each {value}" if several else value
+        return described(self.kind)
 
     def parse(self, value: Any) -> Any:
         """Convert text from a command line to the parameter's type, or validate a Python value.
@@ -79,13 +74,6 @@ class Parameter:
         adapter = TypeAdapter(get_args(kind)[0] if several else kind)
         converted = tuple(_convert(adapter, item) for item in (value if several else [value]))
         return converted if several else converted[0]
-
-
-def _describe_type(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(map(str, get_args(kind)))
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-    return words.get(kind.__name__, str(kind.__name__))
 
 
 def _convert(adapter: Any, value: Any) -> Any:
@@ -148,14 +136,9 @@ class Spec:
 
     def _problems(self) -> Iterator[str]:
         """Yield a message for each invalid field. Subclasses add their own checks after these."""
-        types = _field_types(type(self))
-        for declared in fields(self):
-            value = getattr(self, declared.name)
-            kind = types[declared.name]
-            if not _has_type(value, kind):
-                shown = kind if get_origin(kind) is Literal else declared.type
-                expected = str(shown).removeprefix("typing.")
-                yield f"{declared.name} must be of the type {expected}, got {value!r}"
+        types = annotations_of(type(self))
+        wrong = (mismatch(getattr(self, f.name), types[f.name], f.name) for f in fields(self))
+        yield from filter(None, wrong)
         if not self.names.fullmatch(self.name):
             yield "a name must consist of lower case letters, digits, '.', '_' and '-'"
         if not _TARGET.fullmatch(self.target):
@@ -200,28 +183,3 @@ class Spec:
                     f" {self.parameters[key].wanted}."
                 ) from None
         return values
-
-
-# Cached, because resolving annotations takes longer than checking values. The type is declared,
-# because mypy takes classes with unhashable instances for unhashable.
-_field_types: Callable[[type], dict[str, Any]] = cache(get_type_hints)
-
-
-def _has_type(value: Any, kind: Any) -> bool:
-    """Return whether a value has the type of a field. It handles only the types that specs use."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return any(_has_type(value, option) for option in inner)
-    if origin is Literal:
-        return isinstance(value, str) and value in inner
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_has_type(item, inner[0]) for item in value)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(
-            _has_type(key, inner[0]) and _has_type(item, inner[1]) for key, item in value.items()
-        )
-    if kind is Any:
-        return True
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, int | float if kind is float else kind)

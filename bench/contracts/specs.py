@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
-from math import isfinite
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
+from bench.contracts.typed import Bound, Positive
 
 UNKNOWN = "unknown"  # `trained_on` of the user's own weights
 
@@ -55,6 +55,47 @@ COLUMN_PARAMETERS = {
     "id_column": Parameter(None, help="the column of ids, which become the sample ids"),
     "keep": Parameter((), "other columns that are kept", tuple[str, ...]),
 }
+
+
+class SourceColumns(TypedDict, total=False):
+    """Columns at the source of a declared dataset: part → name of its column."""
+
+    image: str
+    label: str
+    id: str
+
+
+class DownloadLayout(TypedDict, total=False):
+    """Layout of a copy of the original download: one of the forms that the documentation lists."""
+
+    root: str
+    line: str
+    images: str
+    reader: str
+    marker: str
+    lists: Mapping[str, str]
+    splits: Mapping[str, str]
+    first_label: int
+    table: str
+    file_column: str
+    label_column: str
+    split_column: str
+    split_values: Mapping[str, str]
+
+
+class ItemFields(TypedDict, total=False):
+    """Fields of a declared dataset of items that hold images, texts and answers."""
+
+    file: str
+    files: Mapping[str, str]
+    folder: str
+    group: str
+    id: str
+    images: list[str]
+    texts: list[str]
+    box: list[str]
+    label: int
+    pairing: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +141,7 @@ class DatasetSpec(Spec):
     classes: tuple[str, ...] | None = None
     phrases: Mapping[str, str] = field(default_factory=dict)
     template: str = "a photo of a {class}"
-    splits: Mapping[str, int | None] = field(default_factory=dict)
+    splits: Mapping[str, Annotated[int, Bound("at least", 1)] | None] = field(default_factory=dict)
     split: str | None = None
     backbone: str | None = None
     homepage: str = ""
@@ -112,13 +153,13 @@ class DatasetSpec(Spec):
     split_names: Mapping[str, str] = field(default_factory=dict)
     within: Mapping[str, str] = field(default_factory=dict)
     duplicates: Mapping[str, int] = field(default_factory=dict)
-    columns: Mapping[str, str] = field(default_factory=dict)
-    layout: Mapping[str, Any] = field(default_factory=dict)
-    item: Mapping[str, Any] = field(default_factory=dict)
+    columns: SourceColumns = field(default_factory=SourceColumns)
+    layout: DownloadLayout = field(default_factory=DownloadLayout)
+    item: ItemFields = field(default_factory=ItemFields)
     templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     box: str | None = None
-    border: int = 0
+    border: Annotated[int, Bound("at least", 0)] = 0
     leave_out_others: bool = False
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     licence: str = ""
@@ -143,16 +184,12 @@ class DatasetSpec(Spec):
         for name, labels in self.labels.items():
             if len(labels) != count or not all(map(str.split, labels)):
                 yield f"labels.{name} must have one or more labels for each of {count} classes"
-        if self.border < 0:
-            yield f"border must be at least 0, got {self.border}"
         if self.items and (self.border or self.leave_out_others):
             yield "a dataset of items must not have border or leave_out_others"
         if self.items and (self.classes is not None or self.phrases):
             yield "a dataset of items must not have classes or phrases"
         if self.splits and self.split not in (None, *self.splits):
             yield f"split must be one of {', '.join(self.splits)}, got {self.split!r}"
-        if any(count is not None and count < 1 for count in self.splits.values()):
-            yield f"splits: a number of images must be at least 1, or None; got {self.splits!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +243,7 @@ class BackboneSpec(Spec):
     strategy_parameters: Mapping[str, Any] = field(default_factory=dict)
     draws: int | None = None
     plan: str = "grid"
-    flops: float | None = None
+    flops: Positive | None = None
     family: str | None = None
     pipelines: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
@@ -239,8 +276,6 @@ class BackboneSpec(Spec):
         yield from super()._problems()
         if self.learns and self.scorer != "classifier":
             yield f"learns=True requires scorer='classifier', got {self.scorer!r}"
-        if self.flops is not None and not (self.flops > 0 and isfinite(self.flops)):
-            yield f"flops must be above 0 and finite, got {self.flops}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,35 +1,114 @@
-"""Call the methods of a backbone's class that need no backbone object.
+"""Ask the class of a backbone for facts, for which no backbone object is needed.
 
-`weights` is a `bench.inputs.weights.Weights` or None. All functions raise a `PluginError` if the
-class fails or returns something that violates the contract. A `UserError` of the class, such as
-about unsuitable weights, is raised unchanged.
+What it answered is remembered (`bench.discovery.answers`), except about an object in memory, about
+weights whose files the Hub never listed, and the check of weights on the Hub, which fetches them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import zlib
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from inspect import getattr_static
-from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, get_type_hints
+
+import numpy as np
 
 from bench.contracts.backbone import Backbone
-from bench.contracts.decision import REDUCTIONS
-from bench.contracts.levels import Levels
+from bench.contracts.decision import Reduction
+from bench.contracts.levels import Column, Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec
-from bench.discovery.guard import guard, one_line
+from bench.contracts.typed import mismatch
+from bench.discovery import targets
+from bench.discovery.answers import ANSWERS_SUFFIX, remember
+from bench.discovery.guard import guard
 from bench.discovery.targets import load_target, with_defaults
 from bench.errors import PluginError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def fact(spec: BackboneSpec, method: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
+    """Return what a backbone's class reports, or else the default of the contract.
+
+    `method` is a static method of the contract, such as `Backbone.level_table`; what the class
+    returns must have the type of its annotation. Raises PluginError if it has not, or the class
+    fails. A UserError of the class, such as about unsuitable weights, is raised unchanged.
+    """
+    name, weights = method.__name__, next(iter(arguments), None)
+    kind = get_type_hints(method, localns={"Levels": Levels}, include_extras=True)["return"]
+
+    def ask() -> Any:
+        backbone_class = with_defaults(load_target(spec), Backbone)
+        with guard(spec.label, f"{name}()"):
+            value: Any = getattr(backbone_class, name)(*arguments, **keywords)
+            value = value.item() if isinstance(value, np.generic) else value
+            wrong = mismatch(value, kind, f"what {name}() returns")
+        if wrong is not None:
+            raise PluginError(spec.label, wrong)
+        return _plain(value)
+
+    fetches = name == "check_weights" and getattr(weights, "revision", None)
+    if spec.objects or fetches or getattr(weights, "is_partial", False):
+        result: R = _revived(name, ask())
+        return result
+    settings = [arguments[1:], sorted(keywords.items())]
+    question = f"{name} {getattr(weights, 'fingerprint', None)} {settings}"
+    result = _revived(name, remember(spec, question, ask, _shipped_with(spec, weights)))
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """Return a fact as JSON values, from which `_revived` makes it again."""
+    if not isinstance(value, Levels):
+        return list(value) if isinstance(value, tuple) else value
+    return {name: _packed(column) for name, column in value.columns().items()}
+
+
+def _revived(name: str, value: Any) -> Any:
+    if name == "level_table" and value is not None:
+        return Levels(**{column: _unpacked(text) for column, text in value.items()})
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _packed(column: Column) -> str:
+    """Return a column as text: its dtype, and its compressed values in base64."""
+    return f"{column.dtype.str} {base64.b64encode(zlib.compress(column.tobytes())).decode()}"
+
+
+def _unpacked(text: str) -> Column:
+    dtype, _, values = text.partition(" ")
+    return np.frombuffer(zlib.decompress(base64.b64decode(values)), dtype)
+
+
+def _shipped_with(spec: BackboneSpec, weights: Any) -> Path | None:
+    """Return the file of answers beside the weights, if they are in the package that has them."""
+    package, _, folder = (spec.weights or "").partition(":")
+    if not folder or weights is None or (module := find_spec(package)) is None:
+        return None
+    file = Path(str(module.origin)).resolve().parent / f"{folder}{ANSWERS_SUFFIX}"
+    return file if str(file) == weights.location + ANSWERS_SUFFIX else None
 
 
 def can_linearise(spec: BackboneSpec) -> bool:
     """Return whether the backbone has gradients with respect to its conditioning."""
-    return getattr_static(load_target(spec), "can_linearise", False) is True
+    name = "can_linearise"
+    return remember(spec, name, lambda: getattr_static(load_target(spec), name, False) is True)
 
 
-def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
-    """Let the class refuse weights before they are loaded; `settings` are dtype and parameters."""
-    _call(spec, "check_weights", weights, **settings)
+def has_own(spec: BackboneSpec, default: Callable[..., Any]) -> bool:
+    """Return whether the backbone's class has its own version of `default`, a contract's method."""
+    question = f"has its own {default.__name__}"
+    return remember(spec, question, lambda: targets.offers(load_target(spec), default))
+
+
+def reduction_of(spec: BackboneSpec) -> Reduction:
+    """Return how the class of a likelihood reduces draws; see `read_reduction`."""
+    return remember(spec, "reduction", lambda: read_reduction(load_target(spec), spec.label))
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:
@@ -37,91 +116,33 @@ def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters
     recorded = spec.recorded(parameters)
     if weights is None:
         return recorded
-    implied = _call(spec, "weight_parameters", weights, **parameters)
-    with guard(spec.label, "weight_parameters()"):
-        return {**recorded, **implied}
+    return {**recorded, **fact(spec, Backbone.weight_parameters, weights, **parameters)}
 
 
 def count_tokens(
     spec: BackboneSpec, weights: Any, texts: Sequence[str]
 ) -> tuple[list[int], int] | None:
     """Return the number of tokens of each text, and the limit; None if they cannot be counted."""
-    counted = _call(spec, "token_counts", weights, texts)
-    if counted is None:
-        return None
-    with guard(spec.label, "token_counts()"):
-        counts, limit = [int(count) for count in counted[0]], int(counted[1])
-    if len(counts) != len(texts):
-        raise PluginError(
-            spec.label, f"token_counts() returned {len(counts)} counts for {len(texts)} texts"
-        )
-    return counts, limit
-
-
-def count_operations(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the number of floating-point operations of one evaluation; None if unknown."""
-    return _call_for_number(spec, "evaluation_flops", weights, resolution)
-
-
-def memory_of_weights(
-    spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any
-) -> float | None:
-    """Return the peak memory of the weights in bytes; None if unknown."""
-    return _call_for_number(spec, "memory", weights, dtype, **parameters)
-
-
-def working_memory(spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any) -> float | None:
-    """Return the bytes that one cell and one image need besides the weights; None if unknown."""
-    return _call_for_number(spec, "working_memory", weights, dtype, **parameters)
-
-
-def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the cost of a linearised draw in evaluations; None if unknown."""
-    return _call_for_number(spec, "linearisation_cost", weights, resolution)
-
-
-def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels | None:
-    """Return the noise levels, or None if only a backbone object has them."""
-    levels = _call(spec, "level_table", weights, **parameters)
-    if levels is not None and not isinstance(levels, Levels):
-        raise PluginError(spec.label, f"level_table() returned a {type(levels).__name__}")
-    return levels
+    counted = fact(spec, Backbone.token_counts, weights, texts)
+    if counted is not None and len(counted[0]) != len(texts):
+        problem = f"token_counts() returned {len(counted[0])} counts for {len(texts)} texts"
+        raise PluginError(spec.label, problem)
+    return counted
 
 
 def encoder_key(spec: BackboneSpec, weights: Any, parameters: Parameters) -> str:
     """Return what the encoded prompts of a backbone depend on, except their texts and the dtype."""
     changed = {name: v for name, v in parameters.items() if v != spec.parameters[name].default}
-    return f"{spec.name} {spec.version} {_call(spec, 'encoder_key', weights, **changed)}"
+    own = fact(spec, Backbone.encoder_key, weights, **changed)
+    return f"{spec.name} {spec.version} {own}"
 
 
-def read_reduction(backbone: Any, who: str) -> str:
+def read_reduction(backbone: Any, who: str) -> Reduction:
     """Return a likelihood's declared reduction; raise PluginError if it is unknown or missing."""
     with guard(who, "reading its reduction"):
         reduction: Any = getattr(backbone, "reduction", None)
-    if reduction not in REDUCTIONS:
-        raise PluginError(
-            who, f"reduction must be one of {', '.join(REDUCTIONS)}, got {one_line(reduction)}"
-        )
-    return str(reduction)
-
-
-def _call(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> Any:
-    """Call a method of the class, or its default in the contract."""
-    backbone_class = with_defaults(load_target(spec), Backbone)
-    with guard(spec.label, f"{method}()"):
-        return getattr(backbone_class, method)(*arguments, **keywords)
-
-
-def _call_for_number(
-    spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any
-) -> float | None:
-    number = _call(spec, method, *arguments, **keywords)
-    if number is None:
-        return None
-    with guard(spec.label, f"{method}()"):
-        value = float(number)
-    if not (value > 0 and isfinite(value)):
-        raise PluginError(
-            spec.label, f"{method}() must return a positive number or None, got {one_line(number)}"
-        )
-    return value
+        wrong = mismatch(reduction, Reduction, "its reduction")
+    if wrong is not None:
+        raise PluginError(who, wrong)
+    result: Reduction = reduction
+    return result

@@ -8,10 +8,12 @@ problem; `where` is the file, for messages.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.specs import DatasetSpec
+from bench.contracts.typed import annotations_of, mismatch, unknown_key
 from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.machine.files import OutsideError, has_control, resolve_inside
 
@@ -21,34 +23,9 @@ UNKNOWN_COUNT = "unknown"  # as the number of images of a split
 LISTS = ("classes", "found", "groups")  # their values are lists of texts or names of text files
 
 TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
-
-# Types of the values by key, `...` for any key: a type, [type] for a list of it, another such
-# mapping for a table, or None for values that are checked later.
-Types = Mapping[Any, Any]
-_ANY: Types = {...: None}
-_TEXTS: Types = {...: str}
-_LAYOUT: Types = {
-    **dict.fromkeys(("root", "line", "images", "reader", "marker", *TABLE_KEYS), str),
-    **dict.fromkeys(("lists", "splits", "split_values"), _TEXTS),
-    "first_label": int,
-}
-_ITEM: Types = {
-    **dict.fromkeys(("file", "folder", "group", "id"), str),
-    **{key: [str] for key in ("images", "texts", "box")},
-    **{"files": _TEXTS, "label": int, "pairing": [int]},
-}
-DECLARATION_TYPES: Types = {
-    **dict.fromkeys(("name", "summary", "template", "source", "split", "backbone"), str),
-    **dict.fromkeys(("homepage", "licence", "citation", "box"), str),
-    **{"item": _ITEM, "columns": dict.fromkeys(("image", "label", "id"), str), "layout": _LAYOUT},
-    **dict.fromkeys(("split_names", "within", "phrases", "checksums"), _TEXTS),
-    **dict.fromkeys(("splits", "templates", "labels"), _ANY),
-    "duplicates": {...: int},
-    **dict.fromkeys(LISTS, None),
-    **dict.fromkeys(("unverified", "items", "leave_out_others"), bool),
-    **dict.fromkeys(("version", "border"), int),
-}
-_WORDS = {str: "text", bool: "true or false", int: "a whole number"}
+SETS = ("templates", "labels")  # tables of such lists
+# Fields of `DatasetSpec` that a declaration cannot have.
+NOT_DECLARED = ("target", "extra", "parameters", "owner", "takes_data_dir", "scheme", "paths")
 _SCHEME = re.compile(r"[a-z][a-z0-9_-]+:(?!//)")
 
 
@@ -81,7 +58,7 @@ def _references(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each key whose value refers to a source, weights or a text file, with the value."""
     names = {key: table.get(key) for key in ("source", "backbone", *LISTS)}
     names["layout.reader"] = table.get("layout", {}).get("reader")
-    for sets in ("templates", "labels"):
+    for sets in SETS:
         names |= {f"{sets}.{key}": value for key, value in table.get(sets, {}).items()}
     yield from ((key, name) for key, name in names.items() if isinstance(name, str))
 
@@ -103,7 +80,13 @@ def _is_outside(folder: Path, key: str, name: str, in_data: bool) -> bool:
 
 def check_keys(table: Mapping[str, Any], where: str) -> None:
     """Check a declaration for unknown or missing keys, and for values of the wrong type."""
-    _check_types(table, DECLARATION_TYPES, where)
+    kinds = annotations_of(DatasetSpec)
+    refuse_unknown(table, kinds.keys() - {*NOT_DECLARED, "kind", "names"}, where)
+    for key, value in table.items():
+        if key not in LISTS:
+            later = Mapping[str, Any] if key in (*SETS, "splits") else None
+            if wrong := mismatch(value, later or kinds[key], key):
+                raise UserError(f"{where}: {wrong}.")
     for key in ("name", "source"):
         if key not in table:
             raise UserError(f"{where}: the key {key!r} is missing.")
@@ -123,36 +106,10 @@ def check_keys(table: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}, [layout]: reader and marker require each other.")
 
 
-def _check_types(table: Mapping[str, Any], types: Types, at: str) -> None:
-    """Check a table, and the tables in it, for unknown keys and values of the wrong type."""
-    if ... not in types:
-        refuse_unknown(table, types, at)
-    for key, value in table.items():
-        match types.get(key, types.get(...)):
-            case None:
-                continue
-            case Mapping() as nested:
-                is_valid, description = isinstance(value, dict), "a table"
-                if is_valid:
-                    _check_types(value, nested, f"{at}, [{key}]")
-            case [entry_type]:
-                is_valid = type(value) is list and {type(entry) for entry in value} == {entry_type}
-                description = "a list of " + ("numbers" if entry_type is int else "fields")
-            case expected:
-                is_valid, description = type(value) is expected, _WORDS[expected]
-        if not is_valid:
-            raise UserError(f"{at}: {key} must be {description}, got {quoted(value)}.")
-
-
-def refuse_unknown(table: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
+def refuse_unknown(table: Mapping[str, Any], keys: Collection[str], where: str) -> None:
     """Raise UserError for a key of a TOML table that is not in `keys`, with close matches."""
-    keys = tuple(keys)
-    for key in table:
-        if key not in keys:
-            raise UserError(
-                f"{where}: unknown key {key!r}.{did_you_mean(key, keys)} Possible keys:"
-                f" {', '.join(sorted(keys))}."
-            )
+    if unknown := [key for key in table if key not in keys]:
+        raise UserError(f"{where}: {unknown_key(unknown[0], keys)}.")
 
 
 def check_texts(table: Mapping[str, Any], where: str) -> None:

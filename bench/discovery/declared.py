@@ -21,6 +21,7 @@ from bench.contracts.parameters import LATER, Parameter
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import (
     LISTS,
+    SETS,
     UNKNOWN_COUNT,
     check_keys,
     check_references,
@@ -187,7 +188,7 @@ def declared_fields(
     if in_data is not None and isinstance(folder, Path):
         check_references(table, where, folder, in_data)
     table |= {key: _read_lines(table[key], key, where, folder) for key in LISTS if key in table}
-    for key in ("templates", "labels"):
+    for key in SETS:
         sets = table.get(key, {}).items()
         table[key] = {name: _read_lines(v, f"{key}.{name}", where, folder) for name, v in sets}
     counts = table.get("splits", {}).items()

@@ -1,6 +1,6 @@
 """Options that make the network faster: memory layout, attention kernel, TF32 and compilation.
 
-They affect results only by rounding; design/speed.md has the figures.
+They affect results only by rounding; design/engine.md has the figures.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
                 " no `network` attribute."
             )
         return
-    # It gains nothing on a CPU (design/speed.md), but tensor cores are faster with it.
+    # It gains nothing on a CPU (design/engine.md), but tensor cores are faster with it.
     if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
         cast(Any, network).to(memory_format=torch.channels_last)  # some stubs of torch lack it
     if attention != "auto":

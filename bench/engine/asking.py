@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided, reduced
@@ -62,8 +63,8 @@ class CheckedStrategy(Strategy):
             raise PluginError(who, f"its `draws` is {one_line(draws)}, not a number of 1 or more")
         self.draws = int(draws)
 
+    @override
     def start(self, problem: Problem) -> Session:
-        """Begin an image; its requests are validated by an `Interview`."""
         with guard(self.who, "start()", passing=()):
             return self.strategy.start(self.seen(problem))
 
@@ -81,41 +82,41 @@ class CheckedStrategy(Strategy):
         leaves = problem.class_of_prompt[self.rows(problem)]
         return replace(problem, class_of_prompt=leaves, parents=None, can_linearise=False)
 
+    @override
     def check(self, problem: Problem) -> None:
-        """Raise `UserError` on a problem that the strategy cannot be used on."""
         try:
             with guard(self.who, "check()", passing=(ValueError, UserError)):
                 self.strategy.check(self.seen(problem))
         except ValueError as error:
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 
+    @override
     def at_most(self, problem: Problem) -> float:
-        """Return the largest cost per image, in evaluations."""
         with guard(self.who, "at_most()"):
             return float(self.strategy.at_most(self.seen(problem)))
 
+    @override
     def at_least(self, problem: Problem) -> float | None:
-        """Return the lowest cost per image, in evaluations, or None where it is not known."""
         with guard(self.who, "at_least()"):
             return _float_or_none(self.strategy.at_least(self.seen(problem)))
 
+    @override
     def replaces(self, problem: Problem) -> Replaced | None:
-        """Return what the strategy replaces to save cost, or None where it never costs more."""
         with guard(self.who, "replaces()"):
             other: Any = self.strategy.replaces(self.seen(problem))
         if other is not None and not isinstance(other, Replaced):
             raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
         return other
 
+    @override
     def statistics(self, problem: Problem, errors: Floats, first_order: Floats | None) -> Any:
-        """Return what the strategy needs to know of one recorded image to learn from it."""
         rows = self.rows(problem)
         first_order = None if first_order is None else first_order[rows]
         with guard(self.who, "statistics()"):
             return self.strategy.statistics(self.seen(problem), errors[rows], first_order)
 
+    @override
     def learn(self, statistics: Sequence[Any]) -> dict[str, Parameters]:
-        """Return learned settings by their description, or raise UserError if there are none."""
         try:
             with guard(self.who, "learn()", passing=(ValueError, UserError)):
                 learned = self.strategy.learn(statistics)

@@ -23,7 +23,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.engine.batching import Batch, Block, Flight, Queue, ShrinkingBatches
 from bench.engine.items import Joint, Question, Questions
 from bench.engine.transfer import fetch
-from bench.inputs.templates import Columns
+from bench.inputs.prompts import Columns
 
 
 class CellEngine(ShrinkingBatches, ABC):

@@ -25,7 +25,7 @@ from bench.engine.asking import CheckedStrategy, Interview
 from bench.engine.images import open_images
 from bench.engine.items import Joint, Question, Questions
 from bench.errors import PluginError
-from bench.inputs.templates import Columns
+from bench.inputs.prompts import Columns
 
 
 class CheckedClassifier:

@@ -9,6 +9,7 @@ from time import monotonic
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
@@ -24,7 +25,7 @@ from bench.engine.linearising import Lineariser
 from bench.engine.scoring import Evaluator, Scoring
 from bench.engine.transfer import fetch, to_device
 from bench.engine.trees import Tree
-from bench.inputs.templates import Columns
+from bench.inputs.prompts import Columns
 
 
 class DenoisingEngine(CellEngine):
@@ -70,26 +71,26 @@ class DenoisingEngine(CellEngine):
         self.warnings: tuple[str, ...] = ()  # about the model; kept with the run
         self.one_shape = False  # whether all batches are filled up, for a compiled network
 
+    @override
     def arriving(
         self, samples: Iterable[Sample]
     ) -> Iterator[tuple[Sample, list[torch.Tensor] | str]]:
-        """Yield samples with the latents of each image, float32 [V, C, H, W], or an error."""
         return self.latents.of(samples)
 
+    @override
     def queues(self) -> list[Queue]:
-        """Return the queue of linearisations, and that of evaluations."""
         return [
             Queue(self.linear, self._linearise, self.view_of_draw),
             Queue(self, self._evaluate, self.view_of_draw),
         ]
 
     @torch.inference_mode()
+    @override
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
-        """Yield each image as it is decided; an image that fails does not stop the others."""
         yield from super().score(samples, strategy)
 
+    @override
     def filled(self, count: int) -> int:
-        """Return the size that a batch of so many cells is filled to."""
         return self.batch_size if self.one_shape else super().filled(count)
 
     @torch.inference_mode()
@@ -102,8 +103,8 @@ class DenoisingEngine(CellEngine):
         cells = [(rows - 1 - cell) % rows, cell // rows % draws, np.zeros_like(cell)]
         fetch(self.evaluator.errors(Batch(np.stack(cells), latents, [""])))()
 
+    @override
     def blocks(self, flight: Flight, request: Evaluate | Linearise) -> Iterator[Block]:
-        """Make room for the errors of a request, and yield its cells, with those of the null."""
         if isinstance(request, Linearise):
             flight.expect(request, len(request.draws), self.prompts)
             mixture = self.columns.mixture(request.mixture)
@@ -116,8 +117,8 @@ class DenoisingEngine(CellEngine):
             flight.expect(request, len(prompts))
             yield Block(flight, prompts, np.repeat(request.draws, by_draw.shape[1] + 1))
 
+    @override
     def tell(self, flight: Flight) -> None:
-        """Reply to a flight's request with its errors."""
         request = flight.request
         if isinstance(request, Linearise):
             values = self.columns.first_order(flight.errors)

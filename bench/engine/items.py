@@ -23,7 +23,7 @@ from bench.contracts.dataset import Sample, asks_for_images, pairing_of
 from bench.contracts.decision import Decided, reduced
 from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem
 from bench.engine.asking import CheckedStrategy, Interview
-from bench.inputs.templates import Columns, make_columns
+from bench.inputs.prompts import Columns, make_columns
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from bench.engine.cells import CellEngine
 from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
 from bench.inputs.draws import MAX_DRAWS
-from bench.inputs.templates import Columns
+from bench.inputs.prompts import Columns
 
 OPENED_IMAGES = 4  # images opened at a time
 

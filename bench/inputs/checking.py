@@ -115,18 +115,12 @@ def _check_classes(loaded: Split, name: str, report: DataReport) -> None:
     counts = Counter(loaded.labels)
     empty = [c for label, c in enumerate(loaded.classes) if not counts[label]]
     if empty:
-        problem = (
-            f"{len(empty)} of {len(loaded.classes)} classes have no image: {_join_some(empty)}"
-        )
-        report.add("empty", name, problem)
-    ids = [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]
-    if ids:
+        problem = f"{len(empty)} of {len(loaded.classes)} classes have no image:"
+        report.add("empty", name, f"{problem} {_join_some(empty)}")
+    if ids := [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]:
         problem = f"{len(ids)} class names look like ids, which a text encoder cannot interpret:"
-        report.add(
-            "names",
-            name,
-            f"{problem} {_join_some(ids)}; give them in words with --class-names FILE",
-        )
+        remedy = "give them in words with --class-names FILE"
+        report.add("names", name, f"{problem} {_join_some(ids)}; {remedy}")
 
 
 def _check_images(

@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
-from bench.inputs.parsing import (
-    parse_json,
-    read_csv_rows,
-    read_lines,
-    read_text_file,
-    strip_text,
-)
+from bench.inputs.parsing import parse_json, read_csv_rows, read_lines, read_text_file, strip_text
 from bench.machine.files import has_control
 
 MAX_CLASS_LENGTH = 1000

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, assert_never
 
@@ -69,10 +69,7 @@ def parse_weighting(text: str) -> Weighting:
     if text in ("uniform", "snr"):
         return Weighting(text)
     if name in ("exp", "min-snr") and colon:
-        try:
-            number = float(rest)
-        except ValueError:
-            number = float("nan")
+        number = _parse_number(rest)
         if not isfinite(number) or (name == "min-snr" and number <= 0):
             example = "a finite number, as in exp:-7"
             if name == "min-snr":
@@ -111,11 +108,16 @@ def read_weights(path: Path) -> dict[int, float]:
     return weights
 
 
-def _parse_weight(text: str, where: str) -> float:
+def _parse_number(text: str) -> float:
+    """Return the number that a text is, NaN if it is none."""
     try:
-        weight = float(text)
+        return float(text)
     except ValueError:
-        weight = float("nan")
+        return nan
+
+
+def _parse_weight(text: str, where: str) -> float:
+    weight = _parse_number(text)
     if not (isfinite(weight) and weight > 0):
         raise UserError(
             f"{where}: the weight must be a finite number above 0, got {text!r}. To leave out a"

@@ -1,4 +1,4 @@
-"""Choice of device, the record of the machine in a manifest, and remembered measurements."""
+"""Devices, the record of the machine in a manifest, and measured or published speeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from filelock import FileLock
 
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, read_cached, write_cached
-from bench.machine.devices import assumed_speed
 
 _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow")
 
@@ -119,6 +118,19 @@ def installed_packages() -> dict[str, str]:
 
 
 @cache
+def installed_distributions() -> list[str]:
+    """Return the installed distributions with their versions, which every upgrade changes.
+
+    They are names of folders such as `torch-2.6.0.dist-info`, in the order of the search path.
+    """
+    names: list[str] = []
+    for folder in filter(Path.is_dir, map(Path, sys.path)):
+        suffixes = (".dist-info", ".egg-info")
+        names += sorted(path.name for path in folder.iterdir() if path.suffix in suffixes)
+    return names
+
+
+@cache
 def _git_state() -> str | None:
     """Return the toolkit's commit, with `+dirty` if files are modified; None outside a checkout.
 
@@ -194,3 +206,41 @@ def _recall(table: str) -> dict[str, float]:
     except ValueError:
         return {}
     return stored if isinstance(stored, dict) else {}
+
+
+PEAK_UTILISATION = 0.2
+"""Fraction of its peak that a device is assumed to reach. Public diffusion classifiers reach 62 to
+74 TFLOP/s in bfloat16 on an A100, 20 to 24 % of its peak."""
+
+# Floating-point operations per second, dense, from the data sheets of NVIDIA A100 80 GB SXM (2021)
+# and H100 SXM (2023), and from "NVIDIA Ada GPU architecture" (2022), appendix A, with float32
+# accumulation.
+PEAKS = {
+    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
+    "H100": {"float32": 67e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
+    "RTX 4090": {"float32": 82.6e12, "tf32": 82.6e12, "bfloat16": 165.2e12},
+}
+UNNAMED_GPU = "A100"  # assumed for a GPU of unknown name
+
+# Operations per second: a guess for Apple's GPUs, and for CPUs a conservative value compared with
+# the 90 GFLOP/s that two cores reach with the tiny backbone.
+_ASSUMED = {"mps": 5e12, "cpu": 50e9}
+
+
+def assumed_speed(device: str, dtype: str, tf32: bool = False) -> float | None:
+    """Return a device's assumed floating-point operations per second; None if unknown.
+
+    The device is cuda, mps, cpu or a name in `PEAKS`. float16 counts as bfloat16.
+    """
+    peaks = PEAKS.get(UNNAMED_GPU if device == "cuda" else device)
+    if peaks is None:
+        return _ASSUMED.get(device)
+    if dtype == "float32":
+        return PEAK_UTILISATION * peaks["tf32" if tf32 else dtype]
+    return PEAK_UTILISATION * peaks["bfloat16"]
+
+
+def seconds_on_devices(operations: float, dtype: str, tf32: bool = False) -> dict[str, float]:
+    """Return the estimated seconds for a number of operations on each device in `PEAKS`."""
+    speeds = {name: assumed_speed(name, dtype, tf32) for name in PEAKS}
+    return {name: operations / speed for name, speed in speeds.items() if speed}

@@ -52,11 +52,6 @@ def is_offline() -> bool:
     return _blocks > 0
 
 
-def offline_reason() -> str | None:
-    """Return why no network is used now, as a text; None if it is used."""
-    return _reason if _blocks else None
-
-
 @contextmanager
 def offline(reason: bool | str | None = True) -> Iterator[None]:
     """Use no network within the block, in this process and those that it starts.
@@ -113,7 +108,7 @@ def why_not_asked() -> str | None:
     from huggingface_hub import constants
 
     variable = "the Hub was not asked (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else None
-    return offline_reason() or variable
+    return _reason if _blocks else variable
 
 
 def hub_silence() -> str | None:

@@ -16,11 +16,7 @@ from bench.running.decider import usual_parameters, usual_strategy
 from bench.running.risk_sweep import PlannedSweep
 from bench.stats.probability import fit_probability, held_out_skill
 from bench.stats.risk import LEVEL
-from bench.store.calibrations import (
-    CalibratedSetting,
-    Calibration,
-    write_calibration,
-)
+from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.fields import without_none
 from bench.store.folder import requested_records

@@ -20,9 +20,15 @@ from bench.errors import UserError
 from bench.inputs.subsets import select_subset
 from bench.machine.hub import absent, find_commit
 from bench.running.command import recording_command
-from bench.store.cells import FirstOrder, has_part, read_cells, read_first_order, read_timesteps
+from bench.store.cells import (
+    FirstOrder,
+    has_part,
+    read_cells,
+    read_draws,
+    read_first_order,
+    read_timesteps,
+)
 from bench.store.documents import Manifest
-from bench.store.draw_table import read_draws
 from bench.store.folder import MANIFEST, find_run, read_manifest, requested_records
 from bench.store.records import Record
 

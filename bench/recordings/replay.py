@@ -31,8 +31,8 @@ from bench.running.executable import Executable
 from bench.running.kinds.denoiser import weighting_identity
 from bench.running.risk import StatedRisk, choose_setting
 from bench.store import identity as ids
+from bench.store.cells import read_draws
 from bench.store.documents import Manifest
-from bench.store.draw_table import read_draws
 from bench.store.fields import without_none
 from bench.store.folder import whole_manifest
 from bench.store.identity import CalibratedOn, ScoringIdentity, Source

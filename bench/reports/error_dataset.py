@@ -23,9 +23,8 @@ from bench.reports.formats import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.text import escape_hidden, escape_markdown, escape_yaml
 from bench.store import identity as ids
-from bench.store.cells import ERROR_FOLDERS, read_part_table
+from bench.store.cells import DRAWS, ERROR_FOLDERS, read_part_table
 from bench.store.documents import Manifest
-from bench.store.draw_table import DRAWS
 from bench.store.fields import to_json
 from bench.store.folder import MANIFEST
 from bench.store.journal import JOURNAL

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
 from bench.running.command import reproducing_command
-from bench.stats.differences import Settings, differing, run_settings
+from bench.stats.comparison import Settings, differing, run_settings
 from bench.stats.shares import accuracy_interval
 from bench.store.folder import list_runs
 from bench.store.questions import ending_answer, read_questions

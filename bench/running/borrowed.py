@@ -26,9 +26,8 @@ from bench.stats.level_weights import (
     cross_validated,
     fit_weights,
 )
-from bench.store.cells import has_part, read_cells
+from bench.store.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.documents import Manifest
-from bench.store.draw_table import DrawTable, read_draws
 from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.identity import Candidates, digest
 

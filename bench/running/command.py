@@ -6,11 +6,19 @@ import shlex
 from collections.abc import Mapping, Set
 from typing import Any
 
-from bench.contracts.parameters import as_text
+from bench.contracts.parameters import Parameters, as_text
 from bench.discovery.loading import exhaustive_strategy, load_plugins, non_default_params
 from bench.inputs.data import FOLDER
 from bench.running.decider import make_decider
-from bench.running.settings import DEFAULTS, REMOVED, SETTINGS, RunConfig, about, removed_message
+from bench.running.settings import (
+    DEFAULTS,
+    REMOVED,
+    SETTINGS,
+    RunConfig,
+    Values,
+    about,
+    removed_message,
+)
 from bench.running.settings.declaration import option
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
@@ -32,7 +40,7 @@ def reproducing_command(manifest: Manifest) -> str:
     If its risk was calibrated on other images, that calibration must be in the results folder.
     """
     settings = _settings(manifest)
-    chosen: dict[str, Any] = {"strategy": manifest.strategy.name}
+    chosen: Values = {"strategy": manifest.strategy.name}
     params = settings["params"]
     if (stated := manifest.identity.calibrated) is not None:
         if stated.of is not None:  # a fallback strategy may have decided
@@ -86,7 +94,7 @@ def run_command(config: RunConfig) -> list[str]:
     return ["run", config.dataset, *option_words({"params": config.params, **settings})]
 
 
-def stored_settings(manifest: Manifest) -> dict[str, Any]:
+def stored_settings(manifest: Manifest) -> Values:
     """Return a run's settings, except those of its strategy or machine, but with all `params`."""
     kept = {"params", *_question(manifest)}
     stored = {name: value for name, value in _settings(manifest).items() if name in kept}
@@ -104,7 +112,7 @@ def _question(manifest: Manifest) -> set[str]:
     return names | REMOVED.keys()
 
 
-def _settings(manifest: Manifest) -> dict[str, Any]:
+def _settings(manifest: Manifest) -> Values:
     """Return a run's settings, with the name `folder` replaced by the folder's path.
 
     A guided run that predicted the null for every cell has the removed setting that did so.
@@ -121,14 +129,14 @@ def _settings(manifest: Manifest) -> dict[str, Any]:
     return settings
 
 
-def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+def _shared_params(settings: Mapping[str, Any], manifest: Manifest) -> Parameters:
     """Return the parameters that do not depend on the strategy: `draws` and the backbone's."""
     backbones, name = load_plugins().backbones, manifest.backbone.name
     shared = {"draws", *(backbones.get(name).parameters if name in backbones else {})}
     return {key: value for key, value in settings["params"].items() if key in shared}
 
 
-def _not_at_default(settings: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
+def _not_at_default(settings: Mapping[str, Any], names: Set[str]) -> Values:
     """Return the settings of these names that differ from their defaults, in help order.
 
     Removed settings come first, so that a command says how the run was made.
@@ -160,7 +168,7 @@ def _command(manifest: Manifest, settings: Mapping[str, Any], **chosen: Any) -> 
     return f"bench.run({dataset!r}, backbone={pipe}{called})  # pipe: {thing.get('class')}{source}"
 
 
-def _effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _effective(settings: Mapping[str, Any]) -> Values:
     """Return the settings without those that have no effect beside the others."""
     registry, strategy = load_plugins().strategies, str(settings.get("strategy"))
 

@@ -17,7 +17,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.running.finders import default_of
-from bench.running.settings.fields import DecisionSettings
+from bench.running.settings import RunConfig
 from bench.store.identity import StrategyIdentity
 
 
@@ -64,7 +64,7 @@ def usual_parameters(
     return {**(defaults if usual.name == strategy else {}), **params}
 
 
-def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider:
+def find_strategy(settings: RunConfig, backbone: BackboneSpec) -> Decider:
     """Make the strategy that the user named, else the backbone's, else the default one."""
     if settings.strategy is not None:
         spec, defaults = load_plugins().strategies.get(settings.strategy), Parameters()
@@ -77,9 +77,7 @@ def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider
     return make_decider(spec, {**defaults, **own})
 
 
-def backbone_params(
-    settings: DecisionSettings, spec: BackboneSpec, strategy: StrategySpec
-) -> Parameters:
+def backbone_params(settings: RunConfig, spec: BackboneSpec, strategy: StrategySpec) -> Parameters:
     """Return the parameters of `--set` that the backbone declares and the strategy does not."""
     return {
         name: value

@@ -9,13 +9,19 @@ from pathlib import Path
 
 from pydantic import Field
 
+from bench.contracts.backbone import Backbone
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Problem
-from bench.discovery.backbones import count_operations, memory_of_weights, working_memory
+from bench.discovery.backbones import fact
 from bench.errors import UserError
 from bench.inputs.data import explain_missing_data
-from bench.machine.devices import seconds_on_devices
-from bench.machine.environment import device_memory, estimate_speed, likely_device, pick_device
+from bench.machine.environment import (
+    device_memory,
+    estimate_speed,
+    likely_device,
+    pick_device,
+    seconds_on_devices,
+)
 from bench.machine.offline import offline_if_set
 from bench.running.finders import find_dataset
 from bench.running.prepare import ask, prepared_run
@@ -248,7 +254,7 @@ def evaluation_flops(prepared: RunQuestion) -> float | None:
         return spec.flops
     if prepared.weights is None:
         return None
-    return count_operations(spec, prepared.weights, config.resolution)
+    return fact(spec, Backbone.evaluation_flops, prepared.weights, config.resolution)
 
 
 def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
@@ -264,7 +270,7 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
         return None, []
     working, denoises = None, prepared.kind.batches_cells
     if weights is not None and weights.revision is None:
-        working = working_memory(spec, weights, dtype, **parameters)
+        working = fact(spec, Backbone.working_memory, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:
         size, working = size + AUTOENCODER_BYTES, side**2 * ENCODING_BYTES
     driver = DRIVER_BYTES if device.startswith("cuda") else 0
@@ -286,7 +292,8 @@ def _weight_bytes(prepared: RunQuestion) -> float | None:
     """Return the bytes of the weights: counted on this machine, or declared by the spec."""
     spec, weights = prepared.backbone, prepared.weights
     if weights is not None and weights.revision is None:
-        return memory_of_weights(spec, weights, prepared.dtype, **prepared.backbone_parameters)
+        parameters = prepared.backbone_parameters
+        return fact(spec, Backbone.memory, weights, prepared.dtype, **parameters)
     if not spec.size or prepared.source.weights is not None:
         return None
     return max(spec.size, spec.encoder_size or 0) * (4 if prepared.dtype == "float32" else 2)

@@ -22,9 +22,9 @@ from bench.running.executable import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
+from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
-from bench.store.draw_table import draw_table
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.locking import refuse_in_use
 from bench.store.looks import record_look
@@ -138,9 +138,9 @@ def _score(
 ) -> None:
     listeners, model, problem = load_plugins().manager, opened.model, opened.model.problem
     if model.fitted:
-        folder.keep_fitted(Fitted.model_validate(model.fitted))
+        folder.change(fitted=Fitted.model_validate(model.fitted))
     if model.warnings:
-        folder.keep_warnings(model.warnings)
+        folder.change(warnings=list(model.warnings))
     if run.save_errors and model.levels is not None:
         folder.keep_draws(draw_table(model.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()

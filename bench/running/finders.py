@@ -23,7 +23,6 @@ from bench.discovery.registry import Registry, SpecT
 from bench.discovery.targets import load_target, make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import AbsentError, PluginError, UserError
-from bench.inputs.altered import parse_lora
 from bench.inputs.data import (
     FOLDER,
     DataSource,
@@ -38,28 +37,30 @@ from bench.inputs.weights import (
     Lora,
     find_file,
     locate,
+    parse_lora,
     read_object,
     resolve,
 )
 from bench.machine.environment import has_bfloat16, pick_device
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
-from bench.running.settings.declaration import Chapter, option, setting_of
-from bench.running.settings.fields import AUTO, DataSettings, MeasureSettings, ScorerSettings
+from bench.running.settings import SETTINGS, RunConfig
+from bench.running.settings.declaration import option
+from bench.running.settings.fields import AUTO
 
 if TYPE_CHECKING:
     pass
 
 
-def passed_to(spec: Spec, settings: Chapter) -> Parameters:
+def passed_to(spec: Spec, settings: RunConfig) -> Parameters:
     """Return the settings that a dataset or backbone gets as parameters.
 
     Raises UserError if one is set that it has no parameter for.
     """
     chosen: Parameters = {}
-    for name, declared in type(settings).model_fields.items():
+    for name, declared in SETTINGS.items():
         value = getattr(settings, name)
-        if setting_of(declared).passed_to == spec.kind and value is not None:
+        if declared.passed_to == spec.kind and value is not None:
             if name not in spec.parameters:
                 kind = spec.kind.capitalize()
                 raise UserError(f"{kind} {spec.name!r} does not support {option(name)}.")
@@ -96,7 +97,7 @@ DECLARATION = ".toml"
 
 
 @offline_if_set
-def find_dataset(settings: DataSettings) -> DataSource:
+def find_dataset(settings: RunConfig) -> DataSource:
     """Return the dataset that the settings name: registered, a URI, a declaration or a folder.
 
     Raises UserError if the name is unknown or a collection, or the declaration or data invalid.
@@ -127,7 +128,7 @@ def find_dataset(settings: DataSettings) -> DataSource:
 
 
 def data_source(
-    settings: DataSettings, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
+    settings: RunConfig, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
 ) -> DataSource:
     """Return where a dataset's images are and how they are read.
 
@@ -190,7 +191,7 @@ class BackboneSource:
 
 
 @offline_if_set
-def find_backbone(settings: ScorerSettings, dataset: DatasetSpec | None = None) -> BackboneSource:
+def find_backbone(settings: RunConfig, dataset: DatasetSpec | None = None) -> BackboneSource:
     """Return the backbone that the user named, else the dataset's, else the default one."""
     name, weights, file = settings.backbone, settings.weights, None
     backbones = load_plugins().backbones
@@ -280,7 +281,7 @@ def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None)
     return "bfloat16" if half else "float32"
 
 
-def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
+def find_plan(settings: RunConfig, backbone: BackboneSpec) -> DrawPlan:
     """Return the plan of the draws (their levels and pairs): the user's, else the backbone's."""
     try:
         usual = parse_plan(backbone.plan)

@@ -21,12 +21,12 @@ from bench.machine.environment import pick_device
 from bench.running.finders import find_backbone, resolve_dtype
 from bench.running.kinds.denoiser import encode_texts
 from bench.running.question import PreparedRun
-from bench.running.settings import SETTINGS, RunConfig, about
+from bench.running.settings import SETTINGS, RunConfig, Values, about
 from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
 
 # Backbone → the settings that it was made from, which enter the identity of a run.
-_LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+_LOADED: WeakKeyDictionary[Any, Values] = WeakKeyDictionary()
 
 
 def load_named(name: str, weights: str | None, device: str | None, dtype: str | None) -> Any:
@@ -64,7 +64,7 @@ def _spec_of(thing: Any) -> BackboneSpec | None:
     return next(specs, None)
 
 
-def with_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def with_loaded(backbone: Any, settings: Values) -> tuple[Any, Values]:
     """Return the caller's object as a backbone, and `settings` with those it was made from.
 
     Raises UserError if the settings contradict each other or the object is not a backbone.

@@ -9,9 +9,9 @@ from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
-from bench.inputs.altered import InMemory
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
+from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
 from bench.running.kinds.denoiser import linearisation_cost
 from bench.running.question import Resolved, RunQuestion

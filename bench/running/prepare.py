@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.discovery import backbones
+from bench.discovery.backbones import can_linearise
 from bench.errors import AbsentError, UserError
-from bench.inputs.altered import add_files
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.split import Split
-from bench.inputs.weights import Weights, locate
+from bench.inputs.weights import Weights, add_files, locate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
@@ -159,7 +158,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         items=split.items.shapes[0] if split and split.items else None,
         candidates=config.candidates_from is not None,
         reduction=resolved.kind.reduction(resolved),
-        gradients=resolved.strategy.linearises and backbones.can_linearise(resolved.backbone),
+        gradients=resolved.strategy.linearises and can_linearise(resolved.backbone),
     )
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+from typing_extensions import override
 
+from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN
 from bench.contracts.executor import OpenRun
@@ -23,7 +25,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery import backbones
+from bench.discovery.backbones import count_tokens, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.errors import AbsentError, UserError
@@ -33,18 +35,18 @@ from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
-from bench.inputs.prompts import Prompts
+from bench.inputs.prompts import Columns, Prompts, make_columns
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.survey import CHECKING, reading
-from bench.inputs.templates import Columns, make_columns
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.running.decider import Decider
 from bench.running.executable import Executable
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
-from bench.running.settings import RunConfig, loading_settings
+from bench.running.settings import SETTINGS, RunConfig, Values, changed, loading_settings
+from bench.running.settings.declaration import option
 from bench.store.identity import Candidates, ScoringIdentity
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ class Resolved:
         changes = {"risk": None, "strategy": decider.spec.name, "params": params}
         return self.config.model_copy(update=changes)
 
-    def recorded_settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> Values:
         """Return the settings for the manifest, with resolved names."""
         return {
             **self.config.model_dump(),
@@ -175,8 +177,8 @@ class RunQuestion(Resolved):
     shortlist: Shortlist | None  # the candidates of each image; None to score all classes
 
     @property
+    @override
     def backbone_key(self) -> tuple[object, ...]:
-        """What is loaded, with the content of the weights in the place of their name."""
         weights = self.weights
         content = weights and (weights.location, weights.revision, weights.fingerprint)
         return (*super().backbone_key[:-1], content)
@@ -194,7 +196,12 @@ class RunQuestion(Resolved):
         if self.absent is not None:
             raise self.absent
         prompts, spec = self.prompts, self.backbone
-        backbones.check_weights(spec, self.weights, dtype=self.dtype, **self.backbone_parameters)
+        parameters = self.backbone_parameters
+        fact(spec, Backbone.check_weights, self.weights, dtype=self.dtype, **parameters)
+        for name, value in changed(self.config).items():
+            methods = SETTINGS[name].methods
+            if (method := methods.get("") or methods.get(str(value))) is not None:
+                self.check_offers(f"{option(name)} {'' if '' in methods else value}", method)
         self.kind.check(self)
         if (counted := self.token_counts()) is not None:
             counts, limit = counted
@@ -206,9 +213,17 @@ class RunQuestion(Resolved):
                     )
         self.strategy.check(self.problems()[-1][0])
 
+    def check_offers(self, words: str, method: Callable[..., object]) -> None:
+        """Raise UserError if the backbone's class lacks an optional method that an option needs."""
+        if not has_own(self.backbone, method):
+            raise UserError(
+                f"{words.strip()} needs {method.__name__}(), which backbone {self.backbone_name!r}"
+                " does not have."
+            )
+
     def token_counts(self) -> tuple[list[int], int] | None:
         """Return the tokens per prompt and the limit; None if the backbone counts no tokens."""
-        return backbones.count_tokens(self.backbone, self.weights, self.prompts.texts)
+        return count_tokens(self.backbone, self.weights, self.prompts.texts)
 
     def problems(self) -> list[tuple[Problem, int]]:
         """Return the problems that the strategy solves, each with its number of images.
@@ -258,8 +273,8 @@ class PreparedRun(RunQuestion, Executable):
     lend: Callable[[PreparedRun], CheckedBackbone | None] = lambda run: None
     """Returns a loaded backbone that the run shares with others, or None if there is none."""
 
+    @override
     def check(self) -> None:
-        """Validate the run before it is scored; see `RunQuestion.check`."""
         assert self.risk is None, "`settled` chooses the strategy of a stated risk"
         super().check()
 
@@ -268,6 +283,7 @@ class PreparedRun(RunQuestion, Executable):
         """Ids of the images asked for."""
         return self.manifest.samples
 
+    @override
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield images with the control, corruption and candidates of the run's settings applied.
 
@@ -283,8 +299,8 @@ class PreparedRun(RunQuestion, Executable):
             return samples
         return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
 
+    @override
     def open_engine(self) -> Engine:
-        """Load the backbone, unless it is lent, and return the engine that fits it."""
         reading.stage = f"Loading {self.backbone_name}"
         try:
             return self.kind.open_engine(self, self.lend(self))
@@ -319,13 +335,9 @@ class ScorerKind(ABC, Generic[B]):
         """Return how the errors of a text are combined into its score."""
         return MEAN
 
-    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError if settings or the strategy do not fit the backbone's class."""
-        if question.config.control == TEXT_ONLY and not scores_texts:
-            raise UserError(
-                f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
-                f" {question.backbone_name!r} is not. --control grey works with every backbone."
-            )
+    def check(self, question: RunQuestion) -> None:
+        """Raise UserError if settings do not fit the backbone's class."""
+        return None
 
     def check_draws(self, question: RunQuestion) -> None:
         """Raise UserError if levels, weights or noise of the user do not fit the backbone."""

@@ -26,9 +26,9 @@ from bench.running.executable import Executable
 from bench.running.execute import timed
 from bench.running.prepare import prepare, prepare_again
 from bench.running.question import Opener, PreparedRun
-from bench.running.settings import SETTINGS, RunConfig, make_config
+from bench.running.settings import SETTINGS, RunConfig, Values, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
-from bench.stats.differences import differing_identity
+from bench.stats.comparison import differing_identity
 from bench.stats.shares import exact_interval
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
@@ -53,7 +53,7 @@ def with_other_noise(prepared: PreparedRun) -> PreparedRun:
     interval applies. The seed is derived from the run's identity, so it is reproducible.
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
-    changes: dict[str, object] = {"seed": seed, "fresh": False}
+    changes: Values = {"seed": seed, "fresh": False}
     if prepared.backbone.scorer in SETTINGS["noise_per"].scorers:
         changes["noise_per"] = "image"
     # The parameters of a risk were calibrated with the run's seed.

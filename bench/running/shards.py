@@ -23,7 +23,7 @@ from bench.running.prepare import prepare
 from bench.running.risk_sweep import first_run
 from bench.running.settings import RunConfig
 from bench.running.settings.fields import AUTO
-from bench.stats.differences import differing_identity
+from bench.stats.comparison import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
 from bench.store.decisions import read_decisions
 from bench.store.documents import mixed_code_warning

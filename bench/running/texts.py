@@ -14,10 +14,17 @@ from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
 from bench.inputs.hierarchy import Hierarchy, read_hierarchy
 from bench.inputs.items import ItemTable
-from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
+from bench.inputs.prompts import (
+    Prompts,
+    from_file,
+    from_labels,
+    from_template,
+    from_templates,
+    make_columns,
+    read_templates,
+)
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
-from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.running.question import Resolved
 from bench.running.settings import RunConfig
 from bench.store.documents import Items

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.strategy import Floats
 from bench.discovery.guard import notify_plugins
@@ -89,8 +90,8 @@ class UntilAnswered(Until):
         self._next_event = 0.0  # time of the next event, on the clock of `time.monotonic`
         self.post_hoc = False
 
+    @override
     def resume(self, folder: Path, manifest: Manifest) -> Manifest:
-        """Take up the results of earlier calls, and write down the question if possible."""
         if missing_samples(folder, manifest, False) is None:
             return manifest
         stored = read_decisions(folder, manifest)
@@ -103,14 +104,14 @@ class UntilAnswered(Until):
             self._record_question(folder, manifest)
         return self._narrowed(manifest)
 
+    @override
     def begin(self, folder: Path, manifest: Manifest, outstanding: list[str]) -> list[str]:
-        """Write down the question; return the images in random order."""
         self._record_question(folder, manifest)
         left = set(outstanding)
         return [sample_id for sample_id in self.order if sample_id in left]
 
+    @override
     def ends(self, sample_id: str, right: bool) -> bool:
-        """Add one image's result; return whether it answers the question."""
         self._right[sample_id] = right
         if self._advance() and self._verdict != "open":
             return True
@@ -121,12 +122,13 @@ class UntilAnswered(Until):
             self._next_event = time.monotonic() + CHECK_SECONDS
         return False
 
+    @override
     def end(self, folder: RunFolder, manifest: Manifest) -> tuple[Manifest, QuestionAnswer | None]:
-        """Limit the run to the images that the answer needs, and write down the answer."""
         manifest = self._narrowed(manifest)
         folder.narrow(manifest.samples)
         return manifest, self._record_answer(folder.path, manifest)
 
+    @override
     def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer | None:
         """Write question and answer into the folder of a decided run and return the answer.
 

@@ -23,7 +23,7 @@ from bench.contracts.strategy import Floats
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import make, with_defaults
 from bench.errors import PluginError, UserError
-from bench.stats.checked import checked_value, metric_parts, metric_value, resampled
+from bench.stats.checked import metric_parts, metric_value, resampled
 from bench.stats.class_metrics import class_average, class_counts, image_values
 from bench.stats.crossed import spread
 from bench.stats.difference_tests import Answers, Method, difference_test
@@ -92,17 +92,6 @@ def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -
         if not all(isinstance(name, str) for name in metric.columns):
             raise PluginError(spec.label, "its columns must be names")
     return metric
-
-
-def summary_value(spec: MetricSpec, data: MetricInput) -> float | None:
-    """Return a metric of decided images; None if it is undefined for them.
-
-    Raises UserError or PluginError if the metric cannot be made, fails or has an invalid value.
-    """
-    metric = make_metric(spec)
-    with suppress(UserError):
-        return checked_value(spec, metric, data)
-    return None
 
 
 def measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from pydantic import Field
@@ -11,10 +12,11 @@ from pydantic import Field
 from bench.contracts.measuring import MetricInput
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import metric_specs
-from bench.errors import BenchError, warn_user
+from bench.errors import BenchError, UserError, warn_user
 from bench.stats.agreement import Repeatability
+from bench.stats.checked import checked_value
 from bench.stats.class_metrics import class_counts
-from bench.stats.measures import summary_value
+from bench.stats.measures import make_metric
 from bench.stats.probability import Probability
 from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
 from bench.store.decisions import FAILED, Decisions
@@ -48,8 +50,9 @@ def _registered(
 ) -> dict[str, float | None]:
     """Return the registered metrics that belong in a summary, by name.
 
-    None if the run lacks what the metric needs; metrics of candidates are left out instead. So is,
-    with a warning, a metric that cannot be made, fails or returns an invalid value.
+    None if the run lacks what the metric needs, or the metric is undefined; metrics of candidates
+    are left out instead. So is, with a warning, a metric that cannot be made, fails or returns an
+    invalid value.
     """
     data = MetricInput(
         classes=tuple(classes),
@@ -60,11 +63,14 @@ def _registered(
     )
     absent = {"top5": data.in_top5 is None, "candidates": data.in_candidates is None}
     values: dict[str, float | None] = {}
-    for name, metric in metric_specs().items():
-        missing = [need for need in metric.needs if absent.get(need)]
-        if metric.in_summaries and "candidates" not in missing:
+    for name, spec in metric_specs().items():
+        missing = [need for need in spec.needs if absent.get(need)]
+        if spec.in_summaries and "candidates" not in missing:
             try:
-                values[name] = None if missing else summary_value(metric, data)
+                metric, value = make_metric(spec), None
+                with suppress(UserError):
+                    value = None if missing else checked_value(spec, metric, data)
+                values[name] = value
             except BenchError as error:
                 warn_user(f"{error} It is left out of the summary.")
     return values
@@ -152,11 +158,8 @@ def summarize(
     peak_memory: int | None,
 ) -> Summary:
     """Return a run's summary; the wall-clock time and peak memory are None if unknown."""
-    failed = int(decided.failed.sum())
-    ends = None
-    if decided.decided_by is not None:
-        counts = Counter(reason for reason in decided.decided_by.to_pylist() if reason is not None)
-        ends = Ends(**counts)
+    failed, reasons = int(decided.failed.sum()), decided.decided_by
+    ends = None if reasons is None else Ends(**Counter(reasons.drop_null().to_pylist()))
     return Summary(
         run_id=manifest.run_id,
         status="complete" if not failed else "failed_samples",

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 def values(column: Any, missing: float | None = None) -> NDArray[Any]:
     """Return a pyarrow column as a numpy array; nulls become `missing`, or undefined without it."""
     array = _combined(column)
-    dtype = np.dtype(_NUMPY_NAMES.get(str(array.type), str(array.type)))
+    name = str(array.type)
+    dtype = np.dtype({"double": "float64", "float": "float32"}.get(name, name))
     data = array.buffers()[1]
     if data is None or not len(array):
         numbers = np.zeros(len(array), dtype)
@@ -48,12 +49,6 @@ def strings(texts: Sequence[str]) -> Any:
     data = pa.py_buffer(b"".join(encoded))
     long = pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(ends), data)
     return long.cast(pa.string())
-
-
-_NUMPY_NAMES = {
-    "double": "float64",
-    "float": "float32",
-}  # pyarrow → numpy
 
 
 def _combined(column: Any) -> Any:

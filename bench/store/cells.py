@@ -1,10 +1,13 @@
-"""`errors/` and `first_order/`: the errors of a run's cells, with a parquet file per image.
+"""`errors/`, `first_order/` and `draws.parquet`: the errors of a run's cells, and its draws.
 
 A cell is an image, a prompt and a draw (a noise level with its noise); its error is the denoising
 error. A first-order error is estimated from the gradient at a mixture of all prompts. The cells of
-one image are a *part*. Exported error tables pack many parts into one file (`packed.py`).
+one image are a *part*, a parquet file. Exported tables pack many parts into one (`packed.py`).
 
-In shapes, P is the number of prompts and N the number of draws.
+A row of `draws.parquet`, with which errors are weighted anew, describes one draw: its level (an
+index into the model's table of noise levels), its weight, the time passed to the model, alpha and
+sigma of x_t = alpha x_0 + sigma eps, p and q of the target p x_0 + q eps, and the model's time as a
+fraction in [0, 1] (`progress`). In shapes, P is the number of prompts and N the number of draws.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
+from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.errors import UserError
 from bench.machine.files import link_or_copy, regular_file, replacing
@@ -77,13 +81,12 @@ def write_cells(
     `cells` are requests with their errors, float32 [prompts, draws] of the request. `timesteps` and
     `times` [N] are the level of each draw and the time passed to the model.
     """
-    prompts = [np.repeat(request.prompts, len(request.draws)) for request, _ in cells]
-    draws = [np.tile(request.draws, len(request.prompts)) for request, _ in cells]
-    errors = [values.ravel() for _, values in cells]
-    prompt, draw, error = (
-        np.concatenate(column) if column else np.zeros(0, np.int64)
-        for column in (prompts, draws, errors)
-    )
+    empty = np.zeros(0, np.int64)
+    blocks = [(empty, empty, np.zeros(0, np.float32))]
+    for request, values in cells:
+        prompts, draws = np.meshgrid(request.prompts, request.draws, indexing="ij")
+        blocks.append((prompts.ravel(), draws.ravel(), values.ravel()))
+    prompt, draw, error = (np.concatenate(column) for column in zip(*blocks, strict=True))
     columns = {"prompt": prompt, "draw": draw, "timestep": timesteps[draw], "error": error}
     if times is not None:
         columns["time"] = times[draw]
@@ -258,3 +261,78 @@ def _mixtures(part: ImagePart, prompts: int) -> list[Floats]:
     if any(weights.shape != (prompts,) for weights in mixtures):
         raise UserError(f"{part.file} is damaged: a mixture must have {prompts:,} weights.")
     return mixtures
+
+
+DRAWS = "draws.parquet"
+LEVEL_COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
+
+
+@dataclass(frozen=True)
+class DrawTable:
+    """The N draws of a run."""
+
+    levels: Ints  # [N], row of each draw in the model's table of noise levels
+    table: Levels  # these N rows
+    weights: Floats  # [N], weight of each draw
+    n_levels: int  # number of rows of the model's table
+
+
+def draw_table(levels: Levels, rows: Ints, weights: Floats) -> DrawTable:
+    """Return the table of N draws on rows [N] of a model's noise levels, with weights [N]."""
+    return DrawTable(rows, levels.rows(rows), weights, len(levels))
+
+
+def write_draws(folder: Path, draws: DrawTable) -> None:
+    """Write the table of a run's draws."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, object] = {
+        "draw": pa.array(np.arange(len(draws.levels)), pa.int32()),
+        "level": pa.array(draws.levels, pa.int32()),
+        "weight": pa.array(draws.weights, pa.float64()),
+    }
+    for name in LEVEL_COLUMNS:
+        if (column := getattr(draws.table, name)) is not None:
+            columns[name] = pa.array(column)
+    table = pa.table(columns).replace_schema_metadata({"levels": str(draws.n_levels)})
+    with replacing(folder / DRAWS, durable=False) as file:
+        pq.write_table(table, file)
+
+
+def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
+    """Return the table of a run's draws; None if the run has none, as of early versions.
+
+    Raises UserError if the file is damaged, has another number of draws than `count`, or is not a
+    regular file inside the folder.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = regular_file(folder, DRAWS)
+    if path is None:
+        return None
+    try:
+        with pq.ParquetFile(path) as file:  # reads the footer only
+            rows = file.metadata.num_rows
+            if not 1 <= rows <= MAX_STORED_DRAWS or count not in (None, rows):
+                expected = f"{count:,}" if count else f"1 to {MAX_STORED_DRAWS:,}"
+                raise ValueError(f"expected {expected} rows, got {rows:,}")
+            table: Any = file.read()
+        if any(column.null_count for column in table.columns):
+            raise ValueError("a value is missing")
+        columns = {
+            name: table[name].to_numpy() for name in LEVEL_COLUMNS if name in table.column_names
+        }
+        levels, weights = table["level"].to_numpy().astype(np.int64), table["weight"].to_numpy()
+        n_levels = int(table.schema.metadata[b"levels"])
+        if not (levels.min() >= 0 and levels.max() < n_levels):
+            raise ValueError(f"levels must be from 0 to {n_levels - 1}")
+        if not (np.isfinite(weights).all() and weights.min() >= 0 < weights.max()):
+            raise ValueError("weights must be finite, none negative, and not all 0")
+        return DrawTable(levels, Levels(**columns), weights.astype(np.float64), n_levels)
+    except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{folder / DRAWS} is damaged: {reason}. Record the run again with --fresh."
+        ) from None

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from bench.contracts.measuring import NO_ANSWER
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, did_you_mean
-from bench.inputs.parsing import Lines, read_csv
-from bench.machine.files import read_text
+from bench.inputs.parsing import Lines, read_csv_file
 from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.locking import locked
@@ -162,10 +161,7 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
 
 def _read(file: Path, required: Sequence[str]) -> tuple[list[str], Lines]:
     """Return the column names of a CSV file, and its rows with their line numbers."""
-    try:
-        head, lines = read_csv(read_text(file), str(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}.") from None
+    head, lines = read_csv_file(file)
     if not set(required) <= set(head):
         raise UserError(f"{file} must be a CSV file with the columns {', '.join(required)}.")
     return head, lines

@@ -15,9 +15,8 @@ from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import exhaustive_strategy
 from bench.errors import UserError
 from bench.store.arrow import booleans, strings, values
-from bench.store.cells import read_cells
+from bench.store.cells import read_cells, read_draws
 from bench.store.documents import Manifest
-from bench.store.draw_table import read_draws
 from bench.store.journal import read_table, to_table
 from bench.store.records import TOP_CLASSES, Record
 

@@ -11,16 +11,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from bench.contracts.parameters import Parameters
-from bench.store.fields import (
-    Amount,
-    Count,
-    Document,
-    Int,
-    Name,
-    Positive,
-    RunId,
-    Share,
-)
+from bench.store.fields import Amount, Count, Document, Int, Name, Positive, RunId, Share
 from bench.store.identity import Identity, Registered, StrategyIdentity
 
 MAX_STORED_DRAWS = 10_000_000

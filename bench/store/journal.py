@@ -22,13 +22,7 @@ from bench.contracts.strategy import DECIDED_BY
 from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, values
-from bench.store.records import (
-    MAX_ERROR,
-    MAX_EVALUATIONS,
-    MAX_SECONDS,
-    SWEEP,
-    is_record,
-)
+from bench.store.records import MAX_ERROR, MAX_EVALUATIONS, MAX_SECONDS, SWEEP, is_record
 
 JOURNAL = "samples.jsonl"
 MAX_LINE_BYTES = 10_000_000  # so that a file without line ends cannot fill memory

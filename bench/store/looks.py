@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from stat import S_ISREG
 
 from pydantic import ValidationError
 
@@ -72,19 +71,12 @@ def record_look(results: Path, manifest: Manifest) -> None:
     look = look_of(manifest)
     if any((old.key, old.run_id) == (look.key, look.run_id) for old in read_looks(results)):
         return
-    line = look.model_dump_json().encode() + b"\n"
-    with suppress(OSError):
-        # Links are not followed, and opening a pipe does not block.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(results / LOOKS, flags, 0o644)
-        try:
-            if S_ISREG(os.fstat(descriptor).st_mode):
-                os.write(descriptor, line)  # in one call, so that processes do not mix their lines
-                return
-        finally:
-            os.close(descriptor)
     if os.path.lexists(file := results / LOOKS) and (file.is_symlink() or not file.is_file()):
         warn_user(f"{file} is not a regular file, so {look.run_id} is not recorded there.")
+        return
+    with suppress(OSError), file.open("ab", buffering=0) as lines:
+        # In one call, so that processes do not mix their lines.
+        lines.write(look.model_dump_json().encode() + b"\n")
 
 
 def read_looks(results: Path) -> Iterator[Look]:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import link_or_copy, regular_file
-from bench.store.cells import ERROR_FOLDERS, has_part_file, link_part
+from bench.store.cells import DRAWS, ERROR_FOLDERS, has_part_file, link_part
 from bench.store.decisions import FAILED
 from bench.store.documents import Manifest, with_code_of
-from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
 from bench.store.folder import MANIFEST, read_manifest, shards_of, whole_manifest
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
-
-NO_SOURCE = -1  # for an image without a line
 
 
 @dataclass(frozen=True)
@@ -40,22 +34,28 @@ class MergeSource:
         return f"shard {part} ({self.path})" if part else str(self.path)
 
 
+class Line(NamedTuple):
+    """A line in the journal of a source."""
+
+    source: int  # index of the source
+    start: int  # offset of the line in bytes
+    length: int  # length of the line in bytes
+    prediction: int  # predicted class, `FAILED` if the image failed
+
+
 @dataclass(frozen=True)
 class Merge:
-    """Locations, filled in by `plan_merge`, of the journal lines of a merged run with n images."""
+    """The journal lines of a merged run; `plan_merge` finds them."""
 
     sources: Sequence[MergeSource]
-    samples: Sequence[str]  # ids of the n images, in the order of the split
+    samples: Sequence[str]  # ids of the images, in the order of the split
     total: int  # number of images, including those of absent shards
-    source: NDArray[np.int32]  # [n], index of the source of each line, `NO_SOURCE` without a line
-    start: Ints  # [n], offset of the line in its journal, in bytes
-    length: NDArray[np.int32]  # [n], length of the line in bytes
-    prediction: Ints  # [n], predicted class, `FAILED` if the image failed or has no line
+    line_of: Mapping[str, Line]  # sample id → line; an undecided image has none
 
     @property
     def decided(self) -> int:
         """Number of images with a line, including failed ones."""
-        return int((self.source != NO_SOURCE).sum())
+        return len(self.line_of)
 
     @property
     def complete(self) -> bool:
@@ -79,28 +79,24 @@ class Merge:
         with ExitStack() as stack:
             journals = {
                 number: stack.enter_context((self.sources[number].path / JOURNAL).open("rb"))
-                for number in np.unique(self.source[self.source != NO_SOURCE]).tolist()
+                for number in {line.source for line in self.line_of.values()}
             }
-            for index in np.flatnonzero(self.source != NO_SOURCE):
-                journal = journals[int(self.source[index])]
-                journal.seek(self.start[index])
-                yield journal.read(self.length[index]).rstrip(b"\n") + b"\n"
+            for line in (self.line_of[name] for name in self.samples if name in self.line_of):
+                journal = journals[line.source]
+                journal.seek(line.start)
+                yield journal.read(line.length).rstrip(b"\n") + b"\n"
 
     def copy_errors(self, target: Path) -> None:
         """Link or copy each image's errors, and the table of draws, into the folder `target`."""
-        others = [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]
-        for number, path in others:
+        for number, path in [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]:
             file = regular_file(path, DRAWS)
             if file and not (target / DRAWS).exists():
                 link_or_copy(file, target / DRAWS)
-            for folder in ERROR_FOLDERS:
-                samples = self._samples_of(number) if (path / folder).is_dir() else []
+            samples = [name for name, line in self.line_of.items() if line.source == number]
+            for folder in (name for name in ERROR_FOLDERS if (path / name).is_dir()):
                 for name in samples:
                     if not has_part_file(target / folder, name):
                         link_part(path / folder, target / folder, name)
-
-    def _samples_of(self, number: int) -> list[str]:
-        return [self.samples[i] for i in np.flatnonzero(self.source == number).tolist()]
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
@@ -139,46 +135,35 @@ def plan_merge(sources: Sequence[MergeSource]) -> Merge:
     # The first line of an image is used. Sources with errors come first, to keep its errors too.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
     samples = _ordered_samples([source.manifest for source in sources])
-    n, total = len(samples), max(_whole_size(source.manifest) for source in sources)
-    merge = Merge(
-        sources,
-        samples,
-        total=max(total, n),
-        source=np.full(n, NO_SOURCE, np.int32),
-        start=np.zeros(n, np.int64),
-        length=np.zeros(n, np.int32),
-        prediction=np.full(n, FAILED, np.int64),
-    )
-    places = {sample_id: index for index, sample_id in enumerate(samples)}
-    for number in range(len(sources)):
-        _find_lines(merge, number, places)
-    return merge
-
-
-def _find_lines(merge: Merge, number: int, places: dict[str, int]) -> None:
-    """Enter the lines of source `number` into `merge`; `places`: sample id → index."""
-    source = merge.sources[number]
-    n_classes = len(source.manifest.classes)
-    journal = source.path / JOURNAL
-    for start, length, record in read_lines(journal, lambda value: is_record(value, n_classes)):
-        index = places.get(record["sample_id"])
-        if index is None:
-            continue
-        prediction = FAILED if record["error"] is not None else int(record["prediction"])
-        holder = int(merge.source[index])
-        if holder not in (NO_SOURCE, number):
-            earlier = int(merge.prediction[index])
-            if FAILED not in (prediction, earlier) and prediction != earlier:
-                classes = source.manifest.classes
-                raise UserError(
-                    f"{merge.sources[holder].name} and {source.name} have different predictions for"
-                    f" {quoted(record['sample_id'])}: {quoted(classes[earlier])} and"
-                    f" {quoted(classes[prediction])}. Leave one of them out."
-                )
-            if earlier != FAILED or prediction == FAILED:
+    total = max(_whole_size(source.manifest) for source in sources)
+    requested, line_of = set(samples), dict[str, Line]()
+    for number, source in enumerate(sources):
+        classes = source.manifest.classes
+        for name, line in _lines_of(source, number):
+            earlier = line_of.get(name)
+            if name not in requested:
                 continue
-        merge.source[index], merge.prediction[index] = number, prediction
-        merge.start[index], merge.length[index] = start, length
+            if earlier is not None and earlier.source != number:
+                predictions = earlier.prediction, line.prediction
+                if FAILED not in predictions and len(set(predictions)) > 1:
+                    raise UserError(
+                        f"{sources[earlier.source].name} and {source.name} have different"
+                        f" predictions for {quoted(name)}: {quoted(classes[predictions[0]])} and"
+                        f" {quoted(classes[predictions[1]])}. Leave one of them out."
+                    )
+                if earlier.prediction != FAILED or line.prediction == FAILED:
+                    continue
+            line_of[name] = line
+    return Merge(sources, samples, max(total, len(samples)), line_of)
+
+
+def _lines_of(source: MergeSource, number: int) -> Iterator[tuple[str, Line]]:
+    """Yield the sample id and the place of each line of a source, whose index is `number`."""
+    n_classes = len(source.manifest.classes)
+    lines = read_lines(source.path / JOURNAL, lambda value: is_record(value, n_classes))
+    for start, length, record in lines:
+        prediction = FAILED if record["error"] is not None else int(record["prediction"])
+        yield record["sample_id"], Line(number, start, length, prediction)
 
 
 def _ordered_samples(manifests: Sequence[Manifest]) -> list[str]:
@@ -201,7 +186,7 @@ def missing_parts(merge: Merge) -> list[str]:
         count = counts.pop()
         absent = sorted({*range(1, count + 1)} - {part.index for part in parts})
         messages += [f"shard {index}/{count} is absent" for index in absent]
-    undecided = {merge.samples[i] for i in np.flatnonzero(merge.source == NO_SOURCE).tolist()}
+    undecided = set(merge.samples) - merge.line_of.keys()
     for source in merge.sources:
         if left := len(undecided.intersection(source.manifest.samples)):
             total = len(source.manifest.samples)

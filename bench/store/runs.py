@@ -11,13 +11,7 @@ from bench.errors import UserError, warn_user
 from bench.machine.files import regular_file
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import (
-    MANIFEST,
-    SHARDS,
-    folders_with,
-    read_manifest,
-    shards_of,
-)
+from bench.store.folder import MANIFEST, SHARDS, folders_with, read_manifest, shards_of
 from bench.store.journal import JOURNAL
 from bench.store.summary import Summary, read_summary
 
@@ -105,12 +99,9 @@ def list_shards(results: Path) -> list[Path]:
         with suppress(UserError):  # the run is not merged, or unreadable
             stored = read_run(run)
             merged = set(stored.manifest.samples if stored.complete else ())
-        shards = (shard for shard in shards_of(run) if (shard / MANIFEST).exists())
-        unmerged += [shard for shard in shards if not (merged and _is_part(shard, merged))]
+        for shard in (shard for shard in shards_of(run) if (shard / MANIFEST).exists()):
+            with suppress(UserError):  # an unreadable shard is listed
+                if merged and merged.issuperset(read_manifest(shard).samples):
+                    continue
+            unmerged.append(shard)
     return sorted(unmerged)
-
-
-def _is_part(shard: Path, merged: set[str]) -> bool:
-    with suppress(UserError):
-        return merged.issuperset(read_manifest(shard).samples)
-    return False

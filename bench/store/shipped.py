@@ -6,6 +6,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from zipfile import ZIP_LZMA, ZipFile, ZipInfo
@@ -38,17 +39,12 @@ def shipped_folder() -> Path:
     with ZipFile(io.BytesIO(content)) as archive:
         for entry in archive.infolist():
             path = folder / entry.filename
-            if not _has_checksum(path, entry.CRC):
-                path.parent.mkdir(exist_ok=True)
-                write_atomically(path, archive.read(entry), durable=False)
+            with suppress(OSError):  # the file is missing, or not regular
+                if zlib.crc32(read_bytes(path)) == entry.CRC:
+                    continue
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, archive.read(entry), durable=False)
     return folder
-
-
-def _has_checksum(path: Path, checksum: int) -> bool:
-    try:
-        return zlib.crc32(read_bytes(path)) == checksum
-    except OSError:
-        return False
 
 
 def pack(published: Path) -> bytes:

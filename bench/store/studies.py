@@ -15,15 +15,7 @@ from pydantic import Field
 
 from bench.errors import UserError, quoted
 from bench.store.documents import Manifest, StoredConfig
-from bench.store.fields import (
-    Count,
-    Document,
-    Interval,
-    Name,
-    Positive,
-    RunId,
-    Share,
-)
+from bench.store.fields import Count, Document, Interval, Name, Positive, RunId, Share
 from bench.store.locking import LockedFolder
 from bench.store.sidecar import Sidecar
 

@@ -15,14 +15,16 @@ from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import regular_file, replacing
 from bench.store.cells import (
+    DRAWS,
     ERROR_FOLDERS,
+    DrawTable,
     Times,
     link_part,
     write_cells,
+    write_draws,
     write_first_order,
 )
-from bench.store.documents import Fitted, Manifest, StoredConfig, mixed_code_warning, with_code_of
-from bench.store.draw_table import DRAWS, DrawTable, write_draws
+from bench.store.documents import Manifest, StoredConfig, mixed_code_warning, with_code_of
 from bench.store.fields import without_none
 from bench.store.folder import (
     MANIFEST,
@@ -70,7 +72,9 @@ class RunFolder:
             try:
                 self._made = not os.path.lexists(self.path)
                 self.path.mkdir(parents=True, exist_ok=True)
-                self._refuse_links()
+                regular_file(self.path, JOURNAL)
+                if links := [n for n in ERROR_FOLDERS if (self.path / n).is_symlink()]:
+                    raise UserError(f"{self.path / links[0]} must be a folder, got a link.")
                 self._folder = stack.enter_context(locked(self.path, LOCK, wait=0))
                 if self._fresh:
                     with locked(self.path) as folder:
@@ -99,13 +103,6 @@ class RunFolder:
                     self.path.parent.rmdir()
                     self.path.parent.parent.rmdir()
 
-    def _refuse_links(self) -> None:
-        """Refuse links in place of files and folders, so that nothing outside is written."""
-        regular_file(self.path, JOURNAL)
-        for name in ERROR_FOLDERS:
-            if (self.path / name).is_symlink():
-                raise UserError(f"{self.path / name} must be a folder, got a link.")
-
     def _adopt_manifest(self) -> None:
         """Join the manifest with a stored one, and write it if it changed."""
         if os.path.lexists(self.path / MANIFEST):
@@ -131,8 +128,8 @@ class RunFolder:
                 return
         self._folder.write(MANIFEST, self.manifest)
 
-    def _change(self, **changes: object) -> None:
-        """Change fields of the manifest, and write it."""
+    def change(self, **changes: object) -> None:
+        """Change fields of the manifest, such as `fitted`, and write it."""
         self.manifest = self.manifest.model_copy(update=changes)
         with self._writing():
             self._folder.write(MANIFEST, self.manifest)
@@ -143,7 +140,7 @@ class RunFolder:
         Results on other samples stay in the journal but are no longer part of the run.
         """
         kept = self.manifest.narrowed({*sample_ids, *self._asked_before})
-        self._change(samples=kept.samples)
+        self.change(samples=kept.samples)
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
         """Return the samples that are not decided, or lack errors with `save_errors`."""
@@ -155,14 +152,6 @@ class RunFolder:
             write_draws(self.path, draws)
         if not np.array_equal(draws.table.time, draws.levels):
             self._times = draws.table.time  # stored with the errors, since it is not the timestep
-
-    def keep_fitted(self, fitted: Fitted) -> None:
-        """Write the report of the backbone's fit into the manifest."""
-        self._change(fitted=fitted)
-
-    def keep_warnings(self, warnings: Sequence[str]) -> None:
-        """Write warnings about the model into the manifest."""
-        self._change(warnings=list(warnings))
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
         """Store one image's record and, unless `decided` is None, its errors.

@@ -19,20 +19,28 @@ def pictures(side: int = 48) -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
-class ClassifierContract:
-    """Tests of a classifier; subclass it and define `make`."""
+class BackboneContract:
+    """What the tests of all kinds of backbones have in common."""
 
-    texts: Sequence[str] = TEXTS  # three prompts of different lengths
-    tolerance = 1e-4  # allowed change of a logit with its batch, relative and absolute
+    texts: Sequence[str] = TEXTS  # three prompts of different lengths and meanings
+    tolerance = 1e-4  # allowed change of a number with its batch, relative to the largest number
 
     def make(self) -> Any:
-        """Return the classifier."""
+        """Return the backbone, on the CPU and in float32."""
         raise NotImplementedError
+
+    def make_checked(self) -> Any:
+        """Return the backbone with its output validated as in a run."""
+        return self.make()
 
     @pytest.fixture
     def backbone(self) -> Any:
-        """The classifier, made once per test class."""
-        return once(type(self), self.make)
+        """The backbone, made once per test class."""
+        return once(type(self), self.make_checked)
+
+
+class ClassifierContract(BackboneContract):
+    """Tests of a classifier; subclass it and define `make`. `tolerance` is absolute, too."""
 
     def test_logits_are_one_row_per_image(self, backbone: Any) -> None:
         """Logits are finite floats [images, texts], for images of any size and mode."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +15,13 @@ from bench.engine.acceleration import with_gradients
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.scoring import mixed, times
 from bench.engine.trees import Tree, check_alike, grown, leaves, rows
-from bench.testing.classifiers import once, pictures
+from bench.testing.classifiers import BackboneContract, pictures
 
 DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
 STEP = 1e-2  # of finite differences, as a fraction of the way to another prompt
 
 
-class DenoiserContract:
+class DenoiserContract(BackboneContract):
     """Tests of a denoiser; subclass it and define `make`.
 
     class TestMine(DenoiserContract):
@@ -34,14 +33,9 @@ class DenoiserContract:
     tolerance = 1e-5  # allowed change of a number with its batch, relative to the largest number
     slope_tolerance = 0.05  # allowed relative deviation of a gradient from a finite difference
 
-    def make(self) -> Any:
-        """Return the denoiser on the CPU, in float32."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def backbone(self) -> CheckedDenoiser:
-        """The denoiser, made once per test class, with shapes and dtypes validated as in a run."""
-        return once(type(self), lambda: CheckedDenoiser(self.make(), "the denoiser"))
+    def make_checked(self) -> CheckedDenoiser:
+        """Return the denoiser with its shapes and dtypes validated as in a run."""
+        return CheckedDenoiser(self.make(), "the denoiser")
 
     @pytest.fixture
     def images(self, backbone: CheckedDenoiser) -> list[Image.Image]:

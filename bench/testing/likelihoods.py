@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.decision import REDUCTIONS
 from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
-from bench.testing.classifiers import TEXTS, once, pictures
+from bench.testing.classifiers import BackboneContract, pictures
 
 
-class LikelihoodContract:
+class LikelihoodContract(BackboneContract):
     """Tests of a likelihood; subclass it and define `make`."""
 
-    texts: Sequence[str] = TEXTS  # three texts of different lengths and meanings
-    tolerance = 1e-4  # allowed change of an error with its batch, relative to the largest error
-
-    def make(self) -> Any:
-        """Return the likelihood."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def backbone(self) -> Any:
-        """The likelihood, made once per test class, with its output validated as in a run."""
-        return once(type(self), lambda: CheckedLikelihood(self.make(), "the likelihood"))
+    def make_checked(self) -> CheckedLikelihood:
+        """Return the likelihood with its output validated as in a run."""
+        return CheckedLikelihood(self.make(), "the likelihood")
 
     def test_its_class_says_how_draws_are_put_together(self, backbone: CheckedLikelihood) -> None:
         """`reduction` is a class attribute, because it is read before the weights are loaded."""

@@ -1,6 +1,6 @@
 """Turns recordings into every figure and table of the study, and into its page.
 
-    python studies/how-many-draws/analyse.py --results DIR --out docs/studies/how-many-draws
+    python studies/how-many-draws/analyse.py --results DIR --out studies/how-many-draws/rehearsal
 
 DIR holds runs (`bench study … --results DIR`) or exported recordings. Every number on the page is
 from these runs; the same command on other recordings makes the same page of them. `--rehearsal`
@@ -253,7 +253,7 @@ def page(recordings: Sequence[Result], groups: Sequence[Result], rehearsal: bool
     parts = ["# How many draws are enough?"]
     parts += [REHEARSAL] if rehearsal else []
     parts.append(
-        "[The plan](../../../studies/how-many-draws/README.md) was written before the data."
+        "[The plan](../README.md) was written before the data."
         " This page, its figures and its numbers were written by `python"
         " studies/how-many-draws/analyse.py`; [results.json](results.json) has all of them."
     )

@@ -6,8 +6,8 @@
 
 Steps: what is needed is here; the device computes what a CPU does, and how fast; a pilot; bfloat16
 against float32; the recordings, in the hours that are left; what to send back. A step that does not
-show what it should ends the night, and says why. The same command resumes. docs/gpu-night.md
-explains each of them.
+show what it should ends the night, and says why. The same command resumes. night.md explains each
+of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from measuring import read_results
 
 import bench
 from bench.errors import UserError
-from bench.machine.devices import PEAKS
+from bench.machine.environment import PEAKS
 from bench.machine.files import write_atomically
 from bench.reports.error_dataset import Sharing, write_error_dataset
 from bench.running.estimate import make_plan
@@ -222,12 +222,9 @@ def night(options: argparse.Namespace) -> Path:
     files = [random_study(out, options.side)] if options.random else record.step_files("night")
     planned = [record.plan(file, results, options.device) for file in files]
     steps = [step for step, _ in planned]
-    record.print_plan(steps, options.hours, options.on)
     log = Night(out)
     if not options.random:
-        needed = [declared for step, declared in planned if step.runs_left]
-        if problems := record.check(needed, results, sum(step.bytes for step in steps)):
-            raise UserError(record.missing_message(problems))
+        record.fetch_all([step.file for step in steps if step.runs_left])
         log.show([Verdict("needed", "weights, data and room are here", "all", True)])
     log.show(list(device_verdicts(check_device(out, options.device))))
     first, declared = planned[0]

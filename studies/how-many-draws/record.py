@@ -1,20 +1,19 @@
-"""Records the study: a plan of its cost, a check of what it needs, and then step after step.
+"""Records the study, step after step: `bench fetch` and `bench study` within the hours of a night.
 
-    python studies/how-many-draws/record.py night --dry-run
+    bench study studies/how-many-draws/night/1-ucmerced.toml --dry-run     # what a step costs
     python studies/how-many-draws/record.py night --results runs --device cuda --hours 7.5
     python studies/how-many-draws/record.py rehearsal --results runs --device cpu
 
-A step is one file of `bench study`. Before the first image, weights and data of every step are
-fetched or found, and what is missing ends the command with what to do. A step that does not fit
-into the hours that are left is dropped, and so are those after it; a step that takes longer than
-that is interrupted. The same command resumes.
+A step is one file of `bench study`. Before the first image, the weights and data of every step are
+fetched, and what is missing ends the command with what to do. A step that does not fit into the
+hours that are left is dropped, and so are those after it; a step that takes longer than that is
+interrupted. The same command resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,14 +23,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.cli.fetch import fetch
-from bench.errors import BenchError, UserError
-from bench.machine.devices import PEAK_UTILISATION, PEAKS, assumed_speed
+from bench.errors import UserError
+from bench.machine.environment import PEAKS, assumed_speed
 from bench.machine.files import write_atomically
 from bench.running.study.file import DeclaredStudy, read_study_file
 from bench.running.study.plan import plan_study
 
 HERE = Path(__file__).resolve().parent
-BYTES_PER_CELL = 8.5  # as recorded: 8.2 with 640 cells per image, and less with more
 STOPPED = 130  # exit code of an interrupted step, which the same command resumes
 STATE = "record.json"
 
@@ -41,9 +39,8 @@ class Step:
     """One step, and what is left of it.
 
     Attributes:
-        images, evaluations, tflop: what is left to score; tflop is None where it is not known.
+        images, evaluations, tflop: what is left to score; of classifiers, no TFLOP are known.
         dtype: of the largest part, for the time on devices that are not here.
-        bytes: size of its recorded errors, at the most.
         runs_left: number of runs that are not complete.
     """
 
@@ -51,15 +48,14 @@ class Step:
     file: Path
     images: int
     evaluations: int
-    tflop: float | None
+    tflop: float
     dtype: str
-    bytes: float
     runs_left: int
 
     def hours_on(self, device: str) -> float:
         """Return the hours that the step takes on a device of `PEAKS`; 0 where that is unknown."""
         speed = assumed_speed(device, self.dtype) or 0
-        return (self.tflop or 0) * 1e12 / speed / 3600
+        return self.tflop * 1e12 / speed / 3600
 
 
 def step_files(study: str) -> list[Path]:
@@ -79,11 +75,6 @@ def plan(file: Path, results: Path, device: str | None = None) -> tuple[Step, De
     if refused := [cell for cell in planned.cells if cell.error]:
         raise UserError(f"{file.name}: {refused[0].axes}: {refused[0].error}")
     left = [cell for cell in planned.cells if not cell.there]
-    recorded = [
-        cell for cell, own in zip(planned.cells, declared.cells, strict=True)
-        if own.config.save_errors and not cell.there
-    ]  # fmt: skip
-    cells = sum(cell.evaluation_equivalents or 0 for cell in recorded)
     step = Step(
         name=file.stem,
         file=file,
@@ -91,81 +82,23 @@ def plan(file: Path, results: Path, device: str | None = None) -> tuple[Step, De
         evaluations=planned.evaluation_equivalents,
         tflop=sum(cell.tflop or 0 for cell in left),
         dtype=declared.cells[-1].config.dtype or "float32",
-        bytes=cells * BYTES_PER_CELL,
         runs_left=len(left),
     )
     return step, declared
 
 
-def print_plan(steps: Sequence[Step], hours: float, device: str) -> None:
-    """Print what each step takes on published devices, and which fit into the hours."""
-    names = list(PEAKS)
-    heads = [f"{name}, h" for name in names]
-    print(f"{'step':<18} {'images':>7} {'evaluations':>12} {'TFLOP':>11}", end="")
-    print("".join(f"{head:>13}" for head in heads), f"{'disk, MB':>10}")
-    total = dict.fromkeys(names, 0.0)
-    fits: list[str] = []
-    for step in steps:
-        for name in names:
-            total[name] += step.hours_on(name)
-        fits += [step.name] if total[device] <= hours else []
-        spent = "".join(f"{step.hours_on(name):>13.2f}" for name in names)
-        row = f"{step.name:<18} {step.images:>7,} {step.evaluations:>12,} {step.tflop or 0:>11,.0f}"
-        print(row + spent, f"{step.bytes / 1e6:>10,.0f}")
-    summed = "".join(f"{value:>13.2f}" for value in total.values())
-    images, evaluations = (sum(getattr(s, n) for s in steps) for n in ("images", "evaluations"))
-    tflop, size = sum(s.tflop or 0 for s in steps), sum(s.bytes for s in steps)
-    print(
-        f"{'all':<18} {images:>7,} {evaluations:>12,} {tflop:>11,.0f}{summed} {size / 1e6:>10,.0f}"
-    )
-    print(
-        "\nHours: the published dense peak in the step's dtype, of which"
-        f" {100 * PEAK_UTILISATION:.0f} % is assumed."
-        " Classifiers are not in them: minutes, with the reading of data."
-    )
-    dropped = [step.name for step in steps if step.name not in fits]
-    print(
-        f"In {hours:g} hours of one {device}: {', '.join(fits) or 'nothing'};"
-        f" dropped: {', '.join(dropped) or 'nothing'}."
-    )
-
-
-def check(declared: Sequence[DeclaredStudy], results: Path, size: float) -> list[str]:
-    """Fetch or find the weights and the data of every run; return what is wrong, with advice."""
-    import bench
-
-    problems: list[str] = []
-    configs = [cell.config for study in declared for cell in study.cells]
-    # Copies on this machine were checked by the plan.
-    fetched = (str(config.backbone) for config in configs if not config.weights)
-    for name in dict.fromkeys(fetched):
-        try:
-            list(fetch(name))
-        except BenchError as error:
-            problems.append(f"{name}: {error} (bench fetch {name})")
-    for name, split, folder in dict.fromkeys((c.dataset, c.split, c.data_dir) for c in configs):
-        try:
-            bench.load_dataset(name, split=split, data_dir=folder)
-        except BenchError as error:
-            problems.append(f"{name}: {error} (bench check-data {name})")
-    results.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(results).free) < 1.2 * size:
-        problems.append(
-            f"{results} has {free / 1e9:.1f} GB free, and the recordings take up to"
-            f" {size / 1e9:.1f} GB: make room, or name another --results."
-        )
-    return problems
-
-
-def missing_message(problems: Sequence[str]) -> str:
-    """Return what is missing, and how copies on this machine are named."""
-    return (
-        "nothing was scored, since something is missing:\n- "
-        + "\n- ".join(problems)
-        + "\nCopies that"
-        " lie on this machine are named in the files of the study, as"
-        ' {name = "ucmerced", data_dir = "FOLDER"} and {name = "sd15", weights = "FOLDER"}.'
-    )
+def fetch_all(files: Sequence[Path]) -> None:
+    """Fetch or find the weights and the data of every run. UserError: what is missing."""
+    try:
+        for file in files:
+            for _ in fetch(str(file)):
+                pass
+    except UserError as error:
+        raise UserError(
+            f"nothing was scored, since something is missing: {error}\nCopies that lie on this"
+            ' machine are named in the files of the study, as {name = "ucmerced", data_dir ='
+            ' "FOLDER"} and {name = "sd15", weights = "FOLDER"}.'
+        ) from error
 
 
 def record(
@@ -181,7 +114,7 @@ def record(
     for step in steps:
         row: dict[str, object] = {**asdict(step), "file": step.file.name}
         speed = reached or (assumed_speed(usual, step.dtype) or 1) / 1e12
-        expected = (step.tflop or 0) / speed
+        expected = step.tflop / speed
         outcomes.append(row)
         if step.runs_left == 0:
             row["status"] = "complete before"
@@ -223,7 +156,7 @@ def _run(step: Step, results: Path, device: str | None, seconds: float) -> int:
 
 
 def main() -> int:
-    """Plan, check and record; 2: something is missing, 3: a step is not complete."""
+    """Plan, fetch and record; 2: something is missing, 3: a step is not complete."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -232,17 +165,11 @@ def main() -> int:
     parser.add_argument("--device", help="as `bench run --device`")
     parser.add_argument("--hours", type=float, default=7.5, help="for this call")
     parser.add_argument("--on", choices=list(PEAKS), default="H100", help="whose hours are planned")
-    parser.add_argument("--dry-run", action="store_true", help="the cost; nothing is fetched")
     options = parser.parse_args()
     try:
-        planned = [plan(f, options.results, options.device) for f in step_files(options.study)]
-        steps = [step for step, _ in planned]
-        print_plan(steps, options.hours, options.on)
-        if options.dry_run:
-            return 0
-        needed = [declared for step, declared in planned if step.runs_left]
-        if problems := check(needed, options.results, sum(step.bytes for step in steps)):
-            raise UserError(missing_message(problems))
+        files = step_files(options.study)
+        steps = [plan(file, options.results, options.device)[0] for file in files]
+        fetch_all([step.file for step in steps if step.runs_left])
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

@@ -18,10 +18,16 @@ from bench.store.summary import Metrics
     [
         ({}, "either a target or a ratio"),
         ({"ratio": F1, "target": "package.module:Mine"}, "either a target or a ratio"),
-        ({"ratio": F1, "needs": ("prediction", "score")}, "needs must be one or more of .*'score'"),
+        (
+            {"ratio": F1, "needs": ("prediction", "score")},
+            "needs must be a list, each prediction or .*'score'",
+        ),
         ({"ratio": F1, "range": (1.0, 0.0)}, "range must be the smallest"),
-        ({"ratio": F1, "direction": "up"}, "direction must be of the type .*'up'"),
-        ({"ratio": F1, "hub": ("f1",)}, "hub must be the Hub's metric"),
+        (
+            {"ratio": F1, "direction": "up"},
+            "direction must be higher or lower or neither, got 'up'",
+        ),
+        ({"ratio": F1, "hub": ("f1",)}, "hub must be a list of 2, each text or None"),
     ],
 )
 def test_a_declaration_that_cannot_be_meant_is_refused(

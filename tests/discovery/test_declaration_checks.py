@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.command import bench
 from helpers.given import make_folder
 
+from bench.contracts.specs import DownloadLayout
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs.checking import check_data
@@ -97,11 +97,11 @@ def test_a_file_that_the_user_names_may_lead_elsewhere_and_says_so(data: Path) -
     ],
 )
 def test_a_layout_leads_from_the_folder_that_the_user_names(
-    layout: dict[str, Any], data: Path
+    layout: DownloadLayout, data: Path
 ) -> None:
     (data / "birds.toml").write_text(f'{HEAD}source = "download"\n{CLASSES}')
     spec = load_spec(data / "birds.toml")
-    spec.layout.update(layout)  # type: ignore[attr-defined]
+    spec.layout.update(layout)
     with pytest.raises(UserError, match="leads out of the folder"):
         load_split(DataSource(spec, str(data)), "test")
 

@@ -79,7 +79,7 @@ BROKEN = {
     "bad field": (GOOD.replace("split=", "slpit="), "slpit"),
     "bad version": (
         GOOD.replace("split=", "version='1', split="),
-        "version must be of the type int, got '1'",
+        "version must be a whole number, got '1'",
     ),
 }
 

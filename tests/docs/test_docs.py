@@ -15,7 +15,7 @@ PAGES = sorted(
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         ROOT / "bench/cli/glossary.md",
-        *ROOT.glob("d*/*.md"),
+        *ROOT.glob("d*/**/*.md"),
         *ROOT.glob("results/*.md"),
         *ROOT.glob("studies/*/*.md"),
         *ROOT.glob(".github/*.md"),

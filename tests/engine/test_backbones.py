@@ -24,7 +24,7 @@ from bench.engine.embeddings import embed_prompts
 from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 from bench.engine.scoring import Scoring, SharedNoise, coefficients
 from bench.errors import PluginError, UserError
-from bench.inputs.templates import make_columns
+from bench.inputs.prompts import make_columns
 
 TEXTS = ("one", "two", "three")
 SHAPE = (2, 4, 4)

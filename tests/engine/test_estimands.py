@@ -34,7 +34,7 @@ from bench.engine.scoring import (
 )
 from bench.inputs.draws import generate_noise, parse_plan
 from bench.inputs.estimand import Loss
-from bench.inputs.templates import make_columns
+from bench.inputs.prompts import make_columns
 
 ABAR, FLOW = np.linspace(0.99, 0.01, 20), {"num_train_timesteps": 20, "shift": 3.0}
 TABLES: dict[str, Levels] = {

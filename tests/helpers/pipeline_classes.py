@@ -17,7 +17,7 @@ from bench.discovery.loading import load_plugins
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import CLASS_LABELS, class_problem
 
-PAGE = ROOT / "docs/backbones/README.md"
+PAGE = ROOT / "design/pipelines.md"
 START, END = "<!-- classes -->", "<!-- /classes -->"
 TRIED = "tried before it is used, and refused with the reason if that fails"
 

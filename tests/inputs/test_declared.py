@@ -19,7 +19,7 @@ from bench.inputs.pixels import decode
 from bench.inputs.replaced import crop_to_column
 from bench.inputs.split import Split
 from bench.inputs.survey import find_source_files
-from bench_plugins.datasets._downloads import compile_line
+from bench_plugins.datasets._declared import compile_line
 
 BIRDS = """
 name = "birds"

@@ -21,8 +21,7 @@ from helpers.single_file import save_single_file
 from huggingface_hub import constants
 
 from bench.errors import AbsentError, UserError
-from bench.inputs.altered import add_files
-from bench.inputs.weights import Weights, resolve
+from bench.inputs.weights import Weights, add_files, resolve
 from bench.machine.offline import offline
 from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones.families import StableDiffusion

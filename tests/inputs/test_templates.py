@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.inputs.templates import from_templates, make_columns, read_templates
+from bench.inputs.prompts import from_templates, make_columns, read_templates
 
 
 def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:

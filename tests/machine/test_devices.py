@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.machine.devices import PEAK_UTILISATION, PEAKS, assumed_speed, seconds_on_devices
+from bench.machine.environment import PEAK_UTILISATION, PEAKS, assumed_speed, seconds_on_devices
 
 
 def test_the_time_follows_the_peak_of_the_dtype() -> None:

@@ -30,8 +30,8 @@ from bench.recordings.recording import open_draws
 from bench.stats.paired import Difference
 from bench.store.calibrations import CALIBRATION, read_calibration
 from bench.store.folder import read_records
-from bench_plugins.strategies._bands import cheapest_band, image_statistics
 from bench_plugins.strategies.full import Uniform
+from bench_plugins.strategies.race import Race, cheapest_band
 
 
 def learned(path: Path, *what: str, strategy: str = "race") -> LearnedSettings:
@@ -116,7 +116,7 @@ def test_differences_are_weighted_as_in_a_race(tmp_path: Path) -> None:
 
     def costs(weights: Any) -> Any:
         problem = replace(recording.problem, weights=weights)
-        statistics = [image_statistics(problem, errors) for errors in tables]
+        statistics = [Race().statistics(problem, errors, None) for errors in tables]
         return {cheapest_band(statistics)}, np.mean([image.costs for image in statistics], axis=0)
 
     even, weighted = np.ones(N_DRAWS), np.where(inside, 5.0, 0.1)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from bench.errors import UserError
 from bench.inputs.data import slugify
-from bench.machine.devices import assumed_speed
+from bench.machine.environment import assumed_speed
 from bench.reports.terminal.plan import print_plan
 from bench.running.estimate import make_plan
 from bench.running.prepare import prepare

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("captions")
         (("--views", "spin"), "Unknown views 'spin'"),
         (("--views", "flip:3"), "the views 'flip' take no value"),
         (("--views", "crop:0"), "at least one view is needed"),
-        (("--views", "posterior"), "has no `posterior`"),
+        (("--views", "posterior"), "needs posterior()"),
         (("--template", "a {class}"), "every item of dataset 'captions' has texts of its own"),
     ],
 )

@@ -62,7 +62,7 @@ def score(
         import numpy as np
 
         from bench.contracts.strategy import Problem
-        from bench.inputs.templates import make_columns
+        from bench.inputs.prompts import make_columns
 
         bright = CheckedClassifier(Brightness(), "brightness")
         problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))

@@ -11,7 +11,7 @@ from benchmarks import verdicts
 
 
 def test_the_table_of_promises_is_printed_by_the_benchmark() -> None:
-    page = (ROOT / "docs" / "promises.md").read_text("utf-8")
+    page = (ROOT / "docs" / "concepts" / "racing.md").read_text("utf-8")
     for bound in verdicts.BOUNDS:
         row = re.escape(f"| {' | '.join(bound)} | ")
         figures = re.findall(rf"^{row}(\S+) % \|$", page, re.MULTILINE)

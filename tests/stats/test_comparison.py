@@ -12,7 +12,7 @@ from helpers.runs import a_manifest, store
 
 from bench.errors import UserError
 from bench.reports.measured import compare
-from bench.stats.differences import differing, run_settings
+from bench.stats.comparison import differing, run_settings
 from bench.stats.paired import difference_interval
 from bench.store.documents import Manifest
 from bench.store.runs import read_run

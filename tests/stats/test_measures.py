@@ -27,10 +27,9 @@ from bench.stats.measures import (
     measured_difference,
 )
 from bench.stats.shares import accuracy_interval
-from bench.store.cells import read_cells
+from bench.store.cells import draw_table, read_cells, write_draws
 from bench.store.columns import add_columns
 from bench.store.decisions import read_decisions
-from bench.store.draw_table import draw_table, write_draws
 from bench.store.folder import read_manifest
 
 

@@ -97,7 +97,7 @@ def test_a_folder_without_recordings_ends_with_what_to_do(
 
 
 def test_the_published_page_is_what_the_analysis_writes() -> None:
-    folder = ROOT / "docs" / "studies" / "how-many-draws"
+    folder = ROOT / "studies" / "how-many-draws" / "rehearsal"
     found = json.loads((folder / "results.json").read_text())
     text = (folder / "README.md").read_text()
     assert written(found["recordings"], found["beside"], rehearsal=True) == text

@@ -147,5 +147,5 @@ def test_a_text_alone(tmp_path: Path) -> None:
         assert lengths[records[name]["prediction"]] == min(lengths)
         assert records[name]["top"][0][1] == min(lengths)
     refused = bench("run", "digits", "--control", "text-only", "--results", tmp_path)
-    assert refused.code == 2 and "needs a likelihood with prior(texts, draws)" in refused.err
+    assert refused.code == 2 and "--control text-only needs prior()" in refused.err
     assert "'tiny-digits' is not" in refused.err

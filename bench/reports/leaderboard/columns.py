@@ -22,7 +22,7 @@ from bench.reports.formats import (
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow
 from bench.reports.text import TextTable
-from bench.stats.differences import Settings
+from bench.stats.comparison import Settings
 from bench.stats.many import rank_text
 
 # `cost` is evaluation equivalents per image, `n` the number of images and `s` seconds per image.

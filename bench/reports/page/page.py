@@ -176,7 +176,7 @@ def _pause_garbage_collector() -> Iterator[None]:
     """Pause the garbage collector, which would traverse millions of live objects repeatedly.
 
     A report of 200,000 images with 1,000 classes takes 5.9 s of CPU without it and 9.9 s with it,
-    start-up aside (the run of benchmarks/report.py).
+    start-up aside.
     """
     was_on = gc.isenabled()
     gc.disable()

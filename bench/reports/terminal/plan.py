@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.errors import images_failed
-from bench.machine.devices import PEAK_UTILISATION
+from bench.machine.environment import PEAK_UTILISATION
 from bench.reports.formats import assignments, format_duration
 from bench.reports.study.methods import varied_axes
 from bench.reports.study.published import published_tables

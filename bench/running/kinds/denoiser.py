@@ -12,17 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery import backbones
-from bench.discovery.backbones import encoder_key
-from bench.discovery.targets import load_target, offers
+from bench.discovery.backbones import can_linearise, encoder_key, fact
 from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
-from bench.inputs.templates import Columns
+from bench.inputs.prompts import Columns
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.kinds.checks import check_model, check_precision
 from bench.running.question import PreparedRun, RunQuestion, ScorerKind
@@ -41,10 +41,10 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
 
     batches_cells = True
 
+    @override
     def problem(
         self, question: RunQuestion, columns: Columns, levels: Levels | None = None
     ) -> Problem:
-        """Return the problem of an image, with the costs of cells and, with `levels`, the draws."""
         problem = replace(
             super().problem(question, columns),
             can_linearise=question.strategy.linearises,
@@ -58,38 +58,28 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             problem,
             timesteps=draw_rows(question, levels),
             weights=weights_of_draws(question, levels),
-            can_linearise=backbones.can_linearise(question.backbone),
+            can_linearise=can_linearise(question.backbone),
         )
 
-    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError if the backbone lacks a null, a posterior or levels that are needed."""
-        super().check(question)
+    @override
+    def check(self, question: RunQuestion) -> None:
         config, split = question.config, question.split
-        target, name = load_target(question.backbone), question.backbone_name
         if config.subtract_null and (not split or not split.items or split.items.shapes[0][0] == 1):
             raise UserError(
                 "--subtract-null needs items with several images: it changes no decision among the"
                 " texts of one image."
-            )
-        if needs_null(config) and not offers(target, Denoiser.encode_null):
-            option = "--subtract-null" if config.subtract_null else "--guidance"
-            raise UserError(
-                f"{option} needs a null conditioning, but backbone {name!r} has no `encode_null`."
             )
         of_latents = question.views is not None and question.views.views.of_latents
         if of_latents and config.latent == "sample":
             raise UserError(
                 f"--views {config.views} are samples of the latent; leave --latent out."
             )
-        if (of_latents or config.latent == "sample") and not offers(target, Denoiser.posterior):
-            option = f"--views {config.views}" if of_latents else "--latent sample"
-            raise UserError(
-                f"{option} needs the distribution of the latent, but backbone {name!r} has no"
-                " `posterior`."
-            )
+        if of_latents:
+            question.check_offers(f"--views {config.views}", Denoiser.posterior)
         if (levels := level_table(question)) is not None:
             weights_of_draws(question, levels)
 
+    @override
     def check_draws(self, question: RunQuestion) -> None:
         """Raise UserError if levels, weights or noise of the user do not fit the model.
 
@@ -108,8 +98,8 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
                 read_noise(Path(config.noise), question.n_draws, backbone.latent_shape)
         weights_of_draws(question, levels)
 
+    @override
     def scoring(self, question: RunQuestion) -> ScoringIdentity:
-        """Return the identity of the error and the draws, without settings at their default."""
         config = question.config
         return ScoringIdentity(
             loss=config.loss,
@@ -124,8 +114,8 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             ),
         )
 
+    @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedDenoiser:
-        """Return a plugin's denoiser with checks of every output; sets the precision of float32."""
         from bench.engine.acceleration import set_precision
         from bench.engine.denoiser import CheckedDenoiser
 
@@ -133,10 +123,10 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
         set_precision(denoiser.device, question.config.tf32)
         return denoiser
 
+    @override
     def load(
         self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()
     ) -> CheckedDenoiser:
-        """Return the denoiser; the runs' prompts are encoded before its network is loaded."""
         backbone = self.make(question)
         for run in encoded_first:
             with suppress(UserError):  # that run raises it again when it starts
@@ -144,15 +134,15 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
         _set_up(question, backbone)
         return backbone
 
+    @override
     def text_files(self, question: RunQuestion) -> list[Path]:
-        """Return the file of the run's encoded prompts."""
         from bench.engine.embeddings import conditioning_file
 
         texts, with_null = question.prompts.texts, needs_null(question.config)
         return [conditioning_file(conditioning_key(question), texts, with_null)]
 
+    @override
     def open_engine(self, question: RunQuestion, backbone: CheckedDenoiser | None = None) -> Engine:
-        """Return the engine; prompts are encoded before the network is loaded."""
         from bench.engine.acceleration import compile_network
         from bench.engine.batching import settle_batch_size
         from bench.engine.denoising import DenoisingEngine
@@ -211,7 +201,7 @@ def linearisation_cost(question: RunQuestion) -> float:
     if not question.strategy.linearises:
         return LINEARISATION_COST
     resolution = question.backbone_parameters.get("resolution")
-    cost = backbones.linearisation_cost(question.backbone, question.weights, resolution)
+    cost = fact(question.backbone, Denoiser.linearisation_cost, question.weights, resolution)
     null = question.config.guidance is not None
     return (LINEARISATION_COST if cost is None else cost) + null
 
@@ -249,9 +239,8 @@ def weights_of_draws(prepared: RunQuestion, levels: Levels) -> Column:
 
 def level_table(prepared: RunQuestion) -> Levels | None:
     """Return the backbone's noise levels; None if only the model itself knows them."""
-    return backbones.level_table(
-        prepared.backbone, prepared.weights, **prepared.backbone_parameters
-    )
+    parameters = prepared.backbone_parameters
+    return fact(prepared.backbone, Denoiser.level_table, prepared.weights, **parameters)
 
 
 def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.backbone import Classifier, Likelihood
-from bench.discovery.backbones import read_reduction
-from bench.discovery.targets import load_target, offers
+from typing_extensions import override
+
+from bench.contracts.backbone import Classifier
+from bench.discovery.backbones import reduction_of
+from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
@@ -30,20 +32,20 @@ class ClassifierKind(ScorerKind["CheckedClassifier"]):
 
     one_draw = True
 
+    @override
     def scoring(self, question: RunQuestion) -> ScoringIdentity:
-        """Return an empty entry, because no error is measured."""
         return ScoringIdentity()
 
+    @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedClassifier:
-        """Return a plugin's classifier with checks of every output."""
         from bench.engine.classifying import CheckedClassifier
 
         return CheckedClassifier(backbone, question.backbone.label)
 
+    @override
     def open_engine(
         self, question: RunQuestion, backbone: CheckedClassifier | None = None
     ) -> Engine:
-        """Return the engine; a classifier that learns is fitted first."""
         from bench.engine.classifying import CheckedEnsemble, ClassifyingEngine
 
         prompts = question.prompts
@@ -68,13 +70,12 @@ CELLS_PER_BATCH = 64
 class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
     """Runs of a likelihood."""
 
+    @override
     def reduction(self, question: Resolved) -> str:
-        """Return how the likelihood's class reduces draws; PluginError if that is invalid."""
-        return read_reduction(load_target(question.backbone), question.backbone.label)
+        return reduction_of(question.backbone)
 
-    def check(self, question: RunQuestion, scores_texts: bool = False) -> None:
-        """Raise UserError for views of a latent or a large seed."""
-        super().check(question, offers(load_target(question.backbone), Likelihood.prior))
+    @override
+    def check(self, question: RunQuestion) -> None:
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
@@ -84,24 +85,24 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
                 " a likelihood, which scores images."
             )
 
+    @override
     def scoring(self, question: RunQuestion) -> ScoringIdentity:
-        """Return the seed, the reduction and the views."""
         return ScoringIdentity(
             noise=f"seed {question.config.seed}",
             reduction=self.reduction(question),
             **without_none(views=views_identity(question.views)),
         )
 
+    @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedLikelihood:
-        """Return a plugin's likelihood with checks of every output."""
         from bench.engine.likelihoods import CheckedLikelihood
 
         return CheckedLikelihood(backbone, question.backbone.label)
 
+    @override
     def open_engine(
         self, question: RunQuestion, backbone: CheckedLikelihood | None = None
     ) -> Engine:
-        """Return the engine of the likelihood."""
         from bench.engine.likelihoods import LikelihoodEngine
 
         prompts = question.prompts

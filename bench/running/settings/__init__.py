@@ -17,21 +17,12 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.files import read_toml
 from bench.running.settings.declaration import (
     About,
-    Chapter,
     DeclaredSetting,
     IdentityRole,
     option,
     setting_of,
 )
-from bench.running.settings.fields import (
-    DataSettings,
-    DecisionSettings,
-    KeepSettings,
-    MeasureSettings,
-    PlaceSettings,
-    QuestionSettings,
-    ScorerSettings,
-)
+from bench.running.settings.fields import RunConfig as RunConfig
 from bench.store.documents import StoredConfig
 
 SCORER_TEXT = {
@@ -41,26 +32,12 @@ SCORER_TEXT = {
 }
 
 
-class RunConfig(
-    KeepSettings,
-    PlaceSettings,
-    DecisionSettings,
-    MeasureSettings,
-    ScorerSettings,
-    QuestionSettings,
-    DataSettings,
-):
-    """The settings of a run as the user set them, validated but not resolved."""
-
-
-# pydantic orders fields from the last base class to the first; help follows that order.
-CHAPTERS: tuple[type[Chapter], ...] = RunConfig.__bases__[::-1]
-
 SETTINGS: dict[str, DeclaredSetting] = {
     name: setting_of(field) for name, field in RunConfig.model_fields.items()
 }
+Values = dict[str, Any]  # values of settings by name, not validated
 # Settings → their defaults, as stored runs have them.
-DEFAULTS: dict[str, object] = RunConfig(dataset="-").model_dump()
+DEFAULTS: Values = RunConfig(dataset="-").model_dump()
 
 # Setting → its value that only stored runs have; None: the setting itself was removed.
 REMOVED: dict[str, str | None] = {"guidance_null": None, "template_rule": "spread"}
@@ -94,9 +71,11 @@ def check_name(name: str, value: object) -> None:
 def chapters() -> Iterator[tuple[str, list[str]]]:
     """Yield the title of each help chapter and its settings; the most used settings come first."""
     yield "Most used", [name for name in SETTINGS if SETTINGS[name].most_used]
-    for part in CHAPTERS:
-        names = [name for name in part.model_fields if not SETTINGS[name].most_used]
-        yield part.title, [name for name in names if name != "dataset"]
+    starts = [place for place, setting in enumerate(SETTINGS.values()) if setting.chapter]
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        first, *others = list(SETTINGS)[start:end]
+        names = [name for name in (first, *others) if not SETTINGS[name].most_used]
+        yield str(SETTINGS[first].chapter), [name for name in names if name != "dataset"]
 
 
 def about(*subjects: About) -> tuple[str, ...]:
@@ -120,7 +99,7 @@ def key_of(config: RunConfig, *subjects: About) -> str:
     return repr([getattr(config, name) for name in about(*subjects)])
 
 
-def changed(config: RunConfig) -> dict[str, object]:
+def changed(config: RunConfig) -> Values:
     """Return the settings that differ from their defaults."""
     return {
         name: value
@@ -129,7 +108,7 @@ def changed(config: RunConfig) -> dict[str, object]:
     }
 
 
-def identity_settings(config: RunConfig, *roles: IdentityRole) -> dict[str, Any]:
+def identity_settings(config: RunConfig, *roles: IdentityRole) -> Values:
     """Return the settings that enter the identity as `roles` by their value, without defaults."""
     return {
         name: value for name, value in changed(config).items() if SETTINGS[name].identity in roles
@@ -177,14 +156,16 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
 
 def _check_together(config: RunConfig) -> None:
     """Raise UserError if a setting excludes another one, or has no effect without another one."""
-    chosen = changed(config)
+    chosen, texts = changed(config), config.model_dump()
     for name in chosen:
         declared = SETTINGS[name]
         if declared.needs is not None and declared.needs not in chosen:
             raise UserError(f"{option(name)} has no effect without {option(declared.needs)}.")
-        for other, why in declared.excludes.items():
-            if other in chosen:
-                raise UserError(f"{option(name)} and {option(other)} exclude each other: {why}.")
+        for excluded, why in declared.excludes.items():
+            other, _, value = excluded.partition("=")
+            if other in chosen and value in ("", texts[other]):
+                words = f"{option(other)} {value}".strip()
+                raise UserError(f"{option(name)} and {words} exclude each other: {why}.")
 
 
 def data_config(stored: StoredConfig) -> RunConfig:
@@ -193,7 +174,7 @@ def data_config(stored: StoredConfig) -> RunConfig:
     return make_config({name: content.get(name) for name in (*about("data"), "offline")})
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
+def read_config_file(path: Path) -> Values:
     """Return the settings of a TOML file, not yet validated; parameters are in a table `[params]`.
 
     Raises UserError if the file does not exist, is not TOML, or has an unknown setting.

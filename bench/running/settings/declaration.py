@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
@@ -78,7 +78,10 @@ class DeclaredSetting:
     learns: bool | None = None
     """Whether it has an effect only on backbones that learn (True), or only on others (False)."""
     excludes: Mapping[str, str] = field(default_factory=dict)
-    """Settings that it cannot be combined with → the reason."""
+    """Settings that it cannot be combined with, or `setting=value`, → the reason."""
+    methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """Its value, or "" for any, → the optional method of a backbone's class that it needs."""
+    chapter: str | None = None  # title of the help chapter that begins with it
 
     @property
     def in_classify(self) -> bool:
@@ -102,15 +105,6 @@ class DeclaredSetting:
     def scope(self) -> str:
         """Kinds of backbones that use it, as text for messages and help."""
         return " and ".join(f"{scorer}s" for scorer in self.scorers)
-
-
-class Chapter(BaseModel):
-    """Base class of the settings of one help chapter: strict, frozen, docstrings become help."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
-    title: ClassVar[str]  # heading in help and documentation
 
 
 def setting(*about: About, default: Any = None, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""All settings of a run, one field each, by the chapters of `bench run --help-all`."""
+"""All settings of a run, one field each, in the order of `bench run --help-all`."""
 
 from __future__ import annotations
 
@@ -7,29 +7,44 @@ from functools import partial
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from bench.contracts.backbone import Denoiser, Likelihood
 from bench.contracts.parameters import Parameters
 from bench.inputs.corruptions import parse_corruption
 from bench.inputs.draws import DrawPlan, parse_levels, parse_plan
 from bench.inputs.estimand import Loss, Space, Weighting, check_estimand, parse_weighting
 from bench.inputs.subsets import Shard, parse_shard
-from bench.running.settings.declaration import DENOISERS, WITH_DRAWS, Chapter, Parsed, Text, setting
+from bench.running.settings.declaration import DENOISERS, WITH_DRAWS, Parsed, Text, setting
 from bench.stats.questions import StopQuestion, parse_question
 
+AUTO = "auto"
 Fit = Literal["crop", "squash"]
-
 Control = Literal["grey", "noise", "shuffled-images", "text-only"]
+Rule = Literal["best", "mean"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+NoisePer = Literal["run", "image"]
+Latent = Literal["mean", "sample"]
+Layout = Literal["auto", "contiguous", "channels-last"]
+Executors = Literal["local", "ray"]
+Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
+_LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
+_of_errors = partial(setting, "score", scorers=DENOISERS)
 
 
-class DataSettings(Chapter):
-    """Settings of the images and of how they are shown to the model."""
+class RunConfig(BaseModel):
+    """The settings of a run as the user set them, validated but not resolved."""
 
-    title = "What is scored"
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
-    dataset: Text = setting("data", "prompts", default=..., identity="content")
+    dataset: Text = setting(
+        "data", "prompts", default=..., identity="content", chapter="What is scored"
+    )
     """A registered dataset, a folder or file of images, a declaration (.toml), or a URI such as
     hf:owner/name."""
     split: Text | None = setting("data", identity="resolved", most_used=True)
@@ -68,7 +83,9 @@ class DataSettings(Chapter):
     views: Text | None = setting("images", scorers=WITH_DRAWS, identity="resolved")
     """Views of an image, among which its draws are divided: flip, turns8, crop:5 or posterior;
     `bench list views` shows all (default: the image itself)."""
-    control: Control | None = setting("images", identity="run", of_split=True)
+    control: Control | None = setting(
+        "images", identity="run", methods={"text-only": Likelihood.prior}, of_split=True
+    )
     """A blind control: replace every image with grey, noise or another sample's image
     (shuffled-images), or score the texts without an image (text-only), if the backbone can."""
     corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(
@@ -76,16 +93,6 @@ class DataSettings(Chapter):
     )
     """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
     fog or gaussian-noise, with a severity from 1 to 5."""
-
-
-Rule = Literal["best", "mean"]
-
-
-class QuestionSettings(Chapter):
-    """Settings of the prompts."""
-
-    title = "What is asked"
-
     template: Text | list[Text] | None = setting(
         "prompts",
         identity="resolved",
@@ -93,6 +100,7 @@ class QuestionSettings(Chapter):
         most_used=True,
         of_classes=True,
         learns=False,
+        chapter="What is asked",
     )
     """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
     the dataset's)."""
@@ -127,20 +135,13 @@ class QuestionSettings(Chapter):
         "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
     )
     """Number of classes per image that --candidates-from keeps."""
-
-
-AUTO = "auto"
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-class ScorerSettings(Chapter):
-    """Settings of the backbone, its weights and its precision."""
-
-    title = "What scores it"
-
     backbone: Text | None = setting(
-        "network", "prompts", identity="content", commands="study prompts", most_used=True
+        "network",
+        "prompts",
+        identity="content",
+        commands="study prompts",
+        most_used=True,
+        chapter="What scores it",
     )
     """A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline
     (default: the dataset's)."""
@@ -159,23 +160,7 @@ class ScorerSettings(Chapter):
     and the GPU supports it, else float32 (default: the backbone's, usually float32)."""
     fit_split: Text | None = setting("network", identity="content", learns=True)
     """The split that a trainable backbone is fitted on (default: train)."""
-
-
-NoisePer = Literal["run", "image"]
-
-Latent = Literal["mean", "sample"]
-
-_LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
-
-_of_errors = partial(setting, "score", scorers=DENOISERS)
-
-
-class MeasureSettings(Chapter):
-    """Settings of the denoising error and of the draws."""
-
-    title = "How an error is measured"
-
-    loss: Loss = _of_errors(default="l2", identity="resolved")
+    loss: Loss = _of_errors(default="l2", identity="resolved", chapter="How an error is measured")
     """The loss between prediction and target that gives a cell's error."""
     space: Space = _of_errors(default="prediction", identity="resolved")
     """The space in which the error is measured; prediction: that of the model's output."""
@@ -184,25 +169,39 @@ class MeasureSettings(Chapter):
     )
     """The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the x_0 error),
     learned:RUN, or a CSV file level,weight."""
-    guidance: float | None = _of_errors("prompts", identity="scoring", allow_inf_nan=False)
+    guidance: float | None = _of_errors(
+        "prompts", identity="scoring", methods={"": Denoiser.encode_null}, allow_inf_nan=False
+    )
     """The scale of classifier-free guidance, for a backbone with a null conditioning; costs one
     more evaluation per draw of a request (default: no guidance)."""
     subtract_null: bool = _of_errors(
-        "prompts", default=False, identity="scoring", ability="same_draws", of_split=True
+        "prompts",
+        default=False,
+        identity="scoring",
+        ability="same_draws",
+        methods={"": Denoiser.encode_null},
+        of_split=True,
     )
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""
-    latent: Latent = _of_errors(default="mean", identity="scoring")
+    latent: Latent = _of_errors(
+        default="mean", identity="scoring", methods={"sample": Denoiser.posterior}
+    )
     """The latent of an image: the mean of the autoencoder's posterior, or a sample."""
     levels: Annotated[DrawPlan, _LEVELS] | None = _of_errors(identity="resolved")
     """The noise levels of the draws: a half-open range such as 100-700, a list such as
     32,65,98, or grid for all of them (default: the backbone's, or all)."""
-    noise: Text | None = _of_errors(identity="content")
+    noise: Text | None = _of_errors(
+        identity="content",
+        excludes={
+            "plan=antithetic": "antithetic noise is generated from the seed",
+            "noise_per": "the noise of an image is generated from the seed",
+        },
+    )
     """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
     noise_per: NoisePer = _of_errors(
         default="run",
         identity="resolved",
-        excludes={"noise": "the noise of an image is generated from the seed"},
     )
     """Whether all images share the noise of a draw (run), or each has its own (image)."""
     plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
@@ -210,34 +209,8 @@ class MeasureSettings(Chapter):
     grid)."""
     seed: int = setting("score", default=0, identity="resolved", ge=0, lt=2**63)
     """The seed of the noise."""
-
-    @field_validator("plan")
-    @classmethod
-    def _is_possible(cls, value: DrawPlan | None, info: ValidationInfo) -> DrawPlan | None:
-        if value is not None and value.name == "antithetic" and info.data.get("noise"):
-            raise ValueError("antithetic noise is generated from the seed; leave --noise out")
-        return value
-
-    @field_validator("weighting")
-    @classmethod
-    def _fits_the_error(cls, value: Weighting, info: ValidationInfo) -> Weighting:
-        loss, space = info.data.get("loss", "l2"), info.data.get("space", "prediction")
-        check_estimand(loss, space, value)
-        return value
-
-    @field_validator("guidance")
-    @classmethod
-    def _without_unit_scale(cls, value: float | None) -> float | None:
-        return None if value == 1 else value  # scale 1 is the unguided prediction
-
-
-class DecisionSettings(Chapter):
-    """Settings of the strategy and its risk."""
-
-    title = "How it decides"
-
     strategy: Text | None = setting(
-        "strategy", identity="resolved", commands="study", most_used=True
+        "strategy", identity="resolved", commands="study", most_used=True, chapter="How it decides"
     )
     """A registered strategy (default: the backbone's)."""
     params: Parameters = setting(
@@ -253,21 +226,7 @@ class DecisionSettings(Chapter):
     )
     """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
     full (every prompt on every draw) or schedule (the published schedule, without a promise)."""
-
-
-Layout = Literal["auto", "contiguous", "channels-last"]
-
-Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
-
-DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
-
-
-class PlaceSettings(Chapter):
-    """Settings of the machine that scores the images."""
-
-    title = "Where it runs"
-
-    device: Text | None = setting("machine", "network")
+    device: Text | None = setting("machine", "network", chapter="Where it runs")
     """The device, such as cpu, cuda, cuda:1 or mps (default: the best of this machine)."""
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
         "machine", default="auto"
@@ -297,29 +256,7 @@ class PlaceSettings(Chapter):
     """Memory layout of the network (auto: channels-last on a GPU)."""
     attention: Attention = setting("network", default="auto", scorers=DENOISERS, identity="half")
     """The attention kernel (auto: chosen by torch)."""
-
-    @field_validator("batch_size", "workers", mode="before")
-    @classmethod
-    def _is_number(cls, value: Any) -> Any:
-        """Convert digits from a command line or variable to int; leave `auto` as it is."""
-        return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-    @field_validator("device")
-    @classmethod
-    def _is_device(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", value):
-            raise ValueError(
-                f"must be one of {', '.join(DEVICES)}, optionally with an index such as cuda:1"
-            )
-        return value
-
-
-class KeepSettings(Chapter):
-    """Settings of the results."""
-
-    title = "What is kept"
-
-    results: Text = setting("machine", default="results")
+    results: Text = setting("machine", default="results", chapter="What is kept")
     """The folder that runs are stored in."""
     note: Text | None = setting("record")
     """A note that is shown with the run; it changes no results."""
@@ -352,3 +289,30 @@ class KeepSettings(Chapter):
     """Start over instead of resuming a stored run."""
     min_accuracy: float | None = setting("one run", ge=0, le=1)
     """Exit with code 4 if the accuracy is lower."""
+
+    @field_validator("weighting")
+    @classmethod
+    def _fits_the_error(cls, value: Weighting, info: ValidationInfo) -> Weighting:
+        loss, space = info.data.get("loss", "l2"), info.data.get("space", "prediction")
+        check_estimand(loss, space, value)
+        return value
+
+    @field_validator("guidance")
+    @classmethod
+    def _without_unit_scale(cls, value: float | None) -> float | None:
+        return None if value == 1 else value  # scale 1 is the unguided prediction
+
+    @field_validator("batch_size", "workers", mode="before")
+    @classmethod
+    def _is_number(cls, value: Any) -> Any:
+        """Convert digits from a command line or variable to int; leave `auto` as it is."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", value):
+            raise ValueError(
+                f"must be one of {', '.join(DEVICES)}, optionally with an index such as cuda:1"
+            )
+        return value

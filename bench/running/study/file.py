@@ -24,6 +24,7 @@ from bench.running.finders import expand_datasets, find_backbone, is_path, regis
 from bench.running.settings import (
     SETTINGS,
     RunConfig,
+    Values,
     about,
     make_config,
     options_of,
@@ -243,10 +244,10 @@ def _check_labels(cells: Sequence[DeclaredCell]) -> None:
         )
 
 
-def _settings(table: Table, what: str) -> dict[str, object]:
+def _settings(table: Table, what: str) -> Values:
     """Return a table's settings under their singular names."""
     allowed = [*RunConfig.model_fields, *PLURALS, *STUDY_KEYS]
-    settings: dict[str, object] = {}
+    settings: Values = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
         if message := removed_message(name, value):
@@ -264,8 +265,8 @@ def _settings(table: Table, what: str) -> dict[str, object]:
     return settings
 
 
-def _params(common: Table, grid: Table) -> dict[str, object]:
-    params: dict[str, object] = {}
+def _params(common: Table, grid: Table) -> Values:
+    params: Values = {}
     for table in (common.get("params", {}), grid.get("params", {})):
         if not isinstance(table, dict):
             raise UserError("params must be a table of parameters for strategy and backbone.")
@@ -277,7 +278,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
     """Yield the axis labels and the settings of every combination of a grid."""
     if "dataset" not in grid:
         raise UserError('which datasets? Write, for example, datasets = ["digits"].')
-    shared, shared_params = dict[str, object](), dict[str, object]()
+    shared, shared_params = Values(), Values()
     axes: dict[str, list[Choice]] = {}
     params = grid["params"]
     assert isinstance(params, dict)
@@ -343,9 +344,9 @@ def _from_table(axis: str, table: Table) -> Iterator[Choice]:
         yield Choice(shown, {axis: value, **settings}, params)
 
 
-def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
+def _merged(shared: Table, chosen: Sequence[Table]) -> Values:
     """Return the shared settings overridden by those of the chosen values, one per axis."""
-    merged: dict[str, object] = {}
+    merged: Values = {}
     for table in chosen:
         for name, value in table.items():
             if name in merged:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.machine.devices import PEAKS
+from bench.machine.environment import PEAKS
 from bench.running.borrowed import name_fit_split
 from bench.running.decider import backbone_params
 from bench.running.estimate import make_plan

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.contracts.levels import Levels
 from bench.errors import UserError
-from bench.inputs.altered import InMemory
+from bench.inputs.weights import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
 from bench_plugins.backbones._gate import check_unaltered
 from bench_plugins.backbones._runner import token_counts

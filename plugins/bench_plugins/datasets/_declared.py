@@ -1,18 +1,39 @@
-"""Datasets that are declared by their source and loaded by the reader for that kind of source."""
+"""Datasets that are declared by their source and loaded by the reader for that kind of source.
+
+Original downloads are read here: lists and tables of images, and JSON records of items.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bench.contracts.dataset import Listing, Row, file_image
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
-from bench.errors import UserError
+from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.data import call_reader, find_path_reader, find_source
 from bench.inputs.labels import match_classes
-from bench.machine.files import path_exists, resolve_inside
-from bench_plugins.datasets._downloads import load_items, read_list, read_table
+from bench.inputs.parsing import (
+    check_column,
+    convert_to_name,
+    join_names,
+    parse_json,
+    read_csv,
+    strip_text,
+)
+from bench.inputs.replaced import crop_to_boxes
+from bench.inputs.rows import LABEL_DIGITS, as_dataset, format_group
+from bench.machine.files import path_exists, read_bytes, resolve_inside
+
+if TYPE_CHECKING:
+    import datasets
+
+_FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
+MAX_LINE_LENGTH = 1_000  # characters; matching takes time quadratic in the length
 
 
 class Declared:
@@ -54,15 +75,15 @@ class Declared:
                 )
             return call_reader(reader, parameters, source_split, source)
         folder = Path(data_dir)
-        if split in layout.get("lists", {}) and _has_file(folder, layout["lists"][split]):
+        if (file := layout.get("lists", {}).get(str(split))) and _has_file(folder, file):
             return read_list(folder, str(split), spec)
         if "table" in layout and _has_file(folder, layout["table"]):
             return read_table(folder, str(split), spec)
         if "reader" in layout and _has_file(folder, layout["marker"]):
-            reader, source = find_source(str(layout["reader"]))
+            reader, source = find_source(layout["reader"])
             source_split = None if split is None else layout.get("splits", {}).get(split, split)
             return call_reader(reader, {"source": source}, source_split, data_dir)
-        root = str(layout.get("root", ""))
+        root = layout.get("root", "")
         reader = find_path_reader()
         place = folder / root if _has_file(folder, root) and (folder / root).is_dir() else folder
         chosen = self._split_of(place, split, source_split)
@@ -95,3 +116,196 @@ class Declared:
 def _has_file(folder: Path, name: str) -> bool:
     """Return whether a file or folder exists; raise an error if it lies outside `folder`."""
     return resolve_inside(folder, name).exists()
+
+
+def compile_line(line: str) -> re.Pattern[str]:
+    """Return the regular expression of a line format such as `{file} {label} {_}`.
+
+    Raises UserError if the format does not have `{file}` and `{label}` exactly once each.
+    """
+    parts = re.split(r"\{(\w+)\}", line)
+    fields = [part for part in parts[1::2] if part != "_"]
+    if sorted(fields) != ["file", "label"]:
+        raise UserError(
+            f"layout.line = {quoted(line)}: write it with {{file}} and {{label}}, each once, and"
+            " {_} for other words."
+        )
+    pattern = "".join(
+        _FIELDS[part] if i % 2 else re.escape(part).replace(r"\ ", r"\s+")
+        for i, part in enumerate(parts)
+    )
+    return re.compile(pattern + r"\s*")
+
+
+def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
+    """Return the images of a split that a text file of a download lists.
+
+    The declaration's `layout` has `lists` (split → file), `line` (format of a line), `images` (path
+    of the image that a line lists) and `first_label` (number of the first class, if labels are
+    numbers). Raises UserError, with file and line, if a line or a file is invalid.
+    """
+    layout = spec.layout
+    table = resolve_inside(folder, layout["lists"][split])
+    form = layout.get("line", "{label}/{file}")
+    pattern = compile_line(form)
+    images = layout.get("images", "{label}/{file}")
+    first = layout.get("first_label")
+    rows: list[Row] = []
+    for number, line in enumerate(_read_lossy(table).split("\n"), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if len(line) > MAX_LINE_LENGTH:
+            raise UserError(f"{table}:{number}: more than {MAX_LINE_LENGTH:,} characters.")
+        at = f"{table}:{number}"
+        fields = pattern.fullmatch(strip_text(line, "line", at))
+        if fields is None:
+            raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
+        name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
+        rows.append(_row(folder, name, _find_class(fields["label"], first, spec, at), at))
+    if not rows:
+        raise UserError(f"{table} lists no images.")
+    return Listing(rows)
+
+
+def read_table(folder: Path, split: str, spec: DatasetSpec) -> Listing:
+    """Return the images of a split that a CSV file of a download lists, with their groups.
+
+    The declaration's `layout` has `table`, `file_column`, `label_column`, and `split_column` with
+    `split_values` (split → value of the column); its `groups` are columns of the table. Raises
+    UserError, with file and line, if a line or a file is invalid.
+    """
+    layout = spec.layout
+    table = resolve_inside(folder, layout["table"])
+    head, lines = read_csv(_read_lossy(table), str(table))
+    columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
+    for column in columns:
+        check_column(column, head, str(table))
+    rows: list[Row] = []
+    for line, row in lines:
+        if row[layout["split_column"]] != layout["split_values"].get(split):
+            continue
+        name, at = row[layout["file_column"]], f"{table}:{line}"
+        group = format_group(spec.groups, [row[group] for group in spec.groups])
+        label = _find_class(row[layout["label_column"]], 0, spec, at)
+        rows.append(_row(folder, name, label, at, group))
+    if not rows:
+        raise UserError(f"{table} lists no images of {split}.")
+    return Listing(rows)
+
+
+def _row(folder: Path, name: str, label: str, at: str, group: str | None = None) -> Row:
+    if not name or not resolve_inside(folder, name).exists():
+        raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
+    return Row(name, file_image(folder / name), label, group, at)
+
+
+def _read_lossy(table: Path) -> str:
+    """Return the text of a list of the download. Bytes that are not UTF-8 are replaced."""
+    try:
+        return read_bytes(table).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise UserError(f"{table} cannot be read: {error}.") from None
+
+
+def _find_class(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
+    """Return the class name of a label; `first` is the number of the first class, if numbered."""
+    if first is None:
+        return label
+    classes = spec.found or spec.classes or ()
+    number = int(label) - first if label.isdecimal() and len(label) <= LABEL_DIGITS else -1
+    if not 0 <= number < len(classes):
+        raise UserError(
+            f"{where}: the label {quoted(label)} is not one of {first} to"
+            f" {first + len(classes) - 1}."
+        )
+    return classes[number]
+
+
+Record = Mapping[str, Any]
+
+
+def load_items(
+    spec: DatasetSpec, data_dir: str | None, table: Any = None
+) -> Listing | datasets.Dataset:
+    """Return the items of a declared dataset, a listing, or a dataset if they are cropped to boxes.
+
+    They are read from the JSON files of the original download, or from a `datasets.Dataset`,
+    `table`, of records. The declaration's `item` maps fields of the records to columns. Raises
+    UserError, with file and record, if a file or field is missing.
+    """
+    where = f"Dataset {spec.name!r}"
+    folder = Path(str(data_dir)) if table is None else Path()
+    records: Iterable[tuple[str, str | None, Record]]
+    if table is None:
+        records = _read_records(folder, spec.item)
+    else:
+        records = ((str(row), None, record) for row, record in enumerate(table))
+    items: list[Row] = []
+    boxes: list[list[Any]] = []
+    for key, part, record in records:
+        items.append(_make_item(key, part, record, spec.item, folder, where))
+        at = f"{where}, record {key}"
+        boxes.append([_get_field(record, name, at) for name in spec.item.get("box", ())])
+    if not items:
+        raise UserError(f"{where} holds no items.")
+    if "box" not in spec.item:
+        return Listing(items)
+    places = [f"{where}, item {item.id}" for item in items]
+    return crop_to_boxes(as_dataset(Listing(items)), boxes, places)
+
+
+def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | None, Record]]:
+    """Yield key, group and record from JSON files that hold lists or objects of records."""
+    files: Mapping[str, str] = fields.get("files") or {"": fields["file"]}
+    for part, name in files.items():
+        path = resolve_inside(folder, name)
+        try:
+            content = parse_json(read_bytes(path))
+            if not isinstance(content, dict | list):
+                raise ValueError("expected a list or an object of records")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / name} is not a JSON file: {str(error)[:200]}.") from None
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, record in pairs:
+            if not isinstance(record, dict):
+                raise UserError(f"{path}: the record {key} is not a JSON object.")
+            yield f"{part}/{key}" if part else str(key), part or None, record
+
+
+def _make_item(
+    key: str, part: str | None, record: Record, fields: Record, folder: Path, where: str
+) -> Row:
+    at = f"{where}, record {key}"
+    images = [_get_field(record, name, at) for name in fields["images"]]
+    texts: list[Any] = []
+    for name in fields["texts"]:
+        value = _get_field(record, name, at)
+        texts += value if isinstance(value, list) else [value]
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{at}: expected a text, got {quoted(text)}.")
+    group = _get_field(record, fields["group"], at) if "group" in fields else part
+    named = [isinstance(image, str) for image in images]  # else a source holds them
+    if any(named) != all(named) or not all(isinstance(i, str | dict | None) for i in images):
+        raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
+    if all(named):
+        root = folder / str(fields.get("folder", ""))
+        images = [file_image(resolve_inside(folder, str(root / name))) for name in images]
+    if "id" in fields:
+        key = convert_to_name(_get_field(record, fields["id"], at), "id", f"{at}:")
+    return Row(
+        key,
+        tuple(images) if len(images) > 1 else images[0],
+        tuple(fields.get("pairing", ())) if len(images) > 1 else fields.get("label", 0),
+        None if group is None else convert_to_name(group, "group", f"{at}:"),
+        texts=tuple(texts),
+    )
+
+
+def _get_field(record: Record, name: str, at: str) -> Any:
+    if name not in record:
+        raise UserError(
+            f"{at}: there is no {name!r}.{did_you_mean(name, record)} It has:"
+            f" {join_names(map(str, record))}."
+        )
+    return record[name]

@@ -26,7 +26,7 @@ from bench.machine.offline import offline
 from bench.running.prepare import AtHand, prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import RunConfig
-from bench.stats.differences import differing_identity
+from bench.stats.comparison import differing_identity
 from bench.store.identity import Identity
 from bench_plugins.executors.messages import (
     Answer,

@@ -7,6 +7,12 @@ from collections.abc import Callable
 from bench import hookimpl, register_modules
 from bench.contracts.metrics import F1, PRECISION, RECALL
 
+_AVERAGED = (
+    ("precision", "precision", PRECISION, ("", "")),
+    ("recall", "recall", RECALL, ("; it equals the accuracy", "; it equals the balanced accuracy")),
+    ("f1", "F1", F1, ("", "")),
+)
+
 
 @hookimpl
 def register_metrics(register: Callable[..., None]) -> None:
@@ -27,56 +33,25 @@ def register_metrics(register: Callable[..., None]) -> None:
         hub=("accuracy", "Balanced accuracy"),
         hub_arguments={"balanced": True},
     )
-    register(
-        "precision_weighted",
-        words="weighted precision",
-        summary="Mean precision of the classes, weighted by their images.",
-        ratio=PRECISION,
-        by_support=True,
-        required=True,
-        hub=("precision", "Precision, weighted"),
-        hub_arguments={"average": "weighted"},
-    )
-    register(
-        "recall_weighted",
-        words="weighted recall",
-        summary="Mean recall, weighted by images; it equals the accuracy.",
-        ratio=RECALL,
-        by_support=True,
-        required=True,
-        hub=("recall", "Recall, weighted"),
-        hub_arguments={"average": "weighted"},
-    )
-    register(
-        "f1_weighted",
-        words="weighted F1",
-        summary="Mean F1 of the classes, weighted by their images.",
-        ratio=F1,
-        by_support=True,
-        required=True,
-        column=True,
-        hub=("f1", "F1, weighted"),
-        hub_arguments={"average": "weighted"},
-    )
-    register(
-        "precision_macro",
-        words="macro precision",
-        summary="Unweighted mean precision of the classes.",
-        ratio=PRECISION,
-    )
-    register(
-        "recall_macro",
-        words="macro recall",
-        summary="Unweighted mean recall of the classes; it equals the balanced accuracy.",
-        ratio=RECALL,
-    )
-    register(
-        "f1_macro",
-        words="macro F1",
-        summary="Unweighted mean F1 of the classes.",
-        ratio=F1,
-        column=True,
-        hub=("f1", "F1, macro"),
-        hub_arguments={"average": "macro"},
-    )
+    for name, words, ratio, equal in _AVERAGED:
+        register(
+            f"{name}_weighted",
+            words=f"weighted {words}",
+            summary=f"Mean {words} of the classes, weighted by their images{equal[0]}.",
+            ratio=ratio,
+            by_support=True,
+            required=True,
+            column=name == "f1",
+            hub=(name, f"{words.capitalize()}, weighted"),
+            hub_arguments={"average": "weighted"},
+        )
+    for name, words, ratio, equal in _AVERAGED:
+        of_hub = {"hub": ("f1", "F1, macro"), "hub_arguments": {"average": "macro"}}
+        register(
+            f"{name}_macro",
+            words=f"macro {words}",
+            summary=f"Unweighted mean {words} of the classes{equal[1]}.",
+            ratio=ratio,
+            **({"column": True, **of_hub} if name == "f1" else {}),
+        )
     register_modules(register, __name__)

@@ -45,6 +45,11 @@ class Elimination:
         """Return bool [A]: which of `alive` survive. Called once per reply, it may update state."""
         raise NotImplementedError
 
+    def best(self, count: int) -> NDArray[np.bool_]:
+        """Return bool [A]: the prompts with the lowest scores; ties go to the lower index."""
+        order = np.argsort(self.table.scores()[self.alive], kind="stable")
+        return np.isin(np.arange(len(order)), order[:count])
+
     def has_one_class(self) -> bool:
         """Return whether all survivors are prompts of the same class."""
         classes = self.problem.class_of_prompt[self.alive]

@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Evaluate, Floats, Ints, Problem, Reply
 from bench.inputs.draws import sub_grid
-from bench_plugins.strategies._bounds import LEARNED_DOF, moderate, successive_variance
 from bench_plugins.strategies._elimination import order_by_bands
-from bench_plugins.strategies._racing import RaceSession, RaceSettings
+from bench_plugins.strategies._racing import (
+    LEARNED_DOF,
+    RaceSession,
+    RaceSettings,
+    moderate,
+    successive_variance,
+)
 from bench_plugins.strategies.adaptive import Adaptive
 
 PRIOR_DOF = 16  # weight of the pooled variance, in degrees of freedom

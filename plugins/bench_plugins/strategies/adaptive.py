@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.contracts.strategy import ErrorTable, Evaluate, Ints, Outcome, Problem, Reply, Strategy
+from bench.contracts.strategy import Ints, Problem, Strategy
 from bench.inputs.draws import sub_grid
+from bench_plugins.strategies._elimination import Elimination
 
 # `samples` and `keep` for the paper's eight datasets, from the commands that its authors published
 # (diffusion-classifier/diffusion-classifier, commands.md). Evaluations per image: cifar10 2,750,
@@ -60,11 +62,15 @@ class Adaptive(Strategy):
                 names = ", ".join(SCHEDULES)
                 raise ValueError(f"schedule must be one of {names}, got {schedule}")
             own_samples, own_keep = SCHEDULES[schedule]
-            # A recorded run states the schedule and its values, so these are accepted.
-            if samples is not None and tuple(samples) != own_samples:
-                raise ValueError(_clash(schedule, "samples", own_samples, samples))
-            if tuple(keep) not in ((5, 1), own_keep):  # (5, 1): the default
-                raise ValueError(_clash(schedule, "keep", own_keep, keep))
+            for name, own, value, default in (
+                ("samples", own_samples, tuple(samples or ()), ()),
+                ("keep", own_keep, tuple(keep), (5, 1)),
+            ):
+                if value not in (own, default):  # a recorded run states the schedule and its values
+                    raise ValueError(
+                        f"schedule={schedule} sets {name}={_text(own)}, so leave out {name} or"
+                        f" schedule; got {name}={_text(value)}"
+                    )
             samples, keep = own_samples, own_keep
         if samples is None:
             n_draws = 500 if draws is None else draws
@@ -117,50 +123,28 @@ class Adaptive(Strategy):
             used[grid] = True
 
 
-class AdaptiveSession:
-    """One image, decided stage by stage; `survived` [P] counts the stages each prompt survived."""
+class AdaptiveSession(Elimination):
+    """One image, decided stage by stage; `stages` are the draws and survivors of those to come."""
 
     def __init__(self, strategy: Adaptive, problem: Problem) -> None:
-        self.stages = list(strategy.stages(len(problem.timesteps)))
-        self.table = ErrorTable(problem)
-        self.alive = np.arange(len(problem.class_of_prompt))
-        self.survived = np.zeros(len(self.alive), dtype=np.int64)
-        self.stage = 0
+        stages = list(strategy.stages(len(problem.timesteps)))
+        super().__init__(problem, np.concatenate([draws for draws, _ in stages]))
+        self.stages = [(len(draws), keep) for draws, keep in stages]
 
-    def ask(self) -> Evaluate | None:
-        """Return the surviving prompts on the new draws of the next stage that has any."""
-        while self.stage < len(self.stages):
-            if self.stage and len(self.alive) == 1:
-                return None  # more draws of the winner could not change the decision
-            draws, _ = self.stages[self.stage]
-            if len(draws):
-                return Evaluate(self.alive, draws)
-            self._eliminate()
-        return None
+    def round_size(self) -> int:
+        """Return the number of new draws of the stage."""
+        return self.stages[0][0]
 
-    def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Record the stage's errors and drop the worst prompts."""
-        self.table.tell(request, reply)
-        self._eliminate()
+    def has_one_class(self) -> bool:
+        """Return whether one prompt is left, whose further draws could not change the decision."""
+        return len(self.alive) == 1
 
-    def _eliminate(self) -> None:
-        scores = self.table.scores()[self.alive]
-        _, keep = self.stages[self.stage]
-        best = np.argsort(scores, kind="stable")[:keep]
-        self.alive = np.sort(self.alive[best])
-        self.survived[self.alive] += 1
-        self.stage += 1
-
-    def outcome(self) -> Outcome:
-        """Rank the classes by the stages that their best prompt survived, then by its score."""
-        return self.table.outcome(self.survived)
-
-
-def _clash(schedule: str, name: str, own: Sequence[int], value: Sequence[int]) -> str:
-    return (
-        f"schedule={schedule} sets {name}={_text(own)}, so leave out {name} or schedule; got"
-        f" {name}={_text(value)}"
-    )
+    def select_survivors(self) -> NDArray[np.bool_]:
+        """Return bool [A]: the prompts that the stage keeps, and stages without new draws."""
+        _, keep = self.stages.pop(0)
+        while self.stages and not self.stages[0][0]:
+            _, keep = self.stages.pop(0)
+        return self.best(keep)
 
 
 def _text(values: Sequence[int]) -> str:

@@ -38,31 +38,38 @@ class OneBlock(Strategy):
 
     def start(self, problem: Problem) -> Session:
         """Start one image."""
-        return OneBlockSession(problem, self.samples)
+        return OneBlockSession(problem, self.samples, self.linearises)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the exact cost per image, in evaluations."""
+        """Return the exact cost per image, in evaluations, including linearisations."""
         draws = min(self.samples, len(problem.timesteps))
-        return problem.price(len(problem.class_of_prompt), draws)
+        linearised = draws if self.linearises and problem.can_linearise else 0
+        cost = problem.price(len(problem.class_of_prompt), draws)
+        return cost + linearised * problem.linearisation_cost
 
 
 class OneBlockSession:
-    """One image, decided by a single request for all prompts on evenly spread draws."""
+    """One image, decided by a single request for all prompts on evenly spread draws.
 
-    def __init__(self, problem: Problem, samples: int) -> None:
+    With `linearises`, the draws are linearised at the mean of the prompts before, if possible.
+    """
+
+    def __init__(self, problem: Problem, samples: int, linearises: bool = False) -> None:
         self.table, self.draws = ErrorTable(problem), sub_grid(samples, len(problem.timesteps))
-        self.requested = False
+        prompts = len(self.table.errors)
+        requests: list[Evaluate | Linearise] = [Evaluate(np.arange(prompts), self.draws)]
+        if linearises and problem.can_linearise:
+            requests.insert(0, Linearise(self.draws, np.full(prompts, 1 / prompts)))
+        self.requests = iter(requests)
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the request for all cells, then None."""
-        if self.requested:
-            return None
-        self.requested = True
-        return Evaluate(np.arange(len(self.table.errors)), self.draws)
+        """Return the requests, then None."""
+        return next(self.requests, None)
 
-    def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Record the errors."""
-        self.table.tell(request, reply)
+    def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
+        """Record the errors; the reply to a linearisation is not used."""
+        if isinstance(request, Evaluate):
+            self.table.tell(request, reply)
 
     def outcome(self) -> Outcome:
         """Rank the classes by score."""
@@ -137,33 +144,3 @@ class FullLinearised(OneBlock):
         "summary": "full, and every draw linearised: record it to replay screening",
     }
     linearises = True
-
-    def start(self, problem: Problem) -> Session:
-        """Start one image."""
-        return FullLinearisedSession(problem, self.samples)
-
-    def at_most(self, problem: Problem) -> float:
-        """Return the exact cost per image, in evaluations, including the linearisations."""
-        linearised = len(problem.timesteps) if problem.can_linearise else 0
-        return super().at_most(problem) + linearised * problem.linearisation_cost
-
-
-class FullLinearisedSession(OneBlockSession):
-    """One image: one linearisation of all draws if possible, then one request for all cells."""
-
-    def __init__(self, problem: Problem, samples: int) -> None:
-        super().__init__(problem, samples)
-        self.linearised = not problem.can_linearise
-
-    def ask(self) -> Evaluate | Linearise | None:
-        """Return the linearisation, then the request for all cells, then None."""
-        if self.linearised:
-            return super().ask()
-        self.linearised = True
-        prompts = len(self.table.errors)
-        return Linearise(self.draws, np.full(prompts, 1 / prompts))
-
-    def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Record the errors; the reply to the linearisation is not used."""
-        if isinstance(request, Evaluate):
-            super().tell(request, reply)

@@ -75,10 +75,7 @@ class HalvingSession(Elimination):
 
     def select_survivors(self) -> NDArray[np.bool_]:
         """Return bool [A]: the better half; ties go to the lower prompt index."""
-        order = np.argsort(self.table.scores()[self.alive], kind="stable")
-        keep = np.zeros(len(order), dtype=bool)
-        keep[order[: ceil(len(order) / 2)]] = True
-        return keep
+        return self.best(ceil(len(self.alive) / 2))
 
 
 def _round_size(budget: int, prompts: int, alive: int) -> int:

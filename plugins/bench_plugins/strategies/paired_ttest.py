@@ -63,44 +63,26 @@ class PairedTTest(Strategy):
 
 
 class PairedTTestSession(Elimination):
-    """One image. Running sums of differences from the best prompt make a draw cost O(A) time."""
+    """One image."""
 
     def __init__(self, min_scores: int, cutoff: float, problem: Problem) -> None:
         super().__init__(problem, shuffle_draws(len(problem.timesteps), problem.seed))
         self.min_scores, self.cutoff = min_scores, cutoff
-        self.best = -1  # the prompt from which the differences are taken
-        self.sums = self.squares = np.zeros(0)  # of the differences and their squares, [A]
 
     def round_size(self) -> int:
         """Return the number of draws up to the first test, then 1."""
         return max(1, self.min_scores - self.seen)
 
     def select_survivors(self) -> NDArray[np.bool_]:
-        """Return bool [A]: the best prompt and those that do not differ significantly from it.
-
-        Updates `best`, `sums` and `squares` by the last draw, so each round after the first must
-        be of one draw.
-        """
+        """Return bool [A]: the best prompt and those that do not differ significantly from it."""
         from scipy.special import stdtrit
 
-        best = int(self.alive[np.argmin(self.table.scores()[self.alive])])
         n = self.seen
-        if best != self.best or len(self.sums) == 0:
-            errors = self.weighted_errors()
-            difference = errors - errors[np.searchsorted(self.alive, best)]
-            self.best = best
-            self.sums, self.squares = difference.sum(axis=1), (difference**2).sum(axis=1)
-        else:
-            draw = self.order[n - 1]
-            error = self.table.errors[:, draw].astype(np.float64) * self.problem.weights[draw]
-            difference = error[self.alive] - error[best]
-            self.sums, self.squares = self.sums + difference, self.squares + difference**2
         if n < max(2, min(self.min_scores, len(self.order))):
             return np.ones(len(self.alive), dtype=bool)
+        errors = self.weighted_errors()
+        difference = errors - errors[np.argmin(self.table.scores()[self.alive])]
         # Test |t| > t* for t = mean / sqrt(variance / n) without dividing, so that a constant
         # difference is significant unless it is zero.
-        variance = np.maximum(self.squares - self.sums**2 / n, 0.0) / (n - 1)
-        critical = stdtrit(n - 1, 1 - self.cutoff / 2)
-        keep = np.abs(self.sums) <= critical * np.sqrt(n * variance)
-        self.sums, self.squares = self.sums[keep], self.squares[keep]
-        return np.asarray(keep)
+        reach = stdtrit(n - 1, 1 - self.cutoff / 2) * np.sqrt(n * difference.var(axis=1, ddof=1))
+        return np.asarray(np.abs(difference.sum(axis=1)) <= reach)

@@ -54,7 +54,7 @@ class ScreenRace(Strategy):
 
     `bench learn RUN reach` calibrates `reach` by split conformal prediction so that, for a new
     image exchangeable with the recorded ones, the screen keeps the winner with a given probability.
-    The default is not calibrated; design/screening.md shows how often it kept the winner.
+    The default is not calibrated; design/racing.md shows how often it kept the winner.
 
     If the denoiser is far from linear, a gradient at the mean of *all* prompts says little about
     the prompts near the winner. With `screens=2` the prompts in reach are screened again on the

@@ -37,8 +37,7 @@ from helpers.single_file import save_single_file
 from safetensors.torch import load_file, save_file
 
 from bench.errors import UserError
-from bench.inputs.altered import add_files
-from bench.inputs.weights import Lora, Weights, resolve
+from bench.inputs.weights import Lora, Weights, add_files, resolve
 from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline

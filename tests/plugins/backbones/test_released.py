@@ -95,7 +95,7 @@ def test_each_declaration_is_of_a_class_and_says_where_diffusers_says_it() -> No
 
 
 def test_the_table_on_the_page_has_a_row_for_each_declared_class() -> None:
-    page = (Path(__file__).parents[3] / "docs/backbones/README.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "design/pipelines.md").read_text("utf-8")
     table = page.partition("<!-- pipelines -->")[2].partition("<!-- /pipelines -->")[0]
     named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert named == DECLARED

@@ -22,9 +22,8 @@ from bench.inputs.class_names import check_names
 from bench.inputs.data import DataSource, find_source, load_split
 from bench.inputs.labels import find_indices
 from bench.inputs.pixels import PixelsError, decode
-from bench.inputs.prompts import from_template
-from bench.inputs.templates import from_templates
-from bench_plugins.datasets._downloads import compile_line
+from bench.inputs.prompts import from_template, from_templates
+from bench_plugins.datasets._declared import compile_line
 from bench_plugins.datasets.hub import parse_source
 
 SUGARCREPE = [

@@ -14,7 +14,8 @@ from bench.discovery.loading import load_plugins
 from benchmarks.race_promises import KINDS, SETTINGS, SPAN, TIE, label, made_up, share
 
 COUNT = 60
-PAGE = (ROOT / "docs" / "promises.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "concepts" / "racing.md").read_text("utf-8")
+SIMULATIONS = (ROOT / "design" / "racing.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,9 +42,9 @@ def test_a_dial_loses_more_than_its_level(params: dict[str, Any]) -> None:
 
 
 def test_the_page_has_the_rows_that_the_benchmark_prints() -> None:
-    rows = re.findall(r"^\| (\S[^|]*) \| \d+\.\d \(\d+\) \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| (\S[^|]*) \| \d+\.\d \(\d+\) \|", SIMULATIONS, re.MULTILINE)
     assert rows == 2 * [label(name, params) for name, params in SETTINGS]
-    assert f"| setting | {' | '.join(KINDS)} |" in PAGE
+    assert f"| setting | {' | '.join(KINDS)} |" in SIMULATIONS
 
 
 def test_every_strategy_has_its_row() -> None:
@@ -58,6 +59,6 @@ def test_nothing_is_called_guaranteed() -> None:
     texts += [path.read_text("utf-8") for path in sources]
     texts.append(bench("list", "strategies").out)
     assert not [text[:80] for text in texts if "guarant" in text.lower()]
-    linked = ("README.md", "bench/cli/glossary.md", "docs/items.md", "docs/stability.md")
-    for page in (*linked, "docs/concepts/racing.md", "design/racing.md"):
-        assert "promises.md" in (ROOT / page).read_text("utf-8"), page
+    linked = ("README.md", "bench/cli/glossary.md", "docs/items.md", "docs/trust.md")
+    for page in (*linked, "docs/hierarchy.md", "design/racing.md"):
+        assert "concepts/racing.md" in (ROOT / page).read_text("utf-8"), page

@@ -11,7 +11,7 @@ from bench.contracts.dataset import Sample
 from bench.errors import UserError
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench_plugins.strategies._bounds import t_lower
+from bench_plugins.strategies._racing import t_lower
 
 BOUNDS = ("t", "betting")
 

@@ -10,14 +10,14 @@ import pytest
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.running.decider import backbone_params, find_strategy
-from bench.running.settings.fields import DecisionSettings
+from bench.running.settings import RunConfig
 
 PLUGINS = load_plugins()
 BACKBONE = PLUGINS.backbones.get("tiny-digits")
 
 
-def settings(**values: Any) -> DecisionSettings:
-    return DecisionSettings(**values)
+def settings(**values: Any) -> RunConfig:
+    return RunConfig(dataset="-", **values)
 
 
 def test_option_over_backbone_over_default() -> None:

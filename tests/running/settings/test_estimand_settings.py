@@ -13,7 +13,7 @@ from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
-from bench.store.draw_table import read_draws
+from bench.store.cells import read_draws
 
 FULL = ("--strategy", "full", "--set", "draws=8")
 
@@ -111,7 +111,7 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
             "changes direction between levels 1 and 2",
         ),
         (("--backbone", folder), "cumulative alphas that do not always fall"),
-        (("--backbone", "no-null", "--guidance", 2), "has no `encode_null`"),
+        (("--backbone", "no-null", "--guidance", 2), "needs encode_null()"),
     )
     for options, said in cases:
         done = bench("run", "digits", "--results", tmp_path / "results", *FULL, *options)

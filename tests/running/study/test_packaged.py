@@ -250,7 +250,7 @@ def test_another_package_ships_studies(tmp_path: Path) -> None:
     ("name", "file", "problem"),
     [
         ("a.toml", "mine-2026.toml", "must not end with .toml"),
-        ("mine", None, "file must be of the type"),
+        ("mine", None, "file must be Traversable"),
         ("clark2023/pets", "mine-2026.toml", "a name must consist of"),
         ("clark2023-pets", "mine-2026.toml", "reserved for the toolkit"),
     ],

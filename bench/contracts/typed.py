@@ -1,0 +1,112 @@
+"""Check values against annotations: fields of specs, tables of TOML files, facts of backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from math import isfinite
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from bench.errors import did_you_mean, quoted
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The lower bound of a finite number, in `Annotated`."""
+
+    words: Literal["above", "at least"]
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        """Return whether a number is finite and within the bound."""
+        within = value > self.limit if self.words == "above" else value >= self.limit
+        return within and isfinite(value)
+
+
+Positive = Annotated[float, Bound("above", 0)]
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_WORDS[NoneType] = "None"
+
+# Cached, because resolving annotations takes longer than checking values. The type is declared,
+# because mypy takes classes with unhashable instances for unhashable.
+annotations_of: Callable[[Any], Mapping[str, Any]] = cache(
+    partial(get_type_hints, include_extras=True)
+)
+
+
+def described(kind: Any) -> str:
+    """Return a type in words, for messages: `a list, each a whole number`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (UnionType, Union):
+        return " or ".join(map(described, inner))
+    if origin is Annotated:
+        return f"{described(inner[0])} {inner[1].words} {inner[1].limit:g}"
+    if origin in (tuple, list):
+        of = "" if origin is list or inner[-1] is ... else f" of {len(inner)}"
+        return f"a list{of}, each {described(inner[0])}"
+    if origin is Mapping or is_typeddict(kind):
+        return "a table"
+    return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def unknown_key(key: str, keys: Iterable[str]) -> str:
+    """Return a message about a key that is none of `keys`, with close matches."""
+    keys = sorted(keys)
+    return f"unknown key {key!r}.{did_you_mean(key, keys)} Possible keys: {', '.join(keys)}"
+
+
+def mismatch(value: Any, kind: Any, name: str) -> str | None:
+    """Return why a value does not have a type, without a full stop; None if it has.
+
+    `name` is that of the value, for the message. A `list` must not be empty, which a `tuple` may
+    be. It handles only the types that specs and facts of backbones use.
+    """
+    if is_typeddict(kind) and isinstance(value, Mapping):
+        kinds = annotations_of(kind)
+        if unknown := [key for key in value if key not in kinds]:
+            return f"{name}: {unknown_key(unknown[0], kinds)}"
+        wrong = (mismatch(item, kinds[key], f"{name}.{key}") for key, item in value.items())
+        return next(filter(None, wrong), None)
+    if get_origin(kind) is Mapping and isinstance(value, Mapping):
+        of_key, of_item = get_args(kind)
+        for key, item in value.items():
+            wrong_key = mismatch(key, of_key, f"a key of {name}")
+            if text := wrong_key or mismatch(item, of_item, f"{name}.{key}"):
+                return text
+        return None
+    return None if _fits(value, kind) else f"{name} must be {described(kind)}, got {quoted(value)}"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value has a type; tables fit only where `mismatch` has looked into them."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (UnionType, Union):
+        return any(mismatch(value, option, "") is None for option in inner)
+    if origin is Annotated:
+        return _fits(value, inner[0]) and inner[1].holds(value)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin in (tuple, list):
+        if not isinstance(value, origin) or (origin is list and not value):
+            return False
+        kinds = inner[:1] * len(value) if origin is list or inner[-1] is ... else inner
+        items = zip(value, kinds, strict=False)
+        return len(kinds) == len(value) and all(mismatch(*pair, "") is None for pair in items)
+    if origin is Mapping or is_typeddict(kind):
+        return False
+    if isinstance(value, bool):
+        return kind in (bool, Any)
+    return kind is Any or isinstance(value, int | float if kind is float else kind)
