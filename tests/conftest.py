@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+_declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+if missing := {*_declared["project"]["entry-points"]["bench"]} - entry_points(group="bench").names:
+    pytest.exit(f"Not installed: the plugins {missing}. Run `pip install -e .` again.", 4)
 
 # On a busy machine an example takes as long as it takes.
 settings.register_profile("bench", deadline=None)

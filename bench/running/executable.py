@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing_extensions import override
+
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts, OpenRun
@@ -59,5 +61,6 @@ class _OpenHere(OpenRun):
         self.device = self._engine.device
         self.model = ModelFacts(self._engine.problem, self._engine.levels, fitted, warnings or ())
 
+    @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         return self._engine.score(self._run.samples(sample_ids), self._run.strategy)

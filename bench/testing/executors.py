@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
@@ -28,15 +29,9 @@ class MadeRun(OpenRun):
         """Return the run, which needs no loading."""
         return self
 
+    @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
-        """Yield each image, two at a time."""
-        waiting = []
-        for sample_id in sample_ids:
-            waiting.append(self._decided(sample_id))
-            if len(waiting) == 2:
-                yield from waiting
-                waiting = []
-        yield from waiting
+        return map(self._decided, sample_ids)
 
     def _decided(self, sample_id: str) -> Decided:
         label = int(sample_id.split()[1]) % CLASSES

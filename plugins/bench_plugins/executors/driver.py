@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
+from typing_extensions import override
+
 from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ModelFacts, OpenRun
 from bench.discovery.guard import stdout_to_stderr
@@ -65,11 +67,8 @@ class RayExecutor(Executor[PreparedRun]):
         self.device, self.workers, self.address = device, workers, ray_address
         self._connection: Connection | None = None
 
+    @override
     def open(self, run: PreparedRun) -> Driver:
-        """Return the run once a worker has loaded it.
-
-        Raises the errors of `connect`, `plan_workers` and `Driver`.
-        """
         most = len(run.sample_ids)
         workers = min(self.workers, most) if isinstance(self.workers, int) else self.workers
         with stdout_to_stderr():  # Ray prints messages, but stdout is for results
@@ -77,8 +76,8 @@ class RayExecutor(Executor[PreparedRun]):
             layout = plan_workers(nodes(), workers, self.device, own=self.address is None)
         return Driver(run, Actors(self._connection, layout, most))
 
+    @override
     def close(self) -> None:
-        """Disconnect, and stop Ray if it was started here."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with stdout_to_stderr():
@@ -88,8 +87,8 @@ class RayExecutor(Executor[PreparedRun]):
 class Driver(OpenRun):
     """Scores with `actors` as workers; the constructor waits until the first has loaded.
 
-    Raises BenchError if no worker can take part, for the reason of the first, and
-    WorkersLostError if they ended before one was ready.
+    It and `score` raise BenchError if every worker had to stop, for the reason of the first, and
+    WorkersLostError if none is left.
     """
 
     def __init__(self, run: PreparedRun, actors: Actors) -> None:
@@ -110,12 +109,8 @@ class Driver(OpenRun):
             self.close()
             raise
 
+    @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
-        """Yield each image as it is decided.
-
-        Raises BenchError if every worker had to stop, for the reason of the first, and
-        WorkersLostError if none is left; then the same command resumes.
-        """
         self.dispatch.add(sample_ids)
         while self.dispatch.left:
             for name in self.workers:
@@ -128,8 +123,8 @@ class Driver(OpenRun):
         while not all(member.loaded for member in self.workers.values()):
             list(self._step())
 
+    @override
     def close(self) -> None:
-        """End the workers."""
         self.workers = {}
         self._actors.close()
 
