@@ -159,8 +159,6 @@ class Driver(OpenRun):
             case WorkerProcess():
                 member.place = answer
                 logger.info("%s is ready to load.", _named(name, answer))
-                for difference in answer.differences:
-                    warn_user(f"{_named(name, answer)}: {difference}.")
             case ModelFacts():
                 self.model, member.loaded = answer, True
                 logger.info("%s has loaded the model.", _named(name, member.place))
@@ -170,7 +168,7 @@ class Driver(OpenRun):
                 yield from self._ended(name, answer)
             case _:
                 reason = f"it returned an invalid {type(answer).__name__}"
-                yield from self._ended(name, Ended(reason, BenchError.exit_code))
+                yield from self._ended(name, Ended(reason, BenchError))
 
     def _reported(self, name: str, report: Report) -> Iterator[Decided]:
         self.workers[name].blocks -= report.taken
@@ -216,18 +214,17 @@ class Driver(OpenRun):
             self._given_up.append(ended.error(called))
             warn_user(f"{self._given_up[-1]} The run continues without it.")
             return
-        loss, rules = self.dispatch.lost(name), self.dispatch.rules
-        again = len(loss.again)
-        held = f" {again} of its images will be scored again." if again else ""
+        rules, (again, failed, restart) = self.dispatch.rules, self.dispatch.lost(name)
+        held = f" {len(again)} of its images will be scored again." if again else ""
         # The number makes each warning distinct, because Python shows equal ones once.
         times = f" {self._starts[name]} times" if self._starts[name] > 1 else ""
-        then = "It is restarted." if loss.restart else "It ended too often and is given up."
+        then = "It is restarted." if restart else "It ended too often and is given up."
         warn_user(f"{called} ended{times}: {ended.reason}.{held} {then}")
-        if loss.restart:
+        if restart:
             self._start(name)
         else:
             self._given_up.append(ended.error(called))
-        for sample in self._run.samples(loss.failed):
+        for sample in self._run.samples(failed):
             deaths = f"the worker that scored it ended {rules.together + rules.alone} times"
             yield Decided(sample, error=f"{deaths}, {rules.alone} times with this image alone")
 

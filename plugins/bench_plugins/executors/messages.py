@@ -66,7 +66,6 @@ class WorkerProcess:
 
     host: str = field(default_factory=socket.gethostname)
     process: int = field(default_factory=os.getpid)
-    differences: tuple[str, ...] = ()  # from the driver's versions, that cannot change numbers
 
     def __str__(self) -> str:
         return f"{self.host}, process {self.process}"
@@ -86,9 +85,8 @@ class Ended:
     """Why a worker ended; the images that it held are not decided."""
 
     reason: str
-    exit_code: int | None = None  # of the command if no worker is left; None for a killed process
+    kind: type[BenchError] = WorkersLostError  # of the error if no worker is left
     place: WorkerProcess | None = None  # the worker's, if the driver may not know it yet
-    plugin: str | None = None  # the plugin that failed, if one did
     again: bool = True  # whether to restart the worker; False if it would fail again
 
     @staticmethod
@@ -98,21 +96,19 @@ class Ended:
         It contains no exception object, because the driver may lack the class. `again` applies to
         unexpected exceptions only: a BenchError would be raised again by a restarted worker.
         """
-        here = WorkerProcess()
-        if isinstance(error, PluginError):
-            return Ended(error.problem, error.exit_code, here, error.who, again=False)
-        if isinstance(error, BenchError):
-            return Ended(str(error), error.exit_code, here, again=False)
+        kinds = (kind for kind in (PluginError, UserError, BenchError) if isinstance(error, kind))
+        if kind := next(kinds, None):
+            return Ended(str(error), kind, WorkerProcess(), again=False)
         reason = f"unexpected {type(error).__name__}: {one_line(error)}"
-        return Ended(reason, BenchError.exit_code, here, again=again)
+        return Ended(reason, BenchError, WorkerProcess(), again=again)
 
     def error(self, worker: str) -> BenchError:
         """Return the error to raise if no worker is left."""
-        if self.exit_code is None:
+        if self.kind is WorkersLostError:
             return WorkersLostError("No worker is left. The warnings above say why.")
-        if self.plugin is not None:
-            return PluginError(f"{worker}: {self.plugin}", self.reason)
-        return (UserError if self.exit_code == 2 else BenchError)(f"{worker}: {self.reason}")
+        if self.kind is PluginError:
+            return PluginError(worker, self.reason)
+        return self.kind(f"{worker}: {self.reason}")
 
 
 Answer = WorkerProcess | ModelFacts | Report | Ended

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Event, Thread, current_thread, main_thread
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.discovery.guard import one_line, stdout_to_stderr
@@ -58,8 +58,7 @@ ENDED = {
 }
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """Resources of one machine of the cluster."""
 
     cpus: int
@@ -86,21 +85,17 @@ def plan_workers(
     Raises UserError if there are no such devices, or fewer GPUs than workers.
     """
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    if device not in (None, "cuda") or not gpus:
-        if device == "cuda":
-            raise UserError("--device cuda: the cluster has no GPU.")
-        if workers in (None, "auto"):
-            cores = max(1, min(node.cpus for node in nodes))
-            return Layout(len(nodes), cores, 0, cores)
-        count = int(workers or 1)
-        cores = max(1, cpus // count)
-        while cores > 1 and sum(node.cpus // cores for node in nodes) < count:
-            cores -= 1
-        return Layout(count, cores, 0, cores)
-    count = gpus if workers in (None, "auto") else int(workers or 1)
-    if own and count > gpus:
-        raise UserError(f"--workers {count}: must be at most {gpus}, the number of GPUs.")
-    return Layout(count, 1, 1, max(1, cpus // gpus))
+    count = workers if isinstance(workers, int) else None
+    if gpus and device in (None, "cuda"):
+        if own and (count or 0) > gpus:
+            raise UserError(f"--workers {count}: must be at most {gpus}, the number of GPUs.")
+        return Layout(count or gpus, 1, 1, max(1, cpus // gpus))
+    if device == "cuda":
+        raise UserError("--device cuda: the cluster has no GPU.")
+    cores = max(1, cpus // count if count else min(node.cpus for node in nodes))
+    while count and cores > 1 and sum(node.cpus // cores for node in nodes) < count:
+        cores -= 1
+    return Layout(count or len(nodes), cores, 0, cores)
 
 
 def environment(layout: Layout) -> dict[str, str]:
@@ -320,28 +315,20 @@ def _answer(stream: Any) -> Answer:
     try:
         answer: Answer = ray.get(next(stream))
     except ray.exceptions.RayError as error:
-        return never_began(str(error)) or _ended(error)
+        return _ended(error)
     return answer
 
 
-def never_began(message: str) -> Ended | None:
-    """Return why a worker's process cannot load the toolkit; None if the message is another."""
-    process = NEVER_BEGAN.search(message)
-    if process is None:
-        return None
-    last = message.strip().splitlines()[-1].strip()
-    place = WorkerProcess(process["ip"], int(process["pid"]))
-    reason = f"the toolkit cannot be loaded: {one_line(last)}."
-    return Ended(reason, UserError.exit_code, place, again=False)
-
-
 def _ended(error: Exception) -> Ended:
-    logger.debug("%s", error)
-    cause = getattr(error, "cause", None)
+    """Return why a worker ended: it could not load the toolkit, raised an error, or was killed."""
+    text, cause = str(error), getattr(error, "cause", None)
+    logger.debug("%s", text)
+    if began := NEVER_BEGAN.search(text):
+        reason = f"the toolkit cannot be loaded: {one_line(text.strip().splitlines()[-1])}."
+        place = WorkerProcess(began["ip"], int(began["pid"]))
+        return Ended(reason, UserError, place, again=False)
     if isinstance(cause, BaseException):
-        reason = f"unexpected {type(cause).__name__}: {one_line(cause)}"
-        return Ended(reason, BenchError.exit_code)
-    for kind, reason in ENDED.items():
-        if type(error).__name__ == kind or kind in str(error):
-            return Ended(reason)
-    return Ended("its process was killed")
+        return Ended(f"unexpected {type(cause).__name__}: {one_line(cause)}", BenchError)
+    names = (type(error).__name__, text)
+    reasons = (reason for kind, reason in ENDED.items() if any(kind in name for name in names))
+    return Ended(next(reasons, "its process was killed"))

@@ -90,8 +90,8 @@ class Worker:
 
     def _work(self, job: Job, fetch: Fetch | None) -> None:
         try:
-            self._prepared, differences = prepare_job(job)
-            self._answers.put(WorkerProcess(differences=differences))
+            self._prepared = prepare_job(job)
+            self._answers.put(WorkerProcess())
             with offline(self._prepared.config.offline):
                 self._score(self._prepared, fetch)
         except BaseException as error:
@@ -157,15 +157,15 @@ def _fetch_texts(run: PreparedRun, fetch: Fetch) -> None:
                 opened.write(texts[file.name].data)
 
 
-def prepare_job(job: Job) -> tuple[PreparedRun, tuple[str, ...]]:
+def prepare_job(job: Job) -> PreparedRun:
     """Prepare the driver's run in this process; changes the working directory to the driver's.
 
-    Also returns, as text, differing versions that cannot change numbers. Raises UserError if the
-    run is invalid here, or its identity, code or libraries are not the driver's.
+    Raises UserError if the run is invalid here, or its identity, code or libraries are not the
+    driver's.
     """
     with suppress(OSError):  # if the folder is missing here, the missing file is reported later
         os.chdir(job.folder)
-    differences = _check_versions(job)
+    _check_versions(job)
     prepared = prepare(RunConfig.model_validate_json(job.settings), AtHand(surveyed=job.surveyed))
     prepared.check()
     identity = Identity.model_validate(json.loads(job.identity))
@@ -176,12 +176,12 @@ def prepare_job(job: Job) -> tuple[PreparedRun, tuple[str, ...]]:
             f"{name} is {a} here, and {b} there" for name, (a, b) in differing.items()
         )
         raise UserError(f"the run is not the driver's: {differs}.")
-    return prepared, differences
+    return prepared
 
 
-def _check_versions(job: Job) -> tuple[str, ...]:
-    """Return harmless differences from the driver's versions; raise UserError for others."""
-    plugins = load_plugins()
+def _check_versions(job: Job) -> None:
+    """Raise UserError if code or libraries that may change scores are not the driver's."""
+    plugins, packages = load_plugins(), installed_packages()
     for name, code in source_hashes(plugins, job.code).items():
         if name not in plugins.versions():
             raise UserError(f"plugin {name} is not installed here, or failed to load.")
@@ -190,21 +190,11 @@ def _check_versions(job: Job) -> tuple[str, ...]:
                 f"the source files of {name} are not the driver's ({code} here, and"
                 f" {job.code[name]} there): install the same files on all machines."
             )
-    mine, harmless = installed_packages(), []
-    for name in sorted({*mine, *job.packages}):
-        ours, drivers = mine.get(name), job.packages.get(name)
-        if ours == drivers:
-            continue
-        differs = f"{name} is {ours} here, and {drivers} on the driver"
-        if name in NUMERICAL and _public(ours) != _public(drivers):
+    for name in NUMERICAL:
+        # A build tag, such as `+cu128`, depends on the device.
+        here, there = (str(of.get(name)).partition("+")[0] for of in (packages, job.packages))
+        if here != there:
             raise UserError(
-                f"{differs}: scores may differ between them. Install the same version on all"
-                " machines."
+                f"{name} is {here} here, and {there} on the driver: scores may differ between them."
+                " Install the same version on all machines."
             )
-        harmless.append(differs)
-    return tuple(harmless)
-
-
-def _public(version: str | None) -> str | None:
-    """Return a version without its build tag, such as `+cu128`, which depends on the device."""
-    return version and version.partition("+")[0]

@@ -70,8 +70,7 @@ def test_the_last_images_are_given_one_by_one() -> None:
 def test_a_lost_worker_costs_what_it_held_and_nothing_twice() -> None:
     dispatch = Dispatch(IDS, ["a", "b"])
     ids = dispatch.give("a", 0.0)
-    loss = dispatch.lost("a")
-    assert (loss.again, loss.failed, loss.restart) == (ids, (), True)
+    assert dispatch.lost("a") == (ids, (), True)
     assert dispatch.decided("a", ids, 1.0) == ()  # it was late, and they are not its any more
     assert drain(dispatch, "b")[-len(ids) :] == list(ids)  # at the end, with other neighbours
     assert dispatch.left == 0
@@ -87,7 +86,7 @@ def test_an_image_that_ends_workers_fails_alone() -> None:
         if bad in ids:
             deaths += 1
             alone.append(len(ids) == 1)
-            failed += dispatch.lost("a").failed
+            failed += dispatch.lost("a")[1]
         else:
             done += dispatch.decided("a", ids, now + 0.01)
     assert failed == [bad]
@@ -117,15 +116,15 @@ def test_a_worker_is_not_given_up_for_images_that_fail() -> None:
     dispatch, failed = Dispatch(IDS[:3], ["a"], DispatchRules(deaths=10)), 0
     while dispatch.left:
         dispatch.give("a", 0.0)
-        loss = dispatch.lost("a")
-        assert loss.restart
-        failed += len(loss.failed)
+        _, ids, restart = dispatch.lost("a")
+        assert restart
+        failed += len(ids)
     assert failed == 3
 
 
 def test_a_worker_that_only_ends_is_given_up() -> None:
     dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(deaths=3))
-    assert [dispatch.lost("a").restart for _ in range(3)] == [True, True, False]
+    assert [dispatch.lost("a")[2] for _ in range(3)] == [True, True, False]
     assert drain(dispatch, "b") == IDS
     assert dispatch.left == 0
 
@@ -134,7 +133,7 @@ def test_deciding_an_image_clears_a_worker_s_record() -> None:
     dispatch = Dispatch(IDS, ["a"], DispatchRules(deaths=2, together=9))
     for now in range(8):
         dispatch.decided("a", dispatch.give("a", now), now + 0.5)
-        assert dispatch.lost("a").restart
+        assert dispatch.lost("a")[2]
 
 
 def test_a_worker_that_leaves_is_no_fault_of_its_images() -> None:
@@ -175,7 +174,7 @@ def test_each_image_is_decided_once_or_fails_whatever_happens(
         doomed = bad_ids & set(held[name])
         if doomed or (alive_kills and held[name] and chance.random() < kills):
             alive_kills -= not doomed
-            failed.update(dispatch.lost(name).failed)
+            failed.update(dispatch.lost(name)[1])
             held[name] = []
         else:
             count = chance.randint(0, len(held[name]))

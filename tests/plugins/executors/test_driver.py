@@ -28,7 +28,7 @@ from bench_plugins.executors import driver as module
 from bench_plugins.executors.dispatch import DispatchRules
 from bench_plugins.executors.driver import Driver, RayExecutor
 from bench_plugins.executors.messages import Answer, Job, Report
-from bench_plugins.executors.ray import never_began
+from bench_plugins.executors.ray import _ended
 from bench_plugins.executors.worker import Worker
 
 DIGITS: dict[str, Any] = {"dataset": "digits", "params": {"draws": 4}, "batch_size": 16, "limit": 6}
@@ -297,10 +297,9 @@ def test_a_machine_without_the_toolkit_is_named() -> None:
         " (pid=13064, ip=10.0.0.7, actor_id=76940a)\n  At least one of the input arguments could"
         " not be computed:\nModuleNotFoundError: No module named 'bench'"
     )
-    refused = never_began(said)
-    assert refused is not None
+    refused = _ended(Exception(said))
     error = refused.error("worker 1")
     assert (error.exit_code, str(refused.place)) == (2, "10.0.0.7, process 13064")
     assert str(error).startswith("worker 1: the toolkit cannot be loaded")
     assert str(error).endswith("No module named 'bench'.")
-    assert never_began("The actor died unexpectedly before finishing this task.") is None
+    assert _ended(Exception("The actor died unexpectedly.")).again

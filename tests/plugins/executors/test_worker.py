@@ -112,16 +112,11 @@ def test_a_worker_whose_libraries_compute_other_numbers_refuses(library: str) ->
     assert f"{library} is {job.packages[library]} here, and 0.1 on the driver" in answer.reason
 
 
-def test_versions_that_change_no_number_are_reported_and_no_reason_to_refuse() -> None:
+def test_versions_that_change_no_number_are_no_reason_to_refuse() -> None:
     job = Job.of(a_run(**QUICK))
     build = job.packages["torch"].partition("+")[0] + "+cu999"
-    worker = Worker(replace(job, packages={**job.packages, "torch": build, "datasets": "1"}))
-    place = next(worker.answers())
-    assert isinstance(place, WorkerProcess)
-    assert place.differences == (
-        f"datasets is {job.packages['datasets']} here, and 1 on the driver",
-        f"torch is {job.packages['torch']} here, and {build} on the driver",
-    )
+    packages = {**job.packages, "torch": build, "datasets": "1"}
+    assert isinstance(next(Worker(replace(job, packages=packages)).answers()), WorkerProcess)
 
 
 def test_a_worker_whose_weights_differ_refuses() -> None:
