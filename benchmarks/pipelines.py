@@ -100,7 +100,7 @@ def row_of(exact: PipelineDenoiser, half: PipelineDenoiser) -> str:
     facts = facts_of(name)
     assert facts is not None, name
     together = "one level" if facts.times == "one" else "all levels"
-    if (slots := exact.slots) is not None and not slots.masked:
+    if (slots := exact.learned.slots) is not None and not slots.masked:
         varying = [slot for call in slots.slots for slot in call if slot.limit is not None]
         if any(slot.kind == "rows" for slot in varying):
             together += ", one length"
@@ -123,7 +123,9 @@ def row_of(exact: PipelineDenoiser, half: PipelineDenoiser) -> str:
 @torch.inference_mode()
 def deviations(backbone: PipelineDenoiser) -> tuple[float, float]:
     """Return the largest relative deviation from its own sampling, alone and in a batch."""
-    conditioning = backbone.encode_prompts([PROMPT, "a cat"] if backbone.slots else ["11", "3"])
+    conditioning = backbone.encode_prompts(
+        [PROMPT, "a cat"] if backbone.learned.slots else ["11", "3"]
+    )
     alone, mixed = [], []
     for answer, t, sample in sampled(backbone, PROMPT):
         x_t, wanted = unpacked(backbone, sample), unpacked(backbone, answer).float()

@@ -105,8 +105,7 @@ class Denoiser(Backbone, ABC):
     Attributes:
         latent_shape: (C, H, W) of a latent.
         resolution: side of the images in pixels.
-        levels: the noise levels. A denoiser may have `alphas_cumprod`, float [T], and
-            `prediction_type` instead; see `bench.contracts.levels.levels_of_schedule`.
+        levels: the noise levels; `bench.contracts.levels` makes those of a schedule.
         device: the device of its tensors.
         network: optional; the torch module that `denoise` calls. `--compile`, `--layout` and
             `--attention` change it in place. It may be a property.

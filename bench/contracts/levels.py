@@ -17,7 +17,7 @@ from math import exp
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Column = NDArray[np.float64]
 PATH_TOLERANCE = 1e-6  # of alpha² + sigma², or alpha + sigma, around 1
@@ -152,29 +152,17 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
     return kinds[kind]
 
 
-def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
+def diffusion_levels(alphas_cumprod: ArrayLike, prediction_type: str) -> Levels:
     """Return the levels of a DDPM-like schedule with integer timesteps 0 … T − 1.
 
     `alphas_cumprod` is alpha², float [T], descending: an attribute of diffusers' schedulers. The
     `prediction_type` is `epsilon`, `sample` or `v_prediction`. Levels are computed in float64. The
     reference implementation computes them in float16, which is wrong by 7 % at t = 0 and 1.
     """
-    abar = np.asarray(alphas_cumprod, np.float64)
+    abar = np.asarray(alphas_cumprod).astype(np.float64)  # a tensor cannot be copied by asarray
     alpha, sigma = np.sqrt(abar), np.sqrt(1.0 - abar)
     steps = np.arange(len(abar))
     return Levels(alpha, sigma, steps, *answer_of(prediction_type, alpha, sigma), steps / len(abar))
-
-
-def levels_of_schedule(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
-    """Return the levels of a denoiser that declares a schedule instead of levels.
-
-    See `diffusion_levels` for the arguments. For `flow`, `alphas_cumprod` is 1 − sigma.
-    """
-    if prediction_type != "flow":
-        return diffusion_levels(alphas_cumprod, prediction_type)
-    alpha = np.asarray(alphas_cumprod, np.float64)
-    sigma = 1.0 - alpha
-    return Levels(alpha, sigma, np.arange(len(alpha)), *answer_of("flow", alpha, sigma), sigma)
 
 
 def flow_levels(

@@ -12,14 +12,12 @@ from functools import partial
 from inspect import getattr_static
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL.Image import Image
 from torch.nn.attention import SDPBackend
 
 from bench.contracts.backbone import Denoiser
-from bench.contracts.levels import ANSWERS, Levels, levels_of_schedule
+from bench.contracts.levels import Levels
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import offers, with_defaults
 from bench.engine import trees
@@ -47,7 +45,11 @@ class CheckedDenoiser:
         if not isinstance(device, torch.device):
             raise self._refuse(f"its device is {one_line(device)}; expected a torch.device")
         self.device = device
-        self.levels = self._levels(backbone)
+        with self.guard("reading its levels"):
+            levels: Any = backbone.levels
+        if not isinstance(levels, Levels):
+            raise self._refuse(f"its levels are {_described(levels)}; expected Levels")
+        self.levels = levels
 
     @property
     def network(self) -> torch.nn.Module | None:
@@ -119,32 +121,6 @@ class CheckedDenoiser:
         if len(shape) != 3 or min(shape) < 1:
             raise self._refuse(f"its latent_shape is {one_line(declared)}; expected (C, H, W)")
         return shape
-
-    def _levels(self, backbone: Any) -> Levels:
-        """Return the level table, or that of the schedule that the backbone declares instead."""
-        with self.guard("reading its levels, or prediction_type and alphas_cumprod"):
-            if getattr_static(backbone, "levels", None) is not None:
-                levels: Any = backbone.levels
-                if not isinstance(levels, Levels):
-                    raise self._refuse(f"its levels are {_described(levels)}; expected Levels")
-                return levels
-            kind: Any = backbone.prediction_type
-            table: NDArray[Any] = np.asarray(backbone.alphas_cumprod).copy()
-        if not isinstance(kind, str) or kind not in ANSWERS:
-            raise self._refuse(
-                f"its prediction_type is {one_line(kind)}; expected one of {', '.join(ANSWERS)}"
-            )
-        if table.ndim != 1 or table.dtype.kind != "f" or not len(table):
-            raise self._refuse(
-                f"its alphas_cumprod is {table.dtype} {list(table.shape)}; a float per level is"
-                " wanted"
-            )
-        if not np.isfinite(table).all() or table.min() < 0 or table.max() > 1:
-            raise self._refuse("its alphas_cumprod has values outside of 0 to 1")
-        try:
-            return levels_of_schedule(table, kind)
-        except ValueError as error:
-            raise self._refuse(f"its alphas_cumprod: {error}") from None
 
     def _rows(self, doing: str, count: int, method: Callable[..., Tree], *arguments: Any) -> Tree:
         """Return the tree that a method of the plugin makes, with `count` rows in every leaf."""

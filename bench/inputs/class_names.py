@@ -138,7 +138,7 @@ def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
 
     Raises UserError if the file cannot be read or does not match the classes.
     """
-    content = _parse_file(file, spellings)
+    content = parse_class_names(file, spellings)
     if isinstance(content, Mapping):
         missing = [name for name in spellings if name not in content]
         if missing:
@@ -157,15 +157,6 @@ def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
     return tuple(content[position] for position in _list_positions(spellings))
 
 
-def count_classes(file: Path, spellings: Collection[str]) -> int | None:
-    """Return how many classes a file lists, or None if it maps names to words.
-
-    `spellings` are the names in the data, by which a text file with names is recognised.
-    """
-    content = _parse_file(file, spellings)
-    return None if isinstance(content, Mapping) else len(content)
-
-
 def _list_positions(spellings: Sequence[str]) -> list[int]:
     """Return the position of each class in a list; numbers are ordered by value, not as text."""
     if not all(name.isdecimal() for name in spellings):
@@ -180,7 +171,11 @@ def _list_positions(spellings: Sequence[str]) -> list[int]:
     return [number - first for number in numbers]
 
 
-def _parse_file(file: Path, spellings: Collection[str]) -> Mapping[str, str] | list[str]:
+def parse_class_names(file: Path, spellings: Collection[str]) -> Mapping[str, str] | list[str]:
+    """Return the words of a file by class, or in its order; raises as `read_class_names`.
+
+    `spellings` are the names in the data, by which a text file with names is recognised.
+    """
     if file.suffix.lower() == ".json":
         try:
             return _check_strings(parse_json(read_text_file(file)), file)

@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry
 from bench.discovery.targets import load_target, make
 from bench.errors import AbsentError, PluginError, UserError, did_you_mean, quoted, warn_user
-from bench.inputs.class_names import ClassNames, count_classes, name_classes
+from bench.inputs.class_names import ClassNames, name_classes, parse_class_names
 from bench.inputs.items import ItemTable, make_item_ids, read_items
 from bench.inputs.labels import OTHER, match_classes, read_labels
 from bench.inputs.parsing import check_column, expand_pattern
@@ -25,7 +25,6 @@ from bench.inputs.rows import (
     check_rows,
     disable_decoding,
     drop_unlabelled,
-    find_image_column,
     format_group,
     read_column,
 )
@@ -173,8 +172,9 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Da
     declared = spec.classes
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
     if declared is None and file is not None and numbered:
-        count = count_classes(file, set(map(str, column)))
-        declared = tuple(map(str, range(count))) if count else None
+        words = parse_class_names(file, set(map(str, column)))
+        listed = range(len(words)) if isinstance(words, list) else ()
+        declared = tuple(map(str, listed)) or None
     spellings, indices = read_labels(column, feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)
@@ -195,8 +195,7 @@ def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dat
     import datasets
 
     where = source.label
-    column = find_image_column(rows.column_names, where)
-    rows = disable_decoding(rows, column, where)
+    rows, column = disable_decoding(rows, where)
     ids = make_item_ids(rows, where)
     items = read_items(rows, column, ids, where)
     columns = {"sample_id": (ids, datasets.Value("string"))}

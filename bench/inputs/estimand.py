@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
-from bench.inputs.parsing import join_names, read_csv_file
+from bench.inputs.parsing import read_csv_file
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +93,7 @@ def read_weights(path: Path) -> dict[int, float]:
     0, or there are no rows.
     """
     weights: dict[int, float] = {}
-    head, rows = read_csv_file(path)
-    if set(head) != {"level", "weight"}:
-        raise UserError(f"{path}:1: the columns must be level and weight, got {join_names(head)}.")
+    _, rows = read_csv_file(path, ("level", "weight"), others=())
     for line, row in rows:
         level, where = row["level"], f"{path}:{line}"
         if not level.strip().isdecimal():

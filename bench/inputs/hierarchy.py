@@ -101,7 +101,5 @@ def _read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise UserError(f"{path}: write tables [[node]] with {', '.join(TREE_COLUMNS)}.")
         yield from ((f"{path}: node {number}", table) for number, table in enumerate(tables, 1))
         return
-    head, lines = read_csv_file(path)
-    if not {"node", "parent"} <= set(head) <= set(TREE_COLUMNS):
-        raise UserError(f"{path}:1: the first line must name {', '.join(TREE_COLUMNS)}.")
+    _, lines = read_csv_file(path, TREE_COLUMNS[:2], others=TREE_COLUMNS[2:])
     yield from ((f"{path}:{line}", row) for line, row in lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
@@ -98,9 +98,26 @@ def strip_text(text: str, what: str, at: str, allowed: str = "") -> str:
     return text.strip()
 
 
-def read_csv_file(file: Path) -> tuple[list[str], Lines]:
-    """Return the columns and the lines of a file; see `read_csv`."""
-    return read_csv(read_text_file(file), str(file))
+def read_csv_file(
+    file: Path, required: Sequence[str] = (), others: Sequence[str] | None = None
+) -> tuple[list[str], Lines]:
+    """Return the columns and the lines of a file; see `read_csv`.
+
+    Also raises UserError if a `required` column is missing, or one is neither required nor among
+    `others`; None allows any others.
+    """
+    head, lines = read_csv(read_text_file(file), str(file))
+    named = [*required, *(head if others is None else others)]
+    for problem, names in (
+        ("missing", [name for name in required if name not in head]),
+        ("unknown", [name for name in head if name not in named]),
+    ):
+        if names:
+            raise UserError(
+                f"{file}:1: the column {quoted(names[0])} is {problem}; the first line must name"
+                f" {', '.join([*required, *(others or ())])} (got {join_names(head)})."
+            )
+    return head, lines
 
 
 def read_csv(text: str, where: str) -> tuple[list[str], Lines]:

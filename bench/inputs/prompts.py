@@ -21,7 +21,7 @@ from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import keep_alphanumeric, normalise_text
 from bench.inputs.draws import Ints
-from bench.inputs.parsing import join_names, read_csv_file, read_lines, strip_text
+from bench.inputs.parsing import read_csv_file, read_lines, strip_text
 from bench.machine.files import LINES, has_control
 
 PROMPT_COLUMNS = ("prompt", "classname", "classidx")
@@ -130,14 +130,7 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     texts: list[str] = []
     class_of_prompt: list[int] = []
     sources: list[str] = []
-    head, lines = read_csv_file(path)
-    for column in PROMPT_COLUMNS:
-        if column not in head:
-            raise UserError(
-                f"{path}:1: the column {column!r} is missing; the first line must name"
-                f" {','.join(PROMPT_COLUMNS)} (got {join_names(head)})."
-            )
-    for line, row in lines:
+    for line, row in read_csv_file(path, PROMPT_COLUMNS)[1]:
         where = f"{path}:{line}"
         if not (text := strip_text(row["prompt"], "prompt", where, LINES)):
             raise UserError(f"{where}: the prompt is empty.")

@@ -211,16 +211,6 @@ def find_stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
     return table, places
 
 
-def find_image_column(columns: Sequence[str], where: str) -> str:
-    """Return the name of the image column. Raises UserError if there is none."""
-    for name in ("images", "image"):
-        if name in columns:
-            return name
-    raise UserError(
-        f"{where} has no column 'image' or 'images'; its columns: {', '.join(columns)}."
-    )
-
-
 def make_list_feature(feature: Any) -> Any:
     """Return the feature of lists of `feature`, for any version of datasets."""
     import datasets
@@ -228,19 +218,25 @@ def make_list_feature(feature: Any) -> Any:
     return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
 
 
-def disable_decoding(rows: Any, column: str, where: str) -> Any:
-    """Return the rows with undecoded images. Raises UserError if the column has no images."""
+def disable_decoding(rows: Any, where: str) -> tuple[Any, str]:
+    """Return rows with undecoded images, and the column of the images, `images` or `image`.
+
+    Raises UserError if there is no such column, or it has no images.
+    """
     import datasets
 
+    column = "images" if "images" in rows.column_names else "image"
+    if column not in rows.column_names:
+        names = ", ".join(rows.column_names)
+        raise UserError(f"{where} has no column 'image' or 'images'; its columns: {names}.")
     feature, stored = rows.features[column], datasets.Image(decode=False)
+    entry, kind = feature, "images"
     if column == "images":
         entry = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
-        if not isinstance(entry, datasets.Image):
-            raise UserError(f"{where}: its column 'images' holds {feature}, not lists of images.")
-        return rows.cast_column(column, make_list_feature(stored))
-    if not isinstance(feature, datasets.Image):
-        raise UserError(f"{where}: its column 'image' holds {feature}, not images.")
-    return rows.cast_column(column, stored)
+        kind, stored = "lists of images", make_list_feature(stored)
+    if not isinstance(entry, datasets.Image):
+        raise UserError(f"{where}: its column {column!r} holds {feature}, not {kind}.")
+    return rows.cast_column(column, stored), column
 
 
 def get_images(row: Any) -> tuple[Any, ...]:

@@ -235,7 +235,7 @@ def ask_again(ask: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
 
 def hub_status(error: BaseException | None) -> int | None:
     """Return the HTTP status with which the Hub refused a request; None if it did not answer."""
-    response = _response(error)
+    response = getattr(_refused(error), "response", None)  # of httpx or requests
     return None if response is None else int(response.status_code)
 
 
@@ -264,11 +264,6 @@ def _refused(error: BaseException | None) -> BaseException | None:
     return cause or error
 
 
-def _response(error: BaseException | None) -> Any:
-    """Return the answer of the Hub that caused an error, of httpx or requests; None without one."""
-    return getattr(_refused(error), "response", None)
-
-
 def _is_hidden(error: BaseException | None) -> bool:
     """Return whether the Hub says that there is no such repository, or hides it."""
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -278,9 +273,9 @@ def _is_hidden(error: BaseException | None) -> bool:
 
 def _retry_after(error: BaseException) -> float | None:
     """Return the seconds after which the Hub wants to be asked again, if it names them."""
-    response = _response(error)
-    with suppress(KeyError, ValueError):
-        return None if response is None else max(0.0, float(response.headers["Retry-After"]))
+    response: Any = getattr(_refused(error), "response", None)
+    with suppress(AttributeError, KeyError, ValueError):  # AttributeError without an answer
+        return max(0.0, float(response.headers["Retry-After"]))
     return None
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bench.contracts.measuring import NO_ANSWER
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, did_you_mean
-from bench.inputs.parsing import Lines, read_csv_file
+from bench.inputs.parsing import read_csv_file
 from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.locking import locked
@@ -115,7 +115,7 @@ def read_columns_csv(file: Path) -> dict[str, dict[str, str]]:
 
     Raises UserError if the file cannot be read, has no other column, or repeats an image.
     """
-    head, lines = _read(file, (ID,))
+    head, lines = read_csv_file(file, (ID,))
     names = [name for name in head if name != ID]
     if not names:
         raise UserError(f"{file} must have a column besides {ID}.")
@@ -139,7 +139,7 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
     class_of = {name: label for label, name in enumerate(manifest.classes)}
     row_of = {sample: index for index, sample in enumerate(sample_ids)}
     raters: dict[str, Ints] = {}
-    for line, row in _read(file, (SUBJECT, ID, ANSWER))[1]:
+    for line, row in read_csv_file(file, (SUBJECT, ID, ANSWER))[1]:
         answer = row[ANSWER].strip()
         if answer and answer not in class_of:
             raise UserError(
@@ -157,11 +157,3 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
     if not raters:
         raise UserError(f"{file} has no answer to any image of {manifest.run_id}.")
     return raters
-
-
-def _read(file: Path, required: Sequence[str]) -> tuple[list[str], Lines]:
-    """Return the column names of a CSV file, and its rows with their line numbers."""
-    head, lines = read_csv_file(file)
-    if not set(required) <= set(head):
-        raise UserError(f"{file} must be a CSV file with the columns {', '.join(required)}.")
-    return head, lines

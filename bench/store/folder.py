@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,7 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
     part of the id with at least four characters, or `latest`: the run with the newest manifest.
     What is not stored here is looked for among the published runs that come with the package.
     """
-    candidates: Iterable[Path] = (
-        *(Path(run), Path(results, run)),
-        Path(results, PUBLISHED_FOLDER, run),
-    )
-    for path in candidates:
+    for path in (Path(run), Path(results, run), Path(results, PUBLISHED_FOLDER, run)):
         if os.path.lexists(path / MANIFEST):
             return path
     stored = list_runs(Path(results))

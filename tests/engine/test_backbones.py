@@ -15,6 +15,7 @@ from PIL import Image
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.levels import diffusion_levels
 from bench.contracts.strategy import Problem
 from bench.engine.acceleration import accelerate
 from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
@@ -37,8 +38,7 @@ class Model:
 
     latent_shape: Any = SHAPE
     resolution: Any = 16
-    prediction_type: Any = "epsilon"
-    alphas_cumprod: Any = np.linspace(0.99, 0.01, 8, dtype=np.float32)
+    levels: Any = diffusion_levels(np.linspace(0.99, 0.01, 8, dtype=np.float32), "epsilon")
     device: Any = torch.device("cpu")
 
     def encode_images(self, images: Any) -> Any:
@@ -140,13 +140,8 @@ ATTRIBUTES: list[tuple[str, Any]] = [
     ("latent_shape", (2, 0, 4)),
     ("latent_shape", "flat"),
     ("resolution", "large"),
-    ("prediction_type", "guess"),
-    ("prediction_type", None),
-    ("alphas_cumprod", [0, 1]),
-    ("alphas_cumprod", np.ones((2, 2))),
-    ("alphas_cumprod", []),
-    ("alphas_cumprod", [0.5, float("nan")]),
-    ("alphas_cumprod", [0.5, 1.5]),
+    ("levels", None),
+    ("levels", [0.9, 0.1]),
     ("device", "cpu"),
     ("device", None),
 ]
@@ -161,11 +156,9 @@ def test_an_attribute_that_does_not_fit_is_named(name: str, value: Any) -> None:
 
 
 def test_a_schedule_may_be_a_tensor() -> None:
-    model = Model()
-    model.alphas_cumprod = torch.linspace(0.99, 0.01, 8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy warns of a copy that a tensor's array cannot make
-        assert len(CheckedDenoiser(model, "backbone 'x'").levels) == 8
+        assert len(diffusion_levels(torch.linspace(0.99, 0.01, 8), "epsilon")) == 8
 
 
 def test_memory_that_ends_is_no_failure_of_the_plugin() -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.dataset import StoredImage
+from bench.contracts.levels import diffusion_levels
 from bench.engine.images import preprocess
 from bench.inputs.draws import generate_noise, timestep_grid
 from bench.inputs.rows import make_list_feature
@@ -115,8 +116,7 @@ class Painter:
 
     latent_shape = (3, SIDE, SIDE)
     resolution = SIDE
-    alphas_cumprod = ALPHAS_CUMPROD
-    prediction_type = "sample"
+    levels = diffusion_levels(ALPHAS_CUMPROD, "sample")
     passes: ClassVar[list[int]] = []
 
     def __init__(self, weights: Any, *, device: str, dtype: str) -> None:

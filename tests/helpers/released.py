@@ -63,7 +63,9 @@ def sampled(
         return step(answer, t, sample, **more)
 
     scheduler.step = recorded
-    question: dict[str, Any] = {"prompt": prompt} if backbone.slots else {"class_labels": [11]}
+    question: dict[str, Any] = (
+        {"prompt": prompt} if backbone.learned.slots else {"class_labels": [11]}
+    )
     generator = torch.Generator().manual_seed(5)
     try:
         with suppress(Stop):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.contracts.levels import Levels, levels_of_schedule
+from bench.contracts.levels import Levels, diffusion_levels
 from bench.discovery.loading import load_plugins
 from bench.engine import embeddings
 from bench.engine.images import preprocess
@@ -59,7 +59,7 @@ class Sketch:
     latent_shape = (1, SIDE, SIDE)
     resolution = SIDE
     alphas_cumprod = np.linspace(0.9, 0.02, 1000)
-    prediction_type = "epsilon"
+    levels = diffusion_levels(alphas_cumprod, "epsilon")
     can_linearise = True
 
     def __init__(self, weights: Any, *, device: str, dtype: str, **parameters: Any) -> None:
@@ -73,7 +73,7 @@ class Sketch:
 
     @staticmethod
     def level_table(weights: Any, **parameters: Any) -> Levels:
-        return levels_of_schedule(Sketch.alphas_cumprod, Sketch.prediction_type)
+        return Sketch.levels
 
     @staticmethod
     def linearisation_cost(weights: Any, resolution: int | None = None) -> float:

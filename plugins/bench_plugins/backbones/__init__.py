@@ -33,38 +33,6 @@ _SEED: dict[str, Any] = {"seed": Parameter(0, "the backbone's own seed; --seed i
 @hookimpl
 def register_backbones(register: Callable[..., None]) -> None:
     """Register the backbones."""
-    register(
-        "tiny-digits",
-        target=_target("families:StableDiffusion"),
-        summary="a small latent diffusion model of digits, trained by this project; runs anywhere",
-        weights="bench_plugins:backbones/weights/tiny_digits",
-        trained_on="digits/train",
-        # `order` was learned from 40 images of digits/train; see design/racing.md.
-        strategy="race",
-        strategy_parameters={"order": "570-614"},
-        draws=250,
-        family="sd",
-        licence="Apache-2.0",
-        flops=67.9e6,
-        parameters=_PARAMETERS,
-        default=True,
-    )
-    register(
-        "tiny-landuse",
-        target=_target("families:StableDiffusion"),
-        summary="a small latent diffusion model of land use from above, trained by this project",
-        weights="bench_plugins:backbones/weights/tiny_landuse",
-        trained_on="ucmerced/train",
-        # Chosen on ucmerced/validation, which it was not trained on: see design/racing.md.
-        strategy="race",
-        strategy_parameters={"first": 2},
-        draws=40,
-        plan="grid:0-200",  # at higher levels its errors tell prompts apart less well
-        family="sd",
-        licence="Apache-2.0",
-        flops=355e6,
-        parameters=_PARAMETERS,
-    )
     _register_declared(register, _read("models.toml"), parameters=_PARAMETERS)
     register(
         "pipeline",

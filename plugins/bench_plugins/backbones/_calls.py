@@ -77,14 +77,17 @@ class Call:
         self.prediction: Any = None
         self.sample: Any = None
         pipeline_cls: Any = type(pipe)
-        clone = object.__new__(pipeline_cls if device is None else _on_device(pipeline_cls, device))
-        clone.__dict__.update(pipe.__dict__, scheduler=_Scheduler(pipe.scheduler, self))
-        clone.__dict__.update(components or {}, _progress_bar_config=NO_PROGRESS_BAR)
+        clone = copy.copy(pipe)
+        if device is not None:
+            clone.__class__ = _on_device(pipeline_cls, device)
+        own = vars(clone)  # the pipeline's setter would register them as its components
+        own |= {"scheduler": _Scheduler(pipe.scheduler, self), **(components or {})}
+        own["_progress_bar_config"] = NO_PROGRESS_BAR
         if hasattr(pipe, "encode_prompt"):
-            clone.__dict__["encode_prompt"] = self._encode_with(pipe.encode_prompt)
+            own["encode_prompt"] = self._encode_with(pipe.encode_prompt)
         for name in _methods_that_draw(pipeline_cls):
             method = inspect.unwrap(getattr(pipeline_cls, name))
-            clone.__dict__[name] = MethodType(_with_draw(method, self._draw), clone)
+            own[name] = MethodType(_with_draw(method, self._draw), clone)
         run = _with_draw(inspect.unwrap(pipeline_cls.__call__), self._draw)
         with suppress(Stop):
             run(clone, **keywords)

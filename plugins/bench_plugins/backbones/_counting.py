@@ -1,10 +1,10 @@
-"""Count the operations and memory of a meta backbone, which has no weights; see `_meta`."""
+"""Count the operations and memory of a denoiser on the meta device; see `_meta`."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -18,39 +18,43 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine.trees import leaves, mapped
 
+if TYPE_CHECKING:
+    from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-def operations(meta: Any, gradient: bool = False) -> int:
+
+def operations(denoiser: PipelineDenoiser, gradient: bool = False) -> int:
     """Return the floating-point operations of one evaluation, or of one with its gradient."""
     # The counter does not know all fused attention kernels, such as the CPU's.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        predict_cell(meta, gradient)
+        predict_cell(denoiser, gradient)
         if gradient:
-            outputs = tree_leaves(meta.network.meta_output)
+            network: Any = denoiser.network
+            outputs = tree_leaves(network.meta_output)
             # The counter ignores `torch.autograd.grad`.
             torch.autograd.backward(sum(output.square().sum() for output in outputs))
     return int(counter.get_total_flops())
 
 
-def peak_of_cell(meta: Any) -> int:
+def peak_of_cell(denoiser: PipelineDenoiser) -> int:
     """Return the peak memory in bytes of evaluating one cell, without the weights."""
-    return peak_bytes(lambda: predict_cell(meta))
+    return peak_bytes(lambda: predict_cell(denoiser))
 
 
-def peak_of_image(meta: Any) -> int:
+def peak_of_image(denoiser: PipelineDenoiser) -> int:
     """Return the peak memory in bytes of encoding one image, without the weights."""
-    image = Image.new("RGB", (meta.resolution,) * 2)
-    return peak_bytes(lambda: meta.encode_images([image]))
+    image = Image.new("RGB", (denoiser.resolution,) * 2)
+    return peak_bytes(lambda: denoiser.encode_images([image]))
 
 
-def predict_cell(meta: Any, gradient: bool = False) -> Tensor:
+def predict_cell(denoiser: PipelineDenoiser, gradient: bool = False) -> Tensor:
     """Return the prediction for one zero latent and one short prompt."""
     with torch.set_grad_enabled(gradient):
-        tree = mapped(torch.clone, meta.shortest)
+        tree = mapped(torch.clone, denoiser.runner.shortest)
         for leaf in leaves(tree).values():
             leaf.requires_grad_(gradient and leaf.is_floating_point())
-        time = torch.as_tensor(meta.levels.time[:1])
+        time = torch.as_tensor(denoiser.levels.time[:1])
         time = time.float() if time.is_floating_point() else time
-        prediction: Tensor = meta.denoise(torch.zeros(1, *meta.latent_shape), time, tree)
+        prediction: Tensor = denoiser.denoise(torch.zeros(1, *denoiser.latent_shape), time, tree)
         return prediction
 
 

@@ -22,7 +22,6 @@ from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
     INDEX_DTYPES,
     LOADING,
-    check_headers,
     check_values,
     first_line,
     header,
@@ -33,7 +32,6 @@ from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
     PIPELINE_INDEX,
-    build_on_meta,
     components_of,
     make_pipeline,
 )
@@ -76,24 +74,6 @@ def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
             f"has _class_name {name!r:.100}; expected {', '.join(pipelines)} here",
         )
     return {**index, "_class_name": str(name).replace("Img2Img", "") if pipelines else name}
-
-
-def empty_models(weights: Weights, index: Mapping[str, Any]) -> dict[str, nn.Module]:
-    """Return the models of a pipeline of any class without their tensors, by name.
-
-    Raises UserError if a component is of an unknown class or quantised, or, unless the tensors are
-    in a single file, its files cannot hold its tensors.
-    """
-    models: dict[str, nn.Module] = {}
-
-    def model_of(name: str, component_cls: Any) -> nn.Module:
-        models[name] = build_on_meta(weights, name, component_cls)
-        if weights.file is None:
-            check_headers(weights, name, models[name])
-        return models[name]
-
-    components_of(weights, pipeline_class(weights, index), index, (), model_of)
-    return models
 
 
 def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
@@ -143,7 +123,6 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
                 return None
             autoencoder: nn.Module = _from_file(weights, name, component_cls, torch_dtype=own_dtype)
             return autoencoder
-        check_headers(weights, name, build_on_meta(weights, name, component_cls))
         module: nn.Module = load_model(weights, name, component_cls, own_dtype, "cpu")
         return module
 

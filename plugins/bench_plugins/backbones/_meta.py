@@ -8,9 +8,10 @@ tensors.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import wraps
+from dataclasses import dataclass
+from functools import lru_cache, wraps
 from threading import RLock
 from typing import Any
 
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map, tree_map_only
 
+from bench.contracts.levels import Levels
 from bench.inputs.weights import HAND_OVER, Weights
+from bench_plugins.backbones._checkpoint import check_headers
 from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
@@ -27,24 +30,82 @@ from bench_plugins.backbones._components import (
     components_of,
     make_pipeline,
 )
+from bench_plugins.backbones._configs import check_flow, read_diffusion
+from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._files import pipeline_class, read_index
+from bench_plugins.backbones._gate import network_of
+from bench_plugins.backbones._runner import embeds_guidance
 
 _AUTOCAST_LOCK = RLock()
 CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
 
 
-def meta_pipeline(
-    weights: Weights,
-    pipeline_cls: Any,
-    index: Mapping[str, Any],
-    dtype: torch.dtype,
-    omitted: Collection[str],
-) -> tuple[Any, dict[str, Any]]:
-    """Return a folder's pipeline with its modules on the meta device, and the modules' classes.
+@dataclass(frozen=True)
+class EmptyPipeline:
+    """A folder's pipeline on the meta device.
+
+    Attributes:
+        classes: the classes of its components with tensors.
+        levels: the noise levels described by the scheduler's config; None for the scheduler's own.
+        runs: whether its code is expected to run without values: its class is declared, and only
+            the folder's tensors are loaded.
+    """
+
+    weights: Weights
+    pipe: Any
+    classes: Mapping[str, Any]
+    levels: Levels | None
+    runs: bool
+
+    @property
+    def encoders(self) -> list[str]:
+        """The names of the text encoders."""
+        return [name for name in self.classes if name not in (AUTOENCODER, *NETWORKS)]
+
+    @property
+    def has_unet(self) -> bool:
+        """Whether the network is a UNet."""
+        return "unet" in self.classes
+
+    @property
+    def is_guidance_distilled(self) -> bool:
+        """Whether the network is a UNet that takes the guidance scale as an input."""
+        return self.has_unet and embeds_guidance(network_of(self.pipe))
+
+    def placeholders(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return modules that raise UserError if they are called, as they have no values."""
+        return {name: _placeholder(self.weights, name, getattr(self.pipe, name)) for name in names}
+
+    def check_tensors(self, weights: Weights) -> None:
+        """Raise UserError unless the files of `weights` can hold the components' tensors."""
+        modules = {name: getattr(self.pipe, name) for name in self.classes}
+        weights.prefetch(
+            file
+            for name, module in modules.items()
+            for file in weights.model_files(name, half=module.dtype == torch.float16)
+        )
+        for name, module in modules.items():
+            check_headers(weights, name, module)
+
+
+@lru_cache(maxsize=8)
+def build(
+    weights: Weights, pipelines: tuple[str, ...], dtype: torch.dtype, omitted: frozenset[str]
+) -> EmptyPipeline:
+    """Return a folder's pipeline with its modules on the meta device; see `read_index`.
 
     Modules are in `dtype`, except the autoencoder, which is in float32; `omitted` ones are not
-    built. The tensor files are not checked; see `check_headers`. Raises UserError if a component is
-    missing, damaged, of an unexpected class, or quantised.
+    built. The tensor files are not checked. Raises UserError if a component is missing, damaged, of
+    an unexpected class, or quantised.
     """
+    index = read_index(weights, pipelines)
+    pipeline_cls = pipeline_class(weights, index)
+    declared, levels = facts_of(pipeline_cls.__name__), None
+    facts = None if weights.loras or weights.file else declared
+    if facts is not None and facts.levels == "diffusion":
+        levels = read_diffusion(weights)
+    elif facts is not None:
+        check_flow(weights)
     classes: dict[str, Any] = {}
 
     def model_of(name: str, component_cls: Any) -> nn.Module:
@@ -54,7 +115,8 @@ def meta_pipeline(
         return _with_meta_forward(module, once=name not in (AUTOENCODER, *NETWORKS))
 
     components = components_of(weights, pipeline_cls, index, omitted, model_of)
-    return make_pipeline(weights, pipeline_cls, components), classes
+    pipe = make_pipeline(weights, pipeline_cls, components)
+    return EmptyPipeline(weights, pipe, classes, levels, runs=facts is not None)
 
 
 def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:
@@ -73,8 +135,8 @@ def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:
     return module
 
 
-def placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:
-    """Return a copy of a meta module that raises UserError if it is called, as it has no values."""
+def _placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:
+    """Return a copy of a meta module that raises UserError if it is called."""
 
     def refuse(*arguments: Any, **keywords: Any) -> Any:
         raise weights.error(
@@ -82,7 +144,8 @@ def placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:
         )
 
     empty = copy.copy(module)
-    empty.__dict__.update(dict.fromkeys(CALLED, refuse))
+    for method in CALLED:
+        setattr(empty, method, refuse)
     return empty
 
 

@@ -18,12 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.errors import UserError
-from bench_plugins.backbones._calls import CountedNetwork
-from bench_plugins.backbones._gate import network_name
-from bench_plugins.backbones._runner import at_step
+from bench_plugins.backbones._runner import Runner, at_step
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
 LEVEL_TOLERANCE = 0.01  # of alpha, sigma and shifts, because solvers round times to integers
@@ -31,14 +30,14 @@ MAX_LOST_VARIANCE = 0.5  # fraction of an image's variance that encoding and dec
 PROBED_POSITIONS = (0.05, 0.3, 0.6, 0.9)  # positions in the level table, from little to much noise
 
 
-def times_of(denoiser: Any) -> str:
-    """Return the value of `Facts.times`: `each` or `one`."""
+def times_of(denoiser: Denoiser, shortest: Mapping[str, Tensor]) -> str:
+    """Return the value of `CallFacts.times`, `each` or `one`. `shortest` is that of its runner."""
     levels = denoiser.levels
     rows = np.array([len(levels) // 4, 3 * len(levels) // 4])
     time = torch.from_numpy(levels.time[rows])
     x_t = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
     x_t, time = x_t.to(denoiser.device), time.to(denoiser.device)
-    prompts = {n: leaf.expand(2, *leaf.shape[1:]) for n, leaf in denoiser.shortest.items()}
+    prompts = {n: leaf.expand(2, *leaf.shape[1:]) for n, leaf in shortest.items()}
     first = {n: leaf[:1] for n, leaf in prompts.items()}
     alone = [denoiser.denoise(x_t[n : n + 1], time[n : n + 1], first) for n in (0, 1)]
     try:
@@ -51,38 +50,37 @@ def times_of(denoiser: Any) -> str:
     return "each" if difference < 0.02 * float(expected.abs().max()) else "one"
 
 
-def check_times(denoiser: Any) -> None:
+def check_times(runner: Runner, levels: Levels) -> None:
     """Raise UserError unless the network gets each sample's own time in a batch of several.
 
     Its inputs that depend on the time are compared with those of samples on their own. The network
     is not called.
     """
-    name, levels = network_name(denoiser.pipe), denoiser.levels
     times = torch.as_tensor(levels.time[[len(levels) // 4, 3 * len(levels) // 4]])
     recorded = []
     for batch in (times[:1], times[1:], times[None]):
-        network = CountedNetwork(denoiser.network, echoes=True)
-        prompts = denoiser._short_prompts(batch.shape[-1])
+        prompts, components = runner.short_prompts(batch.shape[-1]), runner.echo()
         with suppress(Exception):  # whatever the pipeline raises for several times, or for an echo
-            denoiser.run(*prompts, batch, at_step, components={name: network})
-        recorded.append(network.inputs)
+            runner.run(*prompts, batch, at_step, components=components)
+        recorded.append([leaf for network in components.values() for leaf in network.inputs])
     first, second, both = recorded
     pairs = [pair for pair in zip(first, second, strict=True) if not torch.equal(*pair)]
     expected = [torch.cat([leaf.flatten() for leaf in pair]) for pair in pairs]
     if not all(any(torch.equal(x.flatten(), wanted) for x in both) for wanted in expected):
         raise UserError(
-            f"{denoiser.who} cannot be used: in a batch of several noise levels, its network does"
-            " not get the time of each sample, but other values, as with expand_timesteps."
+            f"{runner.who} cannot be used: in a batch of several noise levels, its network does not"
+            " get the time of each sample, but other values, as with expand_timesteps."
         )
 
 
-def check_assumptions(denoiser: Any) -> None:
+def check_assumptions(denoiser: Denoiser, runner: Runner, normalize: str) -> None:
     """Raise UserError if a pipeline's steps, levels or autoencoder contradict what is assumed."""
-    schedule = denoiser.first_latents(PROBED_STEPS).schedule or {}
-    check_steps(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
-    check_shift(denoiser.pipe.scheduler, denoiser.levels, schedule, denoiser.who)
+    scheduler, levels = runner.pipe.scheduler, denoiser.levels
+    schedule = runner.first_latents(PROBED_STEPS).schedule or {}
+    check_steps(scheduler, levels, schedule, runner.who)
+    check_shift(scheduler, levels, schedule, runner.who)
     with torch.inference_mode():
-        check_image(denoiser)
+        check_image(denoiser, runner, normalize)
 
 
 def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who: str) -> None:
@@ -159,22 +157,22 @@ def _shift(sigma: Any, even: Any) -> Any:
     return sigma * (1 - even) / ((1 - sigma) * even)
 
 
-def check_image(denoiser: Any) -> None:
+def check_image(denoiser: Denoiser, runner: Runner, normalize: str) -> None:
     """Encode, decode and denoise a test image.
 
     Raises UserError if decoding does not restore the encoded image, or the error of the denoised
     latent does not decrease with the noise level.
     """
-    image = _test_image(denoiser.resolution)
+    image, levels = _test_image(denoiser.resolution), denoiser.levels
     latent = denoiser.encode_images([image])
-    pixels = preprocess([image], denoiser.resolution, denoiser.normalize).to(denoiser.device)
-    lost = float((denoiser.decode(latent) - pixels).square().mean() / pixels.var())
+    pixels = preprocess([image], denoiser.resolution, normalize).to(denoiser.device)
+    lost = float((_decoded(runner, latent, levels) - pixels).square().mean() / pixels.var())
     if not lost < MAX_LOST_VARIANCE:
         raise UserError(
-            f"{denoiser.who} cannot be used: its autoencoder loses {lost:.0%} of a test image's"
+            f"{runner.who} cannot be used: its autoencoder loses {lost:.0%} of a test image's"
             f" variance; expected less than {MAX_LOST_VARIANCE:.0%}."
         )
-    levels, errors = denoiser.levels, []
+    errors = []
     eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0)).to(latent.device)
     for row in (int(position * len(levels)) for position in PROBED_POSITIONS):
         alpha, sigma, p, q = (
@@ -183,16 +181,24 @@ def check_image(denoiser: Any) -> None:
         x_t = alpha * latent + sigma * eps
         time = torch.as_tensor(levels.time[row : row + 1]).to(latent.device)
         time = time.float() if time.is_floating_point() else time
-        output = denoiser.denoise(x_t, time, denoiser.shortest).float()
+        output = denoiser.denoise(x_t, time, runner.shortest).float()
         clean = (sigma * output - q * x_t) / (p * sigma - q * alpha)
         errors.append(float((clean - latent).square().mean()))
     if not all(less < more for less, more in pairwise(errors)):
         raise UserError(
-            f"{denoiser.who} cannot be used: the error of the denoised latent does not decrease"
+            f"{runner.who} cannot be used: the error of the denoised latent does not decrease"
             " with the noise level. It is"
             f" {', '.join(f'{error:.3g}' for error in errors)} at"
             f" {', '.join(f'{p:.0%}' for p in PROBED_POSITIONS)} of the level table."
         )
+
+
+def _decoded(runner: Runner, latents: Tensor, levels: Levels) -> Tensor:
+    """Return the image of one latent, [1, C, H, W], float32 [1, 3, H, W]."""
+    vae = runner.pipe.vae
+    normalised = runner.decoder_input(latents.double(), torch.as_tensor(levels.time[-1:]))
+    image: Tensor = vae.decode(normalised.to(vae.dtype), return_dict=False)[0]
+    return image.reshape(1, 3, *image.shape[-2:]).float()
 
 
 def _test_image(side: int) -> Image.Image:

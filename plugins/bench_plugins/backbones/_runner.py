@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
-from math import prod
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench_plugins.backbones._calls import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._facts import Facts, facts_of
-from bench_plugins.backbones._gate import CLASS_LABELS, check_pipeline, network_name, network_of
-from bench_plugins.backbones._latents import digits, order_of
+from bench_plugins.backbones._gate import CLASS_LABELS, network_name, network_of
 from bench_plugins.backbones._slots import SHORT, Slots
 
 # Keywords of `__call__` that switch guidance off.
@@ -35,70 +33,47 @@ PLAIN = {
 }
 # Keyword of `__call__`: the number of tokens for the text encoder with the longest input.
 MAX_TOKENS_KEYWORD = "max_sequence_length"
-MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
 
 
-class PipelineRunner:
+@dataclass(frozen=True)
+class Runner:
     """A pipeline, with the keywords to call it with.
 
     Attributes:
-        who: the name of the pipeline in messages.
         call: the keywords of its `__call__`, without prompts.
-        probed: whether no facts are declared, so that trial calls have to find them.
+        device_override: the device of its inputs; None for the pipeline's own.
         slots: describes the results of its `encode_prompt`; None if it takes class labels.
-        sample_shape: the shape of the first latents of one sample, before packing.
     """
 
-    levels: Levels
-    slots: Slots | None = None
-    sample_shape: tuple[int, ...]
+    pipe: Any
+    call: Mapping[str, Any]
     device_override: torch.device | None = None
-    keeps_defaults = False  # of the pipeline's `__call__`, if its network is not guidance-distilled
-
-    def __init__(self, pipe: Any, call: Mapping[str, Any] | None = None) -> None:
-        self.pipe = pipe
-        self.who = f"The pipeline {type(pipe).__name__}"
-        check_pipeline(pipe, self.who)
-        self.device: torch.device = self.device_override or pipe._execution_device
-        pipeline_cls: Any = type(pipe)
-        self.call_parameters = inspect.signature(pipeline_cls.__call__).parameters
-        declared = facts_of(pipeline_cls.__name__)
-        self.probed, self.facts = declared is None, declared or Facts()
-        defaults = self.keeps_defaults or embeds_guidance(self.network)
-        no_guidance = {} if defaults else self.facts.call_without_guidance
-        self.call: dict[str, Any] = {
-            **self._keywords(), **self.facts.call, **no_guidance, **(call or {})
-        }  # fmt: skip
+    slots: Slots | None = None
 
     @property
-    def network(self) -> torch.nn.Module:
-        """The denoising network: the pipeline's transformer or UNet."""
-        return network_of(self.pipe)
+    def who(self) -> str:
+        """The name of the pipeline in messages."""
+        return f"The pipeline {type(self.pipe).__name__}"
+
+    @property
+    def declared(self) -> Facts | None:
+        """The facts declared for the pipeline's class; None if trial calls have to find them."""
+        return facts_of(type(self.pipe).__name__)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the pipeline's inputs."""
+        return self.device_override or self.pipe._execution_device
+
+    @cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the pipeline's `__call__`."""
+        return parameters_of(self.pipe)
 
     @property
     def takes_labels(self) -> bool:
         """Whether the pipeline takes class labels, which are numbers, instead of prompts."""
-        return CLASS_LABELS in self.call_parameters
-
-    @property
-    def vae(self) -> Any:
-        """The autoencoder."""
-        return self.pipe.vae
-
-    def _keywords(self) -> dict[str, Any]:
-        """Return the keywords of `UNGUIDED` and `PLAIN` that the pipeline has.
-
-        A guidance-distilled network takes the scale as an input: it keeps the pipeline's default.
-        """
-        keywords = {**UNGUIDED, **PLAIN}
-        if embeds_guidance(self.network):
-            del keywords["guidance_scale"]
-        return {
-            name: value
-            for name, value in keywords.items()
-            if name in self.call_parameters
-            and self.call_parameters[name].default not in (None, value)
-        }
+        return CLASS_LABELS in self.parameters
 
     def run(
         self,
@@ -126,20 +101,6 @@ class PipelineRunner:
             **options,
         )
 
-    def _short_prompts(self, count: int) -> tuple[list[Any] | None, list[Any]]:
-        """Return the encodings of `count` short prompts, and the prompts."""
-        if self.slots is None:
-            return None, [0] * count
-        tree = {name: leaf.expand(count, *leaf.shape[1:]) for name, leaf in self.shortest.items()}
-        return self.slots.returned(tree, self.slots.lengths(tree)), [""] * count
-
-    @cached_property
-    def shortest(self) -> dict[str, Tensor]:
-        """The conditioning of a short text or of label 0, one row."""
-        if self.slots is None:
-            return {"label": torch.zeros(1, dtype=torch.int64, device=self.device)}
-        return self.slots.tree([SHORT])
-
     def encoded_prompts(self, texts: list[str], **keywords: Any) -> list[Any]:
         """Return the result of each call of `encode_prompt` that the pipeline makes for texts."""
         return self.run(
@@ -150,26 +111,19 @@ class PipelineRunner:
             **keywords,
         ).returned
 
-    def switch_guidance_off(self) -> None:
-        """Find the keywords of `call` with which the network gets a single sample per prompt.
+    @cached_property
+    def shortest(self) -> dict[str, Tensor]:
+        """The conditioning of a short text or of label 0, one row."""
+        if self.slots is None:
+            return {"label": torch.zeros(1, dtype=torch.int64, device=self.device)}
+        return self.slots.tree([SHORT], self.encoded_prompts)
 
-        Raises UserError if there are none.
-        """
-        scale = self.call_parameters.keys() & {"guidance_scale"}
-        time = torch.as_tensor(self.pipe.scheduler.timesteps[-1:]).cpu()
-        samples: list[int] = []
-        for keywords in ({}, dict.fromkeys(scale, 0.0)):
-            counted = CountedNetwork(self.network)
-            self.call.update(keywords)
-            components = {network_name(self.pipe): counted}
-            self.run(None, [SHORT], time, at_step, components=components)
-            samples = counted.samples
-            if samples == [1]:
-                return
-        raise UserError(
-            f"{self.who} cannot be used: guidance cannot be switched off. Its network is called"
-            f" with batches of {samples} for a single sample."
-        )
+    def short_prompts(self, count: int) -> tuple[list[Any] | None, list[Any]]:
+        """Return the encodings of `count` short prompts, and the prompts."""
+        if self.slots is None:
+            return None, [0] * count
+        tree = {name: leaf.expand(count, *leaf.shape[1:]) for name, leaf in self.shortest.items()}
+        return self.slots.returned(tree, self.slots.lengths(tree)), [""] * count
 
     def first_latents(self, steps: int | None) -> Call:
         """Return a call in which the pipeline draws latents and sets its noise levels.
@@ -177,9 +131,9 @@ class PipelineRunner:
         With `steps` None, it has the pipeline's default number of steps. Raises UserError if it
         does not use `randn_tensor` and `scheduler.set_timesteps`.
         """
-        steps = steps or self.call_parameters["num_inference_steps"].default
+        steps = steps or self.parameters["num_inference_steps"].default
         call = self.run(
-            *self._short_prompts(1),
+            *self.short_prompts(1),
             torch.zeros(1),
             lambda call, _: bool(call.shapes) and call.schedule is not None,
             num_inference_steps=steps,
@@ -193,32 +147,14 @@ class PipelineRunner:
             raise UserError(f"{self.who} cannot be used: it {problem}.")
         return call
 
-    def image_shape(self) -> tuple[int, int, int]:
-        """Return the latents' shape (C, H, W). Raises UserError unless they are of one image."""
-        shape = list(self.sample_shape)
-        if len(shape) == 4 and 1 in shape:  # a video of one frame
-            shape.remove(1)
-        if len(shape) != 3:
-            raise UserError(
-                f"{self.who} cannot be used: expected latents of one image, (C, H, W), got shape"
-                f" {list(self.sample_shape)}."
-            )
-        return shape[0], shape[1], shape[2]
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the image of one latent, [1, C, H, W], float32 [1, 3, H, W]."""
-        denormalised = self.decoder_input(latents.double())
-        image: Tensor = self.vae.decode(denormalised.to(self.vae.dtype), return_dict=False)[0]
-        return image.reshape(1, 3, *image.shape[-2:]).float()
-
-    def decoder_input(self, latents: Tensor) -> Tensor:
+    def decoder_input(self, latents: Tensor, time: Tensor) -> Tensor:
         """Return what the pipeline passes to `vae.decode` if these are its last latents.
 
-        Raises UserError if it does not call `vae.decode`.
+        `time`, [1], is that of a step. Raises UserError if it does not call `vae.decode`.
         """
         decoder = Decoder(self.pipe.vae)
         components: dict[str, Any] = {"vae": decoder}
-        encodings, prompts = self._short_prompts(len(latents))
+        encodings, prompts = self.short_prompts(len(latents))
         # Some pipelines cast their latents to the dtype of the encoded prompts.
         in_double = tree_map_only(
             Tensor, lambda t: t.double() if t.is_floating_point() else t, encodings
@@ -238,34 +174,44 @@ class PipelineRunner:
         try:
             call(torch.empty(0))
         except UnboundLocalError:  # it decodes the result of a step, as an LCM's pipeline does
-            components.update(self._echo())
-            call(torch.as_tensor(self.levels.time[-1:]))
+            components |= self.echo()
+            call(time)
         if decoder.decoded is None:
             raise UserError(f"{self.who} cannot be used: it does not call `vae.decode`.")
         return decoder.decoded
 
-    @cached_property
-    def order(self) -> Tensor | None:
-        """Index of the latent's element at each place of a packed sample, int64 [elements].
-
-        None if the pipeline does not reorder the elements.
-        """
-        with torch.inference_mode(False), torch.no_grad():
-            latents = digits(prod(self.sample_shape))
-            time = torch.as_tensor(self.levels.time[len(self.levels) // 2 :][:1])
-            run = partial(
-                self.run, *self._short_prompts(len(latents)), time, at_step, latents=latents
-            )
-            try:
-                call = run(components=self._echo())
-            except Exception:  # for example, the network predicts more channels than it takes
-                call = run()
-            order = order_of(call.sample, self.who)
-        return None if bool((order.diff() == 1).all()) else order.to(self.device)
-
-    def _echo(self) -> dict[str, CountedNetwork]:
+    def echo(self) -> dict[str, CountedNetwork]:
         """Return a network that returns its input, for calls in which only the latents matter."""
-        return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes=True)}
+        return self.counted(echoes=True)
+
+    def counted(self, echoes: bool = False) -> dict[str, CountedNetwork]:
+        """Return the network, by its name, in a form that records its inputs; see `_calls`."""
+        return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes)}
+
+
+def parameters_of(pipe: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a pipeline's `__call__`."""
+    pipeline_cls: Any = type(pipe)
+    return inspect.signature(pipeline_cls.__call__).parameters
+
+
+def default_call(pipe: Any, keeps_defaults: bool = False) -> dict[str, Any]:
+    """Return the keywords with which a pipeline is called without guidance.
+
+    A guidance-distilled network takes the scale as an input: it keeps the pipeline's default. With
+    `keeps_defaults`, any network keeps those that are declared for others, such as lengths.
+    """
+    parameters, facts = parameters_of(pipe), facts_of(type(pipe).__name__) or Facts()
+    keywords, is_distilled = {**UNGUIDED, **PLAIN}, embeds_guidance(network_of(pipe))
+    if is_distilled:
+        del keywords["guidance_scale"]
+    changed = {
+        name: value
+        for name, value in keywords.items()
+        if name in parameters and parameters[name].default not in (None, value)
+    }
+    own = {} if keeps_defaults or is_distilled else facts.call_without_guidance
+    return {**changed, **facts.call, **own}
 
 
 def embeds_guidance(network: Any) -> bool:
@@ -274,49 +220,29 @@ def embeds_guidance(network: Any) -> bool:
     return bool(config.get("guidance_embeds")) or config.get("time_cond_proj_dim") is not None
 
 
-def pixels_per_latent(vae: Any, device: torch.device, frames: bool = False) -> int:
-    """Return the number of pixels per element of a latent, along a side.
-
-    It is measured, because a pipeline's own factor may include the packing of latents. With
-    `frames`, the autoencoder takes videos.
-    """
-    pixels = torch.zeros(1, 3, *([1] if frames else []), MEASURED_SIDE, MEASURED_SIDE)
-    return MEASURED_SIDE // int(posterior_of(vae, pixels.to(device))[0].shape[-1])
-
-
-def posterior_of(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and standard deviation of a VAE's posterior, not normalised.
-
-    The deviation is 0 if the VAE has no posterior.
-    """
-    encoded = vae.encode(pixels.to(vae.dtype))
-    if (posterior := getattr(encoded, "latent_dist", None)) is not None:
-        return posterior.mean, posterior.std
-    mean = encoded.latent if hasattr(encoded, "latent") else encoded.latents
-    return mean, torch.zeros_like(mean)
-
-
 def at_step(call: Call, event: str) -> bool:
     """Return whether a call has reached its first prediction."""
     return event == "step"
 
 
-def token_counts(denoiser: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
+def token_counts(
+    pipe: Any, call: Mapping[str, Any], texts: Sequence[str]
+) -> tuple[list[int], int] | None:
     """Return the number of tokens of each text and the maximum allowed, or None if unknown.
 
     The maximum is that of the tokenizer with the lowest limit, unless another one is declared.
-    `max_sequence_length` sets the limit of the tokenizer with the highest one.
+    `max_sequence_length`, of the keywords `call`, sets that of the tokenizer with the highest one.
     """
-    components = denoiser.pipe.components
     limits = {
         name: component.model_max_length
-        for name, component in components.items()
+        for name, component in pipe.components.items()
         if hasattr(component, "model_max_length")
     }
     if not limits:
         return None
-    if (parameter := denoiser.call_parameters.get(MAX_TOKENS_KEYWORD)) is not None:
+    if (parameter := parameters_of(pipe).get(MAX_TOKENS_KEYWORD)) is not None:
         longest = max(limits, key=lambda name: (limits[name], name))
-        limits[longest] = denoiser.call.get(MAX_TOKENS_KEYWORD, parameter.default)
-    name = denoiser.facts.tokenizer or min(limits, key=lambda name: limits[name])
-    return [len(ids) for ids in components[name](list(texts)).input_ids], limits[name]
+        limits[longest] = call.get(MAX_TOKENS_KEYWORD, parameter.default)
+    facts = facts_of(type(pipe).__name__) or Facts()
+    name = facts.tokenizer or min(limits, key=lambda name: limits[name])
+    return [len(ids) for ids in pipe.components[name](list(texts)).input_ids], limits[name]

@@ -9,8 +9,8 @@ texts are encoded one by one, so that no row depends on its neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -42,31 +42,48 @@ class Slot:
     value: Any = None
 
 
+@dataclass(frozen=True)
 class Slots:
-    """The slots of a pipeline's `encode_prompt`, inferred from three calls of `encode`.
+    """The slots of the results of a pipeline's calls of `encode_prompt`.
 
     A length is the number of tokens of a text in one slot. The lengths of a text are those in all
-    slots that have a `limit`, in order. Raises UserError, which names the pipeline `who`, if a
-    result cannot be split into rows.
+    slots that have a `limit`, in order.
+
+    Attributes:
+        who: the name of the pipeline in messages.
+        bare: for each call, whether it returns a single value instead of a tuple.
+        slots: the slots of each call.
     """
 
-    def __init__(self, encode: Encode, who: str) -> None:
-        self.encode, self.who = encode, who
+    who: str
+    bare: tuple[bool, ...]
+    slots: tuple[tuple[Slot, ...], ...]
+
+    @classmethod
+    def inferred(cls, encode: Encode, who: str) -> Self:
+        """Return the slots, inferred from three calls of `encode`.
+
+        Raises UserError if a result cannot be split into rows.
+        """
         encoded = encode([SHORT]), encode([LONG]), encode([SHORT, LONG])
         if not encoded[0] or len({len(calls) for calls in encoded}) > 1:
             raise UserError(
                 f"{who} cannot be used: it does not encode prompts with `encode_prompt`."
             )
-        # For each call, whether it returns a single value instead of a tuple.
-        self.bare = [not isinstance(returned, tuple) for returned in encoded[0]]
-        self.slots = [
-            [
-                self._slot(f"{call}.{place}", *values)
+        empty = cls(who, tuple(not isinstance(value, tuple) for value in encoded[0]), ())
+        slots = tuple(
+            tuple(
+                _slot(who, f"{call}.{place}", *values)
                 for place, values in enumerate(zip(*returned, strict=True))
-            ]
-            for call, returned in enumerate(zip(*map(self._values, encoded), strict=True))
-        ]
-        self.masked = any(slot.kind == "mask" for slot in self._all())
+            )
+            for call, returned in enumerate(zip(*map(empty._values, encoded), strict=True))
+        )
+        return replace(empty, slots=slots)
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask covers the padding of texts."""
+        return any(slot.kind == "mask" for slot in self._all())
 
     def _values(self, returned: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the results of calls as tuples, also if they are a single value."""
@@ -79,31 +96,7 @@ class Slots:
     def _all(self) -> list[Slot]:
         return [slot for call in self.slots for slot in call]
 
-    def _slot(self, name: str, alone: Any, long: Any, pair: Any) -> Slot:
-        """Infer a slot from its values for a short text, a long one, and both together."""
-        if isinstance(pair, list) and pair:
-            lengths = {len(alone[0]), len(long[0])}
-            return Slot(name, "list", max(lengths) if len(lengths) > 1 else None)
-        if not isinstance(pair, Tensor):
-            return Slot(name, "fixed", value=pair)
-        if alone is None:  # there is a mask only if lengths differ
-            return Slot(name, "mask", value=pair.dtype)
-        if len(alone) == 1 and len(pair) == 2:  # the first axis is that of the texts
-            if alone.shape == long.shape:
-                return Slot(name, "rows")
-            if alone.shape[2:] == long.shape[2:]:
-                return Slot(name, "rows", long.shape[1])
-        elif alone.shape == long.shape == pair.shape:  # it does not depend on the texts
-            return Slot(name, "fixed", value=alone)
-        elif alone.shape[1:] == long.shape[1:]:  # the first axis is that of the tokens
-            return Slot(name, "shared", len(long))
-        raise UserError(
-            f"{self.who} cannot be used: expected one row per text from `encode_prompt`, got shapes"
-            f" {list(alone.shape)}, {list(long.shape)} and {list(pair.shape)} for a short text, a"
-            " long one and both."
-        )
-
-    def tree(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def tree(self, texts: Sequence[str], encode: Encode) -> dict[str, Tensor]:
         """Encode texts. Every leaf has one row per text, padded with zeros to the slot's limit.
 
         Texts are encoded in batches if their length is fixed, and otherwise one by one.
@@ -114,7 +107,7 @@ class Slots:
         )
         batch = TEXTS_PER_CALL if is_batchable else 1
         groups = [list(texts[n : n + batch]) for n in range(0, len(texts), batch)]
-        return self.rows([self.encode(group) for group in groups], groups)
+        return self.rows([encode(group) for group in groups], groups)
 
     def rows(self, encoded: Sequence[list[Any]], groups: Sequence[list[str]]) -> dict[str, Tensor]:
         """Return the tree, one row per text in each leaf, from the encodings of groups of texts."""
@@ -210,6 +203,31 @@ class Slots:
         if slot.kind == "shared":
             return leaf[0, : lengths[0]]
         return leaf if slot.limit is None else leaf[:, : max(lengths)]
+
+
+def _slot(who: str, name: str, alone: Any, long: Any, pair: Any) -> Slot:
+    """Infer a slot from its values for a short text, a long one, and both together."""
+    if isinstance(pair, list) and pair:
+        lengths = {len(alone[0]), len(long[0])}
+        return Slot(name, "list", max(lengths) if len(lengths) > 1 else None)
+    if not isinstance(pair, Tensor):
+        return Slot(name, "fixed", value=pair)
+    if alone is None:  # there is a mask only if lengths differ
+        return Slot(name, "mask", value=pair.dtype)
+    if len(alone) == 1 and len(pair) == 2:  # the first axis is that of the texts
+        if alone.shape == long.shape:
+            return Slot(name, "rows")
+        if alone.shape[2:] == long.shape[2:]:
+            return Slot(name, "rows", long.shape[1])
+    elif alone.shape == long.shape == pair.shape:  # it does not depend on the texts
+        return Slot(name, "fixed", value=alone)
+    elif alone.shape[1:] == long.shape[1:]:  # the first axis is that of the tokens
+        return Slot(name, "shared", len(long))
+    raise UserError(
+        f"{who} cannot be used: expected one row per text from `encode_prompt`, got shapes"
+        f" {list(alone.shape)}, {list(long.shape)} and {list(pair.shape)} for a short text, a"
+        " long one and both."
+    )
 
 
 def _is_empty(value: Any) -> bool:

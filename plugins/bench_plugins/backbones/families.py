@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from torch import Tensor
 
-from bench.contracts.levels import Levels
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
@@ -18,9 +14,7 @@ from bench_plugins.backbones._components import EMBEDDINGS, PIPELINE_INDEX
 from bench_plugins.backbones._refusals import without_index
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-TEXT_CHOICES = ("all", "clip")
-T5_TOKENS = 256
-T5_COMPONENTS = {"text_encoder_3", "tokenizer_3"}  # in Stable Diffusion 3
+T5_TOKENS = 256  # in Stable Diffusion 3
 
 
 class StableDiffusion(FolderPipeline):
@@ -57,14 +51,6 @@ class StableDiffusionXL(FolderPipeline):
 
     pipelines = declared_pipelines("sdxl")
 
-    def keywords(self, **parameters: Any) -> dict[str, Any]:
-        """Return the keywords of the pipeline's `__call__`, with the image's original size."""
-        side = parameters.get("original_size")
-        if side is not None and not 1 <= side <= 100_000:
-            raise UserError(f"original_size must be from 1 to 100,000 pixels, got {side}.")
-        original_size = {} if side is None else {"original_size": (side, side)}
-        return {**super().keywords(**parameters), **original_size}
-
 
 class StableDiffusion3(FolderPipeline):
     """SD 3 medium, SD 3.5 medium and large, and their fine-tunes.
@@ -74,23 +60,7 @@ class StableDiffusion3(FolderPipeline):
     """
 
     pipelines = declared_pipelines("sd3")
-
-    @classmethod
-    def omitted_components(cls, weights: Weights, **parameters: Any) -> set[str]:
-        """Return T5's components with `text=clip`, or if they are absent and `text` is not set.
-
-        Raises UserError if `text` is invalid, or is `all` and the folder has no T5.
-        """
-        text = parameters.get("text")
-        if text not in (None, *TEXT_CHOICES):
-            raise UserError(f"text must be one of {', '.join(TEXT_CHOICES)}, got {text!r:.100}.")
-        absent = weights.find("text_encoder_3/config.json") is None
-        if text == "all" and absent:
-            raise weights.error(
-                "text_encoder_3/config.json",
-                "does not exist; --set text=clip does without T5, as the pipeline does",
-            )
-        return T5_COMPONENTS if text == "clip" or absent else set()
+    t5_components = frozenset({"text_encoder_3", "tokenizer_3"})
 
     def as_stored(self, tree: Tree) -> Tree:
         """Return a conditioning in the form that is cached.
@@ -110,27 +80,14 @@ class Flux(FolderPipeline):
     """
 
     pipelines = declared_pipelines("flux")
-
-    def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
-        """Return the noise levels, with sigma as their time."""
-        levels = super().read_levels(schedule)
-        return replace(levels, time=levels.sigma)
-
-    def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Return the velocity eps − x_0, [B, C, H, W]."""
-        return super().denoise(x_t, 1000 * t, conditioning)
+    time_is_sigma = True
 
 
 class PixArt(FolderPipeline):
     """PixArt-alpha and PixArt-Sigma. Texts are lowercased, and not cleaned otherwise."""
 
     pipelines = declared_pipelines("pixart")
-
-    @classmethod
-    def omitted_components(cls, weights: Weights, **parameters: Any) -> set[str]:
-        """Return an empty set. Raises UserError without an index, as it could be either model."""
-        weights.read(PIPELINE_INDEX)
-        return set()
+    needs_index = True  # it could be either model
 
 
 class Sana(FolderPipeline):
@@ -143,5 +100,4 @@ class DiT(FolderPipeline):
     """DiT-XL/2 and similar models. A prompt is a class's name, number or WordNet id."""
 
     can_linearise = False  # labels cannot be interpolated
-    linearisation_cost = None  # type: ignore[assignment]  # removes the ability
     pipelines = declared_pipelines("dit")

@@ -7,7 +7,7 @@ prediction is exactly what the scheduler would get during sampling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -20,28 +20,27 @@ from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.engine.trees import Tree
-from bench.errors import UserError
-from bench_plugins.backbones._gate import network_of, supported
+from bench_plugins.backbones._gate import check_pipeline, network_of, supported
 from bench_plugins.backbones._labels import labels_in_memory
-from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
+from bench_plugins.backbones._learning import CallFacts, learn, posterior_of
 from bench_plugins.backbones._probing import check_assumptions, check_times, times_of
-from bench_plugins.backbones._runner import (
-    UNGUIDED,
-    PipelineRunner,
-    at_step,
-    pixels_per_latent,
-    posterior_of,
-)
-from bench_plugins.backbones._slots import Slots
+from bench_plugins.backbones._runner import UNGUIDED, Runner, at_step, default_call, parameters_of
 
 
-class PipelineDenoiser(PipelineRunner, Denoiser):
+class PipelineDenoiser(Denoiser):
     """A denoiser backbone made from any text-to-image pipeline.
 
     The pipeline is not changed: each call runs on a shallow copy of it, with its device and dtypes.
-    A pipeline class without declared facts is tried and checked first; see `_probing`. Keywords in
-    `call` take precedence over declared ones. `resolution` is the side of the images in pixels, by
-    default the pipeline's; for `normalize` see `bench.engine.images`.
+    A pipeline class without declared facts is tried and checked first; see `_probing`.
+
+    Args:
+        resolution: the side of the images in pixels; None for the pipeline's.
+        normalize: see `bench.engine.images`.
+        call: keywords of its `__call__`, which take precedence over declared ones.
+        device: the device of its inputs; None for the pipeline's own.
+        levels: the noise levels; None for those of its scheduler.
+        learned: what trial calls of the same pipeline taught. Then none are made, and the other
+            arguments but `normalize` and `device` do not count.
 
     Raises:
         UserError: the pipeline does not follow diffusers' conventions listed in `_calls`, or does
@@ -49,6 +48,7 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
     """
 
     can_linearise = True
+    keeps_defaults = False  # of the pipeline's `__call__`, if its network is not guidance-distilled
 
     def __init__(
         self,
@@ -57,49 +57,49 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
         resolution: int | None = None,
         normalize: str = "half",
         call: Mapping[str, Any] | None = None,
+        device: torch.device | None = None,
+        levels: Levels | None = None,
+        learned: CallFacts | None = None,
     ) -> None:
-        super().__init__(pipe, call)
-        self.normalize = normalize
-        if resolution is not None and "height" in self.call_parameters:
-            self.call.update(height=resolution, width=resolution)
-        with torch.no_grad():
-            with supported(self.who, "a call with one prompt fails"):
-                if self.probed:
-                    self.switch_guidance_off()
-            with supported(self.who, "its encoded prompts cannot be told apart"):
-                self.slots = None if self.takes_labels else Slots(self.encoded_prompts, self.who)
-            with supported(self.who, "its first latents and noise levels are not found"):
-                first = self.first_latents(self.facts.steps)
-                self.sample_shape = first.shapes[0][1:]
-                self.latent_shape = self.image_shape()
-                self.levels = self.read_levels(first.schedule or {})
-            with supported(self.who, "its latents are not scaled and decoded as expected"):
-                probes = Normalisation.probes(prod(self.sample_shape))
-                self.normalisation = Normalisation.from_probes(self.decoder_input(probes), self.who)
-                side = pixels_per_latent(self.vae, self.device, frames=self._has_frames)
-            self.resolution = self.normalisation.shape[-1] * side
-            if resolution not in (None, self.resolution):
-                raise UserError(
-                    f"--resolution must be {self.resolution}, got {resolution}: {self.who} makes"
-                    " images of that size only."
-                )
-            with supported(self.who, "several samples cannot be predicted as one is"):
-                if self.probed:
-                    self.facts = replace(self.facts, times=times_of(self))
-                if self.facts.times == "each":
-                    check_times(self)
-        if self.probed:
-            with supported(self.who, "its noise levels and autoencoder cannot be checked"):
-                check_assumptions(self)
+        self.pipe, self.normalize = pipe, normalize
+        if learned is not None:
+            self._follow(learned, device)
+            return
+        check_pipeline(pipe, f"The pipeline {type(pipe).__name__}")
+        size: dict[str, Any] = {}
+        if resolution is not None and "height" in parameters_of(pipe):
+            size = {"height": resolution, "width": resolution}
+        keywords = {**default_call(pipe, self.keeps_defaults), **(call or {}), **size}
+        self._follow(learn(Runner(pipe, keywords, device), resolution, levels), device)
+        who, is_declared = self.runner.who, self.runner.declared is not None
+        with torch.no_grad(), supported(who, "several samples cannot be predicted as one is"):
+            if not is_declared:
+                times = times_of(self, self.runner.shortest)
+                self._follow(replace(self.learned, times=times), device)
+            if self.learned.times == "each":
+                check_times(self.runner, self.levels)
+        with supported(who, "its noise levels and autoencoder cannot be checked"):
+            if not is_declared:
+                check_assumptions(self, self.runner, normalize)
+
+    def _follow(self, learned: CallFacts, device: torch.device | None) -> None:
+        """Run the pipeline as trial calls taught."""
+        self.learned, self.call = learned, dict(learned.call)
+        self.runner = Runner(self.pipe, self.call, device, learned.slots)
+        self.device = self.runner.device
+        self.levels, self.resolution = learned.levels, learned.resolution
+        self.latent_shape = learned.latent_shape
+        self.order = None if learned.order is None else learned.order.to(self.device)
 
     @property
-    def _has_frames(self) -> bool:
-        """Whether the autoencoder takes videos."""
-        return len(self.normalisation.shape) == 4
+    def network(self) -> torch.nn.Module:
+        """The denoising network: the pipeline's transformer or UNet."""
+        return network_of(self.pipe)
 
-    def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
-        """Return the noise levels, given the keywords passed to `set_timesteps`."""
-        return levels_of(self.pipe.scheduler, self.facts, schedule, self.who)
+    @property
+    def vae(self) -> Any:
+        """The autoencoder."""
+        return self.pipe.vae
 
     # Methods of a backbone.
 
@@ -119,17 +119,21 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
 
         Both are normalised by the pipeline's rule. The deviation is 0 if the VAE has no posterior.
         """
+        normalisation = self.learned.normalisation
         pixels = preprocess(images, self.resolution, self.normalize).to(self.device)
-        pixels = pixels.unsqueeze(2) if self._has_frames else pixels
-        mean, deviation = posterior_of(self.vae, pixels)
-        mean, deviation = self.normalisation.latents(mean, deviation)
-        return tuple(x.view(-1, *self.latent_shape) for x in (mean, deviation))  # type: ignore[return-value]  # two
+        pixels = pixels.unsqueeze(2) if normalisation.has_frames else pixels
+        mean, deviation = normalisation.latents(*posterior_of(self.vae, pixels))
+        return mean.view(-1, *self.latent_shape), deviation.view(-1, *self.latent_shape)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""
-        if self.slots is None:
-            return {"label": torch.tensor(labels_in_memory(self.pipe, texts), device=self.device)}
-        return self.slots.tree(texts)
+        if (slots := self.learned.slots) is None:
+            return {"label": torch.tensor(self.labels(texts), device=self.device)}
+        return slots.tree(texts, self.runner.encoded_prompts)
+
+    def labels(self, texts: Sequence[str]) -> list[int]:
+        """Return the class label of each text. Raises UserError if it has none."""
+        return labels_in_memory(self.pipe, texts)
 
     def encode_null(self) -> Tree:
         """Return the unconditional conditioning, one row.
@@ -137,18 +141,12 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
         It is that of the pipeline's empty negative prompt; of the empty prompt if the pipeline has
         no negative prompt; or of the null label of a class-conditional model.
         """
-        if self.slots is None:
+        if (slots := self.learned.slots) is None:
             config: Any = network_of(self.pipe).config
             return {"label": torch.tensor([config.num_embeds_ada_norm], device=self.device)}
-        guided = {
-            name: self.call_parameters[name].default
-            for name in UNGUIDED
-            if name in self.call_parameters
-        }
-        encoded = self.slots.negative(
-            self.encoded_prompts([""]), self.encoded_prompts([""], **guided)
-        )
-        return self.slots.rows([encoded], [[""]])
+        parameters, encode = self.runner.parameters, self.runner.encoded_prompts
+        guided = {name: parameters[name].default for name in UNGUIDED if name in parameters}
+        return slots.rows([slots.negative(encode([""]), encode([""], **guided))], [[""]])
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
         """Return a mixture's masks and lengths. A token counts if it counts for any prompt."""
@@ -162,10 +160,10 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
         """
         lengths: list[tuple[int, ...]] = [()] * len(x_t)
         keys: list[Any] = lengths
-        if self.slots is not None:
-            lengths = self.slots.lengths(conditioning)
-            keys = [self.slots.batch_key(length) for length in lengths]
-        if self.facts.times == "one":
+        if (slots := self.learned.slots) is not None:
+            lengths = slots.lengths(conditioning)
+            keys = [slots.batch_key(length) for length in lengths]
+        if self.learned.times == "one":
             keys = list(zip(keys, t.tolist(), strict=True))
         if len(set(keys)) == 1:
             return self._predict(x_t, t, conditioning, lengths)
@@ -175,25 +173,35 @@ class PipelineDenoiser(PipelineRunner, Denoiser):
             tree = {name: leaf[index] for name, leaf in conditioning.items()}
             return self._predict(x_t[index], t[index], tree, [lengths[row] for row in rows])
 
-        return grouped(keys, predict)
+        return _grouped(keys, predict)
 
-    def save_memory(self) -> None:
+    def save_memory(self) -> bool | None:
         """Recompute activations in the backward pass instead of keeping them."""
         network: Any = self.network
         network.enable_gradient_checkpointing()
+        return None
 
     def _predict(
         self, x_t: Tensor, t: Tensor, conditioning: Any, lengths: list[tuple[int, ...]]
     ) -> Tensor:
         """Return the prediction of samples that fit into one call of the pipeline."""
-        order = self.order
-        if self.slots is None:
+        if (slots := self.learned.slots) is None:
             encodings, prompts = None, conditioning["label"].tolist()
         else:
-            encodings, prompts = self.slots.returned(conditioning, lengths), [""] * len(x_t)
-        times = t[:1] if len(t) == 1 or self.facts.times == "one" else t[None]
-        prediction: Tensor = self.run(encodings, prompts, times, at_step, latents=x_t).prediction
-        flat = prediction.reshape(len(x_t), -1)
-        if order is not None:
-            flat = torch.empty_like(flat).index_copy(1, order, flat)
+            encodings, prompts = slots.returned(conditioning, lengths), [""] * len(x_t)
+        times = t[:1] if len(t) == 1 or self.learned.times == "one" else t[None]
+        call = self.runner.run(encodings, prompts, times, at_step, latents=x_t)
+        flat: Tensor = call.prediction.reshape(len(x_t), -1)
+        if self.order is not None:
+            flat = torch.empty_like(flat).index_copy(1, self.order, flat)
         return flat[:, : prod(self.latent_shape)].view(-1, *self.latent_shape)
+
+
+def _grouped(keys: list[Any], predict: Callable[[list[int]], Tensor]) -> Tensor:
+    """Return the predictions of all rows, [B, …]. Rows with equal keys are predicted together."""
+    by_key: dict[Any, list[int]] = {}
+    for row, key in enumerate(keys):
+        by_key.setdefault(key, []).append(row)
+    predictions = [predict(rows) for rows in by_key.values()]
+    order = torch.tensor([row for rows in by_key.values() for row in rows])
+    return torch.cat(predictions)[order.argsort().to(predictions[0].device)]

@@ -1,46 +1,88 @@
 """Use a pipeline folder or repository in diffusers' layout as a backbone.
 
-It is validated without loading weights (see `_inspection`). Then each component is loaded when it
-is first needed. Text encoders are loaded only if a prompt's embedding is not cached, and freed
-after use.
+First, the pipeline is built on torch's meta device, where tensors have shapes but no values (see
+`_meta`), and evaluated. That validates its configs, teaches how it is called, and counts its
+operations and memory. Then each component is loaded when it is first needed. Text encoders are
+loaded only if a prompt's embedding is not cached, and freed after use.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import RLock
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import transformers
 from torch import Tensor
 
+from bench.contracts.levels import Levels
+from bench.engine.images import NORMALIZATIONS
 from bench.engine.trees import Tree, mapped
-from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import load_model
-from bench_plugins.backbones._components import AUTOENCODER, TORCH_DTYPES
-from bench_plugins.backbones._files import load_pipeline
-from bench_plugins.backbones._inspection import InspectedFolder
+from bench.errors import UserError, warn_user
+from bench.inputs.weights import Weights, hash_folder
+from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
+from bench_plugins.backbones._components import AUTOENCODER, NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
+from bench_plugins.backbones._configs import check_network, check_scaling
+from bench_plugins.backbones._counting import operations, peak_of_cell, peak_of_image, size
+from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._files import check_files, config_source, load_pipeline
+from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._meta import placeholder
+from bench_plugins.backbones._learning import pixels_per_latent
+from bench_plugins.backbones._meta import EmptyPipeline, build
+from bench_plugins.backbones._runner import default_call, parameters_of, token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
+TEXT_CHOICES = ("all", "clip")
+MAX_T5_TOKENS = 512
+MAX_ORIGINAL_SIDE = 100_000  # pixels
 
-class FolderPipeline(InspectedFolder):
+
+@dataclass(frozen=True)
+class Inspected:
+    """An empty pipeline that was evaluated: `flops` are the operations of one evaluation.
+
+    Its prompts are encoded, so `denoiser` has placeholders for the text encoders.
+    """
+
+    empty: EmptyPipeline
+    denoiser: PipelineDenoiser
+    flops: int
+
+
+class FolderPipeline(PipelineDenoiser):
     """A denoiser backbone made from a pipeline folder.
 
     Weights are read from safetensors only. `dtype` is that of the network and the text encoders; T5
     and Gemma, which overflow in float16, run in float32 instead. The VAE stays in float32: it runs
     once per image, and some overflow in float16. Raises UserError if a component is missing,
     damaged, of an unexpected class, or does not fit the others.
+
+    The pipeline is loaded as a whole, and less is known before, if its class is not declared, its
+    code needs real values, or a LoRA or single file is added.
+
+    Attributes:
+        pipelines: class attribute of families: names of their pipeline classes; empty if any class
+            is accepted.
+        needs_index: whether a folder must have a `model_index.json`; otherwise the first class of
+            `pipelines` is assumed.
+        t5_components: names of the components that `text=clip` leaves out.
+        keeps_encoders: whether the text encoders stay in memory.
+        time_is_sigma: whether the times of the level table are sigma, those of the scheduler being
+            1000 sigma.
     """
 
     prompts_at_once = 1024
-    # Names of the components that are loaded; None if they are not loaded one by one: the pipeline
-    # was loaded as a whole, or this is a meta backbone.
-    _loaded: set[str] | None = None
+    pipelines: ClassVar[tuple[str, ...]] = ()
+    needs_index: ClassVar[bool] = False
+    t5_components: ClassVar[frozenset[str]] = frozenset()
+    keeps_encoders: ClassVar[bool] = False
+    time_is_sigma: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -53,81 +95,233 @@ class FolderPipeline(InspectedFolder):
         **parameters: Any,
     ) -> None:
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
+        empty, inspected = self.checked(weights, dtype, **settings)
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
-        self._lock = RLock()  # guards `_loaded`, because threads share a backbone
-        meta = self.checked(weights, dtype, **settings)
-        self.component_classes = {}
-        if meta is None or weights.loras or weights.file:
-            pipe = load_pipeline(weights, self._dtype)
-            PipelineDenoiser.__init__(
-                self, pipe.to(device), resolution=resolution, normalize=normalize
-            )
+        self._lock = RLock()  # guards the components, because threads share a backbone
+        self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
+        self._classes, self._encoders = empty.classes, empty.encoders
+        if inspected is None or weights.loras or weights.file:
+            pipe = load_pipeline(weights, self._dtype).to(device)
+            super().__init__(pipe, resolution=resolution, normalize=normalize)
             return
-        target = torch.device(device)
-        self.__dict__.update(meta.__dict__, device=target, device_override=target, _loaded=set())
-        self.pipe, self.call = copy.copy(meta.pipe), dict(meta.call)
-        for name in self.component_classes:
-            self.pipe.__dict__[name] = placeholder(weights, name, getattr(meta.pipe, name))
-        if self.slots is not None:
-            self.slots = copy.copy(self.slots)
-            self.slots.encode = self.encoded_prompts
-        if self.order is not None:
-            self.__dict__["order"] = self.order.to(target)
+        self._empty = empty.placeholders(empty.classes)
+        pipe = _replaced(copy.copy(empty.pipe), self._empty)
+        learned = inspected.denoiser.learned
+        super().__init__(pipe, normalize=normalize, device=torch.device(device), learned=learned)
+        self.levels = self._with_own_time(self.levels)
+
+    # What is known without weights.
+
+    @classmethod
+    def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
+        """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
+        omitted = cls.omitted_components(weights, parameters.get("text"))
+        with LOADING:
+            return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
+
+    @classmethod
+    def inspected(cls, weights: Weights, dtype: str, **settings: Any) -> Inspected | None:
+        """Return the pipeline after an evaluation, or None if its code needs real values."""
+        settings = {"normalize": "half", "resolution": None, **settings}
+        with LOADING:
+            return _inspect(cls, weights, dtype, tuple(sorted(settings.items())))
+
+    @classmethod
+    def checked(
+        cls, weights: Weights, dtype: str, **settings: Any
+    ) -> tuple[EmptyPipeline, Inspected | None]:
+        """Return the pipeline of the folder alone, after a check of the headers of its files.
+
+        LoRAs and a single file are checked when they are loaded.
+        """
+        folder = replace(weights, loras=(), file=None)
+        inspected = cls.inspected(folder, dtype, **settings)
+        empty = inspected.empty if inspected else cls.empty(folder, dtype, **settings)
+        if weights.file is None:
+            empty.check_tensors(folder)
+        return empty, inspected
+
+    @classmethod
+    def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
+        """Validate the weights without reading tensors. Raises UserError if they cannot be loaded.
+
+        Warns about pipeline classes that have no family, and about adapters in the folder.
+        """
+        check_files(weights)
+        empty, _ = cls.checked(weights, dtype, **settings)
+        if weights.loras or weights.file:
+            return
+        if not cls.pipelines:
+            name = weights.read(PIPELINE_INDEX)["_class_name"]
+            origin = "declared" if facts_of(name) else "found by trial calls"
+            warn_user(
+                f"The weights {weights.location} are a {name}, a pipeline without a backbone"
+                f" family: it is run by its own code, and its properties are {origin}."
+            )
+        warn_of_adapters(weights, empty.classes)
+
+    @classmethod
+    def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
+        """Return the guidance scale of a guidance-distilled UNet, unless the user set one."""
+        if settings.get("strength") is not None:
+            return {}
+        inspected = cls.inspected(weights, "float32", **settings)
+        if inspected is None or not inspected.empty.is_guidance_distilled:
+            return {}
+        return {"strength": float(parameters_of(inspected.empty.pipe)["guidance_scale"].default)}
+
+    @classmethod
+    def level_table(cls, weights: Weights, **settings: Any) -> Levels | None:
+        """Return the noise levels described by the scheduler's config, or None if unknown."""
+        inspected = cls.inspected(weights, "float32", **settings)
+        return None if inspected is None else cls._with_own_time(inspected.denoiser.levels)
+
+    @classmethod
+    def encoder_key(cls, weights: Weights, **parameters: Any) -> str:
+        """Return the key of a folder without the tensors of its network and autoencoder.
+
+        Prompts are encoded before these are read, so fine-tuned networks share encoded prompts. Of
+        a pipeline without a family this is not known, and the key covers the whole folder.
+        """
+        parameters.pop("normalize", None)
+        if cls.pipelines and weights.revision is None and not (weights.loras or weights.file):
+            weights = replace(weights, fingerprint=_encoder_hash(weights))
+        return super().encoder_key(weights, **parameters)
+
+    @classmethod
+    def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int] | None:
+        """Return the number of tokens of each text and the maximum allowed, or None if unknown."""
+        empty = cls.empty(weights, "float32")
+        if not empty.runs:
+            return None
+        if CLASS_LABELS in parameters_of(empty.pipe):
+            return [1 for _ in labels_of(weights, texts)], 1
+        return token_counts(empty.pipe, default_call(empty.pipe), texts)
+
+    @classmethod
+    def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
+        """Return the floating-point operations of one evaluation, or None if unknown."""
+        inspected = cls.inspected(weights, "float32", resolution=resolution)
+        return None if inspected is None else float(inspected.flops)
+
+    @classmethod
+    def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:
+        """Return the cost of a forward pass with its gradient in evaluations; None if unknown."""
+        inspected = cls.inspected(weights, "float32", resolution=resolution)
+        if inspected is None or not cls.can_linearise:
+            return None
+        return round(operations(inspected.denoiser, gradient=True) / inspected.flops, 3)
+
+    @classmethod
+    def memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
+        """Return the peak memory of the weights in bytes.
+
+        Text encoders that are not kept are never in memory together with the network, unless the
+        pipeline is loaded as a whole.
+        """
+        inspected = cls.inspected(weights, dtype, **settings)
+        empty = inspected.empty if inspected else cls.empty(weights, dtype, **settings)
+        sizes = {name: size(getattr(empty.pipe, name)) for name in empty.classes}
+        encoding = sum(sizes[name] for name in empty.encoders)
+        scoring = sum(sizes.values()) - encoding
+        apart = inspected is not None and not cls.keeps_encoders
+        return max(scoring, encoding) if apart else scoring + encoding
+
+    @classmethod
+    def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
+        """Return the bytes needed beside the weights, or None if unknown.
+
+        They are those of one cell or of one image, whichever needs more.
+        """
+        inspected = cls.inspected(weights, dtype, **settings)
+        if inspected is None:
+            return None
+        return max(peak_of_cell(inspected.denoiser), peak_of_image(inspected.denoiser))
+
+    config_source = staticmethod(config_source)
+
+    @classmethod
+    def omitted_components(cls, weights: Weights, text: str | None) -> frozenset[str]:
+        """Return the names of the components that are not loaded.
+
+        They are T5's with `text=clip`, or if they are absent and `text` is not set. Raises
+        UserError if `text` is invalid, or is `all` and the folder has no T5.
+        """
+        if cls.needs_index:
+            weights.read(PIPELINE_INDEX)
+        if not cls.t5_components:
+            return frozenset()
+        if text not in (None, *TEXT_CHOICES):
+            raise UserError(f"text must be one of {', '.join(TEXT_CHOICES)}, got {text!r:.100}.")
+        config = f"{min(cls.t5_components)}/config.json"
+        absent = weights.find(config) is None
+        if text == "all" and absent:
+            raise weights.error(
+                config, "does not exist; --set text=clip does without T5, as the pipeline does"
+            )
+        return cls.t5_components if text == "clip" or absent else frozenset()
+
+    @classmethod
+    def _with_own_time(cls, levels: Levels) -> Levels:
+        """Return a scheduler's levels with the time of the level table."""
+        return replace(levels, time=levels.sigma) if cls.time_is_sigma else levels
 
     # Methods of a backbone.
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the network."""
+        return self._dtype
+
+    @property
     def network(self) -> Any:
         """The denoising network. Reading it loads the network and the VAE."""
-        for name in self.component_classes.keys() - set(self.encoders):
-            self._load(name)
+        self._load(name for name in self._classes if name not in self._encoders)
         return super().network
 
     @property
     def vae(self) -> Any:
         """The autoencoder, in float32. Reading it loads it."""
-        self._load(AUTOENCODER)
+        self._load([AUTOENCODER])
         return super().vae
+
+    def labels(self, texts: Sequence[str]) -> list[int]:
+        """Return the class label of each text. Raises UserError if it has none."""
+        return labels_of(self.weights, texts)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, one row per text. Loads the text encoders."""
-        if self.slots is None:
-            return {"label": torch.tensor(labels_of(self.weights, texts), device=self.device)}
         with self._text_encoders():
             return self.as_stored(super().encode_prompts(texts))
 
     def encode_null(self) -> Tree:
         """Return the unconditional conditioning, one row. Loads the text encoders."""
-        if self.slots is None:
-            return super().encode_null()
         with self._text_encoders():
             return self.as_stored(super().encode_null())
 
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
         """Return the model output that the pipeline passes to its scheduler, [B, C, H, W]."""
         _ = self.network  # loads it
-        return super().denoise(x_t, t, conditioning)
+        return super().denoise(x_t, 1000 * t if self.time_is_sigma else t, conditioning)
 
     def as_stored(self, tree: Tree) -> Tree:
         """Return a conditioning in the form that is cached: in the network's dtype."""
         return mapped(lambda leaf: leaf.to(self.dtype) if leaf.is_floating_point() else leaf, tree)
 
-    def _load(self, name: str) -> None:
-        """Load a component into the pipeline unless it is loaded already."""
-        if self._loaded is None:
-            return
+    def _load(self, names: Iterable[str]) -> None:
+        """Load components into the pipeline unless they are loaded already."""
         with self._lock:
-            if name in self._loaded:
-                return
-            component_cls, dtype = self.component_classes[name], self._dtype
-            overflows = dtype == torch.float16 and name in self.encoders
-            if name == AUTOENCODER or (
-                overflows and not issubclass(component_cls, transformers.CLIPPreTrainedModel)
-            ):
-                dtype = torch.float32
-            module = load_model(self.weights, name, component_cls, dtype, self.device)
-            self.pipe.__dict__[name] = module
-            self._loaded.add(name)
+            for name in names:
+                if name not in self._empty or getattr(self.pipe, name) is not self._empty[name]:
+                    continue
+                component_cls, dtype = self._classes[name], self._dtype
+                overflows = dtype == torch.float16 and name in self._encoders
+                if name == AUTOENCODER or (
+                    overflows and not issubclass(component_cls, transformers.CLIPPreTrainedModel)
+                ):
+                    dtype = torch.float32
+                module = load_model(self.weights, name, component_cls, dtype, self.device)
+                _replaced(self.pipe, {name: module})
 
     @contextmanager
     def _text_encoders(self) -> Iterator[None]:
@@ -135,17 +329,106 @@ class FolderPipeline(InspectedFolder):
 
         Only one thread may be inside, because it frees the encoders that another would use.
         """
-        if self._loaded is None:
-            yield
-            return
+        encoders = {name: self._empty[name] for name in self._encoders if name in self._empty}
         with self._lock:
-            empty = {name: self.pipe.__dict__[name] for name in self.encoders}
             try:
-                for name in self.encoders:
-                    self._load(name)
+                self._load(encoders)
                 yield
             finally:
-                if not self.keeps_encoders:
-                    self.pipe.__dict__.update(empty)
-                    self._loaded -= set(self.encoders)
+                if encoders and not self.keeps_encoders:
+                    _replaced(self.pipe, encoders)
                     torch.cuda.empty_cache()
+
+
+@lru_cache
+def _encoder_hash(weights: Weights) -> str:
+    return hash_folder(weights.root, (*NETWORKS, AUTOENCODER))
+
+
+def _replaced(pipe: Any, components: Mapping[str, Any]) -> Any:
+    """Return a pipeline, with components in place of its own."""
+    for name, component in components.items():
+        setattr(pipe, name, component)
+    return pipe
+
+
+@lru_cache(maxsize=8)
+def _inspect(
+    family: type[FolderPipeline],
+    weights: Weights,
+    dtype: str,
+    settings: tuple[tuple[str, Any], ...],
+) -> Inspected | None:
+    parameters = dict(settings)
+    normalize, resolution = parameters.pop("normalize"), parameters.pop("resolution")
+    if normalize not in NORMALIZATIONS:
+        raise UserError(
+            f"--normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}."
+        )
+    empty = family.empty(weights, dtype, **parameters)
+    if not empty.runs:
+        return None
+    if family.pipelines:
+        _check_configs(empty)
+    pipe, part, device = copy.copy(empty.pipe), network_name(empty.pipe), torch.device("cpu")
+    network: Any = network_of(pipe)
+    try:
+        native = network.config.get("sample_size")
+        if resolution is None and isinstance(native, int):
+            resolution = native * pixels_per_latent(pipe.vae, device)
+        denoiser = PipelineDenoiser(
+            pipe,
+            resolution=resolution,
+            normalize=normalize,
+            call=_keywords(empty, **parameters),
+            device=device,
+            levels=empty.levels,
+        )
+        _ = denoiser.runner.shortest
+        _replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
+        flops = operations(denoiser)
+        part = AUTOENCODER
+        peak_of_image(denoiser)
+    except Exception as error:  # whatever diffusers raises if components do not fit each other
+        if isinstance(error, UserError) and not isinstance(error, UnsupportedError):
+            raise
+        if not family.pipelines:  # perhaps the code needs real values: fall back to loading
+            return None
+        empty.check_tensors(weights)  # may name the component at fault
+        raise weights.error(
+            f"{part}/", f"does not fit the other components: {first_line(error)}"
+        ) from error
+    return Inspected(empty, denoiser, flops)
+
+
+def _check_configs(empty: EmptyPipeline) -> None:
+    """Raise UserError if a family's network takes no prompts, or a number is out of range."""
+    network: Any = network_of(empty.pipe)
+    check_network(empty.weights, network_name(empty.pipe), network.config)
+    if empty.has_unet and not any(
+        getattr(module, "is_cross_attention", False) for module in network.modules()
+    ):
+        raise empty.weights.error("unet/config.json", "describes a model that takes no prompts")
+    check_scaling(empty.weights)
+
+
+def _keywords(
+    empty: EmptyPipeline,
+    tokens: int | None = None,
+    strength: float | None = None,
+    original_size: int | None = None,
+    **others: Any,
+) -> dict[str, Any]:
+    """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
+    if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
+        raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
+    if strength is not None and empty.has_unet and not empty.is_guidance_distilled:
+        raise UserError(
+            f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
+            " guidance-distilled network does, such as LCM's."
+        )
+    if original_size is not None and not 1 <= original_size <= MAX_ORIGINAL_SIDE:
+        raise UserError(f"original_size must be from 1 to 100,000 pixels, got {original_size}.")
+    size = None if original_size is None else (original_size, original_size)
+    values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
+    return {name: value for name, value in values.items() if value is not None}

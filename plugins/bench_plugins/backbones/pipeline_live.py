@@ -112,7 +112,7 @@ class LivePipeline(PipelineDenoiser):
     @staticmethod
     def token_counts(weights: InMemory, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the number of tokens of each text and the maximum allowed, or None if unknown."""
-        return token_counts(weights.backbone, texts)
+        return token_counts(weights.backbone.pipe, weights.backbone.call, texts)
 
     @staticmethod
     def level_table(weights: InMemory, **parameters: Any) -> Levels:
@@ -120,7 +120,7 @@ class LivePipeline(PipelineDenoiser):
         levels: Levels = weights.backbone.levels
         return levels
 
-    def save_memory(self) -> bool | None:  # type: ignore[override]  # the base always can
+    def save_memory(self) -> bool | None:
         """Return False, because the user's pipeline must not be changed."""
         return False
 

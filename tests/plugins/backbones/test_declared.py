@@ -34,10 +34,10 @@ COUNTED = ("sd15", "sdxl", "sana-600m", "pixart", "dit-256")
 def test_operations_and_sizes(name: str, tmp_path: Path) -> None:
     spec: Any = SPECS[name]
     weights = resolve(str(save_published(name, tmp_path, tensors=False)))
-    meta = load_target(spec).on_meta(weights, "float32")
-    assert meta.resolution == spec.resolution
-    assert spec.flops == pytest.approx(meta.flops, rel=1e-3)
-    size = sum(parameter.numel() for parameter in meta.network.parameters())
+    inspected = load_target(spec).inspected(weights, "float32")
+    assert inspected.denoiser.resolution == spec.resolution
+    assert spec.flops == pytest.approx(inspected.flops, rel=1e-3)
+    size = sum(parameter.numel() for parameter in inspected.denoiser.network.parameters())
     assert spec.size == pytest.approx(size, rel=5e-3)
     if name == "sd15":  # a gradient costs as much again, and a little
         assert 2 < load_target(spec).linearisation_cost(weights) < 2.2

@@ -37,7 +37,7 @@ from bench.testing import DenoiserContract
 from bench_plugins.backbones import pipeline_folder
 from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._facts import Facts
-from bench_plugins.backbones._latents import levels_of
+from bench_plugins.backbones._learning import levels_of
 
 Saved = Callable[[str], tuple[Path, Any]]
 CLASSES = ("cat", "fir tree")

@@ -104,7 +104,7 @@ def test_a_class_of_which_nothing_is_declared_predicts_as_one_that_is() -> None:
     kinds = ("StableDiffusionPipeline", "StableDiffusionPAGPipeline")
     backbones = [PipelineDenoiser(stable(kind)) for kind in kinds]
     own, other = backbones
-    assert other.probed and other.resolution == own.resolution
+    assert other.runner.declared is None and other.resolution == own.resolution
     x_t = torch.randn(1, *own.latent_shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         answers = [b.denoise(x_t, torch.tensor([300]), b.encode_prompts(["a"])) for b in backbones]
@@ -120,7 +120,7 @@ def test_guidance_is_off_before_prompts_are_encoded() -> None:
             return bool(self._guidance_scale > 0)
 
     backbone = PipelineDenoiser(Guiding(**parts(), requires_safety_checker=False))
-    assert backbone.call["guidance_scale"] == 0 and list(backbone.shortest) == ["0.0"]
+    assert backbone.call["guidance_scale"] == 0 and list(backbone.runner.shortest) == ["0.0"]
 
 
 def test_pixels_are_counted_by_the_autoencoder() -> None:

@@ -44,20 +44,20 @@ def probed(pipe: Any) -> PipelineDenoiser:
 
 
 def test_a_class_of_which_nothing_is_declared_is_probed_and_runs(probed: PipelineDenoiser) -> None:
-    assert probed.probed and probed.facts.times == "each"
+    assert probed.runner.declared is None and probed.learned.times == "each"
     assert probed.call["guidance_scale"] == 1.0
 
 
 def test_a_wrong_sign_is_found(probed: PipelineDenoiser) -> None:
     probed.levels = replace(probed.levels, p=-probed.levels.p, q=-probed.levels.q)
     with pytest.raises(UserError, match="For the clean sample at time"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_a_wrong_scale_of_the_time_is_found(probed: PipelineDenoiser) -> None:
     probed.levels = replace(probed.levels, time=probed.levels.time / 1000)
     with pytest.raises(UserError, match="its scheduler's own step"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
@@ -65,16 +65,15 @@ def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
     sigma = probed.levels.sigma**0.75
     probed.levels = replace(probed.levels, alpha=alpha, sigma=sigma)
     with pytest.raises(UserError, match="its scheduler's own step"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_a_wrong_mean_of_the_autoencoder_is_found(probed: PipelineDenoiser) -> None:
-    learned = probed.normalisation
-    probed.normalisation = replace(
-        learned, shift=learned.shift + 3 / probed.vae.config.scaling_factor
-    )
+    own = probed.learned.normalisation
+    wrong = replace(own, shift=own.shift + 3 / probed.vae.config.scaling_factor)
+    probed.learned = replace(probed.learned, normalisation=wrong)
     with pytest.raises(UserError, match="loses"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
@@ -85,7 +84,7 @@ def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
     turned = probed.levels.rows(np.arange(len(probed.levels))[::-1].copy())
     probed.levels = turned
     with pytest.raises(UserError, match="does not decrease with the noise"):
-        check_assumptions(probed)
+        check_assumptions(probed, probed.runner, "half")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def schedule_of(denoiser: PipelineDenoiser) -> dict[str, Any]:
-    return denoiser.first_latents(PROBED_STEPS).schedule or {}
+    return denoiser.runner.first_latents(PROBED_STEPS).schedule or {}
 
 
 @pytest.mark.parametrize("shift", [1.0, 2.5, 6.0])
@@ -135,7 +134,7 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
 
     made = OneTime(**pipe.components, requires_safety_checker=False)
     denoiser = PipelineDenoiser(made)
-    assert denoiser.facts.times == "one"
+    assert denoiser.learned.times == "one"
     own = PipelineDenoiser(pipe)
     x_t = torch.randn(3, *own.latent_shape, generator=torch.Generator().manual_seed(0))
     time = torch.tensor([10, 700, 10])

@@ -73,9 +73,10 @@ class TestEveryRelease(DenoiserContract):
 @pytest.mark.parametrize("kind", [kind for kind in RELEASED if not kind.startswith("LatentC")])
 def test_declared_levels_are_those_of_its_own_steps(kind: str, driven: Driven) -> None:
     backbone = driven(kind)
-    schedule = backbone.first_latents(PROBED_STEPS).schedule or {}
-    if backbone.facts.steps:  # its shift depends on their number
-        declared = backbone.first_latents(backbone.facts.steps).schedule or {}
+    schedule = backbone.runner.first_latents(PROBED_STEPS).schedule or {}
+    facts = backbone.runner.declared
+    if facts and facts.steps:  # its shift depends on their number
+        declared = backbone.runner.first_latents(facts.steps).schedule or {}
         schedule = {**schedule, "mu": declared["mu"]}
     check_steps(backbone.pipe.scheduler, backbone.levels, schedule, kind)
     check_shift(backbone.pipe.scheduler, backbone.levels, schedule, kind)

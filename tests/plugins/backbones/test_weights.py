@@ -37,7 +37,6 @@ from safetensors.torch import load_file
 from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench_plugins.backbones._checkpoint import load_model
-from bench_plugins.backbones._inspection import check_tensors
 from bench_plugins.backbones.families import StableDiffusion
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
@@ -279,20 +278,20 @@ TENSORS: dict[str, tuple[Damage, str]] = {
 
 
 @pytest.fixture(scope="module")
-def meta() -> Any:
-    return StableDiffusion.on_meta(resolve(str(TINY)), "float32")
+def empty() -> Any:
+    return StableDiffusion.empty(resolve(str(TINY)), "float32")
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_refused_tensors(name: str, meta: Any, tmp_path: Path) -> None:
+def test_refused_tensors(name: str, empty: Any, tmp_path: Path) -> None:
     """By what the backbone calls when it is made, and when a part is needed."""
     damage, message = TENSORS[name]
     folder = copy_pipeline(TINY, tmp_path / "pipeline")
     damage(folder)
     weights = resolve(str(folder))
     with pytest.raises(UserError, match=message) as caught:
-        check_tensors(weights, meta.pipe, meta.component_classes)
-        for part, kind in meta.component_classes.items():
+        empty.check_tensors(weights)
+        for part, kind in empty.classes.items():
             load_model(weights, part, kind, torch.float32, "cpu")
     assert_explained(caught.value, folder)
 

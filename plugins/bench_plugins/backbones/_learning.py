@@ -1,0 +1,266 @@
+"""Learn how a pipeline is called from trial calls: prompts, noise levels, packing, normalisation.
+
+How latents are packed and normalised is inferred by passing known numbers through the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.contracts.levels import Levels, diffusion_levels, flow_levels
+from bench.errors import UserError
+from bench_plugins.backbones._facts import Facts
+from bench_plugins.backbones._gate import supported
+from bench_plugins.backbones._runner import Runner, at_step
+from bench_plugins.backbones._slots import SHORT, Slots
+
+DIGIT = 256  # all integers up to here are exact in every floating-point dtype
+MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
+
+
+@dataclass(frozen=True)
+class CallFacts:
+    """What trial calls of a pipeline teach. It does not depend on the device.
+
+    Attributes:
+        call: the keywords of its `__call__`, without prompts.
+        slots: describes the results of its `encode_prompt`; None if it takes class labels.
+        sample_shape: the shape of the first latents of one sample, before packing.
+        levels: the noise levels.
+        normalisation: how its latents are scaled before they are decoded.
+        order: index of the latent's element at each place of a packed sample, int64 [elements];
+            None if elements are not reordered.
+        resolution: the side of its images in pixels.
+        times: `each` if one call accepts a time per sample; `one` if all must have the same time.
+    """
+
+    call: Mapping[str, Any]
+    slots: Slots | None
+    sample_shape: tuple[int, ...]
+    levels: Levels
+    normalisation: Normalisation
+    order: Tensor | None
+    resolution: int
+    times: str
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of a latent: that of the sample, without the axis of its frame."""
+        shape = list(self.sample_shape)
+        if len(shape) == 4:
+            shape.remove(1)
+        return shape[0], shape[1], shape[2]
+
+
+def learn(runner: Runner, resolution: int | None = None, levels: Levels | None = None) -> CallFacts:
+    """Return what trial calls of a pipeline teach.
+
+    Its noise levels are not read from its scheduler if `levels` has them. Raises UserError if it
+    does not follow the conventions listed in `_calls`, or its images have another `resolution`.
+    """
+    who, facts = runner.who, runner.declared or Facts()
+    with torch.inference_mode(False), torch.no_grad():
+        with supported(who, "a call with one prompt fails"):
+            if runner.declared is None:
+                runner = _unguided(runner)
+        with supported(who, "its encoded prompts cannot be told apart"):
+            if not runner.takes_labels:
+                runner = replace(runner, slots=Slots.inferred(runner.encoded_prompts, who))
+        with supported(who, "its first latents and noise levels are not found"):
+            first = runner.first_latents(facts.steps)
+            sample_shape = _checked_shape(first.shapes[0][1:], who)
+            levels = levels or levels_of(runner.pipe.scheduler, facts, first.schedule or {}, who)
+        with supported(who, "its latents are not scaled and decoded as expected"):
+            probes = Normalisation.probes(prod(sample_shape))
+            decoded = runner.decoder_input(probes, torch.as_tensor(levels.time[-1:]))
+            normalisation = Normalisation.from_probes(decoded, who)
+            order = _order(runner, sample_shape, levels)
+            pixels = pixels_per_latent(runner.pipe.vae, runner.device, normalisation.has_frames)
+    own = normalisation.shape[-1] * pixels
+    if resolution not in (None, own):
+        raise UserError(
+            f"--resolution must be {own}, got {resolution}: {who} makes images of that size only."
+        )
+    call, slots = runner.call, runner.slots
+    return CallFacts(
+        call, slots, sample_shape, levels, normalisation, order, own, facts.times
+    )  # fmt: skip
+
+
+def _unguided(runner: Runner) -> Runner:
+    """Return the runner with keywords with which the network gets one sample per prompt.
+
+    Raises UserError if there are none.
+    """
+    scale = runner.parameters.keys() & {"guidance_scale"}
+    time = torch.as_tensor(runner.pipe.scheduler.timesteps[-1:]).cpu()
+    samples: list[int] = []
+    for keywords in ({}, dict.fromkeys(scale, 0.0)):
+        changed = replace(runner, call={**runner.call, **keywords})
+        components = changed.counted()
+        changed.run(None, [SHORT], time, at_step, components=components)
+        (samples,) = (network.samples for network in components.values())
+        if samples == [1]:
+            return changed
+    raise UserError(
+        f"{runner.who} cannot be used: guidance cannot be switched off. Its network is called"
+        f" with batches of {samples} for a single sample."
+    )
+
+
+def _checked_shape(shape: tuple[int, ...], who: str) -> tuple[int, ...]:
+    """Return the shape of a sample. Raises UserError unless it is that of one image."""
+    if len(shape) == 3 or (len(shape) == 4 and 1 in shape):  # or of a video of one frame
+        return shape
+    raise UserError(
+        f"{who} cannot be used: expected latents of one image, (C, H, W), got shape {list(shape)}."
+    )
+
+
+def _order(runner: Runner, sample_shape: tuple[int, ...], levels: Levels) -> Tensor | None:
+    """Return `CallFacts.order`."""
+    latents = digits(prod(sample_shape))
+    encodings, prompts = runner.short_prompts(len(latents))
+    time = torch.as_tensor(levels.time[len(levels) // 2 :][:1])
+    try:
+        echo = runner.echo()
+        call = runner.run(encodings, prompts, time, at_step, latents=latents, components=echo)
+    except Exception:  # for example, the network predicts more channels than it takes
+        call = runner.run(encodings, prompts, time, at_step, latents=latents)
+    order = order_of(call.sample, runner.who)
+    return None if bool((order.diff() == 1).all()) else order
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How a pipeline scales, shifts and reorders its latents before they are decoded.
+
+    Element j of the decoder's input is scale[j] · latent[source[j]] + shift[j]. `scale` and `shift`
+    are float64. `shape` is that of the input, without the axis of samples.
+    """
+
+    shape: tuple[int, ...]
+    source: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the autoencoder takes videos."""
+        return len(self.shape) == 4
+
+    @staticmethod
+    def probes(elements: int) -> Tensor:
+        """Return latents for `from_probes`: zeros, ones and 0, 1, 2 …, float64 [3, elements]."""
+        count = torch.arange(elements)
+        return torch.stack([torch.zeros(elements), torch.ones(elements), count]).double()
+
+    @classmethod
+    def from_probes(cls, decoded: Tensor, who: str) -> Normalisation:
+        """Return the normalisation that turns the probes into the decoder's input `decoded` [3, …].
+
+        Raises UserError, which names the pipeline `who`, if no normalisation does.
+        """
+        shift, ones, counted = decoded.double().flatten(1).cpu()
+        scale = ones - shift
+        source = ((counted - shift) / scale).round()
+        if not torch.equal(source.sort().values, torch.arange(len(source)).double()):
+            raise UserError(
+                f"{who} cannot be used: expected its latents, scaled and shifted, as the input of"
+                " `vae.decode`."
+            )
+        return cls(tuple(decoded.shape[1:]), source.long(), scale, shift)
+
+    def latents(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pipeline's latents for the mean and standard deviation of a VAE's posterior.
+
+        Both are float32 [n, elements].
+        """
+        inverse = self.source.argsort()
+        scale, shift = self.scale.to(mean.device), self.shift.to(mean.device)
+        pair = (mean.flatten(1).double() - shift) / scale, deviation.flatten(1) / scale.abs()
+        return pair[0][:, inverse].float(), pair[1][:, inverse].float()
+
+
+def digits(elements: int) -> Tensor:
+    """Return the numbers 0, 1, … to base `DIGIT`, lowest digit first, float32 [n, elements]."""
+    number = torch.arange(elements)
+    by_digit: list[Tensor] = []
+    while not by_digit or bool(number.any()):
+        by_digit.append((number % DIGIT).float())
+        number = number // DIGIT
+    return torch.stack(by_digit)
+
+
+def order_of(packed: Tensor, who: str) -> Tensor:
+    """Return the index of the latent's element for each element of a packed sample, int64.
+
+    `packed` [n, …] is the sample of the latents that `digits` returns. Raises UserError, which
+    names the pipeline `who`, if it is not a permutation of them.
+    """
+    powers = DIGIT ** torch.arange(len(packed))
+    order = (packed.flatten(1).double().cpu() * powers[:, None]).sum(dim=0).long()
+    if not torch.equal(order.sort().values, torch.arange(len(order))):
+        raise UserError(
+            f"{who} cannot be used: the sample that it passes to its scheduler is not its latents."
+        )
+    return order
+
+
+def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: str) -> Levels:
+    """Return the noise levels of a pipeline's scheduler, with the scheduler's time.
+
+    For a flow, that is the table of the scheduler's config, shifted once. `set_timesteps`, called
+    with the keywords `schedule`, would shift it a second time. Raises UserError, which names the
+    pipeline `who`, if the levels are unknown or not of the declared kind.
+    """
+    config, name = scheduler.config, type(scheduler).__name__
+    flow = bool(config.get("use_flow_sigmas")) or "FlowMatch" in name
+    kind = "flow" if flow else "diffusion"
+    if facts.levels not in (None, kind) or not (flow or hasattr(scheduler, "alphas_cumprod")):
+        raise UserError(
+            f"{who} cannot be used with its {name}: it does not have the noise levels of a"
+            f" {facts.levels or 'flow or diffusion'} model."
+        )
+    try:
+        if not flow:
+            return diffusion_levels(scheduler.alphas_cumprod.numpy(), config.prediction_type)
+        shift = config.get("flow_shift", config.get("shift", 1.0))
+        dynamic = bool(config.get("use_dynamic_shifting"))
+        mu = schedule["mu"] if dynamic else None
+        levels = flow_levels({**config, "shift": shift}, mu)
+        if "timesteps" not in schedule:
+            return levels
+        # If the pipeline sets times as well as levels, the times are not shifted.
+        return replace(levels, time=np.arange(1.0, len(levels) + 1))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{who} cannot be used with its {name}: {error}.") from error
+
+
+def pixels_per_latent(vae: Any, device: torch.device, frames: bool = False) -> int:
+    """Return the number of pixels per element of a latent, along a side.
+
+    It is measured, because a pipeline's own factor may include the packing of latents. With
+    `frames`, the autoencoder takes videos.
+    """
+    pixels = torch.zeros(1, 3, *([1] if frames else []), MEASURED_SIDE, MEASURED_SIDE)
+    return MEASURED_SIDE // int(posterior_of(vae, pixels.to(device))[0].shape[-1])
+
+
+def posterior_of(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and standard deviation of a VAE's posterior, not normalised.
+
+    The deviation is 0 if the VAE has no posterior.
+    """
+    encoded = vae.encode(pixels.to(vae.dtype))
+    if (posterior := getattr(encoded, "latent_dist", None)) is not None:
+        return posterior.mean, posterior.std
+    mean = encoded.latent if hasattr(encoded, "latent") else encoded.latents
+    return mean, torch.zeros_like(mean)
