@@ -189,6 +189,33 @@ def test_what_ends_a_run_keeps_what_was_decided(
     assert all(json.loads(line)["error"] is None for line in journal.read_text().splitlines())
 
 
+SIGNALLED = """
+import os, signal, sys, time
+import ray
+from bench.__main__ import main
+
+init = ray.init
+
+def init_and_be_signalled(**options):
+    init(**options)
+    os.kill(os.getpid(), signal.SIGTERM)  # while Ray's own handler is in force
+
+ray.init = init_and_be_signalled
+sys.argv = ["bench", *sys.argv[1:]]
+try:
+    main()
+finally:
+    time.sleep(4)  # that handler aborts the process after three seconds
+"""
+
+
+def test_a_signal_while_ray_starts_ends_the_command_as_any_other(tmp_path: Path) -> None:
+    options = ("--executor", "ray", "--device", "cpu", "--results", str(tmp_path))
+    done = python(SIGNALLED, "run", "digits", "--backbone", "majority", *options)
+    assert done.code == 143, done.err
+    assert "Terminated. What was decided is kept; the same command resumes." in done.err
+
+
 PLUGIN = """
 import os
 from bench import hookimpl
