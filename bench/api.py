@@ -16,7 +16,7 @@ from bench.inputs.items import has_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
-from bench.reports.measured import compare as compare_runs
+from bench.reports.comparisons import compare as compare_runs
 from bench.reports.result import AnswerList, ComparisonResult, RunResult
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
@@ -185,17 +185,18 @@ def tradeoff_figure(
     have each of them, and a warning names those without a decided image. `bench.errors.UserError`:
     there is no such run, or nothing of one that is named is decided.
     """
-    from bench.reports.figures.plots import draw_tradeoff
-    from bench.reports.page.board import make_boards
+    from bench.reports.figures.cost import board_panel, draw_cost
+    from bench.reports.leaderboard.board import make_boards
+    from bench.reports.leaderboard.ranking import rank_boards
+    from bench.reports.leaderboard.rows import board_row
     from bench.reports.run_view import read_decided_run, read_decided_runs
 
     if runs is None:
         chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))
     else:
         chosen = [read_decided_run(read_run(_folder(run, results))) for run in runs]
-    decided = {str(run.path): run for run in chosen}
-    drawings = [draw_tradeoff(board.entries) for board in make_boards(decided, ())]
-    return [drawing.figure() for drawing in drawings if drawing is not None]
+    panels = map(board_panel, make_boards(rank_boards(map(board_row, chosen))))
+    return [draw_cost([panel]).figure() for panel in panels if panel is not None]
 
 
 def classify(

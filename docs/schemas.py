@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.discovery.loading import metric_specs
 from bench.recordings.learn import Learned
+from bench.reports.inventory import InventoryRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.study.documents import StudyReport
 from bench.running.classify import Answer
@@ -32,9 +33,9 @@ from bench.stats.power import Power
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest, StoredConfig
 from bench.store.fields import MAX_INT, MetricFields, insert_after
-from bench.store.looks import Look
 from bench.store.questions import AskedQuestion
 from bench.store.records import Record
+from bench.store.runs import Look
 from bench.store.studies import Study
 from bench.store.summary import Summary, Swept
 
@@ -73,6 +74,7 @@ KINDS = {
         Kind("reported", "An entry of `reported.json`", ReportedResult),
     ),
     "What commands print": (
+        Kind("run-row", "A row of `bench runs --json`", InventoryRow),
         Kind("leaderboard-row", "A row of `bench leaderboard --json`", LeaderboardRow),
         Kind("comparison", "`bench compare --json`", Comparison),
         Kind("statistics", "`bench show --statistics --json`: `statistics`", Statistics),

@@ -27,9 +27,8 @@ from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
-from bench.reports.comparisons import comparison_facts, comparison_tables
+from bench.reports.comparisons import compare, comparison_facts, comparison_tables
 from bench.reports.facts import difference_fact
-from bench.reports.measured import compare
 from bench.reports.terminal.tables import print_rows, print_table
 from bench.stats.comparison import Comparison
 from bench.stats.power import Power, plan_power

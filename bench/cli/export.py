@@ -15,7 +15,7 @@ from bench.machine.offline import offline
 from bench.reports.error_dataset import Sharing, write_error_dataset
 from bench.reports.every_eval_ever import write_every_eval_ever
 from bench.reports.hub import eval_results, model_index, prepare_push, send
-from bench.reports.leaderboard.exports import to_latex
+from bench.reports.leaderboard.exports import run_latex
 from bench.reports.samples import to_csv, to_parquet
 from bench.store.columns import add_columns, read_columns_csv
 from bench.store.folder import find_run, read_manifest
@@ -123,7 +123,7 @@ def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> st
     if kind == "eval-results":
         return eval_results(path, dataset, task)
     if kind == "latex":
-        return to_latex(path) + "\n"
+        return run_latex(path) + "\n"
     stored = read_run(path)
     stored.require_decisions()
     return (to_csv if kind == "csv" else to_parquet)(path, stored.manifest)

@@ -21,8 +21,7 @@ import click
 from bench.cli.options import json_option, results_and_json, tags_option
 from bench.cli.output import end_with_json, next_steps, run_name, say
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, provenance
-from bench.discovery.loading import load_plugins
-from bench.discovery.registry import Registry
+from bench.discovery.loading import Registry, load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import locate
 from bench.reports.formats import assignments, value_text
@@ -64,7 +63,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
         for row in stored_runs(Path(results))
         if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
     ]
-    end_with_json([row.model_dump() for row in rows])
+    end_with_json([row.plain() for row in rows])
     from bench.reports.terminal.leaderboard import print_runs
 
     if rows:

@@ -17,10 +17,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.text import Text
 from typing_extensions import override
 
 from bench.contracts.hooks import hookimpl
@@ -50,6 +52,8 @@ class Listener:
     ) -> None:
         self.manager, self.call = manager, call
         self.done = self.total = self.correct = 0  # images, those of earlier starts included
+        self.decided = 0  # images that this process decided
+        self.started = self.printed = time.perf_counter()
 
     def __enter__(self) -> Self:
         self.manager.register(self, name="the progress display")
@@ -61,14 +65,28 @@ class Listener:
     @hookimpl
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         """Begin to count."""
-        self.done, self.total, self.correct = done, total, correct
+        self.done, self.total, self.correct, self.decided = done, total, correct, 0
+        self.started = time.perf_counter()
 
     @hookimpl
     def sample_scored(self, record: Mapping[str, Any]) -> None:
         """Count one image."""
         self.done += 1
+        self.decided += 1
         self.correct += record["prediction"] == record["label"]
         self.call(self.done, self.total, self.correct / self.done)
+
+    def scoring_text(self, name: str, now: float) -> str:
+        """Return the progress of the run called `name`."""
+        return stage_text(name, now - self.started, self.done, self.total, self.decided)
+
+
+class _Rate(ProgressColumn):
+    """Images per second, once they are known."""
+
+    @override
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} images/s" if task.speed else "")
 
 
 class _NarrowBar(Bar):
@@ -85,7 +103,7 @@ class _NarrowBar(Bar):
 
 def run_bar(console: Console) -> Bar:
     """Return a bar on one line: on a narrow terminal without the rate."""
-    rate = [TextColumn("{task.fields[rate]}")] if console.width >= FULL_WIDTH else []
+    rate = [_Rate()] if console.width >= FULL_WIDTH else []
     return _NarrowBar(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
@@ -106,25 +124,11 @@ def count_images(terminal: Console, shown: bool = True) -> Iterator[Callable[[in
     if not shown or not terminal.is_terminal:
         yield lambda done, total: None
         return
-    bar = run_bar(terminal)
-    task = bar.add_task("Scoring", total=None, rate="", accuracy="")
-    status = terminal.status(f"{reading.stage} …")
-    started = time.perf_counter()
-
-    def count(done: int, total: int) -> None:
-        nonlocal started
-        if not done:
-            status.stop()
-            started = time.perf_counter()
-            bar.start()
-        rate = f"{done / max(time.perf_counter() - started, 1e-9):.1f} images/s" if done else ""
-        bar.update(task, completed=done, total=total, rate=rate)
-
-    with status:
-        try:
-            yield count
-        finally:
-            bar.stop()
+    with run_bar(terminal) as bar:
+        task = bar.add_task(f"{reading.stage} …", total=None, accuracy="")
+        yield lambda done, total: bar.update(
+            task, description="Scoring", completed=done, total=total
+        )
 
 
 def stage_text(
@@ -151,9 +155,8 @@ class Progress(Listener):
         super().__init__(manager)
         self.console = console(stderr=True)
         self.bar: Bar | None = None
-        self.decided = 0  # images that this process decided
         self.question = ""  # progress of the question that ends the run, in words
-        self.entered = self.started = self.printed = time.perf_counter()
+        self.entered = self.started
         self.stage, self.stage_started = "", self.entered  # a counted stage besides the scoring
         self.status = self.console.status(f"{reading.stage} …")
         self.left = Event()
@@ -176,7 +179,7 @@ class Progress(Listener):
             if counted and reading.stage != self.stage:
                 self.stage, self.stage_started = reading.stage, now
                 if self.bar is not None:
-                    self.task = self.bar.add_task(self.stage, total=None, rate="", accuracy="")
+                    self.task = self.bar.add_task(self.stage, total=None, accuracy="")
             if counted and self.bar is not None:
                 self.bar.update(self.task, completed=reading.done, total=reading.total)
             elif self.console.is_terminal:
@@ -194,7 +197,7 @@ class Progress(Listener):
         return self._scoring(now)
 
     def _scoring(self, now: float) -> str:
-        text = stage_text("Scoring", now - self.started, self.done, self.total, self.decided)
+        text = self.scoring_text("Scoring", now)
         facts = [text, self._accuracy() if self.decided else "", self.question]
         return ", ".join(filter(None, facts))
 
@@ -216,8 +219,7 @@ class Progress(Listener):
     @override
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         super().run_started(manifest, done, total, correct)
-        self.decided = 0
-        self.started = self.printed = time.perf_counter()
+        self.printed = self.started
         swept = manifest["identity"]["calibrated"]["images"] if manifest.get("sweep") else 0
         if 0 < done <= swept:
             self.console.print(f"{done} of {total} images are decided by the sweep for --risk.")
@@ -229,22 +231,18 @@ class Progress(Listener):
                 self.bar.stop()
             self.console.print(escape_hidden(manifest["run_id"]), style="bold")
             self.bar = run_bar(self.console)
-            self.task = self.bar.add_task(
-                "Scoring", total=total, completed=done, rate="", accuracy=""
-            )
+            self.task = self.bar.add_task("Scoring", total=total, completed=done, accuracy="")
             self.bar.start()
 
     @hookimpl
     @override
     def sample_scored(self, record: Mapping[str, Any]) -> None:
         super().sample_scored(record)
-        self.decided += 1
         if record["error"]:
             self.console.print(f"{record['sample_id']}: {record['error']}", style="yellow")
         now = time.perf_counter()
         if self.bar is not None:
-            rate = f"{self.decided / (now - self.started):.1f} images/s"
-            self.bar.update(self.task, completed=self.done, rate=rate, accuracy=self._accuracy())
+            self.bar.update(self.task, completed=self.done, accuracy=self._accuracy())
         elif now - self.printed > PLAIN_INTERVAL or self.done == self.total:
             self.printed = now
             self.console.print(self._scoring(now))
@@ -276,8 +274,6 @@ class StudyProgress(Listener):
         )
         self.runs = self.bar.add_task("runs", total=None, note="")
         self.images = self.bar.add_task("images", total=None, note="")
-        self.started = self.printed = time.perf_counter()
-        self.decided = 0  # images of the current run that this process decided
         self.name = ""
 
     def __enter__(self) -> Self:
@@ -305,22 +301,18 @@ class StudyProgress(Listener):
     @override
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         super().run_started(manifest, done, total, correct)
-        self.name, self.decided = escape_hidden(manifest["run_id"]), 0
-        self.started = time.perf_counter()
+        self.name = escape_hidden(manifest["run_id"])
         self.bar.update(self.images, completed=done, total=total, note=self.name)
 
     @hookimpl
     @override
     def sample_scored(self, record: Mapping[str, Any]) -> None:
         super().sample_scored(record)
-        self.decided += 1
         self.bar.update(self.images, completed=self.done)
         now = time.perf_counter()
         if not self.console.is_terminal and now - self.printed > STUDY_INTERVAL:
             self.printed = now
-            self.console.print(
-                stage_text(self.name, now - self.started, self.done, self.total, self.decided)
-            )
+            self.console.print(self.scoring_text(self.name, now))
 
 
 def show_progress(

@@ -24,10 +24,12 @@ from bench.recordings.sweep import (
     SHOWN_AGREEMENT,
     SweepRow,
     default_grid,
-    plot_sweep,
     sweep,
 )
+from bench.reports.figures.cost import draw_cost, sweep_panels
+from bench.reports.figures.svg import save_figure
 from bench.reports.formats import assignments, percent_text
+from bench.reports.run_view import view_of
 from bench.reports.sentences import probability_sentence
 from bench.reports.terminal.run import print_run
 from bench.reports.terminal.tables import print_explained, print_rows
@@ -79,7 +81,7 @@ def replay_command(
         prepare_replay(path, strategy, params, folder, limit, fresh, weighting, loss, space, risk)
     )
     end_with_json(finished.plain())
-    print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
+    print_run(view_of(finished), finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
     if probable := probability_skill(decided, finished.manifest, find_calibrations(folder)):
         say(probability_sentence(probable))
@@ -138,7 +140,7 @@ def sweep_command(
         settings += [(name, {}) for name in names if name in others]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if plot_path is not None:
-        plot_sweep(rows, plot_path)
+        save_figure(draw_cost(sweep_panels(rows)).figure(), plot_path)
         say(f"Wrote {plot_path}", err=True)
     end_with_json([row.plain() for row in rows])
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]

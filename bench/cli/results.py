@@ -31,16 +31,16 @@ from bench.cli.settings import config_options, metric_options
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
-from bench.reports.formats import percent_text
+from bench.reports.formats import NONE, percent_text
+from bench.reports.html import format_tables
 from bench.reports.leaderboard.adding import add_reported, publish_run
-from bench.reports.leaderboard.columns import NO_VALUE, board_tables
+from bench.reports.leaderboard.board import board_tables
 from bench.reports.leaderboard.exports import find_stale, render, to_csv
 from bench.reports.leaderboard.published import TRUST, validate
 from bench.reports.leaderboard.ranking import leaderboard, with_metric
 from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.sentences import audit_sentence
 from bench.reports.terminal.leaderboard import print_boards
-from bench.reports.text import format_tables
 from bench.running.second import audit_stored
 from bench.running.shards import merge
 from bench.stats.metrics import INCOMPLETE
@@ -204,7 +204,7 @@ def render_results(published: str, readme: str, check: bool) -> None:
 
 def _name(results: str, row: LeaderboardRow) -> str:
     """Return how commands refer to the run of a row."""
-    return NO_VALUE if row.path is None else run_name(Path(row.path), results)
+    return NONE if row.path is None else run_name(Path(row.path), results)
 
 
 @click.command()
@@ -265,13 +265,15 @@ def leaderboard_command(
     if table_format == "csv":
         click.echo(to_csv(rows), nl=False)
     elif table_format != "table":
-        click.echo(format_tables(board_tables(rows), table_format, "Leaderboard"), nl=False)
+        click.echo(
+            format_tables(board_tables(rows, metric=metric), table_format, "Leaderboard"), nl=False
+        )
     elif not rows and tags:
         say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
-        print_boards(rows, partial(_name, results), wide, everything)
+        print_boards(rows, partial(_name, results), wide, everything, metric)
         options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
         words = [word for option, value in options if value for word in (option, value)]
         again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])

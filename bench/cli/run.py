@@ -30,6 +30,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
 from bench.reports.formats import percent_text
+from bench.reports.run_view import view_of
 from bench.reports.terminal.plan import print_plan
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
@@ -122,7 +123,7 @@ def run_command(
     if wants_json():
         print_json(finished.plain())
     else:
-        print_run(finished.folder, finished.manifest, summary, finished.resumed)
+        print_run(view_of(finished), finished.resumed)
         if config.shard:
             merge = f"bench results merge {summary.run_id}{results_argument(config.results)}"
             next_steps(("when all shards are done", merge))

@@ -24,20 +24,15 @@ from bench.cli.settings import metric_options
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.reports.figures.pictures import write_pictures
-from bench.reports.measured import measure_run
+from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
 from bench.reports.terminal.run import print_measured, print_run, print_statistics
 from bench.running.command import removed_from, reproducing_command
-from bench.stats.agreement import audit_of
-from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
+from bench.stats.metrics import INCOMPLETE, Statistics, statistics
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
-from bench.store.decisions import Decisions
 from bench.store.fields import without_none
 from bench.store.folder import find_run
-from bench.store.questions import ending_answer, read_questions
-from bench.store.runs import StoredRun, read_run
-from bench.store.summary import read_again, read_swept
 
 SECOND_RESULTS = "again"  # results folder that is suggested for making a run again
 
@@ -79,28 +74,29 @@ def show_command(
     path = find_run(run, results)
     if metric is None and (params or others or by):
         raise UserError("--set, --with and --by need --metric.")
+    view = read_view(path)
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else find_run(name, results) for name in others]
-        rows = measure_run(path, metric, params, rest, by)
+        rows = view.measure(metric, params, rest, by)
         plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
         end_with_json(plain if by else plain[""])
         print_measured(rows, by)
         return
     if pictures:
         write_pictures(path)
-    stored = read_run(path)
+    if more:
+        view.stored.require_decisions()
     if wants_json():
-        end_with_json({**_summary_json(stored, more, results), "results_dir": str(path.resolve())})
-    manifest = stored.manifest
-    decided = stored.require_decisions() if more else None
-    print_run(path)
-    if decided is not None:
-        details = noise_details(manifest, decided)
-        print_statistics(_statistics(stored, decided, results), details)
+        end_with_json({**_summary_json(view, more, results), "results_dir": str(path.resolve())})
+    manifest = view.manifest
+    print_run(view)
+    if more:
+        details = noise_details(manifest, view.decided)
+        print_statistics(_statistics(view, results), details)
     if (removed := removed_from(manifest)) is not None:
         say(removed)
     name = run_name(path, results)
-    if decided is None and not len(stored.decided()):
+    if not view.n:
         if removed is None:
             resume = f"{reproducing_command(manifest)}{results_argument(results)}"
             next_steps(("resume it", resume))
@@ -116,26 +112,21 @@ def show_command(
     next_steps(*steps)
 
 
-def _summary_json(stored: StoredRun, more: bool, results: str) -> dict[str, object]:
-    decided = stored.require_decisions() if more else stored.decided(top=True)
-    if not len(decided):
-        return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
+def _summary_json(run: RunView, more: bool, results: str) -> dict[str, object]:
+    if run.so_far is None:
+        return {"run_id": run.manifest.run_id, "status": INCOMPLETE}
     documents = without_none(
-        statistics=_statistics(stored, decided, results) if more else None,
-        again=read_again(stored.path, stored.manifest, decided),
-        audit=audit_of(read_swept(stored.path, stored.manifest), stored.manifest, decided),
+        statistics=_statistics(run, results) if more else None, again=run.again, audit=run.audit
     )
     extra = {name: document.plain() for name, document in documents.items()}
-    questions = read_questions(stored.path, stored.manifest)
-    if questions:
-        extra["questions"] = [question.plain() for question in questions]
-    summary = summary_so_far(stored.manifest, stored.summary, decided)
-    return {**summary.ended_by(ending_answer(questions, len(decided))).plain(), **extra}
+    if run.questions:
+        extra["questions"] = [question.plain() for question in run.questions]
+    return {**run.so_far.ended_by(run.stop).plain(), **extra}
 
 
-def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:
-    manifest = stored.manifest
-    folders = {Path(results), stored.path.parent}
+def _statistics(run: RunView, results: str) -> Statistics:
+    manifest, decided = run.manifest, run.decided
+    folders = {Path(results), run.path.parent}
     probable = probability_skill(
         decided, manifest, chain.from_iterable(map(find_calibrations, folders))
     )

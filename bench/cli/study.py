@@ -18,13 +18,13 @@ from bench.cli.settings import config_options, metric_options, names_of
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.reports.figures.svg import Drawing, save_figure
+from bench.reports.html import format_tables
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.figures import corruption_plot, forest_plot
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import check_pivoted, pivot, study_tables
 from bench.reports.terminal.plan import print_study_plan
 from bench.reports.terminal.tables import print_table
-from bench.reports.text import format_tables
 from bench.running.command import option_words
 from bench.running.settings import about
 from bench.running.study.course import run_study

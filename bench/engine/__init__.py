@@ -1,6 +1,6 @@
 """From images to decisions, in full batches. One request of a strategy goes round once.
 
-    Sample ── open_images ──▶ pictures ── Latents ──▶ latents          images.py, latents.py
+    Sample ── open_images ──▶ pictures ── Latents ──▶ latents          images.py, denoising.py
        │                                                 │
        ▼                                                 ▼
     Joint: an Interview per image ◀──────────────────  Flight         items.py, asking.py

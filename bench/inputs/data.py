@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.dataset import Listing
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
-from bench.discovery.loading import load_plugins
-from bench.discovery.registry import Registry
+from bench.discovery.loading import Registry, load_plugins
 from bench.discovery.targets import load_target, make
 from bench.errors import AbsentError, PluginError, UserError, did_you_mean, quoted, warn_user
-from bench.inputs.class_names import ClassNames, name_classes, parse_class_names
+from bench.inputs.class_names import (
+    OTHER,
+    ClassNames,
+    match_classes,
+    name_classes,
+    parse_class_names,
+    read_labels,
+)
 from bench.inputs.items import ItemTable, make_item_ids, read_items
-from bench.inputs.labels import OTHER, match_classes, read_labels
 from bench.inputs.parsing import check_column, expand_pattern
 from bench.inputs.replaced import crop_to_column
 from bench.inputs.rows import (

@@ -1,21 +1,18 @@
-"""Sweep: replay many strategies on one recording; table and plot of cost and agreement."""
+"""Sweep: replay many strategies on one recording, for their cost and agreement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from bench.contracts import strategy as strategy_contract
 from bench.contracts.parameters import Parameters
+from bench.contracts.strategy import Ints
 from bench.discovery.guard import guard
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.targets import load_target, with_defaults
 from bench.errors import UserError
-from bench.machine.files import writing
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import decider_for, replay_samples, with_images_compared
 from bench.stats.metrics import summarize
@@ -26,9 +23,6 @@ from bench.store.fields import Document
 from bench.store.folder import read_manifest, requested_records
 from bench.store.records import Record
 from bench.store.summary import Summary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SHOWN_AGREEMENT = 0.95  # lower limit of the agreement of a setting that is recommended
 
@@ -123,9 +117,7 @@ def sweep(
     return rows + [_make_point(recording, names, decisions, other) for other in points]
 
 
-def _make_row(
-    manifest: Manifest, records: Sequence[Record], full: NDArray[np.int64], **marks: bool
-) -> SweepRow:
+def _make_row(manifest: Manifest, records: Sequence[Record], full: Ints, **marks: bool) -> SweepRow:
     decided = as_decisions(records)
     equal = int((decided.predictions == full).sum())
     return SweepRow(
@@ -136,9 +128,7 @@ def _make_row(
     )
 
 
-def _make_point(
-    recording: Recording, names: Sequence[str], full: NDArray[np.int64], path: Path
-) -> SweepRow:
+def _make_point(recording: Recording, names: Sequence[str], full: Ints, path: Path) -> SweepRow:
     """Return the row of another run, restricted to the images of the sweep."""
     source, manifest = recording.manifest, read_manifest(path)
     tasks = [(run.identity.dataset, run.classes) for run in (source, manifest)]
@@ -154,64 +144,4 @@ def _make_point(
     # Not on the Pareto front, because its cost is in evaluations of another network.
     return _make_row(
         manifest, records, full, pareto=False, point=True, classifier=manifest.classifier
-    )
-
-
-def plot_sweep(rows: Sequence[SweepRow], file: Path) -> None:
-    """Plot agreement and accuracy against evaluations per image, with 95 % intervals.
-
-    Lines join the settings of a strategy in order of cost, and the Pareto front of the agreement.
-    Crosses are named runs, at their cost in evaluations of their own network. The suffix of `file`
-    determines the format; UserError if it cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True)
-    front = sorted((row.cost, row.agreement) for row in rows if row.pareto)
-    left.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
-    replayed = [row for row in rows if not row.point]
-    for axes, value in ((left, "agreement"), (right, "accuracy")):
-        for name in dict.fromkeys(row.summary.strategy.name for row in replayed):
-            same = [row for row in replayed if row.summary.strategy.name == name]
-            _draw_curve(axes, sorted(same, key=lambda row: row.cost), name, value, "o-")
-        for row in rows:
-            if row.point:
-                name = f"{row.summary.backbone.name} (its own network)"
-                _draw_curve(axes, [row], name, value, "X")
-        axes.set_xscale("log")
-        axes.set_xlabel("evaluation equivalents per image")
-        axes.grid(alpha=0.3)
-    left.set_ylabel("agreement with the exhaustive decision")
-    right.set_ylabel("accuracy")
-    names = left.get_legend_handles_labels()  # below the plot, where it hides no error bars
-    figure.legend(*names, loc="outside lower center", ncols=5, fontsize="small")
-    first = replayed[0].summary
-    figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
-    with writing(f"The plot {file}"):
-        figure.savefig(file, dpi=150)
-
-
-def _draw_curve(
-    axes: Axes,
-    rows: Sequence[SweepRow],
-    label: str,
-    value: str,
-    line_style: str,
-) -> None:
-    """Draw `agreement` or `accuracy` (`value`) of some rows against their cost, with intervals."""
-    figures = [row if value == "agreement" else row.summary.metrics for row in rows]
-    middle = np.array([getattr(figure, value) for figure in figures])
-    low, high = np.array([getattr(figure, f"{value}_ci95") for figure in figures]).T
-    error_bars = np.clip([middle - low, high - middle], 0, None)
-    cost = [row.cost for row in rows]
-    axes.errorbar(
-        cost,
-        middle,
-        error_bars,
-        fmt=line_style,
-        markersize=5,
-        linewidth=0.8,
-        elinewidth=0.7,
-        label=label,
     )

@@ -1,17 +1,30 @@
-"""The comparison of two runs, as facts and tables."""
+"""The comparison of two stored runs, and its facts and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from bench.contracts.metrics import MetricSpec
-from bench.discovery.loading import metric_specs
+from bench.discovery.loading import load_plugins, metric_specs
+from bench.errors import UserError
+from bench.inputs.subsets import shuffle_samples
 from bench.reports.facts import Fact, difference_fact, metric_fact
 from bench.reports.formats import percent_text, points_text, value_text
-from bench.reports.text import TextTable
-from bench.stats.comparison import Comparison
+from bench.reports.text import Table
+from bench.stats.checked import metric_parts
+from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.difference_tests import MIN_TESTED
+from bench.stats.measures import make_metric, measured_difference
 from bench.stats.paired import ClassDifference, Difference
+from bench.stats.questions import Results, StopQuestion, answer
+from bench.store.arrow import indices
+from bench.store.columns import metric_input
+from bench.store.decisions import shared_rows
+from bench.store.runs import read_run
 
 TESTS = {
     "permutation": "permutation test",
@@ -20,6 +33,53 @@ TESTS = {
     "approximate": "z test of influence values, approximate: fewer than 10 images in a class",
     "bootstrap": "bootstrap over images",
 }
+
+
+def compare(
+    path_a: Path,
+    path_b: Path,
+    metric: str = "accuracy",
+    sequential: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """Compare run B with run A, the baseline, on the samples that both decided.
+
+    `metric` is tested besides accuracy, with `parameters` other than the defaults. `sequential`
+    also asks whether the runs differ, image by image in random order, as `--until` does; the metric
+    must be a mean over images in [0, 1]. Raises as `compare_decided`, and a UserError if a run
+    lacks something that the metric needs.
+    """
+    a, b = read_run(path_a), read_run(path_b)
+    spec = load_plugins().metrics.get(metric)
+    implementation, top = make_metric(spec, parameters), "top5" in spec.needs
+    decided = a.decided(top), b.decided(top)
+    compared, rows = compare_decided((a.manifest, b.manifest), decided), shared_rows(*decided)
+    inputs = [
+        metric_input(run.path, run.manifest, decisions, spec, implementation).take(shared)
+        for run, decisions, shared in zip((a, b), decided, rows, strict=True)
+    ]
+    update: dict[str, object] = {}
+    if metric != "accuracy":
+        tested = measured_difference(spec, implementation, *inputs)
+        shown, change = tested.difference.significant, spec.sign * tested.difference.estimate
+        update = {"tested": tested, "significant": shown, "regression": shown and change < 0}
+    if sequential:
+        ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
+        place = {sample_id: row for row, sample_id in enumerate(ids)}
+        order = shuffle_samples(ids, a.manifest.identity.dataset.fingerprint)
+        mixed = np.array([place[sample_id] for sample_id in order])
+        base, new = (metric_parts(spec, implementation, data.take(mixed)) for data in inputs)
+        if not (base.method == new.method == "images" and spec.range == (0.0, 1.0)):
+            raise UserError(
+                f"--sequential needs a metric that is a mean over images, and {spec.words} is not"
+                " one."
+            )
+        assert base.values is not None and new.values is not None
+        name = a.manifest.run_id
+        question = StopQuestion("differs", f"differs from {name}", name)
+        results = Results(new.values, base.values, a.manifest.dataset.n_total)
+        update["sequential"] = answer(question, results)
+    return compared.model_copy(update=update)
 
 
 def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
@@ -56,7 +116,7 @@ def _verdict(metric: MetricSpec, difference: Difference) -> str:
     return f"p = {difference.p:.3g}: {verdict}"
 
 
-def comparison_tables(comparison: Comparison, most: int | None = None) -> list[TextTable]:
+def comparison_tables(comparison: Comparison, most: int | None = None) -> list[Table]:
     """Return the settings that differ and the accuracies by class, without empty tables.
 
     Of the classes, those are shown with images that exactly one run gets right; at most `most`.
@@ -66,13 +126,13 @@ def comparison_tables(comparison: Comparison, most: int | None = None) -> list[T
     classes = [row for row in comparison.per_class if row.wins or row.losses]
     classes.sort(key=lambda row: (-abs(row.difference.estimate), row.difference.estimate))
     tables = [
-        TextTable("Settings that differ", ["setting", "A", "B"], settings),
+        Table("Settings that differ", ["setting", "A", "B"], settings),
         _classes(classes[:most], len(classes)),
     ]
     return [table for table in tables if table.rows]
 
 
-def _classes(rows: Sequence[ClassDifference], total: int) -> TextTable:
+def _classes(rows: Sequence[ClassDifference], total: int) -> Table:
     head = ["class", "n", "A, %", "B, %", "points", "wins, losses", "p, adjusted"]
     lines = [
         [
@@ -86,4 +146,4 @@ def _classes(rows: Sequence[ClassDifference], total: int) -> TextTable:
     more = f" ({len(rows)} of {total})" if len(rows) < total else ""
     optional = ("p, adjusted", "n", "wins, losses")
     title = f"Classes with images that exactly one run gets right{more}"
-    return TextTable(title, head, lines, frozenset({*head[1:5], head[6]}), optional)
+    return Table(title, head, lines, frozenset({*head[1:5], head[6]}), optional)

@@ -25,7 +25,7 @@ from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.reports.formats import assignments, value_text
 from bench.reports.hub import on_hub
-from bench.reports.leaderboard.rows import user_template
+from bench.reports.run_view import RunView
 from bench.reports.samples import sample_rows
 from bench.running.command import reproducing_command
 from bench.store.documents import Manifest
@@ -42,7 +42,8 @@ _UNUSUAL = re.compile(r"[^\w.+-]")  # characters to avoid in the name of a folde
 def write_every_eval_ever(run: Path, out: Path) -> list[Path]:
     """Write a complete run's document and its images below `out`, and return both files."""
     stored = read_run(run)
-    manifest, summary = stored.manifest, stored.require_summary()
+    manifest = stored.manifest
+    stored.require_summary()
     model = _model_id(manifest)
     folder = Path("data", *(_folder_name(name) for name in (manifest.dataset.name, *model)))
     name = uuid.UUID(bytes=hashlib.sha256(manifest.run_id.encode()).digest()[:16], version=4)
@@ -64,7 +65,7 @@ def write_every_eval_ever(run: Path, out: Path) -> list[Path]:
         },
         "eval_library": {"name": "diffusion-classifier-bench", "version": __version__},
         "model_info": _model(manifest, model),
-        "evaluation_results": _results(manifest, summary),
+        "evaluation_results": _results(stored),
         "detailed_evaluation_results": {
             "format": "jsonl",
             "file_path": samples.as_posix(),
@@ -114,7 +115,8 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
     }
 
 
-def _results(manifest: Manifest, summary: Summary) -> list[dict[str, object]]:
+def _results(stored: StoredRun) -> list[dict[str, object]]:
+    manifest, summary = stored.manifest, stored.require_summary()
     values = summary.metrics.plain()
     low, high = summary.metrics.accuracy_ci95
     interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": "Wilson score"}
@@ -133,7 +135,7 @@ def _results(manifest: Manifest, summary: Summary) -> list[dict[str, object]]:
                 "source_data": _source(manifest),
                 "metric_config": _metric(name, metric),
                 "score_details": details,
-                "generation_config": _settings(manifest, summary),
+                "generation_config": _settings(manifest, summary, RunView(stored).template),
             }
         )
     return results
@@ -175,9 +177,9 @@ def _source(manifest: Manifest) -> dict[str, object]:
     return {**shared, "source_type": "hf_dataset", **hub}
 
 
-def _settings(manifest: Manifest, summary: Summary) -> dict[str, object]:
+def _settings(manifest: Manifest, summary: Summary, template: str | None) -> dict[str, object]:
     arguments = without_none(
-        execution_command=reproducing_command(manifest), prompt_template=user_template(manifest)
+        execution_command=reproducing_command(manifest), prompt_template=template
     )
     strategy = f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip()
     scoring = manifest.identity.scoring.plain()

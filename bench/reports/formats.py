@@ -1,76 +1,14 @@
-"""Format leaderboard rows as text: board titles, labels, costs and parameters."""
+"""Format shares, parameters and durations as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from math import floor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from bench.contracts.metrics import MetricSpec
-from bench.contracts.specs import provenance
-
-if TYPE_CHECKING:  # so that listing commands, which import this module, do not load pydantic
-    from bench.reports.leaderboard.rows import LeaderboardRow
+NONE = "–"  # an unknown value
 
 
-def boards(rows: Sequence[LeaderboardRow]) -> Iterator[tuple[str, list[LeaderboardRow]]]:
-    """Yield the title and the rows of each board. Rows must be grouped by board already.
-
-    If boards have the same dataset, split and version, their titles also name the data.
-    """
-    fingerprints: dict[str, set[str | None]] = {}
-    for row in rows:
-        fingerprints.setdefault(_name(row), set()).add(row.fingerprint)
-    for (name, fingerprint), group in groupby(rows, key=lambda r: (_name(r), r.fingerprint)):
-        several = len(fingerprints[name]) > 1 and fingerprint is not None
-        yield name + (f", data {fingerprint[:8]}" if several else ""), list(group)
-
-
-def _name(row: LeaderboardRow) -> str:
-    version = f", version {row.version}" if row.version else ""
-    return f"{row.dataset}/{row.split}{version}"
-
-
-def row_labels(row: LeaderboardRow) -> dict[str, str]:
-    """Return the labels of a row, which say how it differs from a usual one, as kind → text."""
-    labels = {}
-    if row.kind == "subset":
-        labels["subset"] = row.stopped or f"subset of {row.n_total:,}"
-        labels |= {"replayed": "replayed"} if row.replayed_from else {}
-    elif row.kind not in ("measured", "candidates"):
-        labels[row.kind] = row.kind
-    if (recall := row.metric("candidate_recall")) is not None:
-        top = row.parameters.get("top")
-        labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"
-    if (test := row.against_first) is not None:
-        labels["difference"] = points_text(test.difference.estimate, test.difference.interval)
-    labels["trained" if row.trained_on else "zero-shot"] = provenance(row.trained_on)
-    if row.draw_plan not in (None, "grid"):  # not the default plan
-        labels["draws"] = f"draws {row.draw_plan}"
-    if row.cost_timed:
-        labels["timed"] = "cost timed"
-    if row.in_memory:
-        labels["in-memory"] = f"{row.in_memory} in memory"
-    if row.audited and row.agreement_ci95:
-        lower = floor(1000 * row.agreement_ci95[0]) / 10
-        same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"
-        labels["audited"] = f"{same}, ≥ {lower:g} %"
-    if row.private_data:
-        labels["private"] = "private data"
-    if row.failed_samples:
-        labels["failed"] = f"{row.failed_samples:,} failed"
-    return labels
-
-
-def cost_text(row: LeaderboardRow) -> str:
-    """Return the cost per image: evaluation equivalents, or one pass of a classifier."""
-    if row.cost is None:
-        return "–"
-    return "1 pass" if row.classifier else f"{row.cost:,.0f}"
-
-
-def value_text(value: Any, missing: str = "–", separator: str = ",") -> str:
+def value_text(value: Any, missing: str = NONE, separator: str = ",") -> str:
     """Return a value in the syntax of `--set`, such as `5,50`, or `missing` for None."""
     if value is None:
         return missing
@@ -96,11 +34,6 @@ def points_text(difference: float, interval: tuple[float, float] | None = None) 
 def template_text(template: str | None) -> str | None:
     """Return a template in quotes, and the name of a file of templates without them."""
     return f"“{template}”" if template and "{" in template else template
-
-
-def metric_head(metric: MetricSpec) -> str:
-    """Return the heading of a metric's column, with the unit of `MetricSpec.shown`."""
-    return f"{metric.words}{', %' * (metric.unit == 'share')}"
 
 
 def assignments(params: Mapping[str, Any]) -> str:

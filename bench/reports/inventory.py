@@ -5,74 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from bench.contracts.parameters import Parameters
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
-from bench.running.command import reproducing_command
-from bench.stats.comparison import Settings, differing, run_settings
-from bench.stats.shares import accuracy_interval
+from bench.reports.facts import Fact
+from bench.reports.rows import RunRow
+from bench.reports.run_view import RunView
+from bench.stats.comparison import differing, run_settings
+from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import list_runs
-from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import StoredRun, list_shards, read_runs
 
 
-class InventoryRow(BaseModel):
+class InventoryRow(RunRow):
     """One run's folder. If it cannot be read, only id, status, path and error are set."""
 
-    run_id: str
-    status: Literal["complete", "failed_samples", "incomplete", "unreadable"]
-    dataset: str | None = None
-    split: str | None = None
-    backbone: str | None = None
-    strategy: str | None = None
-    differs: Settings = {}  # settings that are not the same in all rows of the same kind
+    path: str  # folder of the run
     shard: str | None = None  # number of the shard and of shards, such as 3/16; None: a whole run
-    done: int | None = None  # number of decided images
-    total: int | None = None  # number of images of the run
-    split_total: int | None = None  # number of images of the whole split
-    failed: int | None = None  # number of decided images that failed
-    accuracy: float | None = None  # accuracy on the decided images; None if there are none
-    accuracy_ci95: tuple[float, float] | None = None  # 95 % interval, for a fixed number of images
-    cost: float | None = None  # evaluation equivalents per image, 1 for a classifier
-    command: str | None = None  # command that makes the run again
-    stopped: str | None = None  # where a stopping rule ended the run and what it shows, in words
-    anytime_ci95: tuple[float, float] | None = None
-    """Confidence sequence of the accuracy, 95 %; None if no stopping rule ended the run."""
-    note: str | None = None  # the user's note
-    tags: list[str] = []
-    created: str | None = None
-    path: str
-    error: str | None = None
-    settings: Settings = Field({}, exclude=True)  # all settings of the run
-    labels: str = Field("", exclude=True)  # tags and note, as one text
-
-    @property
-    def shown_ci95(self) -> tuple[float, float] | None:
-        """The 95 % interval of the accuracy, valid also if a stopping rule ended the run."""
-        return self.anytime_ci95 or self.accuracy_ci95
+    differs: Parameters = Field({})  # settings that are not the same in all rows of the same kind
+    error: str | None = None  # reason why the run cannot be read
 
     @property
     def is_subset(self) -> bool:
         """Whether a complete run has only a part of the split."""
-        return self.status == "complete" and self.shard is None and self.total != self.split_total
+        return self.status == "complete" and self.shard is None and self.n_asked != self.n_total
 
     @property
     def state(self) -> str:
         """The status in words; `subset` for a complete run on a part of the split."""
-        return "subset" if self.is_subset else self.status.replace("_", " ")
+        return "subset" if self.is_subset else str(self.status).replace("_", " ")
 
     @property
-    def images(self) -> str:
-        """How many images are decided, of how many and how many failed, in words."""
-        if self.done is None or self.total is None:
-            return self.status
-        of = self.split_total if self.is_subset else self.total
-        text = f"{self.done:,}" + f" of {of:,}" * (self.done != of)
-        text += " so far" * (self.status == "incomplete")
-        return text + (f", {self.failed:,} failed" if self.failed else "")
+    def labels(self) -> str:
+        """Tags and note of the run, as one text."""
+        return self.run.manifest.config.labels if self.error is None else ""
+
+
+def images_fact(row: InventoryRow) -> Fact:
+    """Return how many images are decided, of how many and how many failed, in words."""
+    n, total = row.n_samples, row.n_asked
+    if n is None or total is None:
+        return Fact("images", row.status)
+    of = row.n_total if row.is_subset else total
+    text = f"{n:,}" + f" of {of:,}" * (n != of) + " so far" * (row.status == INCOMPLETE)
+    text += f", {row.failed_samples:,} failed" if row.failed_samples else ""
+    return Fact("images", text, progress=n / total if n < total else None)
 
 
 class RecordingRow(BaseModel):
@@ -128,8 +108,7 @@ def stored_runs(folder: Path) -> list[InventoryRow]:
         run_folders(folder), lambda path, error: rows.append(unreadable_row(path, error))
     ):
         rows.append(inventory_row(run))
-    set_differing(rows)
-    return rows
+    return with_differing(rows)
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -137,14 +116,19 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted([*list_runs(folder), *list_shards(folder)])
 
 
-def set_differing(rows: Iterable[InventoryRow]) -> None:
-    """Set `differs` in place, among the rows of the same dataset, split, backbone and strategy."""
-    kinds: dict[tuple[str | None, ...], list[InventoryRow]] = {}
-    for row in rows:
-        kinds.setdefault((row.dataset, row.split, row.backbone, row.strategy), []).append(row)
-    for group in kinds.values():
-        for row, differs in zip(group, differing([r.settings for r in group]), strict=True):
-            row.differs = differs
+def with_differing(rows: Iterable[InventoryRow]) -> list[InventoryRow]:
+    """Set what differs among the rows of the same dataset, split, backbone and strategy."""
+    rows = list(rows)
+    kinds: dict[tuple[str | None, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        if row.error is None:
+            key = (row.dataset, row.split, row.backbone, row.strategy)
+            kinds.setdefault(key, []).append(index)
+    for indices in kinds.values():
+        settings = differing([run_settings(rows[index].run.manifest) for index in indices])
+        for index, differs in zip(indices, settings, strict=True):
+            rows[index] = rows[index].model_copy(update={"differs": differs})
+    return rows
 
 
 def unreadable_row(path: Path, error: UserError) -> InventoryRow:
@@ -153,37 +137,6 @@ def unreadable_row(path: Path, error: UserError) -> InventoryRow:
 
 
 def inventory_row(run: StoredRun) -> InventoryRow:
-    """Return the row of a run; `differs` is set by `set_differing`."""
-    manifest, summary = run.manifest, run.summary
-    row = InventoryRow(
-        run_id=manifest.run_id,
-        status="incomplete",
-        dataset=manifest.dataset.name,
-        split=manifest.dataset.split,
-        backbone=manifest.backbone.name,
-        strategy=manifest.strategy.name,
-        shard=str(manifest.part) if manifest.part else None,
-        total=manifest.total,
-        split_total=manifest.dataset.n_total,
-        note=manifest.config.note,
-        tags=manifest.config.tags,
-        labels=manifest.config.labels,
-        created=manifest.created,
-        path=str(run.path),
-        settings=run_settings(manifest),
-        command=reproducing_command(manifest),
-    )
-    if summary is not None and run.complete:
-        row.status = "failed_samples" if summary.failed_samples else "complete"
-        row.done, row.failed = manifest.total, summary.failed_samples
-        row.accuracy, row.accuracy_ci95 = summary.metrics.accuracy, summary.metrics.accuracy_ci95
-        row.cost = summary.cost.per_image(manifest.classifier)
-        if stop := ending_answer(read_questions(run.path, manifest), row.done):
-            row.stopped, row.anytime_ci95 = stop.label, stop.interval
-    else:
-        decided = run.decided()
-        row.done, row.failed = len(decided), int(decided.failed.sum())
-        if row.done:
-            row.accuracy = float(decided.correct.mean())
-            row.accuracy_ci95 = accuracy_interval(int(decided.correct.sum()), row.done)
-    return row
+    """Return the row of a run; `differs` is set by `with_differing`."""
+    part = run.manifest.part
+    return InventoryRow.of(RunView(run), shard=str(part) if part else None)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.errors import UserError, images_failed
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
-from bench.reports.run_view import RunView, read_decided_run
+from bench.reports.html import html_part
+from bench.reports.run_view import RunView, view_of
 from bench.reports.samples import SAMPLE_COLUMNS, sample_rows
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.figures import forest_plot
 from bench.reports.study.rows import StudyRow
 from bench.reports.study.tables import study_tables
-from bench.reports.text import TextTable, escape_html, html_part
+from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
 from bench.running.execute import Finished
 from bench.stats.comparison import Comparison
-from bench.stats.many import MethodDifference
+from bench.stats.difference_tests import MethodDifference
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
-from bench.store.runs import StoredRun
 from bench.store.summary import Summary
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class RunResult(Fields):
 
     @property
     def _view(self) -> RunView:
-        return read_decided_run(StoredRun(self.folder, self.manifest, self.summary))
+        return view_of(self._finished)
 
     def __repr__(self) -> str:
         run = self._view
@@ -132,7 +132,7 @@ class RunResult(Fields):
         if failed:
             facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
         rows = [[fact.label, fact.line] for fact in facts]
-        return html_part(TextTable(self.summary.run_id, ["fact", "value"], rows))
+        return html_part(Table(self.summary.run_id, ["fact", "value"], rows))
 
 
 class ComparisonResult(Comparison):
@@ -151,7 +151,7 @@ class ComparisonResult(Comparison):
 
     def _repr_html_(self) -> str:
         rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
-        return html_part(TextTable("B less A", ["fact", "value"], rows, below=self.warnings))
+        return html_part(Table("B less A", ["fact", "value"], rows, below=self.warnings))
 
 
 class AnswerList(list[Answer]):
@@ -168,7 +168,7 @@ class AnswerList(list[Answer]):
         lines = [dict(answer.__repr_args__()) for answer in self]
         head = list(dict.fromkeys(str(name) for line in lines for name in line))
         rows = [[str(line.get(name, "–")) for name in head] for line in lines]
-        return html_part(TextTable("AnswerList", head, rows))
+        return html_part(Table("AnswerList", head, rows))
 
 
 @dataclass(repr=False, eq=False)
@@ -225,7 +225,7 @@ class StudyResult:
         progress = (
             f"<p>{escape_html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
         )
-        return "\n".join([progress, *map(html_part, study_tables(self.report))])
+        return progress + html_part(*study_tables(self.report))
 
 
 def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:

@@ -1,41 +1,101 @@
-"""A view of a stored run with its decisions, which terminals, pages and notebooks lay out."""
+"""A view of a stored run: what it is and what came of it, which all tables and pages lay out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
-from bench.discovery.loading import metric_of_runs, metric_specs
+from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.reports.facts import Fact, metric_fact
 from bench.reports.formats import assignments, percent_text, template_text
-from bench.reports.leaderboard.rows import LeaderboardRow, run_row, user_template
 from bench.reports.text import escape_hidden
+from bench.stats.agreement import Audit, audit_of
 from bench.stats.measures import MeasuredMetric, make_metric, measure
-from bench.stats.metrics import INCOMPLETE, summarize, summary_so_far
-from bench.store.columns import labelled_samples
+from bench.stats.metrics import summarize, summary_so_far
+from bench.store.columns import (
+    column_values,
+    labelled_samples,
+    metric_input,
+    read_columns,
+    read_raters,
+)
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
-from bench.store.metric_inputs import metric_input
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
-from bench.store.runs import LeftOut, StoredRun, read_runs, warn_left_out
-from bench.store.summary import Summary
+from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_out
+from bench.store.summary import Again, Summary, read_again, read_swept
+
+if TYPE_CHECKING:
+    from bench.reports.sentences import Opening
+    from bench.running.execute import Finished
+
+# Fields of an identity that are fields of a row, or that one of them implies.
+IN_FIELDS = {
+    "backbone": ("name", "version", "weights", "dtype", "parameters"),
+    "scoring": ("loss", "space", "draw_plan"),
+    "identity": (
+        *("version", "dataset", "prompts", "backbone", "scoring", "strategy", "seed"),
+        *("learned_from", "candidates", "replayed", "calibrated"),
+    ),
+}
 
 
 @dataclass(frozen=True)
 class RunView:
-    """What a run is and what came of it: its decisions, at least one, and their summary."""
+    """What a run is and what came of it; most of it is read or computed when it is first used."""
 
-    path: Path
-    manifest: Manifest
-    decided: Decisions
-    summary: Summary
+    stored: StoredRun
     measured: MeasuredMetric | None = None  # requested metric
     label: tuple[str, str] | None = None  # (column, value) by which its images were filtered
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run."""
+        return self.stored.path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Settings, identity, classes, prompts and versions."""
+        return self.stored.manifest
+
+    @cached_property
+    def decided(self) -> Decisions:
+        """The decisions, which stay in memory."""
+        return self.decisions()
+
+    def decisions(self) -> Decisions:
+        """Return the decisions; those that are not in memory yet are read without keeping them."""
+        kept: Decisions | None = self.__dict__.get("decided")
+        return self.stored.decided(top=True) if kept is None else kept
+
+    @cached_property
+    def so_far(self) -> Summary | None:
+        """The summary of the decided images; None if there are none."""
+        if self.stored.complete:
+            return self.stored.summary
+        decided = self.decisions()
+        if not len(decided):
+            return None
+        return summary_so_far(self.manifest, self.stored.summary, decided)
+
+    @property
+    def summary(self) -> Summary:
+        """The summary of the decided images, of which there must be one."""
+        assert self.so_far is not None
+        return self.so_far
+
+    @property
+    def n(self) -> int:
+        """Number of decided images."""
+        return self.so_far.dataset.n_samples if self.so_far else 0
 
     @cached_property
     def classes(self) -> list[str]:
@@ -50,18 +110,26 @@ class RunView:
     @property
     def stop(self) -> QuestionAnswer | None:
         """Answer that ended the run; None if none did."""
-        return ending_answer(self.questions, len(self.decided))
+        return ending_answer(self.questions, self.n)
 
     @cached_property
-    def row(self) -> LeaderboardRow:
-        """Leaderboard row; its kind is `incomplete` if the run is."""
-        row = run_row(self.path, self.manifest, self.summary)
-        if self.measured is not None:
-            row = row.with_metric(self.measured.metric, self.measured.value)
-        if self.label is not None:
-            row = row.model_copy(update={"parameters": {**row.parameters, **dict([self.label])}})
-        incomplete = self.summary.status == INCOMPLETE
-        return row.model_copy(update={"kind": INCOMPLETE}) if incomplete else row
+    def again(self) -> Again | None:
+        """Decisions that were made again with other noise; None if none were."""
+        return read_again(self.path, self.manifest, self.decisions())
+
+    @cached_property
+    def audit(self) -> Audit | None:
+        """Agreement with the full sweep of images that were swept; None if none were."""
+        swept = read_swept(self.path, self.manifest)
+        return audit_of(swept, self.manifest, self.decisions()) if swept else None
+
+    @cached_property
+    def opening(self) -> Opening:
+        """Sentences about the run for readers who do not know the toolkit's terms."""
+        from bench.reports.sentences import make_opening
+
+        stored = (self.manifest, self.summary, self.decided)
+        return make_opening(*stored, self.again, self.audit, self.questions)
 
     @cached_property
     def scores(self) -> list[Fact]:
@@ -110,47 +178,121 @@ class RunView:
     @property
     def images(self) -> Fact:
         """Number of decided images or items."""
-        items, total = self.manifest.items, self.summary.dataset.n_total
-        what = f"{len(self.classes):,} classes" if items is None else "with texts of their own"
-        name = "images" if items is None else "items"
-        return Fact(name, f"{len(self.decided):,} of {total:,}", note=what)
+        items, total = self.manifest.items, self.manifest.dataset.n_total
+        if items is None:
+            return Fact("images", f"{self.n:,} of {total:,}", note=f"{len(self.classes):,} classes")
+        images = "one image" if items.images == 1 else f"{items.images} images"
+        note = f"{images} and up to {items.texts} texts each, {items.pool:,} texts in all"
+        return Fact("items", f"{self.n:,} of {total:,}", note=note)
 
     @property
     def description(self) -> list[Fact]:
         """Data, model, strategy and settings."""
-        return describe(self.manifest)
+        manifest, identity = self.manifest, self.manifest.identity
+        data, backbone, prompts = manifest.dataset, manifest.backbone, manifest.prompts
+        more = f" of {len(prompts):,}" if len(prompts) > 1 else ""
+        strategy = f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip()
+        facts = {
+            "dataset": f"{data.name}/{data.split}",
+            "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
+            "strategy": strategy,
+            "seed": str(identity.seed),
+            "template": template_text(self.template),
+            "first prompt": f"“{prompts[0][0]}”{more}" if prompts else None,
+            "blind control": identity.control,
+            "corruption": identity.corrupt,
+            "replayed from": manifest.replayed_from,
+            "note": manifest.config.labels,
+            "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
+        }
+        return [Fact(name, text) for name, text in facts.items() if text]
 
+    @property
+    def template(self) -> str | None:
+        """The user's template, several of them joined; None if the user set none."""
+        template = self.manifest.config.template
+        return " · ".join(template) if isinstance(template, list) else template
 
-def describe(manifest: Manifest) -> list[Fact]:
-    """Return the data, model, strategy and settings of a run."""
-    identity, config, prompts = manifest.identity, manifest.config, manifest.prompts
-    data, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
-    more = f" of {len(prompts):,}" if len(prompts) > 1 else ""
-    facts = {
-        "dataset": f"{data.name}/{data.split}",
-        "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
-        "strategy": f"{strategy.name} {assignments(strategy.params)}".strip(),
-        "seed": str(identity.seed),
-        "template": template_text(user_template(manifest)),
-        "first prompt": f"“{prompts[0][0]}”{more}" if prompts else None,
-        "blind control": identity.control,
-        "corruption": identity.corrupt,
-        "replayed from": manifest.replayed_from,
-        "note": config.labels,
-        "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
-    }
-    return [Fact(name, text) for name, text in facts.items() if text]
+    @cached_property
+    def other_settings(self) -> Parameters:
+        """The settings that affect the results and have no field of their own in `RunRow`."""
+        identity, config = self.manifest.identity, self.manifest.config.plain()
+        settings = dict(identity.backbone.parameters)
+        parts = {"backbone": identity.backbone, "scoring": identity.scoring, "identity": identity}
+        for part, document in parts.items():
+            for name, value in document.plain().items():
+                if isinstance(value, str) and value.startswith("sha256 "):  # show the file's name
+                    value = config.get(name) or value[:15]
+                if name not in IN_FIELDS[part]:
+                    settings[name] = value[:8] if name == "hierarchy" else value  # a hash
+        if (source := identity.candidates) is not None:
+            settings |= {"candidates_from": source.run_id, "top": source.top}
+        if (stated := identity.calibrated) is not None:
+            settings |= {"risk": stated.risk, "calibrated_on": stated.run_id}
+        if settings.get("noise") == f"seed {identity.seed}":  # shown as `seed`
+            del settings["noise"]
+        return {**settings, **dict([self.label] if self.label else [])}
+
+    def measure(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        others: Sequence[Path] = (),
+        by: str | None = None,
+    ) -> list[tuple[str, MeasuredMetric | str]]:
+        """Measure a registered metric, as a whole or by groups of images.
+
+        Each metric has the name of its group, "" if `by` is None. If it is undefined for a group,
+        the reason replaces it. `parameters` are those that differ from their defaults; `others` are
+        as for `read_raters`; `by` is a column of labels, or `group` for the groups of the data.
+        Raises UserError if there is no such metric, parameter or column, or if the run lacks
+        something that it needs.
+        """
+        spec, decided = load_plugins().metrics.get(name), self.stored.require_decisions()
+        metric = make_metric(spec, parameters)
+        raters = read_raters(self.manifest, decided, others)
+        data = metric_input(self.path, self.manifest, decided, spec, metric, raters)
+        if by is None:
+            return [("", measure(spec, metric, data, parameters))]
+        names = data.groups if by == "group" else None
+        if names is None:
+            columns = read_columns(self.path, self.manifest)
+            names = column_values(columns, by, decided.sample_ids.to_pylist())
+        rows: list[tuple[str, MeasuredMetric | str]] = []
+        for group in sorted(set(names.tolist()) - {""}):  # an image without a name is in no group
+            try:
+                part = data.take(np.flatnonzero(names == group))
+                rows.append((group, measure(spec, metric, part, {})))
+            except UserError as error:
+                rows.append((group, str(error)))
+        return rows
+
+    def with_metric(self, name: str, parameters: Mapping[str, Any]) -> RunView:
+        """Return a copy with a metric of its images; UserError as for `measure`."""
+        [(_, measured)] = self.measure(name, parameters)
+        return replace(self, measured=None if isinstance(measured, str) else measured)
 
 
 def _guessing(chance: float | None) -> str:
     return "" if chance is None else f"guessing: {percent_text(chance)}"
 
 
+def read_view(path: Path) -> RunView:
+    """Return the run in a folder; UserError as for `read_run`."""
+    return RunView(read_run(path))
+
+
+def view_of(finished: Finished) -> RunView:
+    """Return a run that was just made, limited to the images asked for."""
+    return RunView(StoredRun(finished.folder, finished.manifest, finished.summary))
+
+
 def read_decided_run(run: StoredRun) -> RunView:
     """Return a run, complete or not, with its decisions; UserError if there are none yet."""
-    decided = run.require_decisions()
-    summary = summary_so_far(run.manifest, run.summary, decided)
-    return RunView(run.path, run.manifest, decided, summary)
+    view = RunView(run)
+    if not len(view.decided):
+        run.require_decisions()  # raises
+    return view
 
 
 def restrict_to_label(run: StoredRun, column: str, value: str) -> RunView:
@@ -159,15 +301,7 @@ def restrict_to_label(run: StoredRun, column: str, value: str) -> RunView:
     manifest = run.manifest.model_copy(update={"samples": samples})
     decided = StoredRun(run.path, manifest, None).require_decisions()
     summary = summarize(manifest, decided, None, None)
-    return RunView(run.path, manifest, decided, summary, label=(column, value))
-
-
-def measure_metric(run: RunView, name: str, parameters: Mapping[str, Any]) -> RunView:
-    """Return a run with a metric of its images; UserError if it lacks what the metric needs."""
-    spec = metric_of_runs(name)
-    metric = make_metric(spec, parameters)
-    data = metric_input(run.path, run.manifest, run.decided, spec, metric)
-    return replace(run, measured=measure(spec, metric, data, parameters))
+    return RunView(StoredRun(run.path, manifest, summary), label=(column, value))
 
 
 def read_requested_run(
@@ -180,12 +314,12 @@ def read_requested_run(
 
     If it lacks what the metric needs, `left_out` is called with the reason.
     """
-    data = restrict_to_label(run, *label) if label else read_decided_run(run)
+    view = restrict_to_label(run, *label) if label else read_decided_run(run)
     try:
-        return data if metric is None else measure_metric(data, *metric)
+        return view if metric is None else view.with_metric(*metric)
     except UserError as error:
         left_out(run.path, error)
-        return data
+        return view
 
 
 def read_decided_runs(paths: Iterable[Path]) -> Iterator[RunView]:

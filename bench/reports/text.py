@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from bench.reports.facts import IN_LABEL, Column, Fact, Row
+from bench.reports.formats import NONE
+
 # Control characters (including the C1 block, which also starts escape sequences), bidirectional
 # marks, line separators and unpaired surrogates.
 _HIDDEN = re.compile(
@@ -112,13 +115,28 @@ _NEGATIVE = re.compile(r"(?<![\w.)/-])-(?=\d)")
 _TO_ESCAPE = re.compile("|".join(map(re.escape, _LATEX)))
 
 
+Cell = Fact | str | int | float | None
+"""A cell of a table."""
+
+
+def cell_text(cell: Cell) -> str:
+    """Return a cell as people read it."""
+    if isinstance(cell, Fact):
+        return cell.text
+    if cell is None:
+        return NONE
+    if isinstance(cell, float):
+        return f"{cell:.4f}" if abs(cell) <= 1 else f"{cell:,.1f}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
 @dataclass(frozen=True)
-class TextTable:
-    """A table whose cells are text."""
+class Table:
+    """A table whose cells keep their values; each format shows them by their units."""
 
     title: str  # heading
     head: list[str]  # names of the columns
-    rows: list[list[str]]  # for each row one text per column
+    rows: Sequence[Sequence[Cell]]  # for each row one cell per column
     right: frozenset[str] = frozenset()  # columns that are aligned to the right, as numbers are
     optional: tuple[str, ...] = ()  # columns that a narrow terminal hides, the first one first
     below: list[str] = field(default_factory=list)  # paragraphs below the table
@@ -131,15 +149,28 @@ class TextTable:
         """The sources, each with its number, from 1."""
         return [f"({number}) {source}" for number, source in enumerate(self.sources, start=1)]
 
+    @property
+    def facts(self) -> list[list[Fact]]:
+        """The cells as facts."""
+        return [[c if isinstance(c, Fact) else Fact("", c) for c in row] for row in self.rows]
 
-def format_tables(tables: Sequence[TextTable], form: str, title: str = "") -> str:
-    """Return tables as `markdown`, `csv` or `latex`, or as an `html` page with a title."""
-    if form == "html":
-        return to_html(tables, title)
-    return {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}[form](tables)
+    @property
+    def texts(self) -> list[list[str]]:
+        """The cells as people read them."""
+        return [[cell_text(cell) for cell in row] for row in self.rows]
 
 
-def to_markdown(tables: Sequence[TextTable]) -> str:
+def make_table(
+    title: str, columns: Iterable[Column[Row]], rows: Iterable[Row], **more: Any
+) -> Table:
+    """Return the table of some rows; `more` are other fields of the table."""
+    columns = list(columns)
+    cells = [[column.fact(row) for column in columns] for row in rows]
+    right = frozenset(column.label for column in columns if column.unit not in ("text", "bar"))
+    return Table(title, [column.label for column in columns], cells, right, **more)
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
     """Return tables as GitHub-flavoured Markdown."""
     text: list[str] = []
     for table in tables:
@@ -147,7 +178,7 @@ def to_markdown(tables: Sequence[TextTable]) -> str:
         text += [escape_markdown(table.above), ""] if table.above else []
         text += [_pipes(map(escape_markdown, table.head))]
         text += [_pipes("--:" if name in table.right else "---" for name in table.head)]
-        text += [*(_pipes(map(escape_markdown, row)) for row in table.rows), ""]
+        text += [*(_pipes(map(escape_markdown, row)) for row in table.texts), ""]
         text += [f"{escape_markdown(source)}  " for source in table.numbered]
         text += [""] if table.sources else []
         for paragraph in table.below:
@@ -159,12 +190,27 @@ def _pipes(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def to_csv(tables: Sequence[TextTable]) -> str:
-    """Return the cells of tables as CSV, with an empty line between two tables."""
-    return "\n".join(csv_text(table.head, table.rows) for table in tables)
+def to_csv(tables: Sequence[Table]) -> str:
+    """Return the values of tables as CSV, with an empty line between two tables.
+
+    Values are not rounded, and shares are between 0 and 1. Intervals have two columns of their own.
+    """
+    return "\n".join(map(_table_csv, tables))
 
 
-def to_latex(tables: Sequence[TextTable]) -> str:
+def _table_csv(table: Table) -> str:
+    columns = zip(*table.facts, strict=True)
+    with_interval = [index for index, facts in enumerate(columns) if any(f.interval for f in facts)]
+    head = [name.removesuffix(IN_LABEL["share"]) for name in table.head]
+    head += [f"{head[index]}, {end}" for index in with_interval for end in ("low", "high")]
+    lines = []
+    for row in table.facts:
+        ends = [row[index].interval or (None, None) for index in with_interval]
+        lines.append([*(fact.value for fact in row), *(end for pair in ends for end in pair)])
+    return csv_text(head, lines)
+
+
+def to_latex(tables: Sequence[Table]) -> str:
     """Return tables for LaTeX with `booktabs` and, for straight quotes, `fontenc` (T1)."""
     text = []
     for table in tables:
@@ -172,7 +218,7 @@ def to_latex(tables: Sequence[TextTable]) -> str:
         text += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}}}"]
         text += [rf"\label{{tab:{_label(table.title)}}}"]
         text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(table.head)]
-        text += [r"\midrule", *map(_ampersands, table.rows), r"\bottomrule", r"\end{tabular}"]
+        text += [r"\midrule", *map(_ampersands, table.texts), r"\bottomrule", r"\end{tabular}"]
         text += [
             rf"\par\smallskip\footnotesize {escape_latex(paragraph)}" for paragraph in table.below
         ]
@@ -192,41 +238,3 @@ def escape_latex(text: object) -> str:
 
 def _label(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-def to_html(tables: Sequence[TextTable], title: str) -> str:
-    """Return tables as a self-contained HTML page."""
-    page = _PAGE.replace("TITLE", escape_html(title))
-    return "\n".join([page, *map(html_part, tables), "</body></html>", ""])
-
-
-def html_part(table: TextTable) -> str:
-    """Return a table with its heading and paragraphs as an HTML fragment, without a page."""
-    text = [f"<h2>{escape_html(table.title)}</h2>"]
-    text += [f"<p>{escape_html(table.above)}</p>"] if table.above else []
-    text += [html_table(table)]
-    text += [f"<p>{prose_html(note)}</p>" for note in (*table.numbered, *table.below)]
-    return "\n".join(text)
-
-
-def html_table(table: TextTable) -> str:
-    """Return the head and the rows of a table as an HTML element."""
-    kinds = ["number" if name in table.right else "text" for name in table.head]
-
-    def row_html(tag: str, cells: Sequence[str]) -> str:
-        pairs = zip(kinds, cells, strict=True)
-        return "".join(f'<{tag} class="{kind}">{escape_html(text)}</td>' for kind, text in pairs)
-
-    head = row_html('th scope="col"', table.head).replace("</td>", "</th>")
-    rows = "\n".join(f"<tr>{row_html('td', row)}</tr>" for row in table.rows)
-    return f'<table class="plain"><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>TITLE</title><style>
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
-table { border-collapse: collapse }
-th, td { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left }
-.number { text-align: right; font-variant-numeric: tabular-nums }
-</style></head><body><h1>TITLE</h1>"""

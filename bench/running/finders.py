@@ -18,8 +18,7 @@ from bench.contracts.specs import (
 from bench.contracts.strategy import Ints
 from bench.discovery.declared import load_spec
 from bench.discovery.guard import one_line
-from bench.discovery.loading import load_plugins
-from bench.discovery.registry import Registry, SpecT
+from bench.discovery.loading import Registry, SpecT, load_plugins
 from bench.discovery.targets import load_target, make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import AbsentError, PluginError, UserError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def run(
     prepared, shared = prepare_run(config, at_hand), None
     sweep = sweep_of(prepared)
     if sweep is not None and test is not None and config.shard is None and not sweep.calibration():
-        _make_sweep(sweep, test, tell, shared := SharedBackbone())
+        _make_sweep(sweep, test, tell, shared := Shared())
     return run_prepared(settled(prepared), shared)
 
 
@@ -68,7 +69,7 @@ def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) ->
 
 
 def _make_sweep(
-    sweep: PlannedSweep, test: Test, tell: Tell, shared: SharedBackbone | None = None
+    sweep: PlannedSweep, test: Test, tell: Tell, shared: Shared | None = None
 ) -> Finished:
     """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
     untested = sweep.calibration() is None
@@ -103,15 +104,13 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
 
 
 def run_prepared(
-    prepared: PreparedRun,
-    shared: SharedBackbone | None = None,
-    later: Iterable[RunConfig] = (),
-    executors: Executors | None = None,
+    prepared: PreparedRun, shared: Shared | None = None, later: Iterable[RunConfig] = ()
 ) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time.
 
-    Its backbone is `shared` with earlier runs, and with `later` ones; so are `executors`.
+    What it loads is `shared` with earlier runs, and with `later` ones.
     """
+    shared = shared or Shared()
     if prepared.backbone.objects:
         prepared = with_probe(prepared)
     until = until_of(prepared)
@@ -120,22 +119,16 @@ def run_prepared(
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
-    if after:
-        shared, own = shared or SharedBackbone(), [other.config for _, other, _ in after.values()]
-        later = chain(own, later)
-    with closing(Executors()) if executors is None else nullcontext(executors) as executors:
-        prepared = shared.lent(prepared, later) if shared else prepared
-        finished = execute(prepared, executors.open, until)
+    later = chain([other.config for _, other, _ in after.values()], later)
+    try:
+        finished = execute(prepared, partial(shared.open, later=later), until)
         second = {
-            name: decide(
-                shared.lent(other) if shared else other,
-                finished.manifest,
-                finished.folder,
-                count,
-                executors.open,
-            )
+            name: decide(other, finished.manifest, finished.folder, count, shared.open)
             for name, (count, other, decide) in after.items()
         }
+    finally:
+        if not shared.keeps_executor:
+            shared.close_executor()
     return replace(finished, second=without_none(**second))
 
 
@@ -164,38 +157,41 @@ def _make_executor(spec: ExecutorSpec, parameters: Parameters) -> Executor[Prepa
     return executor
 
 
-class Executors:
-    """The executor of the last run, kept for further runs with the same settings of it."""
+class Shared:
+    """What the last run loaded, kept for further runs: a backbone, and an executor.
 
-    def __init__(self) -> None:
-        self._key: object = None
+    Only one backbone is in memory at a time. One that learns is made anew for every run. An
+    executor is kept only if `keeps_executor`, as in a study; otherwise each run makes its own.
+    """
+
+    def __init__(self, keeps_executor: bool = False) -> None:
+        self.keeps_executor = keeps_executor
+        self._backbone: CheckedBackbone | None = None
         self._executor: Executor[PreparedRun] | None = None
+        self._key: object = None  # what the executor was made of
 
-    def open(self, run: PreparedRun) -> OpenRun:
-        """Open a run with the executor that its settings name."""
+    def open(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> OpenRun:
+        """Open a run with its executor, which gets the backbone; `later` runs will share it."""
+        once = iter([later])  # an executor that loads a second model gets another backbone
+
+        def lend(run: PreparedRun) -> CheckedBackbone | None:
+            return next((self.backbone_of(run, others) for others in once), None)
+
         key = _executor_of(run.config)
         if self._executor is None or key != self._key:
-            self.close()
+            self.close_executor()
             self._executor, self._key = _make_executor(*key), key
-        return self._executor.open(run)
+        return self._executor.open(replace(run, lend=lend))
 
-    def close(self) -> None:
+    def close_executor(self) -> None:
         """Stop what the executor started."""
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.close()
 
-
-class SharedBackbone:
-    """The backbone of the last run, kept for further runs that load it with the same settings.
-
-    Only one is in memory at a time. A backbone that learns is made anew for every run.
-    """
-
-    def __init__(self) -> None:
-        self._backbone: CheckedBackbone | None = None
-
-    def of(self, prepared: RunQuestion, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
+    def backbone_of(
+        self, prepared: RunQuestion, others: Iterable[RunConfig] = ()
+    ) -> CheckedBackbone | None:
         """Return the loaded backbone of a run, or None if the run must make its own.
 
         `others` are settings of later runs. Prompts of those that will use the backbone too are
@@ -210,15 +206,6 @@ class SharedBackbone:
             sharing = (other for other in _asked(others) if other.backbone_key == key)
             self._backbone = prepared.kind.load(prepared, chain([prepared], sharing))
         return self._backbone
-
-    def lent(self, run: PreparedRun, others: Iterable[RunConfig] = ()) -> PreparedRun:
-        """Return the run with this backbone; an executor that opens it twice loads another."""
-        once = iter([others])
-
-        def lend(run: PreparedRun) -> CheckedBackbone | None:
-            return next((self.of(run, later) for later in once), None)
-
-        return replace(run, lend=lend)
 
     def free(self) -> None:
         """Drop the backbone and free its memory."""

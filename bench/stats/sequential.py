@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
-from bench.stats.many import holm
+from bench.stats.difference_tests import holm
 from bench.stats.paired import ALPHA
 
 END_LEVEL = log(2 / ALPHA)  # log capital that rejects a mean: each end is tested at 2.5 %

@@ -1,17 +1,27 @@
-"""Reading many stored runs, for leaderboards, tables and pages."""
+"""Reading many stored runs, and looks: how many different runs have used a test split.
+
+The best of many settings on one test split is partly best by chance, so reports show the number. A
+look is a finished run on the split; repeating the same run is not another look. `looks.jsonl` in
+the results folder has a line per look, which remains if the run is deleted.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bench.errors import UserError, warn_user
-from bench.machine.files import regular_file
+from bench.machine.files import read_bytes, regular_file
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import MANIFEST, SHARDS, folders_with, read_manifest, shards_of
+from bench.store.fields import Document, Name, RunId
+from bench.store.folder import MANIFEST, SHARDS, folders_with, list_runs, read_manifest, shards_of
 from bench.store.journal import JOURNAL
 from bench.store.summary import Summary, read_summary
 
@@ -105,3 +115,85 @@ def list_shards(results: Path) -> list[Path]:
                     continue
             unmerged.append(shard)
     return sorted(unmerged)
+
+
+LOOKS = "looks.jsonl"
+MAX_LOOKS_BYTES = 100_000_000  # more than three times the size of 100,000 looks
+NOT_TEST = ("train", "training", "val", "valid", "validation", "dev", "development")
+
+SplitKey = tuple[str, str, str]  # dataset, split and fingerprint of the data
+
+
+class Look(Document):
+    """One line of `looks.jsonl`."""
+
+    dataset: Name  # registered name
+    split: Name
+    fingerprint: str
+    run_id: RunId
+    created: str
+
+    @property
+    def key(self) -> SplitKey:
+        """The split, as a key for counting."""
+        return self.dataset, self.split, self.fingerprint
+
+
+def look_of(manifest: Manifest) -> Look:
+    """Return the look of a finished run."""
+    data = manifest.identity.dataset
+    return Look(
+        dataset=data.name,
+        split=data.split,
+        fingerprint=data.fingerprint,
+        run_id=manifest.run_id,
+        created=manifest.created,
+    )
+
+
+def is_test(split: str) -> bool:
+    """Return whether a split is for reporting results and not for training or choosing settings."""
+    return split.lower() not in NOT_TEST
+
+
+def record_look(results: Path, manifest: Manifest) -> None:
+    """Record the look of a finished run, unless it is a shard, not on a test split, or recorded.
+
+    Failing to write it is ignored, but a file that is not regular causes a warning.
+    """
+    if not is_test(manifest.dataset.split) or manifest.part is not None:
+        return
+    look = look_of(manifest)
+    if any((old.key, old.run_id) == (look.key, look.run_id) for old in read_looks(results)):
+        return
+    if os.path.lexists(file := results / LOOKS) and (file.is_symlink() or not file.is_file()):
+        warn_user(f"{file} is not a regular file, so {look.run_id} is not recorded there.")
+        return
+    with suppress(OSError), file.open("ab", buffering=0) as lines:
+        # In one call, so that processes do not mix their lines.
+        lines.write(look.model_dump_json().encode() + b"\n")
+
+
+def read_looks(results: Path) -> Iterator[Look]:
+    """Yield the recorded looks of a results folder, without damaged lines or unreadable files."""
+    try:
+        file = regular_file(results, LOOKS)
+        lines = read_bytes(file, MAX_LOOKS_BYTES).splitlines() if file else []
+    except (OSError, UserError):
+        return
+    for line in lines:
+        with suppress(ValidationError):
+            yield Look.model_validate_json(line)
+
+
+def count_looks(folders: Iterable[Path]) -> dict[SplitKey, int]:
+    """Return how many different runs, recorded as looks or not, finished on each test split."""
+    seen: dict[SplitKey, set[str]] = {}
+    for folder in folders:
+        runs = list_runs(folder) if folder.is_dir() else []
+        stored = read_runs(runs, lambda path, error: None)  # unreadable runs are not counted
+        finished = (run.manifest for run in stored if run.summary is not None)
+        of_runs = (look_of(m) for m in finished if is_test(m.dataset.split))
+        for look in chain(read_looks(folder), of_runs):
+            seen.setdefault(look.key, set()).add(look.run_id)
+    return {key: len(runs) for key, runs in seen.items()}

@@ -16,11 +16,16 @@ from markupsafe import Markup
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
+from bench.reports.facts import Column, Fact
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.formats import assignments
-from bench.reports.page.page import environment, make_section, read_template
+from bench.reports.html import environment, read_template
+from bench.reports.inventory import InventoryRow, images_fact
+from bench.reports.page.page import make_section
+from bench.reports.rows import accuracy_fact
 from bench.reports.run_view import RunView
 from bench.reports.terminal.leaderboard import age
+from bench.reports.text import Table, make_table
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
 from bench.store.columns import read_columns
@@ -95,7 +100,6 @@ class Pages:
         """Return the page of all runs."""
         lines = self.stored.lines()
         page = paginate(select_runs(lines, query), query.get("page"), RUNS)
-        now = datetime.now(UTC)
         return self._live(
             "runs",
             query,
@@ -104,28 +108,61 @@ class Pages:
             all=len(lines),
             studies=self.stored.studies(),
             part=page,
-            columns={name: next_order(name, query) for name in RUN_COLUMNS},
+            table=self._table_of_runs(page.rows, query),
+            orders={name: next_order(name, query) for name in RUN_COLUMNS},
             statuses=STATUSES,
             tags=sorted({tag for line in lines for tag in line.tags}),
-            key=self.stored.key,
-            ages={line.path: age(line, now) for line in page.rows},
-            differs={line.path: assignments(line.differs) for line in page.rows},
         )
+
+    def _table_of_runs(self, rows: Sequence[InventoryRow], query: Query) -> Table:
+        """Return the table of some runs; a phone shows its first columns alone."""
+        now = datetime.now(UTC)
+        columns: list[Column[InventoryRow]] = [
+            Column("run", self._run_fact),
+            Column("accuracy", accuracy_fact, "share"),
+            Column("images", images_fact),
+            Column("status", lambda row: Fact("", "", marks={str(row.status): row.state})),
+            Column("dataset", lambda row: f"{row.dataset}/{row.split}" if row.dataset else None),
+            Column("cost", lambda row: row.cost, "cost"),
+            Column("started", lambda row: age(row, now)),
+            Column("against", lambda row: self._against(row, query)),
+        ]
+
+        return make_table("Runs", columns, rows)
+
+    def _run_fact(self, row: InventoryRow) -> Fact:
+        name = str(row.run_id) + (f" shard {row.shard}" if row.shard else "")
+        differs = row.error or assignments(row.differs)
+        note = " · ".join(filter(None, [differs, row.stopped, row.labels]))
+        link = address("/run", {}, run=self.stored.key(row))
+        return Fact("run", name, note=note, link=link, command=row.command or "")
+
+    def _against(self, row: InventoryRow, query: Query) -> Fact | None:
+        """Return the link that compares a run with the baseline, or makes it the baseline."""
+        key, base = self.stored.key(row), query.get("base")
+        if not row.n_samples:
+            return None
+        if base == key:
+            return Fact("", "the baseline")
+        if base:
+            return Fact("", "compare", link=address("/compare", {}, a=base, b=key))
+        return Fact("", "compare with…", link=address("/", query, base=key))
 
     def run(self, query: Query) -> Response:
         """Return the page of a run: its results and its images."""
         key = query.get("run", "")
         row = self.stored.line(key)
+        live = {"row": row, "accuracy": accuracy_fact(row).text, "images": images_fact(row)}
         if query.get("live"):
-            return self._live("run", query, row=row)
-        if not row.done:
-            return self._live("run", query, title=row.run_id, row=row, section="", rest="")
+            return self._live("run", query, **live)
+        if not row.n_samples:
+            return self._live("run", query, title=row.run_id, section="", rest="", **live)
         run, path = self.stored.run(key), self.stored.path(key)
         calibrations = self.stored.calibrations()
         files = (path, *(calibration.path for calibration in calibrations))
         section = self._section(key, *map(read_stamp, files))
         rest = self._images(run, key, query)
-        return self._live("run", query, title=row.run_id, row=row, section=section, rest=rest)
+        return self._live("run", query, title=row.run_id, section=section, rest=rest, **live)
 
     def _describe(self, key: str, *stamps: Stamp) -> Markup:
         run, calibrated = self.stored.run(key), self.stored.calibrations()

@@ -51,7 +51,7 @@ def address(path: str, query: Query, **changes: str | int | None) -> str:
 RUN_COLUMNS: dict[str, Callable[[InventoryRow], Any]] = {
     "run": lambda row: row.run_id,
     "accuracy": lambda row: row.accuracy,  # a phone shows the first columns alone
-    "images": lambda row: row.done,
+    "images": lambda row: row.n_samples,
     "status": lambda row: row.state,
     "dataset": lambda row: f"{row.dataset}/{row.split}",
     "cost": lambda row: row.cost,

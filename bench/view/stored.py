@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from bench.errors import UserError
+from bench.reports.comparisons import compare
 from bench.reports.figures.images import Images
 from bench.reports.inventory import (
     InventoryRow,
     inventory_row,
     run_folders,
-    set_differing,
     unreadable_row,
+    with_differing,
 )
-from bench.reports.measured import compare
 from bench.reports.run_view import RunView, read_decided_run
 from bench.reports.study.figures import StudyPart, study_part
 from bench.stats.comparison import Comparison
@@ -96,8 +96,7 @@ class Stored:
             _read_if_changed(self._lines, path, read_stamp(path), partial(self._read, path))
             for path in paths
         ]
-        set_differing(lines)
-        return lines
+        return with_differing(lines)
 
     def _read(self, path: Path) -> InventoryRow:
         try:

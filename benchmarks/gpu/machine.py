@@ -10,8 +10,8 @@ from pathlib import Path
 import diffusers
 import torch
 
+from bench.cli.doctor import matmul_peak
 from bench.machine.environment import peak_memory
-from bench.running.speed import matmul_peak
 from benchmarks.gpu.report import Row
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.running.speed import matmul_peak
+from bench.cli.doctor import matmul_peak
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row
 from benchmarks.timing import synchronize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from importlib import import_module
+from itertools import count
 
 import pytest
 from click import Command
@@ -67,8 +68,11 @@ def test_no_help_is_wider_than_80_columns(command: str) -> None:
 def test_progress_is_one_line_with_all_that_matters(width: int) -> None:
     out = io.StringIO()
     with run_bar(Console(file=out, width=width, force_terminal=True, color_system=None)) as bar:
-        task = bar.add_task("Scoring", total=50_000, rate="123.4 images/s", accuracy="")
-        bar.update(task, completed=12_345, accuracy="accuracy 0.987")
+        seconds = count()
+        bar.get_time = lambda: float(next(seconds))
+        task = bar.add_task("Scoring", total=50_000, accuracy="")
+        for done in (6_000, 12_000, 12_345):  # a rate needs several times
+            bar.update(task, completed=done, accuracy="accuracy 0.987")
     shown = out.getvalue().replace("\x1b[?25l", "").replace("\x1b[?25h", "")
     lines = [line for line in shown.replace("\r", "\n").split("\n") if "Scoring" in line]
     assert lines and all(len(line.replace("\x1b[2K", "")) <= width for line in lines)

@@ -83,9 +83,9 @@ def test_stored_runs_of_every_state(tmp_path: Path) -> None:
     }
     assert rows[complete.name]["differs"]["seed"] == 0
     assert rows[other.name]["differs"]["seed"] == 7
-    assert rows[failed.name]["differs"] == {} and rows[failed.name]["failed"] == 1
+    assert rows[failed.name]["differs"] == {} and rows[failed.name]["failed_samples"] == 1
     partial = rows[manifest_of.name]
-    assert (partial["done"], partial["total"], partial["accuracy"]) == (2, 3, 1.0)
+    assert (partial["n_samples"], partial["n_asked"], partial["accuracy"]) == (2, 3, 1.0)
     assert "manifest.json" in rows["broken"]["error"]
     for arguments in (["list", "runs"], ["runs"], ["runs", "--wide"]):
         shown = bench(*arguments, "--results", tmp_path)

@@ -109,7 +109,7 @@ def test_a_bar_leaves_room_for_the_terminals_echo() -> None:
     """Ctrl-C is echoed as `^C` behind the bar: on a full line it would begin another one."""
     out = Console(file=io.StringIO(), width=60, force_terminal=True)
     bar = progress.run_bar(out)
-    bar.add_task("Scoring", total=4, rate="", accuracy="accuracy 50.0 %")
+    bar.add_task("Scoring", total=4, accuracy="accuracy 50.0 %")
     lines = out.render_lines(bar.get_renderable(), pad=False)
     assert len(lines) == 1 and sum(part.cell_length for part in lines[0]) <= 57
 

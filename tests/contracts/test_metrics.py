@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from bench.contracts.metrics import F1, RECALL, RESERVED, MetricSpec
+from bench.reports.inventory import InventoryRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
+from bench.reports.rows import RunRow
 from bench.reports.study.rows import StudyRow
 from bench.store.fields import MetricFields
 from bench.store.summary import Metrics
@@ -45,8 +47,9 @@ def test_what_every_record_has_is_in_summaries() -> None:
 
 
 def test_no_metric_has_the_name_of_a_field() -> None:
-    documents: list[type[MetricFields]] = [Metrics, LeaderboardRow, ReportedResult, StudyRow]
-    assert set(MetricFields.__subclasses__()) == set(documents)
+    rows: list[type[MetricFields]] = [LeaderboardRow, StudyRow, InventoryRow]
+    documents: list[type[MetricFields]] = [Metrics, ReportedResult, RunRow, *rows]
+    assert {*MetricFields.__subclasses__(), *RunRow.__subclasses__()} == set(documents)
     assert {name for d in documents for name in d.model_fields} - {"accuracy"} <= RESERVED
     with pytest.raises(ValueError, match="'chance': the name is reserved"):
         MetricSpec(name="chance", ratio=RECALL)

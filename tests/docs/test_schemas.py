@@ -12,8 +12,8 @@ import pytest
 from helpers.pages import hook
 from helpers.places import ROOT
 
+from bench.reports.comparisons import compare
 from bench.reports.leaderboard.ranking import leaderboard
-from bench.reports.measured import compare
 from bench.stats.metrics import statistics
 from bench.store.runs import read_run
 

@@ -77,7 +77,7 @@ def test_images_are_encoded_by_halves_where_memory_ends(
 def test_images_opened_by_a_thread_give_the_same(
     wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.engine import latents
+    from bench.engine import denoising as latents
 
     monkeypatch.setattr(latents, "THREADLESS", ())
     assert_same(outcomes(*prepared()), wanted)

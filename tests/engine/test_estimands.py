@@ -22,8 +22,7 @@ from bench.contracts.levels import (
 from bench.contracts.strategy import Problem
 from bench.engine import scoring
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.denoising import DenoisingEngine
-from bench.engine.latents import Latents
+from bench.engine.denoising import DenoisingEngine, Latents
 from bench.engine.scoring import (
     OwnNoise,
     Scoring,

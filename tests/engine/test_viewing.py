@@ -12,8 +12,8 @@ from PIL import Image
 
 from bench.contracts.dataset import Sample
 from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.denoising import Latents
 from bench.engine.images import CheckedViews, preprocess, view_of_draw, view_seed
-from bench.engine.latents import Latents
 from bench.engine.scoring import LATENT
 from bench.errors import PluginError
 from bench.inputs.draws import even_order, generate_noise, sub_grid

@@ -13,8 +13,8 @@ from PIL import Image
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs import replaced as cropping
+from bench.inputs.class_names import find_indices
 from bench.inputs.data import DataSource, load_split
-from bench.inputs.labels import find_indices
 from bench.inputs.pixels import decode
 from bench.inputs.replaced import crop_to_column
 from bench.inputs.split import Split

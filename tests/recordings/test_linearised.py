@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import bench as toolkit
 from bench.errors import UserError
 from bench.recordings.recording import open_draws, open_recording
-from bench.reports.formats import row_labels
+from bench.reports.leaderboard.board import row_labels
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.cells import read_first_order
 from bench.store.folder import read_manifest, read_records

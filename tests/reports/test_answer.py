@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from helpers.runs import store
 
+from bench.reports.leaderboard.board import make_boards
+from bench.reports.leaderboard.ranking import rank_boards
+from bench.reports.leaderboard.rows import board_row
 from bench.reports.page.answer import BoardAnswer, answers, page_question
-from bench.reports.page.board import make_boards
 from bench.reports.page.page import write_report
 from bench.reports.run_view import RunView, read_decided_run
-from bench.reports.sentences import make_opening
 from bench.store.runs import read_run
 
 LABELS = [0, 1, 2] * 20
@@ -35,12 +36,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def answered(runs: list[RunView]) -> list[BoardAnswer]:
-    by_anchor = {f"run-{number}": run for number, run in enumerate(runs)}
-    openings = {
-        anchor: make_opening(run.manifest, run.summary, run.decided)
-        for anchor, run in by_anchor.items()
-    }
-    return answers(make_boards(by_anchor, ()), by_anchor, openings)
+    return answers(make_boards(rank_boards(map(board_row, runs))))
 
 
 def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -> None:
@@ -68,13 +64,11 @@ def test_runs_that_are_worse_are_no_rivals(make: Make) -> None:
 
 
 def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> None:
-    run = make("best", 0)
-    (answer,) = answered([run])
+    (answer,) = answered([make("best", 0)])
     few = answer.best.row.model_copy(update={"n_samples": 20})
-    entries = [replace(answer.best, row=few), answer.best]
-    board = replace(answer.board, entries=entries)
-    (chosen,) = answers([board], {"run-0": run}, {"run-0": answer.opening})
-    assert chosen.best is entries[1]
+    lines = [replace(answer.best, row=few), answer.best]
+    (chosen,) = answers([replace(answer.board, lines=lines)])
+    assert chosen.best is lines[1]
 
 
 def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
@@ -93,7 +87,7 @@ def test_the_question_fits_the_runs(make: Make) -> None:
 def test_the_picture_shows_every_interval(make: Make) -> None:
     (answer,) = answered([make("best", 0), make("poor", 40)])
     texts = [text.get_text() for text in answer.intervals.figure().axes[0].texts]
-    assert any("best" in text for text in texts) and any("100.0 % (94.0–100.0)" in t for t in texts)
-    assert any("33.3 % (22.7–45.9)" in text for text in texts)
+    assert any("best" in text for text in texts) and any("100.0 (94.0–100.0)" in t for t in texts)
+    assert any("33.3 (22.7–45.9)" in text for text in texts)
     points = [line for line in answer.intervals.figure().axes[0].lines if line.get_marker() == "o"]
     assert points and not any(point.get_clip_on() for point in points)  # whole at 0 and 100 %

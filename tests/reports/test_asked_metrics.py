@@ -13,11 +13,11 @@ from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
 from bench.errors import BenchWarning, UserError
-from bench.reports.leaderboard.columns import board_tables
+from bench.reports.html import format_tables
+from bench.reports.leaderboard.board import board_tables
 from bench.reports.leaderboard.exports import to_csv
 from bench.reports.leaderboard.ranking import leaderboard, with_metric
 from bench.reports.page.page import write_report
-from bench.reports.text import format_tables
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
 
@@ -51,11 +51,15 @@ def test_a_board_has_a_column_of_the_metric(run: Path) -> None:
         "poor": None,
     }
     assert rows[0].plain()["auroc"] is None and "auroc" in to_csv(rows).splitlines()[0]
-    for text in (format_tables(board_tables(rows), form) for form in ("markdown", "html")):
+    for text in (
+        format_tables(board_tables(rows, metric="auroc"), form) for form in ("markdown", "html")
+    ):
         assert "AUROC" in text and f"{100 * known:.1f}" in text
     assert "AUROC" not in format_tables(board_tables(leaderboard(run.parent)), "markdown")
     asked = with_metric(leaderboard(run.parent), "precision_macro", {})
-    assert "macro precision" in format_tables(board_tables(asked), "markdown")
+    assert "macro precision" in format_tables(
+        board_tables(asked, metric="precision_macro"), "markdown"
+    )
 
 
 def test_the_command_shows_it_too(run: Path) -> None:

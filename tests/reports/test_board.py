@@ -13,11 +13,12 @@ from helpers.reporting import N_DRAWS
 from matplotlib.collections import LineCollection
 from matplotlib.transforms import Bbox
 
+from bench.reports.figures.cost import Point, board_panel, draw_cost, pareto_front
 from bench.reports.figures.curves import errors_by_timestep
-from bench.reports.figures.plots import draw_tradeoff
-from bench.reports.leaderboard.rows import reported_rows
-from bench.reports.page.board import letter_key, make_boards, pareto_front
-from bench.reports.run_view import read_decided_run
+from bench.reports.leaderboard.board import Board, letter_key, make_boards
+from bench.reports.leaderboard.ranking import rank_boards
+from bench.reports.leaderboard.rows import board_row, reported_rows
+from bench.reports.run_view import read_decided_run, read_view
 from bench.store.runs import read_run
 
 
@@ -41,45 +42,38 @@ def test_errors_by_timestep_by_hand(stored: Path) -> None:
     assert errors_by_timestep(read_decided_run(read_run(stored / "results" / "trained"))) is None
 
 
+def board_of(results: Path, *names: str) -> Board:
+    rows = [board_row(read_view(results / name)) for name in names]
+    [board] = make_boards(rank_boards([*rows, *reported_rows(results / "reported.json")]))
+    return board
+
+
 def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
-    results = stored / "results"
-    runs = {
-        name: read_decided_run(read_run(results / name))
-        for name in ("zero", "trained", "subset", "replayed")
-    }
-    [board] = make_boards(runs, reported_rows(results / "reported.json"))
-    ranks = {entry.anchor: entry.row.rank for entry in board.entries}
-    alone = ("zero", "trained", "subset", "replayed", "")  # each in its kind, or in none
+    board = board_of(stored / "results", "zero", "trained", "subset", "replayed")
+    ranks = {line.row.run_id: line.row.rank for line in board.lines}
+    alone = ("zero", "trained", "subset", "replayed", None)  # each in its kind, or in none
     assert ranks == {**dict.fromkeys(alone), "replayed": ranks["replayed"]}
     assert ranks["replayed"]  # as if it were added to the zero-shot run
-    accuracies = [entry.row.accuracy for entry in board.entries]
+    accuracies = [line.row.accuracy for line in board.lines]
     assert accuracies == sorted(accuracies, reverse=True)
-    assert [entry.key for entry in board.entries] == list("ABCDE")
-    known = [entry for entry in board.entries if entry.row.cost is not None]
-    for best in pareto_front(board.entries):
-        assert not [
-            entry
-            for entry in known
-            if (entry.row.cost or 0) <= (best.row.cost or 0)
-            and entry.row.accuracy > best.row.accuracy
-        ]
-    assert make_boards({}, reported_rows(results / "reported.json")) == []
+    assert [line.key for line in board.lines] == list("ABCDE")
+    panel = board_panel(board)
+    assert panel is not None and len(panel.points) == 5
+    known = [point for point in panel.points if point.cost is not None]
+    for best in pareto_front(panel.points):
+        better = [p for p in known if (p.cost or 0) <= (best.cost or 0) and p.value > best.value]
+        assert not better
     assert [letter_key(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
 
 
 def test_keys_lie_on_no_error_bar(stored: Path) -> None:
-    results = stored / "results"
-    [board] = make_boards({"zero": read_decided_run(read_run(results / "zero"))}, [])
-    chance, first = np.random.default_rng(3), board.entries[0]
-    entries = []
+    chance, points = np.random.default_rng(3), []
+    panel = board_panel(board_of(stored / "results", "zero", "trained"))
+    assert panel is not None
     for place in range(10):
         accuracy, cost = chance.uniform(0.45, 0.6), 10 ** chance.uniform(0.5, 2)
-        figures = {"accuracy": accuracy, "accuracy_ci95": (accuracy - 0.1, accuracy + 0.1)}
-        row = first.row.model_copy(update={**figures, "evaluation_equivalents_per_image": cost})
-        entries.append(replace(first, key=letter_key(place), row=row))
-    drawing = draw_tradeoff(entries)
-    assert drawing is not None
-    figure = drawing.figure()
+        points.append(Point(cost, accuracy, (accuracy - 0.1, accuracy + 0.1), letter_key(place)))
+    figure = draw_cost([replace(panel, points=points, fronts=[])]).figure()
     figure.savefig(BytesIO())
     (axes,) = figure.axes
     bars = [
@@ -95,14 +89,9 @@ def test_keys_lie_on_no_error_bar(stored: Path) -> None:
 
 
 def test_figures_take_the_pages_colours(stored: Path) -> None:
-    results = stored / "results"
-    runs = {
-        name: read_decided_run(read_run(results / name)) for name in ("zero", "trained", "replayed")
-    }
-    [board] = make_boards(runs, reported_rows(results / "reported.json"))
-    drawing = draw_tradeoff(board.entries)
-    assert drawing is not None
-    svg = drawing.inline("x")
+    panel = board_panel(board_of(stored / "results", "zero", "trained", "replayed"))
+    assert panel is not None
+    svg = draw_cost([panel]).inline("x")
     assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
     assert "<style" not in svg and "<metadata" not in svg
     assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))

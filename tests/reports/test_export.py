@@ -19,7 +19,7 @@ from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 from helpers.runs import store
 
 from bench.reports.error_dataset import round_errors
-from bench.reports.text import TextTable, to_latex
+from bench.reports.text import Table, to_latex
 
 LABELS, SAID = [0, 1, 2, 0], [0, 1, 1, None]
 RACE = {"delta": 0.1}
@@ -74,7 +74,7 @@ def test_latex_is_a_table_whose_names_are_text(run: Path) -> None:
 
 
 def test_latex_has_true_minus_signs_and_straight_quotes() -> None:
-    table = TextTable("A 1", ["x"], [["-0.5 to +1.0"], ["tiny-digits-2"]], below=['over = "seeds"'])
+    table = Table("A 1", ["x"], [["-0.5 to +1.0"], ["tiny-digits-2"]], below=['over = "seeds"'])
     out = to_latex([table])
     assert "$-$0.5 to +1.0" in out and "tiny-digits-2" in out
     assert r"\footnotesize over = \textquotedbl{}seeds\textquotedbl{}" in out

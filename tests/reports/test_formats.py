@@ -9,14 +9,11 @@ from helpers.runs import store
 
 from bench.reports.formats import (
     assignments,
-    boards,
-    cost_text,
     percent_text,
     points_text,
-    row_labels,
     value_text,
 )
-from bench.reports.leaderboard.columns import board_labels
+from bench.reports.leaderboard.board import board_labels, make_boards, row_labels
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
 
@@ -30,8 +27,8 @@ def row(tmp_path: Path) -> LeaderboardRow:
 
 def test_a_title_names_the_data_only_where_it_differs(row: LeaderboardRow) -> None:
     other = row.model_copy(update={"fingerprint": "e" * 64})
-    assert [title for title, _ in boards([row, row])] == ["d/test, version 1"]
-    titles = [title for title, _ in boards([row, other])]
+    assert [board.title for board in make_boards([row, row])] == ["d/test, version 1"]
+    titles = [board.title for board in make_boards([row, other])]
     assert titles == ["d/test, version 1, data ffffffff", "d/test, version 1, data eeeeeeee"]
 
 
@@ -48,7 +45,8 @@ def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
     sources: list[str] = []
     reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
     _, marks = board_labels([row, *reported], sources)
-    assert marks == [[], ["reported (1)"], ["reported (2)"], ["reported (1)"]]
+    texts = ["reported (1)", "reported (2)", "reported (1)"]
+    assert marks == [{}, *({"reported": text} for text in texts)]
     assert sources == ["a", "b"]
 
 
@@ -57,14 +55,17 @@ def test_a_row_is_marked_by_what_it_does_not_share(row: LeaderboardRow) -> None:
     failed = row.model_copy(update={"failed_samples": 2, "published": True})
     common, marks = board_labels([row, failed, trained], [])
     assert common == ["zero-shot unless marked"]
-    assert marks == [["yours"], ["2 failed"], ["trained on d/train", "yours"]]
-    assert board_labels([row, row], []) == (["zero-shot"], [[], []])
+    texts = [list(of_row.values()) for of_row in marks]
+    assert texts == [["yours"], ["2 failed"], ["trained on d/train", "yours"]]
+    assert board_labels([row, row], []) == (["zero-shot"], [{}, {}])
 
 
 def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
     assert assignments({"samples": (5, 50), "keep": None, "delta": 0.1}) == "samples=5,50 delta=0.1"
     assert value_text(None) == "–" and value_text((1, 2), separator=" ") == "1 2"
-    assert cost_text(row) == "50"
+    [board] = make_boards([row])
+    table = board.table("narrow")
+    assert dict(zip(table.head, table.texts[0], strict=True))["cost"] == "50"
     assert percent_text(0.8619, (0.8087, 0.90213)) == "86.2 (80.9–90.2)"
     assert percent_text(0.8619) == "86.2"
     assert points_text(0.0139, (-0.005, 0.0333)) == "+1.4 (-0.5 to +3.3)"

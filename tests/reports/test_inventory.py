@@ -18,8 +18,8 @@ def test_every_folder_has_a_row_whatever_its_state(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "manifest.json").write_text("{")
     rows = {row.backbone: row for row in stored_runs(tmp_path)}
-    assert rows["b"].status == "failed_samples" and rows["b"].failed == 1
-    assert (rows["stopped"].status, rows["stopped"].done) == ("incomplete", 2)
+    assert rows["b"].status == "failed_samples" and rows["b"].failed_samples == 1
+    assert (rows["stopped"].status, rows["stopped"].n_samples) == ("incomplete", 2)
     assert rows["stopped"].accuracy == 0.5
     assert rows[None].status == "unreadable" and "manifest.json" in str(rows[None].error)
 
@@ -28,7 +28,7 @@ def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
     path = store(tmp_path, [0], [0], complete=False)
     (path / "samples.jsonl").write_text("")
     row = inventory_row(read_run(path))
-    assert (row.done, row.accuracy) == (0, None)
+    assert (row.n_samples, row.accuracy) == (0, None)
 
 
 def test_runs_of_one_kind_are_told_apart_by_their_settings(tmp_path: Path) -> None:

@@ -24,14 +24,14 @@ from PIL import Image
 
 from bench.errors import BenchWarning
 from bench.reports.formats import percent_text
-from bench.reports.leaderboard.columns import describe_settings, tabulate
+from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
-from bench.stats.many import holm, ranks
+from bench.reports.run_view import RunView
+from bench.stats.difference_tests import holm, ranks
 from bench.stats.metrics import confusion, metrics, worst_confusions
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval
-from bench.store.decisions import Decisions, as_decisions, read_decisions
-from bench.store.folder import read_manifest
+from bench.store.decisions import Decisions, as_decisions
 
 LABELS = [i % 3 for i in range(100)]
 REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
@@ -159,13 +159,16 @@ def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
         ):
             better[(i, j) if won > lost else (j, i)] = p <= 0.05
         wanted = dict(zip("abcdefgh", ranks(better), strict=False))
-        read: list[str] = []
+        read: list[Path] = []
 
-        def decided(path: str, read: list[str] = read) -> Decisions:
-            read.append(path)
-            return read_decisions(Path(path), read_manifest(Path(path)))
+        def decided(run: RunView, read: list[Path] = read) -> Decisions:
+            read.append(run.path)
+            return run.stored.decided()
 
-        rows = add_ranks(leaderboard(tmp_path / str(n)), decided)
+        rows = leaderboard(tmp_path / str(n))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RunView, "decisions", decided)
+            rows = add_ranks(rows)
         assert {row.backbone: row.rank for row in rows} == wanted
         assert len(read) == 3  # of nine images all; of 400 those that are close to another
 
@@ -329,20 +332,30 @@ def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_pa
         row.model_copy(update={"seed": 7, "loss": "l1"}) if row.kind == "reported" else row
         for row in leaderboard(tmp_path)
     ]
-    table = tabulate(board)
+    [made] = make_boards(board)
+    table = made.table()
     assert "seed=0" in table.above and "loss" not in table.above
-    cells = [dict(zip(table.head, line, strict=True)) for line in table.rows]
+    cells = [dict(zip(table.head, line, strict=True)) for line in table.texts]
     assert [(line["seed"], line["loss"]) for line in cells] == [("–", "–"), ("–", "–"), ("7", "l1")]
-    _, texts = describe_settings(board)
-    assert texts[:2] == ["", ""] and set(texts[2].split()) == {"seed=7", "loss=l1"}
+    assert [line.settings for line in made.lines] == [{}, {}, {"seed": 7, "loss": "l1"}]
 
 
 @pytest.mark.parametrize(("draws", "shown"), [(1, False), (2, True)])
 def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> None:
     scoring = {"noise": "seed 0", "reduction": "mean"}
     store(tmp_path, [0, 1], [0, 1], scoring=scoring, draws=draws)
-    above, _ = describe_settings(leaderboard(tmp_path))
-    assert ("reduction=mean" in above) == shown
+    [board] = make_boards(leaderboard(tmp_path))
+    assert ("reduction=mean" in board.table().above) == shown
+
+
+class RunOf:
+    """A run of which some images are right."""
+
+    def __init__(self, sample_ids: Any, correct: Any) -> None:
+        self.decided = SimpleNamespace(sample_ids=sample_ids, correct=correct)
+
+    def decisions(self) -> Any:
+        return self.decided
 
 
 @given(
@@ -357,18 +370,14 @@ def test_significant_pairs_are_those_of_the_plain_correction(
     right = np.repeat(np.array(counts), repeats, axis=1)
     ids = pa.array([str(image) for image in range(right.shape[1])])
     rows: Any = [
-        SimpleNamespace(n_samples=len(ids), accuracy=float(run.mean()), path=str(place))
-        for place, run in enumerate(right)
+        SimpleNamespace(n_samples=len(ids), accuracy=float(run.mean()), run=RunOf(ids, run))
+        for run in right
     ]
-
-    def decided(path: str) -> Any:
-        return SimpleNamespace(sample_ids=ids, correct=right[int(path)])
-
     wins = right.astype(np.int32) @ (~right).astype(np.int32).T
     first, second = np.triu_indices(len(wins), 1)
     significant = np.zeros(wins.shape, dtype=bool)
     significant[first, second] = holm(mcnemar(wins, wins.T)[first, second]) <= ALPHA
     significant |= significant.T
     wanted = ranks((wins > wins.T) & significant)
-    assert _ranks(rows, len(rows), decided) == wanted
-    assert _ranks(rows, len(rows) - 1, decided)[-1] == wanted[-1]  # as if it alone were added
+    assert _ranks(rows, len(rows)) == wanted
+    assert _ranks(rows, len(rows) - 1)[-1] == wanted[-1]  # as if it alone were added

@@ -18,15 +18,15 @@ from bench.cli.output import print_json, say
 from bench.reports import text
 from bench.reports.figures.images import Images
 from bench.reports.figures.pictures import as_png, confusion_figure
+from bench.reports.html import to_html
 from bench.reports.hub import model_index
-from bench.reports.leaderboard.columns import board_tables
+from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.exports import BEGIN, END, render, to_csv
-from bench.reports.leaderboard.ranking import leaderboard
-from bench.reports.leaderboard.rows import REPORTED_FILE, LeaderboardRow
-from bench.reports.page.board import make_boards
+from bench.reports.leaderboard.ranking import leaderboard, rank_boards
+from bench.reports.leaderboard.rows import REPORTED_FILE, LeaderboardRow, board_row
 from bench.reports.page.page import make_section
 from bench.reports.page.page import render as render_page
-from bench.reports.run_view import read_decided_run
+from bench.reports.run_view import read_decided_run, read_view
 from bench.reports.terminal.run import print_run
 from bench.reports.terminal.tables import print_rows
 from bench.store.decisions import as_decisions
@@ -96,7 +96,7 @@ def test_a_terminal_shows_it_as_it_is(name: str, capsys: pytest.CaptureFixture[s
 
 
 def test_a_run_is_shown(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    print_run(renamed(tmp_path, name))
+    print_run(read_view(renamed(tmp_path, name)))
     shown = capsys.readouterr().out
     assert not UNSAFE.search(shown) and "Results:" in shown
 
@@ -143,7 +143,7 @@ def test_a_spreadsheet_reads_a_name_and_computes_nothing(name: str, run: Path) -
 
 
 def test_an_html_board_has_no_element_of_its_own(name: str, run: Path) -> None:
-    written = text.to_html(board_tables([row(run, name)]), "Leaderboard")
+    written = to_html(board_tables([row(run, name)]), "Leaderboard")
     assert not UNSAFE.search(written) and "<b " not in written and "<!--" not in written
 
 
@@ -158,7 +158,7 @@ def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
     found = read_decided_run(read_run(renamed(tmp_path, name)))
     pictures = 12 if "<b onclick" in name else 0  # to look for the data once is enough
     html = render_page(
-        make_boards({"run-1": found}, []),
+        make_boards(rank_boards([board_row(found)])),
         [make_section(found, "run-1", Images({}), pictures)],
         [(name, name)],
     )

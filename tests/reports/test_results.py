@@ -15,8 +15,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from bench.errors import UserError
-from bench.reports.formats import row_labels
 from bench.reports.leaderboard.adding import add_reported, publish_run
+from bench.reports.leaderboard.board import row_labels
 from bench.reports.leaderboard.exports import BEGIN, END, find_stale, render
 from bench.reports.leaderboard.published import Totals, find_problems, validate
 from bench.reports.leaderboard.ranking import leaderboard

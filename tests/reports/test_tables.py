@@ -6,7 +6,8 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 
-from bench.reports.terminal.tables import cell_text, print_rows
+from bench.reports.terminal.tables import print_rows
+from bench.reports.text import cell_text
 
 HEAD = ["name", "count", "share", "what it is"]
 ROWS = [["a-name-without-a-space", 1200, 0.5, "some words that may wrap"], ["b", 3, None, "x"]]

@@ -69,7 +69,7 @@ def test_merged_shards_are_the_run_of_one_process(one_process: Path, tmp_path: P
         assert bench(*shard(tmp_path, index, "--json")).code == 0
     half_done(run / "shards" / "2-of-3")
     listed = json.loads(bench("list", "runs", "--results", tmp_path, "--json").out)
-    assert [(r["run_id"], r["shard"], r["done"], r["total"]) for r in listed] == [
+    assert [(r["run_id"], r["shard"], r["n_samples"], r["n_asked"]) for r in listed] == [
         (one_process.name, f"{index}/3", done, 4) for index, done in ((1, 4), (2, 2), (3, 4))
     ]
     assert "shard 2/3" in bench("list", "runs", "--results", tmp_path).out
@@ -94,7 +94,7 @@ def test_merged_shards_are_the_run_of_one_process(one_process: Path, tmp_path: P
         found, known = (read_cells(r / "errors", name, shape) for r in (run, one_process))
         np.testing.assert_allclose(found, known, atol=1e-6)
     listed = json.loads(bench("list", "runs", "--results", tmp_path, "--json").out)
-    assert [(r["shard"], r["done"], r["status"]) for r in listed] == [(None, 12, "complete")]
+    assert [(r["shard"], r["n_samples"], r["status"]) for r in listed] == [(None, 12, "complete")]
 
     before = {f: f.read_bytes() for f in run.glob("*.json*")}
     assert bench(*merge).code == 0

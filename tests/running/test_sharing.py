@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bench.running.lifecycle import SharedBackbone
+from dataclasses import replace
+from functools import partial
+
+from bench.running.lifecycle import Shared
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import RunConfig
@@ -13,21 +16,22 @@ def prepared(backbone: str, **settings: object) -> PreparedRun:
 
 
 def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
-    name, shared = "tiny-digits", SharedBackbone()
-    first = shared.of(prepared(name))
-    assert first is shared.of(prepared(name, seed=3, template="{class}", strategy="full"))
-    other = shared.of(prepared(name, dtype="bfloat16"))
+    name, shared = "tiny-digits", Shared()
+    first = shared.backbone_of(prepared(name))
+    assert first is shared.backbone_of(prepared(name, seed=3, template="{class}", strategy="full"))
+    other = shared.backbone_of(prepared(name, dtype="bfloat16"))
     assert other is not first and other is not None
-    assert shared.of(prepared("nearest-mean")) is None  # it learns anew for every run
+    assert shared.backbone_of(prepared("nearest-mean")) is None  # it learns anew for every run
 
 
 def test_a_shared_backbone_decides_as_one_of_the_runs_own() -> None:
-    shared = SharedBackbone()
+    shared = Shared()
     settings = {"strategy": "full", "params": {"draws": 2}}
     runs = [prepared("tiny-digits", template=t, **settings) for t in ("{class}", "a {class}")]
     for run in runs:
-        ids = run.sample_ids
-        engines = (run.open_engine(), shared.lent(run, [r.config for r in runs]).open_engine())
+        ids, others = run.sample_ids, [r.config for r in runs]
+        lent = replace(run, lend=partial(shared.backbone_of, others=others))
+        engines = (run.open_engine(), lent.open_engine())
         own, its = (
             [d.outcome.scores for d in e.score(run.samples(ids), run.strategy) if d.outcome]
             for e in engines

@@ -16,8 +16,7 @@ from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.stats import class_metrics
 from bench.stats.class_metrics import exchange_p, image_values
-from bench.stats.difference_tests import Answers
-from bench.stats.many import compare_all
+from bench.stats.difference_tests import Answers, compare_all
 
 KNOWN: dict[str, Any] = {
     "accuracy": metrics.accuracy_score,

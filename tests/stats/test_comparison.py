@@ -11,7 +11,7 @@ from helpers.command import bench
 from helpers.runs import a_manifest, store
 
 from bench.errors import UserError
-from bench.reports.measured import compare
+from bench.reports.comparisons import compare
 from bench.stats.comparison import differing, run_settings
 from bench.stats.paired import difference_interval
 from bench.store.documents import Manifest

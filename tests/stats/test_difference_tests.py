@@ -14,11 +14,12 @@ from bench.stats import class_metrics
 from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (
     Answers,
+    compare_all,
     compare_over_images,
     compare_over_seeds,
+    corrected,
     sign_flips,
 )
-from bench.stats.many import compare_all, corrected
 from bench.stats.paired import Difference, difference_interval, mcnemar
 
 Compare = Callable[..., Difference]

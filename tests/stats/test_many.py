@@ -6,9 +6,16 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.discovery.loading import metric_specs
-from bench.stats import many
-from bench.stats.difference_tests import Answers
-from bench.stats.many import MethodDifference, corrected, holm, ranks
+from bench.stats.difference_tests import (
+    Answers,
+    MethodDifference,
+    corrected,
+    holm,
+    ranks,
+)
+from bench.stats.difference_tests import (
+    compare_all as all_differences,
+)
 
 
 def test_holm_rejects_step_by_step() -> None:
@@ -30,7 +37,7 @@ def compare_all(a: Floats, b: Floats, margin: float | None = None) -> list[Metho
     """Compare two methods of which is known which images they have right."""
     labels = np.zeros(a.shape[2], dtype=np.int64)
     methods = [right_answers("a", a), right_answers("b", b)]
-    return many.compare_all(methods, labels, metric_specs()["accuracy"], margin)
+    return all_differences(methods, labels, metric_specs()["accuracy"], margin)
 
 
 def right_answers(name: str, right: Floats) -> Answers:

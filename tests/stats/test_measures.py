@@ -18,7 +18,8 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.problem import Floats
 from bench.discovery.loading import metric_specs
 from bench.errors import PluginError, UserError
-from bench.reports.measured import compare, measure_run
+from bench.reports.comparisons import compare
+from bench.reports.run_view import read_view
 from bench.stats.checked import metric_parts, metric_value
 from bench.stats.measures import (
     MeasuredMetric,
@@ -34,7 +35,7 @@ from bench.store.folder import read_manifest
 
 
 def one(path: Path, name: str, others: tuple[Path, ...] = (), **parameters: Any) -> MeasuredMetric:
-    [(_, row)] = measure_run(path, name, parameters, others)
+    [(_, row)] = read_view(path).measure(name, parameters, others)
     assert not isinstance(row, str)
     return row
 
@@ -64,7 +65,7 @@ def test_scores_of_a_race_are_censored(tmp_path: Path) -> None:
     draws[7, 2] = 3
     path = stored(tmp_path, some_scores(), draws, strategy="race")
     with pytest.raises(UserError, match=r"no AUROC: its strategy race stopped.*such as full"):
-        measure_run(path, "auroc", {})
+        read_view(path).measure("auroc", {})
     refused = bench("show", path, "--metric", "auroc")
     assert refused.code == 2 and "censored" in refused.err
 
@@ -79,9 +80,9 @@ def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
         ("auroc2", "Unknown metric 'auroc2'. Did you mean 'auroc'"),
     ):
         with pytest.raises(UserError, match=problem):
-            measure_run(path, name, {})
+            read_view(path).measure(name, {})
     with pytest.raises(UserError, match="has no parameter 'heat'"):
-        measure_run(path, "auroc", {"heat": "2"})
+        read_view(path).measure("auroc", {"heat": "2"})
 
 
 def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:
     assert -1 <= one(path, "error_consistency", (other,)).value < 1
     assert one(path, "error_consistency", (path,)).value == 1
     with pytest.raises(UserError, match="has other data or classes"):
-        measure_run(path, "error_consistency", {}, (strange,))
+        read_view(path).measure("error_consistency", {}, (strange,))
 
 
 def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
     manifest = read_manifest(path)
     places = {s: ("sea", "land", "")[i % 3] for i, s in enumerate(manifest.samples)}
     add_columns(path, manifest, {"place": places})
-    rows = dict(measure_run(path, "accuracy", {}, by="place"))
+    rows = dict(read_view(path).measure("accuracy", {}, by="place"))
     decided = read_decisions(path, manifest)
     assert set(rows) == {"sea", "land"}
     for place, row in rows.items():
@@ -108,7 +109,9 @@ def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
         assert row.value == decided.correct[of].mean() and row.images == 15
     shown = bench("show", path, "--metric", "accuracy", "--by", "place", "--json").json
     assert shown["sea"]["images"] == 15
-    assert isinstance(dict(measure_run(path, "auroc", {}, by="place"))["sea"], str)  # of one class
+    assert isinstance(
+        dict(read_view(path).measure("auroc", {}, by="place"))["sea"], str
+    )  # of one class
 
 
 class Weighted(Metric):
@@ -173,7 +176,7 @@ def test_scores_of_many_classes_need_the_errors(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(45, 12))
     path = stored(tmp_path, scores, n_classes=12)
     with pytest.raises(UserError, match="10 best of 12 classes"):
-        measure_run(path, "auroc", {})
+        read_view(path).measure("auroc", {})
 
 
 def test_auroc_of_twelve_classes_is_that_of_the_kept_errors(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from helpers.runs import a_manifest, store
 
 from bench.errors import BenchWarning
-from bench.reports.measured import compare
+from bench.reports.comparisons import compare
 from bench.store.documents import Manifest, changed_code, mixed_code_warning, with_code_of
 from bench.store.folder import read_manifest
 from bench.store.writing import RunFolder

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
 from bench.reports.leaderboard.ranking import leaderboard
+from bench.reports.run_view import read_view
 from bench.reports.terminal.run import print_run
 from bench.stats.metrics import summarize
 from bench.store.cells import part_path, read_cells, read_first_order, read_timesteps
@@ -222,7 +223,7 @@ def test_a_document_with_any_value_anywhere_is_read_or_refused(
         warnings.simplefilter("ignore")
         for row in leaderboard(folder):
             json.dumps(row.plain(), allow_nan=False)
-        for use in (print_run, open_recording):
+        for use in (lambda path: print_run(read_view(path)), open_recording):
             try:
                 use(run)
             except UserError as error:

@@ -11,7 +11,7 @@ from helpers.command import bench
 from helpers.runs import a_manifest, store
 
 from bench.errors import BenchWarning
-from bench.store.looks import LOOKS, count_looks, record_look
+from bench.store.runs import LOOKS, count_looks, record_look
 
 
 def test_looks_are_runs_with_settings_of_their_own(tmp_path: Path) -> None:

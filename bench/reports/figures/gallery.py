@@ -44,6 +44,11 @@ class Picture:
         """Whether the prediction is right."""
         return self.true == self.predicted
 
+    @property
+    def answer(self) -> str:
+        """The prediction, and whether it is right."""
+        return f"{'✓' if self.right else '✗'} {self.predicted or 'failed'}"
+
 
 def choose_images(decided: Decisions, most: int, failed: bool = True) -> Ints:
     """Return the rows of the most informative images, int64 [≤ most], mistakes first.

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
-from bench.reports.formats import assignments, boards
-from bench.reports.leaderboard.columns import board_tables, tabulate
+from bench.reports.figures.cost import board_panel, draw_cost
+from bench.reports.formats import assignments
+from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.ranking import leaderboard
-from bench.reports.leaderboard.rows import LeaderboardRow, run_row
-from bench.reports.text import csv_text, format_tables, to_markdown
-from bench.stats.many import rank_text
-from bench.store.runs import read_run
+from bench.reports.leaderboard.rows import LeaderboardRow, board_row
+from bench.reports.run_view import read_view
+from bench.reports.text import csv_text, to_latex, to_markdown
+from bench.stats.difference_tests import rank_text
 from bench.store.shipped import is_packed, pack
 
 
@@ -36,16 +37,17 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     return csv_text(lines[0], (line.values() for line in lines))
 
 
-def to_latex(run: Path) -> str:
+def run_latex(run: Path) -> str:
     """Return the metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
-    stored = read_run(run)
-    row = run_row(run, stored.manifest, stored.require_summary())
-    table = tabulate([row], f"{row.dataset}/{row.split}")
+    view = read_view(run)
+    view.stored.require_summary()
+    [board] = make_boards([board_row(view)])
+    table = board.table()
     units = "cost: evaluation equivalents per image; s: seconds per image"
-    below = [f"{table.above} · {units} · run {row.run_id}"]
+    below = [f"{table.above} · {units} · run {view.manifest.run_id}"]
     without_rank = [line[1:] for line in table.rows]
     table = replace(table, head=table.head[1:], rows=without_rank, above="", below=below)
-    return format_tables([table], "latex")
+    return to_latex([table])
 
 
 # Lines around the table in a README.
@@ -109,11 +111,8 @@ def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _compute_digest(rows: Sequence[LeaderboardRow]) -> str:
-    shown = []
-    for title, board in boards(rows):
-        table = tabulate(board)
-        content = {"above": table.above, "head": table.head, "cells": table.rows}
-        shown.append([title, {**content, "sources": table.sources}])
+    tables = board_tables(rows)
+    shown = [[table.title, table.above, table.head, table.texts, table.sources] for table in tables]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
@@ -127,36 +126,10 @@ def _read_digest(picture: Path) -> str | None:
 
 
 def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
-    """Plot accuracy with its interval against evaluation equivalents per image, a panel per board.
+    """Plot accuracy with its interval against cost, a panel per board.
 
     The digest of the rows is in the picture's metadata, so that `find_stale` can compare it.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
-
-    panels = list(boards(rows))
-    figure = Figure(figsize=(6.5 * len(panels), 5), layout="constrained")
-    columns = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, board) in zip(columns, panels, strict=True):
-        costed = [(r.cost, r.shown_ci95, r) for r in board if r.cost and r.shown_ci95]
-        for cost, (low, high), row in sorted(costed, key=lambda point: point[0]):
-            value = row.accuracy
-            live = row.kind == "measured"
-            suffix = "" if live else f" ({row.kind})"
-            axes.errorbar(
-                cost,
-                value,
-                [[max(0, value - low)], [max(0, high - value)]],
-                fmt="o" if live else "s",
-                markerfacecolor=None if live else "white",
-                capsize=3,
-                label=f"{row.backbone} · {row.strategy}{suffix}",
-            )
-        axes.set_xscale("log")
-        axes.set_title(title, fontsize=10)
-        axes.xaxis.set_minor_formatter(NullFormatter())  # minor labels would overlap
-        axes.set_xlabel("evaluation equivalents per image; a classifier: one pass")
-        axes.set_ylabel("accuracy, 95 % interval")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    panels = (board_panel(board, named=True) for board in make_boards(rows))
+    figure = draw_cost([panel for panel in panels if panel is not None]).figure()
     figure.savefig(file, dpi=110, metadata={"Source": _compute_digest(rows)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,21 @@ from numpy.typing import NDArray
 
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError, warn_user
-from bench.reports.leaderboard.rows import MEASURED, REPLAYED, REPORTED, Rows, all_reported, run_row
+from bench.reports.leaderboard.rows import (
+    MEASURED,
+    REPLAYED,
+    REPORTED,
+    Rows,
+    all_reported,
+    board_row,
+)
 from bench.reports.leaderboard.rows import LeaderboardRow as Row
-from bench.reports.measured import measure_run
-from bench.stats.many import Rank, holm, ranks
+from bench.reports.run_view import RunView
+from bench.stats.difference_tests import Rank, holm, ranks
 from bench.stats.measures import make_metric
 from bench.stats.paired import ALPHA, mcnemar, paired_test, paired_wins
-from bench.store.decisions import Decisions, read_decisions, shared_rows
-from bench.store.folder import list_runs, read_manifest
+from bench.store.decisions import shared_rows
+from bench.store.folder import list_runs
 from bench.store.runs import read_runs, with_tags
 
 RANKED = (
@@ -57,17 +64,12 @@ def leaderboard(
     return rank_boards(rows)
 
 
-def rank_boards(
-    rows: Iterable[Row], decided: Callable[[str], Decisions] | None = None
-) -> list[Row]:
-    """Return the rows grouped by board, best accuracy first, with ranks; see `add_ranks`.
-
-    `decided` returns the decisions of the run in a folder; None: they are read from there.
-    """
+def rank_boards(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows grouped by board, best accuracy first, with ranks; see `add_ranks`."""
     rows = _assign_boards(list(rows))
     rows.sort(key=lambda row: (*row.board, -row.accuracy, row.cost or 0))
     boards = groupby(rows, key=lambda row: row.board)
-    return [row for _, board in boards for row in add_ranks(list(board), decided or _read)]
+    return [row for _, board in boards for row in add_ranks(list(board))]
 
 
 def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Row]:
@@ -82,17 +84,12 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Ro
         value = row.metric(name) if spec.in_summaries else None
         if row.path is not None and value is None:
             try:
-                [(_, result)] = measure_run(Path(row.path), name, parameters)
-                value = None if isinstance(result, str) else result.value
+                measured = row.run.with_metric(name, parameters).measured
+                value = None if measured is None else measured.value
             except UserError as error:
                 warn_user(str(error))
-        results.append(row.with_metric(name, value))
+        results.append(row.model_copy(update={name: value}))
     return results
-
-
-def _read(path: str) -> Decisions:
-    folder = Path(path)
-    return read_decisions(folder, read_manifest(folder))
 
 
 def _stored_rows(
@@ -100,9 +97,10 @@ def _stored_rows(
 ) -> Iterator[Row]:
     seen = set()
     for run in read_runs(p for folder in folders for p in with_tags(list_runs(folder), tags)):
-        if run.summary is None or dataset not in (None, run.manifest.dataset.name):
+        view, wanted = RunView(run), dataset in (None, run.manifest.dataset.name)
+        if not wanted or run.summary is None or view.so_far is None:
             continue
-        row = run_row(run.path, run.manifest, run.summary)
+        row = board_row(view)
         key = (row.run_id, row.n_samples, row.published)
         if key not in seen:
             seen.add(key)
@@ -126,7 +124,7 @@ def _assign_boards(rows: Rows) -> list[Row]:
     return placed
 
 
-def add_ranks(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[Row]:
+def add_ranks(board: Rows) -> list[Row]:
     """Return the rows of one board with their ranks.
 
     Rivals are complete runs on the whole split whose backbones are zero-shot or trained on the same
@@ -146,18 +144,18 @@ def add_ranks(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[
         rivals = [index for index in measured if board[index].published] or measured
         guests = [index for index in indices if index not in rivals]
         members = [*rivals, *guests]
-        ranges = _ranks([board[index] for index in members], len(rivals), decided)
+        ranges = _ranks([board[index] for index in members], len(rivals))
         rank_of |= zip(members, ranges, strict=True)
     ranked = [row.model_copy(update={"rank": rank_of.get(i)}) for i, row in enumerate(board)]
     first = next((row for row in ranked if row.kind == MEASURED and row.path), None)
-    return [_with_difference(row, first, decided) for row in ranked]
+    return [_with_difference(row, first) for row in ranked]
 
 
-def _with_difference(row: Row, first: Row | None, decided: Callable[[str], Decisions]) -> Row:
+def _with_difference(row: Row, first: Row | None) -> Row:
     """Return a row that is no rival with its difference from the first one on shared images."""
     if first is None or row.rank is not None or row.kind == MEASURED or row.path is None:
         return row
-    a, b = decided(first.path or ""), decided(row.path)
+    a, b = first.run.decisions(), row.run.decisions()
     rows_a, rows_b = shared_rows(a, b)
     if not len(rows_a):
         return row
@@ -165,9 +163,9 @@ def _with_difference(row: Row, first: Row | None, decided: Callable[[str], Decis
     return row.model_copy(update={"against_first": test})
 
 
-def _ranks(rows: Rows, rivals: int, decided: Callable[[str], Decisions]) -> list[Rank | None]:
+def _ranks(rows: Rows, rivals: int) -> list[Rank | None]:
     """Return the ranks of the first `rivals` rows, and of each other row if it alone were added."""
-    better, p = compare_pairs(rows, rivals, decided)
+    better, p = compare_pairs(rows, rivals)
     upper = np.triu_indices(rivals, 1)
     between = np.sort(p[upper])
     results = ranks(better[:rivals, :rivals] & _rejected(p[:rivals, :rivals], between))
@@ -184,9 +182,7 @@ def _rejected(p: NDArray[np.float64], tested: NDArray[np.float64]) -> NDArray[np
     return p <= np.max(rejected, initial=-1.0)
 
 
-def compare_pairs(
-    rows: Rows, rivals: int, decided: Callable[[str], Decisions]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def compare_pairs(rows: Rows, rivals: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return whether row i is better than row j, bool [R, R], and the p-values, float64 [R, R].
 
     Each pair of the first `rivals` rows is tested, and each of them with each other row. Decisions
@@ -210,7 +206,7 @@ def compare_pairs(
     unsure[rivals:, rivals:] = False
     needed = np.flatnonzero(unsure.any(axis=1))
     if len(needed):
-        wins = paired_wins(decided(rows[index].path or "") for index in needed.tolist())
+        wins = paired_wins(rows[index].run.decisions() for index in needed.tolist())
         block = np.ix_(needed, needed)
         p[block] = np.where(unsure[block], mcnemar(wins, wins.T), p[block])
     return right[:, None] > right, p

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.reports.figures.svg import Drawing, Palette
-from bench.reports.page.board import MOST_RUNS, Entry, PageBoard
+from bench.reports.formats import percent_text
+from bench.reports.leaderboard.board import Board, BoardLine
+from bench.reports.leaderboard.rows import SUBSET
+from bench.reports.page.pairs import runs_of
 from bench.reports.run_view import RunView
-from bench.reports.sentences import Opening
 from bench.reports.text import shorten
-from bench.stats.many import holm
+from bench.stats.difference_tests import holm
+from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import ALPHA, mcnemar
 from bench.store.decisions import shared_rows
 
@@ -26,7 +29,7 @@ LONGEST_NAME = 34  # characters of a run's name in the figure
 class Rival:
     """A run that is not significantly worse than the best one on the images of both."""
 
-    key: str  # key of its entry
+    key: str  # its letters on the board
     n: int  # number of images of both
     best_right: int  # number of these that the best run gets right
     right: int  # number of these that it gets right
@@ -41,47 +44,47 @@ class Rival:
 class BoardAnswer:
     """The answer for one board: its best run, described in sentences, and all intervals."""
 
-    board: PageBoard
-    best: Entry
-    run: RunView
-    opening: Opening
+    board: Board
+    best: BoardLine
     intervals: Drawing
     rivals: list[Rival]
 
+    @property
+    def run(self) -> RunView:
+        """The best run."""
+        return self.best.row.run
 
-def answers(
-    boards: Sequence[PageBoard], runs: Mapping[str, RunView], openings: Mapping[str, Opening]
-) -> list[BoardAnswer]:
-    """Return the answer for each board; `runs` and `openings` are keyed by section id."""
+
+def answers(boards: Sequence[Board]) -> list[BoardAnswer]:
+    """Return the answer for each board that has a run."""
     return [
         BoardAnswer(
             board,
             best,
-            runs[best.anchor],
-            openings[best.anchor],
-            draw_intervals(board.entries, runs[best.anchor].summary.metrics.chance),
-            find_rivals(best, board.entries, runs),
+            draw_intervals(board.lines, best.row.run.summary.metrics.chance),
+            find_rivals(best, runs_of(board)),
         )
         for board in boards
-        for best in [max(filter(lambda e: e.anchor, board.entries), key=_accuracy_and_images)]
+        for best in [max((x for x in board.lines if x.row.path), key=_accuracy_and_images)]
     ]
 
 
-def _accuracy_and_images(entry: Entry) -> tuple[float, int]:
-    return entry.row.accuracy, entry.row.n_samples or 0
+def _accuracy_and_images(line: BoardLine) -> tuple[float, int]:
+    return line.row.accuracy, line.row.n_samples or 0
 
 
-def find_rivals(best: Entry, entries: Sequence[Entry], runs: Mapping[str, RunView]) -> list[Rival]:
-    """Return the rivals of the best run among the `MOST_RUNS` best others of its board."""
-    others = [entry for entry in entries if entry.anchor and entry is not best][:MOST_RUNS]
-    of_best, tested = runs[best.anchor].decided, []
-    for entry in others:
-        other = runs[entry.anchor].decided
+def find_rivals(best: BoardLine, lines: Sequence[BoardLine]) -> list[Rival]:
+    """Return the rivals of the best run among some lines of its board."""
+    of_best, tested = best.row.run.decided, []
+    for line in lines:
+        if line is best:
+            continue
+        other = line.row.run.decided
         rows_a, rows_b = shared_rows(of_best, other)
         a, b = of_best.correct[rows_a], other.correct[rows_b]
         if len(a):
             p = float(mcnemar(int((a & ~b).sum()), int((b & ~a).sum())))
-            tested.append(Rival(entry.key, len(a), int(a.sum()), int(b.sum()), p))
+            tested.append(Rival(line.key, len(a), int(a.sum()), int(b.sum()), p))
     corrected = holm([rival.p for rival in tested]).tolist()
     rivals = [replace(rival, p=p) for rival, p in zip(tested, corrected, strict=True)]
     return [rival for rival in rivals if rival.p > ALPHA]
@@ -98,17 +101,16 @@ def page_question(runs: Sequence[RunView]) -> str:
     return f"How well do {len(runs)} runs classify {names}?"
 
 
-def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
+def draw_intervals(lines: Sequence[BoardLine], chance: float | None) -> Drawing:
     """Draw a board's accuracies with 95 % intervals, and `chance`, the accuracy of guessing."""
-    shown = entries[:MOST_INTERVALS]
+    shown = lines[:MOST_INTERVALS]
 
     def plot(figure: Figure, colours: Palette) -> None:
         axes = figure.subplots()
-        for place, entry in enumerate(shown):
-            row, height = entry.row, -place
+        for place, line in enumerate(shown):
+            row, height = line.row, -place
             colour = colours.right if row.trained_on is None else colours.wrong
             name = shorten(f"{row.backbone} · {row.strategy}", LONGEST_NAME)
-            text = f"{100 * row.accuracy:.1f} %"
             axes.plot([0, 100], [height, height], color=colours.line, linewidth=1)
             if chance is not None:
                 guessing = [100 * chance, 100 * chance]
@@ -116,11 +118,11 @@ def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
             if row.shown_ci95:
                 low, high = (100 * end for end in row.shown_ci95)
                 axes.plot([low, high], [height, height], color=colour, linewidth=2)
-                text += f" ({low:.1f}–{high:.1f})"
-            filling = "none" if entry.is_partial else colour
+            text = percent_text(row.accuracy, row.shown_ci95)
+            filling = "none" if row.kind in (SUBSET, INCOMPLETE) else colour
             (point,) = axes.plot(100 * row.accuracy, height, "o", color=colour, clip_on=False)
             point.set_markerfacecolor(filling)
-            key = f"{entry.key}  " if len(entries) > 1 else ""
+            key = f"{line.key}  " if len(lines) > 1 else ""
             axes.text(0, height + 0.25, key + name, color=colours.ink)
             axes.text(100, height + 0.25, text, ha="right", color=colours.ink)
         axes.grid(False)

@@ -11,20 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from bench import __version__
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
-from bench.reports.comparisons import comparison_facts, comparison_tables
+from bench.reports.classes import class_table
 from bench.reports.figures import plots
+from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.figures.curves import (
     MOST_CONFUSED,
     errors_by_timestep,
@@ -33,65 +33,28 @@ from bench.reports.figures.curves import (
 )
 from bench.reports.figures.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.reports.figures.images import Images
-from bench.reports.formats import row_labels
-from bench.reports.leaderboard.ranking import RANKED
-from bench.reports.leaderboard.rows import all_reported
+from bench.reports.figures.svg import Drawing
+from bench.reports.html import environment, read_template
+from bench.reports.leaderboard.board import Board, make_boards, row_labels
+from bench.reports.leaderboard.ranking import RANKED, rank_boards
+from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, all_reported, board_row
 from bench.reports.page.answer import MOST_INTERVALS, answers, page_question
-from bench.reports.page.board import (
+from bench.reports.page.pairs import (
     MOST_RUNS,
-    PageBoard,
     PairwiseComparisons,
+    blind_table,
     compare_runs,
-    find_blind_controls,
-    make_boards,
 )
 from bench.reports.risk import risk_sentence, risk_warning
 from bench.reports.run_view import RunView, read_requested_run
-from bench.reports.sentences import Opening, make_opening, probability_sentence
+from bench.reports.sentences import probability_sentence
 from bench.reports.study.figures import StudyPart, find_studies
-from bench.reports.text import escape_hidden, html_table, prose_html, with_subject
+from bench.reports.text import Table, with_subject
 from bench.running.command import recording_command
-from bench.stats.agreement import audit_of
-from bench.stats.many import rank_text
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
-from bench.store.summary import read_again, read_swept
-
-
-@cache
-def environment(*packages: str) -> Environment:
-    """Return a Jinja environment: templates of these packages, then those of the report."""
-    templates = Environment(
-        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.reports.page")]),
-        autoescape=True,
-        finalize=_escape_controls,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters["prose"] = lambda text: Markup(prose_html(text))
-    templates.globals |= {
-        "comparison_facts": comparison_facts,
-        "comparison_tables": comparison_tables,
-        "html_table": lambda table: Markup(html_table(table)),
-        "rank_text": rank_text,
-    }
-    return templates
-
-
-def read_template(name: str, *packages: str) -> str:
-    """Return the source of a template, such as a style sheet."""
-    templates = environment(*packages)
-    assert templates.loader is not None
-    return templates.loader.get_source(templates, name)[0]
-
-
-def _escape_controls(value: object) -> object:
-    """Escape control characters of a template's values; Jinja escapes HTML afterwards."""
-    return value if isinstance(value, Markup) else escape_hidden(value)
-
 
 MAX_PICTURES = 240  # on a page, shared among its runs
 MIN_PICTURES = 12  # per run
@@ -102,12 +65,11 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, 
 
 @dataclass(frozen=True)
 class Section:
-    """A run's section of the page, with its id in the page and its opening sentences."""
+    """A run's section of the page, with its id in the page."""
 
     anchor: str
     run: RunView
     html: Markup
-    opening: Opening
 
 
 @dataclass(frozen=True)
@@ -162,10 +124,12 @@ def write_report(
         raise UserError("\n".join(["There is no run to report.", *starmap(with_subject, reasons)]))
     reported = list(all_reported([results], left_out)) if results else []
     runs = {section.anchor: section.run for section in sections}
-    boards = make_boards(runs, reported)
+    rows = rank_boards([*map(board_row, runs.values()), *reported])
+    boards = make_boards(rows, metric and metric[0])
+    boards = [b for b in boards if any(line.row.kind != REPORTED for line in b.lines)]
     ids = [run.manifest.run_id for run in runs.values()]
     studies = find_studies(results, set(ids), left_out) if results else []
-    page = render(boards, sections, reasons, compare_runs(boards, runs), studies)
+    page = render(boards, sections, reasons, compare_runs(boards), studies)
     with writing(f"--out {out}"):
         write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
     return WrittenReport(len(page.encode()), ids, reasons)
@@ -197,10 +161,7 @@ def make_section(
 ) -> Section:
     """Return a run's section; without its opening sentences if the run is `alone` on the page."""
     notes: list[str] = []
-    decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
-    again = read_again(run.path, run.manifest, decided)
-    audit = audit_of(read_swept(run.path, run.manifest), run.manifest, decided)
-    sentences = make_opening(run.manifest, run.summary, decided, again, audit, run.questions)
+    decided, row, stated = run.decided, board_row(run), run.manifest.identity.calibrated
     matrix = confusion(decided, len(run.classes))
     shown = most_confused_classes(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
     names = [run.classes[index] for index in shown]
@@ -216,17 +177,18 @@ def make_section(
             run=run,
             summary=run.summary,
             anchor=anchor,
-            opening=None if alone else sentences,
+            opening=None if alone else run.opening,
             marks=row_labels(row),
             again=row.command,
             recording=recording_command(run.manifest),
             most_prompts=MAX_PROMPTS,
-            classes=classes,
+            classes=class_table(classes, bars=True),
+            prompts=_prompts(run),
             names=names,
             matrix=list(zip(names, counts, totals, strict=True)),
             worst=worst_confusions(matrix, run.classes, most=10),
             risk=risk_sentence(stated, run.manifest.sweep, run.summary),
-            risk_warning=risk_warning(audit, stated),
+            risk_warning=risk_warning(run.audit, stated),
             probability=probability_sentence(probable) if probable else None,
             worth=plots.draw_reliability(probable).inline(f"{anchor}-worth") if probable else None,
             curves=plots.draw_errors(curves).inline(f"{anchor}-curves") if curves else None,
@@ -246,19 +208,25 @@ def make_section(
             notes=notes,  # filled by `load_pictures`, above
         )
     )
-    return Section(anchor, run, Markup(html), sentences)
+    return Section(anchor, run, Markup(html))
+
+
+def _prompts(run: RunView) -> list[tuple[str, str]]:
+    """Return the class and the text of the first prompts."""
+    names = dict(enumerate(run.classes))
+    shown = run.manifest.prompts[:MAX_PROMPTS]
+    return [(names.get(index, "an inner node"), text) for text, index in shown]
 
 
 def render(
-    board: Sequence[PageBoard],
+    boards: Sequence[Board],
     sections: Sequence[Section],
     notes: Sequence[tuple[str, str]],
     compared: Sequence[PairwiseComparisons] = (),
     studies: Sequence[StudyPart] = (),
 ) -> str:
     """Return the page."""
-    runs = {section.anchor: section.run for section in sections}
-    openings = {section.anchor: section.opening for section in sections}
+    anchors = {str(section.run.path): section.anchor for section in sections}
     further = Markup("\n").join(section.html for section in sections[MAX_OPEN:])
     packed = base64.b64encode(gzip.compress(further.encode(), mtime=0)).decode() if further else ""
     script, style = read_template("report.js"), read_template("report.css")
@@ -267,17 +235,18 @@ def render(
         .get_template("page.html")
         .render(
             ranked=RANKED,
-            boards=[(b, plots.draw_tradeoff(b.entries)) for b in board],
+            boards=[_board_parts(board, anchors) for board in boards],
+            anchors=anchors,
             sections=sections,
             open_sections=sections[:MAX_OPEN],
             packed=packed,
-            question=page_question(list(runs.values())),
-            answers=answers(board, runs, openings),
+            question=page_question([section.run for section in sections]),
+            answers=answers(boards),
             most_intervals=MOST_INTERVALS,
             against=compared,
             most_runs=MOST_RUNS,
             studies=studies,
-            blind=find_blind_controls(section.run for section in sections),
+            blind=blind_table(section.run for section in sections),
             notes=notes,
             datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
             version=__version__,
@@ -289,3 +258,14 @@ def render(
         )
     )
     return page
+
+
+def _board_parts(board: Board, anchors: Mapping[str, str]) -> tuple[Table, Drawing | None]:
+    """Return a board's table, and its figure if there is something to compare."""
+
+    def link(row: LeaderboardRow) -> str:
+        anchor = anchors.get(row.path or "")
+        return f"#{anchor}" if anchor else ""
+
+    panel = board_panel(board)
+    return board.table("page", link=link), draw_cost([panel]) if panel else None

@@ -13,7 +13,7 @@ from bench.reports.study.corruption import CorruptionErrors
 from bench.reports.study.rows import StudyRow
 from bench.reports.study.shifts import Change
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
-from bench.stats.many import MethodDifference, Rank, ranking
+from bench.stats.difference_tests import MethodDifference, Rank, ranking
 from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import BoardStanding
 from bench.store.summary import Group

@@ -16,7 +16,7 @@ from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import error_words, study_tables
-from bench.reports.text import TextTable, shorten
+from bench.reports.text import Table, shorten
 from bench.store.studies import list_studies, read_study
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class StudyPart:
     """The content of a study on a page."""
 
     report: StudyReport
-    tables: list[TextTable]
+    tables: list[Table]
     figure: Markup  # the forest plot; empty if nothing is decided yet
     folder: Path  # where it is stored
 

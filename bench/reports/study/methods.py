@@ -17,18 +17,17 @@ from bench.contracts.measuring import Metric
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
+from bench.reports.formats import NONE
 from bench.reports.study.rows import StudyRow, StudyRun
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.checked import metric_parts
 from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
 from bench.store.arrow import values
+from bench.store.columns import metric_input
 from bench.store.decisions import Decisions
-from bench.store.metric_inputs import metric_input
 from bench.store.runs import StoredRun
 from bench.store.studies import Study
-
-NONE = "–"  # shown if a run has no value on an axis
 
 
 @dataclass(frozen=True)
@@ -117,10 +116,10 @@ def _read_method(
 
     `apart` are the axes that distinguish methods.
     """
-    most = max(member.row.n or 0 for member in members)
+    most = max(member.row.n_samples or 0 for member in members)
     grid: dict[tuple[str, str], StudyRun] = {}
     for member in members:
-        if member.row.n == most:
+        if member.row.n_samples == most:
             seed, template = (
                 member.row.axes.get(axis, NONE) if axis in over else NONE for axis in OVER
             )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.discovery.loading import metric_specs
-from bench.reports.study.methods import NONE, varied_axes
+from bench.reports.formats import NONE
+from bench.reports.study.methods import varied_axes
 from bench.reports.study.rows import StudyRow
-from bench.reports.text import TextTable
+from bench.reports.text import Table
 from bench.store.studies import Published
 
 
-def published_tables(study: str, rows: Sequence[StudyRow]) -> list[TextTable]:
+def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     """Return a table of figures, with their sources and deviations below; [] without figures."""
     figures = [(row, row.published) for row in rows if row.published is not None]
     if not figures:
@@ -29,7 +30,7 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[TextTable]:
     shown = [n for n in range(len(head)) if any(line[n] != NONE for line in lines)]
     head, lines = [head[n] for n in shown], [[line[n] for n in shown] for line in lines]
     right, optional = frozenset({"difference"}), ("metric", "95 %", "run")
-    return [TextTable(f"{study}: published and ours", head, lines, right, optional, below)]
+    return [Table(f"{study}: published and ours", head, lines, right, optional, below)]
 
 
 def _values(row: StudyRow, figure: Published) -> list[str]:

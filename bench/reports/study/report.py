@@ -35,10 +35,10 @@ from bench.reports.study.rows import study_run
 from bench.reports.study.shifts import Change, dataset_changes
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
-from bench.stats.many import Rank, compare_all, corrected, ranks
+from bench.stats.difference_tests import Rank, compare_all, corrected, ranks
 from bench.stats.measures import make_metric
 from bench.stats.shares import Estimate, per_group
-from bench.store.looks import count_looks, is_test, look_of
+from bench.store.runs import count_looks, is_test, look_of
 from bench.store.studies import Study, read_study, results_of
 
 
@@ -142,7 +142,7 @@ def _method(
 ) -> StudyMethod:
     rows = [member.row for member in method.members]
     clusters = image_clusters([method]) if study.whole_groups else None
-    seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
+    seconds = [row.seconds_per_image for row in rows if row.seconds_per_image]
     first = rows[0]
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
     groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))

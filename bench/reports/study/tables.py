@@ -9,14 +9,15 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
+from bench.reports.formats import NONE
 from bench.reports.study.corruption import CorruptionErrors
 from bench.reports.study.documents import StudyMethod, StudyReport
-from bench.reports.study.methods import NONE, varied_axes
+from bench.reports.study.methods import varied_axes
 from bench.reports.study.published import published_tables
 from bench.reports.study.rows import StudyRow
 from bench.reports.study.shifts import Change
-from bench.reports.text import TextTable
-from bench.stats.many import MethodDifference, rank_text
+from bench.reports.text import Table
+from bench.stats.difference_tests import MethodDifference, rank_text
 from bench.stats.paired import ALPHA, Difference
 from bench.store.studies import BoardStanding, MethodStanding
 
@@ -32,7 +33,7 @@ def check_pivoted(value: str) -> None:
         )
 
 
-def study_tables(report: StudyReport) -> list[TextTable]:
+def study_tables(report: StudyReport) -> list[Table]:
     """Return the tables of a report: methods and differences by dataset, then the other results."""
     tables = []
     boards = list(dict.fromkeys(method.board for method in report.methods))
@@ -59,16 +60,16 @@ def study_tables(report: StudyReport) -> list[TextTable]:
             run = ", ".join(row.axes[name] for name in report.axes if name in row.axes)
             runs_of.setdefault(row.error or "", []).append(run)
         lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
-        tables.append(TextTable("Runs that failed", ["run", "why"], lines))
+        tables.append(Table("Runs that failed", ["run", "why"], lines))
     if report.notes:
-        tables = tables or [TextTable(report.name, ["run"], [])]
+        tables = tables or [Table(report.name, ["run"], [])]
         tables[-1].below.extend(report.notes)
     return tables
 
 
 def _methods(
     board: str, methods: Sequence[StudyMethod], metric: MetricSpec, stopped: bool
-) -> TextTable:
+) -> Table:
     """Return the table of methods on one dataset.
 
     If the study has a stopping rule (`stopped`), ranks and intervals for a fixed number of images
@@ -108,7 +109,7 @@ def _methods(
         name for name in head if name not in (*varied, "templates", "95 %", "trained on")
     )
     optional = ("trained on", "runs", "n", "±images", "±seeds", "worst", "templates", "95 %")
-    return TextTable(
+    return Table(
         title,
         head,
         [[line[name].removeprefix(f"{name} ") for name in head] for line in lines],
@@ -117,7 +118,7 @@ def _methods(
     )
 
 
-def _standing(board: BoardStanding) -> TextTable:
+def _standing(board: BoardStanding) -> Table:
     head = ["method", "acc", "95 %", "images", "shown", "after"]
     lines = [
         [
@@ -131,7 +132,7 @@ def _standing(board: BoardStanding) -> TextTable:
         for method in board.methods
     ]
     title = f"{board.board}: verdicts on images in random order"
-    return TextTable(title, head, lines, frozenset({"acc", "images", "after"}))
+    return Table(title, head, lines, frozenset({"acc", "images", "after"}))
 
 
 def _shown(method: MethodStanding) -> str:
@@ -145,7 +146,7 @@ def _shown(method: MethodStanding) -> str:
     return "worse than the best" if method.p <= ALPHA else "left out"
 
 
-def _differences(title: str, pairs: Sequence[MethodDifference], metric: MetricSpec) -> TextTable:
+def _differences(title: str, pairs: Sequence[MethodDifference], metric: MetricSpec) -> Table:
     points = "points" if metric.unit == "share" else "difference"
     head = ["B", "less A", points, "95 %", "p", "p, Holm", "verdict"]
     lines = [
@@ -159,7 +160,7 @@ def _differences(title: str, pairs: Sequence[MethodDifference], metric: MetricSp
         ]
         for pair in sorted(pairs, key=lambda pair: (pair.p_holm or 0, pair.difference.p or 0))
     ]
-    return TextTable(title, head, lines, frozenset(head[2:6]), ("p", "95 %"))
+    return Table(title, head, lines, frozenset(head[2:6]), ("p", "95 %"))
 
 
 def _p(p: float | None) -> str:
@@ -176,7 +177,7 @@ def _verdict(pair: MethodDifference, metric: MetricSpec) -> str:
     return "equal" if pair.equal else "not significant"
 
 
-def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
+def _changes(changes: Sequence[Change], metric: MetricSpec) -> Table:
     points = "points" if metric.unit == "share" else "difference"
     head = ["method", "usual", "shifted", "before", "after", points, "95 %"]
     text = (
@@ -205,7 +206,7 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> TextTable:
         lines.append([f"{change.method}{less}", change.usual, change.shifted, *values])
     title = f"Change in {metric.words} under a shift"
     right = frozenset(head) - {"method", "usual", "shifted", "95 %", "effective, 95 %"}
-    return TextTable(title, head, lines, right, ("usual",), [text])
+    return Table(title, head, lines, right, ("usual",), [text])
 
 
 def _with_sign(metric: MetricSpec, difference: Difference) -> list[str]:
@@ -216,7 +217,7 @@ def _with_sign(metric: MetricSpec, difference: Difference) -> list[str]:
 
 def _corruption(
     board: str, methods: Sequence[CorruptionErrors], metric: MetricSpec
-) -> Iterator[TextTable]:
+) -> Iterator[Table]:
     severities = list(methods[0].severities)
     head = ["method", "clean", *severities, "mean", "95 %"]
     lines = [
@@ -235,13 +236,13 @@ def _corruption(
         " mean corruption error; it is not divided by another model's."
     )
     title = f"{board}: errors under corruption"
-    yield TextTable(title, head, lines, frozenset(head[1:-1]), below=[text])
+    yield Table(title, head, lines, frozenset(head[1:-1]), below=[text])
     lines = [
         [name, *(metric.shown(m.corruptions[name]) for m in methods)]
         for name in methods[0].corruptions
     ]
     head = ["corruption", *(m.method for m in methods)]
-    yield TextTable(f"{board}: error by corruption, %", head, lines, frozenset(head[1:]))
+    yield Table(f"{board}: error by corruption, %", head, lines, frozenset(head[1:]))
 
 
 def error_words(metric: MetricSpec) -> str:
@@ -250,7 +251,7 @@ def error_words(metric: MetricSpec) -> str:
     return f"{error}, %" if metric.unit == "share" else error
 
 
-def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> TextTable:
+def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> Table:
     """Return a table of two axes, whose cells are the mean of `value` over all other axes."""
     for name in (rows, columns):
         if name not in report.axes:
@@ -280,13 +281,14 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     metric = metric_specs().get(value)
     shown = f"{metric.words}, %" if metric else value
     title = f"{report.name}: {shown}"
-    return TextTable(title, [rows, *heads], text, frozenset(heads), below=below)
+    return Table(title, [rows, *heads], text, frozenset(heads), below=below)
 
 
 def _pivot_cell(rows: Sequence[StudyRow], value: str) -> str:
     if value == "status":
         return " ".join(dict.fromkeys(row.status for row in rows)) or NONE
-    values = [float(number) for row in rows if (number := getattr(row, value)) is not None]
+    field = {"n": "n_samples"}.get(value, value)
+    values = [float(number) for row in rows if (number := getattr(row, field)) is not None]
     if not values:
         return NONE
     mean = fmean(values)

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from bench.reports.formats import assignments, boards, percent_text
-from bench.reports.inventory import InventoryRow
-from bench.reports.leaderboard.columns import tabulate
+from bench.reports.facts import Column
+from bench.reports.formats import assignments
+from bench.reports.inventory import InventoryRow, images_fact
+from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow
-from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
+from bench.reports.rows import accuracy_fact
+from bench.reports.terminal.tables import console, print_explained, print_table
+from bench.reports.text import make_table
 
 FOOT = "Cost: evaluation equivalents per image; a classifier looks once at each."
 
@@ -22,9 +25,11 @@ def print_boards(
     name: Callable[[LeaderboardRow], str],
     wide: bool = False,
     everything: bool = False,
+    metric: str | None = None,
 ) -> None:
     """Print a table per board; `wide` tables have all columns, and the `name` of each row's run.
 
+    `metric` is a metric that gets a column.
     Unless `everything` is shown, replays, controls and runs on corrupted images are left out, and
     so are boards of reported results alone if there are others.
     """
@@ -35,8 +40,8 @@ def print_boards(
         own = [board for board in shown if any(row.kind != REPORTED for row in board)]
         shown = own or shown
     kept = [row for board in shown for row in board]
-    for title, board in boards(kept):
-        print_table(tabulate(board, title, not wide, name if wide else None))
+    for board in make_boards(kept, metric):
+        print_table(board.table("wide", name) if wide else board.table("narrow"))
     terminal.print(f"{RANKED} {FOOT}", style="dim")
     options = [] if wide else ["--wide: every column, and the run of each row."]
     if left_out := len(rows) - len(kept):
@@ -48,30 +53,30 @@ def print_boards(
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
+    now = datetime.now(UTC)
+    shard = Column[InventoryRow](
+        "run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")
+    )
+    images = Column("images", images_fact)
+    differs = Column("what differs", _note)
     if wide:
-        now = datetime.now(UTC)
-        lines = [
-            [
-                *(row.run_id, f"{row.dataset}/{row.split}", row.backbone, row.strategy, row.images),
-                *(_accuracy(row, row.shown_ci95), age(row, now), _note(row), row.path),
-            ]
-            for row in rows
+        columns: list[Column[InventoryRow]] = [
+            Column("run", lambda row: row.run_id),
+            Column("dataset", lambda row: f"{row.dataset}/{row.split}"),
+            Column("backbone", lambda row: row.backbone),
+            Column("strategy", lambda row: row.strategy),
+            images,
+            Column("accuracy", accuracy_fact, "share"),
+            Column("age", lambda row: age(row, now)),
+            differs,
+            Column("where", lambda row: row.path),
         ]
-        head = ["run", "dataset", "backbone", "strategy", "images", "accuracy, %", "age"]
-        print_rows([*head, "what differs", "where"], lines)
+        print_table(make_table("", columns, rows))
         return
-    head = ["run", "images", "accuracy, %", "what differs"]
+    columns = [shard, images, Column("accuracy", lambda row: row.accuracy, "share"), differs]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
-        lines = []
-        for row in group:
-            name = row.run_id + (f" shard {row.shard}" if row.shard else "")
-            lines.append([name, row.images, _accuracy(row), _note(row)])
         console().print(folder, style="bold")
-        print_rows(head, lines, right=head[1:3], cut=head[3:])
-
-
-def _accuracy(row: InventoryRow, interval: tuple[float, float] | None = None) -> str:
-    return "–" if row.accuracy is None else percent_text(row.accuracy, interval)
+        print_table(make_table("", columns, group, cut=frozenset({"what differs"})))
 
 
 def _note(row: InventoryRow) -> str:

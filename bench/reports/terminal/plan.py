@@ -12,12 +12,12 @@ from bench.reports.study.methods import varied_axes
 from bench.reports.study.published import published_tables
 from bench.reports.study.rows import StudyRow
 from bench.reports.terminal.tables import (
-    cell_text,
     console,
     print_explained,
     print_rows,
     print_table,
 )
+from bench.reports.text import cell_text
 from bench.running.risk_sweep import SweepPlan
 from bench.running.study.course import PILOT, Step
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words

@@ -10,12 +10,12 @@ from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from bench.reports.text import TextTable, escape_message
+from bench.reports.formats import NONE
+from bench.reports.text import Table, cell_text, escape_message
 
-DASH = "–"  # a missing value
 LEAST_CUT = 8  # characters of a column that may be cut off
 EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # glossary terms
 
@@ -74,10 +74,10 @@ def print_rows(
         terminal.print()
 
 
-def print_table(text: TextTable) -> None:
+def print_table(text: Table) -> None:
     """Print a table with what all rows share above it, and sources and notes below."""
     title = f"{text.title}\n{text.above}".strip()
-    print_rows(text.head, text.rows, title, text.right, text.optional, text.cut)
+    print_rows(text.head, text.texts, title, text.right, text.optional, text.cut)
     terminal = console()
     for source in text.numbered:
         terminal.print(source)
@@ -148,8 +148,8 @@ def _grid(
     widths: Sequence[int],
     right: Collection[str],
     cut: Collection[str],
-) -> Table:
-    grid = Table(
+) -> Grid:
+    grid = Grid(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         show_header=any(columns),
@@ -171,16 +171,7 @@ def _print_blocks(terminal: Console, columns: Sequence[str], rows: Sequence[Sequ
         if number:
             terminal.print()
         for position, (column, cell) in enumerate(zip(columns, row, strict=True)):
-            if cell and (cell != DASH or not position):
+            if cell and (cell != NONE or not position):
                 line = f"{column}: {cell}" if column else cell
                 indented = Padding(line, (0, 0, 0, 2 if position else 0), expand=False)
                 terminal.print(indented, style=None if position else "bold")
-
-
-def cell_text(value: Any) -> str:
-    """Return a value as a table shows it."""
-    if value is None:
-        return DASH
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) <= 1 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

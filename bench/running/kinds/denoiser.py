@@ -145,8 +145,7 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
     def open_engine(self, question: RunQuestion, backbone: CheckedDenoiser | None = None) -> Engine:
         from bench.engine.acceleration import compile_network
         from bench.engine.batching import settle_batch_size
-        from bench.engine.denoising import DenoisingEngine
-        from bench.engine.latents import Latents
+        from bench.engine.denoising import DenoisingEngine, Latents
         from bench.engine.scoring import Scoring, coefficients
 
         config = question.config

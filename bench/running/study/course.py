@@ -17,9 +17,10 @@ from pathlib import Path
 from bench import interrupts
 from bench.errors import BenchError, StoreError, UserError, images_failed, warn_user
 from bench.inputs.split import Split
+from bench.inputs.subsets import shuffle_samples
 from bench.machine.offline import offline
 from bench.running.execute import Finished
-from bench.running.lifecycle import Executors, SharedBackbone, prepare_run, run_prepared
+from bench.running.lifecycle import Shared, prepare_run, run_prepared
 from bench.running.prepare import AtHand
 from bench.running.risk_sweep import settled
 from bench.running.settings import SETTINGS, RunConfig, about, key_of
@@ -27,7 +28,6 @@ from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
 from bench.running.study.rounds import (
     Methods,
-    Prefix,
     board_standing,
     boards_of,
     next_round,
@@ -99,9 +99,9 @@ class _Course:
     ) -> None:
         self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
         self.cells = list(self.study.cells)
-        self.shared, self.executors, self.clock = SharedBackbone(), Executors(), Clock()
+        self.shared, self.clock = Shared(keeps_executor=True), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
-        self.prefix = Prefix()  # the images of the last round
+        self.order: list[str] = []  # ids of the last run's split in random order
         self.written = 0.0
         axes = [cell.axes for cell in self.cells]
         varied = [name for name in self.study.axes if len({at.get(name) for at in axes}) > 1]
@@ -116,7 +116,7 @@ class _Course:
             elif not pilot_only:
                 self._stage(WHOLE, self._order(), last=True)
         finally:
-            self.executors.close()
+            self.shared.close_executor()
             self._write()
         return self.study
 
@@ -124,29 +124,28 @@ class _Course:
         """On each dataset, score the same images with all open methods, round by round."""
         boards: Mapping[str, Methods] = boards_of(self.declared)
         for board, methods in boards.items():
-            prefix, standing, n = Prefix(), None, self.declared.first_round
+            standing, n = None, self.declared.first_round
             while standing is None or not (standing.decided or standing.images == standing.total):
                 open_methods = still_open(methods, standing)
                 cells = {place for method in open_methods for place in methods[method]}
                 places = [place for place in self._order() if place in cells]
-                self._stage(f"{n:,} images", places, last=True, prefix=replace(prefix, n=n))
-                prefix = self.prefix
+                self._stage(f"{n:,} images", places, last=True, n=n)
                 failed = [p for p in places if self.cells[p].status == "failed"]
                 methods = without_failed(methods, failed)
                 if not methods:
                     break
-                standing = self._standing(board, methods, prefix)
+                standing = self._standing(board, methods, n)
                 others = [s for s in self.study.standings if s.board != board]
                 self.study = self.study.model_copy(update={"standings": [*others, standing]})
                 n = next_round(n, self.declared.growth, standing.total)
                 if first_only:
                     break
 
-    def _standing(self, board: str, methods: Methods, prefix: Prefix) -> BoardStanding:
+    def _standing(self, board: str, methods: Methods, n: int) -> BoardStanding:
         results = Path(self.declared.cells[0].config.results)
         places = chain.from_iterable(methods.values())
         folders = {place: results / str(self.cells[place].run_id) for place in places}
-        return board_standing(board, methods, folders, prefix, self.declared)
+        return board_standing(board, methods, folders, self.order, n, self.declared)
 
     def _order(self) -> list[int]:
         """Return the indices of the cells, grouped by backbone."""
@@ -160,13 +159,14 @@ class _Course:
             return False  # the whole run checks whether the stored images still exist
         return limit is None or limit > 2 * self.declared.pilot
 
-    def _stage(
-        self, stage: str, places: Sequence[int], last: bool, prefix: Prefix | None = None
-    ) -> None:
-        """Score cells one by one, and report each. `last`: no stage with all cells follows."""
+    def _stage(self, stage: str, places: Sequence[int], last: bool, n: int | None = None) -> None:
+        """Score cells, or their first `n` images in random order, one by one, and report each.
+
+        `last`: no stage with all cells follows.
+        """
         for number, place in enumerate(places, start=1):
             began = time.perf_counter()
-            finished = self._cell(stage, place, places[number:], prefix)
+            finished = self._cell(stage, place, places[number:], n)
             seconds = time.perf_counter() - began
             if finished is not None:
                 self._note(place, finished, seconds)
@@ -186,9 +186,7 @@ class _Course:
         rest = [(p, self.declared.pilot if stage == PILOT else whole[p]) for p in places]
         return rest if last else rest + list(whole.items())
 
-    def _cell(
-        self, stage: str, place: int, rest: Sequence[int], prefix: Prefix | None
-    ) -> Finished | None:
+    def _cell(self, stage: str, place: int, rest: Sequence[int], n: int | None) -> Finished | None:
         """Score one run, or its pilot. None if it failed; its cell then has the reason."""
         config = self.declared.cells[place].config
         if stage == PILOT:
@@ -199,17 +197,19 @@ class _Course:
                 prepared = prepare_run(config, AtHand(split=self.split.get(data)))
                 self.split = {data: prepared.split}
                 prepared = settled(prepared)
-                if prefix is not None:
-                    self.prefix = prefix.of(prepared)
-                    prepared = self.prefix.narrowed(prepared)
+                if n is not None:
+                    split = prepared.split
+                    self.order = shuffle_samples(split.sample_ids, split.fingerprint)
+                    manifest = prepared.manifest.narrowed(self.order[:n])
+                    prepared = replace(prepared, manifest=manifest)
                 later = self._later(place, rest)
-                finished = run_prepared(prepared, self.shared, later, self.executors)
+                finished = run_prepared(prepared, self.shared, later)
         except StoreError:
             raise
         except Exception as error:
             interrupts.check()  # a library may have replaced an interrupt by another exception
             self.shared.free()
-            self.executors.close()
+            self.shared.close_executor()
             unexpected = (
                 "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
             )
@@ -218,7 +218,7 @@ class _Course:
         summary, failed = finished.summary, finished.summary.failed_samples
         total = summary.dataset.n_total
         images = min(total, self.declared.cells[place].config.limit or total)
-        images = images if prefix is None else summary.dataset.n_samples
+        images = images if n is None else summary.dataset.n_samples
         whole = "failed_samples" if failed else "complete"
         self._set(
             place,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.contracts.strategy import Floats
-from bench.inputs.subsets import shuffle_samples
-from bench.running.question import PreparedRun
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
@@ -22,28 +19,6 @@ DATA = ("dataset", "split", "corrupt")  # axes that select the images
 OVER = ("seed", "template")  # axes whose runs are pooled into one method
 N_SIMULATIONS = 20
 Methods = Mapping[str, Sequence[int]]  # method → indices of its cells
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The first `n` images of a split in random order."""
-
-    n: int = 0
-    order: tuple[str, ...] = ()  # sample ids of the whole split in random order
-
-    def of(self, prepared: PreparedRun) -> Prefix:
-        """Return the prefix of a run's split, whose fingerprint seeds the order."""
-        order = shuffle_samples(prepared.split.sample_ids, prepared.split.fingerprint)
-        return replace(self, order=tuple(order), n=min(self.n, len(order)))
-
-    @property
-    def samples(self) -> tuple[str, ...]:
-        """Sample ids of the first `n` images."""
-        return self.order[: self.n]
-
-    def narrowed(self, prepared: PreparedRun) -> PreparedRun:
-        """Return a run restricted to these images."""
-        return replace(prepared, manifest=prepared.manifest.narrowed(self.samples))
 
 
 def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
@@ -106,17 +81,19 @@ def board_standing(
     board: str,
     methods: Methods,
     folders: Mapping[int, Path],
-    prefix: Prefix,
+    order: Sequence[str],
+    n: int,
     entries: Entries,
 ) -> BoardStanding:
     """Return the result of all rounds so far on one dataset.
 
-    `folders` maps the index of a cell to its run; `prefix` has the images of the last round.
+    `folders` maps the index of a cell to its run. The last round scored the first `n` images of the
+    split in random `order`.
     """
     assert entries.stop is not None
     results: dict[str, Floats] = {}
     for method, places in methods.items():
-        columns = [decisions_of(folders[place]).right_in(prefix.samples) for place in places]
+        columns = [decisions_of(folders[place]).right_in(order[:n]) for place in places]
         shortest = min(map(len, columns))
         results[method] = np.mean([column[:shortest] for column in columns], axis=0)
     if len(results) == 1:
@@ -126,8 +103,8 @@ def board_standing(
     return BoardStanding(
         board=board,
         decided=shown.decided,
-        images=prefix.n,
-        total=len(prefix.order),
+        images=min(n, len(order)),
+        total=len(order),
         methods=[
             MethodStanding(
                 method=method,

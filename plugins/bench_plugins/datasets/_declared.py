@@ -15,8 +15,8 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
 from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.class_names import match_classes
 from bench.inputs.data import call_reader, find_path_reader, find_source
-from bench.inputs.labels import match_classes
 from bench.inputs.parsing import (
     check_column,
     convert_to_name,

@@ -10,8 +10,13 @@ import numpy as np
 from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
 from bench_plugins.strategies._elimination import order_by_bands, parse_bands
-from bench_plugins.strategies._published import PublishedSession, published_cost, staged_order
-from bench_plugins.strategies._racing import GROWTH, RaceSession
+from bench_plugins.strategies._racing import (
+    GROWTH,
+    PublishedSession,
+    RaceSession,
+    published_cost,
+    staged_order,
+)
 
 BOUNDS = ("t", "betting")
 PUBLISHED_CEILING = "published"

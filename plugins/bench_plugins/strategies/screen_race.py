@@ -27,8 +27,7 @@ from bench.contracts.strategy import (
 )
 from bench.inputs.draws import sub_grid
 from bench.stats.risk import RISKS, conformal_quantile, distances
-from bench_plugins.strategies._published import published_cost
-from bench_plugins.strategies._racing import RaceSession
+from bench_plugins.strategies._racing import RaceSession, published_cost
 from bench_plugins.strategies.race import Race
 
 SCREEN_DRAWS = (2, 4, 8, 16, 32)  # values of `samples` among which `learn` chooses

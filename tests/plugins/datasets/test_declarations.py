@@ -18,9 +18,8 @@ from bench import load_dataset
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
 from bench.discovery.loading import load_plugins
-from bench.inputs.class_names import check_names
+from bench.inputs.class_names import check_names, find_indices
 from bench.inputs.data import DataSource, find_source, load_split
-from bench.inputs.labels import find_indices
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template, from_templates
 from bench_plugins.datasets._declared import compile_line

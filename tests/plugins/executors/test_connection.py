@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.workers import Threads
 
-from bench.running.lifecycle import Executors
+from bench.running.lifecycle import Shared
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench_plugins.executors import driver
@@ -28,11 +28,11 @@ def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(driver, "connect", lambda *key: Connection(said, " ".join(map(str, key))))
     monkeypatch.setattr(driver, "nodes", lambda: [Node(4, 0)])
     monkeypatch.setattr(driver, "Actors", lambda connection, layout, most: Threads(1))
-    executors = Executors()
+    shared = Shared(keeps_executor=True)
     quick = {"dataset": "digits", "backbone": "majority", "limit": 9, "executor": "ray"}
     for workers in (2, 2, 3):
         run = prepare(make_config({**quick, "ray_address": "auto", "workers": workers}))
-        executors.open(run).close()
-    executors.close()
-    executors.close()
+        shared.open(run).close()
+    shared.close_executor()
+    shared.close_executor()
     assert said == ["open auto 2", "close auto 2", "open auto 3", "close auto 3"]

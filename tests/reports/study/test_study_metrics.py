@@ -13,7 +13,8 @@ from helpers.studies import store_study
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
-from bench.reports.measured import compare, measure_run
+from bench.reports.comparisons import compare
+from bench.reports.run_view import read_view
 from bench.reports.study import methods
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
@@ -32,7 +33,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def value(path: Path, metric: str, parameters: dict[str, Any] | None = None) -> MeasuredMetric:
-    [(_, row)] = measure_run(path, metric, parameters or {})
+    [(_, row)] = read_view(path).measure(metric, parameters or {})
     assert not isinstance(row, str)
     return row
 

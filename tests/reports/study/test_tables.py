@@ -18,12 +18,12 @@ from helpers.unsealed import write_unsealed
 from bench.reports.study.methods import MethodRuns, select_same_seeds
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
-from bench.reports.text import TextTable, to_latex
+from bench.reports.text import Table, to_latex
 from bench.store.decisions import as_decisions
 from bench.store.locking import locked
 from bench.store.studies import read_study, write_study
 
-ODD = TextTable(
+ODD = Table(
     "Runs_of 10 %",
     ["run", "gain"],
     [["a_b & 50 %", "-1.5"], ["#1 $x$ {y}", "2"], [r"“a\b” ~^ – ± ≤", "−0.3"]],

@@ -23,7 +23,7 @@ def test_a_study_makes_its_runs_once(study: Path, tmp_path: Path) -> None:
     assert first.err.count("\npilot ") + first.err.startswith("pilot ") == 3
     report = first.json
     assert (report["cells"], report["done"]) == (3, 3)  # one of four is excluded
-    assert {row["n"] for row in report["rows"]} == {40}
+    assert {row["n_samples"] for row in report["rows"]} == {40}
     assert report["looks"] == {"digits/test": 3}
     moved = next(note for note in report["notes"] if note.startswith("digits/test: another seed"))
     assert "moves accuracy by" in moved and "; other images by" in moved
@@ -46,7 +46,7 @@ def test_another_limit_is_of_the_same_runs(study: Path, tmp_path: Path) -> None:
     second = bench("study", study, *results, "--json")
     assert second.err.count("stored already") == len(first["rows"]) == 3
     assert [r["run_id"] for r in second.json["rows"]] == [r["run_id"] for r in first["rows"]]
-    assert {row["n"] for row in second.json["rows"]} == {20}
+    assert {row["n_samples"] for row in second.json["rows"]} == {20}
 
 
 class Stops:

@@ -177,7 +177,7 @@ def test_a_rehearsal_is_apart_from_the_study(tmp_path: Path) -> None:
     report = done.json
     (row,) = report["rows"]
     figure = row["published"]
-    assert report["name"] == "clark2023-mnist-rehearsal" and row["n"] == 4
+    assert report["name"] == "clark2023-mnist-rehearsal" and row["n_samples"] == 4
     assert figure["rehearsal"] and figure["difference"] == pytest.approx(row["accuracy"] - 0.191)
     for text in (
         "strategy: uniform instead of paired-ttest",

@@ -13,7 +13,7 @@ from helpers.unsealed import write_unsealed
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
-from bench.running.study.rounds import Prefix, expected_images, next_round
+from bench.running.study.rounds import expected_images, next_round
 from bench.running.study.values import Entries
 from bench.store.folder import read_manifest
 
@@ -175,7 +175,6 @@ def test_a_growth_without_a_stop_is_refused(stopping: Path, tmp_path: Path) -> N
 
 def test_rounds_and_prefixes() -> None:
     assert [next_round(n, 1.5, 100) for n in (1, 20, 90)] == [2, 30, 100]
-    assert Prefix(2, ("c", "a", "b")).samples == ("c", "a")
 
 
 def test_expected_images_lie_between_the_least_and_the_most() -> None:

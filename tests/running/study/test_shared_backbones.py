@@ -16,7 +16,7 @@ from helpers.pipelines import save_indexed
 from PIL import Image
 
 from bench.running.kinds.denoiser import encode_texts
-from bench.running.lifecycle import SharedBackbone, run
+from bench.running.lifecycle import Shared, run
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
@@ -105,7 +105,7 @@ def test_a_backbone_encodes_the_prompts_of_its_own_runs_alone(
 
     first, foreign = (prepared(value, "{class}") for value in two)
     later = prepared(two[0], "a {class}")
-    backbone = SharedBackbone().of(first, [foreign.config, later.config])
+    backbone = Shared().backbone_of(first, [foreign.config, later.config])
     encoded = [r.kind.text_files(r)[0].exists() for r in (first, later, foreign)]
     assert encoded == [True, True, False]
     for wrong in (encode_texts, lambda run, backbone: run.kind.open_engine(run, backbone)):

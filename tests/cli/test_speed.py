@@ -12,11 +12,11 @@ from helpers import families
 from helpers.command import bench
 from helpers.engines import limit_memory, prepared
 
+from bench.cli.doctor import matmul_peak, measure_speed
 from bench.engine.batching import rates_by_size
 from bench.errors import UserError
 from bench.machine.cache import read_cached
 from bench.running.settings import make_config
-from bench.running.speed import matmul_peak, measure_speed
 
 
 @pytest.mark.parametrize(("cubic", "largest"), [(0.01, 2048), (1.0, 512)])
@@ -31,14 +31,14 @@ def test_the_peak_is_a_matrix_products(
         sides.append(len(globals["a"]))
         return [9.0, cubic * (sides[-1] / 512) ** 3]
 
-    monkeypatch.setattr("bench.running.speed.repeat", repeat)
+    monkeypatch.setattr("bench.cli.doctor.repeat", repeat)
     peak = matmul_peak(torch.device("cpu"), torch.float32)
     assert peak == pytest.approx(2 * 512**3 / cubic) and max(sides) == largest
 
 
 def test_speed_is_measured_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quickly = partial(measure_speed, seconds=0.2)
-    monkeypatch.setattr("bench.running.speed.measure_speed", quickly)
+    monkeypatch.setattr("bench.cli.doctor.measure_speed", quickly)
     cache = {"BENCH_CACHE_DIR": str(tmp_path)}
     done = bench("doctor", "--quick", "--speed", "--backbone", "tiny-digits", "--json", **cache)
     assert done.code == 0, done.err

@@ -1,0 +1,349 @@
+"""Boards: rows that are ranked together, above them what all share, and the columns of tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import floor
+from string import ascii_uppercase
+from typing import Literal
+
+from bench.contracts.metrics import MetricSpec
+from bench.contracts.parameters import Parameters
+from bench.contracts.specs import provenance
+from bench.discovery.loading import metric_specs, non_default_params
+from bench.reports.facts import Column, Fact, metric_fact
+from bench.reports.formats import (
+    assignments,
+    percent_text,
+    points_text,
+    template_text,
+    value_text,
+)
+from bench.reports.leaderboard.ranking import RANKED
+from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
+from bench.reports.rows import accuracy_fact
+from bench.reports.text import Table, make_table
+from bench.stats.comparison import Settings
+
+PROMPT_SETTINGS = ("prompt", "template")
+DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
+DETAILS = frozenset({"timed", "in-memory", "audited"})  # kinds of labels of wide tables alone
+IN_SETTINGS = frozenset({"draws"})  # kinds of labels that tables show as a setting
+Layout = Literal["narrow", "wide", "page"]
+
+
+@dataclass(frozen=True)
+class BoardLine:
+    """A row of a board, with what tells it apart from the others."""
+
+    row: LeaderboardRow
+    key: str  # letters that label its point in figures
+    marks: Mapping[str, str]  # kind → text
+    params: Parameters  # parameters of the strategy that not all rows share
+    settings: Settings  # other settings that not all rows share
+
+
+@dataclass(frozen=True)
+class Board:
+    """The results on one split of one dataset, best accuracy first, and what all of them share."""
+
+    title: str
+    shared: list[str]  # what all rows have in common
+    lines: list[BoardLine]
+    metrics: list[MetricSpec]  # metrics of which a row has a value, besides the accuracy
+    sources: list[str]  # of reported results; marks refer to their numbers
+
+    def table(
+        self,
+        layout: Layout = "wide",
+        name: Callable[[LeaderboardRow], str] | None = None,
+        link: Callable[[LeaderboardRow], str] | None = None,
+    ) -> Table:
+        """Return the board as a table.
+
+        A `narrow` table has one line per row on a terminal, a `wide` one a column for each setting
+        that differs, and that of a `page` has the keys, and names its runs with marks and settings.
+        `name` returns the name of a row's run, for a last column; `link` returns the address of its
+        section on a page.
+        """
+        page, narrow = layout == "page", layout == "narrow"
+        columns: list[Column[BoardLine]] = []
+        if page:
+            columns += [Column("key", lambda line: Fact("key", line.key))]
+        columns += [Column("rank", lambda line: line.row.rank, "rank")]
+        if page:
+            columns += [Column("run", lambda line: _run_fact(line, link))]
+        else:
+            columns += [
+                Column("model", lambda line: line.row.backbone),
+                Column("strategy", lambda line: _strategy(line, all_settings=narrow)),
+            ]
+        columns += [Column("accuracy", lambda line: accuracy_fact(line.row), "share")]
+        columns += [_metric_column(m) for m in self.metrics if not (narrow and m.column)]
+        columns += [Column("cost", _cost, "cost")]
+        if not narrow:
+            columns += [Column("s", lambda line: line.row.seconds_per_image, "ratio")]
+            if not self.images:
+                columns += [Column("n", lambda line: line.row.n_samples, "count")]
+        if layout == "wide":
+            names = dict.fromkeys(n for line in self._own_first() for n in line.settings)
+            columns += [_setting_column(setting) for setting in names]
+        if not page:
+            details = DETAILS if narrow else frozenset()
+            if any(_marks(line, details) for line in self.lines):
+                columns += [Column("marks", lambda line: _marks(line, details))]
+        if name is not None:
+            columns += [Column("run", lambda line: name(line.row))]
+        above = " · ".join([*self.shared, *self.images])
+        cut = frozenset({"model", "strategy", "marks"} if narrow else ())
+        return make_table(
+            self.title, columns, self.lines, above=above, sources=self.sources, cut=cut
+        )
+
+    @property
+    def images(self) -> list[str]:
+        """The number of images, if all rows have the same."""
+        counts = {line.row.n_samples for line in self.lines}
+        return [f"{n:,} images" for n in counts if n and len(counts) == 1]
+
+    def _own_first(self) -> list[BoardLine]:
+        return sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
+
+
+def _run_fact(line: BoardLine, link: Callable[[LeaderboardRow], str] | None) -> Fact:
+    row, address = line.row, link(line.row) if link else ""
+    options = assignments({**line.params, **line.settings})
+    note = row.source if row.kind == REPORTED else options
+    name = f"{row.backbone} · {row.strategy}"
+    return Fact("run", name, note=note, link=address, marks=line.marks)
+
+
+def _strategy(line: BoardLine, all_settings: bool) -> str:
+    options = {**line.params, **(line.settings if all_settings else {})}
+    return f"{line.row.strategy} {assignments(options)}".strip()
+
+
+def _cost(line: BoardLine) -> Fact:
+    return Fact("cost", line.row.cost, "passes" if line.row.classifier else "cost")
+
+
+def _metric_column(metric: MetricSpec) -> Column[BoardLine]:
+    unit = metric_fact(metric, None).unit
+    return Column(metric.words, lambda line: line.row.metric(metric.name), unit)
+
+
+def _setting_column(name: str) -> Column[BoardLine]:
+    return Column(name, lambda line: value_text(line.settings.get(name)))
+
+
+def _marks(line: BoardLine, left_out: frozenset[str]) -> str:
+    return ", ".join(text for kind, text in line.marks.items() if kind not in left_out)
+
+
+def make_boards(rows: Sequence[LeaderboardRow], metric: str | None = None) -> list[Board]:
+    """Return the boards of rows that are grouped by board already.
+
+    If boards have the same dataset, split and version, their titles also name the data. `metric` is
+    a metric that gets a column at the user's request.
+    """
+    prints: dict[str, set[str | None]] = {}
+    for row in rows:
+        prints.setdefault(_name(row), set()).add(row.fingerprint)
+    made = []
+    for (name, data), group in groupby(rows, key=lambda row: (_name(row), row.fingerprint)):
+        several = len(prints[name]) > 1 and data is not None
+        made.append(_board(name + (f", data {data[:8]}" if several else ""), list(group), metric))
+    return made
+
+
+def board_tables(
+    rows: Sequence[LeaderboardRow],
+    name: Callable[[LeaderboardRow], str] | None = None,
+    metric: str | None = None,
+) -> list[Table]:
+    """Return a wide table per board; below the last one, ranks are explained."""
+    tables = [board.table(name=name) for board in make_boards(rows, metric)]
+    if tables:
+        tables[-1].below.append(RANKED)
+    return tables
+
+
+def _name(row: LeaderboardRow) -> str:
+    version = f", version {row.version}" if row.version else ""
+    return f"{row.dataset}/{row.split}{version}"
+
+
+def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
+    """Return a board.
+
+    Reported results state few settings, so the other rows alone decide what is shared, if there are
+    any; a reported result keeps a setting that differs.
+    """
+    sources: list[str] = []
+    common, marks = board_labels(rows, sources)
+    settings = [{**_chosen_params(row), **row_settings(row)} for row in rows]
+    shared, differing = _split_settings(rows, settings)
+    metrics = [
+        spec
+        for spec in metric_specs().values()
+        if (spec.column or spec.name == metric)
+        and any(row.metric(spec.name) is not None for row in rows)
+    ]
+    lines = []
+    for position, (row, own, options) in enumerate(zip(rows, marks, differing, strict=True)):
+        params = {name: options.pop(name) for name in _chosen_params(row) if name in options}
+        lines.append(BoardLine(row, letter_key(position), own, params, options))
+    return Board(title, [*common, *shared], lines, metrics, sources)
+
+
+def letter_key(position: int) -> str:
+    """Return A, B, … Z, AA, AB, … for the positions 0, 1, … of a list."""
+    text = ""
+    position += 1
+    while position:
+        position, rest = divmod(position - 1, len(ascii_uppercase))
+        text = ascii_uppercase[rest] + text
+    return text
+
+
+def row_labels(row: LeaderboardRow) -> dict[str, str]:
+    """Return the labels of a row, which say how it differs from a usual one, as kind → text."""
+    labels = {}
+    if row.kind == SUBSET:
+        labels[SUBSET] = row.stopped or f"subset of {row.n_total:,}"
+        labels |= {"replayed": "replayed"} if row.replayed_from else {}
+    elif row.kind not in ("measured", "candidates"):
+        labels[row.kind] = row.kind
+    if (recall := row.metric("candidate_recall")) is not None:
+        top = row.parameters.get("top")
+        labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"
+    if (test := row.against_first) is not None:
+        labels["difference"] = points_text(test.difference.estimate, test.difference.interval)
+    labels["trained" if row.trained_on else "zero-shot"] = provenance(row.trained_on)
+    if row.draw_plan not in (None, "grid"):  # not the default plan
+        labels["draws"] = f"draws {row.draw_plan}"
+    if row.cost_timed:
+        labels["timed"] = "cost timed"
+    if row.in_memory:
+        labels["in-memory"] = f"{row.in_memory} in memory"
+    if row.audited and row.agreement_ci95:
+        lower = floor(1000 * row.agreement_ci95[0]) / 10
+        same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"
+        labels["audited"] = f"{same}, ≥ {lower:g} %"
+    if row.private_data:
+        labels["private"] = "private data"
+    if row.failed_samples:
+        labels["failed"] = f"{row.failed_samples:,} failed"
+    return labels
+
+
+def board_labels(
+    rows: Sequence[LeaderboardRow], sources: list[str]
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the labels that the own rows of a board share, and the other labels of each row.
+
+    The training data of most rows counts as shared. On a board with published runs, others are
+    marked. The label of a reported result has the number of its source; a new source is appended to
+    `sources` in place.
+    """
+    labels = [row_labels(row) for row in rows]
+    own = own_row_indices(rows)
+    if any(row.published for row in rows):
+        for row, texts in zip(rows, labels, strict=True):
+            if not row.published and row.kind != REPORTED:
+                texts["yours"] = "yours"
+    for row, texts in zip(rows, labels, strict=True):
+        if row.kind == REPORTED:
+            if row.source not in sources:
+                sources.append(row.source)
+            texts[REPORTED] += f" ({sources.index(row.source) + 1})"
+    training = Counter(provenance(rows[index].trained_on) for index in own)
+    usual, count = training.most_common(1)[0]
+    labels = [{k: v for k, v in texts.items() if v != usual} for texts in labels]
+    shared = {
+        kind: text
+        for kind, text in labels[own[0]].items()
+        if len(rows) > 1 and all(labels[index].get(kind) == text for index in own)
+    }
+    common = [usual + " unless marked" * (count < len(own))]
+    common += [text for kind, text in shared.items() if kind not in IN_SETTINGS]
+    marks = [
+        {k: v for k, v in texts.items() if k not in IN_SETTINGS and shared.get(k) != v}
+        for texts in labels
+    ]
+    return common, marks
+
+
+def row_settings(row: LeaderboardRow) -> Settings:
+    """Return the settings that affect the results of a row, except the strategy's parameters.
+
+    `draws` is included, although it is one of them. Parameters of the backbone are left out if they
+    have their default.
+    """
+    settings = {
+        "draws": None if row.classifier else row.params.get("draws"),
+        "template": template_text(row.template),
+        "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
+        "seed": row.seed,
+        "loss": row.loss,
+        "space": row.space,
+        "plan": row.draw_plan,
+        "dtype": row.dtype,
+        **non_default_params("backbones", row.backbone, row.parameters),
+    }
+    if settings["draws"] == 1:
+        settings.pop("reduction", None)  # every reduction of one draw gives the same number
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def own_row_indices(rows: Sequence[LeaderboardRow]) -> list[int]:
+    """Return the indices of the rows that are not reported results; of all rows if none is."""
+    own = [index for index, row in enumerate(rows) if row.kind != REPORTED]
+    return own or list(range(len(rows)))
+
+
+def _split_settings(
+    rows: Sequence[LeaderboardRow], settings: Sequence[Settings]
+) -> tuple[list[str], list[Settings]]:
+    """Return the settings that the own rows share, as texts, and the other settings of each row.
+
+    One of `DENOISER_SETTINGS` may be missing in rows of classifiers, which have no loss either.
+    """
+    kinds = ("", "rows with draws: ", "rows with prompts: ")
+    shared: dict[str, dict[str, object]] = {kind: {} for kind in kinds}
+    own = [settings[index] for index in own_row_indices(rows)]
+    # The row with the most settings comes first, so that names keep the order of `row_settings`.
+    longest_first = sorted(own, key=len, reverse=True)
+    common: Settings = {}
+    for name in dict.fromkeys(name for options in longest_first for name in options):
+        values = [options[name] for options in own if name in options]
+        without = [options for options in own if name not in options]
+        may_lack = name in DENOISER_SETTINGS and not any("loss" in options for options in without)
+        if all(value == values[0] for value in values) and (may_lack or not without):
+            kind = "rows with prompts: " if name in PROMPT_SETTINGS else "rows with draws: "
+            shared[kind if without else ""][name] = common[name] = values[0]
+    differing = [
+        {k: v for k, v in options.items() if k not in common or v != common[k]}
+        for options in settings
+    ]
+    return [kind + assignments(options) for kind, options in shared.items() if options], differing
+
+
+def _chosen_params(row: LeaderboardRow) -> Parameters:
+    """Return the strategy's parameters that are not at their default, except `draws`."""
+    params = non_default_params("strategies", row.strategy, row.params)
+    return {name: value for name, value in params.items() if name != "draws"}
+
+
+def comparable(lines: Sequence[BoardLine]) -> Iterator[list[BoardLine]]:
+    """Yield the lines that have the same training data, number of images and unit of cost."""
+    groups: dict[tuple[tuple[str, str], int | None, bool], list[BoardLine]] = {}
+    for line in lines:
+        row = line.row
+        if row.kind in ("measured", SUBSET, "replayed"):
+            key = (row.training, row.n_samples, row.classifier)
+            groups.setdefault(key, []).append(line)
+    yield from groups.values()

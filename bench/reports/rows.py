@@ -1,0 +1,177 @@
+"""The row of a run, which the tables of the leaderboard, of runs and of studies have in common."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, PrivateAttr
+
+from bench.contracts.parameters import Parameters
+from bench.contracts.specs import training_group
+from bench.reports.facts import Fact
+from bench.reports.run_view import RunView
+from bench.running.command import reproducing_command
+from bench.stats.metrics import INCOMPLETE
+from bench.store.fields import FullDocument, Interval, MetricFields, Share
+from bench.store.summary import Group
+
+ALTERED = ("corrupt", "control")  # settings that alter the images
+
+
+class RunRow(MetricFields, FullDocument):
+    """A run in a table, in JSON and in CSV; unknown values are None."""
+
+    run_id: str | None = None  # id of the run
+    status: str | None = None  # `complete`, `failed_samples`, `incomplete` or `unreadable`
+    dataset: str | None = None  # registered name, or that of the folder
+    version: int | None = None  # version of the registered dataset
+    split: str | None = None  # split of the dataset
+    fingerprint: str | None = None  # hash of the data
+    backbone: str | None = None  # registered name
+    trained_on: str | None = None  # `dataset/split`, `unknown` or `undeclared`; None: zero-shot
+    weights: str | None = None  # hash of the backbone's files
+    strategy: str | None = None  # strategy that decided
+    params: Parameters = Field({})  # parameters of the strategy
+    draw_plan: str | None = None  # plan of the draws' levels and noise
+    seed: int | None = None  # seed of the noise
+    loss: str | None = None  # function from differences to errors
+    space: str | None = None  # space in which the error is measured
+    dtype: str | None = None  # data type in which the backbone computes
+    parameters: Parameters = Field({})  # all other settings, the backbone's parameters first
+    template: str | None = None  # the user's template; None: the dataset's, or a file of prompts
+    prompt: str | None = None  # first prompt
+    classes: int | None = None  # number of classes
+    accuracy: Share | None = None  # share of the decided images whose prediction is right
+    accuracy_ci95: Interval | None = None  # 95 % interval, for a fixed number of images
+    anytime_ci95: tuple[float, float] | None = None
+    """Confidence sequence of the accuracy, 95 %, if a stopping rule ended the run."""
+    stopped: str | None = None  # where a stopping rule ended the run and what it shows, in words
+    n_samples: int | None = None  # number of decided images
+    n_asked: int | None = None  # number of images of the run
+    n_total: int | None = None  # number of images of the whole split
+    failed_samples: int | None = None  # number of images that failed and therefore count as wrong
+    worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
+    cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
+    evaluations_per_image: float | None = None  # number of forward passes of the network
+    evaluation_equivalents_per_image: float | None = None  # evaluations plus the cost of gradients
+    cost_timed: bool | None = None  # whether the cost of gradients was timed on one machine
+    seconds: float | None = None  # scoring time
+    replayed_from: str | None = None  # run whose errors were replayed; None: not a replay
+    audited: int | None = None  # number of images that were audited by a full sweep
+    audited_same: int | None = None  # number of these that the full sweep decides as the run does
+    agreement_ci95: tuple[float, float] | None = None
+    """95 % interval of the share of all decisions that agree with the full sweep."""
+    private_data: bool = False  # whether others cannot get the data
+    in_memory: str | None = None  # class of the object that scored, if it exists only in memory
+    created: str | None = None  # time at which the run was started, in ISO 8601
+    note: str | None = None  # the user's note
+    tags: list[str] = Field([])  # the user's tags
+    command: str | None = None  # command that makes the run again
+    path: str | None = None  # folder of the run; None: not on this machine
+
+    _run: RunView | None = PrivateAttr(None)
+
+    @classmethod
+    def of(cls, run: RunView, **added: object) -> Self:
+        """Return the row of a run, with the fields that its table adds."""
+        row = cls.model_validate({**_fields(run), **added})
+        row._run = run
+        return row
+
+    @property
+    def run(self) -> RunView:
+        """The run, which must be on this machine."""
+        assert self._run is not None
+        return self._run
+
+    @property
+    def shown_ci95(self) -> tuple[float, float] | None:
+        """The 95 % interval of the accuracy, valid also if a stopping rule ended the run."""
+        return self.anytime_ci95 or self.accuracy_ci95
+
+    @property
+    def classifier(self) -> bool:
+        """Whether the backbone is a classifier, which scores an image in one pass without draws."""
+        return self._run is not None and self._run.manifest.classifier
+
+    @property
+    def aside(self) -> bool:
+        """Whether default tables leave the row out: a replay, a control or a corruption."""
+        return self.replayed_from is not None or any(name in self.parameters for name in ALTERED)
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Scoring time per image in seconds; None if unknown."""
+        return self.seconds / self.n_samples if self.seconds and self.n_samples else None
+
+    @property
+    def training(self) -> tuple[str, str]:
+        """Key that is equal for rows whose backbones were trained on the same data."""
+        return training_group(self.trained_on, self.weights or self.backbone or "")
+
+
+def _fields(run: RunView) -> dict[str, object]:
+    """Return the fields of a run's row; those of results are None if nothing is decided."""
+    manifest, identity, summary = run.manifest, run.manifest.identity, run.so_far
+    fields: dict[str, object] = {
+        "run_id": manifest.run_id,
+        "status": INCOMPLETE,
+        "dataset": manifest.dataset.name,
+        "version": manifest.dataset.version,
+        "split": manifest.dataset.split,
+        "fingerprint": identity.dataset.fingerprint,
+        "backbone": manifest.backbone.name,
+        "trained_on": manifest.backbone.trained_on,
+        "weights": identity.backbone.weights,
+        "strategy": manifest.strategy.name,
+        "params": manifest.strategy.params,
+        "draw_plan": identity.scoring.draw_plan,
+        "seed": identity.seed,
+        "loss": identity.scoring.loss,
+        "space": identity.scoring.space,
+        "dtype": identity.backbone.dtype,
+        "parameters": run.other_settings,
+        "template": run.template,
+        # A run that learned its classes from images used no prompts.
+        "prompt": manifest.prompts[0][0]
+        if manifest.prompts and not identity.learned_from
+        else None,
+        "classes": len(manifest.classes),
+        "n_samples": run.n,
+        "n_asked": manifest.total,
+        "n_total": manifest.dataset.n_total,
+        "replayed_from": manifest.replayed_from,
+        "private_data": manifest.private_data,
+        "in_memory": (manifest.backbone.in_memory or {}).get("class"),
+        "created": manifest.created,
+        "note": manifest.config.note,
+        "tags": manifest.config.tags,
+        "command": reproducing_command(manifest),
+        "path": str(run.path),
+    }
+    if summary is None:
+        return fields
+    values, cost, stop, audit = summary.metrics, summary.cost, run.stop, run.audit
+    fields |= {
+        "status": summary.status,
+        **values.summary_metrics(),
+        "accuracy_ci95": values.accuracy_ci95,
+        "anytime_ci95": stop and stop.interval,
+        "stopped": stop and stop.label,
+        "failed_samples": summary.failed_samples,
+        "worst_group": values.worst_group,
+        "cost": cost.per_image(manifest.classifier),
+        "evaluations_per_image": cost.evaluations_per_image,
+        "evaluation_equivalents_per_image": cost.equivalents_per_image,
+        "cost_timed": cost.timed,
+        "seconds": cost.seconds,
+        "audited": audit and audit.images,
+        "audited_same": audit and audit.same,
+        "agreement_ci95": audit and audit.agreement_ci95,
+    }
+    return fields | ({run.measured.metric: run.measured.value} if run.measured else {})
+
+
+def accuracy_fact(row: RunRow) -> Fact:
+    """Return the accuracy of a row with its interval."""
+    return Fact("accuracy", row.accuracy, "share", row.shown_ci95)
