@@ -241,8 +241,8 @@ def compare(
     """Compare two runs on the images that both have, as `bench compare` does.
 
     `one`, the baseline, and `other` are runs, their ids or their folders; differences are those of
-    the other run minus the baseline's. `metric` is tested: `accuracy`, `balanced_accuracy`,
-    `f1_macro` or `f1_weighted`. `bench.errors.UserError`: there is no such run, or the two share no
+    the other run minus the baseline's. `metric` is tested: any of `bench list metrics` whose needs
+    both runs meet. `bench.errors.UserError`: there is no such run or metric, or the two share no
     image.
     """
     compared = compare_runs(_folder(one, results), _folder(other, results), metric)

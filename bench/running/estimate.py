@@ -24,7 +24,7 @@ from bench.machine.environment import (
 )
 from bench.machine.offline import offline_if_set
 from bench.running.finders import find_dataset
-from bench.running.prepare import ask, prepared_run
+from bench.running.prepare import ask, check_chosen, prepared_run
 from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.settings import RunConfig
@@ -90,6 +90,7 @@ class Plan(Document):
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights (UserError)."""
     prepared, risk = _with_risk(_ask(config))
+    check_chosen(prepared)
     run = prepared if isinstance(prepared, PreparedRun) else None
     missing = [*map(str, filter(None, [prepared.absent])), *_missing(prepared)]
     prompts, device = prepared.prompts, likely_device(config.device)

@@ -19,7 +19,7 @@ from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
 from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
-from bench.running.prepare import NOTHING, AtHand, ask, prepare
+from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
 from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
@@ -98,6 +98,7 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
     in_memory = (at_hand.dataset, at_hand.rows, at_hand.loaded)
     check_executor(config, any(thing is not None for thing in in_memory))
     prepared = prepare(config, at_hand)
+    check_chosen(prepared)
     for warning in prepared.warnings:
         warn_user(warning)
     return prepared

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.testing.datasets import ItemsContract as ItemsContract
     from bench.testing.denoisers import DenoiserContract as DenoiserContract
     from bench.testing.executors import ExecutorContract as ExecutorContract
+    from bench.testing.exporters import ExporterContract as ExporterContract
     from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
     from bench.testing.metrics import MetricContract as MetricContract
     from bench.testing.strategies import StrategyContract as StrategyContract
@@ -31,6 +32,7 @@ MODULES = {
     "DatasetContract": "datasets",
     "DenoiserContract": "denoisers",
     "ExecutorContract": "executors",
+    "ExporterContract": "exporters",
     "ItemsContract": "datasets",
     "LikelihoodContract": "likelihoods",
     "MetricContract": "metrics",
