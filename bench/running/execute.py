@@ -120,11 +120,11 @@ def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
 
 
 def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
-    """Return `manifest` with what only the stored one may have: price of a gradient and warnings.
+    """Return `manifest` with what only the stored one may have: its prices and warnings.
 
-    Merged shards may lack the price.
+    Merged shards may lack the prices.
     """
-    names = ("linearisation_cost", "warnings")
+    names = ("linearisation_cost", "evaluation_flop", "warnings")
     return manifest.model_copy(update={name: getattr(stored, name) for name in names})
 
 
