@@ -255,7 +255,7 @@ def test_a_journal_without_line_ends_fills_no_memory(tmp_path: Path) -> None:
 SAVED = ("--save-errors",)
 READING = (
     *(("show", "RUN"), ("show", "RUN", "--json"), ("show", "RUN", "--statistics")),
-    *(("leaderboard",), ("runs"), ("compare", "RUN", "OTHER"), ("power", "RUN", "OTHER")),
+    *(("leaderboard",), ("runs",), ("compare", "RUN", "OTHER"), ("power", "RUN", "OTHER")),
     *(("show", "RUN", "--metric", "accuracy", "--by", "shape"), ("study", "small", "--show")),
     *(("report", "RUN", "--images", "0", "--out", "OUT"), ("learn", "OTHER", "order", "--json")),
     *(("replay", "OTHER", "--strategy", "uniform", "--set", "samples=2", "--results", "ELSE"),),
