@@ -10,7 +10,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
-from bench.reports.formats import NONE
+from bench.reports.formats import NONE, percent_text
 from bench.reports.study.corruption import CorruptionErrors
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import varied_axes
@@ -92,7 +92,9 @@ def _methods(
             "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
             "cost": f"{method.cost:,.0f}",
             "TFLOP": NONE if method.tflop is None else f"{method.tflop:.3g}",
-            "worst": f"{100 * method.worst_group.accuracy:.1f}" if method.worst_group else NONE,
+            "worst": percent_text(worst.accuracy, worst.accuracy_ci95)
+            if (worst := method.worst_group)
+            else NONE,
             "runs": str(method.runs)
             if method.runs == method.declared
             else f"{method.runs}/{method.declared}",
