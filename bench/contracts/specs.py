@@ -330,6 +330,24 @@ class ViewsSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExporterSpec(Spec):
+    """A format of `bench export`, which writes a run for another tool.
+
+    Attributes:
+        repository: kind of repository on the Hugging Face Hub that takes its files (`bench export
+            --push`); None: none does.
+        several: whether it writes several files, in a folder, instead of one.
+        adds: whether its files may be added to a folder that has others.
+    """
+
+    kind: ClassVar[str] = "exporter"
+
+    repository: Literal["model", "dataset"] | None = None
+    several: bool = False
+    adds: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CollectionSpec(Spec):
     """A named list of registered datasets, written `@NAME` on the command line."""
 
