@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 
 from bench.contracts.metrics import MetricSpec
@@ -62,6 +63,7 @@ def study_tables(report: StudyReport) -> list[Table]:
             runs_of.setdefault(row.error or "", []).append(run)
         lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
         tables.append(Table("Runs that failed", ["run", "why"], lines))
+    tables[:1] = [replace(table, above=report.question) for table in tables[:1]]
     if report.notes:
         tables = tables or [Table(report.name, ["run"], [])]
         tables[-1].below.extend(report.notes)
@@ -95,9 +97,11 @@ def _methods(
     columns += [
         Column("±seeds", lambda m: Fact("", m.shown.of_seeds, unit), "number"),
         Column("cost", lambda m: m.cost, "cost"),
-        Column("worst", lambda m: m.worst_group and m.worst_group.accuracy, "share"),
+        Column("worst", _worst, "share"),
     ]
-    empty = ("templates", "±seeds", "worst")
+    if "backbone" in varied:  # evaluations of one network are comparable
+        columns.insert(-1, Column("TFLOP", lambda m: m.tflop, "ratio"))
+    empty = ("templates", "±seeds", "worst", "TFLOP")
     columns = [c for c in columns if c.name not in empty or any(_known(c, methods))]
     facts: dict[str, Callable[[StudyMethod], str]] = {
         "images": lambda m: f"{m.shown.images:,}",
@@ -117,6 +121,12 @@ def _methods(
 
 def _axis_column(name: str) -> Column[StudyMethod]:
     return Column(name, lambda m: m.axes.get(name, NONE).removeprefix(f"{name} "))
+
+
+def _worst(method: StudyMethod) -> Fact:
+    if (worst := method.worst_group) is None:
+        return Fact("worst", None, "share")
+    return Fact("worst", worst.accuracy, "share", worst.accuracy_ci95)
 
 
 def _known(column: Column[StudyMethod], methods: Sequence[StudyMethod]) -> list[bool]:

@@ -18,10 +18,12 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.contracts.backbone import Likelihood
 from bench.errors import UserError
+from bench.inputs.pixels import MAX_ELONGATION, cut_to_middle
 from bench.inputs.weights import InMemory, Weights
 from bench_plugins.backbones._checkpoint import HERE, check_headers, from_library, load_model
 from bench_plugins.backbones._components import build_on_meta
@@ -96,7 +98,7 @@ class Autoregressive(Likelihood):
         inputs = torch.empty(1, positions, width, device="meta")
         # Without a mask of its own, the network looks at values, which a meta tensor has not.
         mask = torch.empty(1, 1, positions, positions, dtype=torch.bool, device="meta")
-        with FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             states = empty.network(
                 inputs_embeds=inputs, attention_mask=mask, use_cache=False
             ).last_hidden_state
@@ -126,7 +128,11 @@ class Autoregressive(Likelihood):
         return np.array(errors, np.float32)
 
     def _encode(self, image: Image.Image) -> ImageTokens:
-        inputs = self._processor.image_processor(images=image.convert("RGB"), return_tensors="pt")
+        inputs = self._processor.image_processor(
+            images=cut_to_middle(image.convert("RGB"), MAX_ELONGATION),
+            input_data_format="channels_last",  # not guessed, as of an image of one pixel
+            return_tensors="pt",
+        )
         return self.tokens.encode(inputs.to(self.device, self.dtype))
 
     def _states(
