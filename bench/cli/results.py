@@ -1,4 +1,4 @@
-"""`bench results`. Submit, check, export and push results.
+"""`bench results`. Submit, check, merge and audit results.
 
 Group: Many runs, repeated and published, 3.
 
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 
-from bench.cli.export import columns, export, push
 from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
 from bench.cli.output import (
     draw_pictures,
@@ -44,6 +43,7 @@ from bench.reports.terminal.leaderboard import print_boards
 from bench.running.second import audit_stored
 from bench.running.shards import merge
 from bench.stats.metrics import INCOMPLETE
+from bench.store.columns import add_columns, read_columns_csv
 from bench.store.folder import find_run, list_runs, read_manifest
 from bench.store.shipped import SHIPPED_ARCHIVE, shipped_folder
 
@@ -58,7 +58,7 @@ _INTO = click.option(
 
 @click.group()
 def results_command() -> None:
-    """Submit, check, merge, audit, export and push results."""
+    """Submit, check, merge, audit and label results."""
 
 
 def _published_folder(published: str) -> Path:
@@ -107,9 +107,42 @@ def _into_argument(published: str) -> str:
     return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 
-results_command.add_command(export)
-results_command.add_command(push)
-results_command.add_command(columns)
+@results_command.command("columns")
+@click.argument("run")
+@click.argument("file", required=False)
+@click.option(
+    "--of-dataset",
+    "names",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column of the run's dataset; repeat for more.",
+)
+@results_and_json
+@offline()
+def columns(run: str, file: str | None, names: tuple[str, ...], results: str) -> None:
+    """Add further labels to RUN, from FILE, a CSV file, or from columns of its dataset.
+
+    FILE has a column sample_id and one column per label. Metrics that need further labels read
+    them, and `bench view` shows the images with one value. They change neither the run nor its id.
+    """
+    if (file is None) == (not names):
+        raise UserError("Give a CSV file, or --of-dataset COLUMN.")
+    path = find_run(run, results)
+    manifest = read_manifest(path)
+    if file is not None:
+        added = read_columns_csv(Path(file))
+    else:
+        from bench.running.dataset_columns import dataset_columns
+
+        added = dataset_columns(manifest, names)
+    labels_of_run = add_columns(path, manifest, added)
+    end_with_json({name: len(labels) for name, labels in labels_of_run.items()})
+    for name, labels in added.items():
+        kinds = sorted(set(labels.values()) - {""})
+        say(f"{name}: {len(labels):,} images, {len(kinds):,} values")
+    first = next(iter(added))
+    shown = f"bench show {run_name(path, results)} --metric accuracy --by {shlex.quote(first)}"
+    next_steps(("the accuracy by value", shown))
 
 
 @results_command.command("merge")

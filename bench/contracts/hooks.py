@@ -50,6 +50,11 @@ def register_metrics(register: Callable[..., None]) -> None:
 
 
 @hookspec
+def register_exporters(register: Callable[..., None]) -> None:
+    """Call `register(name, target=…, …)` once per exporter, with the fields of `ExporterSpec`."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands with `cli.add_command`. Do not import anything heavy here."""
 

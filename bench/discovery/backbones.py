@@ -96,7 +96,11 @@ def _shipped_with(spec: BackboneSpec, weights: Any) -> Path | None:
 
 def can_linearise(spec: BackboneSpec) -> bool:
     """Return whether the backbone has gradients with respect to its conditioning."""
-    name = "can_linearise"
+    return has_flag(spec, "can_linearise")
+
+
+def has_flag(spec: BackboneSpec, name: str) -> bool:
+    """Return whether a class attribute of the backbone is true, such as `draws_are_equal`."""
     return remember(spec, name, lambda: getattr_static(load_target(spec), name, False) is True)
 
 

@@ -21,6 +21,7 @@ from bench.contracts.specs import (
     BackboneSpec,
     CollectionSpec,
     DatasetSpec,
+    ExporterSpec,
     Spec,
     StrategySpec,
     StudySpec,
@@ -125,11 +126,17 @@ class Plugins:
         self.backbones = Registry(BackboneSpec, "backbones")
         self.strategies = Registry(StrategySpec, "strategies")
         self.views = Registry(ViewsSpec, "views")
+        self.exporters = Registry(ExporterSpec, "exporters")
         self.collections = Registry(CollectionSpec, "collections")
         self.studies = Registry(StudySpec, "studies")
         self.metrics = Registry(MetricSpec, "metrics")
         own = (self.datasets, self.backbones, self.strategies, self.views, self.metrics)
-        self._registries: list[Registry[Any]] = [*own, self.collections, self.studies]
+        self._registries: list[Registry[Any]] = [
+            *own,
+            self.exporters,
+            self.collections,
+            self.studies,
+        ]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []

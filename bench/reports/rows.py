@@ -63,6 +63,7 @@ class RunRow(MetricFields, FullDocument):
     """95 % interval of the share of all decisions that agree with the full sweep."""
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored, if it exists only in memory
+    adapters: str | None = None  # LoRAs and their scales, such as `style × 0.5`
     created: str | None = None  # time at which the run was started, in ISO 8601
     note: str | None = None  # the user's note
     tags: list[str] = Field([])  # the user's tags
@@ -143,6 +144,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "replayed_from": manifest.replayed_from,
         "private_data": manifest.private_data,
         "in_memory": (manifest.backbone.in_memory or {}).get("class"),
+        "adapters": manifest.backbone.adapters,
         "created": manifest.created,
         "note": manifest.config.note,
         "tags": manifest.config.tags,

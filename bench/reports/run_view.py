@@ -34,6 +34,7 @@ from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_
 from bench.store.summary import Again, Summary, read_again, read_swept
 
 if TYPE_CHECKING:
+    from bench.recordings.recording import Recording
     from bench.reports.sentences import Opening
     from bench.running.execute import Finished
 
@@ -123,6 +124,12 @@ class RunView:
         swept = read_swept(self.path, self.manifest)
         return audit_of(swept, self.manifest, self.decisions()) if swept else None
 
+    def recording(self) -> Recording:
+        """Return the recorded errors; UserError if there are none, or not those of all classes."""
+        from bench.recordings.recording import open_recording
+
+        return open_recording(self.path)
+
     @cached_property
     def opening(self) -> Opening:
         """Sentences about the run for readers who do not know the toolkit's terms."""
@@ -195,6 +202,7 @@ class RunView:
         facts = {
             "dataset": f"{data.name}/{data.split}",
             "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
+            "LoRA": backbone.adapters,
             "strategy": strategy,
             "seed": str(identity.seed),
             "template": template_text(self.template),

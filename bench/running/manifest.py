@@ -112,7 +112,10 @@ def make_manifest(
             dtype=question.dtype,
             trained_on=question.trained_on,
             **without_none(
-                in_memory=dict(weights.description) if isinstance(weights, InMemory) else None
+                in_memory=dict(weights.description) if isinstance(weights, InMemory) else None,
+                loras={lora.name: lora.scale for lora in weights.loras} or None
+                if weights
+                else None,
             ),
         ),
         strategy=strategy,

@@ -49,7 +49,7 @@ from bench.running.texts import (
     uneven_prompts_warning,
 )
 from bench.store.documents import Sweep
-from bench.store.folder import shard_folder
+from bench.store.folder import find_run, shard_folder
 from bench.store.identity import CalibratedOn
 
 if TYPE_CHECKING:
@@ -136,6 +136,14 @@ def check_effect(resolved: Resolved) -> None:
             raise UserError(f"{option(name)} {why}")
 
 
+def check_named_runs(config: RunConfig) -> None:
+    """Raise UserError if another run that the settings name does not exist."""
+    weighting, until = config.weighting, config.until
+    learned_from = weighting.source if weighting.name == "learned" else None
+    for name in filter(None, (config.candidates_from, until and until.run, learned_from)):
+        find_run(name, config.results, exact=True)
+
+
 @offline_if_set
 def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> RunQuestion:
     """Resolve and validate a run as far as that needs no manifest.
@@ -147,9 +155,11 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
     resolved, chosen = resolve(config, at_hand.dataset), config.backbone is not None
     split, surveyed, loaded = at_hand.split, at_hand.surveyed, at_hand.loaded
     check_effect(resolved)
+    if images:
+        check_named_runs(config)
     if images and split is None:
         split = load_split(resolved.data, config.split, at_hand.rows)
-        split = split if surveyed is None else replace(split, survey=surveyed)
+        split = split if surveyed is None else replace(split, survey=lambda _: surveyed)
     named = split.class_names if split else load_classes(resolved.data)
     resolved = name_fit_split(resolved, split)
     check_strategy(

@@ -227,11 +227,17 @@ def class_differences(
     labels: Ints, right_a: Bools, right_b: Bools, classes: Sequence[str]
 ) -> list[ClassDifference]:
     """Return the paired comparison of each class that has samples, in label order."""
-    from scipy.stats import false_discovery_control
-
     pairs = _paired_tests(labels, right_a, right_b)
-    adjusted = false_discovery_control([pair.difference.p for pair in pairs]).tolist()
+    adjusted = _adjusted(np.array([pair.difference.p for pair in pairs], dtype=float)).tolist()
     return [
         ClassDifference(**dict(pair), name=classes[label], p_adjusted=p)
         for label, pair, p in zip(np.unique(labels).tolist(), pairs, adjusted, strict=True)
     ]
+
+
+def _adjusted(p: Floats) -> Floats:
+    """Return p-values adjusted for the false discovery rate (Benjamini & Hochberg, 1995)."""
+    order = np.argsort(p)
+    scaled = p[order] * (len(p) / np.arange(1, len(p) + 1))
+    smallest = np.minimum.accumulate(scaled[::-1])[::-1]
+    return np.clip(smallest, 0, 1)[np.argsort(order)]

@@ -34,6 +34,15 @@ class BackboneInfo(Registered):
     in_memory: Mapping[str, Any] | None = None
     """Description of a Python object that was passed as the backbone, None if the weights can be
     named in a command."""
+    loras: Mapping[str, float] | None = None  # scale of each LoRA that was added, by name
+
+    @property
+    def adapters(self) -> str | None:
+        """LoRAs and their scales, such as `style × 0.5`; None without any."""
+        pairs = set((self.loras or {}).items())
+        for component in (self.in_memory or {}).get("adapters", {}).values():
+            pairs |= {(name, scale) for name, scales in component.items() for scale in scales}
+        return ", ".join(f"{name} × {scale:g}" for name, scale in sorted(pairs)) or None
 
 
 class Items(Document):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.testing.datasets import DatasetContract as DatasetContract
     from bench.testing.datasets import ItemsContract as ItemsContract
     from bench.testing.denoisers import DenoiserContract as DenoiserContract
+    from bench.testing.exporters import ExporterContract as ExporterContract
     from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
     from bench.testing.metrics import MetricContract as MetricContract
     from bench.testing.strategies import StrategyContract as StrategyContract
@@ -29,6 +30,7 @@ MODULES = {
     "ClassifierContract": "classifiers",
     "DatasetContract": "datasets",
     "DenoiserContract": "denoisers",
+    "ExporterContract": "exporters",
     "ItemsContract": "datasets",
     "LikelihoodContract": "likelihoods",
     "MetricContract": "metrics",

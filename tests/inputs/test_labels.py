@@ -66,8 +66,12 @@ BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
     "none at all": ([None, None], Value("null"), None, "2 of 2 images have no label"),
     "a negative number": ([-5, 1], INT, None, "the label -5 is negative"),
     "floats": ([0.0, 1.0], Value("float64"), None, "holds 'float64'"),
-    "bools": ([True, False], Value("bool"), None, "holds 'bool'"),
-    "lists": ([[0], [1]], Sequence(INT), None, "expected class names or whole numbers"),
+    "lists": (
+        [[0], [1]],
+        Sequence(INT),
+        None,
+        "expected class names, whole numbers or truth values",
+    ),
     "a number above the declared": ([0, 2], INT, ("cat", "dog"), "has the label 2"),
     "fewer declared than found": (
         [0, 1, 9],

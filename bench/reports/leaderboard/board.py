@@ -229,6 +229,8 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
         labels["timed"] = "cost timed"
     if row.in_memory:
         labels["in-memory"] = f"{row.in_memory} in memory"
+    if row.adapters:
+        labels["LoRA"] = f"LoRA {row.adapters}"
     if row.audited and row.agreement_ci95:
         lower = floor(1000 * row.agreement_ci95[0]) / 10
         same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"

@@ -23,6 +23,7 @@ from torch import nn
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
 
+HERE = "."  # in place of a subfolder, if the folder itself is that of the model
 # Name of a tensor → the file that has it, its dtype and its shape.
 Headers = dict[str, tuple[str, str, list[int]]]
 # Names of dtypes in safetensors. Tensors of all of them are cast to the run's dtype.
@@ -85,11 +86,12 @@ def load_model(
     return module.to(device).eval().requires_grad_(False)
 
 
-def check_headers(weights: Weights, name: str, module: nn.Module) -> None:
-    """Raise UserError if a model's files cannot hold the tensors of `module`.
+def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
+    """Return the tensors in a model's files that its library ignores.
 
-    The module may be on the meta device. If tensors are missing and others are left over, the
-    library may know them by other names, which is decided by `load_model`.
+    Raises UserError if the files cannot hold the tensors of `module`, which may be on the meta
+    device. If tensors are missing and others are left over, the library may know them by other
+    names, which is decided by `load_model`.
     """
     component_cls: Any = type(module)
     state = module.state_dict()
@@ -98,15 +100,14 @@ def check_headers(weights: Weights, name: str, module: nn.Module) -> None:
     for tensor, (file, _, shape) in headers.items():
         if tensor in state and list(state[tensor].shape) != list(shape):
             raise _misshapen(weights, file, tensor, shape, state[tensor].shape)
-    ignored = getattr(component_cls, "_keys_to_ignore_on_load_unexpected", None) or ()
-    left = [
-        tensor
-        for tensor in headers.keys() - state.keys()
-        if not tensor.endswith(LEFT_OVER) and not any(re.search(key, tensor) for key in ignored)
-    ]
+    surplus = [t for t in headers.keys() - state.keys() if not t.endswith(LEFT_OVER)]
+    patterns = getattr(component_cls, "_keys_to_ignore_on_load_unexpected", None) or ()
+    ignored = [tensor for tensor in surplus if any(re.search(key, tensor) for key in patterns)]
+    left = [tensor for tensor in surplus if tensor not in ignored]
     missing = _missing(module, headers.keys())
     if not (left and missing):
         check_names(weights, name, missing, left)
+    return ignored
 
 
 def _missing(module: nn.Module, stored: Collection[str]) -> list[str]:

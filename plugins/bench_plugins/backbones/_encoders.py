@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import check_headers, load_model
+from bench_plugins.backbones._checkpoint import HERE, check_headers, load_model
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._configs import check_class, is_whole
 from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
@@ -27,8 +27,6 @@ from bench_plugins.backbones._preprocessing import (
     read_preprocessing,
 )
 from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
-
-HERE = "."  # the model's files are in the folder itself, not in a subfolder
 
 
 @dataclass(frozen=True)

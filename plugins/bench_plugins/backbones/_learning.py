@@ -6,8 +6,12 @@ How latents are packed and normalised is inferred by passing known numbers throu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from math import prod
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -16,10 +20,11 @@ from torch import Tensor
 
 from bench.contracts.levels import Levels, diffusion_levels, flow_levels
 from bench.errors import UserError
+from bench.machine.cache import read_cached, write_cached
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import supported
 from bench_plugins.backbones._runner import Runner, at_step
-from bench_plugins.backbones._slots import SHORT, Slots
+from bench_plugins.backbones._slots import SHORT, Slot, Slots
 
 DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
@@ -57,6 +62,29 @@ class CallFacts:
         if len(shape) == 4:
             shape.remove(1)
         return shape[0], shape[1], shape[2]
+
+
+def stored_facts(path: Path) -> CallFacts | None:
+    """Return the facts that `store_facts` wrote, or None if there are none."""
+    if (content := read_cached(path)) is None:
+        return None
+    stored = torch.load(BytesIO(content), weights_only=True)
+    if (slots := stored.pop("slots")) is not None:
+        calls = tuple(tuple(Slot(**slot) for slot in call) for call in slots["slots"])
+        slots = Slots(slots["who"], slots["bare"], calls)
+    levels = Levels(**{name: column.numpy() for name, column in stored.pop("levels").items()})
+    normalisation = Normalisation(**stored.pop("normalisation"))
+    return CallFacts(**stored, slots=slots, levels=levels, normalisation=normalisation)
+
+
+def store_facts(path: Path, facts: CallFacts) -> None:
+    """Write facts to a file of the cache, unless a pipeline's own object is among them."""
+    columns = {name: torch.from_numpy(c) for name, c in facts.levels.columns().items()}
+    content = BytesIO()
+    torch.save({**asdict(facts), "levels": columns}, content)
+    with suppress(UnpicklingError):
+        torch.load(BytesIO(content.getvalue()), weights_only=True)
+        write_cached(path, content.getvalue())
 
 
 def learn(runner: Runner, resolution: int | None = None, levels: Levels | None = None) -> CallFacts:

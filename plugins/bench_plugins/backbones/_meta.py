@@ -8,12 +8,12 @@ tensors.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
 from threading import RLock
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ class EmptyPipeline:
         levels: the noise levels described by the scheduler's config; None for the scheduler's own.
         runs: whether its code is expected to run without values: its class is declared, and only
             the folder's tensors are loaded.
+        ignored: tensors in each component's files that its library ignores, such as T5's decoder.
     """
 
     weights: Weights
@@ -56,6 +57,7 @@ class EmptyPipeline:
     classes: Mapping[str, Any]
     levels: Levels | None
     runs: bool
+    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def encoders(self) -> list[str]:
@@ -76,16 +78,19 @@ class EmptyPipeline:
         """Return modules that raise UserError if they are called, as they have no values."""
         return {name: _placeholder(self.weights, name, getattr(self.pipe, name)) for name in names}
 
-    def check_tensors(self, weights: Weights) -> None:
-        """Raise UserError unless the files of `weights` can hold the components' tensors."""
+    def with_files(self, weights: Weights) -> Self:
+        """Return the pipeline with what is `ignored` in the files of `weights`.
+
+        Raises UserError unless they can hold the components' tensors.
+        """
         modules = {name: getattr(self.pipe, name) for name in self.classes}
         weights.prefetch(
             file
             for name, module in modules.items()
             for file in weights.model_files(name, half=module.dtype == torch.float16)
         )
-        for name, module in modules.items():
-            check_headers(weights, name, module)
+        ignored = {name: check_headers(weights, name, module) for name, module in modules.items()}
+        return replace(self, ignored=ignored)
 
 
 @lru_cache(maxsize=8)

@@ -25,6 +25,9 @@ from bench.engine.images import NORMALIZATIONS
 from bench.engine.trees import Tree, mapped
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
+from bench.machine.cache import cache_dir
+from bench.machine.environment import installed_distributions
+from bench.store.identity import digest
 from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
 from bench_plugins.backbones._components import AUTOENCODER, NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
 from bench_plugins.backbones._configs import check_network, check_scaling
@@ -33,13 +36,14 @@ from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._learning import pixels_per_latent
+from bench_plugins.backbones._learning import pixels_per_latent, store_facts, stored_facts
 from bench_plugins.backbones._meta import EmptyPipeline, build
 from bench_plugins.backbones._runner import default_call, parameters_of, token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
 MAX_T5_TOKENS = 512
+FACTS_VERSION = 1  # of what trial calls teach; increase it if other facts would be found
 MAX_ORIGINAL_SIDE = 100_000  # pixels
 
 
@@ -102,7 +106,13 @@ class FolderPipeline(PipelineDenoiser):
         self._classes, self._encoders = empty.classes, empty.encoders
         if inspected is None or weights.loras or weights.file:
             pipe = load_pipeline(weights, self._dtype).to(device)
-            super().__init__(pipe, resolution=resolution, normalize=normalize)
+            libraries = installed_distributions()
+            state = [FACTS_VERSION, weights.fingerprint, device, dtype, settings, libraries]
+            path = cache_dir("calls") / f"{digest({'state': state})}.pt"
+            learned = stored_facts(path)
+            super().__init__(pipe, resolution=resolution, normalize=normalize, learned=learned)
+            if learned is None:
+                store_facts(path, self.learned)
             return
         self._empty = empty.placeholders(empty.classes)
         pipe = _replaced(copy.copy(empty.pipe), self._empty)
@@ -137,18 +147,22 @@ class FolderPipeline(PipelineDenoiser):
         folder = replace(weights, loras=(), file=None)
         inspected = cls.inspected(folder, dtype, **settings)
         empty = inspected.empty if inspected else cls.empty(folder, dtype, **settings)
-        if weights.file is None:
-            empty.check_tensors(folder)
-        return empty, inspected
+        return (empty if weights.file else empty.with_files(folder)), inspected
 
     @classmethod
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
         """Validate the weights without reading tensors. Raises UserError if they cannot be loaded.
 
-        Warns about pipeline classes that have no family, and about adapters in the folder.
+        Warns about pipeline classes that have no family, tensors that a library ignores, and
+        adapters in the folder.
         """
         check_files(weights)
         empty, _ = cls.checked(weights, dtype, **settings)
+        for name, tensors in empty.ignored.items():
+            if tensors:
+                more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
+                where = weights.describe(f"{name}/")
+                warn_user(f"{where} has tensors that its library ignores: {min(tensors)}{more}.")
         if weights.loras or weights.file:
             return
         if not cls.pipelines:
@@ -394,7 +408,7 @@ def _inspect(
             raise
         if not family.pipelines:  # perhaps the code needs real values: fall back to loading
             return None
-        empty.check_tensors(weights)  # may name the component at fault
+        empty.with_files(weights)  # may name the component at fault
         raise weights.error(
             f"{part}/", f"does not fit the other components: {first_line(error)}"
         ) from error

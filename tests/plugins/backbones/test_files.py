@@ -65,6 +65,10 @@ def test_loras_are_added_at_their_scales(
     assert not np.allclose(errors[0], errors[1], rtol=1e-2)
     in_memory = read_manifest(live.folder).backbone.in_memory
     assert in_memory is not None and list(in_memory["adapters"]["unet"]) == ["a", "b"]
+    shown = command("show", added.json["results_dir"], COLUMNS="400").out
+    assert "LoRA: one × 1, style × 0.5" in " ".join(shown.split())
+    board = command("leaderboard", tmp_path, COLUMNS="400").out
+    assert "LoRA one × 1, style × 0.5" in " ".join(board.split())
     ids = {command(*options, "--lora", f"{first}:{s}", "--dry-run").json["run_id"] for s in (1, 2)}
     copied = tmp_path / "copy.safetensors"
     copied.write_bytes(first.read_bytes())

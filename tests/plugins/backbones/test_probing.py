@@ -10,10 +10,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from helpers.damage import says
 from helpers.families import save
+from PIL import Image
 
 import bench_plugins.backbones as room
 from bench.errors import UserError
+from bench.inputs.weights import resolve
 from bench_plugins.backbones._probing import (
     PROBED_STEPS,
     check_assumptions,
@@ -21,6 +24,7 @@ from bench_plugins.backbones._probing import (
     check_steps,
 )
 from bench_plugins.backbones.pipeline import PipelineDenoiser
+from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 TINY = Path(room.__file__).parent / "weights" / "tiny_digits"
 
@@ -142,6 +146,27 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
         prompts = own.encode_prompts(["one", "two", "three"])
         answers = [made.denoise(x_t, time, prompts) for made in (denoiser, own)]
     torch.testing.assert_close(*answers)
+
+
+def test_what_trial_calls_taught_is_remembered(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of a class of which nothing is declared is tried once."""
+    pipe.save_pretrained(folder := tmp_path / "folder")
+    says("model_index.json", _class_name="StableDiffusionPAGPipeline")(folder)
+    tried = FolderPipeline(resolve(str(folder)))
+    monkeypatch.setattr("bench_plugins.backbones.pipeline.learn", None)
+    monkeypatch.setattr("bench_plugins.backbones.pipeline.check_assumptions", None)
+    remembered = FolderPipeline(resolve(str(folder)))
+    x_t = torch.randn(2, *tried.latent_shape, generator=torch.Generator().manual_seed(0))
+    answers = [
+        made.denoise(x_t, torch.tensor([10, 700]), made.encode_prompts(["one", "two"]))
+        for made in (tried, remembered)
+    ]
+    torch.testing.assert_close(*answers, rtol=0, atol=0)
+    image = Image.new("RGB", (tried.resolution, tried.resolution), (200, 90, 10))
+    latents = [made.encode_images([image]) for made in (tried, remembered)]
+    torch.testing.assert_close(*latents, rtol=0, atol=0)
 
 
 def test_latents_drawn_in_another_way_are_refused(pipe: Any) -> None:

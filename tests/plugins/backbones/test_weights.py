@@ -31,13 +31,14 @@ from helpers.damage import (
     truncates,
     writes,
 )
+from helpers.families import save
 from helpers.places import ROOT
 from safetensors.torch import load_file
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench_plugins.backbones._checkpoint import load_model
-from bench_plugins.backbones.families import StableDiffusion
+from bench_plugins.backbones.families import PixArt, StableDiffusion
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -290,10 +291,18 @@ def test_refused_tensors(name: str, empty: Any, tmp_path: Path) -> None:
     damage(folder)
     weights = resolve(str(folder))
     with pytest.raises(UserError, match=message) as caught:
-        empty.check_tensors(weights)
+        empty.with_files(weights)
         for part, kind in empty.classes.items():
             load_model(weights, part, kind, torch.float32, "cpu")
     assert_explained(caught.value, folder)
+
+
+def test_tensors_that_a_library_ignores_are_listed(tmp_path: Path) -> None:
+    """T5's decoder, in a folder whose encoder alone is used."""
+    save("pixart", folder := tmp_path / "pixart")
+    tensors(TEXT, adds("decoder.block.0.weight"))(folder)
+    with pytest.warns(match="text_encoder/ has tensors that its library ignores: decoder.block"):
+        PixArt.check_weights(resolve(str(folder)))
 
 
 @pytest.mark.parametrize("name", REFUSED)

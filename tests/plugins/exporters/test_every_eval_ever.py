@@ -11,7 +11,7 @@ import pytest
 from helpers.command import bench
 from helpers.runs import store
 
-from bench.reports.every_eval_ever import SCHEMA_VERSION
+from bench_plugins.exporters.every_eval_ever import SCHEMA_VERSION
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMAS = Path(__file__).with_name("every_eval_ever")
@@ -26,7 +26,7 @@ def schema(name: str) -> Any:
 
 def exported(run: Path, out: Path) -> tuple[Path, Any, Path, list[Any]]:
     """Return the document and the lines that the command writes, with their files."""
-    done = bench("results", "export", run, "--format", "every-eval-ever", "--out", out)
+    done = bench("export", run, "--format", "every-eval-ever", "--out", out)
     assert done.code == 0, done.err
     (lines_file,) = out.rglob("*.jsonl")
     document_file = lines_file.with_name(lines_file.name.replace("_samples.jsonl", ".json"))
@@ -87,7 +87,7 @@ def test_a_run_of_a_model_is_valid(tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_complete_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
     half = store(tmp_path, [0, 1], [0, 1], complete=False)
-    arguments = ("results", "export", half, "--format", "every-eval-ever")
+    arguments = ("export", half, "--format", "every-eval-ever")
     assert bench(*arguments, "--out", tmp_path / "out").code == 2
     refused = bench(*arguments)
     assert refused.code == 2 and "--out" in refused.err

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.exporters import Exporter
 from bench.contracts.specs import provenance
 from bench.errors import UserError
-from bench.machine.files import write_atomically, writing
-from bench.recordings.recording import CROISSANT, Recording, open_recording
 from bench.reports.formats import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
+from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_markdown, escape_yaml
 from bench.store import identity as ids
 from bench.store.cells import DRAWS, ERROR_FOLDERS, read_part_table
@@ -29,77 +28,67 @@ from bench.store.fields import to_json
 from bench.store.folder import MANIFEST
 from bench.store.journal import JOURNAL
 from bench.store.packed import write_packed
-from bench.store.summary import SUMMARY, read_summary
+from bench.store.summary import SUMMARY
 
-ERROR_CARD = "README.md"
+if TYPE_CHECKING:
+    from bench.recordings.recording import Recording
+
 Errors = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """Options of an exported dataset: the licence of the errors, as SPDX id, and their precision.
+class ErrorDataset(Exporter):
+    """A recorded run as a dataset: a card, a Croissant description, documents and errors.
 
-    Errors are rounded to 2^-error_bits of their draw's standard deviation over the prompts.
+    It has no image, and no absolute path of this machine. `licence` is that of the errors, as SPDX
+    id. With `bits`, errors are rounded to 2^-bits of their draw's standard deviation over the
+    prompts; None: they are exact.
     """
 
-    licence: str | None = None
-    error_bits: int | None = None
+    def __init__(self, licence: str | None = None, bits: int | None = None) -> None:
+        if bits is not None and not 4 <= bits <= 16:
+            raise ValueError(f"bits must be from 4 to 16, got {bits}")
+        self._licence, self._bits = licence, bits
 
-
-def write_error_dataset(run: Path, out: Path, sharing: Sharing | None = None) -> list[Path]:
-    """Write a recorded run as a dataset to the empty or new folder `out`, and return its files.
-
-    The dataset has a card, a Croissant description, the run's documents, and its errors as parquet.
-    It has no image, and no absolute path of this machine. Raises UserError if the run has no
-    recorded errors, or only those of some classes.
-    """
-    sharing = sharing or Sharing()
-    recording = open_recording(run)
-    if sharing.error_bits and (recording.path / "first_order").is_dir():
-        raise UserError(
-            "--error-bits: the run also recorded first-order errors, which cannot be rounded."
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write the dataset; UserError if the run has no errors, or only those of some classes."""
+        recording, bits = run.recording(), self._bits
+        if bits and (run.path / "first_order").is_dir():
+            raise UserError(
+                "bits: the run also recorded first-order errors, which cannot be rounded."
+            )
+        sample_ids = [record["sample_id"] for record in recording.records]
+        for kind in ERROR_FOLDERS:
+            if (run.path / kind).is_dir():
+                write_packed(folder / kind, _tables(run.path / kind, sample_ids, bits))
+        if (run.path / DRAWS).is_file():
+            shutil.copyfile(run.path / DRAWS, folder / DRAWS)
+        # If some images of the run failed, only the others can be replayed.
+        manifest = recording.manifest.model_copy(update={"samples": sample_ids})
+        if bits is not None:
+            manifest = _rounded_manifest(manifest, bits)
+        content = manifest.plain()
+        identity = content.pop("identity")  # unchanged, because a replay refers to it
+        contents = {
+            MANIFEST: to_json({**strip_paths(content), "identity": identity}),
+            JOURNAL: json_lines(recording.records),
+        }
+        # The summary is that of the exact errors.
+        summary = None if bits else run.stored.summary
+        if summary is not None and summary.dataset.n_samples == len(sample_ids):
+            contents[SUMMARY.name] = to_json(strip_paths(summary.plain()))
+        schema = read_part_table(folder / "errors", sample_ids[0]).schema
+        described = croissant(
+            manifest.run_id,
+            f"{_title(manifest)}: one error per image, noise draw and prompt. No image is"
+            " included.",
+            self._licence,
+            manifest.created,
+            {field.name: str(field.type) for field in schema},
         )
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise UserError(f"--out {out} already exists and is not an empty folder. Name a new one.")
-    try:
-        with writing(f"--out {out}"):
-            out.mkdir(parents=True, exist_ok=True)
-            _write(recording, out, sharing)
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
-    return sorted(path for path in out.rglob("*") if path.is_file())
-
-
-def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
-    sample_ids = [record["sample_id"] for record in recording.records]
-    for kind in ERROR_FOLDERS:
-        if (recording.path / kind).is_dir():
-            write_packed(out / kind, _tables(recording, kind, sample_ids, sharing.error_bits))
-    if (recording.path / DRAWS).is_file():
-        shutil.copyfile(recording.path / DRAWS, out / DRAWS)
-    # If some images of the run failed, only the others can be replayed.
-    manifest = recording.manifest.model_copy(update={"samples": sample_ids})
-    if sharing.error_bits is not None:
-        manifest = _rounded_manifest(manifest, sharing.error_bits)
-    content = manifest.plain()
-    identity = content.pop("identity")  # unchanged, because a replay refers to it
-    write_atomically(out / MANIFEST, to_json({**strip_paths(content), "identity": identity}))
-    write_atomically(out / JOURNAL, json_lines(recording.records))
-    # The summary is that of the exact errors.
-    summary = None if sharing.error_bits else read_summary(recording.path, recording.manifest)
-    if summary is not None and summary.dataset.n_samples == len(sample_ids):
-        write_atomically(out / SUMMARY.name, to_json(strip_paths(summary.plain())))
-    schema = read_part_table(out / "errors", sample_ids[0]).schema
-    described = croissant(
-        manifest.run_id,
-        f"{_title(manifest)}: one error per image, noise draw and prompt. No image is included.",
-        sharing.licence,
-        manifest.created,
-        {field.name: str(field.type) for field in schema},
-    )
-    write_atomically(out / CROISSANT, to_json(described))
-    write_atomically(out / ERROR_CARD, make_card(recording, manifest, sharing))
+        contents["croissant.json"] = to_json(described)
+        contents["README.md"] = make_card(recording, manifest, self._licence)
+        for name, text in contents.items():
+            (folder / name).write_text(text, "utf-8")
 
 
 def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
@@ -112,13 +101,11 @@ def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
     )
 
 
-def _tables(
-    recording: Recording, kind: str, sample_ids: list[str], bits: int | None
-) -> Iterator[tuple[str, Any]]:
+def _tables(folder: Path, sample_ids: list[str], bits: int | None) -> Iterator[tuple[str, Any]]:
     import pyarrow as pa
 
     for sample_id in sample_ids:
-        table = read_part_table(recording.path / kind, sample_id)
+        table = read_part_table(folder, sample_id)
         column = table.schema.get_field_index("sample_id")
         if column >= 0:  # dictionary-encoded in the parts of a run, plain text in the export
             table = table.set_column(column, "sample_id", table["sample_id"].cast("string"))
@@ -154,7 +141,7 @@ def _title(manifest: Manifest) -> str:
     )
 
 
-def make_card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str:
+def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> str:
     """Return the dataset card as Markdown; `manifest` is the exported one."""
     from huggingface_hub import DatasetCardData
 
@@ -162,7 +149,7 @@ def make_card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str
     scoring = manifest.identity.scoring.plain()
     header = DatasetCardData(
         pretty_name=_title(manifest),
-        license=sharing.licence and sharing.licence.lower(),
+        license=licence and licence.lower(),
         task_categories=["zero-shot-image-classification"],
         tags=["diffusion-classifier", "bench", "denoising-errors"],
         configs=escape_yaml(
@@ -203,7 +190,7 @@ bench sweep hf:OWNER/NAME                      # every strategy: cost against ag
 | seed | {manifest.identity.seed} |
 | recorded | {escape_markdown(manifest.created)} |
 | errors | {_precision(manifest.identity.scoring.error_bits)} |
-| licence of the errors | {escape_markdown(sharing.licence or "not stated")} |
+| licence of the errors | {escape_markdown(licence or "not stated")} |
 
 | file | content |
 |---|---|

@@ -1,4 +1,4 @@
-"""`bench results export` and `bench results push`: every format read by what it is for."""
+"""`bench export`: every format read by what it is for."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from helpers.hub import Hub, a_hub
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 from helpers.runs import store
 
-from bench.reports.error_dataset import round_errors
 from bench.reports.text import Table, to_latex
+from bench_plugins.exporters.errors import round_errors
 
 LABELS, SAID = [0, 1, 2, 0], [0, 1, 1, None]
 RACE = {"delta": 0.1}
+RESULT = ("--format", "eval-results", "--set", "hub_dataset=owner/data")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def test_csv_has_a_row_per_image(run: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(bench("results", "export", run, "--format", "csv").out)))
+    rows = list(csv.DictReader(io.StringIO(bench("export", run, "--format", "csv").out)))
     assert [row["sample_id"] for row in rows] == ["'=1+1", "b", "c", "d"]  # no formula
     assert [row["prediction"] for row in rows] == ["class 0", "class 1", "class 1", ""]
     assert [row["correct"] for row in rows] == ["True", "True", "False", "False"]
@@ -54,10 +55,10 @@ def test_csv_has_a_row_per_image(run: Path) -> None:
 
 
 def test_parquet_has_the_same_rows(run: Path, tmp_path: Path) -> None:
-    refused = bench("results", "export", run, "--format", "parquet")
+    refused = bench("export", run, "--format", "parquet")
     assert refused.code == 2 and "--out" in refused.err
     out = tmp_path / "samples.parquet"
-    assert bench("results", "export", run, "--format", "parquet", "--out", out).code == 0
+    assert bench("export", run, "--format", "parquet", "--out", out).code == 0
     table = pq.read_table(out)
     assert table.schema.metadata[b"run_id"].decode() == run.name
     assert table["sample_id"].to_pylist() == ["=1+1", "b", "c", "d"]
@@ -66,7 +67,7 @@ def test_parquet_has_the_same_rows(run: Path, tmp_path: Path) -> None:
 
 
 def test_latex_is_a_table_whose_names_are_text(run: Path) -> None:
-    out = bench("results", "export", run, "--format", "latex").out
+    out = bench("export", run, "--format", "latex").out
     assert out.count(r"\begin{tabular}") == out.count(r"\end{tabular}") == 1
     row = next(line for line in out.splitlines() if line.startswith(r"a\_b\%"))
     assert row.endswith(r"\\") and row.count(" & ") == 7 and "50.0 (15.0--85.0)" in row
@@ -85,26 +86,26 @@ def test_eval_results_are_what_the_hub_parses(run: Path, tmp_path: Path) -> None
     hub = pytest.importorskip("huggingface_hub")
     if not hasattr(hub, "parse_eval_result_entries"):
         pytest.skip("huggingface_hub is older than 1.4")
-    refused = bench("results", "export", run, "--format", "eval-results")
-    assert refused.code == 2 and "--hub-dataset" in refused.err
+    refused = bench("export", run, "--format", "eval-results")
+    assert refused.code == 2 and "--set hub_dataset" in refused.err
     done = bench(
-        *("results", "export", run, "--format", "eval-results"),
-        *("--hub-dataset", "owner/data", "--task", "test"),
+        *("export", run, "--format", "eval-results"),
+        *("--set", "hub_dataset=owner/data", "--set", "task=test"),
     )
     (entry,) = hub.parse_eval_result_entries(yaml.safe_load(done.out))
     assert (entry.dataset_id, entry.task_id, entry.value) == ("owner/data", "test", 0.5)
     assert entry.notes is not None and run.name in entry.notes and "full draws=5" in entry.notes
     on_hub = store(tmp_path, LABELS, SAID, seed=3, config={"dataset": f"hf:owner/data@{'a' * 40}"})
-    done = bench("results", "export", on_hub, "--format", "eval-results")
+    done = bench("export", on_hub, "--format", "eval-results")
     (entry,) = hub.parse_eval_result_entries(yaml.safe_load(done.out))
     assert (entry.dataset_id, entry.dataset_revision) == ("owner/data", "a" * 40)
 
 
 def test_an_error_table_replays_as_its_run_does(recorded: Path, tmp_path: Path) -> None:
     out = tmp_path / "table"
-    done = bench("results", "export", recorded, "--format", "errors", "--out", out)
+    done = bench("export", recorded, "--format", "errors", "--out", out)
     assert done.code == 0, done.err
-    again = bench("results", "export", recorded, "--format", "errors", "--out", out)
+    again = bench("export", recorded, "--format", "errors", "--out", out)
     assert again.code == 2 and "already exists" in again.err
     header = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
     assert header["configs"][0]["data_files"] == "errors/*.parquet"
@@ -123,7 +124,7 @@ def test_no_path_of_this_machine_is_passed_on(tmp_path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["config"]["data_dir"] = "/home/somebody/data"
     (path / "manifest.json").write_text(json.dumps(manifest))
-    assert bench("results", "export", path, "--format", "errors", "--out", tmp_path / "t").code == 0
+    assert bench("export", path, "--format", "errors", "--out", tmp_path / "t").code == 0
     for file in (tmp_path / "t").glob("*.*"):
         assert b"somebody" not in file.read_bytes(), file
 
@@ -131,7 +132,7 @@ def test_no_path_of_this_machine_is_passed_on(tmp_path: Path) -> None:
 def test_a_dry_run_shows_and_sends_nothing(run: Path, hub: Hub) -> None:
     before = list(hub.asked)
     done = bench(
-        *("results", "push", run, "--to", "owner/model", "--hub-dataset", "owner/data"),
+        *("export", run, "--push", "owner/model", *RESULT),
         "--dry-run",
         HF_ENDPOINT=hub.address,
     )
@@ -141,7 +142,7 @@ def test_a_dry_run_shows_and_sends_nothing(run: Path, hub: Hub) -> None:
 
 
 def test_a_result_is_pushed(run: Path, hub: Hub) -> None:
-    push = ("results", "push", run, "--to", "owner/model", "--hub-dataset", "owner/data")
+    push = ("export", run, "--push", "owner/model", *RESULT)
     refused = bench(*push, HF_ENDPOINT=hub.address)
     assert refused.code == 1 and "--create" in refused.err
     hub.files["models/owner/model"] = {}
@@ -150,7 +151,7 @@ def test_a_result_is_pushed(run: Path, hub: Hub) -> None:
     assert "/owner/model/commit/" in done.json["address"]
     (content,) = hub.files["models/owner/model"].values()
     assert yaml.safe_load(content)[0]["value"] == 0.5
-    wrong = bench("results", "push", run, "--to", "model", HF_ENDPOINT=hub.address)
+    wrong = bench("export", run, "--push", "model", *RESULT, HF_ENDPOINT=hub.address)
     assert wrong.code == 2 and "owner/name" in wrong.err
 
 
@@ -160,7 +161,7 @@ def test_errors_are_pushed_and_replayed_from_the_hub(
     import huggingface_hub.constants as constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    push = ("results", "push", recorded, "--to", "owner/errors", "--format", "errors", "--create")
+    push = ("export", recorded, "--push", "owner/errors", "--format", "errors", "--create")
     done = bench(*push, HF_ENDPOINT=hub.address)
     assert done.code == 0, done.err
     assert "errors/packed-00000.parquet" in hub.files["datasets/owner/errors"]
@@ -185,7 +186,7 @@ def sweep_rows(path: Path) -> list[Any]:
 
 def test_a_stranger_makes_each_table_of_a_recording_again(recorded: Path, tmp_path: Path) -> None:
     out = tmp_path / "shared"
-    assert bench("results", "export", recorded, "--format", "errors", "--out", out).code == 0
+    assert bench("export", recorded, "--format", "errors", "--out", out).code == 0
     assert sweep_rows(out) == sweep_rows(recorded)
 
 
@@ -193,8 +194,8 @@ def test_an_error_table_states_its_licence_and_describes_its_columns(
     recorded: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "shared"
-    command = ("results", "export", recorded, "--format", "errors", "--out", out)
-    assert bench(*command, "--licence", "CC-BY-4.0").code == 0
+    command = ("export", recorded, "--format", "errors", "--out", out)
+    assert bench(*command, "--set", "licence=CC-BY-4.0").code == 0
     card = (out / "README.md").read_text()
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-4.0"
     described = json.loads((out / "croissant.json").read_text())
@@ -210,15 +211,15 @@ def test_an_error_table_states_its_licence_and_describes_its_columns(
 
 def _card_without_licence(recorded: Path, tmp_path: Path) -> str:
     out = tmp_path / "unlicensed"
-    assert bench("results", "export", recorded, "--format", "errors", "--out", out).code == 0
+    assert bench("export", recorded, "--format", "errors", "--out", out).code == 0
     assert "license" not in json.loads((out / "croissant.json").read_text())
     return (out / "README.md").read_text()
 
 
 def test_rounded_errors_take_less_room_and_decide_the_same(recorded: Path, tmp_path: Path) -> None:
     out = tmp_path / "rounded"
-    command = ("results", "export", recorded, "--format", "errors", "--out", out)
-    assert bench(*command, "--error-bits", 8).code == 0
+    command = ("export", recorded, "--format", "errors", "--out", out)
+    assert bench(*command, "--set", "bits=8").code == 0
     there, before = (
         sum(f.stat().st_size for f in p.iterdir()) for p in (out / "errors", recorded / "errors")
     )
@@ -231,7 +232,7 @@ def test_rounded_errors_take_less_room_and_decide_the_same(recorded: Path, tmp_p
     # It is another recording: replays of it do not take the place of replays of the exact errors.
     assert rows[0][0]["replayed_from"] != exact[0][0]["replayed_from"]
     again = tmp_path / "again"  # what was rounded stays so
-    assert bench("results", "export", out, "--format", "errors", "--out", again).code == 0
+    assert bench("export", out, "--format", "errors", "--out", again).code == 0
     for folder in (out, again):
         assert "rounded to about 1/256" in (folder / "README.md").read_text()
         assert not (folder / "summary.json").exists()

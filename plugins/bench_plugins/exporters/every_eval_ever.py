@@ -18,20 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.contracts.exporters import Exporter
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
-from bench.machine.files import write_atomically, writing
+from bench.machine.hub import SCHEME
 from bench.reports.formats import assignments, value_text
-from bench.reports.hub import on_hub
 from bench.reports.run_view import RunView
 from bench.reports.samples import sample_rows
 from bench.running.command import reproducing_command
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
-from bench.store.runs import StoredRun, read_run
-from bench.store.summary import Summary
+from bench_plugins.exporters.hub import on_hub
 
 SCHEMA_VERSION = "0.3.0"
 MAX_CHOICES = 100  # with more classes, the lines do not list them
@@ -39,47 +38,44 @@ OWNER = "diffusion-classifier-bench"  # of models that are not on the Hub
 _UNUSUAL = re.compile(r"[^\w.+-]")  # characters to avoid in the name of a folder
 
 
-def write_every_eval_ever(run: Path, out: Path) -> list[Path]:
-    """Write a complete run's document and its images below `out`, and return both files."""
-    stored = read_run(run)
-    manifest = stored.manifest
-    stored.require_summary()
-    model = _model_id(manifest)
-    folder = Path("data", *(_folder_name(name) for name in (manifest.dataset.name, *model)))
-    name = uuid.UUID(bytes=hashlib.sha256(manifest.run_id.encode()).digest()[:16], version=4)
-    samples = folder / f"{name}_samples.jsonl"
-    now = f"{time.time():.0f}"
-    evaluation = f"{manifest.dataset.name}/{'/'.join(model)}/{now}"
-    shared = {"schema_version": SCHEMA_VERSION, "evaluation_id": evaluation}
-    lines = list(_lines(stored, {**shared, "model_id": "/".join(model)}))
-    content = "".join(f"{_json(line)}\n" for line in lines).encode()
-    document = {
-        **shared,
-        "retrieved_timestamp": now,
-        "evaluation_timestamp": f"{datetime.fromisoformat(manifest.created).timestamp():.0f}",
-        "source_metadata": {
-            "source_type": "evaluation_run",
-            "source_organization_name": "unknown",
-            "evaluator_relationship": "other",
-            "additional_details": {"run_id": manifest.run_id},
-        },
-        "eval_library": {"name": "diffusion-classifier-bench", "version": __version__},
-        "model_info": _model(manifest, model),
-        "evaluation_results": _results(stored),
-        "detailed_evaluation_results": {
-            "format": "jsonl",
-            "file_path": samples.as_posix(),
-            "hash_algorithm": "sha256",
-            "checksum": hashlib.sha256(content).hexdigest(),
-            "total_rows": len(lines),
-        },
-    }
-    files = [out / folder / f"{name}.json", out / samples]
-    with writing(f"--out {out}"):
-        files[0].parent.mkdir(parents=True, exist_ok=True)
-        for file, text in zip(files, (_json(document).encode(), content), strict=True):
-            write_atomically(file, text)
-    return files
+class EveryEvalEver(Exporter):
+    """A document with one result per metric, and JSON Lines with one line per image."""
+
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write both files at their paths in the database; UserError if the run is incomplete."""
+        run.stored.require_summary()
+        manifest, model = run.manifest, _model_id(run.manifest)
+        place = Path("data", *(_folder_name(name) for name in (manifest.dataset.name, *model)))
+        name = uuid.UUID(bytes=hashlib.sha256(manifest.run_id.encode()).digest()[:16], version=4)
+        now = f"{time.time():.0f}"
+        evaluation = f"{manifest.dataset.name}/{'/'.join(model)}/{now}"
+        shared = {"schema_version": SCHEMA_VERSION, "evaluation_id": evaluation}
+        lines = list(_lines(run, {**shared, "model_id": "/".join(model)}))
+        content = "".join(f"{_json(line)}\n" for line in lines).encode()
+        document = {
+            **shared,
+            "retrieved_timestamp": now,
+            "evaluation_timestamp": f"{datetime.fromisoformat(manifest.created).timestamp():.0f}",
+            "source_metadata": {
+                "source_type": "evaluation_run",
+                "source_organization_name": "unknown",
+                "evaluator_relationship": "other",
+                "additional_details": {"run_id": manifest.run_id},
+            },
+            "eval_library": {"name": "diffusion-classifier-bench", "version": __version__},
+            "model_info": _model(manifest, model),
+            "evaluation_results": _results(run),
+            "detailed_evaluation_results": {
+                "format": "jsonl",
+                "file_path": (place / f"{name}_samples.jsonl").as_posix(),
+                "hash_algorithm": "sha256",
+                "checksum": hashlib.sha256(content).hexdigest(),
+                "total_rows": len(lines),
+            },
+        }
+        (folder / place).mkdir(parents=True)
+        (folder / place / f"{name}.json").write_text(_json(document), "utf-8")
+        (folder / place / f"{name}_samples.jsonl").write_bytes(content)
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -88,7 +84,7 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def _model_id(manifest: Manifest) -> tuple[str, str]:
     """Return the owner and the name of the model, as on the Hub if its weights are from there."""
-    weights = (manifest.backbone.weights or "").removeprefix("hf:").partition("@")[0]
+    weights = (manifest.backbone.weights or "").removeprefix(SCHEME).partition("@")[0]
     if re.fullmatch(r"[\w.-]+/[\w.-]+", weights) and not Path(weights).exists():
         owner, _, name = weights.partition("/")
         return owner, name
@@ -115,8 +111,8 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
     }
 
 
-def _results(stored: StoredRun) -> list[dict[str, object]]:
-    manifest, summary = stored.manifest, stored.require_summary()
+def _results(run: RunView) -> list[dict[str, object]]:
+    manifest, summary = run.manifest, run.summary
     values = summary.metrics.plain()
     low, high = summary.metrics.accuracy_ci95
     interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": "Wilson score"}
@@ -135,7 +131,7 @@ def _results(stored: StoredRun) -> list[dict[str, object]]:
                 "source_data": _source(manifest),
                 "metric_config": _metric(name, metric),
                 "score_details": details,
-                "generation_config": _settings(manifest, summary, RunView(stored).template),
+                "generation_config": _settings(run),
             }
         )
     return results
@@ -177,9 +173,10 @@ def _source(manifest: Manifest) -> dict[str, object]:
     return {**shared, "source_type": "hf_dataset", **hub}
 
 
-def _settings(manifest: Manifest, summary: Summary, template: str | None) -> dict[str, object]:
+def _settings(run: RunView) -> dict[str, object]:
+    manifest, summary = run.manifest, run.summary
     arguments = without_none(
-        execution_command=reproducing_command(manifest), prompt_template=template
+        execution_command=reproducing_command(manifest), prompt_template=run.template
     )
     strategy = f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip()
     scoring = manifest.identity.scoring.plain()
@@ -192,10 +189,10 @@ def _settings(manifest: Manifest, summary: Summary, template: str | None) -> dic
     return {"generation_args": arguments, "additional_details": details}
 
 
-def _lines(stored: StoredRun, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:
-    manifest = stored.manifest
+def _lines(run: RunView, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:
+    manifest = run.manifest
     choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
-    for row in sample_rows(stored.path, manifest):
+    for row in sample_rows(run.path, manifest):
         answer, seconds = row["prediction"] or "", row["seconds"]
         question = f"Which class does the image {row['sample_id']} show?"
         reference = [row["label"]]
