@@ -223,6 +223,11 @@ _LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, object]
         ("name",),
         _spec_json,
     ),
+    "executors": (
+        "List the executors, as --executor takes them; with NAME, show one.",
+        ("name",),
+        _spec_json,
+    ),
     "metrics": (
         "List the metrics, as --metric takes them; with NAME, show one with its parameters.",
         ("name", "needs"),

@@ -111,7 +111,8 @@ class Commit:
 
         Raises UserError if the disk has no room for them, and SilentHubError.
         """
-        if (reason := why_not_asked()) is None and not _answered_lately():
+        answered = any(key[0] == endpoint() and _is_recent(key) for key in _answers)
+        if (reason := why_not_asked()) is None and not answered:
             reason = hub_silence()
         if reason is not None:  # the Hub's client would ask for minutes
             raise SilentHubError(reason)
@@ -251,10 +252,6 @@ def _page(repository: str, kind: str) -> str:
 
 def _is_recent(key: tuple[str | None, ...]) -> bool:
     return key in _answers and time.monotonic() - _answers[key][0] < ANSWER_LIFETIME
-
-
-def _answered_lately() -> bool:
-    return any(key[0] == endpoint() and _is_recent(key) for key in _answers)
 
 
 def _refused(error: BaseException | None) -> BaseException | None:

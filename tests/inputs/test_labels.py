@@ -203,7 +203,7 @@ def test_a_class_of_another_split_is_a_class(tmp_path: Path) -> None:
     folder = make_folder(
         tmp_path, "train/a/1.png", "train/b/1.png", "test/b/2.png", "notes/x/3.png"
     )
-    done = bench("run", folder, "--dry-run", "--json")
+    done = bench("run", folder, "--backbone", "tiny-digits", "--dry-run", "--json")
     assert done.json["prompts"] == 2 and done.json["images"] == 1
     assert "1 folder beside the splits (notes)" in done.err
     assert "no images of 1 class that other splits have (a); it is still" in done.err

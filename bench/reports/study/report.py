@@ -163,6 +163,7 @@ def _method(
         tested=tested,
         balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
         cost=method.cost,
+        tflop=method.tflop,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
         worst_group=next(iter(groups), None),
         looks=looks if first.split is not None and is_test(first.split) else None,
