@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 
 from bench.contracts.metrics import MetricSpec
@@ -61,6 +62,7 @@ def study_tables(report: StudyReport) -> list[Table]:
             runs_of.setdefault(row.error or "", []).append(run)
         lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
         tables.append(Table("Runs that failed", ["run", "why"], lines))
+    tables[:1] = [replace(table, above=report.question) for table in tables[:1]]
     if report.notes:
         tables = tables or [Table(report.name, ["run"], [])]
         tables[-1].below.extend(report.notes)
