@@ -144,8 +144,8 @@ def _errors_at(
     def errors_at(factor: float) -> Errors:
         scaled = np.clip(levels.time * factor, table.min(), table.max())
         scaled = np.rint(scaled) if np.issubdtype(table.dtype, np.integer) else scaled
-        told = replace(levels, time=scaled.astype(table.dtype))
-        time = times(told, np.arange(len(told))).to(device)[draw]
+        at_times = replace(levels, time=scaled.astype(table.dtype))
+        time = times(at_times, np.arange(len(at_times))).to(device)[draw]
         errors = []
         for start in range(0, len(draw), batch_size):
             cells = slice(start, start + batch_size)
