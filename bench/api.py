@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.cli.progress import show_progress
 from bench.contracts.specs import DatasetSpec
@@ -178,8 +178,12 @@ def tradeoff_figure(
     runs: Sequence[RunResult | str | PathLike[str]] | None = None,
     results: str = "results",
     tags: Sequence[str] = (),
+    cost: Literal["evaluations", "flop", "seconds"] = "evaluations",
 ) -> list[Figure]:
     """Return accuracy against cost with the Pareto front, one figure per dataset.
+
+    `cost` is what costs are counted in: evaluations of the model's own network, operations, or
+    seconds on the run's machine; the axis is logarithmic.
 
     `runs` are ids, folders, or runs themselves; None: all that are stored, with `tags` those that
     have each of them, and a warning names those without a decided image. `bench.errors.UserError`:
@@ -195,7 +199,8 @@ def tradeoff_figure(
         chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))
     else:
         chosen = [read_decided_run(read_run(_folder(run, results))) for run in runs]
-    panels = map(board_panel, make_boards(rank_boards(map(board_row, chosen))))
+    boards = make_boards(rank_boards(map(board_row, chosen)), currency=cost)
+    panels = map(board_panel, boards)
     return [draw_cost([panel]).figure() for panel in panels if panel is not None]
 
 

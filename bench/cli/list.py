@@ -42,10 +42,10 @@ _NAME = click.argument("name", required=False)
 
 @click.group()
 def list_command() -> None:
-    """List datasets, backbones, strategies, metrics, studies, runs and more."""
+    """List datasets, backbones, strategies, metrics, studies and more."""
 
 
-@list_command.command("runs")
+@click.command("runs")
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
 @click.option("--wide", is_flag=True, help="One column per fact, for a wide terminal.")
@@ -220,6 +220,11 @@ _LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, object]
     ),
     "views": (
         "List the views of an image, as --views takes them; with NAME, show one.",
+        ("name",),
+        _spec_json,
+    ),
+    "executors": (
+        "List the executors, as --executor takes them; with NAME, show one.",
         ("name",),
         _spec_json,
     ),

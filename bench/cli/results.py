@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -38,6 +39,7 @@ from bench.reports.leaderboard.exports import find_stale, render, to_csv
 from bench.reports.leaderboard.published import TRUST, validate
 from bench.reports.leaderboard.ranking import leaderboard, with_metric
 from bench.reports.leaderboard.rows import LeaderboardRow
+from bench.reports.rows import Currency
 from bench.reports.sentences import audit_sentence
 from bench.reports.terminal.leaderboard import print_boards
 from bench.running.second import audit_stored
@@ -255,6 +257,14 @@ def _name(results: str, row: LeaderboardRow) -> str:
     "Add a column with this metric of stored runs: see `bench list metrics`.", alone=True
 )
 @click.option(
+    "--cost",
+    "currency",
+    type=click.Choice(get_args(Currency)),
+    default="evaluations",
+    help="What costs per image are counted in: evaluations of the model's own network, operations"
+    " (FLOP), or seconds on the run's machine.  [default: evaluations]",
+)
+@click.option(
     "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
 )
 @click.option(
@@ -273,6 +283,7 @@ def leaderboard_command(
     table_format: str,
     metric: str | None,
     params: dict[str, str],
+    currency: Currency,
     wide: bool,
     everything: bool,
 ) -> None:
@@ -299,14 +310,17 @@ def leaderboard_command(
         click.echo(to_csv(rows), nl=False)
     elif table_format != "table":
         click.echo(
-            format_tables(board_tables(rows, metric=metric), table_format, "Leaderboard"), nl=False
+            format_tables(
+                board_tables(rows, metric=metric, currency=currency), table_format, "Leaderboard"
+            ),
+            nl=False,
         )
     elif not rows and tags:
         say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
-        print_boards(rows, partial(_name, results), wide, everything, metric)
+        print_boards(rows, partial(_name, results), wide, everything, metric, currency)
         options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
         words = [word for option, value in options if value for word in (option, value)]
         again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])

@@ -58,7 +58,10 @@ class Backbone:
 
     @staticmethod
     def evaluation_flops(weights: Any, resolution: int | None = None) -> Positive | None:
-        """Return the floating-point operations of one evaluation, or None if unknown."""
+        """Return the floating-point operations of one evaluation, or None if unknown.
+
+        Of a classifier, those of one image. Encoders of images and prompts are not counted.
+        """
         return None
 
     @staticmethod

@@ -27,7 +27,7 @@ from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.command import recording_command
 from bench.running.decider import Decider, check_strategy, make_decider
-from bench.running.executors.protocol import Executable
+from bench.running.executable import Executable
 from bench.running.kinds.denoiser import weighting_identity
 from bench.running.risk import StatedRisk, choose_setting
 from bench.store import identity as ids

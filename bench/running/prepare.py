@@ -27,7 +27,7 @@ from bench.running.borrowed import (
 )
 from bench.running.command import same_options
 from bench.running.decider import Decider, backbone_params, check_strategy, find_strategy
-from bench.running.executors.protocol import Swept
+from bench.running.executable import Swept
 from bench.running.finders import (
     BackboneSource,
     data_source,

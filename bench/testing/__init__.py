@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.testing.datasets import DatasetContract as DatasetContract
     from bench.testing.datasets import ItemsContract as ItemsContract
     from bench.testing.denoisers import DenoiserContract as DenoiserContract
+    from bench.testing.executors import ExecutorContract as ExecutorContract
     from bench.testing.exporters import ExporterContract as ExporterContract
     from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
     from bench.testing.metrics import MetricContract as MetricContract
@@ -30,6 +31,7 @@ MODULES = {
     "ClassifierContract": "classifiers",
     "DatasetContract": "datasets",
     "DenoiserContract": "denoisers",
+    "ExecutorContract": "executors",
     "ExporterContract": "exporters",
     "ItemsContract": "datasets",
     "LikelihoodContract": "likelihoods",

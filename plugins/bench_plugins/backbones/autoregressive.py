@@ -18,6 +18,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.contracts.backbone import Likelihood
@@ -96,7 +97,7 @@ class Autoregressive(Likelihood):
         inputs = torch.empty(1, positions, width, device="meta")
         # Without a mask of its own, the network looks at values, which a meta tensor has not.
         mask = torch.empty(1, 1, positions, positions, dtype=torch.bool, device="meta")
-        with FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             states = empty.network(
                 inputs_embeds=inputs, attention_mask=mask, use_cache=False
             ).last_hidden_state

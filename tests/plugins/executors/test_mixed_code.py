@@ -21,10 +21,9 @@ TWO_NODES = """
 import json, sys, warnings
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
-from bench.running.executors.driver import open_ray
-
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
+from bench_plugins.executors.driver import RayExecutor
 
 other, settings = sys.argv[1], json.loads(sys.argv[2])
 head = {"num_cpus": 1, "include_dashboard": False}
@@ -34,7 +33,7 @@ nodes.wait_for_nodes()
 run = prepare(make_config({**settings, "ray_address": nodes.address}))
 
 def opened(_):
-    driver = open_ray(run)
+    driver = RayExecutor().open(run)
     driver.wait_for_all()
     return driver
 

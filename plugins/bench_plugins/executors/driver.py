@@ -1,6 +1,6 @@
-"""The executor with workers: it calls them, hands out images and restarts workers that end.
+"""The executor `ray`: its driver hands out images and restarts workers that end.
 
-Neither the driver nor the workers depend on Ray: `Actors` starts workers and passes the messages.
+`Actors` starts workers and passes the messages; nothing else of a driver depends on Ray.
 `dispatch` decides which worker scores which images, and what is repeated. Only the driver's process
 opens the store.
 """
@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
+from typing_extensions import override
+
 from bench.contracts.decision import Decided
-from bench.errors import BenchError, WorkersLostError, warn_user
-from bench.running.executors.dispatch import Dispatch, DispatchRules
-from bench.running.executors.job import job_of
-from bench.running.executors.messages import Answer, Ended, Opened, Report, WorkerProcess
-from bench.running.executors.protocol import Executor
-from bench.running.executors.ray import Actors
+from bench.contracts.executor import Executor, ModelFacts, OpenRun
+from bench.discovery.guard import stdout_to_stderr
+from bench.errors import BenchError, UserError, WorkersLostError, warn_user
 from bench.running.question import PreparedRun
 from bench.store.records import is_record, make_record
+from bench_plugins.executors.dispatch import Dispatch, DispatchRules
+from bench_plugins.executors.messages import Answer, Ended, Job, Report, WorkerProcess
+from bench_plugins.executors.ray import Actors, Connection, connect, nodes, plan_workers
 
 logger = logging.getLogger("bench.workers")
+EXTRA = "pip install 'diffusion-classifier-bench[ray]'"
 IN_FLIGHT = 2  # blocks per worker, so that the next one is there before it is needed
 SPEEDS_EVERY = 10.0  # seconds between log entries about the workers' speed
 PATIENCE = 120.0  # seconds without a prepared worker before a warning
@@ -34,16 +38,57 @@ PATIENCE = 120.0  # seconds without a prepared worker before a warning
 class Member:
     """State of one worker."""
 
-    stage: str = "prepare"  # "prepare" or "open" while the call runs, then "prepared" or "ready"
-    place: WorkerProcess | None = None  # None if not known yet
-    blocks: int = 0  # number of blocks in flight
+    place: WorkerProcess | None = None  # None until it has prepared the run
+    loaded: bool = False
+    blocks: int = 0  # number of blocks that its engine has not taken yet
 
 
-class Driver(Executor):
+class RayExecutor(Executor[PreparedRun]):
+    """Scores with workers of Ray; connects to it, or starts it, when the first run is opened."""
+
+    def __init__(
+        self,
+        device: str | None = None,
+        workers: int | str | None = None,
+        ray_address: str | None = None,
+    ) -> None:
+        if find_spec("ray") is None:
+            raise UserError(f"--executor ray needs the extra `ray`: {EXTRA}")
+        if device is not None and ":" in device:
+            raise UserError(
+                f"--device {device} names one device, but every Ray worker gets its own: use"
+                f" --device {device.partition(':')[0]}."
+            )
+        if ray_address is not None and "://" in ray_address:
+            raise UserError(
+                f"--ray-address {ray_address}: Ray's client is not supported. Run this command on a"
+                " machine of the cluster, with --ray-address auto or HOST:PORT."
+            )
+        self.device, self.workers, self.address = device, workers, ray_address
+        self._connection: Connection | None = None
+
+    @override
+    def open(self, run: PreparedRun) -> Driver:
+        most = len(run.sample_ids)
+        workers = min(self.workers, most) if isinstance(self.workers, int) else self.workers
+        with stdout_to_stderr():  # Ray prints messages, but stdout is for results
+            self._connection = self._connection or connect(self.address, workers)
+            layout = plan_workers(nodes(), workers, self.device, own=self.address is None)
+        return Driver(run, Actors(self._connection, layout, most))
+
+    @override
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with stdout_to_stderr():
+                connection.close()
+
+
+class Driver(OpenRun):
     """Scores with `actors` as workers; the constructor waits until the first has loaded.
 
-    Raises BenchError if no worker can take part, for the reason of the first, and
-    WorkersLostError if they ended before one was ready.
+    It and `score` raise BenchError if every worker had to stop, for the reason of the first, and
+    WorkersLostError if none is left.
     """
 
     def __init__(self, run: PreparedRun, actors: Actors) -> None:
@@ -53,26 +98,19 @@ class Driver(Executor):
         self.dispatch = Dispatch((), names, DispatchRules.of(actors.count))
         self._starts: Counter[str] = Counter()
         self._given_up: list[BenchError] = []  # the error of each worker that was given up
-        self._opened: Opened | None = None
         self._since = self._logged = monotonic()
         try:
-            self._job = job_of(run)
+            self._job = Job.of(run)
             for name in names:
                 self._start(name)
-            while self._opened is None:
+            while not any(member.loaded for member in self.workers.values()):
                 list(self._step())
         except BaseException:
             self.close()
             raise
-        self.problem, self.levels = self._opened.problem, self._opened.levels
-        self.fitted, self.warnings = self._opened.fitted, self._opened.warnings
 
-    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
-        """Yield each image as it is decided.
-
-        Raises BenchError if every worker had to stop, for the reason of the first, and
-        WorkersLostError if none is left; then the same command resumes.
-        """
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         self.dispatch.add(sample_ids)
         while self.dispatch.left:
             for name in self.workers:
@@ -82,31 +120,29 @@ class Driver(Executor):
 
     def wait_for_all(self) -> None:
         """Wait until every worker has loaded; without this call, scoring begins with the first."""
-        while any(member.stage != "ready" for member in self.workers.values()):
+        while not all(member.loaded for member in self.workers.values()):
             list(self._step())
 
+    @override
     def close(self) -> None:
-        """End the workers, and Ray if it was started for them."""
         self.workers = {}
         self._actors.close()
 
     def _start(self, name: str) -> None:
+        """Start a worker; the first one that was started or has loaded encodes the prompts."""
         self._starts[name] += 1
+        loaded = (other for other, member in self.workers.items() if member.loaded)
+        first = next(loaded, next(iter(self.workers), None))
         self.workers[name] = Member()
-        self._actors.start(name, self._job)
-        self._actors.call(name, "prepare")
+        self._actors.start(name, self._job, first)
 
     def _step(self) -> Iterator[Decided]:
         """Process the next answers, waiting at most a second, and yield their decisions."""
         if not self.workers:
             lost = (error for error in self._given_up if isinstance(error, WorkersLostError))
             raise next(lost, self._given_up[0])
-        members = dict(self.workers)
         for name, answer in self._actors.answers():
-            # An earlier answer of this batch may have ended and restarted the worker.
-            if self.workers.get(name) is members[name]:
-                yield from self._answered(name, answer)
-        self._open_workers()
+            yield from self._answered(name, answer)
         now = monotonic()
         if now - self._logged >= SPEEDS_EVERY:
             self._logged = now
@@ -121,12 +157,10 @@ class Driver(Executor):
         member = self.workers[name]
         match answer:
             case WorkerProcess():
-                member.place, member.stage = answer, "prepared"
+                member.place = answer
                 logger.info("%s is ready to load.", _named(name, answer))
-                for difference in answer.differences:
-                    warn_user(f"{_named(name, answer)}: {difference}.")
-            case Opened():
-                self._opened, member.stage = self._opened or answer, "ready"
+            case ModelFacts():
+                self.model, member.loaded = answer, True
                 logger.info("%s has loaded the model.", _named(name, member.place))
             case Report() if all(map(self._is_sound, answer.decided)):
                 yield from self._reported(name, answer)
@@ -134,28 +168,14 @@ class Driver(Executor):
                 yield from self._ended(name, answer)
             case _:
                 reason = f"it returned an invalid {type(answer).__name__}"
-                yield from self._ended(name, Ended(reason, BenchError.exit_code))
-
-    def _open_workers(self) -> None:
-        """Let prepared workers load: first one, which encodes the prompts, then all others."""
-        members = self.workers.items()
-        loaded = next((name for name, member in members if member.stage == "ready"), None)
-        prepared = [name for name, member in members if member.stage == "prepared"]
-        if loaded is None:
-            prepared = prepared[: all(member.stage != "open" for _, member in members)]
-        for name in prepared:
-            self.workers[name].stage = "open"
-            self._actors.call(name, "open", loaded and self._actors.texts_of(loaded))
+                yield from self._ended(name, Ended(reason, BenchError))
 
     def _reported(self, name: str, report: Report) -> Iterator[Decided]:
-        self.workers[name].blocks -= 1
+        self.workers[name].blocks -= report.taken
         self.peak_memory = max(self.peak_memory or 0, report.peak_memory or 0) or None
         by_id = {decided.sample.sample_id: decided for decided in report.decided}
         counted = self.dispatch.decided(name, tuple(by_id), monotonic())
-        if report.end is None:
-            self._feed(name)
-        else:
-            yield from self._ended(name, report.end)
+        self._feed(name)
         for sample_id in counted:
             yield by_id[sample_id]
 
@@ -175,15 +195,15 @@ class Driver(Executor):
     def _feed(self, name: str) -> None:
         """Send a worker more images, or an empty block if there are none for it now."""
         member = self.workers[name]
-        if member.stage != "ready":
+        if not member.loaded:
             return
         while member.blocks < IN_FLIGHT and (ids := self.dispatch.give(name, monotonic())):
             member.blocks += 1
-            contents = tuple(map(self._run.split.hash_sample, ids))
-            self._actors.call(name, "score", ids, contents)
+            contents = map(self._run.split.hash_sample, ids)
+            self._actors.score(name, tuple(zip(ids, contents, strict=True)))
         if not member.blocks and self.dispatch.holds(name):
             member.blocks += 1
-            self._actors.call(name, "score", (), ())
+            self._actors.score(name, ())
 
     def _ended(self, name: str, ended: Ended) -> Iterator[Decided]:
         """Restart or give up a worker that ended; yield failures of images that ended too many."""
@@ -194,18 +214,17 @@ class Driver(Executor):
             self._given_up.append(ended.error(called))
             warn_user(f"{self._given_up[-1]} The run continues without it.")
             return
-        loss, rules = self.dispatch.lost(name), self.dispatch.rules
-        again = len(loss.again)
-        held = f" {again} of its images will be scored again." if again else ""
+        rules, (again, failed, restart) = self.dispatch.rules, self.dispatch.lost(name)
+        held = f" {len(again)} of its images will be scored again." if again else ""
         # The number makes each warning distinct, because Python shows equal ones once.
         times = f" {self._starts[name]} times" if self._starts[name] > 1 else ""
-        then = "It is restarted." if loss.restart else "It ended too often and is given up."
+        then = "It is restarted." if restart else "It ended too often and is given up."
         warn_user(f"{called} ended{times}: {ended.reason}.{held} {then}")
-        if loss.restart:
+        if restart:
             self._start(name)
         else:
             self._given_up.append(ended.error(called))
-        for sample in self._run.samples(loss.failed):
+        for sample in self._run.samples(failed):
             deaths = f"the worker that scored it ended {rules.together + rules.alone} times"
             yield Decided(sample, error=f"{deaths}, {rules.alone} times with this image alone")
 
@@ -218,8 +237,3 @@ class Driver(Executor):
 
 def _named(name: str, place: WorkerProcess | None) -> str:
     return f"{name} ({place})" if place else name
-
-
-def open_ray(run: PreparedRun) -> Driver:
-    """Return an executor with Ray workers; raises the errors of `connect` and `Driver`."""
-    return Driver(run, Actors(run.config, len(run.sample_ids)))

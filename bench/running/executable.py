@@ -1,17 +1,17 @@
-"""Base classes of a run to be scored and of what scores it, and the executor in this process."""
+"""Base class of a run that `execute` can score, with a model or from recorded errors."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
-from bench.contracts.strategy import Problem
+from bench.contracts.executor import ModelFacts, OpenRun
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.running.decider import Decider
 from bench.store.documents import Manifest
@@ -49,35 +49,18 @@ class Executable(ABC):
     def open_engine(self) -> Engine:
         """Load the model or the recording and return its engine."""
 
-
-class Executor(ABC):
-    """Scores the images of a run; the caller stores the decisions that it yields."""
-
-    problem: Problem  # problem of every image
-    levels: Levels | None = None  # noise levels of the model, if it has any
-    fitted: Mapping[str, Any] | None = None  # report of the fit of a backbone that learns
-    warnings: Sequence[str] = ()  # about the model
-    device: str | None = None  # device type whose speed is to be remembered, if any
-    peak_memory: int | None = None  # largest peak memory of any worker so far, in bytes
-
-    @abstractmethod
-    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
-        """Yield each image as it is decided, in any order."""
-
-    def close(self) -> None:
-        """Stop what the executor started; safe if scoring was interrupted."""
-        return None
+    def open(self) -> OpenRun:
+        """Load the model or the recording in this process."""
+        return _OpenHere(self)
 
 
-class LocalExecutor(Executor):
-    """Scores in this process, by default with an engine that the run opens."""
+class _OpenHere(OpenRun):
+    def __init__(self, run: Executable) -> None:
+        self._run, self._engine = run, run.open_engine()
+        fitted, warnings = (getattr(self._engine, name, None) for name in ("fitted", "warnings"))
+        self.device = self._engine.device
+        self.model = ModelFacts(self._engine.problem, self._engine.levels, fitted, warnings or ())
 
-    def __init__(self, run: Executable, engine: Engine | None = None) -> None:
-        self._run, self._engine = run, engine or run.open_engine()
-        self.problem, self.levels = self._engine.problem, self._engine.levels
-        self.device, self.fitted = self._engine.device, getattr(self._engine, "fitted", None)
-        self.warnings = getattr(self._engine, "warnings", ())
-
-    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
-        """Yield each image as it is decided."""
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         return self._engine.score(self._run.samples(sample_ids), self._run.strategy)

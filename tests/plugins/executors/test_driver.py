@@ -20,14 +20,16 @@ from bench.discovery.loading import load_plugins
 from bench.engine.classifying import ClassifyingEngine
 from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import PluginError
-from bench.running.executors import cluster, ray, worker
-from bench.running.executors.dispatch import DispatchRules
-from bench.running.executors.driver import Driver
-from bench.running.executors.messages import Answer, Ended, Report
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_records
+from bench_plugins.executors import driver as module
+from bench_plugins.executors.dispatch import DispatchRules
+from bench_plugins.executors.driver import Driver, RayExecutor
+from bench_plugins.executors.messages import Answer, Job, Report
+from bench_plugins.executors.ray import _ended
+from bench_plugins.executors.worker import Worker
 
 DIGITS: dict[str, Any] = {"dataset": "digits", "params": {"draws": 4}, "batch_size": 16, "limit": 6}
 
@@ -78,7 +80,7 @@ def test_prompts_are_encoded_again_where_their_worker_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded, _ = own_caches(monkeypatch, tmp_path)
-    monkeypatch.setattr(worker, "kept_texts", lambda run: {})  # as of a worker that has ended
+    monkeypatch.setattr(Worker, "texts", lambda self, names: {})  # as of a worker that has ended
     driver = Driver(a_run(), Threads(2))
     driver.wait_for_all()
     driver.close()
@@ -99,25 +101,6 @@ def test_another_worker_hands_over_what_the_first_one_had(
         driver.wait_for_all()
         assert len(scored(run, driver)) == 6
     assert len(encoded) == 1
-
-
-def test_a_worker_that_ends_with_two_blocks_is_started_again_once(
-    wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both calls of a killed worker fail at the same moment; the second is not of its successor."""
-
-    class Killed(Threads):
-        def answers(self) -> list[tuple[str, Answer]]:
-            scores = self.calls.count(("worker 1", "score"))
-            if self.started["worker 1"] == 1 and scores == 2:
-                killed = Ended("its process was killed")
-                return [("worker 1", killed), ("worker 1", killed)]
-            return super().answers()
-
-    run, threads = a_run(save_errors=True), Killed(1)
-    with pytest.warns(match=r"worker 1 .* ended: .* It is restarted") as said:
-        assert_same(scored(run, Driver(run, threads)), wanted)
-    assert threads.started["worker 1"] == 2 and len(said) == 1
 
 
 def report(answer: Answer, change: Callable[[Decided], Any]) -> Answer:
@@ -181,10 +164,8 @@ def through_workers(
     monkeypatch: pytest.MonkeyPatch, results: Path, *options: object, workers: int = 2
 ) -> Finished:
     """Run a command with workers of this process in Ray's place."""
-    monkeypatch.setattr(cluster, "find_spec", lambda name: object())
-    monkeypatch.setattr(
-        "bench.running.executors.driver.open_ray", lambda run: Driver(run, Threads(workers))
-    )
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(RayExecutor, "open", lambda self, run: Driver(run, Threads(workers)))
     given = ("--executor", "ray", "--results", results, "--batch-size", 16, "--json")
     return bench("run", *options, *given)
 
@@ -240,7 +221,7 @@ def test_a_plugin_s_error_on_every_worker_ends_the_run_as_here(
 def test_an_error_while_loading_is_no_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "lacks_texts", lambda run: 1 / 0)
+    monkeypatch.setattr(PreparedRun, "open_engine", lambda run: 1 / 0)
     done = through_workers(monkeypatch, tmp_path, "digits", "--limit", 4)
     assert done.code == 1
     assert "unexpected ZeroDivisionError: division by zero" in done.err.splitlines()[-1]
@@ -262,12 +243,14 @@ def test_a_defect_on_every_worker_is_said_after_as_many_starts_as_there_are(
 def test_workers_that_are_killed_leave_an_interrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(self: Threads, name: str, *_: object) -> None:
+    def killed(self: Threads, name: str, job: Job, first: str | None) -> None:
+        start(self, name, job, first)
         self.kill(name)
 
-    monkeypatch.setattr(Threads, "call", killed)
+    start = Threads.start
+    monkeypatch.setattr(Threads, "start", killed)
     done = through_workers(monkeypatch, tmp_path, "digits", "--limit", 4)
-    assert done.code == 130
+    assert done.code == 1
     assert "No worker is left" in done.err.splitlines()[-1]
 
 
@@ -314,10 +297,9 @@ def test_a_machine_without_the_toolkit_is_named() -> None:
         " (pid=13064, ip=10.0.0.7, actor_id=76940a)\n  At least one of the input arguments could"
         " not be computed:\nModuleNotFoundError: No module named 'bench'"
     )
-    refused = ray.never_began(said)
-    assert refused is not None
+    refused = _ended(Exception(said))
     error = refused.error("worker 1")
     assert (error.exit_code, str(refused.place)) == (2, "10.0.0.7, process 13064")
     assert str(error).startswith("worker 1: the toolkit cannot be loaded")
     assert str(error).endswith("No module named 'bench'.")
-    assert ray.never_began("The actor died unexpectedly before finishing this task.") is None
+    assert _ended(Exception("The actor died unexpectedly.")).again

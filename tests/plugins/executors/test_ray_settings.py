@@ -10,8 +10,8 @@ import pytest
 from helpers.command import bench
 
 from bench.errors import UserError
-from bench.running.executors import cluster
-from bench.running.executors.cluster import Layout, Node, environment, plan_workers
+from bench_plugins.executors import driver
+from bench_plugins.executors.ray import Layout, Node, connect, environment, plan_workers
 
 ONE, EIGHT = Node(4, 0), Node(64, 8)
 
@@ -79,13 +79,13 @@ def test_a_worker_s_own_variables_give_way_to_the_user_s(monkeypatch: pytest.Mon
 def test_settings_that_cannot_work_are_refused(
     options: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "find_spec", lambda name: object())
+    monkeypatch.setattr(driver, "find_spec", lambda name: object())
     done = bench("run", "digits", *options)
     assert (done.code, said in done.err) == (2, True), done.err
 
 
 def test_without_ray_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(driver, "find_spec", lambda name: None)
     done = bench("run", "digits", "--executor", "ray")
     [line] = done.err.strip().splitlines()
     assert done.code == 2 and "pip install 'diffusion-classifier-bench[ray]'" in line
@@ -94,7 +94,7 @@ def test_without_ray_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 def test_objects_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import bench as toolkit
 
-    monkeypatch.setattr(cluster, "find_spec", lambda name: object())
+    monkeypatch.setattr(driver, "find_spec", lambda name: object())
     rows: Any = toolkit.load_dataset("digits")
     with pytest.raises(UserError, match="in memory"):
         toolkit.run(rows, executor="ray")
@@ -107,4 +107,4 @@ def test_an_address_where_nobody_answers_is_refused(address: str) -> None:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         named = address.format(free=unused.getsockname()[1])
         with pytest.raises(UserError, match=f"--ray-address {named}"):
-            cluster.connect(named, None)
+            connect(named, None)

@@ -22,11 +22,11 @@ from bench import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning
 from bench.running.execute import execute
-from bench.running.executors.driver import Driver, open_ray
 from bench.running.lifecycle import run as run_config
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
+from bench_plugins.executors.driver import Driver, RayExecutor
 
 pytestmark = [
     pytest.mark.slow,
@@ -78,13 +78,16 @@ def test_a_killed_worker_changes_no_answer(
     given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
     run = prepare(make_config({**settings, **given}))
 
+    executor = RayExecutor()
+
     def watched(_: object) -> Driver:
-        killer.executor = open_ray(run)
+        killer.executor = executor.open(run)
         return killer.executor
 
     killer.decided = 0
     with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was killed"):
         together = execute(run, watched)
+    executor.close()
     assert killer.killed
     assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
     assert together.manifest.run_id == alone.manifest.run_id
@@ -163,7 +166,7 @@ def arguments(process: int) -> bytes:
     [
         (interrupt, 130, "What was decided is kept; the same command resumes."),
         (terminate, 143, "What was decided is kept; the same command resumes."),
-        (kill_the_dashboard_agent, 130, "Ray on this machine ended. The same command resumes."),
+        (kill_the_dashboard_agent, 1, "Ray on this machine ended. The same command resumes."),
     ],
 )
 def test_what_ends_a_run_keeps_what_was_decided(
@@ -184,6 +187,33 @@ def test_what_ends_a_run_keeps_what_was_decided(
     assert said in printed and "SIGTERM received" not in printed
     [journal] = tmp_path.rglob("samples.jsonl")
     assert all(json.loads(line)["error"] is None for line in journal.read_text().splitlines())
+
+
+SIGNALLED = """
+import os, signal, sys, time
+import ray
+from bench.__main__ import main
+
+init = ray.init
+
+def init_and_be_signalled(**options):
+    init(**options)
+    os.kill(os.getpid(), signal.SIGTERM)  # while Ray's own handler is in force
+
+ray.init = init_and_be_signalled
+sys.argv = ["bench", *sys.argv[1:]]
+try:
+    main()
+finally:
+    time.sleep(4)  # that handler aborts the process after three seconds
+"""
+
+
+def test_a_signal_while_ray_starts_ends_the_command_as_any_other(tmp_path: Path) -> None:
+    options = ("--executor", "ray", "--device", "cpu", "--results", str(tmp_path))
+    done = python(SIGNALLED, "run", "digits", "--backbone", "majority", *options)
+    assert done.code == 143, done.err
+    assert "Terminated. What was decided is kept; the same command resumes." in done.err
 
 
 PLUGIN = """
@@ -215,10 +245,9 @@ TWO_NODES = """
 import json, os, sys
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
-from bench.running.executors.driver import open_ray
-
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
+from bench_plugins.executors.driver import RayExecutor
 
 here, settings = sys.argv[1], json.loads(sys.argv[2])
 caches = [{"BENCH_CACHE_DIR": f"{here}/cache-{n}"} for n in (1, 2)]
@@ -229,7 +258,7 @@ nodes.wait_for_nodes()
 run = prepare(make_config({**settings, "ray_address": nodes.address}))
 
 def opened(_):
-    driver = open_ray(run)
+    driver = RayExecutor().open(run)
     driver.wait_for_all()
     return driver
 

@@ -24,7 +24,7 @@ class DispatchRules:
 
     block_seconds: float = 1.0  # work of one block
     together: int = 2  # workers lost while holding an image, after which it is scored alone
-    alone: int = 3  # workers lost while scoring an image alone, after which it fails
+    alone: int = 3  # workers lost while scoring an image alone at the end, after which it fails
     deaths: int = 8  # times that a worker ends without a decision, after which it is given up
 
     @staticmethod
@@ -33,20 +33,9 @@ class DispatchRules:
         return DispatchRules(block_seconds=max(1.0, PACE * workers))
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What becomes of a worker that ended and of the images that it held."""
-
-    again: tuple[str, ...]  # images to be scored again
-    failed: tuple[str, ...]  # images that have failed
-    restart: bool  # whether to restart the worker
-
-
 @dataclass
 class _Worker:
     held: dict[str, None] = field(default_factory=dict)  # its undecided images, in order
-    alone: bool = False  # whether it scores a single image alone
-    emptying: bool = False  # whether it gets no more images until it can score one alone
     since: float | None = None  # time of its first block
     images: int = 0  # number of images decided
     seconds: float = 0.0  # from `since` to its last decision
@@ -64,9 +53,8 @@ class Dispatch:
         self.left = 0  # images that are neither decided nor failed
         self.add(ids)
         self._workers = {name: _Worker() for name in workers}
-        self._suspects: deque[str] = deque()  # images to be scored alone
-        self._ended: Counter[str] = Counter()  # image → workers that ended with it among others
-        self._ended_alone: Counter[str] = Counter()  # image → workers that ended with it alone
+        self._suspects: deque[str] = deque()  # images to be scored alone, after all others
+        self._ended: Counter[str] = Counter()  # image → workers that ended with it
 
     def add(self, ids: Iterable[str]) -> None:
         """Add new images; their ids must be distinct from all added before."""
@@ -86,22 +74,19 @@ class Dispatch:
     def give(self, worker: str, now: float) -> tuple[str, ...]:
         """Return a worker's next images, maybe none; `now` is in seconds of any monotonic clock."""
         state = self._workers[worker]
-        # A restarted worker first gets other images, to show that it works: the suspect may end it
-        # again.
-        if self._suspects and not state.alone and (state.deaths == 0 or not self._pending):
-            if not state.held:
-                state.emptying, state.alone = False, True
-                return self._hand_out(state, [self._suspects.popleft()], now)
-            emptying = sum(other.emptying for other in self._workers.values())
-            state.emptying |= emptying < len(self._suspects)
-        if state.alone or (state.emptying and self._suspects):
+        if not self._pending and self._suspects and not state.held:
+            ids = [self._suspects.popleft()]
+        elif not self._pending or any(map(self._is_suspect, state.held)):
             return ()
-        state.emptying = False
-        share = -(-self.left // len(self._workers))
-        most = share if len(self._workers) == 1 else max(1, share // 2)
-        timed = max(1, round((self.speed(worker) or 0) * self.rules.block_seconds))
-        count = min(most - len(state.held), timed, MAX_BLOCK, len(self._pending))
-        return self._hand_out(state, [self._pending.popleft() for _ in range(count)], now)
+        else:
+            share = -(-self.left // len(self._workers))
+            most = share if len(self._workers) == 1 else max(1, share // 2)
+            timed = max(1, round((self.speed(worker) or 0) * self.rules.block_seconds))
+            count = min(most - len(state.held), timed, MAX_BLOCK, len(self._pending))
+            ids = [self._pending.popleft() for _ in range(count)]
+        state.held.update(dict.fromkeys(ids))
+        state.since = now if state.since is None else state.since
+        return tuple(ids)
 
     def decided(self, worker: str, ids: Sequence[str], now: float) -> tuple[str, ...]:
         """Register a worker's decisions; return the ids that count, each only once per run."""
@@ -115,36 +100,36 @@ class Dispatch:
             state.images, state.deaths = state.images + len(counted), 0
             state.seconds = now - (now if state.since is None else state.since)
             self.left -= len(counted)
-        if not state.held:
-            state.alone = False
         return counted
 
-    def lost(self, worker: str) -> Loss:
-        """Take back the images of a worker that ended, and return what to do with them."""
-        state = self._workers[worker]
-        (self._ended_alone if state.alone else self._ended).update(list(state.held))
-        failed = tuple(n for n in state.held if self._ended_alone[n] >= self.rules.alone)
+    def lost(self, worker: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        """Take back the images of a worker that ended.
+
+        Returns those to be scored again, those that have failed, and whether to restart the worker.
+        """
+        state, limit = self._workers.pop(worker), self.rules.together + self.rules.alone
+        self._ended.update(list(state.held))
+        failed = tuple(name for name in state.held if self._ended[name] >= limit)
         again = tuple(name for name in state.held if name not in failed)
         self.left -= len(failed)
         self._take_back(again)
-        deaths = state.deaths + 1
-        self._workers[worker] = _Worker(deaths=deaths)
-        if deaths >= self.rules.deaths:
-            del self._workers[worker]
-        return Loss(again, failed, restart=worker in self._workers)
+        deaths = 0 if failed else state.deaths + 1  # an image that fails is to blame for its own
+        restart = deaths < self.rules.deaths
+        if restart:
+            self._workers[worker] = _Worker(deaths=deaths)
+        return again, failed, restart
 
     def leave(self, worker: str) -> None:
         """Give up a worker without blaming the images that it holds."""
         self._take_back(self._workers.pop(worker).held)
 
+    def _is_suspect(self, sample_id: str) -> bool:
+        return self._ended[sample_id] >= self.rules.together
+
     def _take_back(self, ids: Iterable[str]) -> None:
         """Queue images again; those that several workers ended with will be scored alone."""
         for name in ids:
-            alone = self._ended[name] >= self.rules.together
-            (self._suspects if alone else self._pending).append(name)
-
-    @staticmethod
-    def _hand_out(state: _Worker, ids: Sequence[str], now: float) -> tuple[str, ...]:
-        state.held.update(dict.fromkeys(ids))
-        state.since = now if state.since is None else state.since
-        return tuple(ids)
+            if self._is_suspect(name):
+                self._suspects.appendleft(name)
+            else:
+                self._pending.append(name)

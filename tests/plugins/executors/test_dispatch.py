@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.running.executors.dispatch import Dispatch, DispatchRules
+from bench_plugins.executors.dispatch import Dispatch, DispatchRules
 
 IDS = [f"s{number:03d}" for number in range(200)]
 
@@ -70,8 +70,7 @@ def test_the_last_images_are_given_one_by_one() -> None:
 def test_a_lost_worker_costs_what_it_held_and_nothing_twice() -> None:
     dispatch = Dispatch(IDS, ["a", "b"])
     ids = dispatch.give("a", 0.0)
-    loss = dispatch.lost("a")
-    assert (loss.again, loss.failed, loss.restart) == (ids, (), True)
+    assert dispatch.lost("a") == (ids, (), True)
     assert dispatch.decided("a", ids, 1.0) == ()  # it was late, and they are not its any more
     assert drain(dispatch, "b")[-len(ids) :] == list(ids)  # at the end, with other neighbours
     assert dispatch.left == 0
@@ -87,7 +86,7 @@ def test_an_image_that_ends_workers_fails_alone() -> None:
         if bad in ids:
             deaths += 1
             alone.append(len(ids) == 1)
-            failed += dispatch.lost("a").failed
+            failed += dispatch.lost("a")[1]
         else:
             done += dispatch.decided("a", ids, now + 0.01)
     assert failed == [bad]
@@ -96,23 +95,36 @@ def test_an_image_that_ends_workers_fails_alone() -> None:
     assert dispatch.left == 0
 
 
-def test_a_worker_with_images_ends_them_before_it_gets_one_alone() -> None:
-    dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(together=1, block_seconds=0.1))
-    dispatch.decided("b", dispatch.give("b", 0.0), 0.01)
-    taken = dispatch.give("b", 0.02)
-    [lone] = dispatch.give("a", 0.02)
+def test_an_image_that_ended_workers_comes_alone_after_all_others() -> None:
+    dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(together=1))
+    [lone] = dispatch.give("a", 0.0)
     dispatch.lost("a")
-    assert dispatch.give("b", 0.03) == ()
+    taken = dispatch.give("b", 0.1)
+    ids: tuple[str, ...] = ()
+    while lone not in ids:
+        dispatch.decided("a", ids, 0.2)
+        ids = dispatch.give("a", 0.1)
+    assert ids == (lone,) and dispatch.left == 1 + len(taken)
+    assert dispatch.give("a", 1.0) == dispatch.give("b", 1.0) == ()
     dispatch.decided("b", taken, 1.0)
-    assert dispatch.give("b", 1.0) == (lone,)
-    assert dispatch.give("b", 1.0) == ()
-    assert dispatch.decided("b", [lone], 2.0) == (lone,)
-    assert dispatch.give("b", 2.0)  # the others
+    assert dispatch.decided("a", [lone], 2.0) == (lone,)
+    assert dispatch.left == 0
+
+
+def test_a_worker_is_not_given_up_for_images_that_fail() -> None:
+    """Three images end every worker twice with others and three times alone."""
+    dispatch, failed = Dispatch(IDS[:3], ["a"], DispatchRules(deaths=10)), 0
+    while dispatch.left:
+        dispatch.give("a", 0.0)
+        _, ids, restart = dispatch.lost("a")
+        assert restart
+        failed += len(ids)
+    assert failed == 3
 
 
 def test_a_worker_that_only_ends_is_given_up() -> None:
     dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(deaths=3))
-    assert [dispatch.lost("a").restart for _ in range(3)] == [True, True, False]
+    assert [dispatch.lost("a")[2] for _ in range(3)] == [True, True, False]
     assert drain(dispatch, "b") == IDS
     assert dispatch.left == 0
 
@@ -121,7 +133,7 @@ def test_deciding_an_image_clears_a_worker_s_record() -> None:
     dispatch = Dispatch(IDS, ["a"], DispatchRules(deaths=2, together=9))
     for now in range(8):
         dispatch.decided("a", dispatch.give("a", now), now + 0.5)
-        assert dispatch.lost("a").restart
+        assert dispatch.lost("a")[2]
 
 
 def test_a_worker_that_leaves_is_no_fault_of_its_images() -> None:
@@ -162,7 +174,7 @@ def test_each_image_is_decided_once_or_fails_whatever_happens(
         doomed = bad_ids & set(held[name])
         if doomed or (alive_kills and held[name] and chance.random() < kills):
             alive_kills -= not doomed
-            failed.update(dispatch.lost(name).failed)
+            failed.update(dispatch.lost(name)[1])
             held[name] = []
         else:
             count = chance.randint(0, len(held[name]))
