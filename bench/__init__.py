@@ -56,3 +56,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(_ELSEWHERE.get(name, "bench.api")), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, which are imported on first use."""
+    return sorted({*globals(), *__all__})

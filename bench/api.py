@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.cli.progress import show_progress
 from bench.contracts.specs import DatasetSpec
@@ -178,8 +178,12 @@ def tradeoff_figure(
     runs: Sequence[RunResult | str | PathLike[str]] | None = None,
     results: str = "results",
     tags: Sequence[str] = (),
+    cost: Literal["evaluations", "flop", "seconds"] = "evaluations",
 ) -> list[Figure]:
     """Return accuracy against cost with the Pareto front, one figure per dataset.
+
+    `cost` is what costs are counted in: evaluations of the model's own network, operations, or
+    seconds on the run's machine; the axis is logarithmic.
 
     `runs` are ids, folders, or runs themselves; None: all that are stored, with `tags` those that
     have each of them, and a warning names those without a decided image. `bench.errors.UserError`:
@@ -195,7 +199,8 @@ def tradeoff_figure(
         chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))
     else:
         chosen = [read_decided_run(read_run(_folder(run, results))) for run in runs]
-    panels = map(board_panel, make_boards(rank_boards(map(board_row, chosen))))
+    boards = make_boards(rank_boards(map(board_row, chosen)), currency=cost)
+    panels = map(board_panel, boards)
     return [draw_cost([panel]).figure() for panel in panels if panel is not None]
 
 
@@ -241,8 +246,8 @@ def compare(
     """Compare two runs on the images that both have, as `bench compare` does.
 
     `one`, the baseline, and `other` are runs, their ids or their folders; differences are those of
-    the other run minus the baseline's. `metric` is tested: `accuracy`, `balanced_accuracy`,
-    `f1_macro` or `f1_weighted`. `bench.errors.UserError`: there is no such run, or the two share no
+    the other run minus the baseline's. `metric` is tested: any of `bench list metrics` whose needs
+    both runs meet. `bench.errors.UserError`: there is no such run or metric, or the two share no
     image.
     """
     compared = compare_runs(_folder(one, results), _folder(other, results), metric)

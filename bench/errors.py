@@ -54,9 +54,7 @@ class GateError(BenchError):
 
 
 class WorkersLostError(BenchError):
-    """No worker is left. Exit code 130, as for an interrupt: the same command resumes the run."""
-
-    exit_code = 130
+    """No worker is left, or none can be reached. Exit code 1; the same command resumes the run."""
 
 
 class StoreError(BenchError):

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
-from bench.running.executors.dispatch import Dispatch, DispatchRules
-from bench.running.executors.driver import IN_FLIGHT
 from bench.store.folder import read_manifest, read_records
 from bench.store.records import make_record
 from bench.store.writing import RunFolder
+from bench_plugins.executors.dispatch import Dispatch, DispatchRules
+from bench_plugins.executors.driver import IN_FLIGHT
 
 PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 RUN = PUBLISHED / "ucmerced-tiny-landuse-screen-race-a00cf772"

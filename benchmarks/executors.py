@@ -26,6 +26,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
 
@@ -33,12 +34,11 @@ import numpy as np
 
 from bench.errors import BenchWarning
 from bench.running.execute import execute
-from bench.running.executors.driver import Driver, open_ray
-from bench.running.executors.protocol import LocalExecutor
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench.store.journal import JOURNAL
+from bench_plugins.executors.driver import Driver, RayExecutor
 
 MOST = 1437  # images of the split
 SETTINGS = {"dataset": "digits", "split": "train", "batch_size": 64, "device": "cpu", "fresh": True}
@@ -58,16 +58,17 @@ def score(
         given |= {"executor": "ray", "workers": workers, "ray_address": address}
     run = prepare(make_config({**SETTINGS, **given}))
     if workers is None:
-        finished = execute(run, LocalExecutor)
+        finished = execute(run)
     else:
 
         def opened(_: object) -> Driver:
-            executor = open_ray(run)
-            executor.wait_for_all()
-            watch(executor)
-            return executor
+            driver = executor.open(run)
+            driver.wait_for_all()
+            watch(driver)
+            return driver
 
-        finished = execute(run, opened)
+        with closing(RayExecutor("cpu", workers, address)) as executor:
+            finished = execute(run, opened)
     return finished.folder, finished.summary.cost.seconds or 0.0
 
 

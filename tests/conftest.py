@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from bench.discovery.finding import find_plugins
 
 # On a busy machine an example takes as long as it takes.
 settings.register_profile("bench", deadline=None)
@@ -21,6 +24,10 @@ for _name in [name for name in os.environ if name.startswith("BENCH_")]:
         del os.environ[_name]
 os.environ["BENCH_LOAD_PLUGINS"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
+_project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+_declared = {*_project["project"]["entry-points"]["bench"]}
+if _missing := _declared - {plugin.name for plugin in find_plugins()}:
+    pytest.exit(f"Not installed: the plugins {_missing}. Run `pip install -e .` again.", 4)
 # Tests run side by side, and what they compute is small: one thread each. A container may have
 # fewer cores than `os.cpu_count` says, and threads without a core wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -32,8 +32,8 @@ from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment, remember_batch_size, remember_speed
 from bench.machine.offline import offline_if_set
 from bench.reports.terminal.tables import print_rows
-from bench.running.estimate import evaluation_flops
 from bench.running.kinds.denoiser import speed_key
+from bench.running.manifest import evaluation_flops
 from bench.running.prepare import AtHand, ask
 from bench.running.settings import RunConfig, about
 from bench.running.settings.declaration import option

@@ -20,10 +20,10 @@ _ITALIC = re.compile(r"\*([^*]+)\*")
 
 
 @click.command()
-@click.argument("word", nargs=-1)
+@click.argument("word", nargs=-1, metavar="[WORD]…")
 @json_option
 def explain_command(word: tuple[str, ...]) -> None:
-    """Explain WORD as tables, help and documents use it; without WORD, list all words.
+    """Explain each WORD as tables, help and documents use it; without WORD, list all words.
 
     The glossary of the documentation has the same text.
     """
@@ -50,7 +50,8 @@ def find_words(word: str) -> dict[str, str]:
     """Return the words that `word` may mean, in singular or plural, and their meanings.
 
     Returns the word itself if it has an entry, otherwise the entries of which it is another name,
-    otherwise those whose names contain it. Raises UserError if there are none.
+    otherwise those whose names contain it; and of several words that are no name together, what
+    each of them may mean. Raises UserError if there are none.
     """
     wanted, meanings = _strip_plural(word), glossary()
     names = {name: [_strip_plural(name)] for name in meanings}
@@ -61,6 +62,8 @@ def find_words(word: str) -> dict[str, str]:
     parts = [name for name in meanings if wanted in " ".join(names[name]).split()]
     if chosen := exact or called or parts:
         return {name: meanings[name] for name in chosen}
+    if len(words := word.replace(",", " ").split()) > 1:
+        return {name: text for part in words for name, text in find_words(part).items()}
     raise UserError(
         f"{word!r} is not in the glossary.{did_you_mean(word, meanings)}"
         " `bench explain` lists all words."

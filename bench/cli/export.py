@@ -1,223 +1,169 @@
-"""`bench results columns`, `bench results export` and `bench results push`."""
+"""`bench export`. Write a run for other tools, or send it to the Hub.
+
+Group: Many runs, repeated and published, 4.
+"""
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
-from bench.cli.options import results_and_json, results_option
-from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
+from bench.cli import list as listings
+from bench.cli.options import results_and_json, set_option
+from bench.cli.output import end_with_json, next_steps, results_argument, say
+from bench.cli.settings import names_of
+from bench.contracts.exporters import Exporter
+from bench.contracts.specs import ExporterSpec
+from bench.discovery.guard import guard
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
-from bench.machine.offline import offline
-from bench.reports.error_dataset import Sharing, write_error_dataset
-from bench.reports.every_eval_ever import write_every_eval_ever
-from bench.reports.hub import eval_results, model_index, prepare_push, send
-from bench.reports.leaderboard.exports import run_latex
-from bench.reports.samples import to_csv, to_parquet
-from bench.store.columns import add_columns, read_columns_csv
-from bench.store.folder import find_run, read_manifest
-from bench.store.runs import read_run
+from bench.machine.hub import push_folder
+from bench.reports.run_view import RunView, read_view
+from bench.store.folder import find_run
 
-EVERY_EVAL = "every-eval-ever"
-_HUB_DATASET = click.option(
-    "--hub-dataset",
-    metavar="OWNER/NAME",
-    help="The benchmark on the Hub, for eval-results (default: the dataset's source).",
-)
-_LICENCE = click.option(
-    "--licence",
-    metavar="SPDX",
-    help="The licence of the errors, such as CC-BY-4.0; the card and the Croissant file state it.",
-)
-_ERROR_BITS = click.option(
-    "--error-bits",
-    type=click.IntRange(4, 16),
-    help="Round errors to so many bits of each draw's spread over the prompts; the folder has a"
-    " run id of its own [default: exact].",
-)
-_TASK = click.option("--task", help="The task's id in that benchmark.  [default: default]")
+REPLAYED = "errors"  # format whose folder can be replayed
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", required=False)
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(
-        ["model-index", "eval-results", "csv", "parquet", "latex", "errors", EVERY_EVAL]
-    ),
     default="model-index",
     show_default=True,
+    shell_complete=names_of("exporters"),
+    help="Format: see `bench list exporters`.",
+)
+@set_option()
+@click.option(
+    "--out", help="File to write instead of stdout; for a format of several files, the folder."
+)
+@click.option("--push", metavar="OWNER/NAME", help="Send it to this repository on the Hub.")
+@click.option("--dry-run", is_flag=True, help="With --push: show what would be sent.")
+@click.option(
+    "--pull-request", is_flag=True, help="With --push: open a pull request instead of committing."
 )
 @click.option(
-    "--out", help="A file to write instead of stdout; for errors and every-eval-ever, the folder."
+    "--create", is_flag=True, help="With --push: create the repository, private, if it is missing."
 )
-@_HUB_DATASET
-@_TASK
-@_LICENCE
-@_ERROR_BITS
-@results_option
-def export(
-    run: str,
-    kind: str,
-    out: str | None,
-    hub_dataset: str | None,
-    task: str | None,
-    licence: str | None,
-    error_bits: int | None,
-    results: str,
-) -> None:
-    """Write RUN for another tool.
-
-    \b
-    model-index   the YAML of a model card on the Hugging Face Hub
-    eval-results  an entry for .eval_results/ in a model's repository on the Hub
-    csv, parquet  one row per image: label, prediction, margin, cost, and as
-                  stability the normal probability that the winner's expected
-                  error is below the runner-up's, empty for strategies that stop
-                  early: they do where the margin is large
-    latex         metrics and cost as a table for a paper
-    errors        every recorded error as a dataset, which others can replay
-    every-eval-ever
-                  a document and one line per image for the database of that
-                  name (arXiv 2606.14516), below the folder --out
-    """  # noqa: D301  # a real \b: click keeps the lines after it as they are
-    path = find_run(run, results)
-    if kind in ("parquet", "errors", EVERY_EVAL) and out is None:
-        what = "file" if kind == "parquet" else "folder"
-        raise UserError(f"--format {kind} writes a {what}: name it with --out.")
-    if kind == "errors":
-        files = write_error_dataset(path, Path(str(out)), Sharing(licence, error_bits))
-        say(f"{out}: {len(files)} files, {_format_size(sum(f.stat().st_size for f in files))}")
-        next_steps(
-            ("replay a strategy on it", f"bench replay {shlex.quote(str(out))} --strategy race"),
-            _dry_run_step(run, kind, results),
-        )
-        return
-    if kind == EVERY_EVAL:
-        for file in write_every_eval_ever(path, Path(str(out))):
-            say(f"Wrote {file}", err=True)
-        return
-    content = _content(kind, path, hub_dataset, task)
-    if out is not None:
-        with writing(f"--out {out}"):
-            write_atomically(Path(out), content)
-        say(f"Wrote {out}", err=True)
-        if kind == "eval-results":
-            next_steps(_dry_run_step(run, kind, results))
-    else:
-        click.echo(str(content).rstrip("\n"))
-
-
-def _dry_run_step(run: str, kind: str, results: str) -> tuple[str, str]:
-    words = ["bench", "results", "push", run, "--to", "OWNER/NAME", "--format", kind, "--dry-run"]
-    return "see what would go to the Hub", shlex.join(words) + results_argument(results)
-
-
-def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> str | bytes:
-    if kind == "model-index":
-        return model_index(path)
-    if kind == "eval-results":
-        return eval_results(path, dataset, task)
-    if kind == "latex":
-        return run_latex(path) + "\n"
-    stored = read_run(path)
-    stored.require_decisions()
-    return (to_csv if kind == "csv" else to_parquet)(path, stored.manifest)
-
-
-@click.command()
-@click.argument("run")
-@click.option("--to", required=True, metavar="OWNER/NAME", help="The repository on the Hub.")
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["eval-results", "errors"]),
-    default="eval-results",
-    show_default=True,
-    help="A result for a model's repository, or a dataset of the recorded errors.",
-)
-@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
-@click.option("--pull-request", is_flag=True, help="Open a pull request instead of committing.")
-@click.option(
-    "--create", is_flag=True, help="Create the repository, as a private one, if it does not exist."
-)
-@_HUB_DATASET
-@_TASK
-@_LICENCE
-@_ERROR_BITS
 @results_and_json
-def push(
-    run: str,
-    to: str,
+def export_command(
+    run: str | None,
     kind: str,
+    params: dict[str, str],
+    out: str | None,
+    push: str | None,
     dry_run: bool,
     pull_request: bool,
     create: bool,
-    hub_dataset: str | None,
-    task: str | None,
-    licence: str | None,
-    error_bits: int | None,
     results: str,
 ) -> None:
-    """Send RUN's result, or its recorded errors, to a repository on the Hugging Face Hub.
+    """Write RUN in a format for other tools, or send it to the Hugging Face Hub.
 
-    Nothing is sent without this command. Log in first with `hf auth login`.
+    Without RUN, the formats are listed. Nothing is sent without --push. Log in first with `hf auth
+    login`.
     """
-    sharing = Sharing(licence, error_bits)
-    with prepare_push(find_run(run, results), kind, to, hub_dataset, task, sharing) as what:
-        sizes = {name: file.stat().st_size for name, file in what.files.items()}
-        address = None if dry_run else send(what, pull_request, create)
-        end_with_json({"repository": to, "kind": what.kind, "files": sizes, "address": address})
-        for name, size in sizes.items():
-            say(f"{what.kind} {to}: {name} ({_format_size(size)})")
-            if dry_run and kind == "eval-results":
-                say(what.files[name].read_text("utf-8").rstrip("\n"))
-        say("Nothing was sent." if address is None else f"Sent: {address}")
-        if dry_run:
-            next_steps(("send it", "the same command without --dry-run"))
+    if run is None:
+        click.get_current_context().invoke(listings.list_command.commands["exporters"], name=None)
+        return
+    spec = load_plugins().exporters.get(kind)
+    if push is None and (dry_run or pull_request or create):
+        raise UserError("--dry-run, --pull-request and --create need --push.")
+    if push is not None and (push.count("/") != 1 or not all(push.split("/"))):
+        raise UserError(f"--push {push}: expected the form owner/name.")
+    if push is not None and spec.repository is None:
+        raise UserError(f"--format {kind} is for no repository on the Hub.")
+    if push is None and out is None and (spec.several or kind == "parquet"):
+        what = "folder" if spec.several else "file"
+        raise UserError(f"--format {kind} writes a {what}: name it with --out.")
+    target = None if out is None else Path(out)
+    if target is not None and spec.several:
+        _check_folder(target, spec)
+    view = read_view(find_run(run, results))
+    beside = target.parent if target is not None and spec.several else None
+    if beside is not None:
+        beside.mkdir(parents=True, exist_ok=True)
+    with writing(f"--out {out}"), TemporaryDirectory(prefix=".bench-export-", dir=beside) as name:
+        folder = Path(name, "files")
+        folder.mkdir()
+        files = export_run(view, spec, params, folder)
+        if push is not None:
+            _push(folder, files, spec, push, dry_run, pull_request, create, view)
+        elif target is None:
+            click.echo(next(iter(files.values())).read_text("utf-8").rstrip("\n"))
+        elif spec.several:
+            shutil.copytree(folder, target, dirs_exist_ok=True, copy_function=os.replace)
+            size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+            say(f"{out}: {len(files)} files, {_format_size(size)}", err=True)
+        else:
+            write_atomically(target, next(iter(files.values())).read_bytes())
+            say(f"Wrote {out}", err=True)
+    steps = []
+    if kind == REPLAYED and target is not None:
+        replay = f"bench replay {shlex.quote(str(out))} --strategy race"
+        steps.append(("replay a strategy on it", replay))
+    if spec.repository is not None and push is None:
+        words = ["bench", "export", run, "--format", kind, "--push", "OWNER/NAME", "--dry-run"]
+        step = shlex.join(words) + results_argument(results)
+        steps.append(("see what would go to the Hub", step))
+    if steps and target is not None:
+        next_steps(*steps)
+
+
+def export_run(
+    run: RunView, spec: ExporterSpec, params: dict[str, str], folder: Path
+) -> dict[str, Path]:
+    """Write a run in a format to an empty folder, and return the files by their paths there."""
+    values = spec.resolve_parameters(params)
+    try:
+        exporter: Exporter = make(spec, passing=(ValueError,), **values)
+    except ValueError as error:
+        raise UserError(f"{spec.label}: {error}.") from None
+    with guard(spec.label, "write()", (UserError, OSError)):
+        exporter.write(run, folder)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def _check_folder(folder: Path, spec: ExporterSpec) -> None:
+    taken = folder.is_symlink() or (folder.exists() and not folder.is_dir())
+    if taken or (not spec.adds and folder.is_dir() and any(folder.iterdir())):
+        raise UserError(
+            f"--out {folder} already exists and is not an empty folder. Name a new one."
+        )
+
+
+def _push(
+    folder: Path,
+    files: dict[str, Path],
+    spec: ExporterSpec,
+    repository: str,
+    dry_run: bool,
+    pull_request: bool,
+    create: bool,
+    run: RunView,
+) -> None:
+    sizes, kind = {name: file.stat().st_size for name, file in files.items()}, str(spec.repository)
+    address = None
+    if not dry_run:
+        message = f"Add {spec.name} of {run.manifest.run_id}"
+        address = push_folder(folder, repository, kind, message, pull_request, create)
+    end_with_json({"repository": repository, "kind": kind, "files": sizes, "address": address})
+    for name, size in sizes.items():
+        say(f"{kind} {repository}: {name} ({_format_size(size)})")
+        if dry_run and not spec.several:
+            say(files[name].read_text("utf-8").rstrip("\n"))
+    say("Nothing was sent." if address is None else f"Sent: {address}")
+    if dry_run:
+        next_steps(("send it", "the same command without --dry-run"))
 
 
 def _format_size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} bytes"
-
-
-@click.command()
-@click.argument("run")
-@click.argument("file", required=False)
-@click.option(
-    "--of-dataset",
-    "names",
-    multiple=True,
-    metavar="COLUMN",
-    help="A column of the run's dataset; repeat for more.",
-)
-@results_and_json
-@offline()
-def columns(run: str, file: str | None, names: tuple[str, ...], results: str) -> None:
-    """Add further labels to RUN, from FILE, a CSV file, or from columns of its dataset.
-
-    FILE has a column sample_id and one column per label. Metrics that need further labels read
-    them, and `bench view` shows the images with one value. They change neither the run nor its id.
-    """
-    if (file is None) == (not names):
-        raise UserError("Give a CSV file, or --of-dataset COLUMN.")
-    path = find_run(run, results)
-    manifest = read_manifest(path)
-    if file is not None:
-        added = read_columns_csv(Path(file))
-    else:
-        from bench.running.dataset_columns import dataset_columns
-
-        added = dataset_columns(manifest, names)
-    columns_of_run = add_columns(path, manifest, added)
-    end_with_json({name: len(labels) for name, labels in columns_of_run.items()})
-    for name, labels in added.items():
-        kinds = sorted(set(labels.values()) - {""})
-        say(f"{name}: {len(labels):,} images, {len(kinds):,} values")
-    first = next(iter(added))
-    shown = f"bench show {run_name(path, results)} --metric accuracy --by {shlex.quote(first)}"
-    next_steps(("the accuracy by value", shown))

@@ -27,6 +27,7 @@ from bench.authoring import PACKAGE_KINDS, Kind, write_package
 from bench.cli.options import json_option
 from bench.cli.output import end_with_json, next_steps, say
 from bench.discovery.loading import load_plugins
+from bench.errors import some_of
 
 
 @click.command()
@@ -85,12 +86,12 @@ def plugins_command() -> None:
 
 
 def _group_by_kind(registered: Sequence[str]) -> str:
-    """Return `backbone sd15`, `backbone sd21` as `backbone: sd15, sd21`."""
+    """Return `backbone sd15`, `backbone sd21` as `backbone: sd15, sd21`; of many, the first."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for entry in registered:
         kind, _, name = entry.partition(" ")
         kinds[kind].append(name)
-    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
+    return "; ".join(f"{kind}: {some_of(names)}" for kind, names in kinds.items())
 
 
 @click.command()

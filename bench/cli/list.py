@@ -42,10 +42,10 @@ _NAME = click.argument("name", required=False)
 
 @click.group()
 def list_command() -> None:
-    """List datasets, backbones, strategies, metrics, studies, runs and more."""
+    """List datasets, backbones, strategies, metrics, studies and more."""
 
 
-@list_command.command("runs")
+@click.command("runs")
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
 @click.option("--wide", is_flag=True, help="One column per fact, for a wide terminal.")
@@ -81,7 +81,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
 def recordings(results: str) -> None:
     """List recordings, runs that kept every error so that strategies can be replayed on them.
 
-    Folders that `bench results export --format errors` wrote are listed, too.
+    Folders that `bench export --format errors` wrote are listed, too.
     """
     from bench.reports.inventory import stored_recordings
 
@@ -223,10 +223,20 @@ _LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, object]
         ("name",),
         _spec_json,
     ),
+    "executors": (
+        "List the executors, as --executor takes them; with NAME, show one.",
+        ("name",),
+        _spec_json,
+    ),
     "metrics": (
         "List the metrics, as --metric takes them; with NAME, show one with its parameters.",
         ("name", "needs"),
         partial(_spec_json, facts=_METRIC_FACTS),
+    ),
+    "exporters": (
+        "List the formats of `bench export`; with NAME, show one with its parameters.",
+        ("name",),
+        partial(_spec_json, facts="repository several"),
     ),
     "studies": (
         "List the packaged studies, as `bench study` takes them; with NAME, show one.",

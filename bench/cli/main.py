@@ -35,7 +35,6 @@ OPTION_ELSEWHERE = {
 COMMAND_ELSEWHERE = {
     "eval": "bench run",
     "evaluate": "bench run",
-    "export": "bench results export",
     "models": "bench list backbones",
 }
 

@@ -1,4 +1,4 @@
-"""`bench results`. Submit, check, export and push results.
+"""`bench results`. Submit, check, merge and audit results.
 
 Group: Many runs, repeated and published, 3.
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 
-from bench.cli.export import columns, export, push
 from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
 from bench.cli.output import (
     draw_pictures,
@@ -39,11 +39,13 @@ from bench.reports.leaderboard.exports import find_stale, render, to_csv
 from bench.reports.leaderboard.published import TRUST, validate
 from bench.reports.leaderboard.ranking import leaderboard, with_metric
 from bench.reports.leaderboard.rows import LeaderboardRow
+from bench.reports.rows import Currency
 from bench.reports.sentences import audit_sentence
 from bench.reports.terminal.leaderboard import print_boards
 from bench.running.second import audit_stored
 from bench.running.shards import merge
 from bench.stats.metrics import INCOMPLETE
+from bench.store.columns import add_columns, read_columns_csv
 from bench.store.folder import find_run, list_runs, read_manifest
 from bench.store.shipped import SHIPPED_ARCHIVE, shipped_folder
 
@@ -58,7 +60,7 @@ _INTO = click.option(
 
 @click.group()
 def results_command() -> None:
-    """Submit, check, merge, audit, export and push results."""
+    """Submit, check, merge, audit and label results."""
 
 
 def _published_folder(published: str) -> Path:
@@ -107,9 +109,42 @@ def _into_argument(published: str) -> str:
     return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 
-results_command.add_command(export)
-results_command.add_command(push)
-results_command.add_command(columns)
+@results_command.command("columns")
+@click.argument("run")
+@click.argument("file", required=False)
+@click.option(
+    "--of-dataset",
+    "names",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column of the run's dataset; repeat for more.",
+)
+@results_and_json
+@offline()
+def columns(run: str, file: str | None, names: tuple[str, ...], results: str) -> None:
+    """Add further labels to RUN, from FILE, a CSV file, or from columns of its dataset.
+
+    FILE has a column sample_id and one column per label. Metrics that need further labels read
+    them, and `bench view` shows the images with one value. They change neither the run nor its id.
+    """
+    if (file is None) == (not names):
+        raise UserError("Give a CSV file, or --of-dataset COLUMN.")
+    path = find_run(run, results)
+    manifest = read_manifest(path)
+    if file is not None:
+        added = read_columns_csv(Path(file))
+    else:
+        from bench.running.dataset_columns import dataset_columns
+
+        added = dataset_columns(manifest, names)
+    labels_of_run = add_columns(path, manifest, added)
+    end_with_json({name: len(labels) for name, labels in labels_of_run.items()})
+    for name, labels in added.items():
+        kinds = sorted(set(labels.values()) - {""})
+        say(f"{name}: {len(labels):,} images, {len(kinds):,} values")
+    first = next(iter(added))
+    shown = f"bench show {run_name(path, results)} --metric accuracy --by {shlex.quote(first)}"
+    next_steps(("the accuracy by value", shown))
 
 
 @results_command.command("merge")
@@ -222,6 +257,14 @@ def _name(results: str, row: LeaderboardRow) -> str:
     "Add a column with this metric of stored runs: see `bench list metrics`.", alone=True
 )
 @click.option(
+    "--cost",
+    "currency",
+    type=click.Choice(get_args(Currency)),
+    default="evaluations",
+    help="What costs per image are counted in: evaluations of the model's own network, operations"
+    " (FLOP), or seconds on the run's machine.  [default: evaluations]",
+)
+@click.option(
     "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
 )
 @click.option(
@@ -240,6 +283,7 @@ def leaderboard_command(
     table_format: str,
     metric: str | None,
     params: dict[str, str],
+    currency: Currency,
     wide: bool,
     everything: bool,
 ) -> None:
@@ -266,14 +310,17 @@ def leaderboard_command(
         click.echo(to_csv(rows), nl=False)
     elif table_format != "table":
         click.echo(
-            format_tables(board_tables(rows, metric=metric), table_format, "Leaderboard"), nl=False
+            format_tables(
+                board_tables(rows, metric=metric, currency=currency), table_format, "Leaderboard"
+            ),
+            nl=False,
         )
     elif not rows and tags:
         say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
-        print_boards(rows, partial(_name, results), wide, everything, metric)
+        print_boards(rows, partial(_name, results), wide, everything, metric, currency)
         options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
         words = [word for option, value in options if value for word in (option, value)]
         again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])

@@ -54,7 +54,9 @@ SECOND_RESULTS = "again"  # results folder that is suggested for making a run ag
     metavar="RUN",
     help="Another run to compare with, or a CSV of answers: subject, sample_id, answer.",
 )
-@click.option("--by", help="Show the metric of each value of this column, or of each `group`.")
+@click.option(
+    "--by", help="Show the metric [accuracy] of each value of this column, or of each `group`."
+)
 @results_and_json
 @offline()
 def show_command(
@@ -72,8 +74,9 @@ def show_command(
     The metrics of an incomplete run are those of the images decided so far.
     """
     path = find_run(run, results)
-    if metric is None and (params or others or by):
-        raise UserError("--set, --with and --by need --metric.")
+    if metric is None and (params or others):
+        raise UserError("--set and --with need --metric.")
+    metric = metric or ("accuracy" if by else None)
     view = read_view(path)
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else find_run(name, results) for name in others]

@@ -58,7 +58,10 @@ class Backbone:
 
     @staticmethod
     def evaluation_flops(weights: Any, resolution: int | None = None) -> Positive | None:
-        """Return the floating-point operations of one evaluation, or None if unknown."""
+        """Return the floating-point operations of one evaluation, or None if unknown.
+
+        Of a classifier, those of one image. Encoders of images and prompts are not counted.
+        """
         return None
 
     @staticmethod
@@ -179,9 +182,12 @@ class Likelihood(Backbone, ABC):
         reduction: class attribute; how the errors of a text on its draws are combined into its
             score: `mean`, `mean-softmax` or `logsumexp`, see `bench.contracts.decision`. Strategies
             that eliminate texts compare means, so they need `mean`.
+        draws_are_equal: class attribute; whether nothing is random, so that an image, or each of
+            its views, has a single draw.
     """
 
     reduction: str
+    draws_are_equal: bool = False
 
     @abstractmethod
     def evaluate(

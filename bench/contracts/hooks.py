@@ -35,6 +35,11 @@ def register_views(register: Callable[..., None]) -> None:
 
 
 @hookspec
+def register_executors(register: Callable[..., None]) -> None:
+    """Call `register(name, target=…, …)` once per executor, with the fields of `ExecutorSpec`."""
+
+
+@hookspec
 def register_collections(register: Callable[..., None]) -> None:
     """Call `register(name, datasets=(…), …)` once per collection of datasets."""
 
@@ -47,6 +52,11 @@ def register_studies(register: Callable[..., None]) -> None:
 @hookspec
 def register_metrics(register: Callable[..., None]) -> None:
     """Call `register(name, target=…, …)` once per metric, with the fields of `MetricSpec`."""
+
+
+@hookspec
+def register_exporters(register: Callable[..., None]) -> None:
+    """Call `register(name, target=…, …)` once per exporter, with the fields of `ExporterSpec`."""
 
 
 @hookspec

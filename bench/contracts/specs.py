@@ -109,6 +109,10 @@ class DatasetSpec(Spec):
         split: the split to evaluate unless the user names another.
         backbone: name of the default backbone.
         takes_data_dir: whether it can read a local copy that the user names with `--data-dir`.
+        stored_in: `package` if its images come with an installed distribution; `folder` if those of
+            a `data_dir` depend on nothing but the files in it. What was read is then remembered
+            until these change, and no dataset is loaded to find that a run is complete. Declared
+            datasets, and the one that reads paths, need no `stored_in` for folders.
         scheme: whether `NAME:SOURCE` selects this dataset, with the parameter `source`.
         paths: whether the path of a folder or file selects this dataset. Its class has an attribute
             `declared`, the class that reads declared datasets.
@@ -146,6 +150,7 @@ class DatasetSpec(Spec):
     backbone: str | None = None
     homepage: str = ""
     takes_data_dir: bool = True
+    stored_in: Literal["folder", "package"] | None = None
     scheme: bool = False
     paths: bool = False
     source: str | None = None
@@ -322,6 +327,24 @@ class ViewsSpec(Spec):
     """
 
     kind: ClassVar[str] = "views"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExporterSpec(Spec):
+    """A format of `bench export`, which writes a run for another tool.
+
+    Attributes:
+        repository: kind of repository on the Hugging Face Hub that takes its files (`bench export
+            --push`); None: none does.
+        several: whether it writes several files, in a folder, instead of one.
+        adds: whether its files may be added to a folder that has others.
+    """
+
+    kind: ClassVar[str] = "exporter"
+
+    repository: Literal["model", "dataset"] | None = None
+    several: bool = False
+    adds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

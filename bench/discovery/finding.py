@@ -13,6 +13,8 @@ from bench.discovery.guard import one_line
 
 GROUP = "bench"
 OWN_DISTRIBUTION = "diffusion-classifier-bench"
+# Which plugins are loaded, and whether one may fail; other processes of a run need the same.
+PLUGIN_VARIABLES = ("BENCH_LOAD_PLUGINS", "BENCH_BLOCK_PLUGINS", "BENCH_STRICT_PLUGINS")
 
 
 @dataclass

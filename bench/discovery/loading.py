@@ -15,12 +15,14 @@ import click
 import pluggy
 
 from bench.contracts import hooks as hookspecs
+from bench.contracts.executor import ExecutorSpec
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import (
     BackboneSpec,
     CollectionSpec,
     DatasetSpec,
+    ExporterSpec,
     Spec,
     StrategySpec,
     StudySpec,
@@ -125,11 +127,14 @@ class Plugins:
         self.backbones = Registry(BackboneSpec, "backbones")
         self.strategies = Registry(StrategySpec, "strategies")
         self.views = Registry(ViewsSpec, "views")
+        self.exporters = Registry(ExporterSpec, "exporters")
         self.collections = Registry(CollectionSpec, "collections")
         self.studies = Registry(StudySpec, "studies")
         self.metrics = Registry(MetricSpec, "metrics")
+        self.executors = Registry(ExecutorSpec, "executors")
         own = (self.datasets, self.backbones, self.strategies, self.views, self.metrics)
-        self._registries: list[Registry[Any]] = [*own, self.collections, self.studies]
+        others = (self.exporters, self.executors, self.collections, self.studies)
+        self._registries: list[Registry[Any]] = [*own, *others]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []

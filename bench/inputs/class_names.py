@@ -232,9 +232,9 @@ def read_labels(
 ) -> Labels:
     """Return the classes in label order, and the class index of each image or None without a label.
 
-    `feature` is the type of the column: a `datasets.ClassLabel`, or a `datasets.Value` of text or
-    whole numbers. If no classes are `declared`, those in the data are used. Raises UserError if the
-    labels have another type or do not match the declared classes.
+    `feature` is the type of the column: a `datasets.ClassLabel`, or a `datasets.Value` of text,
+    whole numbers or truth values. If no classes are `declared`, those in the data are used. Raises
+    UserError if the labels have another type or do not match the declared classes.
     """
     import datasets
 
@@ -247,12 +247,16 @@ def read_labels(
     dtype = str(getattr(feature, "dtype", feature))
     if isinstance(feature, datasets.Value) and dtype in ("string", "large_string"):
         return _read_texts(values, declared, where)
+    if isinstance(feature, datasets.Value) and dtype == "bool":  # false is class 0
+        values = [None if value is None else int(value is True) for value in values]
+        return _read_numbers(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype.lstrip("u").startswith("int"):
         return _read_numbers(values, declared, where)
     if isinstance(feature, datasets.Value) and dtype == "null":
         return tuple(declared or ()), (None,) * len(values)
     raise UserError(
-        f"{where}: the column 'label' holds {quoted(dtype)}; expected class names or whole numbers."
+        f"{where}: the column 'label' holds {quoted(dtype)}; expected class names, whole numbers or"
+        " truth values."
     )
 
 

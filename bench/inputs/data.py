@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import Listing
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.answers import remember
 from bench.discovery.guard import guard
 from bench.discovery.loading import Registry, load_plugins
 from bench.discovery.targets import load_target, make
@@ -33,7 +34,8 @@ from bench.inputs.rows import (
     format_group,
     read_column,
 )
-from bench.inputs.split import Split
+from bench.inputs.split import Split, Survey
+from bench.inputs.survey import hash_state
 from bench.machine.files import is_utf8, path_exists
 from bench.machine.offline import hub_silence, offline
 
@@ -93,11 +95,84 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
 def load_split(
     source: DataSource, split: str | None = None, rows: datasets.Dataset | None = None
 ) -> Split:
-    """Load one split and validate columns, labels, classes, ids and file paths.
+    """Load one split, or remember what was read of it; its rows are then read when they are needed.
 
     If `rows` are already in memory, the plugin is not called. Raises UserError if the data cannot
     be found, read or scored, and PluginError if the plugin failed or did not return rows.
     """
+    state = _state(source) if rows is None else None
+    if state is None:
+        return _read_split(source, split, rows)
+    spec, options = source.spec, sorted(source.parameters.items())
+    reader = find_path_reader() if spec.source else spec
+    places = source.data_dir and Path(source.data_dir).absolute(), source.class_names
+    question = f"{spec} {places} {options} {source.skip_unlabelled} {split} {state}"
+    fresh: list[Split] = []
+
+    def read() -> dict[str, Any]:
+        fresh.append(_read_split(source, split))
+        return _outline(fresh[-1])
+
+    outline = remember(reader, question, read)
+
+    def read_rows() -> datasets.Dataset:
+        if read() != outline:
+            raise UserError(f"{source.label} changed meanwhile. Start the command again.")
+        return fresh[-1].rows
+
+    def survey(compute: Callable[[], Survey]) -> Survey:
+        fingerprint, ordinary = remember(reader, f"survey {question}", lambda: [*compute()])
+        return str(fingerprint), bool(ordinary)
+
+    loaded = fresh[0] if fresh else _from_outline(source, outline, read_rows)
+    return replace(loaded, survey=survey)
+
+
+def _state(source: DataSource) -> str | None:
+    """Return a text that changes with everything a split is read from; None if nothing tells."""
+    spec, place = source.spec, source.data_dir or source.spec.source
+    if spec.items or not (spec.paths or spec.source or spec.stored_in):
+        return None
+    if place is None:
+        return spec.stored_in if spec.stored_in == "package" else None
+    if spec.stored_in == "package" or not (source.data_dir or Path(place).is_absolute()):
+        return None
+    if not path_exists(place):
+        return None
+    named = [value for value in source.parameters.values() if isinstance(value, str)]
+    files = [value for value in named if path_exists(value)]
+    return hash_state([place, *files, *([str(source.class_names)] if source.class_names else [])])
+
+
+def _outline(split: Split) -> dict[str, Any]:
+    """Return what is remembered of a split of images, as JSON values."""
+    return {
+        "split": split.split,
+        "names": list(split.class_names.names),
+        "spellings": list(split.class_names.spellings),
+        "sample_ids": list(split.sample_ids),
+        "labels": list(split.labels),
+    }
+
+
+def _from_outline(
+    source: DataSource, outline: Mapping[str, Any], read: Callable[[], datasets.Dataset]
+) -> Split:
+    return Split(
+        name=source.title,
+        version=source.spec.version,
+        split=outline["split"],
+        class_names=ClassNames(tuple(outline["names"]), tuple(outline["spellings"])),
+        sample_ids=tuple(outline["sample_ids"]),
+        labels=tuple(outline["labels"]),
+        read=read,
+        border=source.spec.border,
+    )
+
+
+def _read_split(
+    source: DataSource, split: str | None, rows: datasets.Dataset | None = None
+) -> Split:
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
@@ -120,7 +195,7 @@ def load_split(
         class_names=classes,
         sample_ids=tuple(read_column(rows, "sample_id")),
         labels=items.answers if items else tuple(read_column(rows, "label")),
-        rows=rows,
+        read=lambda: rows,
         items=items,
         border=spec.border,
     )
@@ -208,8 +283,6 @@ def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dat
 
 
 def _call_plugin(source: DataSource, split: str | None) -> Any:
-    import datasets
-
     spec, data_dir = source.spec, source.data_dir
     split = split or spec.split
     if spec.splits and split is None:
@@ -222,6 +295,8 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
         )
     check_data_dir(spec, data_dir)
+    import datasets
+
     datasets.disable_progress_bars()  # they would interrupt the run's own output
     datasets.logging.set_verbosity_error()
     # It logs every retry; the final error message is ours.

@@ -11,7 +11,7 @@ import numpy as np
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
-from bench.inputs.split import Split
+from bench.inputs.split import Split, compute_survey
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,6 +104,7 @@ def _drop_scored(split: Split, scored: Split) -> FitSplit:
         split,
         sample_ids=tuple(split.sample_ids[n] for n in remaining),
         labels=tuple(split.labels[n] for n in remaining),
-        rows=split.rows.select(remaining),
+        read=lambda: split.rows.select(remaining),
+        survey=compute_survey,
     )
     return FitSplit(without, left_out)

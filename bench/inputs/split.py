@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
     import datasets
 
 
+Survey = tuple[str, bool]  # fingerprint of a split, and whether all its images are ordinary
+
+
+def compute_survey(compute: Callable[[], Survey]) -> Survey:
+    """Return the survey that is not remembered."""
+    return compute()
+
+
 @dataclass(frozen=True)
 class Split:
-    """One split of one dataset, ready to be scored."""
+    """One split of one dataset, ready to be scored; its images are read when they are needed."""
 
     name: str  # name of the dataset; `version` is that of its spec
     version: int
@@ -32,11 +40,16 @@ class Split:
     class_names: ClassNames
     sample_ids: tuple[str, ...]  # [n], unique, in the order of the dataset
     labels: tuple[int, ...]  # [n], class indices, or answers of items
-    rows: datasets.Dataset  # [n]: image (not decoded), label, sample_id and perhaps group
+    read: Callable[[], datasets.Dataset]  # returns `rows`
     items: ItemTable | None = None  # shapes and texts, if the rows are items
     border: int = 0  # number of pixels to cut from each side of an image
-    survey: tuple[str, bool] | None = None
-    """Fingerprint, and whether all images are ordinary, if another process computed them."""
+    survey: Callable[[Callable[[], Survey]], Survey] = compute_survey
+    """Returns the survey of all images: a remembered one, or else the result of its argument."""
+
+    @cached_property
+    def rows(self) -> datasets.Dataset:
+        """Rows [n]: image (not decoded), label, sample_id and perhaps group."""
+        return self.read()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -49,18 +62,19 @@ class Split:
 
         It does not depend on the order of the rows.
         """
-        return self._survey_result[0]
+        return self._surveyed[0]
 
     @property
     def decoding(self) -> int | None:
         """Version of the decoding of images that are not ordinary; None if all images are."""
-        return None if self._survey_result[1] else VERSION
+        return None if self._surveyed[1] else VERSION
 
     @cached_property
-    def _survey_result(self) -> tuple[str, bool]:
-        """The fingerprint, and whether all images are ordinary (see `pixels`)."""
-        if self.survey is not None:
-            return self.survey
+    def _surveyed(self) -> Survey:
+        return self.survey(self._survey)
+
+    def _survey(self) -> Survey:
+        """Return the fingerprint, and whether all images are ordinary (see `pixels`)."""
         if self.items is not None:
             lines, ordinary = [], True
             for place, row in enumerate(self.rows):

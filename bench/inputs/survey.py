@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +141,28 @@ def _find_cache_file(images: Any, files: Sequence[str]) -> Path | None:
     except OSError:  # a missing file fails its image, and may exist next time
         return None
     return cache_dir("survey") / f"{state.hexdigest()[:32]}.bin"
+
+
+def hash_state(paths: Iterable[str]) -> str:
+    """Return a hash of the names, sizes, times and inodes of files and of all below folders.
+
+    Links to folders are not followed below a path. A file that does not exist counts as missing.
+    """
+    state = hashlib.sha256()
+
+    def add(path: str) -> None:
+        try:
+            state.update(_describe_file(path))
+        except OSError:
+            state.update(b"%s missing\n" % path.encode(errors="surrogateescape"))
+
+    for path in paths:
+        add(path)
+        for parent, folders, files in os.walk(path):
+            folders.sort()
+            for name in sorted((*folders, *files)):
+                add(f"{parent}/{name}")
+    return state.hexdigest()
 
 
 def _describe_file(path: str) -> bytes:

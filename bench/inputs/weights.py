@@ -25,6 +25,7 @@ from bench.machine.files import read_text, regular_file
 from bench.machine.hub import Commit, absent, find_commit
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
+CHAT_TEMPLATE = "chat_template.jinja"  # of a model that is the whole folder; hashed too
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")  # of configs and tokenizers
 # Parts of a pipeline that process generated images. None are generated here.
 UNREAD_PARTS = ("feature_extractor/", "safety_checker/", "image_encoder/")
@@ -101,9 +102,10 @@ def _iterate_files(folder: Path) -> Iterator[Path]:
                 f"The weights folder {folder} holds more than {MAX_WEIGHT_FILES:,} files."
                 " Name the folder of one model."
             )
-        yield from (
-            path for name in files if (path := Path(parent, name)).suffix in HASHED_SUFFIXES
-        )
+        paths = [Path(parent, name) for name in files]
+        yield from (path for path in paths if path.suffix in HASHED_SUFFIXES)
+    if (path := folder / CHAT_TEMPLATE).is_file():
+        yield path
 
 
 def hash_file(path: Path, real: Path) -> str:

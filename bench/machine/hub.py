@@ -24,11 +24,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import AbsentError, UserError, warn_user
+from bench.errors import AbsentError, BenchError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
 from bench.machine.files import read_text, resolve_inside, write_atomically
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 
+SCHEME = "hf:"  # prefix of what is on the Hub
 BUSY = (429, 500, 502, 503, 504)  # HTTP statuses of a Hub that should be asked again
 PAUSES = (1.0, 4.0, 15.0)  # seconds before a busy Hub is asked again, if it names no time
 LONGEST_PAUSE = 300.0  # seconds; the Hub counts the requests of five minutes
@@ -110,7 +111,8 @@ class Commit:
 
         Raises UserError if the disk has no room for them, and SilentHubError.
         """
-        if (reason := why_not_asked()) is None and not _answered_lately():
+        answered = any(key[0] == endpoint() and _is_recent(key) for key in _answers)
+        if (reason := why_not_asked()) is None and not answered:
             reason = hub_silence()
         if reason is not None:  # the Hub's client would ask for minutes
             raise SilentHubError(reason)
@@ -252,10 +254,6 @@ def _is_recent(key: tuple[str | None, ...]) -> bool:
     return key in _answers and time.monotonic() - _answers[key][0] < ANSWER_LIFETIME
 
 
-def _answered_lately() -> bool:
-    return any(key[0] == endpoint() and _is_recent(key) for key in _answers)
-
-
 def _refused(error: BaseException | None) -> BaseException | None:
     """Return the error of the Hub's client with the answer that caused an error, or the error."""
     cause = error
@@ -331,3 +329,40 @@ def _listing(repository: str, commit: str, kind: str) -> dict[str, int] | None:
 
 def _listing_file(repository: str, commit: str, kind: str) -> Path:
     return cache_dir("files", f"{kind}s") / f"{repository.replace('/', '--')}@{commit}.json"
+
+
+def push_folder(
+    folder: Path, repository: str, kind: str, message: str, pull_request: bool, create: bool
+) -> str:
+    """Send the files of a folder in one commit; return its URL, or that of the pull request.
+
+    `kind` is `model` or `dataset`. With `create`, a missing repository is created as a private one.
+    Raises BenchError if the Hub refuses it or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(endpoint=endpoint())
+    try:
+        if create:
+            api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            commit_message=message,
+            repo_type=kind,
+            create_pr=pull_request,
+        )
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        advice = {
+            401: " Log in with: hf auth login",
+            403: " The token may not write there; --pull-request proposes the change instead.",
+            404: f" There is no {kind} of that name that you can see; --create makes it.",
+        }.get(status or 0, "")
+        problem = f"--push {repository}: the Hub refused it ({status}).{advice}"
+        raise BenchError(problem) from error
+    except Exception as error:  # the Hub's client raises many types
+        problem = f"--push {repository}: the Hub cannot be reached ({type(error).__name__})."
+        raise BenchError(problem) from error
+    return str((commit.pr_url if pull_request else commit.commit_url) or repository)

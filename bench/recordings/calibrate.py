@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import decider_for, replay_samples
+from bench.recordings.replay import replay_settings
 from bench.running.decider import usual_parameters, usual_strategy
 from bench.running.risk_sweep import PlannedSweep
 from bench.stats.probability import fit_probability, held_out_skill
@@ -141,16 +141,12 @@ def _replay_settings(
     if clashes := [key for key in chosen if key in params]:
         raise UserError(f"--set {clashes[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
     tried = [*({**base, **setting} for setting in listed), usual]
-    deciders = [decider_for(recording, exhaustive_strategy(), {})]
-    deciders += [decider_for(recording, name, values) for values in tried]
-    strategies = [decider.strategy for decider in deciders]
-    full, *decided = map(as_decisions, replay_samples(recording, recording.samples(), strategies))
-    _check_records(recording, deciders[0].identity, full)
-    settings = [
-        _calibrate_setting(decider.identity, decisions, full)
-        for decider, decisions in zip(deciders[1:], decided, strict=True)
-    ]
-    others = [_calibrate_setting(deciders[0].identity, full)]
+    named = [(name, values) for values in tried]
+    (sweep, records), replays = replay_settings(recording, recording.samples(), named)
+    full = as_decisions(records)
+    _check_records(recording, sweep.identity, full)
+    settings = [_calibrate_setting(s.identity, as_decisions(r), full) for s, r in replays]
+    others = [_calibrate_setting(sweep.identity, full)]
     usual_setting = settings.pop()
     if usual_setting.strategy not in [setting.strategy for setting in (*settings, *others)]:
         others.append(usual_setting)

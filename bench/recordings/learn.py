@@ -16,12 +16,12 @@ from bench.contracts.dataset import Sample
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import StrategySpec
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import check_replayed, decider_for, replay_samples
+from bench.recordings.replay import check_replayed, decider_for, replay_settings
 from bench.running.decider import make_decider, usual_parameters, usual_strategy
 from bench.running.risk import risk_choices
 from bench.stats.paired import Bools, Difference, paired_test
@@ -218,14 +218,12 @@ def _decide(
     recording: Recording, samples: Sequence[Sample], name: str, tried: Sequence[Mapping[str, Any]]
 ) -> tuple[Floats, Bools]:
     """Return the cost of each setting on each sample, and whether it agrees with the full sweep."""
-    deciders = [decider_for(recording, exhaustive_strategy(), {})]
-    deciders += [decider_for(recording, name, params) for params in tried]
-    replayed = replay_samples(recording, samples, [decider.strategy for decider in deciders])
-    for record in (record for records in replayed for record in records):
+    full, replays = replay_settings(recording, samples, [(name, params) for params in tried])
+    for record in (record for _, records in (full, *replays) for record in records):
         if record["prediction"] is None:
             raise UserError(f"The recorded errors of {record['sample_id']}: {record['error']}.")
-    full, *decided = map(as_decisions, replayed)
-    agrees = [decisions.predictions == full.predictions for decisions in decided]
+    predictions, decided = as_decisions(full[1]).predictions, [as_decisions(r) for _, r in replays]
+    agrees = [decisions.predictions == predictions for decisions in decided]
     return np.stack([decisions.equivalents for decisions in decided]), np.stack(agrees)
 
 

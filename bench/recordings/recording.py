@@ -18,7 +18,7 @@ from bench.discovery.loading import exhaustive_strategy
 from bench.engine.items import Questions, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset
-from bench.machine.hub import absent, find_commit
+from bench.machine.hub import SCHEME, absent, find_commit
 from bench.running.command import recording_command
 from bench.store.cells import (
     FirstOrder,
@@ -32,7 +32,6 @@ from bench.store.documents import Manifest
 from bench.store.folder import MANIFEST, find_run, read_manifest, requested_records
 from bench.store.records import Record
 
-SCHEME = "hf:"  # prefix of an error table on the Hugging Face Hub
 CROISSANT = "croissant.json"
 RECORDING_FILES = (
     *("README.md", CROISSANT, MANIFEST, "samples.jsonl", "summary.json", "draws.parquet"),
@@ -262,7 +261,7 @@ def _download(repository: str) -> Path:
         raise absent(f"{SCHEME}{repository} is", error, name, "dataset") from error
     if not (commit.folder / MANIFEST).is_file():
         raise UserError(
-            f"{SCHEME}{repository} is not an error table: it has no {MANIFEST}. `bench results"
-            " export RUN --format errors` writes one."
+            f"{SCHEME}{repository} is not an error table: it has no {MANIFEST}. `bench export"
+            " RUN --format errors` writes one."
         )
     return commit.folder

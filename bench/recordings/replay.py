@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
-from bench.discovery.loading import load_plugins
+from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.sources import source_hashes
 from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
@@ -27,7 +27,7 @@ from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.command import recording_command
 from bench.running.decider import Decider, check_strategy, make_decider
-from bench.running.executors.protocol import Executable
+from bench.running.executable import Executable
 from bench.running.kinds.denoiser import weighting_identity
 from bench.running.risk import StatedRisk, choose_setting
 from bench.store import identity as ids
@@ -57,16 +57,25 @@ class ReplayEngine:
             yield decide(sample, tables, strategy, question.problem)
 
 
-def replay_samples(
-    recording: Recording, samples: Iterable[Sample], strategies: Sequence[CheckedStrategy]
-) -> list[list[Record]]:
-    """Return the records of the samples for each strategy. Each sample's errors are read once."""
-    records: list[list[Record]] = [[] for _ in strategies]
+Replay = tuple[Decider, list[Record]]  # a setting, and its decisions on some samples
+
+
+def replay_settings(
+    recording: Recording,
+    samples: Iterable[Sample],
+    settings: Iterable[tuple[str, Mapping[str, Any]]],
+) -> tuple[Replay, list[Replay]]:
+    """Replay the full sweep and some settings, pairs of a strategy's name and its parameters.
+
+    Each sample's errors are read once. Raises as `decider_for`.
+    """
+    named = [(exhaustive_strategy(), {}), *settings]
+    replays: list[Replay] = [(decider_for(recording, *setting), []) for setting in named]
     for sample in samples:
         tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
-        for rows, strategy in zip(records, strategies, strict=True):
-            rows.append(make_record(decide(sample, tables, strategy, problem), 0.0))
-    return records
+        for decider, records in replays:
+            records.append(make_record(decide(sample, tables, decider.strategy, problem), 0.0))
+    return replays[0], replays[1:]
 
 
 def decide(

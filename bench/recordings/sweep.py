@@ -10,11 +10,11 @@ from bench.contracts import strategy as strategy_contract
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Ints
 from bench.discovery.guard import guard
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, with_defaults
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_draws
-from bench.recordings.replay import decider_for, replay_samples, with_images_compared
+from bench.recordings.replay import replay_settings, with_images_compared
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import as_decisions
@@ -94,14 +94,10 @@ def sweep(
     recording = open_draws(path)
     if settings is None:
         settings = default_grid(recording.n_draws, recording.problem.can_linearise)
-    deciders = [decider_for(recording, name, params) for name, params in settings]
-    strategies = [decider.strategy for decider in deciders]
     samples = recording.subset(limit)
-    full = decider_for(recording, exhaustive_strategy(), {}).strategy
-    swept, *decided = replay_samples(recording, samples, [full, *strategies])
-    decisions = as_decisions(swept).predictions
-    rows = []
-    for decider, records in zip(deciders, decided, strict=True):
+    (_, swept), replays = replay_settings(recording, samples, settings)
+    decisions, rows = as_decisions(swept).predictions, []
+    for decider, records in replays:
         changed = {"strategy": decider.identity, "replayed_from": recording.manifest.run_id}
         compared = with_images_compared(recording.manifest, decider.strategy.same_draws)
         manifest = compared.model_copy(update=changed)

@@ -48,7 +48,13 @@ class Fields(dict[str, Any]):
 
 
 class RunResult(Fields):
-    """The object behind `--json`; `run["metrics"]["accuracy"]` is `run.metrics.accuracy` too."""
+    """The result of a run: a mapping with the keys of `bench run --json`, as attributes too.
+
+    `run.metrics.accuracy`, `run.metrics.accuracy_ci95` and `run.cost.evaluations_per_image` are
+    figures; `run.samples` has a row per image; `run.confusion_figure()`, `run.examples_figure()`
+    and `run.error_figure()` are matplotlib figures; `run.answer` is that of `until`;
+    `run.command` makes the run again, and `run.folder` has its files. A notebook shows a table.
+    """
 
     def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:
         super().__init__(finished.plain())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
+from bench.discovery.loading import load_plugins
 from bench.reports.facts import Fact
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
@@ -15,6 +16,7 @@ from bench.stats.metrics import INCOMPLETE
 from bench.store.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import Group
 
+Currency = Literal["evaluations", "flop", "seconds"]  # what costs per image are counted in
 ALTERED = ("corrupt", "control")  # settings that alter the images
 
 
@@ -52,6 +54,7 @@ class RunRow(MetricFields, FullDocument):
     failed_samples: int | None = None  # number of images that failed and therefore count as wrong
     worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
     cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
+    flop_per_image: float | None = None  # floating-point operations, without encoders
     evaluations_per_image: float | None = None  # number of forward passes of the network
     evaluation_equivalents_per_image: float | None = None  # evaluations plus the cost of gradients
     cost_timed: bool | None = None  # whether the cost of gradients was timed on one machine
@@ -104,6 +107,15 @@ class RunRow(MetricFields, FullDocument):
     def seconds_per_image(self) -> float | None:
         """Scoring time per image in seconds; None if unknown."""
         return self.seconds / self.n_samples if self.seconds and self.n_samples else None
+
+    def spent(self, currency: Currency) -> Fact:
+        """Return the cost per image in a currency; None if unknown."""
+        if currency == "flop":
+            flop = self.flop_per_image
+            return Fact("TFLOP", None if flop is None else flop / 1e12, "ratio")
+        if currency == "seconds":
+            return Fact("s", self.seconds_per_image, "ratio")
+        return Fact("cost", self.cost, "passes" if self.classifier else "cost")
 
     @property
     def training(self) -> tuple[str, str]:
@@ -163,6 +175,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "failed_samples": summary.failed_samples,
         "worst_group": values.worst_group,
         "cost": cost.per_image(manifest.classifier),
+        "flop_per_image": cost.flop_per_image or _declared_flop(run),
         "evaluations_per_image": cost.evaluations_per_image,
         "evaluation_equivalents_per_image": cost.equivalents_per_image,
         "cost_timed": cost.timed,
@@ -172,6 +185,19 @@ def _fields(run: RunView) -> dict[str, object]:
         "agreement_ci95": audit and audit.agreement_ci95,
     }
     return fields | ({run.measured.metric: run.measured.value} if run.measured else {})
+
+
+def _declared_flop(run: RunView) -> float | None:
+    """Return the operations per image that the spec of a backbone's own weights declares.
+
+    For runs of versions that did not count them.
+    """
+    manifest, backbones = run.manifest, load_plugins().backbones
+    name, config = manifest.identity.backbone.name, manifest.config.plain()
+    spec = backbones.get(name) if name in backbones else None
+    if spec is None or not spec.flops or config.get("weights") or config.get("resolution"):
+        return None
+    return spec.flops * run.summary.cost.per_image(manifest.classifier)
 
 
 def accuracy_fact(row: RunRow) -> Fact:

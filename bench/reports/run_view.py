@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs
@@ -34,6 +35,7 @@ from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_
 from bench.store.summary import Again, Summary, read_again, read_swept
 
 if TYPE_CHECKING:
+    from bench.recordings.recording import Recording
     from bench.reports.sentences import Opening
     from bench.running.execute import Finished
 
@@ -123,6 +125,12 @@ class RunView:
         swept = read_swept(self.path, self.manifest)
         return audit_of(swept, self.manifest, self.decisions()) if swept else None
 
+    def recording(self) -> Recording:
+        """Return the recorded errors; UserError if there are none, or not those of all classes."""
+        from bench.recordings.recording import open_recording
+
+        return open_recording(self.path)
+
     @cached_property
     def opening(self) -> Opening:
         """Sentences about the run for readers who do not know the toolkit's terms."""
@@ -159,13 +167,20 @@ class RunView:
 
     @property
     def averages(self) -> list[Fact]:
-        """The other metrics of a run of images; there are none of items."""
+        """The other metrics of a run of images; there are none of items.
+
+        An average of classes that repeats an earlier metric is left out, and so is what is nearly
+        certain: the true class among the five best of fewer than ten.
+        """
         values = self.summary.metrics.summary_metrics() if self.manifest.items is None else {}
-        specs = metric_specs()
+        shown: dict[object, tuple[MetricSpec, float]] = {}
+        for name, value in values.items():
+            spec = metric_specs()[name]
+            if value is not None and ("top5" not in spec.needs or len(self.classes) >= 10):
+                figure = (spec.ratio, spec.by_support) if spec.ratio else name
+                shown.setdefault(figure, (spec, value))
         return [
-            metric_fact(specs[name], value)
-            for name, value in values.items()
-            if value is not None and name != "accuracy"
+            metric_fact(spec, value) for spec, value in shown.values() if spec.name != "accuracy"
         ]
 
     @property

@@ -1,13 +1,11 @@
-"""Export the images of a run as a table, with one row per decided image."""
+"""The images of a run as a table, with one row per decided image."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.reports.text import csv_text
 from bench.running.second import strategy_of
 from bench.store.documents import Manifest
 from bench.store.folder import requested_records
@@ -49,21 +47,3 @@ def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
             "stability": record["confidence"] if unbiased else None,
         }
         yield {name: row[name] for name in SAMPLE_COLUMNS}
-
-
-def to_csv(path: Path, manifest: Manifest) -> str:
-    """Return the table as CSV that is safe to open in a spreadsheet."""
-    return csv_text(SAMPLE_COLUMNS, (row.values() for row in sample_rows(path, manifest)))
-
-
-def to_parquet(path: Path, manifest: Manifest) -> bytes:
-    """Return the table as the content of a parquet file, with the run's id in its metadata."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    fields = [(name, pa.type_for_alias(kind)) for name, kind in SAMPLE_COLUMNS.items()]
-    schema = pa.schema(fields, metadata={"run_id": manifest.run_id})
-    out = io.BytesIO()
-    rows = list(sample_rows(path, manifest))
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), out, compression="zstd")
-    return out.getvalue()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import Field
 
@@ -153,15 +153,22 @@ def classify(
 
 def _manifest_of_pictures(question: RunQuestion, count: int) -> Manifest:
     """Return the manifest of a run on `count` images, to look up its calibrations."""
-    import datasets
-
-    spec, rows = question.dataset, datasets.Dataset.from_dict({})
-    ids, labels = tuple(f"picture:{n}" for n in range(count)), (0,) * count
-    survey = ("", True)  # not needed: a calibration is on other images anyway
+    spec, ids = question.dataset, tuple(f"picture:{n}" for n in range(count))
     pictures = Split(
-        spec.name, spec.version, "pictures", question.named, ids, labels, rows, survey=survey
+        name=spec.name,
+        version=spec.version,
+        split="pictures",
+        class_names=question.named,
+        sample_ids=ids,
+        labels=(0,) * count,
+        read=_no_rows,
+        survey=lambda _: ("", True),  # not needed: a calibration is on other images anyway
     )
     return make_manifest(question, pictures)
+
+
+def _no_rows() -> NoReturn:
+    raise AssertionError("the pictures of a question are no rows of a dataset")
 
 
 def name_of(image: Picture, position: int) -> str:

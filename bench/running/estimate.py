@@ -24,7 +24,8 @@ from bench.machine.environment import (
 )
 from bench.machine.offline import offline_if_set
 from bench.running.finders import find_dataset
-from bench.running.prepare import ask, prepared_run
+from bench.running.manifest import evaluation_flops
+from bench.running.prepare import ask, check_chosen, prepared_run
 from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.settings import RunConfig
@@ -90,6 +91,7 @@ class Plan(Document):
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights (UserError)."""
     prepared, risk = _with_risk(_ask(config))
+    check_chosen(prepared)
     run = prepared if isinstance(prepared, PreparedRun) else None
     missing = [*map(str, filter(None, [prepared.absent])), *_missing(prepared)]
     prompts, device = prepared.prompts, likely_device(config.device)
@@ -245,16 +247,6 @@ def _missing(prepared: RunQuestion) -> Iterator[str]:
             pick_device(config.device)
         except UserError as error:
             yield str(error)
-
-
-def evaluation_flops(prepared: RunQuestion) -> float | None:
-    """Return the floating-point operations per evaluation, declared or counted; None if unknown."""
-    spec, config = prepared.backbone, prepared.config
-    if prepared.source.weights is None and config.resolution is None and spec.flops:
-        return spec.flops
-    if prepared.weights is None:
-        return None
-    return fact(spec, Backbone.evaluation_flops, prepared.weights, config.resolution)
 
 
 def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:

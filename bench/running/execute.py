@@ -1,4 +1,4 @@
-"""Score a prepared run: call the executor, store each decision and emit events."""
+"""Score a prepared run: open it, store each decision and emit events."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TypeVar
 import numpy as np
 
 from bench.contracts.decision import Decided
+from bench.contracts.executor import OpenRun
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
 from bench.machine.environment import peak_memory, remember_speed
-from bench.running.executors.protocol import Executable, Executor, LocalExecutor
+from bench.running.executable import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
@@ -63,11 +64,11 @@ class Finished:
 
 
 def execute(
-    run: R, open_executor: Callable[[R], Executor] = LocalExecutor, until: Until = ALL_IMAGES
+    run: R, open_run: Callable[[R], OpenRun] = Executable.open, until: Until = ALL_IMAGES
 ) -> Finished:
     """Score the images asked for that are not decided yet.
 
-    The result covers only the images asked for, even if the stored run has more. The executor is
+    The result covers only the images asked for, even if the stored run has more. The run is
     opened only if something is left to score. `until` gives the order of the images, and ends the
     run; then only the images that it needs are asked for.
 
@@ -95,9 +96,9 @@ def execute(
         if outstanding:
             if folder.mixed_code:
                 warn_user(folder.mixed_code)
-            with closing(open_executor(run)) as executor:
-                _score(run, folder, executor, outstanding, earlier, until)
-                memory, problem = executor.peak_memory, executor.problem
+            with closing(open_run(run)) as opened:
+                _score(run, folder, opened, outstanding, earlier, until)
+                memory, problem = opened.peak_memory, opened.model.problem
         manifest, answer = until.end(folder, run.manifest)
         run = replace(run, manifest=manifest)
         finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
@@ -119,29 +120,29 @@ def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
 
 
 def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
-    """Return `manifest` with what only the stored one may have: price of a gradient and warnings.
+    """Return `manifest` with what only the stored one may have: its prices and warnings.
 
-    Merged shards may lack the price.
+    Merged shards may lack the prices.
     """
-    names = ("linearisation_cost", "warnings")
+    names = ("linearisation_cost", "evaluation_flop", "warnings")
     return manifest.model_copy(update={name: getattr(stored, name) for name in names})
 
 
 def _score(
     run: Executable,
     folder: RunFolder,
-    executor: Executor,
+    opened: OpenRun,
     outstanding: list[str],
     earlier: Decisions,
     until: Until,
 ) -> None:
-    listeners, problem = load_plugins().manager, executor.problem
-    if executor.fitted:
-        folder.change(fitted=Fitted.model_validate(executor.fitted))
-    if executor.warnings:
-        folder.change(warnings=list(executor.warnings))
-    if run.save_errors and executor.levels is not None:
-        folder.keep_draws(draw_table(executor.levels, problem.timesteps, problem.weights))
+    listeners, model, problem = load_plugins().manager, opened.model, opened.model.problem
+    if model.fitted:
+        folder.change(fitted=Fitted.model_validate(model.fitted))
+    if model.warnings:
+        folder.change(warnings=list(model.warnings))
+    if run.save_errors and model.levels is not None:
+        folder.keep_draws(draw_table(model.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()
     done = total - len(outstanding)
     rescored = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or errors missing
@@ -150,16 +151,16 @@ def _score(
         listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct
     )
     seconds = equivalents = 0.0
-    for decided, duration in timed(executor.score(outstanding)):
+    for decided, duration in timed(opened.score(outstanding)):
         record = make_record(decided, duration if run.timed else 0.0)
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
         notify_plugins(listeners, "sample_scored", record=record)
         seconds, equivalents = seconds + duration, equivalents + decided.equivalents
         if until.ends(record["sample_id"], record["prediction"] == record["label"]):
             break
-    if executor.device and seconds > 1:
+    if opened.device and seconds > 1:
         backbone = run.manifest.backbone
-        remember_speed(backbone.name, executor.device, backbone.dtype, equivalents / seconds)
+        remember_speed(backbone.name, opened.device, backbone.dtype, equivalents / seconds)
 
 
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:

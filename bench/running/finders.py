@@ -242,24 +242,25 @@ def _config_source(file: str) -> str:
 
 
 def family_of(weights: str, revision: str | None) -> str | None:
-    """Return the name of the backbone that loads a pipeline folder or Hub id.
+    """Return the name of the backbone that loads a folder or Hub id, by the class it names.
 
-    None if it has no model index, or an index without a pipeline class. Raises UserError if no
+    None if it names no class, or one of transformers that no backbone loads. Raises UserError if no
     backbone loads pipelines of this class.
     """
-    location = locate(weights)
-    if Path(location).is_absolute():
-        path = find_file(Path(location), INDEX)
-    else:
-        try:
-            path = resolve(weights, revision).find(INDEX)
-        except AbsentError:  # reported when the weights are located
-            return None
-    pipeline = read_object(path, f"{weights}: {INDEX}").get("_class_name") if path else None
+    backbones = {
+        name: spec
+        for spec in load_plugins().backbones
+        if spec.takes_folders
+        for name in spec.pipelines
+    }
+    index = _read_named(weights, revision, INDEX)
+    if not index:
+        (model, *_) = _read_named(weights, revision, "config.json").get("architectures") or [None]
+        spec = backbones.get(model) if isinstance(model, str) else None
+        return spec.name if spec else None
+    pipeline = index.get("_class_name")
     if not isinstance(pipeline, str):
         return None
-    takers = (spec for spec in load_plugins().backbones if spec.takes_folders)
-    backbones = {name: spec for spec in takers for name in spec.pipelines}
     spec = backbones.get(pipeline) or backbones.get(ANY_PIPELINE)
     if spec is None:
         raise UserError(
@@ -267,6 +268,19 @@ def family_of(weights: str, revision: str | None) -> str | None:
             f" Supported classes: {', '.join(sorted(backbones))}."
         )
     return spec.name
+
+
+def _read_named(weights: str, revision: str | None, name: str) -> dict[str, Any]:
+    """Return the JSON object in a file of a folder or Hub id; empty if there is no such file."""
+    location = locate(weights)
+    if Path(location).is_absolute():
+        path = find_file(Path(location), name)
+    else:
+        try:
+            path = resolve(weights, revision).find(name)
+        except AbsentError:  # reported when the weights are located
+            return {}
+    return read_object(path, f"{weights}: {name}") if path else {}
 
 
 def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None) -> str:

@@ -125,17 +125,21 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
     import torch
 
-    from bench.engine.denoiser import CheckedDenoiser
+    from bench.engine.likelihoods import CheckedLikelihood
     from bench.engine.scoring import mixed, times
     from bench.engine.trees import mapped
     from bench.inputs.pixels import decode
 
-    denoiser: CheckedDenoiser = prepared.kind.make(prepared)
-    sample = next(prepared.samples([sample_id]))
-    levels, count = denoiser.levels, min(PROBED_TEXTS, len(prepared.prompts.texts))
+    denoiser = prepared.kind.make(prepared)
+    sample, texts = next(prepared.samples([sample_id])), prepared.prompts.texts[:PROBED_TEXTS]
+    image, count = decode(sample.images[0]), len(texts)
+    if isinstance(denoiser, CheckedLikelihood):
+        errors = denoiser.evaluate([image] * count, texts, np.zeros(count, np.int64))
+        return Probe(sample=sample_id, latent=[], predictions=[[float(e)] for e in errors])
+    levels = denoiser.levels
     level = np.repeat([int(fraction * len(levels)) for fraction in PROBED_LEVELS], count)
     with torch.inference_mode():
-        latent = denoiser.encode_images([decode(sample.images[0])]).float()
+        latent = denoiser.encode_images([image]).float()
         x_0 = latent.expand(len(level), *latent.shape[1:])
         generator = torch.Generator().manual_seed(0)
         eps = torch.randn(latent.shape, generator=generator).to(latent.device)

@@ -1,4 +1,4 @@
-"""Make a run from its settings; share a backbone or a Ray connection among several runs."""
+"""Make a run from its settings; share a backbone and executors among several runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from bench.discovery.guard import stdout_to_stderr
+from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
+from bench.contracts.parameters import Parameters
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make, with_defaults
 from bench.errors import UserError, warn_user
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
-from bench.running.executors.cluster import Connection, check_executor, connect
-from bench.running.executors.protocol import Executor, LocalExecutor
+from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
-from bench.running.prepare import NOTHING, AtHand, ask, prepare
+from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
 from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
@@ -94,14 +96,9 @@ def warm_up(config: RunConfig) -> str:
 def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
     """Prepare a run and issue its warnings."""
     in_memory = (at_hand.dataset, at_hand.rows, at_hand.loaded)
-    if config.executor == "ray" and any(thing is not None for thing in in_memory):
-        raise UserError(
-            "--executor ray: workers load the dataset and the backbone by name, so objects in"
-            " memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name the"
-            " folder."
-        )
-    check_executor(config)
+    check_executor(config, any(thing is not None for thing in in_memory))
     prepared = prepare(config, at_hand)
+    check_chosen(prepared)
     for warning in prepared.warnings:
         warn_user(warning)
     return prepared
@@ -124,35 +121,74 @@ def run_prepared(
         if (count := getattr(prepared.config, name)) is not None
     }
     later = chain([other.config for _, other, _ in after.values()], later)
-    finished = execute(prepared, partial(shared.open_executor, later=later), until)
-    second = {
-        name: decide(other, finished.manifest, finished.folder, count, shared.open_executor)
-        for name, (count, other, decide) in after.items()
-    }
+    try:
+        finished = execute(prepared, partial(shared.open, later=later), until)
+        second = {
+            name: decide(other, finished.manifest, finished.folder, count, shared.open)
+            for name, (count, other, decide) in after.items()
+        }
+    finally:
+        if not shared.keeps_executor:
+            shared.close_executor()
     return replace(finished, second=without_none(**second))
 
 
-class Shared:
-    """What the last run loaded, kept for further runs that load the same: a backbone, and Ray.
+def check_executor(config: RunConfig, in_memory: bool = False) -> None:
+    """Raise UserError if a run's executor is unknown, or something does not fit it.
 
-    Only one backbone is in memory at a time. One that learns is made anew for every run. A
-    connection to Ray is kept only if `keeps_ray`, as in a study; otherwise each run makes its own.
+    `in_memory` is whether the caller has handed over its dataset or backbone.
+    """
+    spec = load_plugins().executors.get(config.executor)
+    if in_memory and not spec.in_process:
+        raise UserError(
+            f"--executor {spec.name}: workers load the dataset and the backbone by name, so objects"
+            " in memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name"
+            " the folder."
+        )
+    _make_executor(*_executor_of(config))
+
+
+def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
+    spec = load_plugins().executors.get(config.executor)
+    return spec, {"device": config.device, **passed_to(spec, config)}
+
+
+def _make_executor(spec: ExecutorSpec, parameters: Parameters) -> Executor[PreparedRun]:
+    executor: Executor[PreparedRun] = with_defaults(make(spec, **parameters), Executor)
+    return executor
+
+
+class Shared:
+    """What the last run loaded, kept for further runs: a backbone, and an executor.
+
+    Only one backbone is in memory at a time. One that learns is made anew for every run. An
+    executor is kept only if `keeps_executor`, as in a study; otherwise each run makes its own.
     """
 
-    def __init__(self, keeps_ray: bool = False) -> None:
-        self.keeps_ray = keeps_ray
+    def __init__(self, keeps_executor: bool = False) -> None:
+        self.keeps_executor = keeps_executor
         self._backbone: CheckedBackbone | None = None
-        self._ray: tuple[object, Connection] | None = None
+        self._executor: Executor[PreparedRun] | None = None
+        self._key: object = None  # what the executor was made of
 
-    def open_executor(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> Executor:
-        """Open a run's executor; `later` runs will share its backbone."""
-        if run.config.executor != "ray":
-            return LocalExecutor(run, run.open_engine(lambda: self.backbone_of(run, later)))
-        from bench.running.executors.driver import open_ray
+    def open(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> OpenRun:
+        """Open a run with its executor, which gets the backbone; `later` runs will share it."""
+        once = iter([later])  # an executor that loads a second model gets another backbone
 
-        if self.keeps_ray:
-            self.connect(run.config)
-        return open_ray(run)
+        def lend(run: PreparedRun) -> CheckedBackbone | None:
+            return next((self.backbone_of(run, others) for others in once), None)
+
+        key = _executor_of(run.config)
+        if self._executor is None or key != self._key:
+            self.close_executor()
+            self._executor, self._key = _make_executor(*key), key
+        return self._executor.open(replace(run, lend=lend))
+
+    def close_executor(self) -> None:
+        """Stop what the executor started."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
 
     def backbone_of(
         self, prepared: RunQuestion, others: Iterable[RunConfig] = ()
@@ -171,21 +207,6 @@ class Shared:
             sharing = (other for other in _asked(others) if other.backbone_key == key)
             self._backbone = prepared.kind.load(prepared, chain([prepared], sharing))
         return self._backbone
-
-    def connect(self, config: RunConfig) -> None:
-        """Connect to the Ray that the settings name, unless that is connected."""
-        key = config.ray_address, config.workers
-        if self._ray is None or self._ray[0] != key:
-            self.disconnect()
-            with stdout_to_stderr():  # Ray prints messages
-                self._ray = key, connect(*key)
-
-    def disconnect(self) -> None:
-        """Disconnect from Ray, and stop it if it was started here."""
-        ray, self._ray = self._ray, None
-        if ray is not None:
-            with stdout_to_stderr():
-                ray[1].close()
 
     def free(self) -> None:
         """Drop the backbone and free its memory."""

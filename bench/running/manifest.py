@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from bench.discovery.backbones import recorded_parameters
+from bench.contracts.backbone import Backbone
+from bench.discovery.backbones import fact, recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
@@ -131,9 +132,20 @@ def make_manifest(
             linearisation_cost=linearisation_cost(question)
             if question.strategy.linearises
             else None,
+            evaluation_flop=evaluation_flops(question),
             items=describe_items(question, split.items, prompts) if split.items else None,
         ),
     )
+
+
+def evaluation_flops(question: RunQuestion) -> float | None:
+    """Return the floating-point operations per evaluation, declared or counted; None if unknown."""
+    spec, config = question.backbone, question.config
+    if question.source.weights is None and config.resolution is None and spec.flops:
+        return spec.flops
+    if question.weights is None:
+        return None
+    return fact(spec, Backbone.evaluation_flops, question.weights, config.resolution)
 
 
 def _samples(

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.backbones import can_linearise
+from bench.discovery.loading import load_plugins
 from bench.errors import AbsentError, UserError
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights, add_files, locate
 from bench.inputs.weights import resolve as resolve_weights
+from bench.machine.environment import pick_device
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
 from bench.running.borrowed import (
@@ -23,8 +25,9 @@ from bench.running.borrowed import (
     learn_weighting,
     name_fit_split,
 )
+from bench.running.command import same_options
 from bench.running.decider import Decider, backbone_params, check_strategy, find_strategy
-from bench.running.executors.protocol import Swept
+from bench.running.executable import Swept
 from bench.running.finders import (
     BackboneSource,
     data_source,
@@ -49,7 +52,7 @@ from bench.running.texts import (
     uneven_prompts_warning,
 )
 from bench.store.documents import Sweep
-from bench.store.folder import shard_folder
+from bench.store.folder import find_run, shard_folder
 from bench.store.identity import CalibratedOn
 
 if TYPE_CHECKING:
@@ -136,6 +139,14 @@ def check_effect(resolved: Resolved) -> None:
             raise UserError(f"{option(name)} {why}")
 
 
+def check_named_runs(config: RunConfig) -> None:
+    """Raise UserError if another run that the settings name does not exist."""
+    weighting, until = config.weighting, config.until
+    learned_from = weighting.source if weighting.name == "learned" else None
+    for name in filter(None, (config.candidates_from, until and until.run, learned_from)):
+        find_run(name, config.results, exact=True)
+
+
 @offline_if_set
 def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> RunQuestion:
     """Resolve and validate a run as far as that needs no manifest.
@@ -144,12 +155,14 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
     something in the settings, the data or the texts is invalid or does not fit.
     """
     started = time.perf_counter()
-    resolved, chosen = resolve(config, at_hand.dataset), config.backbone is not None
+    resolved = resolve(config, at_hand.dataset)
     split, surveyed, loaded = at_hand.split, at_hand.surveyed, at_hand.loaded
     check_effect(resolved)
+    if images:
+        check_named_runs(config)
     if images and split is None:
         split = load_split(resolved.data, config.split, at_hand.rows)
-        split = split if surveyed is None else replace(split, survey=surveyed)
+        split = split if surveyed is None else replace(split, survey=lambda _: surveyed)
     named = split.class_names if split else load_classes(resolved.data)
     resolved = name_fit_split(resolved, split)
     check_strategy(
@@ -173,7 +186,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         absent = error
     weighting = config.weighting
     warnings = [
-        out_of_domain_warning(resolved, chosen, len(named.names)),
+        out_of_domain_warning(resolved, len(named.names)),
         text_score_warning(resolved, split.items)
         if split and split.items
         else uneven_prompts_warning(config, prompts),
@@ -243,17 +256,46 @@ def _also_trained_on(resolved: Resolved, data: str) -> Resolved:
     return replace(resolved, trained_on=data if before in (None, data) else f"{before} + {data}")
 
 
-def out_of_domain_warning(resolved: Resolved, chosen: bool, n_classes: int) -> str | None:
-    """Return a warning if the backbone, `chosen` or default, was trained only on other data."""
+def _only_elsewhere(resolved: Resolved) -> bool:
+    """Return whether the backbone was trained on one dataset, which is not the run's."""
     trained, _, split = (resolved.trained_on or "").partition("/")
-    if not split or resolved.backbone.learns or trained == resolved.dataset.name:
+    return bool(split) and not resolved.backbone.learns and trained != resolved.dataset.name
+
+
+def out_of_domain_warning(resolved: Resolved, n_classes: int) -> str | None:
+    """Return a warning if the backbone was trained only on other data."""
+    if not _only_elsewhere(resolved):
         return None
-    why = "" if chosen else ", and is used because none was named"
     return (
-        f"Backbone {resolved.backbone_name!r} was trained only on {resolved.trained_on}{why}."
+        f"Backbone {resolved.backbone_name!r} was trained only on {resolved.trained_on}."
         f" On other images it may do no better than guessing, whose accuracy is"
         f" {1 / n_classes:.1%} with {n_classes} classes. Choose another one with --backbone;"
         " `bench list backbones` shows all."
+    )
+
+
+def check_chosen(resolved: Resolved) -> None:
+    """Raise UserError if no backbone was named, and the default one was trained on other data.
+
+    The message has three commands: zero-shot backbones that score with noise, without noise and
+    without weights, of each kind the one that was registered first.
+    """
+    config = resolved.config
+    if config.backbone is not None or not _only_elsewhere(resolved):
+        return
+    named: dict[tuple[bool, bool], str] = {}
+    for spec in load_plugins().backbones.by_name().values():
+        if spec.trained_on is None and not spec.takes_folders:
+            named.setdefault((bool(spec.weights), KINDS[spec.scorer].one_draw), spec.name)
+    slow = pick_device(config.device) == "cpu" and config.limit is None
+    commands = [
+        same_options(config, *(["--limit", "20"] if slow and not one_draw else []), backbone=name)
+        for (_, one_draw), name in sorted(named.items(), key=lambda pair: slow and not pair[0][1])
+    ]
+    raise UserError(
+        f"--backbone was not given, and the default, {resolved.backbone_name!r}, was trained only"
+        f" on {resolved.trained_on}. `bench list backbones` shows all; for a start:\n  "
+        + "\n  ".join(commands)
     )
 
 

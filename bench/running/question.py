@@ -20,6 +20,7 @@ from typing_extensions import override
 from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN
+from bench.contracts.executor import OpenRun
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
@@ -41,7 +42,7 @@ from bench.inputs.survey import CHECKING, reading
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.running.decider import Decider
-from bench.running.executors.protocol import Executable, Executor
+from bench.running.executable import Executable
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
 from bench.running.settings import SETTINGS, RunConfig, Values, changed, loading_settings
@@ -269,6 +270,8 @@ class PreparedRun(RunQuestion, Executable):
     """A validated run, before anything heavy is loaded."""
 
     split: Split  # the images
+    lend: Callable[[PreparedRun], CheckedBackbone | None] = lambda run: None
+    """Returns a loaded backbone that the run shares with others, or None if there is none."""
 
     @override
     def check(self) -> None:
@@ -297,12 +300,10 @@ class PreparedRun(RunQuestion, Executable):
         return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
 
     @override
-    def open_engine(
-        self, shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None
-    ) -> Engine:
+    def open_engine(self) -> Engine:
         reading.stage = f"Loading {self.backbone_name}"
         try:
-            return self.kind.open_engine(self, shared_backbone())
+            return self.kind.open_engine(self, self.lend(self))
         finally:
             # Not the previous stage, since runs may begin at the same time.
             reading.stage = CHECKING
@@ -387,4 +388,4 @@ class ScorerKind(ABC, Generic[B]):
         """Return the engine that scores with `backbone`, by default a new one."""
 
 
-OpenExecutor = Callable[[PreparedRun], Executor]
+Opener = Callable[[PreparedRun], OpenRun]

@@ -22,10 +22,10 @@ from bench.inputs.subsets import select_subset
 from bench.inputs.survey import reading
 from bench.running.command import stored_settings
 from bench.running.decider import backbone_params, make_decider
+from bench.running.executable import Executable
 from bench.running.execute import timed
-from bench.running.executors.protocol import LocalExecutor
 from bench.running.prepare import prepare, prepare_again
-from bench.running.question import OpenExecutor, PreparedRun
+from bench.running.question import Opener, PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, Values, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.comparison import differing_identity
@@ -61,20 +61,20 @@ def with_other_noise(prepared: PreparedRun) -> PreparedRun:
 
 
 def decided_again(
-    run: PreparedRun, sample_ids: Sequence[str], open_executor: OpenExecutor, stage: str
+    run: PreparedRun, sample_ids: Sequence[str], open_run: Opener, stage: str
 ) -> Iterator[tuple[Decided, float]]:
     """Yield the decisions of a second run on these images, each with its seconds.
 
     Progress is shown under the name `stage`.
     """
-    with closing(open_executor(run)) as executor, reading.counting(stage, len(sample_ids)):
-        for decision in timed(executor.score(sample_ids)):
+    with closing(open_run(run)) as opened, reading.counting(stage, len(sample_ids)):
+        for decision in timed(opened.score(sample_ids)):
             reading.done += 1
             yield decision
 
 
 def decide_again(
-    run: PreparedRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
+    run: PreparedRun, manifest: Manifest, path: Path, count: int, open_run: Opener
 ) -> Again | None:
     """Decide `count` random images of a stored run again, unless that is stored already.
 
@@ -90,7 +90,7 @@ def decide_again(
     seed = run.config.seed
     rows = np.sort(np.random.default_rng(seed).choice(good, count, replace=False))
     first = {decided.sample_ids[int(row)].as_py(): int(decided.predictions[row]) for row in rows}
-    images = list(decided_again(run, list(first), open_executor, "Deciding again"))
+    images = list(decided_again(run, list(first), open_run, "Deciding again"))
     second = {
         image.sample.sample_id: int(image.outcome.ranking[0])
         for image, _ in images
@@ -141,7 +141,7 @@ def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
 
 
 def audit(
-    run: PreparedRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
+    run: PreparedRun, manifest: Manifest, path: Path, count: int, open_run: Opener
 ) -> Audit | None:
     """Sweep images of a stored run until the first `count` of a fixed permutation are swept.
 
@@ -161,7 +161,7 @@ def audit(
     outstanding = [name for name in first if name in answers and name not in swept]
     if outstanding:
         with RunFolder(path, read_manifest(path)) as folder:
-            for image, seconds in decided_again(run, outstanding, open_executor, "Auditing"):
+            for image, seconds in decided_again(run, outstanding, open_run, "Auditing"):
                 folder.append_swept(_line(image, answers[image.sample.sample_id], seconds))
     elif not answers:
         warn_user(
@@ -217,4 +217,4 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
             " data with --data-dir, or use the version of the toolkit that made it."
         )
     sweep.check()
-    return audit(sweep, manifest, path, count, LocalExecutor)
+    return audit(sweep, manifest, path, count, Executable.open)

@@ -13,12 +13,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.errors import BenchError, UserError, quoted, warn_user
 from bench.machine.files import write_atomically
 from bench.machine.offline import offline_if_set
 from bench.running.command import run_command
 from bench.running.execute import Finished
-from bench.running.executors.cluster import PASSED_ON
 from bench.running.prepare import prepare
 from bench.running.risk_sweep import first_run
 from bench.running.settings import RunConfig
@@ -37,7 +37,7 @@ from bench.store.writing import RunFolder
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
 MAX_SHARDS = 100_000  # a Slurm array is limited to 1,000 tasks by default
 # Variables to copy from the submitting environment, because --export=NONE would lose them.
-KEPT_VARIABLES = ("BENCH_CACHE_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", *PASSED_ON)
+KEPT_VARIABLES = ("BENCH_CACHE_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", *PLUGIN_VARIABLES)
 
 TEMPLATE = Path(__file__).with_name("slurm.sh")
 
@@ -50,8 +50,8 @@ def write_script(config: RunConfig, shards: int) -> Path:
         raise UserError(f"--slurm and {option} do not go together: --slurm sets the shards itself.")
     if config.executor != "local":
         raise UserError(
-            "--slurm and --executor ray do not go together: --slurm makes shards, each of one"
-            " process. docs/machines.md says how Ray is started under Slurm."
+            f"--slurm and --executor {config.executor} do not go together: --slurm makes shards,"
+            " each of one process. docs/machines.md says how Ray is started under Slurm."
         )
     run = first_run(prepare(config))
     manifest, sweeps = run.manifest, run.config.risk != config.risk

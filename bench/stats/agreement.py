@@ -139,12 +139,11 @@ def flip_probability(
     standard errors gives NaN. `gaps` are the g_c, each other class's score minus the winner's,
     float64 [n, C], infinite without a score; None if only the runner-up is known.
     """
-    from scipy.special import log_ndtr
-    from scipy.stats import norm
+    from scipy.special import log_ndtr, ndtr
 
     with np.errstate(divide="ignore", invalid="ignore"):
         lead = margins / margin_stderr
-        flips = norm.sf(lead / np.sqrt(2))
+        flips = ndtr(-lead / np.sqrt(2))
     rows = np.flatnonzero((margin_stderr > 0) & (lead < SURE))
     if gaps is not None and len(rows):
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
@@ -170,21 +169,25 @@ def prior_factor(lead: Floats) -> Floats:
     divided by the same probability under the flat prior; it is 1 with fewer than FEWEST_IMAGES
     images.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr  # importing scipy.stats takes a second
 
     if len(lead) < FEWEST_IMAGES:
         return np.ones(len(lead))
     lead = np.clip(lead, 0, GAPS[-1])
     bins, rows = np.unique(np.round(lead, 2), return_inverse=True)
-    right = norm.pdf(bins[:, None] - GAPS)
-    wrong = norm.pdf(bins[:, None] + GAPS) * (GAPS > 0)
+    right = _normal_density(bins[:, None] - GAPS)
+    wrong = _normal_density(bins[:, None] + GAPS) * (GAPS > 0)
     prior, counts = np.full(len(GAPS), 1 / len(GAPS)), np.bincount(rows)
     for _ in range(EM_STEPS):
         posterior = prior * (right + wrong)
         prior = counts @ (posterior / posterior.sum(axis=1, keepdims=True)) / len(lead)
-    differs = prior * (right * norm.sf(GAPS) + wrong * norm.cdf(GAPS))
+    differs = prior * (right * ndtr(-GAPS) + wrong * ndtr(GAPS))
     fitted = differs.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
-    return np.asarray((fitted / norm.sf(bins / np.sqrt(2)))[rows])
+    return np.asarray((fitted / ndtr(-bins / np.sqrt(2)))[rows])
+
+
+def _normal_density(x: Floats) -> Floats:
+    return np.asarray(np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))
 
 
 def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability | None:

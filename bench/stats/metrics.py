@@ -147,7 +147,12 @@ def cost(
         images_per_second=n / seconds if timed and seconds > 0 else None,
         total_seconds=None if total_seconds is None else round(total_seconds, 3),
         peak_memory_bytes=peak_memory,
-        **without_none(linearisation_cost=manifest.linearisation_cost if linearisations else None),
+        **without_none(
+            linearisation_cost=manifest.linearisation_cost if linearisations else None,
+            flop_per_image=None
+            if (flop := manifest.evaluation_flop) is None
+            else flop * (1 if manifest.classifier else equivalents / n),
+        ),
     )
 
 

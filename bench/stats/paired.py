@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.contracts.strategy import Floats, Ints
-from bench.store.arrow import indices, values
 from bench.store.decisions import Decisions, shared_rows
 from bench.store.fields import Document, Number, Positive, Share
 
@@ -99,19 +98,11 @@ def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
     A pair is counted on the samples that both have. One matrix product replaces R² pairings. It is
     taken over a few thousand samples at a time, and only two booleans per run and sample are kept.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    ids: Any = None  # ids of all samples so far
-    answers = []  # for each run, the positions of its samples in `ids` and whether they are right
+    ids: dict[str, int] = {}  # sample → its column, in the order of their first occurrence
+    answers = []  # for each run, the columns of its samples and whether they are right
     for run in decided:
-        ids = run.sample_ids if ids is None else ids
-        place = values(pc.index_in(run.sample_ids, value_set=ids), -1)
-        if (new := place < 0).any():
-            added = run.sample_ids.take(indices(np.flatnonzero(new)))
-            place = np.where(new, len(ids) + np.cumsum(new) - 1, place)
-            ids = pa.concat_arrays([ids, added])
-        answers.append((place, run.correct))
+        columns = [ids.setdefault(name, len(ids)) for name in run.sample_ids.to_pylist()]
+        answers.append((np.array(columns, dtype=np.int64), run.correct))
     has, right = (np.zeros((len(answers), len(ids)), dtype=bool) for _ in range(2))
     for row, (place, correct) in enumerate(answers):
         has[row, place], right[row, place] = True, correct
@@ -227,11 +218,17 @@ def class_differences(
     labels: Ints, right_a: Bools, right_b: Bools, classes: Sequence[str]
 ) -> list[ClassDifference]:
     """Return the paired comparison of each class that has samples, in label order."""
-    from scipy.stats import false_discovery_control
-
     pairs = _paired_tests(labels, right_a, right_b)
-    adjusted = false_discovery_control([pair.difference.p for pair in pairs]).tolist()
+    adjusted = _adjusted(np.array([pair.difference.p for pair in pairs], dtype=float)).tolist()
     return [
         ClassDifference(**dict(pair), name=classes[label], p_adjusted=p)
         for label, pair, p in zip(np.unique(labels).tolist(), pairs, adjusted, strict=True)
     ]
+
+
+def _adjusted(p: Floats) -> Floats:
+    """Return p-values adjusted for the false discovery rate (Benjamini & Hochberg, 1995)."""
+    order = np.argsort(p)
+    scaled = p[order] * (len(p) / np.arange(1, len(p) + 1))
+    smallest = np.minimum.accumulate(scaled[::-1])[::-1]
+    return np.clip(smallest, 0, 1)[np.argsort(order)]

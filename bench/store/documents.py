@@ -148,6 +148,9 @@ class Manifest(Document):
     environment: Mapping[str, Any]  # versions, machine, devices and state of the Git checkout
     replayed_from: str | None = None
     private_data: bool = False  # whether the run was published without its data
+    evaluation_flop: Amount | None = None
+    """Floating-point operations of one evaluation, or of one image for a classifier, without
+    encoders; None if unknown, as in runs of early versions."""
     probe: Probe | None = None  # outputs of a backbone in memory
     linearisation_cost: Amount | None = None
     """Number of evaluations that a linearised draw counts as, for strategies that take gradients;
@@ -217,13 +220,15 @@ class Manifest(Document):
     def with_unknowns_of(self, others: Sequence[Self]) -> Self:
         """Return a copy for the joined lines of this run and others.
 
-        Margin errors, and the cost of a linearised draw, are unknown if any of the runs lacks them.
+        Margin errors, the cost of a linearised draw, and operations are unknown if any of the runs
+        lacks them.
         """
         unknown: dict[str, object] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
             unknown["pairs_averaged"] = False
-        if self.linearisation_cost and any(run.linearisation_cost is None for run in others):
-            unknown["linearisation_cost"] = None
+        for name in ("linearisation_cost", "evaluation_flop"):
+            if any(getattr(run, name) is None for run in others):
+                unknown[name] = None
         return self.model_copy(update=unknown)
 
     @model_validator(mode="after")

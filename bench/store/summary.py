@@ -82,6 +82,9 @@ class Cost(Document):
     evaluation_equivalents: Amount | None = None  # evaluations plus gradients in evaluations
     evaluation_equivalents_per_image: Amount | None = None  # mean per image, the cost in tables
     linearisation_cost: Amount | None = None  # evaluations per linearised draw, None if timed
+    flop_per_image: Amount | None = None
+    """Mean floating-point operations per image: equivalents times those of an evaluation; for a
+    classifier, those of an image. None if unknown."""
     seconds: Amount | None  # scoring time
     images_per_second: Amount | None  # images per second of scoring time
     total_seconds: Amount | None  # time including loading and preparing

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bench.testing.datasets import DatasetContract as DatasetContract
     from bench.testing.datasets import ItemsContract as ItemsContract
     from bench.testing.denoisers import DenoiserContract as DenoiserContract
+    from bench.testing.executors import ExecutorContract as ExecutorContract
+    from bench.testing.exporters import ExporterContract as ExporterContract
     from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
     from bench.testing.metrics import MetricContract as MetricContract
     from bench.testing.strategies import StrategyContract as StrategyContract
@@ -29,6 +31,8 @@ MODULES = {
     "ClassifierContract": "classifiers",
     "DatasetContract": "datasets",
     "DenoiserContract": "denoisers",
+    "ExecutorContract": "executors",
+    "ExporterContract": "exporters",
     "ItemsContract": "datasets",
     "LikelihoodContract": "likelihoods",
     "MetricContract": "metrics",

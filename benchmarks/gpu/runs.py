@@ -16,7 +16,7 @@ from bench.engine.batching import rates_by_size, smallest_of_the_best
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.inputs.pixels import decode
-from bench.running.estimate import evaluation_flops
+from bench.running.manifest import evaluation_flops
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row
 from benchmarks.gpu.sweeps import DRAWS, engine_of, full_sweep, pipeline

@@ -31,12 +31,13 @@ import bench
 from bench.errors import UserError
 from bench.machine.environment import PEAKS
 from bench.machine.files import write_atomically
-from bench.reports.error_dataset import Sharing, write_error_dataset
+from bench.reports.run_view import read_view
 from bench.running.estimate import make_plan
 from bench.running.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
 from bench.store.folder import MANIFEST
 from bench.store.runs import read_run
+from bench_plugins.exporters.errors import ErrorDataset
 
 ROOT = record.HERE.parents[1]
 PARTS = (
@@ -197,7 +198,8 @@ def send_back(out: Path, results: Path, rehearsal: bool) -> Path:
     stored = read_results(results)
     for recording in stored.recordings:
         target = folder / "recordings" / recording.manifest.run_id
-        write_error_dataset(recording.path, target, Sharing("CC-BY-4.0"))
+        target.mkdir(parents=True)
+        ErrorDataset("CC-BY-4.0").write(read_view(recording.path), target)
     for run in stored.others:
         wanted = folder / "runs" / run.manifest.run_id
         wanted.mkdir(parents=True)

@@ -26,6 +26,9 @@ def test_a_word_has_its_meaning() -> None:
         ("plan", ["draw"]),  # a part of another name
         ("equivalents", ["evaluation equivalent"]),
         ("risk", ["stated risk"]),
+        ("delta", ["delta"]),
+        ("draws plan bound", ["draw", "bound"]),  # as results suggest, several at once
+        ("draws, ceiling, bound", ["draw", "ceiling", "bound"]),
     ],
 )
 def test_a_word_is_known_by_all_its_names(word: str, names: list[str]) -> None:

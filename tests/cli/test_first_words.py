@@ -58,7 +58,7 @@ def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], width: i
     assert not long
 
 
-@pytest.mark.parametrize("command", [*own_commands(), "results export"])
+@pytest.mark.parametrize("command", [*own_commands()])
 def test_no_help_is_wider_than_80_columns(command: str) -> None:
     done = bench(*command.split(), "--help", COLUMNS="80")
     assert done.code == 0 and max(map(len, done.out.splitlines())) <= 80

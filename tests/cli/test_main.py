@@ -28,7 +28,6 @@ def test_mistyped_commands_and_runs_are_suggested(tmp_path: Path) -> None:
         ("compare a b --output_dir x", "--results"),
         ("list models", "`bench list backbones`"),
         ("eval", "`bench run`"),
-        ("export", "`bench results export`"),
     ],
 )
 def test_words_of_other_programs_are_answered_with_ours(arguments: str, own: str) -> None:

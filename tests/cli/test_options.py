@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.command import bench
 
-HELP_LINES = [("run", "bench run digits  "), ("results export", "csv, parquet  one row per image")]
+HELP_LINES = [("run", "bench run digits  ")]
 
 
 def test_every_setting_is_an_option_and_a_variable() -> None:

@@ -184,7 +184,7 @@ def test_hooks_are_documented() -> None:
 
     text = (ROOT / "CONTRIBUTING.md").read_text()
     hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "run_", "sample_"))]
-    assert len(hooks) == 11
+    assert len(hooks) == 13
     for name in hooks:
         assert f"`{name}(" in text and getattr(hookspecs, name).__doc__
 

@@ -54,7 +54,7 @@ def test_a_pipe_in_code_has_no_backslash_in_a_table(site: ModuleType) -> None:
 def test_the_page_of_options_shows_what_help_shows(site: ModuleType) -> None:
     text = hook("options").options()
     assert "| `--strategy STRATEGY` |" in text and "| `--loss " in text
-    assert "\n#### bench results export {" in text
+    assert "\n#### bench results add {" in text
     example = "```text\nbench run digits                                   small bundled dataset\n"
     assert example in text  # a line for each example
     assert not re.search(site.BROKEN, text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -14,11 +14,19 @@ import pytest
 
 from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
-from bench.running.executors.messages import Answer, Ended, Fetch, Job
-from bench.running.executors.ray import Actors
-from bench.running.executors.worker import CALLS, Worker
+from bench_plugins.executors.messages import Answer, Block, Ended, Fetch, Job, Texts
+from bench_plugins.executors.ray import Actors
+from bench_plugins.executors.worker import Worker
 
 _here = threading.local()
+
+
+@contextmanager
+def _machine(name: str | None) -> Iterator[None]:
+    """Take this thread for one of a machine."""
+    before, _here.name = getattr(_here, "name", None), name
+    yield
+    _here.name = before
 
 
 class Threads(Actors):
@@ -38,56 +46,51 @@ class Threads(Actors):
         self.count = count
         self.calls: list[tuple[str, str]] = []
         self.started: Counter[str] = Counter()
-        self._alive: dict[str, tuple[Worker, ThreadPoolExecutor]] = {}
+        self._alive: dict[str, Worker] = {}
         self._said: Queue[tuple[str, Worker, Answer]] = Queue()
 
-    def start(self, name: str, job: Job) -> None:
+    def start(self, name: str, job: Job, first: str | None) -> None:
+        asked = None if first is None else self._alive[first]
+
+        class There(Worker):
+            def _work(self, job: Job, fetch: Fetch | None) -> None:
+                with _machine(name):
+                    super()._work(job, fetch)
+
+        def fetch(names: Iterable[str]) -> Texts:
+            assert asked is not None and first is not None
+            self.calls += [(first, "texts")] if names else []
+            with _machine(first):
+                return asked.texts(names)
+
+        def listen() -> None:
+            for answer in worker.answers():
+                self._said.put((name, worker, answer))
+
         self.started[name] += 1
-        worker = Worker(job)
+        worker = self._alive[name] = There(job, fetch if asked else None)
+        threading.Thread(target=listen, daemon=True).start()
 
-        def arrive() -> None:
-            _here.machine = name
-
-        worker._torch.call(arrive)
-        self._alive[name] = worker, ThreadPoolExecutor(CALLS, initializer=arrive)
-
-    def call(self, name: str, method: str, *given: object) -> None:
-        worker, _ = self._alive[name]
-
-        def say(done: Future[Answer]) -> None:
-            error = done.exception()
-            self._said.put((name, worker, Ended(str(error)) if error else done.result()))
-
-        self._submit(name, method, *given).add_done_callback(say)
-
-    def texts_of(self, name: str) -> Fetch:
-        return lambda: self._submit(name, "texts").result()
+    def score(self, name: str, block: Block) -> None:
+        self.calls.append((name, "score"))
+        self._alive[name].score(block)
 
     def end(self, name: str) -> None:
-        _, thread = self._alive.pop(name)
-        thread.shutdown(wait=False)
+        del self._alive[name]
 
     def kill(self, name: str) -> None:
         """Have a worker end as from outside."""
-        worker, _ = self._alive[name]
-        self._said.put((name, worker, Ended("its process was killed")))
+        self._said.put((name, self._alive[name], Ended("its process was killed")))
 
     def answers(self) -> list[tuple[str, Answer]]:
         try:
             name, worker, answer = self._said.get(timeout=1.0)
         except Empty:
             return []
-        alive = self._alive.get(name)  # perhaps another one by now
-        return [(name, answer)] if alive and alive[0] is worker else []
+        return [(name, answer)] if self._alive.get(name) is worker else []
 
     def close(self) -> None:
-        for name in list(self._alive):
-            self.end(name)
-
-    def _submit(self, name: str, method: str, *given: object) -> Future[Any]:
-        self.calls.append((name, method))
-        worker, thread = self._alive[name]
-        return thread.submit(getattr(worker, method), *given)
+        self._alive.clear()
 
 
 def own_caches(patch: pytest.MonkeyPatch, folder: Path) -> tuple[list[str], Callable[[str], Path]]:
@@ -103,12 +106,12 @@ def own_caches(patch: pytest.MonkeyPatch, folder: Path) -> tuple[list[str], Call
         return folder / machine.replace(" ", "-")
 
     def cache_dir(*parts: str) -> Path:
-        made = cache_of(_here.machine).joinpath(*parts)
+        made = cache_of(_here.name).joinpath(*parts)
         made.mkdir(parents=True, exist_ok=True)
         return made
 
     def counted(self: CheckedDenoiser, texts: Any) -> Any:
-        encoded.append(_here.machine)
+        encoded.append(_here.name)
         return encode(self, texts)
 
     patch.setattr(embeddings, "cache_dir", cache_dir)

@@ -15,13 +15,14 @@ from helpers.runs import store
 from helpers.unsealed import write_unsealed
 
 from bench.errors import UserError
-from bench.reports.hub import model_index
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.published import Totals, find_problems, validate
+from bench.reports.run_view import read_view
 from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.folder import read_manifest, requested_records
+from bench_plugins.exporters.hub import model_index
 
 LABELS = [i % 3 for i in range(30)]
 PUBLISHED = ROOT / "results" / "published"
@@ -249,6 +250,8 @@ def test_a_model_card_says_what_the_backbone_is(tmp_path: Path) -> None:
     """A run without a draw plan is a classifier's."""
     trained = store(tmp_path, LABELS, LABELS, trained_on="d/train", scoring={"loss": "l2"})
     classifier = store(tmp_path, LABELS, LABELS, seed=1)
-    assert "trained on d/train" in model_index(trained)
-    assert "Diffusion classifier" in model_index(trained)
-    assert "iffusion" not in model_index(classifier) and "zero-shot" in model_index(classifier)
+    assert "trained on d/train" in model_index(read_view(trained))
+    assert "Diffusion classifier" in model_index(read_view(trained))
+    assert "iffusion" not in model_index(read_view(classifier)) and "zero-shot" in model_index(
+        read_view(classifier)
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.command import bench
 from helpers.reporting import N_DRAWS
 from matplotlib.collections import LineCollection
 from matplotlib.transforms import Bbox
@@ -16,10 +17,11 @@ from matplotlib.transforms import Bbox
 from bench.reports.figures.cost import Point, board_panel, draw_cost, pareto_front
 from bench.reports.figures.curves import errors_by_timestep
 from bench.reports.leaderboard.board import Board, letter_key, make_boards
-from bench.reports.leaderboard.ranking import rank_boards
+from bench.reports.leaderboard.ranking import leaderboard, rank_boards
 from bench.reports.leaderboard.rows import board_row, reported_rows
 from bench.reports.run_view import read_decided_run, read_view
 from bench.store.runs import read_run
+from bench.store.shipped import shipped_folder
 
 
 def test_errors_by_timestep_by_hand(stored: Path) -> None:
@@ -95,3 +97,20 @@ def test_figures_take_the_pages_colours(stored: Path) -> None:
     assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
     assert "<style" not in svg and "<metadata" not in svg
     assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))
+
+
+def test_costs_are_counted_in_operations_or_seconds_on_request() -> None:
+    rows = leaderboard([shipped_folder()], "digits")
+    for currency, name in (("flop", "TFLOP"), ("seconds", "s")):
+        for board in make_boards(rows, currency=currency):  # type: ignore[arg-type]
+            table = board.table("narrow")
+            column = table.head.index(name)
+            for line, texts in zip(board.lines, table.texts, strict=True):
+                row = line.row
+                value = row.seconds_per_image
+                if currency == "flop":
+                    denoiser = row.backbone == "tiny-digits"
+                    value = (row.cost or 0) * 67.9e6 / 1e12 if denoiser else None
+                assert texts[column] == ("–" if value is None else f"{value:.3g}")
+    shown = bench("leaderboard", "--dataset", "digits", "--cost", "flop").out
+    assert "TFLOP per image" in shown.replace("\n", " ")

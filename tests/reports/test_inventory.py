@@ -44,7 +44,7 @@ def test_recordings_are_listed_with_their_size_and_other_runs_are_not(tmp_path: 
     path = record(tmp_path)
     store(tmp_path, [0, 1], [0, 1])
     shared = tmp_path / "shared"
-    assert bench("results", "export", path, "--format", "errors", "--out", shared).code == 0
+    assert bench("export", path, "--format", "errors", "--out", shared).code == 0
     done = bench("list", "recordings", "--results", tmp_path, "--json")
     assert done.code == 0, done.err
     own, exported = sorted(done.json, key=lambda row: str(row["path"]) == str(shared))

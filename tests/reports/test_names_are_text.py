@@ -19,7 +19,6 @@ from bench.reports import text
 from bench.reports.figures.images import Images
 from bench.reports.figures.pictures import as_png, confusion_figure
 from bench.reports.html import to_html
-from bench.reports.hub import model_index
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.exports import BEGIN, END, render, to_csv
 from bench.reports.leaderboard.ranking import leaderboard, rank_boards
@@ -32,6 +31,7 @@ from bench.reports.terminal.tables import print_rows
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.runs import read_run
+from bench_plugins.exporters.hub import model_index
 
 NAMES = [
     "[bold]markup[/]",
@@ -148,7 +148,7 @@ def test_an_html_board_has_no_element_of_its_own(name: str, run: Path) -> None:
 
 
 def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
-    card = model_index(renamed(tmp_path, name))
+    card = model_index(read_view(renamed(tmp_path, name)))
     assert not UNSAFE.search(card)
     [entry] = yaml.safe_load(card)["model-index"]
     assert entry["name"] == text.escape_hidden(name.replace("\ud800", "\\ud800"))

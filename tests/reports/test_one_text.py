@@ -64,7 +64,7 @@ SURFACES: dict[str, Callable[[Path], str]] = {
     "markdown": command("leaderboard", "--format", "markdown"),
     "html": command("leaderboard", "--format", "html"),
     "wide runs": command("runs", "--wide"),
-    "latex": command("results", "export", "RUN", "--format", "latex"),
+    "latex": command("export", "RUN", "--format", "latex"),
     "metric": command("show", "RUN", "--metric", "accuracy"),
     "report": report,
     "view": view("/run"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from helpers.runs import store
 
-from bench.reports.samples import SAMPLE_COLUMNS, sample_rows, to_csv, to_parquet
+from bench.reports.run_view import read_view
+from bench.reports.samples import SAMPLE_COLUMNS, sample_rows
 from bench.store.folder import read_manifest
+from bench_plugins.exporters.tables import ImagesCsv, ImagesParquet
 
 
 def test_a_row_per_image_in_the_manifest_s_order(tmp_path: Path) -> None:
@@ -36,10 +37,13 @@ def test_margins_of_a_strategy_that_stops_make_no_probability(
 
 def test_both_files_hold_the_rows(tmp_path: Path) -> None:
     path = store(tmp_path, [0, 1], [0, None], classes=["ant", "=bee"], n_classes=2)
-    manifest = read_manifest(path)
-    first, failed = csv.DictReader(io.StringIO(to_csv(path, manifest)))
+    run = read_view(path)
+    ImagesCsv().write(run, tmp_path)
+    ImagesParquet().write(run, tmp_path)
+    with (tmp_path / "images.csv").open(encoding="utf-8") as file:
+        first, failed = csv.DictReader(file)
     assert first["score"] == "0.1" and failed["error"] == "broken"
     assert not failed["label"].startswith("=")  # a spreadsheet would compute it
-    table = pq.read_table(io.BytesIO(to_parquet(path, manifest)))
-    assert table.to_pylist() == list(sample_rows(path, manifest))
-    assert table.schema.metadata[b"run_id"].decode() == manifest.run_id
+    table = pq.read_table(tmp_path / "images.parquet")
+    assert table.to_pylist() == list(sample_rows(path, run.manifest))
+    assert table.schema.metadata[b"run_id"].decode() == run.manifest.run_id

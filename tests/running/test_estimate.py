@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.blocks import unknown
 from helpers.command import bench
 from helpers.runs import a_record
 from safetensors.torch import save_file
 
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import slugify
 from bench.machine.environment import assumed_speed
@@ -78,7 +80,9 @@ def test_a_plan_ends_as_its_run_would(image_folder: Path, tmp_path: Path) -> Non
     assert "score it" not in plan.out and "once nothing is missing" in plan.out
     as_json = bench(*absent, "--dry-run", "--json", "--results", tmp_path)
     assert as_json.code == 2 and len(as_json.json["missing"]) == 2
-    possible = bench("run", image_folder, "--dry-run", "--results", tmp_path)
+    possible = bench(
+        *("run", image_folder, "--backbone", "tiny-digits", "--dry-run", "--results", tmp_path)
+    )
     assert possible.code == 0 and "score it: the same" in possible.out
     assert f" {slugify(str(image_folder))}/all " in possible.out  # as in the run, not "folder/all"
 
@@ -114,17 +118,33 @@ def test_the_plan_shows_what_decides_the_result() -> None:
     assert "tflop                  0.2 " in said  # of one image on 250 draws
 
 
-@pytest.mark.parametrize("backbone", [None, "tiny-digits"])
-def test_a_backbone_far_from_its_training_says_so(backbone: str | None, image_folder: Path) -> None:
-    config = make_config({"dataset": image_folder, "backbone": backbone})
+def test_a_backbone_far_from_its_training_says_so(image_folder: Path) -> None:
+    config = make_config({"dataset": image_folder, "backbone": "tiny-digits"})
     [warning] = prepare(config).warnings
     assert "trained only on digits/train" in warning and "50.0% with 2 classes" in warning
-    assert ("none was named" in warning) == (backbone is None)
-    assert not prepare(make_config({"dataset": "digits", "backbone": backbone})).warnings
+    for backbone in (None, "tiny-digits"):
+        assert not prepare(make_config({"dataset": "digits", "backbone": backbone})).warnings
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], [], ["--limit", "5"]], ids=str)
+def test_images_need_a_backbone_that_knows_more_than_others(
+    options: list[str], image_folder: Path, tmp_path: Path
+) -> None:
+    """Without --backbone, nothing is scored, and three commands are named that exist."""
+    done = bench("run", image_folder, *options, "--results", tmp_path / "results")
+    assert done.code == 2 and "was trained only on digits/train" in done.err
+    commands = [line.split()[1:] for line in done.err.splitlines() if line.startswith("  bench ")]
+    assert len(commands) == 3 and not (tmp_path / "results").exists()
+    for command in commands:
+        assert not unknown(command)
+        assert command[command.index("--backbone") + 1] in load_plugins().backbones
+    slow = not torch.cuda.is_available() and "--limit" not in options
+    assert sum("20" in command for command in commands) == slow
 
 
 def test_the_run_warns_of_it_too(image_folder: Path, tmp_path: Path) -> None:
-    done = bench("run", image_folder, "--limit", 2, "--results", tmp_path / "results")
+    chosen = ("--backbone", "tiny-digits", "--limit", 2, "--results", tmp_path / "results")
+    done = bench("run", image_folder, *chosen)
     assert "Warning: Backbone 'tiny-digits' was trained only on digits/train" in done.err
     assert "guessing: 50.0" in done.out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from bench.contracts.decision import Decided
+from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import BenchWarning, UserError
+from bench.running.executable import Executable
 from bench.running.execute import execute
-from bench.running.executors.protocol import Executable, Executor
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
@@ -22,14 +23,14 @@ from bench.store.folder import read_records
 from bench.store.writing import RunFolder
 
 
-class Scripted(Executor):
-    """An executor that takes every image for class 0, and can end early."""
+class Scripted(OpenRun):
+    """It takes every image for class 0, and can end early."""
 
     def __init__(self, run: Executable, ends_after: int | None = None) -> None:
         self.run, self.ends_after, self.closed = run, ends_after, False
-        self.problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
+        self.model = ModelFacts(Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1)))
 
-    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         for number, sample in enumerate(self.run.samples(sample_ids)):
             if number == self.ends_after:
                 raise KeyboardInterrupt

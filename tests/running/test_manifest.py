@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bench
 from bench.errors import UserError
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
@@ -36,6 +38,16 @@ def test_a_limit_and_a_shard_choose_samples_and_the_shards_hold_each_one_once() 
 def test_only_a_run_that_linearises_has_a_price() -> None:
     assert manifest().linearisation_cost is None
     assert manifest(strategy="full-linearised").linearisation_cost
+
+
+def test_operations_are_in_the_manifest_and_in_no_id(tmp_path: Path) -> None:
+    assert manifest().evaluation_flop == 67.9e6  # declared with the included weights
+    assert manifest(backbone="random").evaluation_flop is None
+    run = bench.run(
+        "digits", params={"draws": 4}, limit=2, results=tmp_path, strategy="full", progress=False
+    )
+    assert run.summary.cost.flop_per_image == 4 * 10 * 67.9e6
+    assert run.folder.name == manifest(limit=2).run_id
 
 
 def test_settings_that_do_not_change_the_numbers_are_kept_beside_the_identity() -> None:

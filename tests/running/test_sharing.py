@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from bench.running.lifecycle import Shared
@@ -28,8 +29,9 @@ def test_a_shared_backbone_decides_as_one_of_the_runs_own() -> None:
     settings = {"strategy": "full", "params": {"draws": 2}}
     runs = [prepared("tiny-digits", template=t, **settings) for t in ("{class}", "a {class}")]
     for run in runs:
-        ids, taken = run.sample_ids, partial(shared.backbone_of, run, [r.config for r in runs])
-        engines = (run.open_engine(), run.open_engine(taken))
+        ids, others = run.sample_ids, [r.config for r in runs]
+        lent = replace(run, lend=partial(shared.backbone_of, others=others))
+        engines = (run.open_engine(), lent.open_engine())
         own, its = (
             [d.outcome.scores for d in e.score(run.samples(ids), run.strategy) if d.outcome]
             for e in engines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from helpers.command import bench
 
 from bench import api
 from bench.contracts.decision import Decided
+from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
 from bench.running import until as until_module
+from bench.running.executable import Executable
 from bench.running.execute import Finished, execute
-from bench.running.executors.protocol import Executable, Executor
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.running.until import until_of
@@ -29,15 +30,16 @@ from bench.store.questions import read_questions
 WORSE = "differs from digits-random-full-3bae6f72"
 
 
-class Workers(Executor):
-    """An executor that is nearly always right and finishes images in an order of its own."""
+class Workers(OpenRun):
+    """Workers that are nearly always right and finish images in an order of their own."""
 
     def __init__(self, run: Executable, block: int = 1, ends_after: int | None = None) -> None:
         self.run, self.block, self.ends_after = run, block, ends_after
-        self.problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
+        self.model = ModelFacts(Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1)))
 
-    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
-        blocks = [sample_ids[i : i + self.block] for i in range(0, len(sample_ids), self.block)]
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+        ids = list(sample_ids)
+        blocks = [ids[i : i + self.block] for i in range(0, len(ids), self.block)]
         shuffled = [name for part in blocks for name in random.Random(1).sample(part, len(part))]
         for number, sample in enumerate(self.run.samples(shuffled)):
             if number == self.ends_after:

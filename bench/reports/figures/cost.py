@@ -12,8 +12,9 @@ from bench.contracts.strategy import Floats
 from bench.recordings.sweep import SweepRow
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
-from bench.reports.leaderboard.board import Board, BoardLine, comparable
+from bench.reports.leaderboard.board import CURRENCIES, Board, BoardLine, comparable
 from bench.reports.leaderboard.rows import REPORTED
+from bench.reports.rows import Currency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,14 +24,13 @@ if TYPE_CHECKING:
 MAX_SHARED_KEYS = 5  # keys in one label, for points that lie together
 GAP = 7  # typographic points between a marker and its label
 KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
-COST = "cost, evaluation equivalents per image; a classifier: one pass"
 
 
 @dataclass(frozen=True)
 class Point:
     """A result in the figure."""
 
-    cost: float | None  # evaluation equivalents per image; None: unknown, drawn as a level
+    cost: float | None  # cost per image; None: unknown, drawn as a level
     value: float
     interval: Interval | None = None  # 95 % interval of the value
     key: str = ""  # letters beside it
@@ -53,6 +53,7 @@ class Panel:
     points: list[Point]
     fronts: list[list[Point]] = field(default_factory=list)  # Pareto fronts, drawn as steps
     title: str = ""
+    currency: Currency = "evaluations"  # what costs are counted in
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
@@ -75,7 +76,7 @@ def board_panel(board: Board, named: bool = False) -> Panel | None:
         row = line.row
         colour = "right" if row.trained_on is None else "wrong"
         return Point(
-            row.cost,
+            row.spent(board.currency).value,
             row.accuracy,
             row.shown_ci95,
             line.key,
@@ -90,7 +91,7 @@ def board_panel(board: Board, named: bool = False) -> Panel | None:
         return None
     fronts = [pareto_front(map(point, lines)) for lines in comparable(board.lines)]
     fronts = [front for front in fronts if len(front) > 1]
-    return Panel("accuracy", points, fronts, board.title if named else "")
+    return Panel("accuracy", points, fronts, board.title if named else "", board.currency)
 
 
 def sweep_panels(rows: Sequence[SweepRow]) -> list[Panel]:
@@ -177,7 +178,7 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Palette) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
     axes.set_title(panel.title, fontsize=10.5, loc="left")
-    axes.set_xlabel(COST)
+    axes.set_xlabel(CURRENCIES[panel.currency])
     axes.set_ylabel(f"{panel.value}, %")
     _set_plain_ticks(axes)
 

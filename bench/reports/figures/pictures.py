@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.errors import UserError
@@ -34,6 +34,9 @@ from bench.store.documents import Manifest
 from bench.store.locking import locked
 from bench.store.runs import read_run
 from bench.store.summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EXAMPLES = 12
 EXAMPLE_SIDE = 264  # pixels: 2.4 inches of 110
@@ -70,6 +73,8 @@ def as_png(figure: Figure) -> bytes:
 
 def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Figure:
     """Draw the confusion matrix, rows are true classes; of many classes the most confused ones."""
+    from matplotlib.figure import Figure
+
     whole = confusion(decided, len(manifest.classes))
     shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused_classes(whole)
     matrix = whole[np.ix_(shown, shown)]
@@ -127,6 +132,8 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
     `decided` must have been read with `top`. Without a split, a separate process with limits opens
     the data that the run's settings name; UserError if that fails.
     """
+    from matplotlib.figure import Figure
+
     chosen = choose_images(decided, EXAMPLES, failed=False)
     ids = decided.sample_ids.take(indices(chosen)).to_pylist()
     if split is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import floor
 from string import ascii_uppercase
@@ -24,7 +24,7 @@ from bench.reports.formats import (
 )
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
-from bench.reports.rows import accuracy_fact
+from bench.reports.rows import Currency, accuracy_fact
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Settings
 
@@ -33,6 +33,11 @@ DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
 DETAILS = frozenset({"timed", "in-memory", "audited"})  # kinds of labels of wide tables alone
 IN_SETTINGS = frozenset({"draws"})  # kinds of labels that tables show as a setting
 Layout = Literal["narrow", "wide", "page"]
+CURRENCIES: Mapping[Currency, str] = {  # what a cost is counted in, below tables and figures
+    "evaluations": "cost, evaluation equivalents per image; a classifier: one pass",
+    "flop": "TFLOP per image, without encoders of images and prompts",
+    "seconds": "scoring time per image in seconds, each on its own machine",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Board:
     lines: list[BoardLine]
     metrics: list[MetricSpec]  # metrics of which a row has a value, besides the accuracy
     sources: list[str]  # of reported results; marks refer to their numbers
+    currency: Currency = "evaluations"  # what costs are counted in
 
     def table(
         self,
@@ -83,11 +89,12 @@ class Board:
             ]
         columns += [Column("accuracy", lambda line: accuracy_fact(line.row), "share")]
         columns += [_metric_column(m) for m in self.metrics if not (narrow and m.column)]
-        columns += [Column("cost", _cost, "cost")]
-        if not narrow:
+        named = {"flop": "TFLOP", "seconds": "s"}.get(self.currency, "cost")
+        columns += [Column(named, lambda line: line.row.spent(self.currency), "cost")]
+        if not narrow and self.currency != "seconds":
             columns += [Column("s", lambda line: line.row.seconds_per_image, "ratio")]
-            if not self.images:
-                columns += [Column("n", lambda line: line.row.n_samples, "count")]
+        if not narrow and not self.images:
+            columns += [Column("n", lambda line: line.row.n_samples, "count")]
         if layout == "wide":
             names = dict.fromkeys(n for line in self._own_first() for n in line.settings)
             columns += [_setting_column(setting) for setting in names]
@@ -109,6 +116,15 @@ class Board:
         counts = {line.row.n_samples for line in self.lines}
         return [f"{n:,} images" for n in counts if n and len(counts) == 1]
 
+    @property
+    def in_comparable_cost(self) -> Board:
+        """The board with costs in operations, if those of several networks are all known."""
+        rows = [line.row for line in self.lines]
+        several = len({row.backbone for row in rows}) > 1
+        if several and all(row.flop_per_image is not None for row in rows):
+            return replace(self, currency="flop")
+        return self
+
     def _own_first(self) -> list[BoardLine]:
         return sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
 
@@ -126,10 +142,6 @@ def _strategy(line: BoardLine, all_settings: bool) -> str:
     return f"{line.row.strategy} {assignments(options)}".strip()
 
 
-def _cost(line: BoardLine) -> Fact:
-    return Fact("cost", line.row.cost, "passes" if line.row.classifier else "cost")
-
-
 def _metric_column(metric: MetricSpec) -> Column[BoardLine]:
     unit = metric_fact(metric, None).unit
     return Column(metric.words, lambda line: line.row.metric(metric.name), unit)
@@ -143,7 +155,9 @@ def _marks(line: BoardLine, left_out: frozenset[str]) -> str:
     return ", ".join(text for kind, text in line.marks.items() if kind not in left_out)
 
 
-def make_boards(rows: Sequence[LeaderboardRow], metric: str | None = None) -> list[Board]:
+def make_boards(
+    rows: Sequence[LeaderboardRow], metric: str | None = None, currency: Currency = "evaluations"
+) -> list[Board]:
     """Return the boards of rows that are grouped by board already.
 
     If boards have the same dataset, split and version, their titles also name the data. `metric` is
@@ -155,7 +169,8 @@ def make_boards(rows: Sequence[LeaderboardRow], metric: str | None = None) -> li
     made = []
     for (name, data), group in groupby(rows, key=lambda row: (_name(row), row.fingerprint)):
         several = len(prints[name]) > 1 and data is not None
-        made.append(_board(name + (f", data {data[:8]}" if several else ""), list(group), metric))
+        title = name + (f", data {data[:8]}" if several else "")
+        made.append(replace(_board(title, list(group), metric), currency=currency))
     return made
 
 
@@ -163,9 +178,10 @@ def board_tables(
     rows: Sequence[LeaderboardRow],
     name: Callable[[LeaderboardRow], str] | None = None,
     metric: str | None = None,
+    currency: Currency = "evaluations",
 ) -> list[Table]:
     """Return a wide table per board; below the last one, ranks are explained."""
-    tables = [board.table(name=name) for board in make_boards(rows, metric)]
+    tables = [board.table(name=name) for board in make_boards(rows, metric, currency)]
     if tables:
         tables[-1].below.append(RANKED)
     return tables

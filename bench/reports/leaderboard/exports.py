@@ -1,11 +1,10 @@
-"""Export the leaderboard as Markdown, CSV, HTML and a plot, and a run as a LaTeX table."""
+"""Write the leaderboard as CSV, and the published one into a page, with its picture."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UserError
@@ -14,9 +13,8 @@ from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.formats import assignments
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.ranking import leaderboard
-from bench.reports.leaderboard.rows import LeaderboardRow, board_row
-from bench.reports.run_view import read_view
-from bench.reports.text import csv_text, to_latex, to_markdown
+from bench.reports.leaderboard.rows import LeaderboardRow
+from bench.reports.text import csv_text, to_markdown
 from bench.stats.difference_tests import rank_text
 from bench.store.shipped import is_packed, pack
 
@@ -35,19 +33,6 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
         line |= {"against_first": test and test.difference.estimate}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
     return csv_text(lines[0], (line.values() for line in lines))
-
-
-def run_latex(run: Path) -> str:
-    """Return the metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
-    view = read_view(run)
-    view.stored.require_summary()
-    [board] = make_boards([board_row(view)])
-    table = board.table()
-    units = "cost: evaluation equivalents per image; s: seconds per image"
-    below = [f"{table.above} · {units} · run {view.manifest.run_id}"]
-    without_rank = [line[1:] for line in table.rows]
-    table = replace(table, head=table.head[1:], rows=without_rank, above="", below=below)
-    return to_latex([table])
 
 
 # Lines around the table in a README.

@@ -88,6 +88,8 @@ def find_problems(run: Path, totals: Totals) -> Iterator[str]:
     cost = summary.cost
     computed = summarize(manifest, decided, cost.total_seconds, cost.peak_memory_bytes)
     yield from _differences("", computed.plain(), summary.plain())
+    if cost.flop_per_image is not None and manifest.evaluation_flop is None:
+        yield "it has operations per image, but not those of an evaluation"
     if cost.linearisation_cost is not None:
         gradients = computed.cost.linearisations * cost.linearisation_cost
         priced = (computed.cost.evaluations + gradients) / len(decided)

@@ -267,5 +267,5 @@ def _board_parts(board: Board, anchors: Mapping[str, str]) -> tuple[Table, Drawi
         anchor = anchors.get(row.path or "")
         return f"#{anchor}" if anchor else ""
 
-    panel = board_panel(board)
+    panel = board_panel(board.in_comparable_cost)
     return board.table("page", link=link), draw_cost([panel]) if panel else None

@@ -34,6 +34,7 @@ class StudyMethod(Document):
     tested: Spread | None = None  # the same for the tested metric; None: it is the accuracy
     balanced_accuracy: float  # mean over the runs
     cost: float  # evaluation equivalents per image, mean over the runs
+    tflop: float | None = None  # 10¹² floating-point operations per image, mean over the runs
     seconds_per_image: float | None  # scoring time per image in seconds, mean over the runs
     worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
     rank: Rank | None = None  # range of its places by significant differences; None: not ranked
@@ -59,6 +60,7 @@ class StudyReport(FullDocument):
     name: str  # name of the study
     file: str  # file that declares it
     updated: str  # time of the last change, in ISO 8601
+    question: str = ""  # what the study asks
     axes: list[str]  # names of the axes
     over: list[str]  # axes, of `seed` and `template`, over which runs are pooled
     metric: str = "accuracy"  # metric whose differences are tested

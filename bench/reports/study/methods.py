@@ -63,6 +63,14 @@ class MethodRuns:
         """Evaluation equivalents per image, mean over the runs."""
         return float(np.mean([member.row.cost or 0.0 for member in self.members]))
 
+    @property
+    def tflop(self) -> float | None:
+        """10¹² floating-point operations per image, mean over the runs; None if unknown."""
+        counts = [member.row.flop_per_image for member in self.members]
+        if any(count is None for count in counts):
+            return None
+        return float(np.mean(np.array(counts, np.float64))) / 1e12
+
 
 def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the axes whose value differs between runs; `cells` has axis → value for each run."""

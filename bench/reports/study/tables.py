@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
-from bench.reports.formats import NONE
+from bench.reports.formats import NONE, percent_text
 from bench.reports.study.corruption import CorruptionErrors
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import varied_axes
@@ -61,6 +62,7 @@ def study_tables(report: StudyReport) -> list[Table]:
             runs_of.setdefault(row.error or "", []).append(run)
         lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
         tables.append(Table("Runs that failed", ["run", "why"], lines))
+    tables[:1] = [replace(table, above=report.question) for table in tables[:1]]
     if report.notes:
         tables = tables or [Table(report.name, ["run"], [])]
         tables[-1].below.extend(report.notes)
@@ -75,8 +77,8 @@ def _methods(
     If the study has a stopping rule (`stopped`), ranks and intervals for a fixed number of images
     are left out, because they would be invalid.
     """
-    names = list(dict.fromkeys(name for method in methods for name in method.axes))
-    varied = varied_axes(names, [method.axes for method in methods]) or names[:1]
+    axes = list(dict.fromkeys(name for method in methods for name in method.axes))
+    varied = varied_axes(axes, [method.axes for method in methods]) or axes[:1]
     lines = []
     for method in methods:
         s = method.shown
@@ -89,7 +91,10 @@ def _methods(
             "±images": metric.shown(s.of_images),
             "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
             "cost": f"{method.cost:,.0f}",
-            "worst": f"{100 * method.worst_group.accuracy:.1f}" if method.worst_group else NONE,
+            "TFLOP": NONE if method.tflop is None else f"{method.tflop:.3g}",
+            "worst": percent_text(worst.accuracy, worst.accuracy_ci95)
+            if (worst := method.worst_group)
+            else NONE,
             "runs": str(method.runs)
             if method.runs == method.declared
             else f"{method.runs}/{method.declared}",
@@ -97,7 +102,10 @@ def _methods(
             "trained on": provenance(method.trained_on),
         }
         lines.append(line)
-    empty = {n for n in ("±seeds", "templates", "worst") if all(x[n] == NONE for x in lines)}
+    names = ("±seeds", "templates", "worst", "TFLOP")
+    empty = {name for name in names if all(line[name] == NONE for line in lines)}
+    if "backbone" not in varied:  # evaluations of one network are comparable
+        empty.add("TFLOP")
     same = {n for n in ("n", "runs", "trained on") if len({line[n] for line in lines}) == 1}
     without = {"rank", "95 %", "±images"} if stopped else set()
     without |= set() if metric.sign else {"rank"}

@@ -10,10 +10,10 @@ from pathlib import Path
 from bench.reports.facts import Column
 from bench.reports.formats import assignments
 from bench.reports.inventory import InventoryRow, images_fact
-from bench.reports.leaderboard.board import make_boards
+from bench.reports.leaderboard.board import CURRENCIES, make_boards
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow
-from bench.reports.rows import accuracy_fact
+from bench.reports.rows import Currency, accuracy_fact
 from bench.reports.terminal.tables import console, print_explained, print_table
 from bench.reports.text import make_table
 
@@ -26,10 +26,11 @@ def print_boards(
     wide: bool = False,
     everything: bool = False,
     metric: str | None = None,
+    currency: Currency = "evaluations",
 ) -> None:
     """Print a table per board; `wide` tables have all columns, and the `name` of each row's run.
 
-    `metric` is a metric that gets a column.
+    `metric` is a metric that gets a column, and `currency` what costs are counted in.
     Unless `everything` is shown, replays, controls and runs on corrupted images are left out, and
     so are boards of reported results alone if there are others.
     """
@@ -40,9 +41,11 @@ def print_boards(
         own = [board for board in shown if any(row.kind != REPORTED for row in board)]
         shown = own or shown
     kept = [row for board in shown for row in board]
-    for board in make_boards(kept, metric):
+    for board in make_boards(kept, metric, currency):
         print_table(board.table("wide", name) if wide else board.table("narrow"))
-    terminal.print(f"{RANKED} {FOOT}", style="dim")
+    words = CURRENCIES[currency]
+    foot = FOOT if currency == "evaluations" else f"{words[0].upper()}{words[1:]}."
+    terminal.print(f"{RANKED} {foot}", style="dim")
     options = [] if wide else ["--wide: every column, and the run of each row."]
     if left_out := len(rows) - len(kept):
         options.append(f"--all: {left_out} more rows (replays, controls, corrupted, reported).")

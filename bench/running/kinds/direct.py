@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
-from bench.discovery.backbones import reduction_of
+from bench.discovery.backbones import has_flag, reduction_of
 from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.errors import UserError
@@ -83,6 +83,12 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
             raise UserError(
                 f"--views {question.config.views} are samples of a latent, but backbone {name!r} is"
                 " a likelihood, which scores images."
+            )
+        most = 1 if views is None else views.views.count
+        if question.n_draws > most and has_flag(question.backbone, "draws_are_equal"):
+            raise UserError(
+                f"draws={question.n_draws}: backbone {name!r} has nothing random, so that an image,"
+                f" or each of its --views, has a single draw. Use {most}."
             )
 
     @override

@@ -72,7 +72,7 @@ class DeclaredSetting:
     most_used: bool = False  # whether help lists it under "Most used"
     needs: str | None = None  # the setting without which it has no effect
     ability: str | None = None  # what strategies have that use it; others are refused
-    passed_to: Literal["dataset", "backbone"] | None = None
+    passed_to: Literal["dataset", "backbone", "executor"] | None = None
     """The registered part that uses it as a parameter of the same name, if it declares one."""
     of_classes: bool = False  # whether it has no effect on items, which have texts of their own
     learns: bool | None = None

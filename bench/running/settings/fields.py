@@ -232,14 +232,16 @@ class RunConfig(BaseModel):
         "machine", default="auto"
     )
     """Cells (image, draw, prompt) per batch; auto: measured once, then cached."""
-    executor: Executors = setting("machine", default="local", of_split=True)
-    """Where images are scored: local (in this process), or ray (by Ray workers)."""
+    executor: Text = setting("machine", default="local", of_split=True)
+    """Where images are scored: a registered executor, such as local (in this process) or ray."""
     workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
-        "machine", needs="executor", of_split=True
+        "machine", needs="executor", of_split=True, passed_to="executor"
     )
-    """Number of Ray workers; auto: one per GPU, or one per machine if there are no GPUs (default:
+    """Number of workers; auto: one per GPU, or one per machine if there are no GPUs (default:
     auto)."""
-    ray_address: Text | None = setting("machine", needs="executor", of_split=True)
+    ray_address: Text | None = setting(
+        "machine", needs="executor", of_split=True, passed_to="executor"
+    )
     """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
     this machine)."""
     offline: bool = setting("machine", default=False)

@@ -99,7 +99,7 @@ class _Course:
     ) -> None:
         self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
         self.cells = list(self.study.cells)
-        self.shared, self.clock = Shared(keeps_ray=True), Clock()
+        self.shared, self.clock = Shared(keeps_executor=True), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
         self.order: list[str] = []  # ids of the last run's split in random order
         self.written = 0.0
@@ -116,7 +116,7 @@ class _Course:
             elif not pilot_only:
                 self._stage(WHOLE, self._order(), last=True)
         finally:
-            self.shared.disconnect()
+            self.shared.close_executor()
             self._write()
         return self.study
 
@@ -209,7 +209,7 @@ class _Course:
         except Exception as error:
             interrupts.check()  # a library may have replaced an interrupt by another exception
             self.shared.free()
-            self.shared.disconnect()
+            self.shared.close_executor()
             unexpected = (
                 "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
             )

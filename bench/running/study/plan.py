@@ -17,7 +17,7 @@ from bench.machine.environment import PEAKS
 from bench.running.borrowed import name_fit_split
 from bench.running.decider import backbone_params
 from bench.running.estimate import make_plan
-from bench.running.executors.cluster import check_executor
+from bench.running.lifecycle import check_executor
 from bench.running.prepare import check_effect, resolve
 from bench.running.question import Resolved
 from bench.running.settings import SCORER_TEXT, RunConfig, without_unread

@@ -1,7 +1,7 @@
-"""Register the first-party backbones: diffusion models, CLIP-like classifiers and baselines.
+"""Register the first-party backbones: generative models, CLIP-like classifiers and baselines.
 
-`models.toml` and `classifiers.toml` declare the models with published weights. Diffusion models
-are run by the pipelines of diffusers; see `pipeline` and `families`.
+`models.toml`, `autoregressive.toml` and `classifiers.toml` declare the models with published
+weights. Diffusion models are run by the pipelines of diffusers; see `pipeline` and `families`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,18 @@ _PARAMETERS: dict[str, Any] = {
 _PARAMETER_TYPES = {"int": int, "float": float, "str": str}
 # A classifier has a single draw, and with one draw every strategy equals `full`.
 _CLASSIFIER: dict[str, Any] = {"scorer": "classifier", "strategy": "full", "draws": 1}
+_TOKENS: dict[str, Any] = {
+    "scorer": "likelihood",
+    "strategy": "full",
+    "draws": 1,  # of an image, or of each of its --views: the tokens are in a fixed order
+    "requires": "transformers>=5.4",
+    "parameters": {
+        "guidance": Parameter(
+            1.0, "scale of the prompt against the null prompt; 1: the prompt alone"
+        ),
+        "relative": Parameter(False, "error is −log p(image | prompt) + log p(image)"),
+    },
+}
 _SEED: dict[str, Any] = {"seed": Parameter(0, "the backbone's own seed; --seed is for the noise")}
 
 
@@ -45,6 +57,15 @@ def register_backbones(register: Callable[..., None]) -> None:
     )
     classifiers = _read("classifiers.toml")
     _register_declared(register, classifiers, **_CLASSIFIER)
+    _register_declared(register, _read("autoregressive.toml"), **_TOKENS)
+    register(
+        "tokens",
+        target=_target("autoregressive:LiveAutoregressive"),
+        summary="a pipeline object of transformers with Janus or Emu3, in Python: backbone=pipe",
+        trained_on="unknown",
+        objects=("transformers.AnyToAnyPipeline", "transformers.ImageTextToTextPipeline"),
+        **_TOKENS,
+    )
     register(
         "random",
         target=_target("chance:Random"),

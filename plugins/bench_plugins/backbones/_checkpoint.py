@@ -23,6 +23,7 @@ from torch import nn
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
 
+HERE = "."  # in place of a subfolder, if the folder itself is that of the model
 # Name of a tensor → the file that has it, its dtype and its shape.
 Headers = dict[str, tuple[str, str, list[int]]]
 # Names of dtypes in safetensors. Tensors of all of them are cast to the run's dtype.

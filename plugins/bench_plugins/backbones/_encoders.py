@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import check_headers, load_model
+from bench_plugins.backbones._checkpoint import HERE, check_headers, load_model
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._configs import check_class, is_whole
 from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
@@ -27,8 +29,6 @@ from bench_plugins.backbones._preprocessing import (
     read_preprocessing,
 )
 from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
-
-HERE = "."  # the model's files are in the folder itself, not in a subfolder
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,19 @@ class Encoder:
         assert self.tokens is not None
         cleaned = [self.kind.clean(text) for text in texts]
         return [len(ids) for ids in self.tokens(cleaned)["input_ids"]] if cleaned else []
+
+    def operations(self) -> float | None:
+        """Return the floating-point operations of the embedding of one image.
+
+        None for NaFlex, whose network reads the numbers of patches, which meta tensors have not.
+        """
+        if self.kind is NAFLEX:
+            return None
+        empty: Any = build_on_meta(self.weights, HERE, self.kind.model)
+        (pixels,) = self.preprocessing.inputs([Image.new("RGB", (64, 64))])
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            empty.vision_model(torch.from_numpy(pixels).to("meta"))
+        return float(counter.get_total_flops())
 
     @cached_property
     def network(self) -> Any:

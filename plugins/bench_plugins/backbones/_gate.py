@@ -97,12 +97,12 @@ def check_pipeline(pipe: Any, who: str) -> None:
         raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
 
 
-def check_unaltered(pipe: Any, who: str) -> None:
+def check_unaltered(modules: Mapping[str, nn.Module], who: str) -> None:
     """Raise UserError if something other than weights alters what a component computes.
 
     Its name would not be part of a run's identity. Hooks that move or cast weights are allowed.
     """
-    for name, component in modules_of(pipe).items():
+    for name, component in modules.items():
         for path, module in component.named_modules():
             if alteration := _alteration(module):
                 where = f"{name}.{path}" if path else name

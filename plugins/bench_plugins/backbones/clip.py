@@ -56,6 +56,13 @@ class Clip(Classifier):
         return cls._read(weights, "cpu", dtype).size
 
     @classmethod
+    def evaluation_flops(
+        cls, weights: Weights | None, resolution: int | None = None
+    ) -> float | None:
+        """Return the operations of encoding one image; those of texts are shared by all images."""
+        return cls._read(weights, "cpu", "float32").operations()
+
+    @classmethod
     def token_counts(cls, weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int]:
         """Return the number of tokens of each text and the maximum allowed."""
         encoder = cls._read(weights, "cpu", "float32")

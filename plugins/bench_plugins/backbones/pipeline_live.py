@@ -20,7 +20,7 @@ from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.inputs.weights import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
-from bench_plugins.backbones._gate import check_unaltered
+from bench_plugins.backbones._gate import check_unaltered, modules_of
 from bench_plugins.backbones._runner import token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
@@ -52,18 +52,8 @@ class LivePipeline(PipelineDenoiser):
         normalize: str = "half",
         call: Mapping[str, Any] | None = None,
     ) -> None:
-        if training := sorted(
-            name
-            for name, component in pipe.components.items()
-            if isinstance(component, nn.Module)
-            and component.training
-            and name not in UNUSED_COMPONENTS
-        ):
-            raise UserError(
-                f"The pipeline's {training[0]} is in training mode, which makes dropout random:"
-                f" call pipe.{training[0]}.eval() first."
-            )
-        check_unaltered(pipe, f"The pipeline {type(pipe).__name__}")
+        check_evaluating(modules_of(pipe), "pipe")
+        check_unaltered(modules_of(pipe), f"The pipeline {type(pipe).__name__}")
         super().__init__(pipe, resolution=resolution, normalize=normalize, call=call)
         chosen: dict[str, Any] = {"resolution": resolution, "call": call and dict(call)}
         chosen["normalize"] = None if normalize == "half" else normalize
@@ -89,7 +79,13 @@ class LivePipeline(PipelineDenoiser):
         """Describe and hash the pipeline in its present state. Every tensor is read."""
         described = {**describe(self.pipe), "call": self.call, "handed_over_with": self._chosen}
         described = json.loads(json.dumps(described, default=repr))
-        fingerprint = content_hash(self.pipe, self.call, self.levels)
+        used = {
+            name: component
+            for name, component in self.pipe.components.items()
+            if not (name in UNUSED_COMPONENTS or component in (None, self.pipe.scheduler))
+        }
+        facts = {"class": type(self.pipe).__qualname__, "call": self.call}
+        fingerprint = content_hash(used, facts, self.levels)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod
@@ -125,18 +121,27 @@ class LivePipeline(PipelineDenoiser):
         return False
 
 
-def content_hash(pipe: Any, call: Mapping[str, Any], levels: Levels) -> str:
-    """Return a SHA-256 hash, 64 hex digits, of a pipeline and of the keywords it is called with.
+def check_evaluating(modules: Mapping[str, nn.Module], who: str) -> None:
+    """Raise UserError if one of the modules of `who` is in training mode."""
+    for name, module in sorted(modules.items()):
+        if module.training and name not in UNUSED_COMPONENTS:
+            raise UserError(
+                f"The pipeline's {name} is in training mode, which makes dropout random: call"
+                f" {who}.{name}.eval() first."
+            )
+
+
+def content_hash(
+    components: Mapping[str, Any], facts: Mapping[str, Any], levels: Levels | None = None
+) -> str:
+    """Return a SHA-256 hash, 64 hex digits, of components and of what else determines results.
 
     It covers what is used: all parameters and buffers with their dtypes, but those of adapters that
     are off; configs, active adapters with their scales, attention processors, tokenizers, and the
     noise levels in place of the scheduler. Every tensor must be in memory.
     """
-    digest = hashlib.sha256()
-    facts: dict[str, Any] = {"class": type(pipe).__qualname__, "call": call}
-    for name, component in sorted(pipe.components.items()):
-        if name in UNUSED_COMPONENTS or component is None or component is pipe.scheduler:
-            continue
+    digest, facts = hashlib.sha256(), dict(facts)
+    for name, component in sorted(components.items()):
         facts[name] = _facts(component)
         if isinstance(component, nn.Module):
             unused = _unused_loras(component)
@@ -145,7 +150,7 @@ def content_hash(pipe: Any, call: Mapping[str, Any], levels: Levels) -> str:
                     path = path.replace(".base_layer.", ".")  # its name below a LoRA
                     digest.update(f"{name}.{path}\0".encode())
                     _add(digest, tensor, f"{name}.{path}")
-    for column in (levels.alpha, levels.sigma, levels.p, levels.q, levels.time):
+    for column in (levels.alpha, levels.sigma, levels.p, levels.q, levels.time) if levels else ():
         digest.update(str(column.dtype).encode() + column.tobytes())
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -52,6 +52,7 @@ def register_datasets(register: Callable[..., None]) -> None:
         backbone="tiny-digits",
         homepage="https://archive.ics.uci.edu/dataset/80",
         takes_data_dir=False,
+        stored_in="package",
     )
     register(
         "folder",
@@ -96,6 +97,7 @@ def register_datasets(register: Callable[..., None]) -> None:
         duplicates={"train": 1},
         split="test",
         backbone="tiny-landuse",
+        stored_in="folder",
         homepage="http://weegee.vision.ucmerced.edu/datasets/landuse.html",
     )
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import datasets
 import pyarrow as pa
@@ -165,35 +166,34 @@ def _decoded(content: bytes, where: str) -> str:
 
 def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
     """Yield the name and the files, suffix → content, of each sample in a tar (UserError)."""
-    key: str | None = None
-    sample: Sample = {}
-    names: set[str] = set()
     try:
         with open_regular(path) as file:
-            for member in read_members(file):
-                name, suffix = _split(member.name)
-                if name.rpartition("/")[2].startswith("."):
-                    continue
-                if f".{suffix}" not in IMAGE_SUFFIXES and suffix not in ("cls", "json", "txt"):
-                    continue
-                if not member.is_file and not member.is_link:
-                    continue
-                _check_member(path, member, f"{name}.{suffix}" in names)
-                names.add(f"{name}.{suffix}")
-                if key is not None and name != key:
-                    yield key, sample
-                    sample = {}
-                key = name
-                if member.size + sum(map(len, sample.values())) > MAX_SAMPLE_BYTES:
-                    raise UserError(
-                        f"{path}: the files of {quoted(name)} have more than"
-                        f" {MAX_SAMPLE_BYTES:,} bytes."
-                    )
-                sample[suffix] = file.read(member.size)
+            for name, members in groupby(_members(path, file), key=lambda member: member[0]):
+                sample: Sample = {}
+                for _, suffix, size in members:
+                    if size + sum(map(len, sample.values())) > MAX_SAMPLE_BYTES:
+                        raise UserError(
+                            f"{path}: the files of {quoted(name)} have more than"
+                            f" {MAX_SAMPLE_BYTES:,} bytes."
+                        )
+                    sample[suffix] = file.read(size)
+                yield name, sample
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise UserError(f"{path} is not a complete tar file: {error}.") from None
-    if key is not None:
-        yield key, sample
+
+
+def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
+    """Yield name, suffix and size of the members that belong to samples, as `read_members`."""
+    names: set[str] = set()
+    for member in read_members(file):
+        name, suffix = _split(member.name)
+        used = f".{suffix}" in IMAGE_SUFFIXES or suffix in ("cls", "json", "txt")
+        if not used or name.rpartition("/")[2].startswith("."):
+            continue
+        if member.is_file or member.is_link:
+            _check_member(path, member, f"{name}.{suffix}" in names)
+            names.add(f"{name}.{suffix}")
+            yield name, suffix, member.size
 
 
 def _check_member(path: Path, member: TarMember, path_exists: bool) -> None:

@@ -65,7 +65,7 @@ class Folder:
         if ".tar" in endings and not endings & IMAGE_SUFFIXES:
             return load_tars(source, split, self.columns)
         if endings & {".csv", *JSON_LINES} and not is_folder:
-            return self._load_whole_table(source.parent, source, split)
+            return self._load_whole_table(source.parent, source, split, alone=True)
         if not is_folder:
             raise UserError(
                 f"{source} is not supported: expected a folder, or a .parquet, .tar, .csv or .jsonl"
@@ -83,8 +83,11 @@ class Folder:
             )
         return load_images(whole, name, parts)
 
-    def _load_whole_table(self, folder: Path, table: Path, split: str | None) -> Listing:
-        return load_table(folder, table, chosen_split(split, ["all"], str(table)), self.columns)
+    def _load_whole_table(
+        self, folder: Path, table: Path, split: str | None, alone: bool = False
+    ) -> Listing:
+        chosen = chosen_split(split, ["all"], str(table))
+        return load_table(folder, table, chosen, self.columns, alone)
 
 
 def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
@@ -127,12 +130,14 @@ def has_labels(table: Path, named: NamedColumns = UNNAMED) -> bool:
     return loose or named.label_column is not None or any(name in head for name in LABEL_COLUMNS)
 
 
-def load_table(folder: Path, table: Path, split: str, named: NamedColumns = UNNAMED) -> Listing:
+def load_table(
+    folder: Path, table: Path, split: str, named: NamedColumns = UNNAMED, alone: bool = False
+) -> Listing:
     """Return the images that a CSV or JSONL file lists, with their labels (UserError).
 
     Columns that are not named are the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`. File names
     are relative to `folder` and are the sample ids, unless an id column is named. Warns about files
-    in the folder that are left out.
+    in the folder that are left out, unless the table `alone` is the dataset.
     """
     head, lines = read_table(table)
     image = choose_column(named.image_column, IMAGE_COLUMNS, head, str(table), "image")
@@ -154,12 +159,13 @@ def load_table(folder: Path, table: Path, split: str, named: NamedColumns = UNNA
     if not rows:
         raise UserError(f"{table} lists no images.")
     _check_folders(line_of, rows)
-    left_out = LeftOut()
-    images = find_images(folder, left_out, expected=table.suffix.lower())
-    paths = (path.relative_to(folder).as_posix() for path in images)
-    unlisted = [path for path in paths if path not in line_of]
-    left_out.add(unlisted, "image", f" that {table.name} does not list")
-    left_out.warn(folder)
+    if not alone:
+        left_out = LeftOut()
+        images = find_images(folder, left_out, expected=table.suffix.lower())
+        paths = (path.relative_to(folder).as_posix() for path in images)
+        unlisted = [path for path in paths if path not in line_of]
+        left_out.add(unlisted, "image", f" that {table.name} does not list")
+        left_out.warn(folder)
     return Listing(rows, split, numbered=True)
 
 

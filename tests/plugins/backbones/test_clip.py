@@ -16,6 +16,8 @@ from helpers.command import bench
 from helpers.encoders import save_clip, save_dinov2, save_naflex, save_siglip
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
@@ -100,6 +102,16 @@ class TestContract(ClassifierContract):
     @pytest.fixture
     def backbone(self, name: str, folders: dict[str, Path]) -> Any:
         return KINDS[name](resolve(str(folders[name])), **MADE)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_operations_of_an_image_are_those_of_its_tower(name: str, folders: dict[str, Path]) -> None:
+    weights = resolve(str(folders[name]))
+    tower: Any = transformers.AutoModel.from_pretrained(folders[name]).vision_model
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        tower(torch.zeros(1, 3, 32, 32))
+    assert KINDS[name].evaluation_flops(weights) == counter.get_total_flops() > 0
+    assert Siglip2.evaluation_flops(resolve(str(folders["naflex"]))) is None
 
 
 def test_features_of_a_naflex_are_its_image_embeddings(folders: dict[str, Path]) -> None:

@@ -24,7 +24,7 @@ from bench.errors import UserError
 from bench.running.command import other_images_command, recording_command, reproducing_command
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
-from bench_plugins.backbones._gate import check_unaltered
+from bench_plugins.backbones._gate import check_unaltered, modules_of
 from bench_plugins.backbones.pipeline_live import LivePipeline
 
 FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 2}, "limit": 3, "batch_size": 8}
@@ -242,7 +242,7 @@ MOVED: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("way", MOVED)
 def test_what_moves_or_casts_weights_is_allowed(way: str, pipe: Any) -> None:
     MOVED[way](pipe)
-    check_unaltered(pipe, "It")
+    check_unaltered(modules_of(pipe), "It")
 
 
 def test_keywords_of_the_call_are_part_of_it(pipe: Any) -> None:
@@ -255,7 +255,7 @@ def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
     for part in (pipe.unet, pipe.text_encoder):
         accelerate.cpu_offload(part, execution_device="cpu")
         assert all(parameter.is_meta for parameter in part.parameters())
-    check_unaltered(pipe, "It")
+    check_unaltered(modules_of(pipe), "It")
     assert backbone.content().fingerprint == before
     pipe.unet.conv_in._hf_hook.weights_map.dataset["conv_in.weight"].view(-1)[0] += 1
     assert backbone.content().fingerprint != before

@@ -258,6 +258,15 @@ def test_groups_of_waterbirds_are_label_and_place(tmp_path: Path) -> None:
     assert "metadata.csv:2: there is no file 'gone.jpg'" in wrong.err
 
 
+def test_a_truth_value_of_celeba_is_a_class_and_a_group(tmp_path: Path) -> None:
+    rows = {"image": [picture(1), picture(2)], "Blond_Hair": [True, False], "Male": [False, False]}
+    write_parquet(tmp_path / "test.parquet", rows)
+    split = load_split(DataSource(load_plugins().datasets.get("celeba"), str(tmp_path)))
+    assert split.labels == (1, 0)
+    groups = [sample.group for sample in split.samples(split.sample_ids)]
+    assert groups == ["Blond_Hair True, Male False", "Blond_Hair False, Male False"]
+
+
 @pytest.mark.skipif(not CALTECH101.is_dir(), reason=f"no {CALTECH101}")
 def test_caltech_is_read_for_real() -> None:
     split = load_split(DataSource(load_plugins().datasets.get("caltech101"), str(CALTECH101)))

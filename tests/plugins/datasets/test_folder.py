@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
+from PIL import Image
 
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
@@ -163,8 +164,19 @@ def test_one_parquet_file_without_metadata(kind: str, label: str, tmp_path: Path
     assert (split.name, split.split, split.classes) == ("mine", "all", ("cat", "dog"))
     assert split.labels == (1, 0, 1)
     assert [decode(split.rows[i]["image"]).getpixel((0, 0)) for i in range(3)] == [10, 20, 30]
-    done = bench("run", file, "--dry-run", "--json")
+    done = bench("run", file, "--backbone", "tiny-digits", "--dry-run", "--json")
     assert done.code == 0 and done.json["images"] == 3
+
+
+def test_a_table_is_not_about_the_files_beside_it(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "results/confusion.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), len(name) * 9 + ord(name[0])).save(tmp_path / name)
+    (tmp_path / "imgs.csv").write_text("file_name,label\na.png,cat\nb.png,dog\n")
+    (tmp_path / "notes.txt").write_text("mine\n")
+    assert bench("check-data", tmp_path / "imgs.csv").code == 0
+    checked = bench("check-data", tmp_path, "--labels", tmp_path / "imgs.csv")
+    assert checked.code == 4 and "that imgs.csv does not list" in checked.out
 
 
 def test_columns_of_other_names(tmp_path: Path) -> None:

@@ -1,0 +1,277 @@
+"""Export a recorded run as a dataset: its errors in a few parquet files, with a dataset card.
+
+The exported folder has the layout of a run, so every command that reads a run reads it as well. A
+Croissant 1.0 file (MLCommons) describes its columns to other tools.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.exporters import Exporter
+from bench.contracts.specs import provenance
+from bench.errors import UserError
+from bench.reports.formats import assignments
+from bench.reports.leaderboard.adding import json_lines, strip_paths
+from bench.reports.run_view import RunView
+from bench.reports.text import escape_hidden, escape_markdown, escape_yaml
+from bench.store import identity as ids
+from bench.store.cells import DRAWS, ERROR_FOLDERS, read_part_table
+from bench.store.documents import Manifest
+from bench.store.fields import to_json
+from bench.store.folder import MANIFEST
+from bench.store.journal import JOURNAL
+from bench.store.packed import write_packed
+from bench.store.summary import SUMMARY
+
+if TYPE_CHECKING:
+    from bench.recordings.recording import Recording
+
+Errors = NDArray[np.float32]
+
+
+class ErrorDataset(Exporter):
+    """A recorded run as a dataset: a card, a Croissant description, documents and errors.
+
+    It has no image, and no absolute path of this machine. `licence` is that of the errors, as SPDX
+    id. With `bits`, errors are rounded to 2^-bits of their draw's standard deviation over the
+    prompts; None: they are exact.
+    """
+
+    def __init__(self, licence: str | None = None, bits: int | None = None) -> None:
+        if bits is not None and not 4 <= bits <= 16:
+            raise ValueError(f"bits must be from 4 to 16, got {bits}")
+        self._licence, self._bits = licence, bits
+
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write the dataset; UserError if the run has no errors, or only those of some classes."""
+        recording, bits = run.recording(), self._bits
+        if bits and (run.path / "first_order").is_dir():
+            raise UserError(
+                "bits: the run also recorded first-order errors, which cannot be rounded."
+            )
+        sample_ids = [record["sample_id"] for record in recording.records]
+        for kind in ERROR_FOLDERS:
+            if (run.path / kind).is_dir():
+                write_packed(folder / kind, _tables(run.path / kind, sample_ids, bits))
+        if (run.path / DRAWS).is_file():
+            shutil.copyfile(run.path / DRAWS, folder / DRAWS)
+        # If some images of the run failed, only the others can be replayed.
+        manifest = recording.manifest.model_copy(update={"samples": sample_ids})
+        if bits is not None:
+            manifest = _rounded_manifest(manifest, bits)
+        content = manifest.plain()
+        identity = content.pop("identity")  # unchanged, because a replay refers to it
+        contents = {
+            MANIFEST: to_json({**strip_paths(content), "identity": identity}),
+            JOURNAL: json_lines(recording.records),
+        }
+        # The summary is that of the exact errors.
+        summary = None if bits else run.stored.summary
+        if summary is not None and summary.dataset.n_samples == len(sample_ids):
+            contents[SUMMARY.name] = to_json(strip_paths(summary.plain()))
+        schema = read_part_table(folder / "errors", sample_ids[0]).schema
+        described = croissant(
+            manifest.run_id,
+            f"{_title(manifest)}: one error per image, noise draw and prompt. No image is"
+            " included.",
+            self._licence,
+            manifest.created,
+            {field.name: str(field.type) for field in schema},
+        )
+        contents["croissant.json"] = to_json(described)
+        contents["README.md"] = make_card(recording, manifest, self._licence)
+        for name, text in contents.items():
+            (folder / name).write_text(text, "utf-8")
+
+
+def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
+    """Return the manifest of the rounded recording, which has its own identity and run id."""
+    scoring = manifest.identity.scoring.model_copy(update={"error_bits": bits})
+    identity = manifest.identity.model_copy(update={"scoring": scoring})
+    names = (manifest.dataset.name, manifest.backbone.name, manifest.strategy.name)
+    return manifest.model_copy(
+        update={"identity": identity, "run_id": ids.run_id(*names, identity)}
+    )
+
+
+def _tables(folder: Path, sample_ids: list[str], bits: int | None) -> Iterator[tuple[str, Any]]:
+    import pyarrow as pa
+
+    for sample_id in sample_ids:
+        table = read_part_table(folder, sample_id)
+        column = table.schema.get_field_index("sample_id")
+        if column >= 0:  # dictionary-encoded in the parts of a run, plain text in the export
+            table = table.set_column(column, "sample_id", table["sample_id"].cast("string"))
+        if bits is not None:
+            errors = round_errors(table["error"].to_numpy(), table["draw"].to_numpy(), bits)
+            column = table.schema.get_field_index("error")
+            table = table.set_column(column, "error", pa.array(errors))
+        yield sample_id, table
+
+
+def round_errors(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
+    """Round errors to multiples of about 2^-bits of their draw's spread, so that they compress.
+
+    Decisions depend on the differences between prompts on one draw. The spread is therefore the
+    standard deviation over the prompts of a draw, and the step is 2^-bits times the largest power
+    of two that does not exceed it. `draws` are those of the cells, int32 [cells]. A draw without
+    spread keeps its errors.
+    """
+    _, group = np.unique(draws, return_inverse=True)
+    exact, count = errors.astype(np.float64), np.bincount(group)
+    centred = exact - (np.bincount(group, exact) / count)[group]
+    spread = np.sqrt(np.bincount(group, centred**2) / count)
+    exponent = np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - bits
+    # 2^-149 is the smallest positive float32, so that this step changes nothing.
+    step = np.where(spread > 0, 2.0**exponent, 2.0**-149)[group]
+    return np.asarray(np.round(exact / step) * step, np.float32)
+
+
+def _title(manifest: Manifest) -> str:
+    data = manifest.dataset
+    return escape_hidden(
+        f"Denoising errors of {manifest.backbone.name} on {data.name}/{data.split}"
+    )
+
+
+def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> str:
+    """Return the dataset card as Markdown; `manifest` is the exported one."""
+    from huggingface_hub import DatasetCardData
+
+    data, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
+    scoring = manifest.identity.scoring.plain()
+    header = DatasetCardData(
+        pretty_name=_title(manifest),
+        license=licence and licence.lower(),
+        task_categories=["zero-shot-image-classification"],
+        tags=["diffusion-classifier", "bench", "denoising-errors"],
+        configs=escape_yaml(
+            [
+                {"config_name": "errors", "data_files": "errors/*.parquet", "default": True},
+                {"config_name": "samples", "data_files": JOURNAL},
+            ]
+        ),
+    )
+    name, trained = (
+        escape_markdown(manifest.run_id),
+        escape_markdown(provenance(backbone.trained_on)),
+    )
+    return f"""---
+{header.to_yaml()}
+---
+
+# {escape_markdown(_title(manifest))}
+
+Every error that the run {name} measured: one for each image, noise draw and prompt. With these
+errors, strategies of diffusion classification can be compared without the model and without a GPU:
+
+```sh
+pip install diffusion-classifier-bench
+bench replay hf:OWNER/NAME --strategy race     # or the path of a local copy
+bench sweep hf:OWNER/NAME                      # every strategy: cost against agreement
+```
+
+| fact | value |
+|---|---|
+| images | {len(recording.records):,} of {data.n_total:,} |
+| classes | {len(manifest.classes):,} |
+| prompts | {len(manifest.prompts):,} |
+| draws | {recording.n_draws:,} |
+| backbone | {escape_markdown(backbone.name)}, {trained}, {escape_markdown(backbone.dtype)} |
+| strategy | {escape_markdown(strategy.name)} {escape_markdown(assignments(strategy.params))} |
+| scoring | {escape_markdown(assignments(scoring))} |
+| seed | {manifest.identity.seed} |
+| recorded | {escape_markdown(manifest.created)} |
+| errors | {_precision(manifest.identity.scoring.error_bits)} |
+| licence of the errors | {escape_markdown(licence or "not stated")} |
+
+| file | content |
+|---|---|
+| `errors/packed-*.parquet` | `sample_id`, `prompt` (index), `draw`, `timestep`, `error` (float32) |
+| `first_order/packed-*.parquet` | the same columns for first-order errors, if the run linearised |
+| `draws.parquet` | level, time and weight of each draw |
+| `samples.jsonl` | the run's decision on each image; `label` is the index of its class |
+| `manifest.json` | settings, identity, classes, prompts, versions |
+| `croissant.json` | the columns, for tools that read [Croissant](https://mlcommons.org/croissant) |
+
+No image is included. The images belong to the dataset, and its licence applies to them.
+"""
+
+
+def _precision(bits: int | None) -> str:
+    if bits is None:
+        return "exact"
+    return f"rounded to about 1/{2**bits:,} of a draw's standard deviation over the prompts"
+
+
+_TYPES = {
+    "string": "sc:Text",
+    "float": "sc:Float",
+    "double": "sc:Float",
+    "int32": "sc:Integer",
+    "int64": "sc:Integer",
+}  # type in parquet → type in schema.org
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "recordSet": "cr:recordSet",
+    "field": "cr:field",
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "source": "cr:source",
+    "extract": "cr:extract",
+    "column": "cr:column",
+    "fileSet": "cr:fileSet",
+    "fileObject": "cr:fileObject",
+    "includes": "cr:includes",
+}
+
+
+def croissant(
+    name: str, description: str, licence: str | None, created: str, errors: Mapping[str, str]
+) -> dict[str, object]:
+    """Return the Croissant description of an error dataset, as JSON-LD.
+
+    `errors` maps columns of `errors/*.parquet` to their types; `created` is in ISO 8601.
+    """
+    files = {"@id": "errors-files"}
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"errors/{column}",
+            "name": column,
+            "dataType": _TYPES[kind],
+            "source": {"fileSet": files, "extract": {"column": column}},
+        }
+        for column, kind in errors.items()
+    ]
+    content: dict[str, object] = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": description,
+        "datePublished": created,
+        "distribution": [
+            {
+                "@type": "cr:FileSet",
+                **files,
+                "encodingFormat": "application/vnd.apache.parquet",
+                "includes": "errors/*.parquet",
+            }
+        ],
+        "recordSet": [
+            {"@type": "cr:RecordSet", "@id": "errors", "name": "errors", "field": fields}
+        ],
+    }
+    return content | ({"license": f"https://spdx.org/licenses/{licence}"} if licence else {})

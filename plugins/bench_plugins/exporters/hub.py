@@ -1,0 +1,162 @@
+"""A run on the Hugging Face Hub: as a model card, or as an entry of `.eval_results/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.contracts.exporters import Exporter
+from bench.contracts.specs import provenance
+from bench.discovery.loading import load_plugins, metric_specs
+from bench.errors import UserError
+from bench.machine.hub import SCHEME
+from bench.reports.formats import assignments, percent_text
+from bench.reports.run_view import RunView
+from bench.reports.text import escape_hidden, escape_yaml
+from bench.store.documents import Manifest
+from bench.store.fields import without_none
+
+EVAL_RESULTS = ".eval_results"  # folder in a model's repository
+
+
+class ModelIndex(Exporter):
+    """The YAML header of a model card, whose `model-index` has one result per metric.
+
+    It states the dataset's version, split, fingerprint and number of images, the strategy with its
+    parameters, and the cost.
+    """
+
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write the header; UserError if the run is incomplete."""
+        (folder / "README.md").write_text(model_index(run), "utf-8")
+
+
+def model_index(run: RunView) -> str:
+    """Return the YAML header of a model card; UserError if the run is incomplete."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    manifest, summary = run.manifest, run.stored.require_summary()
+    data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
+    method = f"{strategy.name} {assignments(strategy.params)}".strip()
+    model = "Classifier" if manifest.classifier else "Diffusion classifier"
+    zero_shot = backbone.trained_on is None
+    task = {
+        "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
+        "task_name": f"{model} ({method})",
+        "dataset_type": data.name,
+        "dataset_name": f"{data.name}/{data.split}",
+        "dataset_split": data.split,
+        "dataset_args": {
+            "version": data.version,
+            "fingerprint": manifest.identity.dataset.fingerprint,
+            "n_samples": data.n_samples,
+            "n_total": data.n_total,
+        },
+    }
+    method_args = {
+        "strategy": method,
+        "trained_on": provenance(backbone.trained_on),
+        "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),
+        "evaluation_equivalents_per_image": round(summary.cost.equivalents_per_image, 2),
+        "run_id": manifest.run_id,
+        **without_none(replayed_from=summary.replayed_from),
+    }
+    values = summary.metrics.plain()
+    results = []
+    for key, metric in metric_specs().items():
+        if metric.hub and values.get(key) is not None:
+            kind, name = metric.hub
+            interval = {"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}
+            results.append(
+                EvalResult(
+                    **escape_yaml(task),
+                    metric_type=kind,
+                    metric_name=name,
+                    metric_value=values[key],
+                    metric_args=escape_yaml(method_args) | metric.hub_arguments | interval,
+                )
+            )
+    card = ModelCardData(model_name=escape_hidden(backbone.name), eval_results=results)
+    return str(card.to_yaml())
+
+
+class EvalResults(Exporter):
+    """An entry of `.eval_results/`, whose value is the accuracy from 0 to 1.
+
+    An entry holds a single value, so strategy, cost and interval are stated in its notes.
+    `hub_dataset` is the id of the benchmark on the Hub (None: the registered source of the run's
+    dataset), and `task` that of the task in the benchmark.
+    """
+
+    def __init__(self, hub_dataset: str | None = None, task: str = "default") -> None:
+        self._dataset, self._task = hub_dataset, task
+
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write the entry.
+
+        UserError if the run is incomplete, its dataset is not known to be on the Hub, or
+        huggingface_hub is too old.
+        """
+        try:
+            from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+        except ImportError:
+            import huggingface_hub
+
+            raise UserError(
+                f"--format eval-results needs huggingface_hub 1.4 or newer, and"
+                f" {huggingface_hub.__version__} is installed: pip install -U huggingface_hub"
+            ) from None
+        from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # not in __all__
+
+        summary = run.stored.require_summary()
+        dataset_id, revision = on_hub(run.manifest, self._dataset)
+        entry = EvalResultEntry(
+            dataset_id=dataset_id,
+            task_id=self._task,
+            value=summary.metrics.accuracy,
+            dataset_revision=revision,
+            date=run.manifest.created,
+            notes=escape_hidden(_notes(run)),
+        )
+        text = yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+        (folder / EVAL_RESULTS).mkdir()
+        file = folder / EVAL_RESULTS / f"{run.manifest.run_id}.yaml"
+        file.write_text(str(text), "utf-8")
+
+
+def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
+    """Return the id of a run's dataset on the Hub, and its revision if that is a commit hash.
+
+    `stated` is the id that the user stated; None: the registered source of the dataset. Raises
+    UserError if the dataset is not known to be on the Hub.
+    """
+    name = manifest.config.dataset
+    source = f"{SCHEME}{stated.removeprefix(SCHEME)}" if stated else name
+    registered = load_plugins().datasets
+    if not source.startswith(SCHEME) and name in registered:
+        source = registered.get(name).source or ""
+    if not source.startswith(SCHEME):
+        raise UserError(
+            f"{manifest.run_id}: its dataset {name!r} is not known to be on the Hub. Name it there"
+            " with --set hub_dataset=owner/name."
+        )
+    path, _, revision = source.removeprefix(SCHEME).partition("@")
+    dataset_id = "/".join(path.split("/")[:2])  # the rest is a path inside the repository
+    return dataset_id, revision if len(revision) == 40 else None
+
+
+def _notes(run: RunView) -> str:
+    manifest, summary = run.manifest, run.summary
+    data, strategy, accuracy = summary.dataset, summary.strategy, summary.metrics.accuracy
+    scorer = "classifier" if manifest.classifier else "diffusion classifier"
+    part = "" if data.n_samples == data.n_total else f" of {data.n_total:,}"
+    facts = [
+        f"accuracy, % (95 % interval): {percent_text(accuracy, summary.metrics.accuracy_ci95)},"
+        f" {data.n_samples:,}{part} images of {data.split}",
+        f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
+        f"strategy {strategy.name} {assignments(strategy.params)}".strip(),
+        summary.cost.in_words(manifest.classifier),
+        f"seed {manifest.identity.seed}",
+        *([f"replayed from {summary.replayed_from}"] if summary.replayed_from else []),
+        f"bench run {manifest.run_id}",
+    ]
+    return "; ".join(facts)

@@ -1,0 +1,54 @@
+"""Tables of a run: its images as CSV or parquet, its metrics for LaTeX."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bench.contracts.exporters import Exporter
+from bench.reports.leaderboard.board import make_boards
+from bench.reports.leaderboard.rows import board_row
+from bench.reports.run_view import RunView
+from bench.reports.samples import SAMPLE_COLUMNS, sample_rows
+from bench.reports.text import csv_text, to_latex
+
+
+class ImagesCsv(Exporter):
+    """One row per image, safe to open in a spreadsheet."""
+
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write the table; UserError if nothing is decided."""
+        run.stored.require_decisions()
+        rows = (row.values() for row in sample_rows(run.path, run.manifest))
+        (folder / "images.csv").write_text(csv_text(SAMPLE_COLUMNS, rows), "utf-8")
+
+
+class ImagesParquet(Exporter):
+    """One row per image, with the run's id in the metadata."""
+
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write the table; UserError if nothing is decided."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        run.stored.require_decisions()
+        fields = [(name, pa.type_for_alias(kind)) for name, kind in SAMPLE_COLUMNS.items()]
+        schema = pa.schema(fields, metadata={"run_id": run.manifest.run_id})
+        rows = list(sample_rows(run.path, run.manifest))
+        table = pa.Table.from_pylist(rows, schema=schema)
+        pq.write_table(table, folder / "images.parquet", compression="zstd")
+
+
+class Latex(Exporter):
+    """The metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
+
+    def write(self, run: RunView, folder: Path) -> None:
+        """Write the table; UserError if the run is not complete."""
+        run.stored.require_summary()
+        [board] = make_boards([board_row(run)])
+        table = board.table()
+        units = "cost: evaluation equivalents per image; s: seconds per image"
+        below = [f"{table.above} · {units} · run {run.manifest.run_id}"]
+        cells = [line[1:] for line in table.rows]  # without the rank
+        table = replace(table, head=table.head[1:], rows=cells, above="", below=below)
+        (folder / "run.tex").write_text(to_latex([table]) + "\n", "utf-8")

@@ -1,0 +1,305 @@
+"""A driver and its workers, all in this process: what is done once, and how a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.captions import Captions, one_image, two_images
+from helpers.command import Finished, bench
+from helpers.engines import assert_same
+from helpers.workers import Threads, own_caches
+
+from bench.contracts.decision import Decided
+from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.discovery.loading import load_plugins
+from bench.engine.classifying import ClassifyingEngine
+from bench.engine.denoiser import CheckedDenoiser
+from bench.errors import PluginError
+from bench.running.prepare import prepare
+from bench.running.question import PreparedRun
+from bench.running.settings import make_config
+from bench.store.folder import read_records
+from bench_plugins.executors import driver as module
+from bench_plugins.executors.dispatch import DispatchRules
+from bench_plugins.executors.driver import Driver, RayExecutor
+from bench_plugins.executors.messages import Answer, Job, Report
+from bench_plugins.executors.ray import _ended
+from bench_plugins.executors.worker import Worker
+
+DIGITS: dict[str, Any] = {"dataset": "digits", "params": {"draws": 4}, "batch_size": 16, "limit": 6}
+
+
+def a_run(**settings: Any) -> PreparedRun:
+    return prepare(make_config({**DIGITS, **settings}))
+
+
+def scored(run: PreparedRun, driver: Driver) -> dict[str, Decided]:
+    try:
+        return {one.sample.sample_id: one for one in driver.score(run.sample_ids)}
+    finally:
+        driver.close()
+
+
+def alone(run: PreparedRun) -> dict[str, Decided]:
+    found = run.open_engine().score(run.samples(run.sample_ids), run.strategy)
+    return {one.sample.sample_id: one for one in found}
+
+
+@pytest.mark.parametrize("settings", [{}, {"guidance": 2.0}], ids=["plain", "guided"])
+def test_prompts_are_encoded_once_for_machines_that_share_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    run = a_run(save_errors=True, **settings)
+    wanted = alone(run)
+    encoded, cache_of = own_caches(monkeypatch, tmp_path)
+    driver = Driver(run, Threads(3))
+    driver.wait_for_all()
+    assert len(encoded) == 1  # of ten prompts, which are one batch
+    kept = [
+        {file.name: file.read_bytes() for file in cache_of(f"worker {n}").rglob("*.safetensors")}
+        for n in (1, 2, 3)
+    ]
+    assert len(kept[0]) == 1 and kept[0] == kept[1] == kept[2]
+    assert_same(scored(run, driver), wanted)
+
+
+def test_machines_that_share_a_cache_send_no_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(2)
+    driver = Driver(a_run(), threads)
+    driver.wait_for_all()
+    driver.close()
+    assert "texts" not in {method for _, method in threads.calls}
+
+
+def test_prompts_are_encoded_again_where_their_worker_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, _ = own_caches(monkeypatch, tmp_path)
+    monkeypatch.setattr(Worker, "texts", lambda self, names: {})  # as of a worker that has ended
+    driver = Driver(a_run(), Threads(2))
+    driver.wait_for_all()
+    driver.close()
+    assert sorted(encoded) == ["worker 1", "worker 2"]
+
+
+def test_another_worker_hands_over_what_the_first_one_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, _ = own_caches(monkeypatch, tmp_path)
+    threads = Threads(2)
+    run = a_run()
+    driver = Driver(run, threads)
+    driver.wait_for_all()
+    [first] = [name for name, method in threads.calls if method == "texts"]
+    with pytest.warns(match=first):
+        threads.kill(first)
+        driver.wait_for_all()
+        assert len(scored(run, driver)) == 6
+    assert len(encoded) == 1
+
+
+def report(answer: Answer, change: Callable[[Decided], Any]) -> Answer:
+    """Change the decisions of a worker's report."""
+    if not isinstance(answer, Report):
+        return answer
+    return replace(answer, decided=tuple(map(change, answer.decided)))
+
+
+def ranked(decided: Decided, first: int) -> Decided:
+    assert decided.outcome is not None
+    ranking = np.array([first, *decided.outcome.ranking[1:]])
+    return replace(decided, outcome=replace(decided.outcome, ranking=ranking))
+
+
+RUBBISH: dict[str, Callable[[Any], Any]] = {
+    "nothing": lambda answer: None if isinstance(answer, Report) else answer,
+    "a table": lambda answer: {"decided": 1} if isinstance(answer, Report) else answer,
+    "texts": lambda answer: report(answer, lambda decided: "right"),
+    "another label": lambda answer: report(
+        answer, lambda d: replace(d, sample=replace(d.sample, label=(d.sample.label + 1) % 10))
+    ),
+    "a class that is not there": lambda answer: report(answer, lambda d: ranked(d, 99)),
+    "a negative class": lambda answer: report(answer, lambda d: ranked(d, -1)),
+    "an unknown image": lambda answer: report(
+        answer, lambda d: replace(d, sample=replace(d.sample, sample_id="nobody's"))
+    ),
+    "no decision": lambda answer: report(answer, lambda d: replace(d, outcome=None)),
+    "negative cost": lambda answer: report(answer, lambda d: replace(d, evaluations=-5)),
+    "errors of another shape": lambda answer: report(
+        answer, lambda d: replace(d, cells=[(r, e[:, :1]) for r, e in d.cells])
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def wanted() -> dict[str, Decided]:
+    return alone(a_run(save_errors=True))
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
+    rubbish: str, wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DispatchRules, "of", staticmethod(lambda workers: DispatchRules(deaths=1)))
+
+    class Rubbish(Threads):
+        def answers(self) -> list[tuple[str, Answer]]:
+            return [
+                (name, RUBBISH[rubbish](answer) if name == "worker 1" else answer)
+                for name, answer in super().answers()
+            ]
+
+    run = a_run(save_errors=True)
+    with pytest.warns(match=r"worker 1"):
+        found = scored(run, Driver(run, Rubbish(2)))
+    assert_same(found, wanted)
+
+
+def through_workers(
+    monkeypatch: pytest.MonkeyPatch, results: Path, *options: object, workers: int = 2
+) -> Finished:
+    """Run a command with workers of this process in Ray's place."""
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(RayExecutor, "open", lambda self, run: Driver(run, Threads(workers)))
+    given = ("--executor", "ray", "--results", results, "--batch-size", 16, "--json")
+    return bench("run", *options, *given)
+
+
+def test_an_audit_sweeps_with_the_workers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("digits", "--set", "draws=4", "--set", "first=2", "--limit", 6, "--audit", 3)
+    here = bench("run", *options, "--batch-size", 16, "--results", tmp_path / "here", "--json")
+    there = through_workers(monkeypatch, tmp_path / "there", *options)
+    assert there.code == 0, there.err
+    audits = [{**done.json["audit"], "seconds": 0} for done in (here, there)]
+    assert audits[0] == audits[1] and audits[0]["images"] == 3
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, kind: type, method: str, error: Exception, after: int = 0
+) -> None:
+    """Have a method raise an error, in every worker after so many calls in all."""
+    whole: Callable[..., Any] = getattr(kind, method)
+    calls = [0]
+
+    def failed(*given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise error
+        return whole(*given)
+
+    monkeypatch.setattr(kind, method, failed)
+
+
+BROKEN = PluginError("plugin x: backbone 'y'", "denoise() raised ValueError: no such layer")
+
+
+def test_a_plugin_s_error_on_every_worker_ends_the_run_as_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, CheckedDenoiser, "denoise", BROKEN, after=40)
+    options = ("digits", "--strategy", "full", "--set", "draws=8", "--limit", 16)
+    done = through_workers(monkeypatch, tmp_path, *options)
+    last = done.err.strip().splitlines()[-1]
+    assert done.code == 2, done.err
+    assert last.startswith("Error: worker ") and ", process " in last
+    assert last.endswith(f"{BROKEN}. What was decided is kept.")
+    [folder] = tmp_path.iterdir()
+    kept = read_records(folder)
+    assert 0 < len(kept) < 16 and all(line["error"] is None for line in kept.values())
+    monkeypatch.undo()
+    again = bench("run", *options, "--results", tmp_path)
+    assert again.code == 0 and "Resuming: " in again.err
+
+
+def test_an_error_while_loading_is_no_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PreparedRun, "open_engine", lambda run: 1 / 0)
+    done = through_workers(monkeypatch, tmp_path, "digits", "--limit", 4)
+    assert done.code == 1
+    assert "unexpected ZeroDivisionError: division by zero" in done.err.splitlines()[-1]
+
+
+def test_a_defect_on_every_worker_is_said_after_as_many_starts_as_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, ClassifyingEngine, "score", RuntimeError("no device"))
+    done = through_workers(
+        monkeypatch, tmp_path, "digits", "--backbone", "majority", "--limit", 16, workers=1
+    )
+    last = done.err.strip().splitlines()[-1]
+    assert (done.code, "worker 1 (" in last) == (1, True), done.err
+    assert last.endswith("unexpected RuntimeError: no device")
+    assert done.err.count("It is restarted") == 7
+
+
+def test_workers_that_are_killed_leave_an_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Threads, name: str, job: Job, first: str | None) -> None:
+        start(self, name, job, first)
+        self.kill(name)
+
+    start = Threads.start
+    monkeypatch.setattr(Threads, "start", killed)
+    done = through_workers(monkeypatch, tmp_path, "digits", "--limit", 4)
+    assert done.code == 1
+    assert "No worker is left" in done.err.splitlines()[-1]
+
+
+@pytest.fixture
+def captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register items with texts of their own, and what scores them."""
+    plugins, here = load_plugins(), "helpers.captions"
+    dataset = DatasetSpec(name="captions", target=f"{here}:Captions", items=True)
+    backbone = BackboneSpec(name="painter", target=f"{here}:Painter", trained_on=None)
+    monkeypatch.setitem(plugins.datasets._specs, "captions", dataset)
+    monkeypatch.setitem(plugins.backbones._specs, "painter", backbone)
+
+
+ITEMS = ("captions", "--backbone", "painter", "--strategy", "full", "--set", "draws=8")
+
+
+@pytest.mark.parametrize("kind", [one_image, two_images])
+@pytest.mark.parametrize("more", [(), ("--shard", "1/2")], ids=["whole", "shard"])
+def test_items_and_shards_are_as_in_one_process(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    captions: None,
+    kind: Callable[[], Any],
+    more: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(Captions, "rows", kind())
+    options = (*ITEMS, *more, "--save-errors")
+    here = bench("run", *options, "--results", tmp_path / "here", "--batch-size", 16, "--json")
+    there = through_workers(monkeypatch, tmp_path / "there", *options)
+    assert (here.code, there.code) == (0, 0), here.err + there.err
+    assert here.json["run_id"] == there.json["run_id"]
+    assert here.json["metrics"] == there.json["metrics"]
+    found, wanted = (read_records(Path(done.json["results_dir"])) for done in (there, here))
+    assert found.keys() == wanted.keys()
+    exact = ("label", "prediction", "evaluations", "group", "shape", "error")
+    for name, line in wanted.items():
+        assert {k: found[name].get(k) for k in exact} == {k: line.get(k) for k in exact}
+        assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
+
+
+def test_a_machine_without_the_toolkit_is_named() -> None:
+    said = (
+        "The actor died because of an error raised in its creation task, ray::Worker.__init__()"
+        " (pid=13064, ip=10.0.0.7, actor_id=76940a)\n  At least one of the input arguments could"
+        " not be computed:\nModuleNotFoundError: No module named 'bench'"
+    )
+    refused = _ended(Exception(said))
+    error = refused.error("worker 1")
+    assert (error.exit_code, str(refused.place)) == (2, "10.0.0.7, process 13064")
+    assert str(error).startswith("worker 1: the toolkit cannot be loaded")
+    assert str(error).endswith("No module named 'bench'.")
+    assert _ended(Exception("The actor died unexpectedly.")).again

@@ -1,0 +1,306 @@
+"""Real workers of Ray, which take ten seconds of work each to start: these tests are slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import PATIENCE, bench, bench_process, python
+from helpers.places import ROOT
+from helpers.plugins import install
+
+from bench import hookimpl
+from bench.discovery.loading import load_plugins
+from bench.errors import BenchWarning
+from bench.running.execute import execute
+from bench.running.lifecycle import run as run_config
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.store.folder import read_records
+from bench_plugins.executors.driver import Driver, RayExecutor
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed"),
+]
+EXACT = ("label", "prediction", "evaluations", "equivalents", "decided_by", "error")
+
+
+class _Killer:
+    """Kills the worker that holds most, when so many images are decided."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.decided = after, 0
+        self.executor: Driver | None = None
+        self.killed: list[int] = []
+
+    @hookimpl
+    def sample_scored(self, record: object) -> None:
+        self.decided += 1
+        executor = self.executor
+        if self.decided != self.after or executor is None or executor.dispatch is None:
+            return
+        name = max(executor.workers, key=executor.dispatch.holds)
+        place = executor.workers[name].place
+        assert place is not None
+        os.kill(place.process, signal.SIGKILL)
+        self.killed.append(place.process)
+
+
+@pytest.fixture
+def killer() -> Iterator[_Killer]:
+    one, manager = _Killer(after=3), load_plugins().manager
+    manager.register(one)
+    yield one
+    manager.unregister(one)
+
+
+def test_a_killed_worker_changes_no_answer(
+    tmp_path: Path, killer: _Killer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {
+        "dataset": "digits",
+        "limit": 16,
+        "params": {"draws": 30},
+        "batch_size": 16,
+        "save_errors": True,
+    }
+    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})))
+    given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
+    run = prepare(make_config({**settings, **given}))
+
+    executor = RayExecutor()
+
+    def watched(_: object) -> Driver:
+        killer.executor = executor.open(run)
+        return killer.executor
+
+    killer.decided = 0
+    with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was killed"):
+        together = execute(run, watched)
+    executor.close()
+    assert killer.killed
+    assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
+    assert together.manifest.run_id == alone.manifest.run_id
+    found, wanted = read_records(together.folder), read_records(alone.folder)
+    assert found.keys() == wanted.keys()
+    for name, line in wanted.items():  # to float32's digits, as with other neighbours in a batch
+        assert {k: found[name][k] for k in EXACT} == {k: line[k] for k in EXACT}
+        assert [(c, n) for c, _, n in found[name]["top"]] == [(c, n) for c, _, n in line["top"]]
+        assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
+    journal = (together.folder / "samples.jsonl").read_text().splitlines()
+    assert len(journal) == 16  # nothing twice
+    kept = [sorted(p.name for p in (r.folder / "errors").rglob("*")) for r in (alone, together)]
+    assert kept[0] == kept[1]
+
+
+def test_a_risk_is_swept_and_raced_by_workers(tmp_path: Path) -> None:
+    words = ["run", "digits", "--limit", "30", "--set", "draws=8", "--risk", "0.2", "--json"]
+    alone = bench(*words, "--results", tmp_path / "alone").json
+    workers = ("--executor", "ray", "--workers", 2, "--device", "cpu")
+    made = bench(*words, *workers, "--results", tmp_path / "ray")
+    assert made.code == 0, made.err
+    assert made.json["run_id"] == alone["run_id"] and made.json["metrics"] == alone["metrics"]
+    found, wanted = (read_records(Path(run["results_dir"])) for run in (made.json, alone))
+    for name, line in wanted.items():
+        assert {k: found[name].get(k) for k in EXACT} == {k: line.get(k) for k in EXACT}
+
+
+def test_workers_stop_when_a_question_is_answered(tmp_path: Path) -> None:
+    """The answer, and the images that it takes, are those of one process."""
+    settings: dict[str, Any] = {
+        "dataset": "digits",
+        "params": {"samples": 1, "draws": 10},
+        "strategy": "uniform",
+        "batch_size": 16,
+        "until": "width 0.5",
+    }
+    answers, samples = [], []
+    for name, place in (
+        ("alone", {}),
+        ("ray", {"executor": "ray", "workers": 2, "device": "cpu"}),
+    ):
+        finished = run_config(make_config({**settings, **place, "results": str(tmp_path / name)}))
+        answers.append(finished.answer)
+        samples.append(finished.manifest.samples)
+        assert len(read_records(finished.folder)) < 360, "images were scored after the answer"
+    assert answers[0] is not None and answers[0].verdict == "narrow"
+    assert answers[0] == answers[1] and samples[0] == samples[1]
+
+
+def interrupt(running: subprocess.Popen[str]) -> None:
+    running.send_signal(signal.SIGINT)
+
+
+def terminate(running: subprocess.Popen[str]) -> None:
+    running.send_signal(signal.SIGTERM)
+
+
+def kill_the_dashboard_agent(running: subprocess.Popen[str]) -> None:
+    [agent] = [pid for pid in descendants(running.pid) if b"DashboardAgent" in arguments(pid)]
+    os.kill(agent, signal.SIGKILL)
+
+
+def descendants(process: int) -> Iterator[int]:
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
+def arguments(process: int) -> bytes:
+    return Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("happens", "code", "said"),
+    [
+        (interrupt, 130, "What was decided is kept; the same command resumes."),
+        (terminate, 143, "What was decided is kept; the same command resumes."),
+        (kill_the_dashboard_agent, 1, "Ray on this machine ended. The same command resumes."),
+    ],
+)
+def test_what_ends_a_run_keeps_what_was_decided(
+    happens: Callable[[subprocess.Popen[str]], None], code: int, said: str, tmp_path: Path
+) -> None:
+    options = ["--executor", "ray", "--workers", "1", "--device", "cpu", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "bench", "run", "digits", "--split", "train", *options]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while not any(path.stat().st_size for path in tmp_path.rglob("samples.jsonl")):
+            assert running.poll() is None, "it ended by itself"
+            time.sleep(0.2)
+        happens(running)
+        _, printed = running.communicate(timeout=PATIENCE)
+    finally:
+        running.kill()
+    assert running.returncode == code, printed
+    assert said in printed and "SIGTERM received" not in printed
+    [journal] = tmp_path.rglob("samples.jsonl")
+    assert all(json.loads(line)["error"] is None for line in journal.read_text().splitlines())
+
+
+SIGNALLED = """
+import os, signal, sys, time
+import ray
+from bench.__main__ import main
+
+init = ray.init
+
+def init_and_be_signalled(**options):
+    init(**options)
+    os.kill(os.getpid(), signal.SIGTERM)  # while Ray's own handler is in force
+
+ray.init = init_and_be_signalled
+sys.argv = ["bench", *sys.argv[1:]]
+try:
+    main()
+finally:
+    time.sleep(4)  # that handler aborts the process after three seconds
+"""
+
+
+def test_a_signal_while_ray_starts_ends_the_command_as_any_other(tmp_path: Path) -> None:
+    options = ("--executor", "ray", "--device", "cpu", "--results", str(tmp_path))
+    done = python(SIGNALLED, "run", "digits", "--backbone", "majority", *options)
+    assert done.code == 143, done.err
+    assert "Terminated. What was decided is kept; the same command resumes." in done.err
+
+
+PLUGIN = """
+import os
+from bench import hookimpl
+
+@hookimpl
+def register_datasets(register):
+    register("pairs", target="counted_parts:Pairs", items=True)
+
+@hookimpl
+def register_backbones(register):
+    register("counted", target="counted_parts:Counted", trained_on=None)
+"""
+PARTS = """
+import os
+from helpers.captions import Captions, Painter, two_images
+
+class Pairs(Captions):
+    rows = two_images()
+
+class Counted(Painter):
+    def encode_prompts(self, texts):
+        with open(os.environ["ENCODED"], "a") as file:
+            file.write(os.environ["BENCH_CACHE_DIR"] + "\\n")
+        return super().encode_prompts(texts)
+"""
+TWO_NODES = """
+import json, os, sys
+from ray.cluster_utils import Cluster
+from bench.running.execute import execute
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench_plugins.executors.driver import RayExecutor
+
+here, settings = sys.argv[1], json.loads(sys.argv[2])
+caches = [{"BENCH_CACHE_DIR": f"{here}/cache-{n}"} for n in (1, 2)]
+head = {"num_cpus": 1, "include_dashboard": False, "env_vars": caches[0]}
+nodes = Cluster(initialize_head=True, head_node_args=head)
+nodes.add_node(num_cpus=1, env_vars=caches[1])
+nodes.wait_for_nodes()
+run = prepare(make_config({**settings, "ray_address": nodes.address}))
+
+def opened(_):
+    driver = RayExecutor().open(run)
+    driver.wait_for_all()
+    return driver
+
+try:
+    print(execute(run, opened).folder)
+finally:
+    nodes.shutdown()
+"""
+
+
+def test_two_machines_without_a_shared_cache_encode_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With items of two images and in shards, both at once."""
+    site, encoded = tmp_path / "site", tmp_path / "encoded"
+    site.mkdir()
+    install(site, "counted", PLUGIN)
+    (site / "counted_parts.py").write_text(PARTS)
+    path = os.pathsep.join([str(site), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    variables = {"PYTHONPATH": path, "BENCH_LOAD_PLUGINS": "counted", "ENCODED": str(encoded)}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings: dict[str, Any] = {"dataset": "pairs", "backbone": "counted", "strategy": "full"}
+    settings |= {"params": {"draws": 8}, "batch_size": 16, "results": str(tmp_path / "ray")}
+    settings |= {"executor": "ray", "workers": 2, "device": "cpu"}
+    for shard in ("1/2", "2/2"):
+        encoded.unlink(missing_ok=True)
+        given = json.dumps({**settings, "shard": shard})
+        place = str(tmp_path / shard[0])
+        done = python(TWO_NODES, place, given)
+        assert done.code == 0, done.err
+        assert len(encoded.read_text().splitlines()) == 1, encoded.read_text()
+        kept = [list(Path(place, f"cache-{n}").rglob("*.safetensors")) for n in (1, 2)]
+        assert [len(files) for files in kept] == [1, 1]
+        assert kept[0][0].read_bytes() == kept[1][0].read_bytes()
+    run_id = Path(done.out.split()[-1]).parents[1].name
+    merged = bench_process("results", "merge", run_id, "--results", tmp_path / "ray")
+    assert merged.code == 0, merged.err
+    options = ["pairs", "--backbone", "counted", "--strategy", "full", "--set", "draws=8"]
+    alone = ["--results", str(tmp_path / "alone"), "--batch-size", "16", "--json"]
+    wanted = bench_process("run", *options, *alone)
+    assert wanted.code == 0, wanted.err
+    assert wanted.json["run_id"] == run_id
+    metrics = json.loads((tmp_path / "ray" / run_id / "summary.json").read_text())["metrics"]
+    assert metrics == wanted.json["metrics"]

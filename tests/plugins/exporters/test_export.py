@@ -1,0 +1,248 @@
+"""`bench export`: every format read by what it is for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from helpers.command import bench
+from helpers.hub import Hub, a_hub
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
+from helpers.runs import store
+
+from bench.reports.text import Table, to_latex
+from bench_plugins.exporters.errors import round_errors
+
+LABELS, SAID = [0, 1, 2, 0], [0, 1, 1, None]
+RACE = {"delta": 0.1}
+RESULT = ("--format", "eval-results", "--set", "hub_dataset=owner/data")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return store(tmp_path, LABELS, SAID, sample_ids=["=1+1", "b", "c", "d"], backbone="a_b%")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub; for its sake alone this process is online."""
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with a_hub() as served:
+        yield served
+
+
+def test_csv_has_a_row_per_image(run: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(bench("export", run, "--format", "csv").out)))
+    assert [row["sample_id"] for row in rows] == ["'=1+1", "b", "c", "d"]  # no formula
+    assert [row["prediction"] for row in rows] == ["class 0", "class 1", "class 1", ""]
+    assert [row["correct"] for row in rows] == ["True", "True", "False", "False"]
+    assert rows[3]["error"] == "broken"
+
+
+def test_parquet_has_the_same_rows(run: Path, tmp_path: Path) -> None:
+    refused = bench("export", run, "--format", "parquet")
+    assert refused.code == 2 and "--out" in refused.err
+    out = tmp_path / "samples.parquet"
+    assert bench("export", run, "--format", "parquet", "--out", out).code == 0
+    table = pq.read_table(out)
+    assert table.schema.metadata[b"run_id"].decode() == run.name
+    assert table["sample_id"].to_pylist() == ["=1+1", "b", "c", "d"]
+    assert table["margin"].to_pylist() == [0.02, 0.02, 0.02, None]
+    assert table["correct"].to_pylist() == [True, True, False, False]
+
+
+def test_latex_is_a_table_whose_names_are_text(run: Path) -> None:
+    out = bench("export", run, "--format", "latex").out
+    assert out.count(r"\begin{tabular}") == out.count(r"\end{tabular}") == 1
+    row = next(line for line in out.splitlines() if line.startswith(r"a\_b\%"))
+    assert row.endswith(r"\\") and row.count(" & ") == 7 and "50.0 (15.0--85.0)" in row
+    assert out.count(r"\label{tab:") == 1 and out.index(r"\caption") < out.index(r"\label")
+
+
+def test_latex_has_true_minus_signs_and_straight_quotes() -> None:
+    table = Table("A 1", ["x"], [["-0.5 to +1.0"], ["tiny-digits-2"]], below=['over = "seeds"'])
+    out = to_latex([table])
+    assert "$-$0.5 to +1.0" in out and "tiny-digits-2" in out
+    assert r"\footnotesize over = \textquotedbl{}seeds\textquotedbl{}" in out
+    assert out.index(r"\footnotesize") < out.index(r"\end{table}")
+
+
+def test_eval_results_are_what_the_hub_parses(run: Path, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    if not hasattr(hub, "parse_eval_result_entries"):
+        pytest.skip("huggingface_hub is older than 1.4")
+    refused = bench("export", run, "--format", "eval-results")
+    assert refused.code == 2 and "--set hub_dataset" in refused.err
+    done = bench(
+        *("export", run, "--format", "eval-results"),
+        *("--set", "hub_dataset=owner/data", "--set", "task=test"),
+    )
+    (entry,) = hub.parse_eval_result_entries(yaml.safe_load(done.out))
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("owner/data", "test", 0.5)
+    assert entry.notes is not None and run.name in entry.notes and "full draws=5" in entry.notes
+    on_hub = store(tmp_path, LABELS, SAID, seed=3, config={"dataset": f"hf:owner/data@{'a' * 40}"})
+    done = bench("export", on_hub, "--format", "eval-results")
+    (entry,) = hub.parse_eval_result_entries(yaml.safe_load(done.out))
+    assert (entry.dataset_id, entry.dataset_revision) == ("owner/data", "a" * 40)
+
+
+def test_an_error_table_replays_as_its_run_does(recorded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table"
+    done = bench("export", recorded, "--format", "errors", "--out", out)
+    assert done.code == 0, done.err
+    again = bench("export", recorded, "--format", "errors", "--out", out)
+    assert again.code == 2 and "already exists" in again.err
+    header = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
+    assert header["configs"][0]["data_files"] == "errors/*.parquet"
+    table = pq.read_table(out / "errors")
+    assert len(table) == N_IMAGES * N_CLASSES * N_DRAWS
+    assert len(set(table["sample_id"].to_pylist())) == N_IMAGES
+    theirs = replay(out, "race", RACE, tmp_path / "theirs")
+    ours = replay(recorded, "race", RACE, tmp_path / "ours")
+    for name in ("run_id", "metrics"):
+        assert theirs[name] == ours[name]
+    assert theirs["cost"]["evaluations"] == ours["cost"]["evaluations"]
+
+
+def test_no_path_of_this_machine_is_passed_on(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["config"]["data_dir"] = "/home/somebody/data"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert bench("export", path, "--format", "errors", "--out", tmp_path / "t").code == 0
+    for file in (tmp_path / "t").glob("*.*"):
+        assert b"somebody" not in file.read_bytes(), file
+
+
+def test_a_dry_run_shows_and_sends_nothing(run: Path, hub: Hub) -> None:
+    before = list(hub.asked)
+    done = bench(
+        *("export", run, "--push", "owner/model", *RESULT),
+        "--dry-run",
+        HF_ENDPOINT=hub.address,
+    )
+    assert done.code == 0, done.err
+    assert f".eval_results/{run.name}.yaml" in done.out and "value: 0.5" in done.out
+    assert "\nNothing was sent.\n" in done.out and hub.asked == before
+
+
+def test_a_result_is_pushed(run: Path, hub: Hub) -> None:
+    push = ("export", run, "--push", "owner/model", *RESULT)
+    refused = bench(*push, HF_ENDPOINT=hub.address)
+    assert refused.code == 1 and "--create" in refused.err
+    hub.files["models/owner/model"] = {}
+    done = bench(*push, "--json", HF_ENDPOINT=hub.address)
+    assert done.code == 0, done.err
+    assert "/owner/model/commit/" in done.json["address"]
+    (content,) = hub.files["models/owner/model"].values()
+    assert yaml.safe_load(content)[0]["value"] == 0.5
+    wrong = bench("export", run, "--push", "model", *RESULT, HF_ENDPOINT=hub.address)
+    assert wrong.code == 2 and "owner/name" in wrong.err
+
+
+def test_errors_are_pushed_and_replayed_from_the_hub(
+    recorded: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    push = ("export", recorded, "--push", "owner/errors", "--format", "errors", "--create")
+    done = bench(*push, HF_ENDPOINT=hub.address)
+    assert done.code == 0, done.err
+    assert "errors/packed-00000.parquet" in hub.files["datasets/owner/errors"]
+    ask = ("--strategy", "race", "--set", "delta=0.1", "--results", tmp_path / "r", "--json")
+    done = bench("replay", "hf:owner/errors", *ask, HF_ENDPOINT=hub.address)
+    assert done.code == 0, done.err
+    assert done.json["metrics"] == replay(recorded, "race", RACE, tmp_path / "ours")["metrics"]
+    absent = bench("replay", "hf:owner/nothing", *ask, HF_ENDPOINT=hub.address)
+    assert absent.code == 2 and "hf:owner/nothing" in absent.err
+    nameless = bench("replay", "hf:a/b/c", *ask, HF_ENDPOINT=hub.address)
+    assert nameless.code == 2 and "hf:owner/name" in nameless.err
+
+
+def sweep_rows(path: Path) -> list[Any]:
+    done = bench("sweep", path, "--strategies", "full,uniform,adaptive", "--json")
+    assert done.code == 0, done.err
+    keys = ("strategy", "agreement", "agreement_ci95", "pareto", "metrics", "replayed_from")
+    rows = [{key: row[key] for key in keys} for row in done.json]
+    costs = [row["cost"]["evaluation_equivalents_per_image"] for row in done.json]
+    return [rows, costs]
+
+
+def test_a_stranger_makes_each_table_of_a_recording_again(recorded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shared"
+    assert bench("export", recorded, "--format", "errors", "--out", out).code == 0
+    assert sweep_rows(out) == sweep_rows(recorded)
+
+
+def test_an_error_table_states_its_licence_and_describes_its_columns(
+    recorded: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "shared"
+    command = ("export", recorded, "--format", "errors", "--out", out)
+    assert bench(*command, "--set", "licence=CC-BY-4.0").code == 0
+    card = (out / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-4.0"
+    described = json.loads((out / "croissant.json").read_text())
+    assert described["license"].endswith("/CC-BY-4.0")
+    (records,) = described["recordSet"]
+    columns = [field["source"]["extract"]["column"] for field in records["field"]]
+    assert columns == pq.read_table(out / "errors").column_names
+    pattern = described["distribution"][0]["includes"]
+    assert list(out.glob(pattern)) == sorted((out / "errors").iterdir())
+    assert not [file for file in out.rglob("*.*") if file.suffix in (".png", ".jpg")]
+    assert "| licence of the errors | not stated |" in _card_without_licence(recorded, tmp_path)
+
+
+def _card_without_licence(recorded: Path, tmp_path: Path) -> str:
+    out = tmp_path / "unlicensed"
+    assert bench("export", recorded, "--format", "errors", "--out", out).code == 0
+    assert "license" not in json.loads((out / "croissant.json").read_text())
+    return (out / "README.md").read_text()
+
+
+def test_rounded_errors_take_less_room_and_decide_the_same(recorded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rounded"
+    command = ("export", recorded, "--format", "errors", "--out", out)
+    assert bench(*command, "--set", "bits=8").code == 0
+    there, before = (
+        sum(f.stat().st_size for f in p.iterdir()) for p in (out / "errors", recorded / "errors")
+    )
+    assert (
+        there < 0.6 * before
+    )  # of noise that was made up; of recordings, see docs/how-to/publish.md
+    rows, exact = sweep_rows(out), sweep_rows(recorded)
+    for ours, theirs in zip(rows[0], exact[0], strict=True):
+        assert (ours["agreement"], ours["metrics"]) == (theirs["agreement"], theirs["metrics"])
+    # It is another recording: replays of it do not take the place of replays of the exact errors.
+    assert rows[0][0]["replayed_from"] != exact[0][0]["replayed_from"]
+    again = tmp_path / "again"  # what was rounded stays so
+    assert bench("export", out, "--format", "errors", "--out", again).code == 0
+    for folder in (out, again):
+        assert "rounded to about 1/256" in (folder / "README.md").read_text()
+        assert not (folder / "summary.json").exists()
+
+
+def test_rounding_is_small_against_the_spread_of_a_draw() -> None:
+    errors = np.random.default_rng(0).normal(0.5, 0.02, (40, 7)).astype(np.float32)
+    errors[:, 3] = 0.25  # prompts that do not differ
+    draws = np.tile(np.arange(7, dtype=np.int32), 40)
+    near = round_errors(errors.ravel(), draws, 8).reshape(errors.shape)
+    step = np.abs(near - errors).max(axis=0) / errors.std(axis=0).clip(1e-9)
+    assert (step <= 2**-9).all() and step.max() > 0
+    assert (near[:, 3] == 0.25).all()
