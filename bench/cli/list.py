@@ -42,10 +42,10 @@ _NAME = click.argument("name", required=False)
 
 @click.group()
 def list_command() -> None:
-    """List datasets, backbones, strategies, metrics, studies, runs and more."""
+    """List datasets, backbones, strategies, metrics, studies and more."""
 
 
-@list_command.command("runs")
+@click.command("runs")
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
 @click.option("--wide", is_flag=True, help="One column per fact, for a wide terminal.")

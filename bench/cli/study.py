@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.reports.figures.svg import Drawing, save_figure
 from bench.reports.html import format_tables
 from bench.reports.study.documents import StudyReport
-from bench.reports.study.figures import corruption_plot, forest_plot
+from bench.reports.study.figures import change_plot, corruption_plot, forest_plot
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import check_pivoted, pivot, study_tables
 from bench.reports.terminal.plan import print_study_plan
@@ -81,6 +81,7 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option(
     "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
 )
+@click.option("--shift-figure", help="Save a plot of the changes under shifts to this file.")
 @config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
 @json_option
@@ -100,6 +101,7 @@ def study_command(
     reference: Path | None,
     figure: str | None,
     corruption_figure: str | None,
+    shift_figure: str | None,
     **options: object,
 ) -> int:
     """Run a grid of experiments and print the results, beside published figures if there are any.
@@ -139,6 +141,7 @@ def study_command(
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
         ("--corruption-figure", corruption_figure, corruption_plot),
+        ("--shift-figure", shift_figure, change_plot),
     ]
     plots = [(figure_file(name, path), plot) for name, path, plot in drawings if path is not None]
     if show:

@@ -58,7 +58,7 @@ def fact(spec: BackboneSpec, method: Callable[P, R], *arguments: P.args, **keywo
         return result
     settings = [arguments[1:], sorted(keywords.items())]
     question = f"{name} {getattr(weights, 'fingerprint', None)} {settings}"
-    result = _revived(name, remember(spec, question, ask, _shipped_with(spec, weights)))
+    result = _revived(name, _remember(spec, question, ask, weights))
     return result
 
 
@@ -85,13 +85,15 @@ def _unpacked(text: str) -> Column:
     return np.frombuffer(zlib.decompress(base64.b64decode(values)), dtype)
 
 
-def _shipped_with(spec: BackboneSpec, weights: Any) -> Path | None:
-    """Return the file of answers beside the weights, if they are in the package that has them."""
+def _remember(spec: BackboneSpec, question: str, ask: Callable[[], R], weights: Any = None) -> R:
+    """Return the remembered answer, also one that comes with the weights in the spec's package."""
     package, _, folder = (spec.weights or "").partition(":")
-    if not folder or weights is None or (module := find_spec(package)) is None:
-        return None
-    file = Path(str(module.origin)).resolve().parent / f"{folder}{ANSWERS_SUFFIX}"
-    return file if str(file) == weights.location + ANSWERS_SUFFIX else None
+    shipped = None
+    if folder and (module := find_spec(package)) is not None:
+        shipped = Path(str(module.origin)).resolve().parent / f"{folder}{ANSWERS_SUFFIX}"
+        if weights is not None and str(shipped) != weights.location + ANSWERS_SUFFIX:
+            shipped = None  # these are others
+    return remember(spec, question, ask, shipped)
 
 
 def can_linearise(spec: BackboneSpec) -> bool:
@@ -101,18 +103,18 @@ def can_linearise(spec: BackboneSpec) -> bool:
 
 def has_flag(spec: BackboneSpec, name: str) -> bool:
     """Return whether a class attribute of the backbone is true, such as `draws_are_equal`."""
-    return remember(spec, name, lambda: getattr_static(load_target(spec), name, False) is True)
+    return _remember(spec, name, lambda: getattr_static(load_target(spec), name, False) is True)
 
 
 def has_own(spec: BackboneSpec, default: Callable[..., Any]) -> bool:
     """Return whether the backbone's class has its own version of `default`, a contract's method."""
     question = f"has its own {default.__name__}"
-    return remember(spec, question, lambda: targets.offers(load_target(spec), default))
+    return _remember(spec, question, lambda: targets.offers(load_target(spec), default))
 
 
 def reduction_of(spec: BackboneSpec) -> Reduction:
     """Return how the class of a likelihood reduces draws; see `read_reduction`."""
-    return remember(spec, "reduction", lambda: read_reduction(load_target(spec), spec.label))
+    return _remember(spec, "reduction", lambda: read_reduction(load_target(spec), spec.label))
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:

@@ -211,18 +211,20 @@ def _table_csv(table: Table) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """Return tables for LaTeX with `booktabs` and, for straight quotes, `fontenc` (T1)."""
-    text = []
+    """Return tables for LaTeX, with the packages that they need as a comment.
+
+    At most two notes are set below a table; further ones follow it as comments.
+    """
+    text = [r"% In the preamble: \usepackage{booktabs} and \usepackage[T1]{fontenc}"]
     for table in tables:
         columns = "".join("r" if name in table.right else "l" for name in table.head)
         text += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}}}"]
         text += [rf"\label{{tab:{_label(table.title)}}}"]
         text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(table.head)]
         text += [r"\midrule", *map(_ampersands, table.texts), r"\bottomrule", r"\end{tabular}"]
-        text += [
-            rf"\par\smallskip\footnotesize {escape_latex(paragraph)}" for paragraph in table.below
-        ]
-        text += [r"\end{table}", ""]
+        notes = [escape_latex(paragraph) for paragraph in table.below]
+        text += [rf"\par\smallskip\footnotesize {note}" for note in notes[:2]]
+        text += [r"\end{table}", *(f"% {note}" for note in notes[2:]), ""]
     return "\n".join(text)
 
 
@@ -237,4 +239,4 @@ def escape_latex(text: object) -> str:
 
 
 def _label(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", title.partition(" (")[0].lower()).strip("-")

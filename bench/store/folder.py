@@ -125,7 +125,7 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
             f"{quoted(run)} is in shards. `bench results merge` makes one run of them. To name a"
             " single shard, use its folder."
         )
-    listing = "bench list runs"
+    listing = "bench runs"
     if results != "results":
         listing += f" --results {shlex.quote(results)}"
     if len(matches) > 1:

@@ -113,6 +113,7 @@ class Study(Document):
     file: str  # path of the file that declares it, as the user gave it
     created: str
     updated: str  # time of the last change, in ISO 8601
+    question: str = ""  # what the study asks
     axes: list[str] = Field(min_length=1)  # names of the axes, in the order of the tables
     cells: list[StudyCell]  # runs of the study
     pilot: Count = 0  # number of images scored in each run before any run is completed; 0 for none

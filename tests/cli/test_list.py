@@ -87,7 +87,7 @@ def test_stored_runs_of_every_state(tmp_path: Path) -> None:
     partial = rows[manifest_of.name]
     assert (partial["n_samples"], partial["n_asked"], partial["accuracy"]) == (2, 3, 1.0)
     assert "manifest.json" in rows["broken"]["error"]
-    for arguments in (["list", "runs"], ["runs"], ["runs", "--wide"]):
+    for arguments in (["runs"], ["runs", "--wide"]):
         shown = bench(*arguments, "--results", tmp_path)
         assert shown.code == 0
         for text in (*rows, "2 of 3", "seed=7", "1 failed", "unreadable"):

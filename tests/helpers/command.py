@@ -73,8 +73,11 @@ def bench_process(*arguments: object, **variables: str | None) -> Finished:
     return _finished([sys.executable, "-m", "bench", *map(str, arguments)], environment)
 
 
-def imported_by(code: str, *arguments: object) -> set[str]:
-    """Return the packages, Python's own aside, that a process imports as it runs `code`."""
+def imported_by(code: str, *arguments: object, ends_with: int = 0) -> set[str]:
+    """Return the packages, Python's own aside, that a process imports as it runs `code`.
+
+    `ends_with` is the exit code that it must have.
+    """
     watched = f"""
 import atexit, sys
 before = set(sys.modules)
@@ -85,7 +88,7 @@ atexit.register(tell)
 {code}
 """
     done = python(watched, *arguments)
-    assert done.code == 0, done.err
+    assert done.code == ends_with, done.err
     return {name for name in done.err.splitlines()[-1].split() if not name.startswith("_")}
 
 

@@ -96,9 +96,7 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
         assert f"({100 * low:.1f}–{100 * high:.1f})" in shown
         assert f"stopped at {answer.n} of 100" in shown
     [listed] = [
-        r
-        for r in bench("list", "runs", "--results", tmp_path, "--json").json
-        if r["run_id"] == path.name
+        r for r in bench("runs", "--results", tmp_path, "--json").json if r["run_id"] == path.name
     ]
     assert listed["stopped"] == mark and listed["anytime_ci95"] == [low, high]
     whole_run = " ".join(bench("show", path).out.split())

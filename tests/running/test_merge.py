@@ -117,7 +117,7 @@ def test_a_partial_merge_is_marked_and_made_whole_later(tmp_path: Path) -> None:
     done = bench(*merging, "--partial", "--json")
     assert done.code == 0 and done.json["status"] == "incomplete"
     assert not (run / "summary.json").exists() and read_manifest(run).asked == 7
-    listed = json.loads(bench("list", "runs", "--results", tmp_path, "--json").out)
+    listed = json.loads(bench("runs", "--results", tmp_path, "--json").out)
     rows = {r["shard"]: (r["status"], r["n_samples"], r["n_asked"]) for r in listed}
     assert rows[None] == ("incomplete", 4, 7) and rows["2/3"] == ("incomplete", 1, 2)
     assert "4 of 7" in bench("show", run).out

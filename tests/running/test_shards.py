@@ -68,11 +68,11 @@ def test_merged_shards_are_the_run_of_one_process(one_process: Path, tmp_path: P
     for index in (1, 2, 3):
         assert bench(*shard(tmp_path, index, "--json")).code == 0
     half_done(run / "shards" / "2-of-3")
-    listed = json.loads(bench("list", "runs", "--results", tmp_path, "--json").out)
+    listed = json.loads(bench("runs", "--results", tmp_path, "--json").out)
     assert [(r["run_id"], r["shard"], r["n_samples"], r["n_asked"]) for r in listed] == [
         (one_process.name, f"{index}/3", done, 4) for index, done in ((1, 4), (2, 2), (3, 4))
     ]
-    assert "shard 2/3" in bench("list", "runs", "--results", tmp_path).out
+    assert "shard 2/3" in bench("runs", "--results", tmp_path).out
     merge = ("results", "merge", one_process.name, "--results", tmp_path)
     refused = bench(*merge)
     assert refused.code == 2 and "10 of 12 images are decided" in refused.err
@@ -93,7 +93,7 @@ def test_merged_shards_are_the_run_of_one_process(one_process: Path, tmp_path: P
         shape = (len(mine.prompts), mine.draws or 0)
         found, known = (read_cells(r / "errors", name, shape) for r in (run, one_process))
         np.testing.assert_allclose(found, known, atol=1e-6)
-    listed = json.loads(bench("list", "runs", "--results", tmp_path, "--json").out)
+    listed = json.loads(bench("runs", "--results", tmp_path, "--json").out)
     assert [(r["shard"], r["n_samples"], r["status"]) for r in listed] == [(None, 12, "complete")]
 
     before = {f: f.read_bytes() for f in run.glob("*.json*")}

@@ -147,7 +147,7 @@ def test_a_damaged_run_is_named_and_left_out(results: Path, name: str, kind: str
     listed = bench("leaderboard", "--results", results, "--json")
     assert listed.code == 0 and len(listed.json) == 1
     assert "Left out" in listed.err and str(bad / name) in listed.err
-    assert bench("list", "runs", "--results", results).code == 0
+    assert bench("runs", "--results", results).code == 0
     page = results.parent / "page.html"
     done = bench("report", "--results", results, "--out", page, "--images", 0, "--json")
     without = [bad] if name == "manifest.json" else []

@@ -74,7 +74,7 @@ def test_a_clock_that_goes_back_changes_nothing(whole: Path, tmp_path: Path) -> 
         os.utime(path, (4e9, 4e9))
     run = check_resumed(arguments, whole, tmp_path)
     assert json.loads(manifest.read_text())["created"].startswith("2096")
-    for reading in (["show", run], ["list", "runs"], ["leaderboard"], ["report", run]):
+    for reading in (["show", run], ["runs"], ["leaderboard"], ["report", run]):
         more = ["--out", tmp_path / "page.html"] if reading[0] == "report" else []
         done = bench(*reading, *more, "--results", tmp_path)
         assert done.code == 0 and not done.err.count("Warning"), done.err
@@ -255,7 +255,7 @@ def test_a_journal_without_line_ends_fills_no_memory(tmp_path: Path) -> None:
 SAVED = ("--save-errors",)
 READING = (
     *(("show", "RUN"), ("show", "RUN", "--json"), ("show", "RUN", "--statistics")),
-    *(("leaderboard",), ("list", "runs"), ("compare", "RUN", "OTHER"), ("power", "RUN", "OTHER")),
+    *(("leaderboard",), ("runs",), ("compare", "RUN", "OTHER"), ("power", "RUN", "OTHER")),
     *(("show", "RUN", "--metric", "accuracy", "--by", "shape"), ("study", "small", "--show")),
     *(("report", "RUN", "--images", "0", "--out", "OUT"), ("learn", "OTHER", "order", "--json")),
     *(("replay", "OTHER", "--strategy", "uniform", "--set", "samples=2", "--results", "ELSE"),),

@@ -60,6 +60,7 @@ class StudyReport(FullDocument):
     name: str  # name of the study
     file: str  # file that declares it
     updated: str  # time of the last change, in ISO 8601
+    question: str = ""  # what the study asks
     axes: list[str]  # names of the axes
     over: list[str]  # axes, of `seed` and `template`, over which runs are pooled
     metric: str = "accuracy"  # metric whose differences are tested

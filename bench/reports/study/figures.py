@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
@@ -29,7 +29,7 @@ class StudyPart:
 
     report: StudyReport
     tables: list[Table]
-    figure: Markup  # the forest plot; empty if nothing is decided yet
+    figures: list[Markup]  # the forest plot if anything is decided, and that of changes
     folder: Path  # where it is stored
 
 
@@ -37,8 +37,9 @@ def study_part(folder: Path) -> StudyPart:
     """Return a study for a page; UserError if it does not exist or is damaged."""
     report = study_report(folder)
     name = re.sub(r"\W", "-", f"study-{folder.name}")
-    figure = forest_plot(report).inline(name) if report.methods else Markup("")
-    return StudyPart(report, study_tables(report), figure, folder)
+    figures = [forest_plot(report).inline(name)] if report.methods else []
+    figures += [change_plot(report).inline(f"{name}-changes")] if report.changes else []
+    return StudyPart(report, study_tables(report), figures, folder)
 
 
 def find_studies(
@@ -58,37 +59,65 @@ def find_studies(
 MOST_LABEL = 44  # characters of a method's name that are shown
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A line of a forest plot."""
+
+    name: str
+    value: float
+    interval: tuple[float, float]  # 95 %
+    colour: Literal["right", "wrong"] = "right"  # field of the palette
+
+
 def forest_plot(report: StudyReport) -> Drawing:
     """Draw the metric of every method, one panel per dataset; UserError if nothing is decided."""
     if not report.methods:
         raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
-    boards = list(dict.fromkeys(method.board for method in report.methods))
-    counts = [sum(m.board == board for m in report.methods) for board in boards]
+    panels: dict[str, list[Bar]] = {}
+    for method in report.methods:
+        value, trained = method.shown, method.trained_on is not None
+        bar = Bar(method.method, value.value, value.interval, "wrong" if trained else "right")
+        panels.setdefault(method.board, []).append(bar)
+    over = "other images and seeds" if report.tests_over == "seeds" else "other images"
+    return _forest(report, panels, f"with its 95 % interval\nover {over}")
+
+
+def change_plot(report: StudyReport) -> Drawing:
+    """Draw the changes of methods, and their differences, by shift; UserError if there are none."""
+    if not report.changes:
+        raise UserError(f"The study {report.name} has no changes under a shift; nothing to draw.")
+    panels: dict[str, list[Bar]] = {}
+    for change in report.changes:
+        less = f"{change.method} less {change.less}" if change.less else change.method
+        bar = Bar(less, change.change.estimate, change.change.interval)
+        panels.setdefault(f"{change.usual} → {change.shifted}", []).append(bar)
+    return _forest(report, panels, "change under the shift, with its 95 % interval")
+
+
+def _forest(report: StudyReport, panels: Mapping[str, Sequence[Bar]], axis: str) -> Drawing:
     metric = metric_specs()[report.metric]
     scale, unit = (100, ", %") if metric.unit == "share" else (1, "")
-    over = "other images and seeds" if report.tests_over == "seeds" else "other images"
 
     def plot(figure: Figure, colours: Palette) -> None:
+        heights = [len(bars) + 0.6 for bars in panels.values()]
         all_axes = figure.subplots(
-            len(boards), 1, sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in counts]
+            len(panels), 1, sharex=True, squeeze=False, height_ratios=heights
         )[:, 0]
-        for axes, board in zip(all_axes, boards, strict=True):
-            methods = [m for m in report.methods if m.board == board][::-1]
-            for place, method in enumerate(methods):
-                low, high = (scale * end for end in method.shown.interval)
-                colour = colours.right if method.trained_on is None else colours.wrong
-                axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
-                axes.plot([scale * method.shown.value], [place], "o", color=colour, markersize=5)
-            axes.set_yticks(
-                range(len(methods)), [shorten(method.method, MOST_LABEL) for method in methods]
-            )
-            axes.set_ylim(-0.6, len(methods) - 0.4)
-            axes.set_title(board, loc="left", fontsize=10.5)
+        for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
+            for place, bar in enumerate(reversed(bars)):
+                ends, colour = [scale * end for end in bar.interval], getattr(colours, bar.colour)
+                axes.plot(ends, [place, place], color=colour, linewidth=1.6)
+                axes.plot([scale * bar.value], [place], "o", color=colour, markersize=5)
+            names = [shorten(bar.name, MOST_LABEL) for bar in reversed(bars)]
+            axes.set_yticks(range(len(bars)), names)
+            axes.set_ylim(-0.6, len(bars) - 0.4)
+            axes.set_title(title, loc="left", fontsize=10.5)
             axes.grid(axis="y", visible=False)
-        all_axes[-1].set_xlabel(f"{metric.words}{unit}, with its 95 % interval\nover {over}")
+        all_axes[-1].set_xlabel(f"{metric.words}{unit}, {axis}")
 
-    label = "The value of every method with its interval; the values are in the table."
-    return Drawing(plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards)), label)
+    label = "Values with their intervals; the values are in the table."
+    lines = sum(map(len, panels.values()))
+    return Drawing(plot, (7, 1.0 + 0.3 * lines + 0.5 * len(panels)), label)
 
 
 def corruption_plot(report: StudyReport) -> Drawing:

@@ -117,6 +117,7 @@ def study_report(
         name=study.name,
         file=study.file,
         updated=study.updated,
+        question=study.question,
         axes=study.axes,
         over=[name for name in OVER if name in over and name in study.axes],
         metric=metric,

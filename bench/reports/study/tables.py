@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
-from bench.reports.formats import NONE
+from bench.reports.formats import NONE, percent_text
 from bench.reports.study.corruption import CorruptionErrors
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import varied_axes
@@ -61,6 +62,7 @@ def study_tables(report: StudyReport) -> list[Table]:
             runs_of.setdefault(row.error or "", []).append(run)
         lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
         tables.append(Table("Runs that failed", ["run", "why"], lines))
+    tables[:1] = [replace(table, above=report.question) for table in tables[:1]]
     if report.notes:
         tables = tables or [Table(report.name, ["run"], [])]
         tables[-1].below.extend(report.notes)
@@ -90,7 +92,9 @@ def _methods(
             "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
             "cost": f"{method.cost:,.0f}",
             "TFLOP": NONE if method.tflop is None else f"{method.tflop:.3g}",
-            "worst": f"{100 * method.worst_group.accuracy:.1f}" if method.worst_group else NONE,
+            "worst": percent_text(worst.accuracy, worst.accuracy_ci95)
+            if (worst := method.worst_group)
+            else NONE,
             "runs": str(method.runs)
             if method.runs == method.declared
             else f"{method.runs}/{method.declared}",

@@ -75,6 +75,7 @@ class Entries(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # `read_entries` derives a default
     summary: str = ""  # one line for `bench list studies`
+    question: str = ""  # what the study asks, which is shown above its table
     pilot: int = Field(PILOT_IMAGES, ge=0)
     """Number of images that each run scores before any run scores all of its images."""
     margin: float | None = Field(None, gt=0, lt=1)
@@ -92,6 +93,7 @@ EXPECTED = {
     "name": "use up to 100 lower case letters, digits, '.', '_' and '-', beginning with a letter or"
     " digit; the study's folder gets this name",
     "summary": "expected one line of text",
+    "question": "expected one line of text",
     "pilot": "expected a number of images; 0 for no pilot",
     "margin": "expected a difference of accuracies such as 0.02; runs that are shown to differ by"
     " less count as equal",

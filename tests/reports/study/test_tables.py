@@ -35,9 +35,11 @@ FORMATS = ("markdown", "latex", "html", "csv", "json")
 
 def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
-    study.write_text(GRID)
+    study.write_text(f'question = "Is guessing as good?"\n{GRID}')
     bench("study", study, *results, "--pilot")
     shown = {f: bench("study", "small", *results, "--show", "--format", f).out for f in FORMATS}
+    for form in ("markdown", "html", "json"):
+        assert "Is guessing as good?" in shown[form]
     assert "| backbone |" in shown["markdown"] and r"\toprule" in shown["latex"]
     assert shown["html"].startswith("<!doctype html>")
     assert shown["csv"].splitlines()[0].startswith("backbone,")
@@ -78,7 +80,8 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
 
 def test_latex_is_balanced_and_escaped() -> None:
-    text = to_latex([ODD])
+    preamble, _, text = to_latex([ODD]).partition("\n")
+    assert preamble.startswith("% ") and "booktabs" in preamble
     open_environments: list[str] = []
     for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if kind == "begin":
@@ -94,6 +97,13 @@ def test_latex_is_balanced_and_escaped() -> None:
     printed = re.sub(r"(?<!\\)\$(-|\\pm|\\leq)\$", "", printed)
     assert not re.search(r"(?<!\\)[%#$_]", printed)
     assert r"\{y\}" in printed
+
+
+def test_latex_has_two_notes_and_a_short_label() -> None:
+    table = Table("digits/test (images: 9, of many)", ["n"], [["1"]], below=["a", "b", "c", "d"])
+    lines = to_latex([table]).splitlines()
+    assert sum("footnotesize" in line for line in lines) == 2
+    assert r"\label{tab:digits-test}" in lines and {"% c", "% d"} <= set(lines)
 
 
 def test_another_metric_is_shown_and_tested(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_resuming_keeps_them_and_new_ones_replace_them(tmp_path: Path) -> None:
     assert labels("--tag", "b") == "#b first"
 
 
-@pytest.mark.parametrize("command", ["list runs", "leaderboard"])
+@pytest.mark.parametrize("command", ["runs", "leaderboard"])
 def test_listings_filter_by_tags(results: Path, command: str) -> None:
     asked = (*command.split(), "--results", results)
     assert sorted(found(*asked, "--tag", "draft")) == ["majority", "random"]
