@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +67,11 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
                 f"{did_you_mean(parent, parent_of)}"
             )
     above = {name: list(_iterate_ancestors(name, parent_of, path)) for name in parent_of}
-    used = {ancestor for name in classes for ancestor in above[name]}
-    if idle := [node for node in parent_of if node not in used and node not in names.values()]:
+    below = {pair for name in classes for pair in pairwise([name, *above[name]])}
+    children = Counter(node for _, node in below)  # inner node → number of its children
+    if idle := [node for node in parent_of if not children[node] and node not in classes]:
         raise UserError(f"{path}: the node {quoted(idle[0])} has no class below it.")
-    children: dict[str, set[str]] = {}
-    for name in classes:
-        for child, node in zip([name, *above[name]], above[name], strict=False):
-            children.setdefault(node, set()).add(child)
-    inner = [node for node in parent_of if len(children.get(node, ())) > 1]
+    inner = [node for node in parent_of if children[node] > 1]
     number = {name: place for place, name in enumerate([*classes, *inner])}
     return Hierarchy(
         tuple(words[node] for node in inner),

@@ -324,14 +324,8 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
 
 
 def _find_commit(repository: str, revision: str | None) -> Commit:
-    from huggingface_hub.errors import HFValidationError
-
     try:
         return find_commit(repository, revision)
-    except HFValidationError:
-        raise UserError(
-            f"The weights {repository!r} are neither a folder on this machine nor a Hub id."
-        ) from None
     except Exception as error:  # the Hub's client raises many kinds
         raise absent(
             f"The weights {repository!r}{f' at {revision}' if revision else ''} are",

@@ -169,13 +169,18 @@ def absent(what: str, error: Exception, repository: str, kind: str, offline: str
 
     `offline` says what to do without a network. It is an AbsentError if the Hub may give it later.
     """
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RevisionNotFoundError,
+    )
 
     reason = f"{what} not on this machine, and {refusal(error, repository, kind)}."
     refused = _refused(error)
     if isinstance(refused, GatedRepoError):
         return AbsentError(reason)
-    if isinstance(refused, RevisionNotFoundError | UserError) or _is_hidden(refused):
+    certain = RevisionNotFoundError | HFValidationError | UserError
+    if isinstance(refused, certain) or _is_hidden(refused):
         return UserError(reason)
     return AbsentError(f"{reason}\n{offline}" if offline else reason)
 
@@ -183,11 +188,13 @@ def absent(what: str, error: Exception, repository: str, kind: str, offline: str
 def refusal(error: Exception, repository: str, kind: str = "model") -> str:
     """Return why the Hub did not provide something and what to do, as the end of a sentence."""
     from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
 
     refused, status = _refused(error), hub_status(error)
     if isinstance(error, SilentHubError | UserError):
         return str(error).rstrip(".")
+    if isinstance(error, HFValidationError):
+        return f"{repository!r} is not the id of a {kind} on the Hub, such as OWNER/NAME"
     if isinstance(refused, GatedRepoError):
         return f"the Hub refuses it. {advise_licence(repository, kind=kind)}".rstrip(".")
     if isinstance(refused, RevisionNotFoundError):

@@ -83,8 +83,10 @@ def offline(reason: bool | str | None = True) -> Iterator[None]:
                     os.environ.pop(name, None)
                     os.environ.update({} if value is None else {name: value})
                 # Libraries that were imported within the block have read the block's values.
-                imported = dict.fromkeys(_imported_switches(), _is_any_set(*VARIABLES))
-                _set_switches({**imported, **_switches})
+                # They count a variable as true in this way.
+                values = (os.environ.get(name, "").upper() for name in VARIABLES)
+                is_set = any(value in ("1", "ON", "YES", "TRUE") for value in values)
+                _set_switches({**dict.fromkeys(_imported_switches(), is_set), **_switches})
 
 
 P = ParamSpec("P")
@@ -152,11 +154,6 @@ def _imported_switches() -> Iterator[tuple[Any, str]]:
     for module, names in _CONSTANTS.items():
         library = sys.modules.get(module)
         yield from ((library, name) for name in names if hasattr(library, name))
-
-
-def _is_any_set(*variables: str) -> bool:
-    """Return whether any of the variables is true in the way the libraries read them."""
-    return any(os.environ.get(v, "").upper() in ("1", "ON", "YES", "TRUE") for v in variables)
 
 
 def _set_switches(values: Mapping[tuple[Any, str], Any]) -> None:

@@ -240,8 +240,6 @@ def find_recording(name: str, results: str) -> Path:
 
 
 def _download(repository: str) -> Path:
-    from huggingface_hub.errors import HFValidationError
-
     name, _, revision = repository.partition("@")
     try:
         commit = find_commit(name, revision or None, "dataset")
@@ -253,10 +251,6 @@ def _download(repository: str) -> Path:
         commit.prefetch(files)
         for file in files:
             commit.fetch(file)
-    except HFValidationError:
-        raise UserError(
-            f"{SCHEME}{repository} is not a dataset of the Hub: write it as {SCHEME}owner/name."
-        ) from None
     except Exception as error:  # the Hub's client raises many kinds
         raise absent(f"{SCHEME}{repository} is", error, name, "dataset") from error
     if not (commit.folder / MANIFEST).is_file():

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.contracts.backbone import Likelihood
 from bench.errors import UserError
+from bench.inputs.pixels import MAX_ELONGATION, cut_to_middle
 from bench.inputs.weights import InMemory, Weights
 from bench_plugins.backbones._checkpoint import HERE, check_headers, from_library, load_model
 from bench_plugins.backbones._components import build_on_meta
@@ -127,7 +128,11 @@ class Autoregressive(Likelihood):
         return np.array(errors, np.float32)
 
     def _encode(self, image: Image.Image) -> ImageTokens:
-        inputs = self._processor.image_processor(images=image.convert("RGB"), return_tensors="pt")
+        inputs = self._processor.image_processor(
+            images=cut_to_middle(image.convert("RGB"), MAX_ELONGATION),
+            input_data_format="channels_last",  # not guessed, as of an image of one pixel
+            return_tensors="pt",
+        )
         return self.tokens.encode(inputs.to(self.device, self.dtype))
 
     def _states(

@@ -98,11 +98,6 @@ class DownTree(Strategy):
         """Start one image."""
         return Descent(self, problem)
 
-    def start_last_round(self, problem: Problem) -> Session:
-        """Start the session that decides among the remaining classes, whose problem has no tree."""
-        strategy = self.race if self.rule == "race" else Adaptive(draws=len(problem.timesteps))
-        return strategy.start(problem)
-
 
 class Descent:
     """One image on its way down the tree of C classes and J inner nodes.
@@ -152,7 +147,8 @@ class Descent:
             children = np.flatnonzero(np.isin(self.parents, nodes[nodes >= n]))
             nodes = np.sort(np.concatenate([nodes[nodes < n], children]))
         prompts, problem = self._among(nodes)
-        session = self.strategy.start_last_round(problem)
+        race = self.strategy.race if self.strategy.rule == "race" else None
+        session = (race or Adaptive(draws=len(problem.timesteps))).start(problem)
         yield from self._drive(session, prompts)
         self.rank[nodes[session.outcome().ranking[::-1]]] = np.arange(1, len(nodes) + 1)
 

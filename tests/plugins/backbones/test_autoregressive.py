@@ -220,6 +220,16 @@ def test_another_template_is_another_model(folders: dict[str, Path], tmp_path: P
     assert errors[0] != errors[1]
 
 
+@pytest.mark.parametrize("name", SAVERS)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 900), (900, 2)])
+def test_images_of_any_size_are_scored(
+    name: str, height: int, width: int, folders: dict[str, Path]
+) -> None:
+    backbone = Autoregressive(resolve(str(folders[name])), device="cpu", dtype="float32")
+    errors = backbone.evaluate([picture(height, width)], [TEXT], np.zeros(1, np.int64))
+    assert np.isfinite(errors).all() and errors[0] > 0
+
+
 def test_draws_that_are_the_same_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"draws=2: .* Use 1"):
         toolkit.run(
