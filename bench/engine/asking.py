@@ -98,7 +98,8 @@ class CheckedStrategy(Strategy):
     @override
     def at_least(self, problem: Problem) -> float | None:
         with guard(self.who, "at_least()"):
-            return _float_or_none(self.strategy.at_least(self.seen(problem)))
+            least: Any = self.strategy.at_least(self.seen(problem))
+            return None if least is None else float(least)
 
     @override
     def replaces(self, problem: Problem) -> Replaced | None:
@@ -317,10 +318,6 @@ def _column(returned: Any, kinds: str, name: str, classes: int, who: str) -> NDA
             " per class, are wanted",
         )
     return values
-
-
-def _float_or_none(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def _number(value: Any) -> float | None:

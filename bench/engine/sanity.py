@@ -11,8 +11,8 @@ and at scaled ones. Two figures are compared with what any denoiser that fits wo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import torch
@@ -85,12 +85,12 @@ def check_fit(
     if not len(chosen) or len(denoiser.levels) < 2 or not latents.var() > 0:
         return None
     levels = denoiser.levels.rows(chosen)
-    cells = _Cells.of(denoiser, latents, levels, prompt, batch_size)
-    errors = cells.errors(1.0)
+    errors_at = _errors_at(denoiser, latents, levels, prompt, batch_size)
+    errors = errors_at(1.0)
     guess = float(np.median(errors / _affine_errors(levels, latents)))
     sides: list[Errors] = []
     for factors in (SLOWER, FASTER) if scaled else ():
-        ratios = [cells.errors(factor).mean(axis=0) / errors.mean(axis=0) for factor in factors]
+        ratios = [errors_at(factor).mean(axis=0) / errors.mean(axis=0) for factor in factors]
         sides.append(np.min(ratios, axis=0))
     if not sides:
         return ModelFit(guess, ())
@@ -122,55 +122,37 @@ def _affine_errors(levels: Levels, latents: torch.Tensor) -> Errors:
     return np.asarray(error.mean(axis=1))
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """Each of n images at each of L levels with one noise; the same for every time."""
+def _errors_at(
+    denoiser: CheckedDenoiser, latents: torch.Tensor, levels: Levels, prompt: Tree, batch_size: int
+) -> Callable[[float], Errors]:
+    """Return a function that takes a factor of the declared times to mean squared errors.
 
-    denoiser: CheckedDenoiser
-    levels: Levels
-    prompt: Tree
-    batch_size: int
-    draw: torch.Tensor  # level of each cell, int64 [n · L]
-    x_t: torch.Tensor  # [n · L, C, H, W]
-    wanted: torch.Tensor  # what a perfect model answers, [n · L, C, H, W]
+    The errors, float64 [n, L], are of each of n images at each of L levels with one noise, which is
+    the same for every factor. Scaled times stay within those of the model's table.
+    """
+    device, table = latents.device, denoiser.levels.time
+    noise = np.random.default_rng(0).standard_normal(latents.shape, dtype=np.float32)
+    draws = coefficients(levels, np.arange(len(levels)), "prediction", device)
+    draw = torch.arange(len(levels), device=device).repeat(len(latents))
+    x_0, eps = (
+        tensor.repeat_interleave(len(levels), dim=0)
+        for tensor in (latents, torch.from_numpy(noise).to(device))
+    )
+    x_t = mixed(x_0, eps, draws.alpha[draw], draws.sigma[draw])
+    wanted = mixed(x_0, eps, draws.p[draw], draws.q[draw])
 
-    @classmethod
-    def of(
-        cls,
-        denoiser: CheckedDenoiser,
-        latents: torch.Tensor,
-        levels: Levels,
-        prompt: Tree,
-        batch_size: int,
-    ) -> Self:
-        """Return the cells of these latents."""
-        device = latents.device
-        noise = np.random.default_rng(0).standard_normal(latents.shape, dtype=np.float32)
-        draws = coefficients(levels, np.arange(len(levels)), "prediction", device)
-        draw = torch.arange(len(levels), device=device).repeat(len(latents))
-        x_0, eps = (
-            tensor.repeat_interleave(len(levels), dim=0)
-            for tensor in (latents, torch.from_numpy(noise).to(device))
-        )
-        x_t = mixed(x_0, eps, draws.alpha[draw], draws.sigma[draw])
-        wanted = mixed(x_0, eps, draws.p[draw], draws.q[draw])
-        return cls(denoiser, levels, prompt, batch_size, draw, x_t, wanted)
-
-    def errors(self, factor: float) -> Errors:
-        """Return the mean squared errors, float64 [n, L], at `factor` times the declared times."""
-        time = self._times(factor).to(self.draw.device)[self.draw]
-        batches = (torch.split(cells, self.batch_size) for cells in (self.x_t, time, self.wanted))
-        errors = []
-        for x_t, t, wanted in zip(*batches, strict=True):
-            prompt = rows(self.prompt, torch.zeros(len(t), dtype=torch.int64, device=t.device))
-            answer = self.denoiser.denoise(x_t, t, prompt)
-            errors.append(cell_loss(answer.float() - wanted, "l2"))
-        return torch.cat(errors).double().cpu().numpy().reshape(-1, len(self.levels))
-
-    def _times(self, factor: float) -> torch.Tensor:
-        """Return the scaled time of each level, within those of the model's table."""
-        table = self.denoiser.levels.time
-        scaled = np.clip(self.levels.time * factor, table.min(), table.max())
+    def errors_at(factor: float) -> Errors:
+        scaled = np.clip(levels.time * factor, table.min(), table.max())
         scaled = np.rint(scaled) if np.issubdtype(table.dtype, np.integer) else scaled
-        levels = replace(self.levels, time=scaled.astype(table.dtype))
-        return times(levels, np.arange(len(levels)))
+        at_times = replace(levels, time=scaled.astype(table.dtype))
+        time = times(at_times, np.arange(len(at_times))).to(device)[draw]
+        errors = []
+        for start in range(0, len(draw), batch_size):
+            cells = slice(start, start + batch_size)
+            t = time[cells]
+            row = rows(prompt, torch.zeros(len(t), dtype=torch.int64, device=device))
+            answer = denoiser.denoise(x_t[cells], t, row)
+            errors.append(cell_loss(answer.float() - wanted[cells], "l2"))
+        return torch.cat(errors).double().cpu().numpy().reshape(-1, len(levels))
+
+    return errors_at

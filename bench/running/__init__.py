@@ -4,7 +4,7 @@
       │ resolve            names become specs; the kind of the backbone    finders, decider, kinds/
       ▼
     Resolved
-      │ ask                classes, prompts, located weights               prepare, texts, borrowed
+      │ ask                classes, prompts, located weights               prepare, borrowed
       ▼
     RunQuestion            no image needed: checks, problems, price        question.py
       │ prepared_run       images, identity, folder                        manifest.py

@@ -53,10 +53,10 @@ class Answer(Document):
     """The decision on one image."""
 
     image: str  # path, or number, of the image
-    prediction: str | None  # name of the winning class; None if the image failed
-    margin: float | None  # score of the runner-up minus the winner's
-    margin_stderr: float | None  # standard error of the margin
-    confidence: float | None = Field(repr=False)
+    prediction: str | None = None  # name of the winning class; None if the image failed
+    margin: float | None = None  # score of the runner-up minus the winner's
+    margin_stderr: float | None = None  # standard error of the margin
+    confidence: float | None = Field(None, repr=False)
     """Normal probability that the winner's expected error is below the runner-up's, from margin and
     standard error. Too high if the strategy stops at a significant difference. It is not the
     probability that the class is right. None with a single draw, as for a classifier."""
@@ -66,8 +66,8 @@ class Answer(Document):
     stability: float | None = None
     """`confidence` of a strategy with fixed draws; None for one that stops once it is large."""
     evaluations: Count  # number of forward passes of the network
-    ranking: list[RankedClass] = Field(repr=False)  # classes, best first
-    error: str | None  # reason why the image failed
+    ranking: list[RankedClass] = Field(default_factory=list, repr=False)  # classes, best first
+    error: str | None = None  # reason why the image failed
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the fields that are not None, numbers with four digits, without the ranking."""
@@ -189,14 +189,7 @@ def _answer(
 ) -> Answer:
     outcome = decided.outcome
     if outcome is None:
-        undecided = dict.fromkeys(("prediction", "margin", "margin_stderr", "confidence"))
-        return Answer(
-            image=image,
-            **undecided,
-            evaluations=decided.evaluations,
-            ranking=[],
-            error=decided.error,
-        )
+        return Answer(image=image, evaluations=decided.evaluations, error=decided.error)
     winner_draws = outcome.draws[outcome.ranking[0]]
     return Answer(
         image=image,
@@ -215,5 +208,4 @@ def _answer(
             )
             for c in outcome.ranking
         ],
-        error=None,
     )

@@ -10,6 +10,10 @@ from bench.discovery.backbones import fact, recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
+from bench.inputs.items import ItemTable
+from bench.inputs.prompts import (
+    Prompts,
+)
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
@@ -18,12 +22,12 @@ from bench.running.kinds.denoiser import linearisation_cost
 from bench.running.question import Resolved, RunQuestion
 from bench.running.settings import RunConfig, identity_settings
 from bench.running.settings.declaration import IdentityRole
-from bench.running.texts import describe_items
 from bench.store import identity as ids
 from bench.store.documents import (
     MANIFEST_FORMAT,
     BackboneInfo,
     Data,
+    Items,
     Manifest,
     ShardPart,
     StoredConfig,
@@ -176,3 +180,17 @@ def owners_of(resolved: Resolved) -> list[str | None]:
         plugins.strategies.owner(resolved.decider.spec.name),
         *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
     ]
+
+
+def describe_items(resolved: Resolved, items: ItemTable, pool: Prompts) -> Items:
+    """Return the manifest's entry of the items."""
+    chance = items.chance
+    both = {"image_chance": chance.image, "group_chance": chance.group}
+    return Items(
+        images=items.shapes[0][0],
+        texts=max(texts for _, texts in items.shapes),
+        pool=len(pool.texts),
+        chance=chance.answer,
+        images_compared=resolved.strategy.same_draws,
+        **(both if chance.image is not None else {}),
+    )

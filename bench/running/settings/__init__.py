@@ -163,7 +163,7 @@ def _check_together(config: RunConfig) -> None:
             raise UserError(f"{option(name)} has no effect without {option(declared.needs)}.")
         for excluded, why in declared.excludes.items():
             other, _, value = excluded.partition("=")
-            if other in chosen and value in ("", texts[other]):
+            if other in chosen and value in ("", str(texts[other]).partition(":")[0]):
                 words = f"{option(other)} {value}".strip()
                 raise UserError(f"{option(name)} and {words} exclude each other: {why}.")
 

@@ -78,7 +78,8 @@ class DeclaredSetting:
     learns: bool | None = None
     """Whether it has an effect only on backbones that learn (True), or only on others (False)."""
     excludes: Mapping[str, str] = field(default_factory=dict)
-    """Settings that it cannot be combined with, or `setting=value`, → the reason."""
+    """Settings that it cannot be combined with → the reason; also `setting=value`, which stands for
+    `value:…` too, such as `plan=antithetic`."""
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Its value, or "" for any, → the optional method of a backbone's class that it needs."""
     chapter: str | None = None  # title of the help chapter that begins with it

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+from helpers.setting_values import PAIRS
+
 from bench.contracts.strategy import Strategy
+from bench.errors import UserError
 from bench.running.settings import (
     SETTINGS,
     RunConfig,
@@ -11,7 +15,7 @@ from bench.running.settings import (
     identity_settings,
     make_config,
 )
-from bench.running.settings.declaration import ALL, DeclaredSetting, help_of, setting_of
+from bench.running.settings.declaration import ALL, DeclaredSetting, help_of, option, setting_of
 
 
 def test_declarations_name_settings_and_abilities_that_exist() -> None:
@@ -45,3 +49,15 @@ def test_only_what_differs_from_its_default_enters_the_identity() -> None:
 
 def test_a_guidance_of_one_is_the_prediction_itself() -> None:
     assert make_config({"dataset": "x", "guidance": 1.0}).guidance is None
+
+
+EXCLUSIONS = [(name, other) for name in SETTINGS for other in SETTINGS[name].excludes]
+
+
+@pytest.mark.parametrize(("name", "other"), EXCLUSIONS)
+def test_settings_that_exclude_each_other_are_refused(name: str, other: str) -> None:
+    excluded, _, value = other.partition("=")
+    values = {key: PAIRS[key][1] for key in (name, excluded)} | {"dataset": "x"}
+    for chosen in [value, f"{value}:4"] if value else [values[excluded]]:
+        with pytest.raises(UserError, match=f"--{option(excluded)[2:]}.* exclude each other"):
+            make_config({**values, excluded: chosen})
