@@ -22,7 +22,7 @@ PROBE_FOLDS = 5
 INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 1000
 PIXEL_SIDE = 16  # 768 features; more take minutes to fit and are not more accurate
-ROUNDING = 1e-12  # bound of a product's relative error in float64, with a wide margin
+PRODUCT_ERROR = 1e-12  # bound of a product's relative error in float64, with a wide margin
 PIXELS = "pixels"  # value of the parameter `features`; any other names a model
 
 Matrix = NDArray[np.float32]
@@ -126,7 +126,7 @@ class NearestMean(_Learned):
         means = self.means[self._columns(texts)]
         norms, own = (np.einsum("ij,ij->i", m, m)[:, None] for m in (means, rows))
         distances = (norms.T - 2 * rows @ means.T + own) / rows.shape[1]
-        unsure = ROUNDING * (norms.max() + own) / rows.shape[1]
+        unsure = PRODUCT_ERROR * (norms.max() + own) / rows.shape[1]
         for row, distance, margin in zip(rows, distances, unsure, strict=True):
             near = np.flatnonzero(distance <= distance.min() + margin)
             distance[near] = ((means[near] - row) ** 2).mean(axis=1)
