@@ -158,7 +158,7 @@ def _order(runner: Runner, sample_shape: tuple[int, ...], levels: Levels) -> Ten
     encodings, prompts = runner.short_prompts(len(latents))
     time = torch.as_tensor(levels.time[len(levels) // 2 :][:1])
     try:
-        echo = runner.echo()
+        echo = runner.counted(echoes=True)
         call = runner.run(encodings, prompts, time, at_step, latents=latents, components=echo)
     except Exception:  # for example, the network predicts more channels than it takes
         call = runner.run(encodings, prompts, time, at_step, latents=latents)

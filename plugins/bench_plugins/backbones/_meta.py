@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils._pytree import tree_map
 
 from bench.contracts.levels import Levels
 from bench.inputs.weights import HAND_OVER, Weights
@@ -117,26 +117,21 @@ def build(
         classes[name] = component_cls
         module = build_on_meta(weights, name, component_cls)
         module.to(torch.float32 if name == AUTOENCODER else dtype)
-        return _with_meta_forward(module, once=name not in (AUTOENCODER, *NETWORKS))
+        return _with_meta_forward(module)
 
     components = components_of(weights, pipeline_cls, index, omitted, model_of)
     pipe = make_pipeline(weights, pipeline_cls, components)
     return EmptyPipeline(weights, pipe, classes, levels, runs=facts is not None)
 
 
-def _with_meta_forward(module: nn.Module, once: bool) -> nn.Module:
-    """Wrap the methods of a meta module, in place, so that they take and return CPU tensors.
-
-    With `once`, results are cached by the shapes of the inputs. The network and the autoencoder are
-    not cached, because their operations are counted.
-    """
+def _with_meta_forward(module: nn.Module) -> nn.Module:
+    """Wrap the methods of a meta module, in place, so that they take and return CPU tensors."""
     config: Any = module.config
     if getattr(config, "use_cache", False):  # older transformers read values of the cache
         config.use_cache = False
     for name in ("forward", "encode"):
         if (method := getattr(module, name, None)) is not None:
-            wrapped = _run_on_meta(module, method)
-            module.__dict__[name] = _cached_by_shape(wrapped) if once else wrapped
+            setattr(module, name, _run_on_meta(module, method))
     return module
 
 
@@ -152,19 +147,6 @@ def _placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:
     for method in CALLED:
         setattr(empty, method, refuse)
     return empty
-
-
-def _cached_by_shape(function: Callable[..., Any]) -> Callable[..., Any]:
-    results: dict[str, Any] = {}
-
-    @wraps(function)
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        shapes = tree_map_only(Tensor, lambda t: (t.dtype, t.shape), (arguments, keywords))
-        if (key := repr(shapes)) not in results:
-            results[key] = function(*arguments, **keywords)
-        return copy.copy(results[key])
-
-    return call
 
 
 def _run_on_meta(module: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:

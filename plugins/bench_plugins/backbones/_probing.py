@@ -59,7 +59,7 @@ def check_times(runner: Runner, levels: Levels) -> None:
     times = torch.as_tensor(levels.time[[len(levels) // 4, 3 * len(levels) // 4]])
     recorded = []
     for batch in (times[:1], times[1:], times[None]):
-        prompts, components = runner.short_prompts(batch.shape[-1]), runner.echo()
+        prompts, components = runner.short_prompts(batch.shape[-1]), runner.counted(echoes=True)
         with suppress(Exception):  # whatever the pipeline raises for several times, or for an echo
             runner.run(*prompts, batch, at_step, components=components)
         recorded.append([leaf for network in components.values() for leaf in network.inputs])

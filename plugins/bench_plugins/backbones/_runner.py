@@ -174,18 +174,17 @@ class Runner:
         try:
             call(torch.empty(0))
         except UnboundLocalError:  # it decodes the result of a step, as an LCM's pipeline does
-            components |= self.echo()
+            components |= self.counted(echoes=True)
             call(time)
         if decoder.decoded is None:
             raise UserError(f"{self.who} cannot be used: it does not call `vae.decode`.")
         return decoder.decoded
 
-    def echo(self) -> dict[str, CountedNetwork]:
-        """Return a network that returns its input, for calls in which only the latents matter."""
-        return self.counted(echoes=True)
-
     def counted(self, echoes: bool = False) -> dict[str, CountedNetwork]:
-        """Return the network, by its name, in a form that records its inputs; see `_calls`."""
+        """Return the network, by its name, in a form that records its inputs.
+
+        With `echoes` it returns its input, for calls in which only the latents matter.
+        """
         return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes)}
 
 

@@ -124,6 +124,11 @@ def _check_copies(weights: Weights, component: str, model: dict[str, Any]) -> No
             )
 
 
+def _text_of(token: Any) -> Any:
+    """Return the text of a token, which some configs describe by an object."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
 def _pair(merge: Any) -> list[str]:
     """Return the two tokens of a merge: a list in newer files, a line in older ones."""
     return merge.split(" ") if isinstance(merge, str) else merge
@@ -208,10 +213,15 @@ def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
     config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
     classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
     check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", classes)
-    pad = config.get("pad_token")
-    pad = pad.get("content") if isinstance(pad, dict) else pad
+    pad = _text_of(config.get("pad_token"))
     if path is None:
-        return _siglip_pieces(weights, pad, positions, size)
+        if (pieces := weights.find(SENTENCEPIECE_FILE)) is None:
+            raise weights.error(TOKENIZER, f"does not exist, nor does {SENTENCEPIECE_FILE}")
+        loaded = load_pieces(weights, SENTENCEPIECE_FILE, pieces, pad, positions)
+        if len(loaded) > size:
+            problem = f"has {len(loaded)} tokens; the model has {size}"
+            raise weights.error(SENTENCEPIECE_FILE, problem)
+        return loaded
     settings = {"pad_token": pad, "padding_side": "right", "model_max_length": positions}
     tokenizer = _made(
         weights,
@@ -228,18 +238,6 @@ def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
     return tokenizer
 
 
-def _siglip_pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any:
-    path = weights.find(SENTENCEPIECE_FILE)
-    if path is None:
-        raise weights.error(TOKENIZER, f"does not exist, nor does {SENTENCEPIECE_FILE}")
-    tokenizer = load_pieces(weights, SENTENCEPIECE_FILE, path, pad, positions)
-    if len(tokenizer) > size:
-        raise weights.error(
-            SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model has {size}"
-        )
-    return tokenizer
-
-
 def _t5_pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) -> Any:
     extra, length = config.get("extra_ids", 100), config.get("model_max_length", 512)
     if not is_whole(extra) or not 0 <= extra <= 1000 or not is_whole(length) or length < 2:
@@ -248,8 +246,7 @@ def _t5_pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any
             f"has a {TOKENIZER_SETTINGS} with extra_ids {extra!r:.40} and model_max_length"
             f" {length!r:.40}; expected 0 to 1000, and at least 2",
         )
-    pad = config.get("pad_token", "<pad>")
-    pad = pad.get("content") if isinstance(pad, dict) else pad
+    pad = _text_of(config.get("pad_token", "<pad>"))
     return load_pieces(weights, name, path, pad, length, extra)
 
 

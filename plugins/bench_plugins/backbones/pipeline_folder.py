@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from threading import RLock
 from typing import Any, ClassVar
@@ -31,7 +31,13 @@ from bench.store.identity import digest
 from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
 from bench_plugins.backbones._components import AUTOENCODER, NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
 from bench_plugins.backbones._configs import check_network, check_scaling
-from bench_plugins.backbones._counting import operations, peak_of_cell, peak_of_image, size
+from bench_plugins.backbones._counting import (
+    operations,
+    peak_of_cell,
+    peak_of_image,
+    predict_cell,
+    size,
+)
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
@@ -45,18 +51,6 @@ TEXT_CHOICES = ("all", "clip")
 MAX_T5_TOKENS = 512
 FACTS_VERSION = 1  # of what trial calls teach; increase it if other facts would be found
 MAX_ORIGINAL_SIDE = 100_000  # pixels
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """An empty pipeline that was evaluated: `flops` are the operations of one evaluation.
-
-    Its prompts are encoded, so `denoiser` has placeholders for the text encoders.
-    """
-
-    empty: EmptyPipeline
-    denoiser: PipelineDenoiser
-    flops: int
 
 
 class FolderPipeline(PipelineDenoiser):
@@ -116,7 +110,7 @@ class FolderPipeline(PipelineDenoiser):
             return
         self._empty = empty.placeholders(empty.classes)
         pipe = _replaced(copy.copy(empty.pipe), self._empty)
-        learned = inspected.denoiser.learned
+        learned = inspected.learned
         super().__init__(pipe, normalize=normalize, device=torch.device(device), learned=learned)
         self.levels = self._with_own_time(self.levels)
 
@@ -130,8 +124,11 @@ class FolderPipeline(PipelineDenoiser):
             return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
 
     @classmethod
-    def inspected(cls, weights: Weights, dtype: str, **settings: Any) -> Inspected | None:
-        """Return the pipeline after an evaluation, or None if its code needs real values."""
+    def inspected(cls, weights: Weights, dtype: str, **settings: Any) -> PipelineDenoiser | None:
+        """Return a denoiser on the meta device, or None if its code needs real values.
+
+        It was evaluated. Its prompts are encoded, so it has no text encoders.
+        """
         settings = {"normalize": "half", "resolution": None, **settings}
         with LOADING:
             return _inspect(cls, weights, dtype, tuple(sorted(settings.items())))
@@ -139,14 +136,14 @@ class FolderPipeline(PipelineDenoiser):
     @classmethod
     def checked(
         cls, weights: Weights, dtype: str, **settings: Any
-    ) -> tuple[EmptyPipeline, Inspected | None]:
+    ) -> tuple[EmptyPipeline, PipelineDenoiser | None]:
         """Return the pipeline of the folder alone, after a check of the headers of its files.
 
         LoRAs and a single file are checked when they are loaded.
         """
         folder = replace(weights, loras=(), file=None)
         inspected = cls.inspected(folder, dtype, **settings)
-        empty = inspected.empty if inspected else cls.empty(folder, dtype, **settings)
+        empty = cls.empty(folder, dtype, **settings)
         return (empty if weights.file else empty.with_files(folder)), inspected
 
     @classmethod
@@ -179,16 +176,16 @@ class FolderPipeline(PipelineDenoiser):
         """Return the guidance scale of a guidance-distilled UNet, unless the user set one."""
         if settings.get("strength") is not None:
             return {}
-        inspected = cls.inspected(weights, "float32", **settings)
-        if inspected is None or not inspected.empty.is_guidance_distilled:
+        empty = cls.empty(weights, "float32", **settings)
+        if not (empty.runs and empty.is_guidance_distilled):
             return {}
-        return {"strength": float(parameters_of(inspected.empty.pipe)["guidance_scale"].default)}
+        return {"strength": float(parameters_of(empty.pipe)["guidance_scale"].default)}
 
     @classmethod
     def level_table(cls, weights: Weights, **settings: Any) -> Levels | None:
         """Return the noise levels described by the scheduler's config, or None if unknown."""
         inspected = cls.inspected(weights, "float32", **settings)
-        return None if inspected is None else cls._with_own_time(inspected.denoiser.levels)
+        return None if inspected is None else cls._with_own_time(inspected.levels)
 
     @classmethod
     def encoder_key(cls, weights: Weights, **parameters: Any) -> str:
@@ -216,7 +213,7 @@ class FolderPipeline(PipelineDenoiser):
     def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
         """Return the floating-point operations of one evaluation, or None if unknown."""
         inspected = cls.inspected(weights, "float32", resolution=resolution)
-        return None if inspected is None else float(inspected.flops)
+        return None if inspected is None else float(operations(inspected))
 
     @classmethod
     def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:
@@ -224,7 +221,7 @@ class FolderPipeline(PipelineDenoiser):
         inspected = cls.inspected(weights, "float32", resolution=resolution)
         if inspected is None or not cls.can_linearise:
             return None
-        return round(operations(inspected.denoiser, gradient=True) / inspected.flops, 3)
+        return round(operations(inspected, gradient=True) / operations(inspected), 3)
 
     @classmethod
     def memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
@@ -233,13 +230,12 @@ class FolderPipeline(PipelineDenoiser):
         Text encoders that are not kept are never in memory together with the network, unless the
         pipeline is loaded as a whole.
         """
-        inspected = cls.inspected(weights, dtype, **settings)
-        empty = inspected.empty if inspected else cls.empty(weights, dtype, **settings)
+        empty = cls.empty(weights, dtype, **settings)
         sizes = {name: size(getattr(empty.pipe, name)) for name in empty.classes}
         encoding = sum(sizes[name] for name in empty.encoders)
         scoring = sum(sizes.values()) - encoding
-        apart = inspected is not None and not cls.keeps_encoders
-        return max(scoring, encoding) if apart else scoring + encoding
+        loads_apart = cls.inspected(weights, dtype, **settings) and not cls.keeps_encoders
+        return max(scoring, encoding) if loads_apart else scoring + encoding
 
     @classmethod
     def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
@@ -248,9 +244,7 @@ class FolderPipeline(PipelineDenoiser):
         They are those of one cell or of one image, whichever needs more.
         """
         inspected = cls.inspected(weights, dtype, **settings)
-        if inspected is None:
-            return None
-        return max(peak_of_cell(inspected.denoiser), peak_of_image(inspected.denoiser))
+        return None if inspected is None else max(peak_of_cell(inspected), peak_of_image(inspected))
 
     config_source = staticmethod(config_source)
 
@@ -372,7 +366,7 @@ def _inspect(
     weights: Weights,
     dtype: str,
     settings: tuple[tuple[str, Any], ...],
-) -> Inspected | None:
+) -> PipelineDenoiser | None:
     parameters = dict(settings)
     normalize, resolution = parameters.pop("normalize"), parameters.pop("resolution")
     if normalize not in NORMALIZATIONS:
@@ -400,7 +394,7 @@ def _inspect(
         )
         _ = denoiser.runner.shortest
         _replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
-        flops = operations(denoiser)
+        predict_cell(denoiser)
         part = AUTOENCODER
         peak_of_image(denoiser)
     except Exception as error:  # whatever diffusers raises if components do not fit each other
@@ -412,7 +406,7 @@ def _inspect(
         raise weights.error(
             f"{part}/", f"does not fit the other components: {first_line(error)}"
         ) from error
-    return Inspected(empty, denoiser, flops)
+    return denoiser
 
 
 def _check_configs(empty: EmptyPipeline) -> None:

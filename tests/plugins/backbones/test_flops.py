@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.discovery.loading import load_plugins
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._meta import _cached_by_shape
 from bench_plugins.backbones.families import StableDiffusion
 
 SHIPPED = ROOT / "plugins/bench_plugins/backbones/weights"
@@ -48,17 +47,3 @@ def test_declared_operations_of_the_shipped_weights() -> None:
         declared = load_plugins().backbones.get(name.replace("_", "-")).flops
         counted = StableDiffusion.evaluation_flops(resolve(str(SHIPPED / name)))
         assert declared == pytest.approx(counted, rel=1e-2)
-
-
-def test_what_has_no_values_is_computed_once_for_each_shape_and_setting() -> None:
-    inputs: list[tuple[int, ...]] = []
-
-    def encode(tokens: torch.Tensor, scale: int = 1) -> list[torch.Tensor]:
-        inputs.append((*tokens.shape, scale))
-        return [torch.zeros(*tokens.shape, 3)]
-
-    remembered = _cached_by_shape(encode)
-    for tokens in (torch.zeros(1, 7), torch.ones(1, 7), torch.zeros(2, 7)):
-        assert remembered(tokens)[0].shape == (*tokens.shape, 3)
-    remembered(torch.zeros(1, 7), scale=2)
-    assert inputs == [(1, 7, 1), (2, 7, 1), (1, 7, 2)]
